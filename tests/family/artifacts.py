@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads checkpoints and native artifacts with NumPy alone.
+
+It shares no line with the C code, so that tests compare two independent readers of one format:
+a task's model is the base plus whatever the shared file and the expert's file hold for a tensor.
+"""
+
+import hashlib
+import json
+import pathlib
+
+import numpy as np
+
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4",
+          "I16": "<i2", "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1",
+          "BOOL": "|b1"}
+FLOATS = ("F64", "F32", "F16", "BF16")
+PARTS = (".shared_A", ".shared_B", ".expert_A", ".expert_B", ".delta")
+
+
+def read_header(path):
+    """The header's tensors (name -> dtype, shape, data_offsets) and where the data begins."""
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+    header.pop("__metadata__", None)
+    return header, 8 + size
+
+
+def decode(raw, dtype, shape):
+    """Bytes of a tensor as an array; every float dtype becomes float32, but F64 stays F64."""
+    values = np.frombuffer(raw, DTYPES[dtype])
+    if dtype == "BF16":
+        values = (values.astype(np.uint32) << 16).view(np.float32)
+    elif dtype == "F16":
+        values = values.astype(np.float32)
+    return values.reshape(shape)
+
+
+def encode(values, dtype):
+    """The bytes of float values in a dtype, rounded to nearest even."""
+    if dtype == "BF16":
+        bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+        return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes()
+    return np.ascontiguousarray(values).astype(DTYPES[dtype]).tobytes()
+
+
+def read_file(path):
+    """All tensors of one safetensors file."""
+    header, start = read_header(path)
+    raw = pathlib.Path(path).read_bytes()
+    tensors = {}
+    for name, entry in header.items():
+        first, end = entry["data_offsets"]
+        tensors[name] = decode(raw[start + first:start + end], entry["dtype"], entry["shape"])
+    return tensors
+
+
+def write_file(path, tensors, dtypes=None, metadata=None):
+    """Writes arrays as one safetensors file; `dtypes` maps names to dtypes other than F32."""
+    header, chunks, offset = {}, [], 0
+    if metadata:
+        header["__metadata__"] = metadata
+    for name in sorted(tensors):
+        dtype = (dtypes or {}).get(name, "F32")
+        raw = encode(tensors[name], dtype)
+        header[name] = {"dtype": dtype, "shape": list(np.shape(tensors[name])),
+                        "data_offsets": [offset, offset + len(raw)]}
+        chunks.append(raw)
+        offset += len(raw)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(chunks))
+
+
+def model_files(directory):
+    """The safetensors files of a model directory: the single file, or the index's shards."""
+    directory = pathlib.Path(directory)
+    single = directory / "model.safetensors"
+    if single.exists():
+        return [single]
+    index = json.loads((directory / "model.safetensors.index.json").read_text())
+    return [directory / name for name in sorted(set(index["weight_map"].values()))]
+
+
+def read_model(directory):
+    """All tensors of a model directory."""
+    tensors = {}
+    for path in model_files(directory):
+        tensors.update(read_file(path))
+    return tensors
+
+
+def model_dtypes(directory):
+    """name -> dtype of a model directory, from its headers."""
+    return {name: entry["dtype"] for path in model_files(directory)
+            for name, entry in read_header(path)[0].items()}
+
+
+def expert_files(directory):
+    """task -> path of the expert's file."""
+    return {path.name[:-len(".safetensors")]: path
+            for path in sorted((pathlib.Path(directory) / "experts").glob("*.safetensors"))}
+
+
+def split_name(name):
+    """`<tensor>.<part>` -> (tensor, part)."""
+    for part in PARTS:
+        if name.endswith(part):
+            return name[:-len(part)], part[1:]
+    raise ValueError(f"{name}: not the name of a factor or a delta")
+
+
+def delta(tensor, shape, shared, expert):
+    """What the artifacts add to one base tensor, in float64; None when they hold nothing for it."""
+    total = None
+    for prefix, file in (("shared", shared), ("expert", expert)):
+        left, right = file.get(f"{tensor}.{prefix}_B"), file.get(f"{tensor}.{prefix}_A")
+        if (left is None) != (right is None):
+            raise ValueError(f"{tensor}: only one of the {prefix} factors is stored")
+        if left is not None:
+            product = left.astype(np.float64) @ right.astype(np.float64)
+            total = product.reshape(shape) if total is None else total + product.reshape(shape)
+        dense = file.get(f"{tensor}.delta")
+        if dense is not None:
+            dense = dense.astype(np.float64).reshape(shape)
+            total = dense if total is None else total + dense
+    return total
+
+
+def rebuild(base, directory, task):
+    """One task's model from the base's tensors and an artifact directory; float32 where added to."""
+    shared_path = pathlib.Path(directory) / "shared.safetensors"
+    shared = read_file(shared_path) if shared_path.exists() else {}
+    expert = read_file(expert_files(directory)[task])
+    for name in (*shared, *expert):
+        if split_name(name)[0] not in base:
+            raise ValueError(f"{name}: the base has no such tensor")
+    model = {}
+    for tensor, values in base.items():
+        change = delta(tensor, values.shape, shared, expert)
+        model[tensor] = values if change is None else \
+            (values.astype(np.float64) + change).astype(np.float32)
+    return model
+
+
+def recount(directory):
+    """Stored numbers and bytes, from the files alone: factors, dense, parameters, bytes."""
+    total = {"factors": 0, "dense": 0, "parameters": 0, "bytes": 0}
+    paths = list(expert_files(directory).values())
+    shared = pathlib.Path(directory) / "shared.safetensors"
+    if shared.exists():
+        paths.append(shared)
+    for path in paths:
+        header, _ = read_header(path)
+        for name, entry in header.items():
+            count = int(np.prod(entry["shape"], dtype=np.int64))
+            kind = "dense" if split_name(name)[1] == "delta" else "factors"
+            total[kind] += count
+            total["parameters"] += count
+        total["bytes"] += path.stat().st_size
+    return total
+
+
+def float_parameters(model_directory):
+    """Numbers in one model's float tensors: the unit of a budget."""
+    return sum(int(np.prod(entry["shape"], dtype=np.int64)) for path in model_files(model_directory)
+               for entry in read_header(path)[0].values() if entry["dtype"] in FLOATS)
+
+
+def relative_error(base, models, rebuilt):
+    """sum |rebuilt - fine-tuned|^2 / sum |fine-tuned - base|^2 over tasks and tensors."""
+    missed = moved = 0.0
+    for task, model in models.items():
+        for name, values in base.items():
+            if values.dtype.kind != "f":
+                continue
+            wanted = model[name].astype(np.float64)
+            missed += float(np.sum((rebuilt[task][name] - wanted) ** 2))
+            moved += float(np.sum((wanted - values) ** 2))
+    return missed / moved if moved else 0.0
+
+
+def digests(directory):
+    """Relative path -> SHA-256 of every safetensors file below a directory."""
+    directory = pathlib.Path(directory)
+    return {str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(directory.rglob("*.safetensors"))}
