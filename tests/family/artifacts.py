@@ -114,7 +114,7 @@ def split_name(name):
 
 
 def delta(tensor, shape, shared, expert):
-    """What the artifacts add to one base tensor, in float64; None when they hold nothing for it."""
+    """What the artifacts add to one base tensor, in float64; None when they hold nothing."""
     total = None
     for prefix, file in (("shared", shared), ("expert", expert)):
         left, right = file.get(f"{tensor}.{prefix}_B"), file.get(f"{tensor}.{prefix}_A")
@@ -131,7 +131,7 @@ def delta(tensor, shape, shared, expert):
 
 
 def rebuild(base, directory, task):
-    """One task's model from the base's tensors and an artifact directory; float32 where added to."""
+    """One task's model from the base's tensors and an artifact directory; float32 where changed."""
     shared_path = pathlib.Path(directory) / "shared.safetensors"
     shared = read_file(shared_path) if shared_path.exists() else {}
     expert = read_file(expert_files(directory)[task])

@@ -4,7 +4,7 @@
 
   evaluate.py SUITE                                 the fine-tunes themselves
   evaluate.py SUITE --models DIR                    DIR/<task>/model.safetensors of every task
-  evaluate.py SUITE --artifacts DIR [--base DIR]    models rebuilt from the base and native artifacts
+  evaluate.py SUITE --artifacts DIR [--base DIR]    models rebuilt from base and artifacts
   evaluate.py SUITE --model DIR                     one model on every task
 
 `kept` is accuracy / accuracy of the task's own fine-tune; `retention` is its mean over tasks.
