@@ -32,8 +32,14 @@ typedef struct config_entry {
 } config_entry;
 
 #define CONFIG_ENTRY(key, type, unit, initial, lowest, highest, help)                              \
-    {#key,   CONFIG_##type, unit, initial,                                                         \
-     lowest, highest,       help, offsetof(config, key),                                           \
+    {#key,                                                                                         \
+     CONFIG_##type,                                                                                \
+     unit,                                                                                         \
+     initial,                                                                                      \
+     lowest,                                                                                       \
+     highest,                                                                                      \
+     help,                                                                                         \
+     offsetof(config, key),                                                                        \
      sizeof(((config *)NULL)->key)},
 static const config_entry config_entries[] = {CONFIG_TABLE(CONFIG_ENTRY)};
 enum { CONFIG_ENTRY_COUNT = sizeof config_entries / sizeof config_entries[0] };
@@ -51,9 +57,9 @@ bool config_has_key(const char *key)
     return config_find(key) != NULL;
 }
 
-static void *config_field(config *config, const config_entry *entry)
+static void *config_field(config *self, const config_entry *entry)
 {
-    return (char *)config + entry->offset;
+    return (char *)self + entry->offset;
 }
 
 static int set_text(char **field, const char *value, didi_error *error)
@@ -67,7 +73,7 @@ static int set_text(char **field, const char *value, didi_error *error)
     return DIDI_OK;
 }
 
-static int set_integer(config *config, const config_entry *entry, const char *value,
+static int set_integer(config *self, const config_entry *entry, const char *value,
                        didi_error *error)
 {
     char *end = NULL;
@@ -82,15 +88,15 @@ static int set_integer(config *config, const config_entry *entry, const char *va
                          entry->highest, entry->unit);
     if (entry->bytes == sizeof(uint64_t)) {
         const uint64_t wide = (uint64_t)number;
-        memcpy(config_field(config, entry), &wide, sizeof wide);
+        memcpy(config_field(self, entry), &wide, sizeof wide);
     } else {
         const unsigned narrow = (unsigned)number;
-        memcpy(config_field(config, entry), &narrow, sizeof narrow);
+        memcpy(config_field(self, entry), &narrow, sizeof narrow);
     }
     return DIDI_OK;
 }
 
-static int set_choice(config *config, const char *key, const char *value, didi_error *error)
+static int set_choice(config *self, const char *key, const char *value, didi_error *error)
 {
 #define CONFIG_LEVEL_NAME(id, name) name,
     static const char *const levels[] = {LOG_LEVEL_TABLE(CONFIG_LEVEL_NAME)};
@@ -99,18 +105,18 @@ static int set_choice(config *config, const char *key, const char *value, didi_e
     if (strcmp(key, "log_format") == 0) {
         if (strcmp(value, "logfmt") != 0 && strcmp(value, "json") != 0)
             return didi_fail(error, DIDI_INVALID, key, "'%s' is neither logfmt nor json", value);
-        config->log_format = value[0] == 'j' ? LOG_FORMAT_JSON : LOG_FORMAT_LOGFMT;
+        self->log_format = value[0] == 'j' ? LOG_FORMAT_JSON : LOG_FORMAT_LOGFMT;
         return DIDI_OK;
     }
     for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++)
         if (strcmp(value, levels[i]) == 0) {
-            config->log_level = (log_level)i;
+            self->log_level = (log_level)i;
             return DIDI_OK;
         }
     return didi_fail(error, DIDI_INVALID, key, "'%s' is not error, warning, info or debug", value);
 }
 
-int config_set(config *config, const char *key, const char *value, didi_error *error)
+int config_set(config *self, const char *key, const char *value, didi_error *error)
 {
     const config_entry *entry = config_find(key);
 
@@ -120,48 +126,48 @@ int config_set(config *config, const char *key, const char *value, didi_error *e
         return didi_fail(error, DIDI_INVALID, key, "%s needs a value", key);
     switch (entry->type) {
     case CONFIG_INTEGER:
-        return set_integer(config, entry, value, error);
+        return set_integer(self, entry, value, error);
     case CONFIG_CHOICE:
-        return set_choice(config, key, value, error);
+        return set_choice(self, key, value, error);
     case CONFIG_PATHS:
-        if (config->model_count == CONFIG_MODEL_ROOTS_MAX)
+        if (self->model_count == CONFIG_MODEL_ROOTS_MAX)
             return didi_fail(error, DIDI_INVALID, key, "more than %d directories",
                              CONFIG_MODEL_ROOTS_MAX);
-        if (set_text(&config->models[config->model_count], value, error) != DIDI_OK)
+        if (set_text(&self->models[self->model_count], value, error) != DIDI_OK)
             return DIDI_NO_MEMORY;
-        config->model_count++;
+        self->model_count++;
         return DIDI_OK;
     case CONFIG_TEXT:
         if (strlen(value) >= CONFIG_LISTEN_BYTES_MAX)
             return didi_fail(error, DIDI_INVALID, key, "longer than %d bytes",
                              CONFIG_LISTEN_BYTES_MAX - 1);
-        return set_text(config_field(config, entry), value, error);
+        return set_text(config_field(self, entry), value, error);
     case CONFIG_PATH:
-        return set_text(config_field(config, entry), value, error);
+        return set_text(config_field(self, entry), value, error);
     }
     return didi_fail(error, DIDI_INTERNAL, key, "setting of no type");
 }
 
-int config_init(config *config, didi_error *error)
+int config_init(config *self, didi_error *error)
 {
-    memset(config, 0, sizeof *config);
+    memset(self, 0, sizeof *self);
     for (size_t i = 0; i < CONFIG_ENTRY_COUNT; i++)
         if (config_entries[i].initial[0] != '\0') {
             const int status =
-                config_set(config, config_entries[i].key, config_entries[i].initial, error);
+                config_set(self, config_entries[i].key, config_entries[i].initial, error);
             if (status != DIDI_OK)
                 return status;
         }
     return DIDI_OK;
 }
 
-void config_clear(config *config)
+void config_clear(config *self)
 {
-    free(config->state_dir);
-    free(config->listen);
+    free(self->state_dir);
+    free(self->listen);
     for (size_t i = 0; i < CONFIG_MODEL_ROOTS_MAX; i++)
-        free(config->models[i]);
-    memset(config, 0, sizeof *config);
+        free(self->models[i]);
+    memset(self, 0, sizeof *self);
 }
 
 /* Cuts white space off both ends, in place. */
@@ -176,7 +182,7 @@ static char *trim(char *text)
     return text;
 }
 
-static int config_read_line(config *config, char *line, uint64_t *seen, didi_error *error)
+static int config_read_line(config *self, char *line, uint64_t *seen, didi_error *error)
 {
     char *text = trim(line);
 
@@ -194,10 +200,10 @@ static int config_read_line(config *config, char *line, uint64_t *seen, didi_err
             return didi_fail(error, DIDI_INVALID, key, "'%s' is set twice", key);
         *seen |= bit;
     }
-    return config_set(config, key, trim(equals + 1), error);
+    return config_set(self, key, trim(equals + 1), error);
 }
 
-int config_read_file(config *config, const char *path, didi_error *error)
+int config_read_file(config *self, const char *path, didi_error *error)
 {
     char *text = NULL;
     size_t bytes = 0;
@@ -214,7 +220,7 @@ int config_read_file(config *config, const char *path, didi_error *error)
         if (next != NULL)
             *next++ = '\0';
         number++;
-        status = config_read_line(config, line, &seen, error);
+        status = config_read_line(self, line, &seen, error);
         if (status != DIDI_OK)
             didi_error_wrap(error, "%s line %u", path, number);
         line = next;
@@ -223,33 +229,33 @@ int config_read_file(config *config, const char *path, didi_error *error)
     return status;
 }
 
-int config_finish(config *config, didi_error *error)
+int config_finish(config *self, didi_error *error)
 {
-    if (config->state_dir == NULL)
+    if (self->state_dir == NULL)
         return didi_fail(error, DIDI_INVALID, "state_dir", "--state-dir is required");
-    if (config->model_count == 0)
+    if (self->model_count == 0)
         return didi_fail(error, DIDI_INVALID, "models", "at least one --models is required");
-    if (config->workers == 0) {
+    if (self->workers == 0) {
         cpu_set_t processors;
         CPU_ZERO(&processors);
         const bool known = sched_getaffinity(0, sizeof processors, &processors) == 0;
-        config->workers = known ? (size_t)CPU_COUNT(&processors) : 1;
+        self->workers = known ? (size_t)CPU_COUNT(&processors) : 1;
     }
-    if (config->memory_limit == 0) {
+    if (self->memory_limit == 0) {
         const long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
-        config->memory_limit =
+        self->memory_limit =
             pages > 0 && page_bytes > 0 ? (uint64_t)pages * (uint64_t)page_bytes / 2 : 1U << 30;
     }
     return DIDI_OK;
 }
 
-static void print_entry(const config *config, const config_entry *entry, FILE *stream)
+static void print_entry(const config *self, const config_entry *entry, FILE *stream)
 {
-    const char *field = (const char *)config + entry->offset;
+    const char *field = (const char *)self + entry->offset;
 
     if (entry->type == CONFIG_PATHS) {
-        for (size_t i = 0; i < config->model_count; i++)
-            fprintf(stream, "models = %s\n", config->models[i]);
+        for (size_t i = 0; i < self->model_count; i++)
+            fprintf(stream, "models = %s\n", self->models[i]);
     } else if (entry->type == CONFIG_INTEGER) {
         uint64_t wide = 0;
         unsigned narrow = 0;
@@ -260,9 +266,9 @@ static void print_entry(const config *config, const config_entry *entry, FILE *s
         fprintf(stream, "%s = %" PRIu64 "\n", entry->key, wide + narrow);
     } else if (entry->type == CONFIG_CHOICE) {
         static const char *const levels[] = {"error", "warning", "info", "debug"};
-        const char *format = config->log_format == LOG_FORMAT_JSON ? "json" : "logfmt";
+        const char *format = self->log_format == LOG_FORMAT_JSON ? "json" : "logfmt";
         fprintf(stream, "%s = %s\n", entry->key,
-                strcmp(entry->key, "log_format") == 0 ? format : levels[config->log_level]);
+                strcmp(entry->key, "log_format") == 0 ? format : levels[self->log_level]);
     } else {
         const char *text = NULL;
         memcpy(&text, field, sizeof text);
@@ -270,11 +276,11 @@ static void print_entry(const config *config, const config_entry *entry, FILE *s
     }
 }
 
-void config_print(const config *config, FILE *stream)
+void config_print(const config *self, FILE *stream)
 {
     for (size_t i = 0; i < CONFIG_ENTRY_COUNT; i++) {
         fprintf(stream, "# %s\n", config_entries[i].help);
-        print_entry(config, &config_entries[i], stream);
+        print_entry(self, &config_entries[i], stream);
     }
 }
 

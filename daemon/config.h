@@ -52,24 +52,24 @@ typedef struct config {
 } config;
 
 /* Fills the defaults. Errors: DIDI_NO_MEMORY. Free with config_clear even then. */
-int config_init(config *config, didi_error *error);
-void config_clear(config *config);
+int config_init(config *self, didi_error *error);
+void config_clear(config *self);
 
 /* Sets one key (as in the file; the option spells it with '-') from text. `models` appends.
  * Errors: DIDI_INVALID naming the key, DIDI_NO_MEMORY. */
-int config_set(config *config, const char *key, const char *value, didi_error *error);
+int config_set(config *self, const char *key, const char *value, didi_error *error);
 
 /* Reads a file of `key = value` lines; '#' starts a comment line. Unknown or repeated keys (but
  * models), and lines without '=' are errors naming file and line. A key set by `config_set` after
  * this overrides; `models` of the file are replaced by options' ones if the caller resets
  * model_count. Errors: DIDI_INVALID, DIDI_NOT_FOUND, DIDI_IO, DIDI_NO_MEMORY. */
-int config_read_file(config *config, const char *path, didi_error *error);
+int config_read_file(config *self, const char *path, didi_error *error);
 
 /* Checks what must be there together and resolves automatic values. Errors: DIDI_INVALID. */
-int config_finish(config *config, didi_error *error);
+int config_finish(config *self, didi_error *error);
 
 /* Prints all settings as a file would hold them, with help as comments. */
-void config_print(const config *config, FILE *stream);
+void config_print(const config *self, FILE *stream);
 
 /* Prints the options' help, one an entry of the table. */
 void config_print_help(FILE *stream);

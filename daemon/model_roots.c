@@ -112,8 +112,7 @@ static int open_by_component(int root_fd, const char *name)
         const size_t length = strcspn(name, "/");
         memcpy(component, name, length);
         component[length] = '\0';
-        const int next =
-            openat(fd, component, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        const int next = openat(fd, component, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         const int saved = errno;
         close(fd);
         errno = saved;
@@ -176,8 +175,8 @@ typedef struct model_walk {
 
 static bool directory_has_model(int fd)
 {
-    return faccessat(fd, "model.safetensors", F_OK, AT_SYMLINK_NOFOLLOW) == 0
-           || faccessat(fd, "model.safetensors.index.json", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    return faccessat(fd, "model.safetensors", F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
+           faccessat(fd, "model.safetensors.index.json", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 static bool earlier_root_has(const model_walk *walk, const char *name)
@@ -196,8 +195,7 @@ static int walk_directory(model_walk *walk, int fd, const char *prefix, unsigned
                           didi_error *error);
 
 /* Takes fd. */
-static int walk_entry(model_walk *walk, int fd, const char *name, unsigned depth,
-                      didi_error *error)
+static int walk_entry(model_walk *walk, int fd, const char *name, unsigned depth, didi_error *error)
 {
     if (directory_has_model(fd) && !earlier_root_has(walk, name)) {
         int status = DIDI_OK;

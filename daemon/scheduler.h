@@ -24,24 +24,23 @@ int scheduler_create(uv_loop_t *loop, const config *config, store *store, models
 
 /* Starts nothing more, asks items to stop, waits for those in flight within the loop, gives
  * unfinished jobs back to the queue; then calls done on the loop thread. */
-void scheduler_stop(scheduler *scheduler, void (*done)(void *context), void *context);
+void scheduler_stop(scheduler *self, void (*done)(void *context), void *context);
 
 /* After done, and after the loop closed its handles. NULL is fine. */
-void scheduler_free(scheduler *scheduler);
+void scheduler_free(scheduler *self);
 
 /* There may be new work. [any] */
-void scheduler_wake(scheduler *scheduler);
+void scheduler_wake(scheduler *self);
 
 /* As store_job_cancel, store_job_retry, store_job_delete (and the job's files),
  * store_export_request (format "full"), then wakes. [any] */
-int scheduler_job_cancel(scheduler *scheduler, const char *id, job_state *ret_state,
-                         didi_error *error);
-int scheduler_job_retry(scheduler *scheduler, const char *id, didi_error *error);
-int scheduler_job_delete(scheduler *scheduler, const char *id, didi_error *error);
-int scheduler_export_request(scheduler *scheduler, const char *job_id, const char *const *tasks,
+int scheduler_job_cancel(scheduler *self, const char *id, job_state *ret_state, didi_error *error);
+int scheduler_job_retry(scheduler *self, const char *id, didi_error *error);
+int scheduler_job_delete(scheduler *self, const char *id, didi_error *error);
+int scheduler_export_request(scheduler *self, const char *job_id, const char *const *tasks,
                              size_t task_count, didi_error *error);
 
 /* Opens jobs/<id>/artifacts or jobs/<id>/exports (`name`), O_DIRECTORY; the caller closes.
  * DIDI_NOT_FOUND when there is none. [any] */
-int scheduler_open_files(scheduler *scheduler, const char *id, const char *name, int *ret_fd,
+int scheduler_open_files(scheduler *self, const char *id, const char *name, int *ret_fd,
                          didi_error *error);

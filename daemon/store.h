@@ -39,16 +39,16 @@ const char *model_state_name(model_state state);
 int store_open(const char *state_dir, store **ret_store, didi_error *error);
 
 /* Finishes the mailbox, checkpoints, closes. No other call may be in progress. NULL is fine. */
-void store_close(store *store);
+void store_close(store *self);
 
 /* `job_changed` is called on the writer thread after each commit that changed a job, its events or
  * its exports, with no lock held; once for several changes of one commit. Set before other threads
  * call. */
-void store_set_listener(store *store, void (*job_changed)(void *context, const char *job_id),
+void store_set_listener(store *self, void (*job_changed)(void *context, const char *job_id),
                         void *context);
 
 /* 0 when the writer answers and the last write was committed; else the reason (readiness). */
-int store_check(store *store, didi_error *error);
+int store_check(store *self, didi_error *error);
 
 /* sqlite3_libversion(); static. */
 const char *store_library_version(void);
@@ -94,11 +94,11 @@ typedef enum store_submit_outcome {
 } store_submit_outcome;
 
 /* Accepts a job: on disk when this returns 0. */
-int store_job_submit(store *store, const store_submission *submission, char ret_id[ID_BYTES],
+int store_job_submit(store *self, const store_submission *submission, char ret_id[ID_BYTES],
                      store_submit_outcome *ret_outcome, didi_error *error);
 
 /* DIDI_NOT_FOUND when there is none. Caller clears *ret_job. */
-int store_job_get(store *store, const char *id, store_job *ret_job, didi_error *error);
+int store_job_get(store *self, const char *id, store_job *ret_job, didi_error *error);
 
 typedef struct store_job_filter {
     const job_state *state;              /* NULL = any */
@@ -107,46 +107,46 @@ typedef struct store_job_filter {
 } store_job_filter;
 
 /* Newest first, at most `limit` (1 .. STORE_PAGE_MAX). Caller frees with store_jobs_free. */
-int store_job_list(store *store, const store_job_filter *filter, size_t limit, store_job **ret_jobs,
+int store_job_list(store *self, const store_job_filter *filter, size_t limit, store_job **ret_jobs,
                    size_t *ret_count, bool *ret_more, didi_error *error);
 
 /* Jobs in each state, one consistent moment. */
-int store_job_counts(store *store, uint64_t ret_counts[JOB_STATE_COUNT], didi_error *error);
+int store_job_counts(store *self, uint64_t ret_counts[JOB_STATE_COUNT], didi_error *error);
 
 /* ---- for the scheduler (the edge uses scheduler.h instead) ---- */
 
 /* Gives jobs `running` under another boot back to the queue (their event says so), restarts exports
  * that were running, and remembers the boot id for claims. Returns how many jobs in *ret_count. */
-int store_boot(store *store, const char *boot_id, size_t *ret_count, didi_error *error);
+int store_boot(store *self, const char *boot_id, size_t *ret_count, didi_error *error);
 
 /* Takes the queued job of highest priority, oldest first: running, attempt + 1, event. *ret_found
  * is false and *ret_job untouched when none waits. */
-int store_job_claim(store *store, store_job *ret_job, bool *ret_found, didi_error *error);
+int store_job_claim(store *self, store_job *ret_job, bool *ret_found, didi_error *error);
 
 /* Ends a run: state succeeded, failed or cancelled; `why` is the error of the latter two (may be
  * NULL). DIDI_CONFLICT if the job is not running this attempt. */
-int store_job_finish(store *store, const char *id, unsigned attempt, job_state state,
+int store_job_finish(store *self, const char *id, unsigned attempt, job_state state,
                      const didi_error *why, didi_error *error);
 
 /* Gives a running job back to the queue (shutdown). The attempt is not counted. */
-int store_job_release(store *store, const char *id, unsigned attempt, didi_error *error);
+int store_job_release(store *self, const char *id, unsigned attempt, didi_error *error);
 
 /* Marks a succeeded job failed (its artifacts are gone). */
-int store_job_fail_lost(store *store, const char *id, const char *message, didi_error *error);
+int store_job_fail_lost(store *self, const char *id, const char *message, didi_error *error);
 
 /* Sets cancel_requested on a running job; a queued one becomes cancelled. *ret_state: the state
  * after. DIDI_NOT_FOUND; DIDI_CONFLICT if finished. */
-int store_job_cancel(store *store, const char *id, job_state *ret_state, didi_error *error);
+int store_job_cancel(store *self, const char *id, job_state *ret_state, didi_error *error);
 
 /* failed | cancelled -> queued. DIDI_NOT_FOUND, DIDI_CONFLICT. */
-int store_job_retry(store *store, const char *id, didi_error *error);
+int store_job_retry(store *self, const char *id, didi_error *error);
 
 /* Removes a finished job with events and exports. DIDI_NOT_FOUND, DIDI_CONFLICT (not finished, or
  * an export is running). */
-int store_job_delete(store *store, const char *id, didi_error *error);
+int store_job_delete(store *self, const char *id, didi_error *error);
 
 /* Calls visit for every job id, oldest first, with its state. For the sweep at start. */
-int store_job_each(store *store, int (*visit)(void *context, const char *id, job_state state),
+int store_job_each(store *self, int (*visit)(void *context, const char *id, job_state state),
                    void *context, didi_error *error);
 
 /* ---- events ---- */
@@ -169,15 +169,15 @@ void store_events_free(store_event *events, size_t count);
 
 /* Events numbered above `after`, ascending, at most `limit`. DIDI_NOT_FOUND when there is no such
  * job. */
-int store_event_list(store *store, const char *job_id, int64_t after, size_t limit,
+int store_event_list(store *self, const char *job_id, int64_t after, size_t limit,
                      store_event **ret_events, size_t *ret_count, didi_error *error);
 
 /* Appends without waiting for the commit: copied into the mailbox, number and at_ms are set here.
  * Points are dropped when the mailbox is full; others wait for room. Takes no ownership. */
-void store_event_post(store *store, const char *job_id, unsigned attempt, const store_event *event);
+void store_event_post(store *self, const char *job_id, unsigned attempt, const store_event *event);
 
 /* Sets stage and progress without waiting; dropped when the mailbox is full. */
-void store_progress_post(store *store, const char *job_id, unsigned attempt, const char *stage,
+void store_progress_post(store *self, const char *job_id, unsigned attempt, const char *stage,
                          double progress);
 
 /* ---- exports ---- */
@@ -197,19 +197,19 @@ void store_exports_free(store_export *exports, size_t count);
 
 /* Asks for an export of each task; one already queued, running or succeeded is left as it is, a
  * failed one is queued again. DIDI_NOT_FOUND (job), DIDI_CONFLICT (job has not succeeded). */
-int store_export_request(store *store, const char *job_id, const char *format,
+int store_export_request(store *self, const char *job_id, const char *format,
                          const char *const *tasks, size_t task_count, didi_error *error);
 
 /* All exports of a job, by task. */
-int store_export_list(store *store, const char *job_id, store_export **ret_exports,
+int store_export_list(store *self, const char *job_id, store_export **ret_exports,
                       size_t *ret_count, didi_error *error);
 
 /* Oldest queued export becomes running. */
-int store_export_claim(store *store, store_export *ret_export, bool *ret_found, didi_error *error);
-int store_export_finish(store *store, const char *id, export_state state, uint64_t bytes,
+int store_export_claim(store *self, store_export *ret_export, bool *ret_found, didi_error *error);
+int store_export_finish(store *self, const char *id, export_state state, uint64_t bytes,
                         const didi_error *why, didi_error *error);
 /* running -> queued (shutdown). */
-int store_export_release(store *store, const char *id, didi_error *error);
+int store_export_release(store *self, const char *id, didi_error *error);
 
 /* ---- models ---- */
 
@@ -228,10 +228,10 @@ void store_model_clear(store_model *model);
 void store_models_free(store_model *models, size_t count);
 
 /* By name, ascending, names above `after` (NULL from the first), at most `limit`. */
-int store_model_list(store *store, const char *after, size_t limit, store_model **ret_models,
+int store_model_list(store *self, const char *after, size_t limit, store_model **ret_models,
                      size_t *ret_count, bool *ret_more, didi_error *error);
-int store_model_get(store *store, const char *name, store_model *ret_model, didi_error *error);
+int store_model_get(store *self, const char *name, store_model *ret_model, didi_error *error);
 
 /* Replaces the registry with these rows in one transaction; registered_ms of known names is kept,
  * and updated_ms where the revision and state are the same. */
-int store_model_replace(store *store, const store_model *models, size_t count, didi_error *error);
+int store_model_replace(store *self, const store_model *rows, size_t count, didi_error *error);
