@@ -47,7 +47,8 @@ void safetensors_header_free(safetensors_header *header);
 /* Number of tensors. */
 size_t safetensors_header_count(const safetensors_header *header);
 
-/* The index-th tensor, index < count, in ascending file offset; ties by name. */
+/* The index-th tensor, index < count, in ascending file offset; ties (one of them has no
+ * elements) by end, then by name. */
 const safetensors_tensor *safetensors_header_at(const safetensors_header *header, size_t index);
 
 /* The tensor called `name`, or NULL. O(log count). */

@@ -47,7 +47,8 @@ const char *didi_status_name(int status);
 
 /* Fills *error (may be NULL) and returns `status`, so that callers write
  * `return didi_fail(error, DIDI_FORMAT, path, "header of %zu bytes ...", n);`.
- * `subject` may be NULL. Over-long texts are cut at a UTF-8 character boundary. */
+ * `subject` may be NULL. Over-long texts are cut at a UTF-8 character boundary; control characters and
+ * bytes that are not UTF-8 become '?'. */
 #define didi_fail(error, status, subject, ...)                                                     \
     didi_error_set((error), (status), __FILE__, __LINE__, (subject), __VA_ARGS__)
 
@@ -62,5 +63,9 @@ int didi_error_set_errno(didi_error *error, int errno_value, const char *file, i
                          const char *subject, const char *format, ...)
     __attribute__((format(printf, 6, 7)));
 
-/* Puts "context: " before the message of an error being passed up. Returns error->status. */
+/* Puts "context: " before the message of an error being passed up. Returns error->status (for a NULL
+ * error DIDI_INTERNAL: keep the status apart where NULL may come in). */
 int didi_error_wrap(didi_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Replaces the subject of an error being passed up by one that says more. Returns error->status. */
+int didi_error_blame(didi_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Named fault points: tests make the n-th pass through a point fail, as a disk or an allocator would.
- * Set DIDI_FAULT="name:nth[:errno]" (comma-separated list) in the environment before start;
- * compiled into all builds, one relaxed atomic load when unused. */
+ * Set DIDI_FAULT="name:nth[+][:errno]" (comma-separated list) in the environment before start: the
+ * nth pass (from 1), with '+' every later one too, fails with errno (a number, or ENOSPC, EDQUOT, EIO,
+ * ENOMEM, EACCES; default ENOMEM for alloc, else EIO). A value that does not parse ends the process
+ * with status 2. Compiled into all builds, one plain load when unused. */
 #pragma once
 
 /* Points: alloc, pwrite, fsync, rename. */
@@ -16,3 +18,10 @@ typedef enum fault_point {
 
 /* 0 normally; the errno to pretend when this pass is the one chosen. Thread-safe. */
 int fault_at(fault_point point);
+
+/* Arms the points as DIDI_FAULT would; all others are disarmed. NULL or "" disarms everything. For tests;
+ * not while other threads pass fault points. Returns 0, or -1 (nothing armed) if it does not parse. */
+int fault_arm(const char *specification);
+
+/* True if every armed point has failed at least once since fault_arm. */
+int fault_all_fired(void);

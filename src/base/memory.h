@@ -11,6 +11,9 @@ void *memory_zeroed(size_t count, size_t size);
 /* count * size bytes, uninitialised, aligned to 64 bytes (for BLAS); NULL as above. */
 void *memory_aligned(size_t count, size_t size);
 
+/* realloc to count * size bytes (a zero size gives 1 byte); NULL as above, `block` then stays. */
+void *memory_resized(void *block, size_t count, size_t size);
+
 /* Copies a NUL-terminated string; NULL when out of memory. */
 char *memory_string(const char *text);
 

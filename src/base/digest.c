@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SHA-256 of files. */
+#include "src/base/file.h"
+#include "src/base/memory.h"
+
+#include <errno.h>
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { BUFFER_BYTES = 256 * 1024, CANCEL_BYTES = 16 * 1024 * 1024, SHA256_BYTES = 32 };
+
+static int hash_file(EVP_MD_CTX *hash, unsigned char *buffer, int fd,
+                     int (*cancelled)(void *context), void *context, uint64_t *ret_bytes,
+                     const char *subject, didi_error *error)
+{
+    uint64_t done = 0;
+    for (;;) {
+        if (cancelled != NULL && done % CANCEL_BYTES == 0 && cancelled(context))
+            return didi_fail(error, DIDI_CANCELLED, subject, "cancelled while hashing");
+        /* Whole buffers, so that `done` meets the multiples of CANCEL_BYTES. */
+        size_t filled = 0;
+        while (filled < BUFFER_BYTES) {
+            ssize_t got = pread(fd, buffer + filled, BUFFER_BYTES - filled, (off_t)(done + filled));
+            if (got < 0 && errno == EINTR)
+                continue;
+            if (got < 0)
+                return didi_fail_errno(error, errno, subject, "cannot read");
+            if (got == 0)
+                break;
+            filled += (size_t)got;
+        }
+        if (EVP_DigestUpdate(hash, buffer, filled) != 1)
+            return didi_fail(error, DIDI_INTERNAL, subject, "SHA-256 failed");
+        done += filled;
+        if (filled < BUFFER_BYTES)
+            break;
+    }
+    *ret_bytes = done;
+    return DIDI_OK;
+}
+
+int file_sha256(int fd, int (*cancelled)(void *context), void *context, char ret_hex[65],
+                uint64_t *ret_bytes, const char *subject, didi_error *error)
+{
+    static const char digits[] = "0123456789abcdef";
+    unsigned char *buffer = memory_aligned(BUFFER_BYTES, 1);
+    EVP_MD_CTX *hash = EVP_MD_CTX_new();
+    unsigned char digest[SHA256_BYTES];
+    uint64_t bytes = 0;
+    int status = DIDI_OK;
+    if (buffer == NULL || hash == NULL) {
+        status = didi_fail(error, DIDI_NO_MEMORY, subject, "no memory to hash");
+        goto out;
+    }
+    if (EVP_DigestInit_ex(hash, EVP_sha256(), NULL) != 1) {
+        status = didi_fail(error, DIDI_INTERNAL, subject, "SHA-256 is not available");
+        goto out;
+    }
+    status = hash_file(hash, buffer, fd, cancelled, context, &bytes, subject, error);
+    if (status != DIDI_OK)
+        goto out;
+    if (EVP_DigestFinal_ex(hash, digest, NULL) != 1) {
+        status = didi_fail(error, DIDI_INTERNAL, subject, "SHA-256 failed");
+        goto out;
+    }
+    for (size_t i = 0; i < SHA256_BYTES; i++) {
+        ret_hex[2 * i] = digits[digest[i] >> 4];
+        ret_hex[2 * i + 1] = digits[digest[i] & 15];
+    }
+    ret_hex[2 * SHA256_BYTES] = '\0';
+    if (ret_bytes != NULL)
+        *ret_bytes = bytes;
+out:
+    EVP_MD_CTX_free(hash);
+    free(buffer);
+    return status;
+}

@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Durable file operations: whole reads and writes, publication by rename. */
+#include "src/base/file.h"
+
+#include "src/base/fault.h"
+#include "src/base/memory.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+    REMOVE_DEPTH_MAX = 16,
+    OPEN_ATTEMPTS_MAX = 16,
+    TEMPORARY_NAME_BYTES = 32,
+    IO_BYTES_MAX = 1 << 30, /* of one system call */
+};
+
+/* True if [offset, offset + count) is a range of file positions. */
+static bool range_fits(uint64_t offset, size_t count)
+{
+    uint64_t end = 0;
+    return !__builtin_add_overflow(offset, (uint64_t)count, &end) && end <= INT64_MAX;
+}
+
+int file_pread_all(int fd, void *buffer, size_t count, uint64_t offset, const char *subject,
+                   didi_error *error)
+{
+    if (!range_fits(offset, count))
+        return didi_fail(error, DIDI_IO, subject, "read of %zu bytes at %llu is out of range", count,
+                         (unsigned long long)offset);
+    char *target = buffer;
+    while (count > 0) {
+        ssize_t got = pread(fd, target, count < IO_BYTES_MAX ? count : IO_BYTES_MAX, (off_t)offset);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return didi_fail_errno(error, errno, subject, "cannot read");
+        if (got == 0)
+            return didi_fail(error, DIDI_CHANGED, subject,
+                             "the file ends at byte %llu, %zu bytes before it should",
+                             (unsigned long long)offset, count);
+        target += got;
+        offset += (uint64_t)got;
+        count -= (size_t)got;
+    }
+    return DIDI_OK;
+}
+
+int file_pwrite_all(int fd, const void *buffer, size_t count, uint64_t offset, const char *subject,
+                    didi_error *error)
+{
+    if (!range_fits(offset, count))
+        return didi_fail(error, DIDI_IO, subject, "write of %zu bytes at %llu is out of range",
+                         count, (unsigned long long)offset);
+    const char *source = buffer;
+    while (count > 0) {
+        int fault = fault_at(FAULT_PWRITE);
+        if (fault != 0)
+            return didi_fail_errno(error, fault, subject, "cannot write");
+        ssize_t put
+            = pwrite(fd, source, count < IO_BYTES_MAX ? count : IO_BYTES_MAX, (off_t)offset);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0)
+            return didi_fail_errno(error, errno, subject, "cannot write");
+        if (put == 0)
+            return didi_fail(error, DIDI_IO, subject, "cannot write: nothing was taken");
+        source += put;
+        offset += (uint64_t)put;
+        count -= (size_t)put;
+    }
+    return DIDI_OK;
+}
+
+int file_sync(int fd, const char *subject, didi_error *error)
+{
+    int fault = fault_at(FAULT_FSYNC);
+    if (fault != 0)
+        return didi_fail_errno(error, fault, subject, "cannot make durable");
+    if (fsync(fd) != 0)
+        return didi_fail_errno(error, errno, subject, "cannot make durable");
+    return DIDI_OK;
+}
+
+int file_sync_directory(int directory_fd, const char *subject, didi_error *error)
+{
+    return file_sync(directory_fd, subject, error);
+}
+
+int file_rename(int from_fd, const char *from, int to_fd, const char *to, didi_error *error)
+{
+    int fault = fault_at(FAULT_RENAME);
+    if (fault != 0)
+        return didi_fail_errno(error, fault, to, "cannot rename %s to this", from);
+    if (renameat(from_fd, from, to_fd, to) != 0)
+        return didi_fail_errno(error, errno, to, "cannot rename %s to this", from);
+    return DIDI_OK;
+}
+
+static int open_beneath(int directory_fd, const char *name)
+{
+    struct open_how how = {
+        .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+    };
+    long fd = -1;
+    int attempts = 0;
+    do
+        fd = syscall(SYS_openat2, directory_fd, name, &how, sizeof(how));
+    while (fd < 0 && (errno == EAGAIN || errno == EINTR) && ++attempts < OPEN_ATTEMPTS_MAX);
+    /* Old kernels and strict system call filters: then follow no link at all. */
+    if (fd < 0 && (errno == ENOSYS || errno == EPERM))
+        fd = openat(directory_fd, name,
+                    O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW);
+    return (int)fd;
+}
+
+static bool name_is_plain(const char *name)
+{
+    return name[0] != '\0' && strchr(name, '/') == NULL && strcmp(name, ".") != 0
+        && strcmp(name, "..") != 0;
+}
+
+int file_open_beneath(int directory_fd, const char *name, const char *subject, int *ret_fd,
+                      didi_error *error)
+{
+    if (!name_is_plain(name))
+        return didi_fail(error, DIDI_FORMAT, subject, "'%s' is not a plain file name", name);
+    int fd = open_beneath(directory_fd, name);
+    if (fd < 0 && (errno == EXDEV || errno == ELOOP))
+        return didi_fail(error, DIDI_FORMAT, subject,
+                         "a link that leaves its directory is not followed");
+    if (fd < 0)
+        return didi_fail_errno(error, errno, subject, "cannot open");
+    struct stat facts;
+    int status = DIDI_OK;
+    if (fstat(fd, &facts) != 0)
+        status = didi_fail_errno(error, errno, subject, "cannot stat");
+    else if (!S_ISREG(facts.st_mode))
+        status = didi_fail(error, DIDI_FORMAT, subject, "not a regular file");
+    if (status != DIDI_OK) {
+        close(fd);
+        return status;
+    }
+    *ret_fd = fd;
+    return DIDI_OK;
+}
+
+int file_read_text_fd(int fd, const char *subject, size_t bytes_max, char **ret_text,
+                      size_t *ret_bytes, didi_error *error)
+{
+    struct stat facts;
+    if (fstat(fd, &facts) != 0)
+        return didi_fail_errno(error, errno, subject, "cannot stat");
+    if (!S_ISREG(facts.st_mode))
+        return didi_fail(error, DIDI_FORMAT, subject, "not a regular file");
+    if (facts.st_size < 0 || (uint64_t)facts.st_size > bytes_max)
+        return didi_fail(error, DIDI_FORMAT, subject, "%lld bytes, more than the %zu allowed",
+                         (long long)facts.st_size, bytes_max);
+    size_t bytes = (size_t)facts.st_size;
+    char *text = memory_resized(NULL, bytes + 1, 1);
+    if (text == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, subject, "no memory for %zu bytes of text", bytes);
+    int status = file_pread_all(fd, text, bytes, 0, subject, error);
+    if (status != DIDI_OK) {
+        free(text);
+        return status;
+    }
+    text[bytes] = '\0';
+    *ret_text = text;
+    *ret_bytes = bytes;
+    return DIDI_OK;
+}
+
+int file_read_text(int directory_fd, const char *name, size_t bytes_max, char **ret_text,
+                   size_t *ret_bytes, didi_error *error)
+{
+    int fd = openat(directory_fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return didi_fail_errno(error, errno, name, "cannot open");
+    int status = file_read_text_fd(fd, name, bytes_max, ret_text, ret_bytes, error);
+    close(fd);
+    return status;
+}
+
+static int create_temporary(int directory_fd, char name[TEMPORARY_NAME_BYTES], int *ret_fd,
+                            const char *subject, didi_error *error)
+{
+    uint64_t random = 0;
+    if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
+        return didi_fail_errno(error, errno, subject, "no random bytes for a temporary name");
+    snprintf(name, TEMPORARY_NAME_BYTES, ".tmp-%016llx", (unsigned long long)random);
+    int fd = openat(directory_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+    if (fd < 0)
+        return didi_fail_errno(error, errno, subject, "cannot create a temporary file beside it");
+    *ret_fd = fd;
+    return DIDI_OK;
+}
+
+int file_write_durable(int directory_fd, const char *name, const void *data, size_t bytes,
+                       didi_error *error)
+{
+    if (!name_is_plain(name))
+        return didi_fail(error, DIDI_INVALID, name, "not a plain file name");
+    char temporary[TEMPORARY_NAME_BYTES];
+    int fd = -1;
+    int status = create_temporary(directory_fd, temporary, &fd, name, error);
+    if (status != DIDI_OK)
+        return status;
+    status = file_pwrite_all(fd, data, bytes, 0, name, error);
+    if (status == DIDI_OK)
+        status = file_sync(fd, name, error);
+    if (close(fd) != 0 && status == DIDI_OK)
+        status = didi_fail_errno(error, errno, name, "cannot close");
+    if (status == DIDI_OK)
+        status = file_rename(directory_fd, temporary, directory_fd, name, error);
+    if (status != DIDI_OK) {
+        unlinkat(directory_fd, temporary, 0);
+        return status;
+    }
+    return file_sync_directory(directory_fd, name, error);
+}
+
+int file_open_directory(int parent_fd, const char *name, int create, int *ret_fd, didi_error *error)
+{
+    if (create && mkdirat(parent_fd, name, 0750) != 0 && errno != EEXIST)
+        return didi_fail_errno(error, errno, name, "cannot create the directory");
+    int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return didi_fail_errno(error, errno, name, "cannot open the directory");
+    *ret_fd = fd;
+    return DIDI_OK;
+}
+
+static int remove_entry(int parent_fd, const char *name, int depth, didi_error *error);
+
+/* Empties the directory open at `fd`, and closes it. */
+static int remove_entries(int fd, const char *name, int depth, didi_error *error)
+{
+    DIR *directory = fdopendir(fd);
+    if (directory == NULL) {
+        int status = didi_fail_errno(error, errno, name, "cannot list");
+        close(fd);
+        return status;
+    }
+    int status = DIDI_OK;
+    while (status == DIDI_OK) {
+        errno = 0;
+        const struct dirent *entry = readdir(directory);
+        if (entry == NULL) {
+            if (errno != 0)
+                status = didi_fail_errno(error, errno, name, "cannot list");
+            break;
+        }
+        if (name_is_plain(entry->d_name))
+            status = remove_entry(dirfd(directory), entry->d_name, depth, error);
+    }
+    closedir(directory);
+    return status;
+}
+
+static int remove_entry(int parent_fd, const char *name, int depth, didi_error *error)
+{
+    if (unlinkat(parent_fd, name, 0) == 0 || errno == ENOENT)
+        return DIDI_OK;
+    if (errno != EISDIR && errno != EPERM)
+        return didi_fail_errno(error, errno, name, "cannot remove");
+    if (depth >= REMOVE_DEPTH_MAX)
+        return didi_fail(error, DIDI_INVALID, name, "directories deeper than %d are not removed",
+                         (int)REMOVE_DEPTH_MAX);
+    int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return didi_fail_errno(error, errno, name, "cannot remove");
+    int status = remove_entries(fd, name, depth + 1, error);
+    if (status == DIDI_OK && unlinkat(parent_fd, name, AT_REMOVEDIR) != 0 && errno != ENOENT)
+        status = didi_fail_errno(error, errno, name, "cannot remove");
+    return status;
+}
+
+int file_remove_tree(int parent_fd, const char *name, didi_error *error)
+{
+    for (const char *component = name; component != NULL;) {
+        size_t length = strcspn(component, "/");
+        if (length == 0 || (length == 1 && component[0] == '.')
+            || (length == 2 && component[0] == '.' && component[1] == '.'))
+            return didi_fail(error, DIDI_INVALID, name, "not a name to remove");
+        component = component[length] == '/' ? component + length + 1 : NULL;
+    }
+    return remove_entry(parent_fd, name, 0, error);
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Allocation with overflow checks and the alloc fault point. */
+#include "src/base/memory.h"
+
+#include "src/base/fault.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGNMENT_BYTES = 64 };
+
+void *memory_zeroed(size_t count, size_t size)
+{
+    if (fault_at(FAULT_ALLOC) != 0)
+        return NULL;
+    if (count == 0 || size == 0)
+        return calloc(1, 1);
+    return calloc(count, size);
+}
+
+void *memory_aligned(size_t count, size_t size)
+{
+    size_t bytes = 0;
+    if (fault_at(FAULT_ALLOC) != 0 || __builtin_mul_overflow(count, size, &bytes) ||
+        bytes > SIZE_MAX - ALIGNMENT_BYTES)
+        return NULL;
+    if (bytes == 0)
+        bytes = 1;
+    bytes = (bytes + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
+    return aligned_alloc(ALIGNMENT_BYTES, bytes);
+}
+
+void *memory_resized(void *block, size_t count, size_t size)
+{
+    size_t bytes = 0;
+    if (fault_at(FAULT_ALLOC) != 0 || __builtin_mul_overflow(count, size, &bytes))
+        return NULL;
+    return realloc(block, bytes == 0 ? 1 : bytes);
+}
+
+char *memory_string(const char *text)
+{
+    if (fault_at(FAULT_ALLOC) != 0)
+        return NULL;
+    return strdup(text);
+}
+
+char *memory_format(const char *format, ...)
+{
+    if (fault_at(FAULT_ALLOC) != 0)
+        return NULL;
+    char *text = NULL;
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vasprintf(&text, format, arguments);
+    va_end(arguments);
+    return length < 0 ? NULL : text;
+}
+
+uint64_t memory_multiply(uint64_t a, uint64_t b)
+{
+    uint64_t product = 0;
+    return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
+}
+
+uint64_t memory_add(uint64_t a, uint64_t b)
+{
+    uint64_t sum = 0;
+    return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
+}
