@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The words a job specification may choose from, in the order of the library's enumerations. */
+#pragma once
+
+#define METHOD_CHOICES(X) X(METHOD_DIDI, "didi")
+#define SHARED_MERGE_CHOICES(X) X(SHARED_MERGE_MEAN, "mean") X(SHARED_MERGE_NONE, "none")
+#define ALLOCATOR_CHOICES(X)                                                                       \
+    X(ALLOCATOR_UNIFORM, "uniform")                                                                \
+    X(ALLOCATOR_EXACT, "exact")                                                                    \
+    X(ALLOCATOR_DIFFERENTIABLE, "differentiable")                                                  \
+    X(ALLOCATOR_JOINT, "joint")                                                                    \
+    X(ALLOCATOR_PURSUIT, "pursuit")
+#define WEIGHTING_CHOICES(X) X(WEIGHTING_NONE, "none") X(WEIGHTING_BALANCED, "balanced")
+#define OPTIMIZER_CHOICES(X) X(OPTIMIZER_ALS, "als") X(OPTIMIZER_ADAM, "adam")
+#define DENSE_CHOICES(X)                                                                           \
+    X(DENSE_PER_TASK, "per_task")                                                                  \
+    X(DENSE_MEAN, "mean")                                                                          \
+    X(DENSE_BASE, "base")
+#define OUTPUT_DTYPE_CHOICES(X)                                                                    \
+    X(OUTPUT_DTYPE_F32, "f32")                                                                     \
+    X(OUTPUT_DTYPE_BF16, "bf16")                                                                   \
+    X(OUTPUT_DTYPE_F16, "f16")
+
+#define CHOICE_ENUMERATOR(id, name) id,
+enum { METHOD_CHOICES(CHOICE_ENUMERATOR) };
+enum { SHARED_MERGE_CHOICES(CHOICE_ENUMERATOR) };
+enum { ALLOCATOR_CHOICES(CHOICE_ENUMERATOR) };
+enum { WEIGHTING_CHOICES(CHOICE_ENUMERATOR) };
+enum { OPTIMIZER_CHOICES(CHOICE_ENUMERATOR) };
+enum { DENSE_CHOICES(CHOICE_ENUMERATOR) };
+enum { OUTPUT_DTYPE_CHOICES(CHOICE_ENUMERATOR) };
+#undef CHOICE_ENUMERATOR

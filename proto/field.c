@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading and writing of JSON objects by tables. */
+#include "proto/field.h"
+
+#include "src/base/memory.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *field_type_name(const json_t *value)
+{
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        return "an object";
+    case JSON_ARRAY:
+        return "an array";
+    case JSON_STRING:
+        return "a string";
+    case JSON_INTEGER:
+    case JSON_REAL:
+        return "a number";
+    case JSON_TRUE:
+    case JSON_FALSE:
+        return "a boolean";
+    default:
+        return "null";
+    }
+}
+
+void field_pointer(char ret_pointer[DIDI_ERROR_SUBJECT_BYTES_MAX], const char *pointer,
+                   const char *key)
+{
+    int written = snprintf(ret_pointer, DIDI_ERROR_SUBJECT_BYTES_MAX, "%s/", pointer);
+    size_t length = written < 0 ? 0 : (size_t)written;
+    for (; *key != '\0' && length + 3 < DIDI_ERROR_SUBJECT_BYTES_MAX; key++) {
+        if (*key == '~' || *key == '/') {
+            ret_pointer[length++] = '~';
+            ret_pointer[length++] = *key == '~' ? '0' : '1';
+        } else {
+            ret_pointer[length++] = *key;
+        }
+        ret_pointer[length] = '\0';
+    }
+}
+
+void field_pointer_index(char ret_pointer[DIDI_ERROR_SUBJECT_BYTES_MAX], const char *pointer,
+                         size_t index)
+{
+    char key[24];
+    snprintf(key, sizeof key, "%zu", index);
+    field_pointer(ret_pointer, pointer, key);
+}
+
+static int field_out_of_range(const json_field *field, double value, const char *pointer,
+                              didi_error *error)
+{
+    return didi_fail(error, DIDI_INVALID, pointer, "%s is %.17g; it must be %s %.15g and <= %.15g",
+                     field->key, value, field->above_lowest ? ">" : ">=", field->lowest,
+                     field->highest);
+}
+
+static bool field_in_range(const json_field *field, double value)
+{
+    return isfinite(value) && value <= field->highest &&
+           (field->above_lowest ? value > field->lowest : value >= field->lowest);
+}
+
+int field_real_read(const json_field *field, json_t *value, void *object, const char *pointer,
+                    didi_error *error)
+{
+    if (!json_is_number(value)) {
+        return didi_fail(error, DIDI_INVALID, pointer, "%s must be a number, not %s", field->key,
+                         field_type_name(value));
+    }
+    double number = json_number_value(value);
+    if (!field_in_range(field, number)) {
+        return field_out_of_range(field, number, pointer, error);
+    }
+    memcpy((char *)object + field->offset, &number, sizeof number);
+    return DIDI_OK;
+}
+
+json_t *field_real_write(const json_field *field, const void *object)
+{
+    double number;
+    memcpy(&number, (const char *)object + field->offset, sizeof number);
+    if (number == floor(number) && fabs(number) < 1e15) {
+        return json_integer((json_int_t)number);
+    }
+    return json_real(number);
+}
+
+int field_integer_read(const json_field *field, json_t *value, void *object, const char *pointer,
+                       didi_error *error)
+{
+    if (!json_is_number(value)) {
+        return didi_fail(error, DIDI_INVALID, pointer, "%s must be an integer, not %s", field->key,
+                         field_type_name(value));
+    }
+    double number = json_number_value(value);
+    if (number != floor(number)) {
+        return didi_fail(error, DIDI_INVALID, pointer, "%s is %.17g; it must be an integer",
+                         field->key, number);
+    }
+    if (!field_in_range(field, number)) {
+        return field_out_of_range(field, number, pointer, error);
+    }
+    int64_t integer = json_is_integer(value) ? json_integer_value(value) : (int64_t)number;
+    memcpy((char *)object + field->offset, &integer, sizeof integer);
+    return DIDI_OK;
+}
+
+json_t *field_integer_write(const json_field *field, const void *object)
+{
+    int64_t integer;
+    memcpy(&integer, (const char *)object + field->offset, sizeof integer);
+    return json_integer(integer);
+}
+
+/* "a, b or c" */
+static void field_list_words(const json_field *field, char *text, size_t bytes)
+{
+    size_t length = 0;
+    text[0] = '\0';
+    for (size_t word = 0; field->words[word] != NULL && length < bytes; word++) {
+        const char *before = word == 0 ? "" : field->words[word + 1] == NULL ? " or " : ", ";
+        int written = snprintf(text + length, bytes - length, "%s%s", before, field->words[word]);
+        length += written < 0 ? 0 : (size_t)written;
+    }
+}
+
+int field_choice_read(const json_field *field, json_t *value, void *object, const char *pointer,
+                      didi_error *error)
+{
+    char words[256];
+    field_list_words(field, words, sizeof words);
+    if (!json_is_string(value)) {
+        return didi_fail(error, DIDI_INVALID, pointer, "%s must be %s, not %s", field->key, words,
+                         field_type_name(value));
+    }
+    for (int choice = 0; field->words[choice] != NULL; choice++) {
+        if (strcmp(field->words[choice], json_string_value(value)) == 0) {
+            memcpy((char *)object + field->offset, &choice, sizeof choice);
+            return DIDI_OK;
+        }
+    }
+    return didi_fail(error, DIDI_INVALID, pointer, "%s must be %s, not \"%.100s\"", field->key,
+                     words, json_string_value(value));
+}
+
+json_t *field_choice_write(const json_field *field, const void *object)
+{
+    int choice;
+    memcpy(&choice, (const char *)object + field->offset, sizeof choice);
+    return json_string(field->words[choice]);
+}
+
+int field_text_read(const json_field *field, json_t *value, void *object, const char *pointer,
+                    didi_error *error)
+{
+    if (!json_is_string(value)) {
+        return didi_fail(error, DIDI_INVALID, pointer, "%s must be a string, not %s", field->key,
+                         field_type_name(value));
+    }
+    if (!field->check(json_string_value(value))) {
+        return didi_fail(error, DIDI_INVALID, pointer, "%s is \"%.200s\"; it must be %s",
+                         field->key, json_string_value(value), field->expected);
+    }
+    char *copy = memory_string(json_string_value(value));
+    if (copy == NULL) {
+        return didi_fail(error, DIDI_NO_MEMORY, pointer, "no memory for %s", field->key);
+    }
+    char **member = (char **)(void *)((char *)object + field->offset);
+    free(*member);
+    *member = copy;
+    return DIDI_OK;
+}
+
+json_t *field_text_write(const json_field *field, const void *object)
+{
+    char *text;
+    memcpy(&text, (const char *)object + field->offset, sizeof text);
+    return json_string(text);
+}
+
+int field_object_read(const json_field *field, json_t *value, void *object, const char *pointer,
+                      didi_error *error)
+{
+    return field_read_all(field->fields, value, object, pointer, error);
+}
+
+json_t *field_object_write(const json_field *field, const void *object)
+{
+    return field_write_all(field->fields, object);
+}
+
+static const json_field *field_find(const json_field *fields, const char *key)
+{
+    for (; fields->key != NULL; fields++) {
+        if (strcmp(fields->key, key) == 0) {
+            return fields;
+        }
+    }
+    return NULL;
+}
+
+int field_read_all(const json_field *fields, json_t *value, void *object, const char *pointer,
+                   didi_error *error)
+{
+    char child[DIDI_ERROR_SUBJECT_BYTES_MAX];
+    const char *key;
+    json_t *member;
+    if (!json_is_object(value)) {
+        return didi_fail(error, DIDI_INVALID, pointer, "%s must be an object, not %s",
+                         pointer[0] == '\0' ? "the body" : pointer + 1, field_type_name(value));
+    }
+    json_object_foreach(value, key, member)
+    {
+        field_pointer(child, pointer, key);
+        const json_field *known = field_find(fields, key);
+        if (known == NULL) {
+            return didi_fail(error, DIDI_INVALID, child, "unknown field \"%.100s\"", key);
+        }
+        int status = known->read(known, member, object, child, error);
+        if (status != DIDI_OK) {
+            return status;
+        }
+    }
+    for (const json_field *known = fields; known->key != NULL; known++) {
+        if (known->required && json_object_get(value, known->key) == NULL) {
+            field_pointer(child, pointer, known->key);
+            return didi_fail(error, DIDI_INVALID, child, "%s is missing", known->key);
+        }
+    }
+    return DIDI_OK;
+}
+
+json_t *field_write_all(const json_field *fields, const void *object)
+{
+    json_t *value = json_object();
+    for (; value != NULL && fields->key != NULL; fields++) {
+        if (json_object_set_new(value, fields->key, fields->write(fields, object)) != 0) {
+            json_decref(value);
+            value = NULL;
+        }
+    }
+    return value;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Limits of the wire contract, each with its unit; openapi.yaml says the same. */
+#pragma once
+
+enum {
+    LIMIT_BODY_BYTES = 1024 * 1024, /* of a request, unless configured otherwise */
+    LIMIT_JSON_DEPTH = 16,          /* nested arrays and objects */
+    LIMIT_TASKS = 1024,
+    LIMIT_TASK_NAME_BYTES = 128,
+    LIMIT_MODEL_NAME_BYTES = 255,
+    LIMIT_MODEL_NAME_COMPONENTS = 8,
+    LIMIT_JOB_NAME_CHARACTERS = 128,
+    LIMIT_GLOBS = 256, /* in each list */
+    LIMIT_GLOB_CHARACTERS = 512,
+    LIMIT_LABELS = 16,
+    LIMIT_LABEL_KEY_BYTES = 63,
+    LIMIT_LABEL_VALUE_BYTES = 255,
+    LIMIT_PRIORITY = 100, /* either way from 0 */
+    LIMIT_IDEMPOTENCY_KEY_BYTES = 128,
+    LIMIT_PAGE = 200,
+    LIMIT_PAGE_DEFAULT = 50,
+    LIMIT_EVENT_PAGE = 1000,
+    LIMIT_EVENT_PAGE_DEFAULT = 200,
+    LIMIT_WAIT_SECONDS = 60,
+    LIMIT_STEPS = 100000,
+};
+
+#define LIMIT_BUDGET 1000.0                   /* ratio to one model */
+#define LIMIT_SAFE_INTEGER 9007199254740991LL /* 2^53 - 1, the largest every JSON reader keeps */

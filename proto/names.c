@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Checks of names on the wire. */
+#include "proto/names.h"
+
+#include "proto/limits.h"
+
+#include <string.h>
+
+static bool name_is_alphanumeric(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+static bool name_is_component_character(char c)
+{
+    return name_is_alphanumeric(c) || c == '.' || c == '_' || c == '-';
+}
+
+/* Length of the component at `text`, 0 when it is not one. */
+static size_t name_component(const char *text)
+{
+    size_t length = 0;
+    if (text[0] == '.') {
+        return 0;
+    }
+    while (name_is_component_character(text[length])) {
+        length++;
+    }
+    return length;
+}
+
+bool name_is_model(const char *text)
+{
+    if (strnlen(text, LIMIT_MODEL_NAME_BYTES + 1) > LIMIT_MODEL_NAME_BYTES) {
+        return false;
+    }
+    for (size_t components = 1; components <= LIMIT_MODEL_NAME_COMPONENTS; components++) {
+        size_t length = name_component(text);
+        if (length == 0) {
+            return false;
+        }
+        text += length;
+        if (*text == '\0') {
+            return true;
+        }
+        if (*text != '/') {
+            return false;
+        }
+        text++;
+    }
+    return false;
+}
+
+bool name_is_task(const char *text)
+{
+    size_t length = name_component(text);
+    return length > 0 && length <= LIMIT_TASK_NAME_BYTES && text[length] == '\0';
+}
+
+bool name_is_label_key(const char *text)
+{
+    size_t length = name_component(text);
+    return length > 0 && length <= LIMIT_LABEL_KEY_BYTES && text[length] == '\0' &&
+           name_is_alphanumeric(text[0]);
+}
+
+bool name_is_label_value(const char *text)
+{
+    size_t length = 0;
+    while (text[length] >= ' ' && text[length] <= '~') {
+        length++;
+    }
+    return text[length] == '\0' && length <= LIMIT_LABEL_VALUE_BYTES;
+}
+
+bool name_is_plain_text(const char *text, size_t characters_max)
+{
+    size_t characters = 0;
+    for (; *text != '\0'; text++) {
+        unsigned char byte = (unsigned char)*text;
+        if (byte < 0x20 || byte == 0x7f) {
+            return false;
+        }
+        characters += (byte & 0xc0U) != 0x80U;
+        if (characters > characters_max) {
+            return false;
+        }
+    }
+    return true;
+}

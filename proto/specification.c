@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The job specification's fields, read and written by one table. */
+#include "proto/specification.h"
+
+#include "proto/document.h"
+#include "proto/field.h"
+#include "proto/names.h"
+#include "proto/specification_check.h"
+#include "src/base/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SPECIFICATION_WORD(id, name) name,
+static const char *const method_words[] = {METHOD_CHOICES(SPECIFICATION_WORD) NULL};
+static const char *const shared_merge_words[] = {SHARED_MERGE_CHOICES(SPECIFICATION_WORD) NULL};
+static const char *const allocator_words[] = {ALLOCATOR_CHOICES(SPECIFICATION_WORD) NULL};
+static const char *const weighting_words[] = {WEIGHTING_CHOICES(SPECIFICATION_WORD) NULL};
+static const char *const optimizer_words[] = {OPTIMIZER_CHOICES(SPECIFICATION_WORD) NULL};
+static const char *const dense_words[] = {DENSE_CHOICES(SPECIFICATION_WORD) NULL};
+static const char *const output_dtype_words[] = {OUTPUT_DTYPE_CHOICES(SPECIFICATION_WORD) NULL};
+#undef SPECIFICATION_WORD
+
+const char *specification_allocator_name(int choice)
+{
+    return allocator_words[choice];
+}
+
+const char *specification_output_dtype_name(int choice)
+{
+    return output_dtype_words[choice];
+}
+
+static bool specification_name_is_valid(const char *text)
+{
+    return name_is_plain_text(text, LIMIT_JOB_NAME_CHARACTERS);
+}
+
+static bool specification_glob_is_valid(const char *text)
+{
+    return text[0] != '\0' && name_is_plain_text(text, LIMIT_GLOB_CHARACTERS);
+}
+
+#define MODEL_EXPECTED                                                                             \
+    "a relative path of A-Z, a-z, 0-9, '.', '_', '-' whose components do not start with a dot"
+
+static const json_field task_fields[] = {
+    {.key = "name",
+     FIELD_TEXT,
+     .offset = offsetof(specification_task, name),
+     .required = true,
+     .check = name_is_task,
+     .expected = "1 to 128 of A-Z, a-z, 0-9, '.', '_', '-' and not start with a dot"},
+    {.key = "model",
+     FIELD_TEXT,
+     .offset = offsetof(specification_task, model),
+     .required = true,
+     .check = name_is_model,
+     .expected = MODEL_EXPECTED},
+    {.key = "weight",
+     FIELD_REAL,
+     .offset = offsetof(specification_task, weight),
+     .lowest = 1e-6,
+     .highest = 1e6},
+    {.key = NULL},
+};
+
+static int tasks_read(const json_field *field, json_t *value, void *object, const char *pointer,
+                      didi_error *error)
+{
+    specification *into = object;
+    char child[DIDI_ERROR_SUBJECT_BYTES_MAX];
+    size_t count = json_array_size(value);
+    if (!json_is_array(value)) {
+        return didi_fail(error, DIDI_INVALID, pointer, "%s must be an array, not %s", field->key,
+                         field_type_name(value));
+    }
+    if (count == 0 || count > LIMIT_TASKS) {
+        return didi_fail(error, DIDI_INVALID, pointer, "%zu tasks; it must be 1 to %d", count,
+                         LIMIT_TASKS);
+    }
+    into->tasks = memory_zeroed(count, sizeof *into->tasks);
+    if (into->tasks == NULL) {
+        return didi_fail(error, DIDI_NO_MEMORY, pointer, "no memory for %zu tasks", count);
+    }
+    into->task_count = count;
+    for (size_t task = 0; task < count; task++) {
+        into->tasks[task].weight = SPECIFICATION_DEFAULT_TASK_WEIGHT;
+        field_pointer_index(child, pointer, task);
+        int status = field_read_all(task_fields, json_array_get(value, task), &into->tasks[task],
+                                    child, error);
+        if (status != DIDI_OK) {
+            return status;
+        }
+    }
+    return DIDI_OK;
+}
+
+static json_t *tasks_write(const json_field *field, const void *object)
+{
+    const specification *from = object;
+    json_t *value = json_array();
+    (void)field;
+    for (size_t task = 0; value != NULL && task < from->task_count; task++) {
+        json_t *row = field_write_all(task_fields, &from->tasks[task]);
+        if (json_array_append_new(value, row) != 0) {
+            json_decref(value);
+            value = NULL;
+        }
+    }
+    return value;
+}
+
+static int budget_read(const json_field *field, json_t *value, void *object, const char *pointer,
+                       didi_error *error)
+{
+    static const struct {
+        const char *name;
+        double ratio;
+    } sizes[] = {
+#define BUDGET_SIZE(name, ratio) {name, ratio},
+        SPECIFICATION_BUDGET_TABLE(BUDGET_SIZE)
+#undef BUDGET_SIZE
+    };
+    specification *into = object;
+    if (!json_is_string(value)) {
+        return field_real_read(field, value, object, pointer, error);
+    }
+    for (size_t size = 0; size < sizeof sizes / sizeof sizes[0]; size++) {
+        if (strcmp(sizes[size].name, json_string_value(value)) == 0) {
+            into->budget = sizes[size].ratio;
+            return DIDI_OK;
+        }
+    }
+    return didi_fail(error, DIDI_INVALID, pointer,
+                     "budget must be a number or one of S, M and L, not \"%.100s\"",
+                     json_string_value(value));
+}
+
+static int globs_read(const json_field *field, json_t *value, void *object, const char *pointer,
+                      didi_error *error)
+{
+    specification_globs *globs = (void *)((char *)object + field->offset);
+    char child[DIDI_ERROR_SUBJECT_BYTES_MAX];
+    size_t count = json_array_size(value);
+    if (!json_is_array(value)) {
+        return didi_fail(error, DIDI_INVALID, pointer, "%s must be an array, not %s", field->key,
+                         field_type_name(value));
+    }
+    if (count > LIMIT_GLOBS) {
+        return didi_fail(error, DIDI_INVALID, pointer, "%zu patterns in %s; at most %d are taken",
+                         count, field->key, LIMIT_GLOBS);
+    }
+    globs->patterns = memory_zeroed(count, sizeof *globs->patterns);
+    if (globs->patterns == NULL) {
+        return didi_fail(error, DIDI_NO_MEMORY, pointer, "no memory for %zu patterns", count);
+    }
+    globs->count = count;
+    for (size_t glob = 0; glob < count; glob++) {
+        const json_field element = {.key = field->key,
+                                    .offset = glob * sizeof *globs->patterns,
+                                    .check = specification_glob_is_valid,
+                                    .expected =
+                                        "1 to 512 characters, none of them control characters"};
+        field_pointer_index(child, pointer, glob);
+        int status =
+            field_text_read(&element, json_array_get(value, glob), globs->patterns, child, error);
+        if (status != DIDI_OK) {
+            return status;
+        }
+    }
+    return DIDI_OK;
+}
+
+static json_t *globs_write(const json_field *field, const void *object)
+{
+    specification_globs globs;
+    memcpy(&globs, (const char *)object + field->offset, sizeof globs);
+    json_t *value = json_array();
+    for (size_t glob = 0; value != NULL && glob < globs.count; glob++) {
+        if (json_array_append_new(value, json_string(globs.patterns[glob])) != 0) {
+            json_decref(value);
+            value = NULL;
+        }
+    }
+    return value;
+}
+
+static int label_compare(const void *left, const void *right)
+{
+    const specification_label *a = left, *b = right;
+    return strcmp(a->key, b->key);
+}
+
+static int label_read(specification_label *label, const char *key, json_t *value,
+                      const char *pointer, didi_error *error)
+{
+    if (!name_is_label_key(key)) {
+        return didi_fail(error, DIDI_INVALID, pointer,
+                         "label \"%.100s\" must be 1 to 63 of A-Z, a-z, 0-9, '.', '_', '-' and "
+                         "start with a letter or digit",
+                         key);
+    }
+    if (!json_is_string(value) || !name_is_label_value(json_string_value(value))) {
+        return didi_fail(error, DIDI_INVALID, pointer,
+                         "label %s must be a string of at most 255 printable ASCII characters",
+                         key);
+    }
+    label->key = memory_string(key);
+    label->value = memory_string(json_string_value(value));
+    if (label->key == NULL || label->value == NULL) {
+        return didi_fail(error, DIDI_NO_MEMORY, pointer, "no memory for a label");
+    }
+    return DIDI_OK;
+}
+
+static int labels_read(const json_field *field, json_t *value, void *object, const char *pointer,
+                       didi_error *error)
+{
+    specification *into = object;
+    char child[DIDI_ERROR_SUBJECT_BYTES_MAX];
+    const char *key;
+    json_t *text;
+    if (!json_is_object(value)) {
+        return didi_fail(error, DIDI_INVALID, pointer, "%s must be an object, not %s", field->key,
+                         field_type_name(value));
+    }
+    if (json_object_size(value) > LIMIT_LABELS) {
+        return didi_fail(error, DIDI_INVALID, pointer, "%zu labels; at most %d are taken",
+                         json_object_size(value), LIMIT_LABELS);
+    }
+    into->labels = memory_zeroed(json_object_size(value), sizeof *into->labels);
+    if (into->labels == NULL) {
+        return didi_fail(error, DIDI_NO_MEMORY, pointer, "no memory for labels");
+    }
+    json_object_foreach(value, key, text)
+    {
+        field_pointer(child, pointer, key);
+        specification_label *label = &into->labels[into->label_count++];
+        int status = label_read(label, key, text, child, error);
+        if (status != DIDI_OK) {
+            return status;
+        }
+    }
+    qsort(into->labels, into->label_count, sizeof *into->labels, label_compare);
+    return DIDI_OK;
+}
+
+static json_t *labels_write(const json_field *field, const void *object)
+{
+    const specification *from = object;
+    json_t *value = json_object();
+    (void)field;
+    for (size_t label = 0; value != NULL && label < from->label_count; label++) {
+        json_t *text = json_string(from->labels[label].value);
+        if (json_object_set_new(value, from->labels[label].key, text) != 0) {
+            json_decref(value);
+            value = NULL;
+        }
+    }
+    return value;
+}
+
+#define AT(member) .offset = offsetof(specification, member)
+#define FIELD_GLOBS .read = globs_read, .write = globs_write
+
+static const json_field shared_fields[] = {
+    {.key = "merge", FIELD_CHOICE, AT(shared_merge), .words = shared_merge_words},
+    {.key = NULL},
+};
+
+static const json_field rank_fields[] = {
+    {.key = "allocator", FIELD_CHOICE, AT(allocator), .words = allocator_words},
+    {.key = "weighting", FIELD_CHOICE, AT(weighting), .words = weighting_words},
+    {.key = "beta", FIELD_REAL, AT(beta), .above_lowest = true, .highest = 1e6},
+    {.key = "lambda", FIELD_REAL, AT(lambda), .highest = 1e9},
+    {.key = "learning_rate",
+     FIELD_REAL,
+     AT(rank_learning_rate),
+     .above_lowest = true,
+     .highest = 1e6},
+    {.key = "steps", FIELD_INTEGER, AT(rank_steps), .highest = LIMIT_STEPS},
+    {.key = NULL},
+};
+
+static const json_field refine_fields[] = {
+    {.key = "optimizer", FIELD_CHOICE, AT(optimizer), .words = optimizer_words},
+    {.key = "steps", FIELD_INTEGER, AT(refine_steps), .highest = LIMIT_STEPS},
+    {.key = "learning_rate",
+     FIELD_REAL,
+     AT(refine_learning_rate),
+     .above_lowest = true,
+     .highest = 1e3},
+    {.key = "tolerance", FIELD_REAL, AT(tolerance), .highest = 1},
+    {.key = NULL},
+};
+
+static const json_field output_fields[] = {
+    {.key = "dtype", FIELD_CHOICE, AT(output_dtype), .words = output_dtype_words},
+    {.key = NULL},
+};
+
+static const json_field specification_fields[] = {
+    {.key = "name",
+     FIELD_TEXT,
+     AT(name),
+     .check = specification_name_is_valid,
+     .expected = "at most 128 characters, none of them control characters"},
+    {.key = "base",
+     FIELD_TEXT,
+     AT(base),
+     .required = true,
+     .check = name_is_model,
+     .expected = MODEL_EXPECTED},
+    {.key = "tasks", .read = tasks_read, .write = tasks_write, .required = true},
+    {.key = "method", FIELD_CHOICE, AT(method), .words = method_words},
+    {.key = "budget",
+     .read = budget_read,
+     .write = field_real_write,
+     AT(budget),
+     .required = true,
+     .above_lowest = true,
+     .highest = LIMIT_BUDGET},
+    {.key = "shared", FIELD_OBJECT, .fields = shared_fields},
+    {.key = "ranks", FIELD_OBJECT, .fields = rank_fields},
+    {.key = "refine", FIELD_OBJECT, .fields = refine_fields},
+    {.key = "include", FIELD_GLOBS, AT(include)},
+    {.key = "exclude", FIELD_GLOBS, AT(exclude)},
+    {.key = "dense", FIELD_CHOICE, AT(dense), .words = dense_words},
+    {.key = "dense_tensors", FIELD_GLOBS, AT(dense_tensors)},
+    {.key = "low_rank_tensors", FIELD_GLOBS, AT(low_rank_tensors)},
+    {.key = "output", FIELD_OBJECT, .fields = output_fields},
+    {.key = "seed", FIELD_INTEGER, AT(seed), .highest = LIMIT_SAFE_INTEGER},
+    {.key = "priority",
+     FIELD_INTEGER,
+     AT(priority),
+     .lowest = -LIMIT_PRIORITY,
+     .highest = LIMIT_PRIORITY},
+    {.key = "labels", .read = labels_read, .write = labels_write},
+    {.key = NULL},
+};
+
+static int specification_create(specification **ret_specification, didi_error *error)
+{
+    specification *made = memory_zeroed(1, sizeof *made);
+    char *name = memory_string("");
+    if (made == NULL || name == NULL) {
+        free(made);
+        free(name);
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a specification");
+    }
+    made->name = name;
+    made->method = SPECIFICATION_DEFAULT_METHOD;
+    made->shared_merge = SPECIFICATION_DEFAULT_SHARED_MERGE;
+    made->allocator = SPECIFICATION_DEFAULT_ALLOCATOR;
+    made->weighting = SPECIFICATION_DEFAULT_WEIGHTING;
+    made->beta = SPECIFICATION_DEFAULT_BETA;
+    made->lambda = SPECIFICATION_DEFAULT_LAMBDA;
+    made->rank_learning_rate = SPECIFICATION_DEFAULT_RANK_LEARNING_RATE;
+    made->rank_steps = SPECIFICATION_DEFAULT_RANK_STEPS;
+    made->optimizer = SPECIFICATION_DEFAULT_OPTIMIZER;
+    made->refine_steps = -1; /* depends on the optimizer */
+    made->refine_learning_rate = SPECIFICATION_DEFAULT_REFINE_LEARNING_RATE;
+    made->tolerance = SPECIFICATION_DEFAULT_TOLERANCE;
+    made->dense = SPECIFICATION_DEFAULT_DENSE;
+    made->output_dtype = SPECIFICATION_DEFAULT_OUTPUT_DTYPE;
+    made->seed = SPECIFICATION_DEFAULT_SEED;
+    made->priority = SPECIFICATION_DEFAULT_PRIORITY;
+    *ret_specification = made;
+    return DIDI_OK;
+}
+
+int specification_parse(const char *text, size_t bytes, size_t bytes_max,
+                        specification **ret_specification, didi_error *error)
+{
+    json_t *document = NULL;
+    specification *made = NULL;
+    int status = document_parse(text, bytes, bytes_max, &document, error);
+    if (status != DIDI_OK) {
+        return status;
+    }
+    status = specification_create(&made, error);
+    if (status == DIDI_OK) {
+        status = field_read_all(specification_fields, document, made, "", error);
+    }
+    if (status == DIDI_OK) {
+        status = specification_check(made, error);
+    }
+    json_decref(document);
+    if (status != DIDI_OK) {
+        specification_free(made);
+        return status;
+    }
+    if (made->refine_steps < 0) {
+        made->refine_steps = made->optimizer == OPTIMIZER_ALS
+                                 ? SPECIFICATION_DEFAULT_REFINE_STEPS_ALS
+                                 : SPECIFICATION_DEFAULT_REFINE_STEPS_ADAM;
+    }
+    *ret_specification = made;
+    return DIDI_OK;
+}
+
+static void globs_clear(specification_globs *globs)
+{
+    for (size_t glob = 0; glob < globs->count; glob++) {
+        free(globs->patterns[glob]);
+    }
+    free(globs->patterns);
+}
+
+void specification_free(specification *made)
+{
+    if (made == NULL) {
+        return;
+    }
+    for (size_t task = 0; task < made->task_count; task++) {
+        free(made->tasks[task].name);
+        free(made->tasks[task].model);
+    }
+    for (size_t label = 0; label < made->label_count; label++) {
+        free(made->labels[label].key);
+        free(made->labels[label].value);
+    }
+    globs_clear(&made->include);
+    globs_clear(&made->exclude);
+    globs_clear(&made->dense_tensors);
+    globs_clear(&made->low_rank_tensors);
+    free(made->tasks);
+    free(made->labels);
+    free(made->name);
+    free(made->base);
+    free(made);
+}
+
+static int specification_render_value(json_t *value, char **ret_text, didi_error *error)
+{
+    char *text = value == NULL ? NULL : document_render(value);
+    json_decref(value);
+    if (text == NULL) {
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory to write a specification");
+    }
+    *ret_text = text;
+    return DIDI_OK;
+}
+
+int specification_render(const specification *self, char **ret_text, didi_error *error)
+{
+    json_t *value = field_write_all(specification_fields, self);
+    return specification_render_value(value, ret_text, error);
+}
+
+int specification_render_labels(const specification *self, char **ret_text, didi_error *error)
+{
+    return specification_render_value(labels_write(NULL, self), ret_text, error);
+}

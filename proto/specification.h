@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The job specification: what one merge depends on, as users write it and as it is kept. */
+#pragma once
+
+#include "proto/choices.h"
+#include "proto/limits.h"
+#include "proto/specification_defaults.h"
+#include "src/base/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct specification_task {
+    char *name;    /* unique in the job */
+    char *model;   /* relative name, unique in the job, not the base */
+    double weight; /* > 0 */
+} specification_task;
+
+typedef struct specification_label {
+    char *key, *value;
+} specification_label;
+
+typedef struct specification_globs {
+    char **patterns;
+    size_t count;
+} specification_globs;
+
+/* Every field holds its default when the user gave none. Choices are enumerators of choices.h. */
+typedef struct specification {
+    char *name; /* "" when not self */
+    char *base;
+    specification_task *tasks;
+    size_t task_count;
+    int method;
+    double budget; /* ratio to one model; named sizes are resolved */
+    int shared_merge;
+    int allocator;
+    int weighting;
+    double beta, lambda, rank_learning_rate;
+    int64_t rank_steps;
+    int optimizer;
+    int64_t refine_steps;
+    double refine_learning_rate, tolerance;
+    specification_globs include, exclude, dense_tensors, low_rank_tensors;
+    int dense;
+    int output_dtype;
+    int64_t seed;
+    int64_t priority;            /* higher first */
+    specification_label *labels; /* by key */
+    size_t label_count;
+} specification;
+
+/* Reads a specification from `bytes` bytes of JSON text (no NUL needed). Errors: DIDI_FORMAT (not
+ * JSON, a key twice, nested too deep, longer than bytes_max), DIDI_INVALID (unknown field, wrong
+ * type, out of range, conflict between fields; subject = JSON pointer to the culprit),
+ * DIDI_NO_MEMORY. Free *ret_specification with specification_free. */
+int specification_parse(const char *text, size_t bytes, size_t bytes_max,
+                        specification **ret_specification, didi_error *error);
+
+/* NULL is fine. */
+void specification_free(specification *made);
+
+/* Canonical JSON: one line, all fields with their values, fixed order, numbers that read back
+ * equal. Parsing it gives the same specification. Caller frees. Errors: DIDI_NO_MEMORY. */
+int specification_render(const specification *self, char **ret_text, didi_error *error);
+
+/* The labels alone, as a JSON object; caller frees. Errors: DIDI_NO_MEMORY. */
+int specification_render_labels(const specification *self, char **ret_text, didi_error *error);
+
+/* The word of a choice, e.g. specification_allocator_name(ALLOCATOR_EXACT) is "exact". Static. */
+const char *specification_allocator_name(int choice);
+const char *specification_output_dtype_name(int choice);
