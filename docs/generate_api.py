@@ -46,8 +46,8 @@ class Page:
                  "says the same for reading.",
                  "Formats of the files behind the artifacts are in [method.md](method.md).", "",
                  "## Conventions", info["description"].strip(), "",
-                 "Every path may answer 400, 405 and, for a failure of the daemon, 5xx, each with a "
-                 "[Problem](#problem).", "")
+                 "Every path may answer 400, 405 and, for a failure of the daemon, 5xx, each with "
+                 "a [Problem](#problem).", "")
 
     def operations(self):
         for tag in self.contract["tags"]:

@@ -3,26 +3,20 @@
 
 import os
 import pathlib
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 
 import pytest
 
 TESTS = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(TESTS / "family"))
+sys.path[:0] = [str(TESTS), str(TESTS / "family")]
 
-START_SECONDS = 30
-STOP_SECONDS = 30
+from service import Daemon  # noqa: E402 (the path above is needed first)
 
 
 def program(name, folder):
     """An executable: from the environment (DIDID, DIDICTL), else from build/."""
-    path = os.environ.get(name.upper()) or TESTS.parent / "build" / folder / name
-    if not pathlib.Path(path).exists():
-        pytest.skip(f"{path} is not built")
+    path = pathlib.Path(os.environ.get(name.upper(), TESTS.parent / "build" / folder / name))
+    assert path.exists(), f"{path} is not built"
     return str(path)
 
 
@@ -40,61 +34,6 @@ def didictl():
 def family():
     """The directory of the demo family."""
     return TESTS / "family" / "glyphmini"
-
-
-def free_port():
-    """A loopback port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Daemon:
-    """One didid on a free loopback port, with its own state directory; its log goes to a file."""
-
-    def __init__(self, didid, state, models, *arguments, environment=None):
-        self.command = [didid, "--state-dir", str(state), "--models", str(models)]
-        self.arguments = arguments
-        self.log_path = pathlib.Path(state).parent / "didid.log"
-        self.environment = {**os.environ, **(environment or {})}
-        self.process = None
-        self.url = None
-
-    def start(self):
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(
-                [*self.command, "--listen", f"127.0.0.1:{port}", *self.arguments],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment)
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise RuntimeError(f"didid ended at start:\n{self.log()}")
-            try:
-                with urllib.request.urlopen(self.url + "/readyz", timeout=2) as answer:
-                    if answer.status == 200:
-                        return self
-            except OSError:
-                time.sleep(0.05)
-        self.stop()
-        raise RuntimeError(f"didid was not ready in {START_SECONDS} s:\n{self.log()}")
-
-    def log(self):
-        return self.log_path.read_text(errors="replace")[-4000:]
-
-    def stop(self):
-        """SIGTERM, and the exit status; SIGKILL after a while."""
-        if self.process is None:
-            return None
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        return self.process.returncode
 
 
 @pytest.fixture

@@ -1,0 +1,144 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The demo: merges the family of tests/family/glyphmini through a daemon and shows what is kept.
+
+  demo.py BUILD [--budget X]
+
+Starts didid with a state directory of its own on a free loopback port, submits the merge with
+didictl, fetches the artifacts and every task's rebuilt model, evaluates both, and prints a table.
+The daemon is stopped and everything removed however it ends.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+
+TESTS = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS / "family")]
+
+import numpy as np  # noqa: E402 (the paths above are needed first)
+
+import artifacts  # noqa: E402
+import evaluate  # noqa: E402
+from service import Daemon  # noqa: E402
+
+FAMILY = TESTS / "family" / "glyphmini"
+# An export is rounded once to the base's dtype, the NumPy rebuild to float32.
+REBUILD_TOLERANCE = 1e-5
+
+
+class Client:
+    """didictl, pointed at the daemon; shows what it runs."""
+
+    def __init__(self, program, url):
+        self.program = program
+        self.environment = {**os.environ, "DIDI_HOST": url}
+
+    def run(self, *arguments, capture=False):
+        print(f"\n$ didictl {' '.join(arguments)}", flush=True)
+        done = subprocess.run([self.program, *arguments], env=self.environment, check=False,
+                              stdin=subprocess.DEVNULL, text=True,
+                              stdout=subprocess.PIPE if capture else None)
+        if done.returncode != 0:
+            sys.exit(f"demo: didictl {arguments[0]} ended with status {done.returncode}")
+        return done.stdout
+
+
+def merge(client, suite, budget):
+    """Submits the merge, waits for it with progress, and returns the job's id."""
+    tasks = [word for name in suite.tasks for word in ("--task", f"{name}=tasks/{name}")]
+    shown = client.run("submit", "--name", "demo", "--base", "base", *tasks, "--budget", budget,
+                       "--wait", "-o", "name", capture=True)
+    return shown.split()[-1]
+
+
+def largest_difference(base, directory, models):
+    """Between the daemon's exports and the models NumPy rebuilds from the native artifacts."""
+    worst = 0.0
+    for task in artifacts.expert_files(directory):
+        exported = artifacts.read_model(models / task)
+        rebuilt = artifacts.rebuild(base, directory, task)
+        worst = max(worst, *(float(np.abs(exported[name].astype(np.float64) - values).max())
+                             for name, values in rebuilt.items()))
+    return worst
+
+
+def print_table(suite, result, manifest, directory):
+    """Budget, bytes, error, and what every task keeps."""
+    budget, error = manifest["budget"], manifest["error"]
+    count = artifacts.recount(directory)
+    one_model = artifacts.float_parameters(suite.base_directory())
+    print(f"\nbudget  {budget['requested']:.4g} of one model asked, "
+          f"{count['parameters'] / one_model:.4f} stored "
+          f"({count['factors'] / one_model:.4f} factors, {count['dense'] / one_model:.4f} dense)")
+    print(f"bytes   {count['bytes']:,} instead of "
+          f"{sum(file.stat().st_size for file in FAMILY.glob('tasks/*/*')):,} "
+          f"for {len(suite.tasks)} fine-tunes")
+    print(f"error   {error['relative']:.4f} of the task vectors' energy\n")
+    print(f"{'task':<10} {'bytes':>9} {'error':>7} {'fine-tuned':>11} {'merged':>7} {'kept':>7}")
+    for task, row in result["tasks"].items():
+        size = artifacts.expert_files(directory)[task].stat().st_size
+        print(f"{task:<10} {size:>9,} {task_error(error, task):>7.4f} {row['own']:>11.4f} "
+              f"{row['accuracy']:>7.4f} {row['kept']:>7.4f}")
+    shared = (directory / "shared.safetensors").stat().st_size
+    print(f"{'shared':<10} {shared:>9,}")
+    own = np.mean([row["own"] for row in result["tasks"].values()])
+    print(f"{'all':<10} {count['bytes']:>9,} {error['relative']:>7.4f} {own:>11.4f} "
+          f"{result['average']:>7.4f} {result['retention']:>7.4f}")
+
+
+def task_error(error, task):
+    per_task = error["per_task"]
+    if isinstance(per_task, dict):
+        value = per_task[task]
+    else:
+        value = next(row for row in per_task if task in (row.get("task"), row.get("name")))
+    return value["relative"] if isinstance(value, dict) else value
+
+
+def demonstrate(build, budget, scratch):
+    suite = evaluate.Suite(FAMILY)
+    state = scratch / "state"
+    state.mkdir()
+    print(f"$ didid --state-dir STATE --models {FAMILY.relative_to(TESTS.parent)}")
+    with Daemon(build / "daemon" / "didid", state, FAMILY) as daemon:
+        print(f"didid is ready at {daemon.url}", flush=True)
+        client = Client(build / "client" / "didictl", daemon.url)
+        job = merge(client, suite, budget)
+        native, full = scratch / "native", scratch / "full"
+        client.run("pull", job, str(native))
+        client.run("pull", job, str(full), "--format", "full")
+    print("\ndidid has stopped")
+    manifest = json.loads((native / "manifest.json").read_text())
+    base = artifacts.read_model(suite.base_directory())
+    models = full / "models"
+    result = evaluate.evaluate(suite, lambda task: artifacts.read_model(models / task))
+    print_table(suite, result, manifest, native)
+    difference = largest_difference(base, native, models)
+    print(f"\nmodels rebuilt by NumPy from the artifacts differ from the daemon's by at most "
+          f"{difference:.1e}")
+    if difference > REBUILD_TOLERANCE:
+        sys.exit("demo: the two ways to rebuild a model disagree")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("build", type=pathlib.Path)
+    parser.add_argument("--budget", default="1.24")
+    arguments = parser.parse_args()
+    # A termination unwinds like an interrupt, so that the daemon goes too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with tempfile.TemporaryDirectory(prefix="didi-demo-") as scratch:
+        demonstrate(arguments.build.resolve(), arguments.budget, pathlib.Path(scratch))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

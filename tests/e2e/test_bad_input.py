@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bad input: every case ends with an error that names the culprit, and leaves nothing behind."""
+
+import json
+
+import numpy as np
+import pytest
+
+import artifacts
+
+GENERATOR_SEED = 5
+
+
+def tensors(seed):
+    generator = np.random.default_rng(seed)
+    shapes = {"a.weight": (24, 16), "b.weight": (16, 24), "b.bias": (16,)}
+    return {name: generator.normal(size=shape) for name, shape in shapes.items()}
+
+
+@pytest.fixture
+def models(tmp_path):
+    """A directory with a small base and two fine-tunes of it."""
+    base = tensors(GENERATOR_SEED)
+    artifacts.write_file(tmp_path / "base" / "model.safetensors", base)
+    for index, task in enumerate(("one", "two")):
+        change = tensors(GENERATOR_SEED + 1 + index)
+        moved = {name: values + 0.01 * change[name] for name, values in base.items()}
+        artifacts.write_file(tmp_path / task / "model.safetensors", moved)
+    return tmp_path
+
+
+def specification(**fields):
+    return {"base": "base", "tasks": [{"name": "one", "model": "one"},
+                                      {"name": "two", "model": "two"}], "budget": 1.0, **fields}
+
+
+def refused(run, models, *words, text=None):
+    """Runs, expects a failure whose message holds every word, and no artifacts."""
+    outcome = run(text or specification(), models, status=None)
+    assert outcome.status not in (0, -6, -11), outcome.stderr
+    for word in words:
+        assert word in outcome.stderr, outcome.stderr
+    assert not outcome.out.exists() or not any(outcome.out.iterdir())
+
+
+def header_of(entries, data=b"", size=None):
+    text = entries if isinstance(entries, bytes) else json.dumps(entries).encode()
+    return (len(text) if size is None else size).to_bytes(8, "little") + text + data
+
+
+def entry(dtype="F32", shape=(1,), offsets=(0, 4)):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+FILES = {
+    "empty": b"",
+    "shorter than a length": b"\1\2\3",
+    "header longer than the file": header_of({"x": entry()}, b"\0" * 4, size=1 << 20),
+    "header over the limit": header_of({"x": entry()}, b"\0" * 4, size=100_000_001),
+    "header length beyond 63 bits": header_of({"x": entry()}, b"\0" * 4, size=(1 << 64) - 1),
+    "malformed header": header_of(b'{"x": '),
+    "header that is no object": header_of(b"[1, 2]"),
+    "overlap": header_of({"x": entry(), "y": entry(offsets=(2, 6))}, b"\0" * 6),
+    "hole": header_of({"x": entry(), "y": entry(offsets=(8, 12))}, b"\0" * 12),
+    "data beyond the tensors": header_of({"x": entry()}, b"\0" * 9),
+    "data too short": header_of({"x": entry()}, b"\0" * 3),
+    "duplicate name": header_of(
+        b'{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
+        b'"x":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}', b"\0" * 8),
+    "unknown dtype": header_of({"x": entry(dtype="F31")}, b"\0" * 4),
+    "size overflow": header_of({"x": entry(shape=(1 << 40, 1 << 40))}, b"\0" * 4),
+    "negative dimension": header_of({"x": entry(shape=(-1,))}, b"\0" * 4),
+    "shape and bytes differ": header_of({"x": entry(shape=(2,))}, b"\0" * 4),
+    "offsets reversed": header_of({"x": entry(offsets=(4, 0))}, b"\0" * 4),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+@pytest.mark.parametrize("model", ["base", "two"])
+def test_malformed_file(run, models, case, model):
+    (models / model / "model.safetensors").write_bytes(FILES[case])
+    refused(run, models, f"{model}/model.safetensors")
+
+
+def test_truncated_file(run, models):
+    path = models / "one" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    refused(run, models, "one/model.safetensors")
+
+
+def shard(models, weight_map):
+    """Turns model `one` into shards a and b with the given map."""
+    whole = artifacts.read_model(models / "one")
+    (models / "one" / "model.safetensors").unlink()
+    artifacts.write_file(models / "one" / "a.safetensors", {"a.weight": whole["a.weight"]})
+    artifacts.write_file(models / "one" / "b.safetensors",
+                         {name: whole[name] for name in ("b.weight", "b.bias")})
+    index = {"metadata": {"total_size": 1}, "weight_map": weight_map}
+    (models / "one" / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+SHARDS = {"a.weight": "a.safetensors", "b.weight": "b.safetensors", "b.bias": "b.safetensors"}
+
+
+def test_shards_are_read(run, models):
+    shard(models, SHARDS)
+    run(specification(), models)
+
+
+@pytest.mark.parametrize("name", ["../two/model.safetensors", "/etc/passwd", "missing.safetensors",
+                                  "", ".", "..", 7])
+def test_index_that_leads_astray(run, models, name):
+    shard(models, {**SHARDS, "a.weight": name})
+    refused(run, models, "one")
+
+
+def test_index_and_shards_that_differ(run, models):
+    shard(models, {**SHARDS, "b.bias": "a.safetensors"})
+    refused(run, models, "one", "b.bias")
+
+
+def rewrite(models, model, change):
+    path = models / model / "model.safetensors"
+    values = {name: array.copy() for name, array in artifacts.read_file(path).items()}
+    change(values)
+    artifacts.write_file(path, values)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("tensor", ["a.weight", "b.bias"])
+@pytest.mark.parametrize("model", ["base", "one"])
+def test_values_that_are_not_finite(run, models, value, tensor, model):
+    rewrite(models, model, lambda values: values[tensor].flat.__setitem__(3, value))
+    refused(run, models, tensor)
+
+
+def test_missing_tensor(run, models):
+    rewrite(models, "two", lambda values: values.pop("b.weight"))
+    refused(run, models, "two", "b.weight")
+
+
+def test_extra_tensor(run, models):
+    rewrite(models, "two", lambda values: values.update(c=np.zeros(2)))
+    refused(run, models, "two", "c")
+
+
+def test_other_shape(run, models):
+    rewrite(models, "two", lambda values: values.update({"b.weight": np.zeros((24, 16))}))
+    refused(run, models, "two", "b.weight")
+
+
+def test_integer_tensors_must_agree(run, models):
+    for model, number in (("base", 1), ("one", 1), ("two", 2)):
+        path = models / model / "model.safetensors"
+        values = {**artifacts.read_file(path), "ids": np.array([number, 2])}
+        artifacts.write_file(path, values, {"ids": "I64"})
+    refused(run, models, "ids")
+
+
+def test_missing_model(run, models):
+    refused(run, models, "three", text=specification(
+        tasks=[{"name": "one", "model": "one"}, {"name": "three", "model": "three"}]))
+
+
+ONE = {"name": "one", "model": "one"}
+SPECIFICATIONS = {
+    "no tasks": ({"tasks": []}, "tasks"),
+    "the same name twice": ({"tasks": [ONE, {"name": "one", "model": "two"}]}, "one"),
+    "the same model twice": ({"tasks": [ONE, {"name": "two", "model": "one"}]}, "one"),
+    "the base as a task": ({"tasks": [ONE, {"name": "two", "model": "base"}]}, "base"),
+    "name that is a path": ({"tasks": [{"name": "../x", "model": "one"}]}, "name"),
+    "model that is a path": ({"tasks": [{"name": "x", "model": "../one"}]}, "model"),
+    "zero weight": ({"tasks": [{**ONE, "weight": 0}]}, "weight"),
+    "zero budget": ({"budget": 0}, "budget"),
+    "negative budget": ({"budget": -1.5}, "budget"),
+    "absurd budget": ({"budget": 1e30}, "budget"),
+    "budget for less than one rank": ({"budget": 0.01}, "budget"),
+    "budget that is a word": ({"budget": "XXL"}, "budget"),
+    "unknown field": ({"budgets": 1}, "budgets"),
+    "unknown field inside": ({"ranks": {"alocator": "exact"}}, "alocator"),
+    "wrong type": ({"seed": "7"}, "seed"),
+    "unknown allocator": ({"ranks": {"allocator": "best"}}, "allocator"),
+    "negative steps": ({"refine": {"steps": -1}}, "steps"),
+    "integer tensors": ({"output": {"dtype": "i8"}}, "dtype"),
+    "nothing to merge": ({"include": ["nothing*"]}, "include"),
+}
+
+
+@pytest.mark.parametrize("case", SPECIFICATIONS)
+def test_bad_specification(run, models, case):
+    fields, word = SPECIFICATIONS[case]
+    refused(run, models, word, text=specification(**fields))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"base": "base"', '{"a": NaN}',
+                                  '{"base": "base", "base": "base"}', '{"budget": NaN}'])
+def test_malformed_specification(run, models, text):
+    refused(run, models, "specification", text=text or " ")
+
+
+@pytest.mark.parametrize("field", ["base", "tasks", "budget"])
+def test_missing_field(run, models, field):
+    text = specification()
+    del text[field]
+    refused(run, models, field, text=text)
+
+
+def test_memory_limit_that_is_too_small(run, models):
+    outcome = run(specification(), models, "--memory-limit", "1000", status=None)
+    assert outcome.status > 0
+    assert "memory" in outcome.stderr and any(word.isdigit() and int(word) > 1000
+                                              for word in outcome.stderr.replace(",", " ").split())
+
+
+def test_task_that_equals_the_base_in_content(run, models):
+    source = models / "base" / "model.safetensors"
+    (models / "two" / "model.safetensors").write_bytes(source.read_bytes())
+    outcome = run(specification(output={"dtype": "f32"}), models)
+    base = artifacts.read_model(models / "base")
+    for name, values in artifacts.rebuild(base, outcome.out, "two").items():
+        assert np.abs(values - base[name]).max() < 0.05
+    assert np.isfinite(outcome.manifest()["error"]["relative"])
+
+
+def test_all_tasks_equal_the_base(run, models):
+    source = (models / "base" / "model.safetensors").read_bytes()
+    for task in ("one", "two"):
+        (models / task / "model.safetensors").write_bytes(source)
+    outcome = run(specification(), models)
+    assert outcome.manifest()["error"]["relative"] == 0
+
+
+def test_one_task(run, models):
+    outcome = run(specification(tasks=[ONE]), models)
+    assert list(artifacts.expert_files(outcome.out)) == ["one"]

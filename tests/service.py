@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A daemon under test: one didid on a free loopback port."""
+
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+START_SECONDS = 60
+STOP_SECONDS = 60
+
+
+def free_port():
+    """A loopback port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Daemon:
+    """didid with a state directory of its own; its log goes to didid.log beside that directory."""
+
+    def __init__(self, didid, state, models, *arguments, environment=None):
+        self.command = [str(didid), "--state-dir", str(state), "--models", str(models), *arguments]
+        self.log_path = pathlib.Path(state).parent / "didid.log"
+        self.environment = {**os.environ, **(environment or {})}
+        self.process = None
+        self.url = None
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def start(self):
+        """Starts, and returns when /readyz says so."""
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                [*self.command, "--listen", f"127.0.0.1:{port}"], env=self.environment,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def wait_until_ready(self):
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"didid ended at start:\n{self.log()}")
+            try:
+                with urllib.request.urlopen(self.url + "/readyz", timeout=5):
+                    return
+            except OSError:
+                time.sleep(0.05)
+        raise RuntimeError(f"didid was not ready in {START_SECONDS} s:\n{self.log()}")
+
+    def log(self):
+        """The end of its log."""
+        return self.log_path.read_text(errors="replace")[-4000:]
+
+    def anonymous_bytes(self):
+        """Resident anonymous memory now."""
+        return anonymous_bytes(self.process.pid)
+
+    def stop(self):
+        """SIGTERM, after a while SIGKILL; the exit status."""
+        if self.process is None:
+            return None
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        return self.process.returncode
+
+
+def anonymous_bytes(pid):
+    """RssAnon of a process; 0 when it is gone."""
+    try:
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else 0
