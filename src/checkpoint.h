@@ -21,14 +21,15 @@ typedef struct checkpoint_tensor {
     size_t file; /* index of the shard that holds it */
 } checkpoint_tensor;
 
-/* Opens the model in the directory `directory_fd` (the fd is duplicated, not consumed); `label` is what
- * errors call it (the model's name). If both forms exist, model.safetensors.index.json wins only when
- * model.safetensors is absent. Index rules: total_size advisory; every weight_map value a plain file
- * name (no '/', '\\', NUL, leading dot); each listed tensor in its shard; a tensor in a shard but not in
- * the map, or in two shards, is an error. Files are opened relative to the directory with O_NOFOLLOW
- * semantics for '..' (openat2 RESOLVE_BENEATH where the kernel has it; links inside the directory tree
- * are followed only if they stay beneath; a link that leaves is refused), O_CLOEXEC, and must be regular
- * files. Errors: DIDI_NOT_FOUND, DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY; subject = "label/file[: tensor]". */
+/* Opens the model in the directory `directory_fd` (the fd is duplicated, not consumed); `label` is
+ * what errors call it (the model's name). If both forms exist, model.safetensors.index.json wins
+ * only when model.safetensors is absent. Index rules: total_size advisory; every weight_map value a
+ * plain file name (no '/', '\\', NUL, leading dot); each listed tensor in its shard; a tensor in a
+ * shard but not in the map, or in two shards, is an error. Files are opened relative to the
+ * directory with O_NOFOLLOW semantics for '..' (openat2 RESOLVE_BENEATH where the kernel has it;
+ * links inside the directory tree are followed only if they stay beneath; a link that leaves is
+ * refused), O_CLOEXEC, and must be regular files. Errors: DIDI_NOT_FOUND, DIDI_FORMAT, DIDI_IO,
+ * DIDI_NO_MEMORY; subject = "label/file[: tensor]". */
 int checkpoint_open(int directory_fd, const char *label, checkpoint **ret_checkpoint,
                     didi_error *error);
 
@@ -54,17 +55,17 @@ const checkpoint_file *checkpoint_file_at(const checkpoint *checkpoint, size_t i
 int checkpoint_read(const checkpoint *checkpoint, const checkpoint_tensor *tensor, uint64_t first,
                     void *buffer, uint64_t count, didi_error *error);
 
-/* Reads elements [first, first + count) converted to float32 (float dtypes only), using at most 1 MiB of
- * scratch of its own. Thread-safe. */
+/* Reads elements [first, first + count) converted to float32 (float dtypes only), using at most 1
+ * MiB of scratch of its own. Thread-safe. */
 int checkpoint_read_f32(const checkpoint *checkpoint, const checkpoint_tensor *tensor,
                         uint64_t first, float *buffer, uint64_t count, didi_error *error);
 
-/* Checks that every file still has the size, mtime and inode it had at open, both the open descriptor
- * and the name in the directory. Errors: DIDI_CHANGED naming the file, DIDI_IO. */
+/* Checks that every file still has the size, mtime and inode it had at open, both the open
+ * descriptor and the name in the directory. Errors: DIDI_CHANGED naming the file, DIDI_IO. */
 int checkpoint_verify_unchanged(const checkpoint *checkpoint, didi_error *error);
 
-/* Lower-case hex SHA-256 (64 characters + NUL) of a whole file. Calls cancelled(context) about every
- * 16 MiB when not NULL; non-zero stops with DIDI_CANCELLED. Thread-safe.
- * Errors: DIDI_IO, DIDI_CHANGED, DIDI_CANCELLED. */
+/* Lower-case hex SHA-256 (64 characters + NUL) of a whole file. Calls cancelled(context) about
+ * every 16 MiB when not NULL; non-zero stops with DIDI_CANCELLED. Thread-safe. Errors: DIDI_IO,
+ * DIDI_CHANGED, DIDI_CANCELLED. */
 int checkpoint_digest(const checkpoint *checkpoint, size_t file, int (*cancelled)(void *context),
                       void *context, char ret_hex[65], didi_error *error);

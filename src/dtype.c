@@ -10,8 +10,8 @@ _Static_assert(sizeof(float) == 4 && sizeof(double) == 8, "IEEE 754 formats");
 
 /* The loops below are free of branches so that they vectorise; one copy per instruction set, chosen
  * at load. Sanitizers do not survive the resolver that choice needs. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) \
-    && !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) &&                             \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define VECTOR_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define VECTOR_CLONES
@@ -26,7 +26,7 @@ static const struct {
     unsigned bits;
     dtype_kind kind;
 } dtypes[DIDI_DTYPE_COUNT] = {
-#define DTYPE_ROW(id, name, bits, kind) [DIDI_DTYPE_##id] = { (name), (bits), KIND_##kind },
+#define DTYPE_ROW(id, name, bits, kind) [DIDI_DTYPE_##id] = {(name), (bits), KIND_##kind},
     DIDI_DTYPE_TABLE(DTYPE_ROW)
 #undef DTYPE_ROW
 };
@@ -76,8 +76,15 @@ static inline float float_of(uint32_t bits)
     return value;
 }
 
-/* Moves the half's exponent and mantissa up; a subnormal is normalised by a float subtraction that is
- * exact, and an exponent of all ones is raised to the float's. */
+/* A choice the compiler cannot turn into a branch, which would keep the loops from vectorising. */
+static inline uint32_t choose(bool condition, uint32_t yes, uint32_t no)
+{
+    uint32_t mask = 0u - (uint32_t)condition;
+    return (yes & mask) | (no & ~mask);
+}
+
+/* Moves the half's exponent and mantissa up; a subnormal is normalised by a float subtraction that
+ * is exact, and an exponent of all ones is raised to the float's. */
 static inline uint32_t bits_of_half(uint32_t half)
 {
     uint32_t magnitude = (half & 0x7FFFu) << 13;
@@ -85,8 +92,8 @@ static inline uint32_t bits_of_half(uint32_t half)
     uint32_t normal = magnitude + (112u << 23);
     uint32_t special = normal + (112u << 23);
     uint32_t subnormal = bits_of(float_of(magnitude + (113u << 23)) - float_of(113u << 23));
-    uint32_t result = exponent == 0x0F800000u ? special : normal;
-    result = exponent == 0 ? subnormal : result;
+    uint32_t result = choose(exponent == 0x0F800000u, special, normal);
+    result = choose(exponent == 0, subnormal, result);
     return result | (half & 0x8000u) << 16;
 }
 
@@ -98,9 +105,9 @@ static inline uint16_t half_of_bits(uint32_t bits)
     uint32_t magnitude = bits ^ sign;
     uint32_t normal = (magnitude - (112u << 23) + 0xFFFu + (magnitude >> 13 & 1u)) >> 13;
     uint32_t subnormal = bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f);
-    uint32_t special = magnitude > 0x7F800000u ? 0x7E00u : 0x7C00u;
-    uint32_t result = magnitude < 113u << 23 ? subnormal : normal;
-    result = magnitude >= 143u << 23 ? special : result;
+    uint32_t special = choose(magnitude > 0x7F800000u, 0x7E00u, 0x7C00u);
+    uint32_t result = choose(magnitude < 113u << 23, subnormal, normal);
+    result = choose(magnitude >= 143u << 23, special, result);
     return (uint16_t)(result | sign >> 16);
 }
 

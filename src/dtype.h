@@ -59,8 +59,8 @@ bool didi_dtype_is_integer(didi_dtype dtype);
 void didi_dtype_to_f32(didi_dtype dtype, const void *source, float *destination, size_t count);
 
 /* Converts float32 to `dtype` (F16, BF16, F32 or F64), round to nearest even, any alignment at
- * `destination`. Values beyond F16 range become Inf: check with didi_dtype_first_nonfinite_in. NaN stays
- * NaN. Regions must not overlap. */
+ * `destination`. Values beyond F16 range become Inf: check with didi_dtype_first_nonfinite_in. NaN
+ * stays NaN. Regions must not overlap. */
 void didi_dtype_from_f32(didi_dtype dtype, const float *source, void *destination, size_t count);
 
 /* Index of the first NaN or Inf in values[0..count), or count if all are finite. */

@@ -71,10 +71,13 @@ typedef struct safetensors_layout_entry {
 } safetensors_layout_entry;
 
 /* Creates the file `name` in directory `directory_fd` (O_CREAT|O_EXCL|O_CLOEXEC, 0640), lays out
- * `count` tensors in the reference order (dtype descending, then name), writes the header padded with
- * spaces to a multiple of 8, with __metadata__ from `metadata` (count pairs key, value; may be 0), and
- * sets the final length. Entries are copied. Errors: DIDI_IO, DIDI_DISK_FULL, DIDI_CONFLICT (file
- * exists), DIDI_INVALID (duplicate name, header over the limit), DIDI_NO_MEMORY. */
+ * `count` tensors in the reference order (dtype descending, then name), writes the header padded
+ * with spaces to a multiple of 8, with __metadata__ from `metadata` (count pairs key, value; may be
+ * 0), and reserves the final length on disk. Entries are copied; `directory_fd` (not AT_FDCWD) is
+ * duplicated. On failure no file is left. Errors: DIDI_IO, DIDI_DISK_FULL, DIDI_CONFLICT (file
+ * exists), DIDI_INVALID (a name that repeats or that the reader would refuse, header or size over
+ * the limit), DIDI_NO_MEMORY.
+ */
 int safetensors_writer_create(int directory_fd, const char *name,
                               const safetensors_layout_entry *entries, size_t count,
                               const char *const (*metadata)[2], size_t metadata_count,
@@ -85,9 +88,9 @@ int safetensors_layout_bytes(const safetensors_layout_entry *entries, size_t cou
                              const char *const (*metadata)[2], size_t metadata_count,
                              uint64_t *ret_bytes, didi_error *error);
 
-/* Writes `count` elements, converted from float32 to the tensor's dtype, at element `first` of tensor
- * `name`. Thread-safe for disjoint ranges (pwrite). Errors: DIDI_INVALID (no such tensor, range),
- * DIDI_NUMERIC (a value is not finite after conversion), DIDI_IO, DIDI_DISK_FULL. */
+/* Writes `count` elements, converted from float32 to the tensor's dtype, at element `first` of
+ * tensor `name`. Thread-safe for disjoint ranges (pwrite). Errors: DIDI_INVALID (no such tensor,
+ * range), DIDI_NUMERIC (a value is not finite after conversion), DIDI_IO, DIDI_DISK_FULL. */
 int safetensors_writer_put_f32(safetensors_writer *writer, const char *name, uint64_t first,
                                const float *values, uint64_t count, didi_error *error);
 
@@ -95,9 +98,13 @@ int safetensors_writer_put_f32(safetensors_writer *writer, const char *name, uin
 int safetensors_writer_put_bytes(safetensors_writer *writer, const char *name, uint64_t first,
                                  const void *bytes, uint64_t count, didi_error *error);
 
-/* fsyncs and closes. The writer is freed whatever the outcome. The caller must have put every byte.
- * Errors: DIDI_IO, DIDI_DISK_FULL. */
+/* fsyncs and closes; the file is removed when that fails. The writer is freed whatever the outcome.
+ * The caller must have put every byte. Errors: DIDI_IO, DIDI_DISK_FULL. */
 int safetensors_writer_close(safetensors_writer *writer, didi_error *error);
+
+/* As safetensors_writer_close without the fsync, for scratch files that need not outlive a power
+ * loss. */
+int safetensors_writer_close_volatile(safetensors_writer *writer, didi_error *error);
 
 /* Closes without fsync and removes the file; NULL is fine. */
 void safetensors_writer_abort(safetensors_writer *writer);

@@ -23,8 +23,10 @@ const char *didi_status_name(int status)
 }
 
 /* Formats through a buffer of its own, so that arguments may point into the error itself. */
-static void error_format(char *target, size_t target_bytes, const char *suffix, const char *format,
-                         va_list arguments)
+__attribute__((format(printf, 4, 0))) static void error_format(char *target, size_t target_bytes,
+                                                               const char *suffix,
+                                                               const char *format,
+                                                               va_list arguments)
 {
     char raw[2 * DIDI_ERROR_MESSAGE_BYTES_MAX];
     int length = vsnprintf(raw, sizeof(raw), format, arguments);

@@ -7,20 +7,20 @@
 /* One row per status: enumerator, stable name used in logs, manifests and problem types. */
 #define DIDI_STATUS_TABLE(X)                                                                       \
     X(OK, "ok")                                                                                    \
-    X(INVALID, "invalid_argument")     /* an option or value the caller set cannot be used */     \
-    X(FORMAT, "malformed_file")        /* a file's bytes are not what its format demands */       \
-    X(MISMATCH, "models_differ")       /* inputs do not belong to one family */                   \
-    X(BUDGET, "budget_unreachable")    /* no package fits the budget */                           \
-    X(MEMORY_LIMIT, "memory_limit")    /* the limit is below what one layer needs */              \
-    X(NO_MEMORY, "out_of_memory")      /* allocation failed */                                    \
-    X(NOT_FOUND, "not_found")          /* a named file, model or tensor does not exist */         \
-    X(IO, "io_error")                  /* the operating system refused a file operation */        \
-    X(DISK_FULL, "disk_full")          /* ENOSPC or EDQUOT while writing */                       \
-    X(NUMERIC, "numeric_failure")      /* NaN, Inf or a decomposition that does not converge */   \
-    X(CHANGED, "input_changed")        /* an input file was replaced or modified while in use */  \
-    X(CANCELLED, "cancelled")          /* the caller asked to stop */                             \
-    X(CONFLICT, "conflict")            /* the object's state forbids it, or another holds it */   \
-    X(INTERNAL, "internal_error")      /* our own mistake */
+    X(INVALID, "invalid_argument")  /* an option or value the caller set cannot be used */         \
+    X(FORMAT, "malformed_file")     /* a file's bytes are not what its format demands */           \
+    X(MISMATCH, "models_differ")    /* inputs do not belong to one family */                       \
+    X(BUDGET, "budget_unreachable") /* no package fits the budget */                               \
+    X(MEMORY_LIMIT, "memory_limit") /* the limit is below what one layer needs */                  \
+    X(NO_MEMORY, "out_of_memory")   /* allocation failed */                                        \
+    X(NOT_FOUND, "not_found")       /* a named file, model or tensor does not exist */             \
+    X(IO, "io_error")               /* the operating system refused a file operation */            \
+    X(DISK_FULL, "disk_full")       /* ENOSPC or EDQUOT while writing */                           \
+    X(NUMERIC, "numeric_failure")   /* NaN, Inf or a decomposition that does not converge */       \
+    X(CHANGED, "input_changed")     /* an input file was replaced or modified while in use */      \
+    X(CANCELLED, "cancelled")       /* the caller asked to stop */                                 \
+    X(CONFLICT, "conflict")         /* the object's state forbids it, or another holds it */       \
+    X(INTERNAL, "internal_error")   /* our own mistake */
 
 typedef enum didi_status {
 #define DIDI_STATUS_ENUMERATOR(id, name) DIDI_##id,
@@ -47,13 +47,13 @@ const char *didi_status_name(int status);
 
 /* Fills *error (may be NULL) and returns `status`, so that callers write
  * `return didi_fail(error, DIDI_FORMAT, path, "header of %zu bytes ...", n);`.
- * `subject` may be NULL. Over-long texts are cut at a UTF-8 character boundary; control characters and
- * bytes that are not UTF-8 become '?'. */
+ * `subject` may be NULL. Over-long texts are cut at a UTF-8 character boundary; control characters
+ * and bytes that are not UTF-8 become '?'. */
 #define didi_fail(error, status, subject, ...)                                                     \
     didi_error_set((error), (status), __FILE__, __LINE__, (subject), __VA_ARGS__)
 
-/* As didi_fail, for a failed system call: appends strerror(errno_value) and picks DIDI_DISK_FULL for
- * ENOSPC/EDQUOT, DIDI_NOT_FOUND for ENOENT/ENOTDIR, DIDI_NO_MEMORY for ENOMEM, else DIDI_IO. */
+/* As didi_fail, for a failed system call: appends strerror(errno_value) and picks DIDI_DISK_FULL
+ * for ENOSPC/EDQUOT, DIDI_NOT_FOUND for ENOENT/ENOTDIR, DIDI_NO_MEMORY for ENOMEM, else DIDI_IO. */
 #define didi_fail_errno(error, errno_value, subject, ...)                                          \
     didi_error_set_errno((error), (errno_value), __FILE__, __LINE__, (subject), __VA_ARGS__)
 
@@ -63,9 +63,11 @@ int didi_error_set_errno(didi_error *error, int errno_value, const char *file, i
                          const char *subject, const char *format, ...)
     __attribute__((format(printf, 6, 7)));
 
-/* Puts "context: " before the message of an error being passed up. Returns error->status (for a NULL
- * error DIDI_INTERNAL: keep the status apart where NULL may come in). */
-int didi_error_wrap(didi_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Puts "context: " before the message of an error being passed up. Returns error->status (for a
+ * NULL error DIDI_INTERNAL: keep the status apart where NULL may come in). */
+int didi_error_wrap(didi_error *error, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* Replaces the subject of an error being passed up by one that says more. Returns error->status. */
-int didi_error_blame(didi_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int didi_error_blame(didi_error *error, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));

@@ -47,11 +47,11 @@ static int parse_errno(const char *text)
     static const struct {
         const char *name;
         int value;
-    } names[] = { { "ENOSPC", ENOSPC },
-                  { "EDQUOT", EDQUOT },
-                  { "EIO", EIO },
-                  { "ENOMEM", ENOMEM },
-                  { "EACCES", EACCES } };
+    } names[] = {{"ENOSPC", ENOSPC},
+                 {"EDQUOT", EDQUOT},
+                 {"EIO", EIO},
+                 {"ENOMEM", ENOMEM},
+                 {"EACCES", EACCES}};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         if (strcmp(text, names[i].name) == 0)
             return names[i].value;

@@ -36,8 +36,8 @@ int file_pread_all(int fd, void *buffer, size_t count, uint64_t offset, const ch
                    didi_error *error)
 {
     if (!range_fits(offset, count))
-        return didi_fail(error, DIDI_IO, subject, "read of %zu bytes at %llu is out of range", count,
-                         (unsigned long long)offset);
+        return didi_fail(error, DIDI_IO, subject, "read of %zu bytes at %llu is out of range",
+                         count, (unsigned long long)offset);
     char *target = buffer;
     while (count > 0) {
         ssize_t got = pread(fd, target, count < IO_BYTES_MAX ? count : IO_BYTES_MAX, (off_t)offset);
@@ -67,8 +67,8 @@ int file_pwrite_all(int fd, const void *buffer, size_t count, uint64_t offset, c
         int fault = fault_at(FAULT_PWRITE);
         if (fault != 0)
             return didi_fail_errno(error, fault, subject, "cannot write");
-        ssize_t put
-            = pwrite(fd, source, count < IO_BYTES_MAX ? count : IO_BYTES_MAX, (off_t)offset);
+        ssize_t put =
+            pwrite(fd, source, count < IO_BYTES_MAX ? count : IO_BYTES_MAX, (off_t)offset);
         if (put < 0 && errno == EINTR)
             continue;
         if (put < 0)
@@ -120,15 +120,14 @@ static int open_beneath(int directory_fd, const char *name)
     while (fd < 0 && (errno == EAGAIN || errno == EINTR) && ++attempts < OPEN_ATTEMPTS_MAX);
     /* Old kernels and strict system call filters: then follow no link at all. */
     if (fd < 0 && (errno == ENOSYS || errno == EPERM))
-        fd = openat(directory_fd, name,
-                    O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW);
+        fd = openat(directory_fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW);
     return (int)fd;
 }
 
 static bool name_is_plain(const char *name)
 {
-    return name[0] != '\0' && strchr(name, '/') == NULL && strcmp(name, ".") != 0
-        && strcmp(name, "..") != 0;
+    return name[0] != '\0' && strchr(name, '/') == NULL && strcmp(name, ".") != 0 &&
+           strcmp(name, "..") != 0;
 }
 
 int file_open_beneath(int directory_fd, const char *name, const char *subject, int *ret_fd,
@@ -291,8 +290,8 @@ int file_remove_tree(int parent_fd, const char *name, didi_error *error)
 {
     for (const char *component = name; component != NULL;) {
         size_t length = strcspn(component, "/");
-        if (length == 0 || (length == 1 && component[0] == '.')
-            || (length == 2 && component[0] == '.' && component[1] == '.'))
+        if (length == 0 || (length == 1 && component[0] == '.') ||
+            (length == 2 && component[0] == '.' && component[1] == '.'))
             return didi_fail(error, DIDI_INVALID, name, "not a name to remove");
         component = component[length] == '/' ? component + length + 1 : NULL;
     }

@@ -7,7 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Reads exactly `count` bytes at `offset`. Errors: DIDI_IO; DIDI_CHANGED when the file ends before. */
+/* Reads exactly `count` bytes at `offset`. Errors: DIDI_IO; DIDI_CHANGED when the file ends before.
+ */
 int file_pread_all(int fd, void *buffer, size_t count, uint64_t offset, const char *subject,
                    didi_error *error);
 
@@ -18,9 +19,10 @@ int file_sync(int fd, const char *subject, didi_error *error);
  * DIDI_DISK_FULL. */
 int file_rename(int from_fd, const char *from, int to_fd, const char *to, didi_error *error);
 
-/* Opens the regular file `name` (plain: one component) of a directory for reading, O_CLOEXEC. Links are
- * followed only beneath the directory (openat2; not at all where the kernel lacks it). Caller closes
- * *ret_fd. Errors: DIDI_NOT_FOUND, DIDI_FORMAT (a link that leaves, not a regular file), DIDI_IO. */
+/* Opens the regular file `name` (plain: one component) of a directory for reading, O_CLOEXEC. Links
+ * are followed only beneath the directory (openat2; not at all where the kernel lacks it). Caller
+ * closes *ret_fd. Errors: DIDI_NOT_FOUND, DIDI_FORMAT (a link that leaves, not a regular file),
+ * DIDI_IO. */
 int file_open_beneath(int directory_fd, const char *name, const char *subject, int *ret_fd,
                       didi_error *error);
 
@@ -37,10 +39,11 @@ int file_read_text(int directory_fd, const char *name, size_t bytes_max, char **
 int file_read_text_fd(int fd, const char *subject, size_t bytes_max, char **ret_text,
                       size_t *ret_bytes, didi_error *error);
 
-/* Writes `bytes` bytes as `name` in `directory_fd` whole or not at all: temporary name, fsync, rename,
- * fsync of the directory. Replaces an existing file; mode 0640. A crash can leave the temporary name,
- * ".tmp-" and 16 hex digits. When the last fsync alone fails, the new file is in place but the error is
- * given. Errors: DIDI_INVALID (`name` is not plain), DIDI_IO, DIDI_DISK_FULL. */
+/* Writes `bytes` bytes as `name` in `directory_fd` whole or not at all: temporary name, fsync,
+ * rename, fsync of the directory. Replaces an existing file; mode 0640. A crash can leave the
+ * temporary name,
+ * ".tmp-" and 16 hex digits. When the last fsync alone fails, the new file is in place but the
+ * error is given. Errors: DIDI_INVALID (`name` is not plain), DIDI_IO, DIDI_DISK_FULL. */
 int file_write_durable(int directory_fd, const char *name, const void *data, size_t bytes,
                        didi_error *error);
 
@@ -50,15 +53,16 @@ int file_sync_directory(int directory_fd, const char *subject, didi_error *error
 /* mkdir (0750) if absent and open as O_DIRECTORY|O_CLOEXEC. Caller closes *ret_fd. A new
  * entry is durable after file_sync_directory of the parent. Errors: DIDI_NOT_FOUND, DIDI_IO,
  * DIDI_DISK_FULL. */
-int file_open_directory(int parent_fd, const char *name, int create, int *ret_fd, didi_error *error);
+int file_open_directory(int parent_fd, const char *name, int create, int *ret_fd,
+                        didi_error *error);
 
-/* Removes `name` under parent_fd with all it holds, never following links, depth at most 16. A missing
- * entry is success. `name` may have several components, none of them "." or "..".
- * Errors: DIDI_INVALID (name, depth), DIDI_IO. */
+/* Removes `name` under parent_fd with all it holds, never following links, depth at most 16. A
+ * missing entry is success. `name` may have several components, none of them "." or "..". Errors:
+ * DIDI_INVALID (name, depth), DIDI_IO. */
 int file_remove_tree(int parent_fd, const char *name, didi_error *error);
 
 /* Lower-case hex SHA-256 of the file open at fd, from its start. Calls cancelled(context)
- * about every 16 MiB when not NULL; non-zero stops with DIDI_CANCELLED. *ret_bytes, which may be NULL, gets
- * the bytes hashed. Errors: DIDI_IO, DIDI_CANCELLED, DIDI_NO_MEMORY. */
+ * about every 16 MiB when not NULL; non-zero stops with DIDI_CANCELLED. *ret_bytes, which may be
+ * NULL, gets the bytes hashed. Errors: DIDI_IO, DIDI_CANCELLED, DIDI_NO_MEMORY. */
 int file_sha256(int fd, int (*cancelled)(void *context), void *context, char ret_hex[65],
                 uint64_t *ret_bytes, const char *subject, didi_error *error);

@@ -15,6 +15,7 @@ bool text_is_utf8(const char *text, size_t bytes);
 /* True if text[0..bytes) holds a character below U+0020, or U+007F. */
 bool text_has_control(const char *text, size_t bytes);
 
-/* Copies the NUL-terminated `text` into target[0..target_bytes), target_bytes > 0: always terminated,
- * cut at a character boundary; control characters and bytes that are not UTF-8 become '?'. */
+/* Copies the NUL-terminated `text` into target[0..target_bytes), target_bytes > 0: always
+ * terminated, cut at a character boundary; control characters and bytes that are not UTF-8 become
+ * '?'. */
 void text_copy_printable(char *target, size_t target_bytes, const char *text);
