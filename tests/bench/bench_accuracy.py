@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Error and accuracy kept on real families, by method and budget."""
+
+import pathlib
+
+import artifacts
+import common
+import evaluate
+
+PAPER = {"shared": {"merge": "mean"}}
+# method -> fields of the specification. An empty one is the defaults.
+METHODS = {
+    "default": {},
+    "pursuit balanced": {"ranks": {"allocator": "pursuit", "weighting": "balanced"}},
+    "pursuit": {"ranks": {"allocator": "pursuit", "weighting": "none"}},
+    "joint": {"ranks": {"allocator": "joint", "weighting": "none"}},
+    "exact": {"ranks": {"allocator": "exact", "weighting": "none"}},
+    "uniform": {"ranks": {"allocator": "uniform", "weighting": "none"}},
+    "paper, adam": {**PAPER, "ranks": {"allocator": "differentiable", "weighting": "none"},
+                    "refine": {"optimizer": "adam"}},
+    "paper, als": {**PAPER, "ranks": {"allocator": "differentiable", "weighting": "none"},
+                   "refine": {"optimizer": "als"}},
+    "uniform, truncated": {"ranks": {"allocator": "uniform", "weighting": "none"},
+                           "refine": {"steps": 0}},
+    "paper, truncated": {**PAPER, "ranks": {"allocator": "differentiable", "weighting": "none"},
+                         "refine": {"steps": 0}},
+    "experts alone": {"shared": {"merge": "none"}, "ranks": {"allocator": "exact"}},
+}
+# (method, figure) -> bar on the larger suite at 1.24x
+BARS = {
+    ("default", "retention"): 0.985,
+    ("default", "error"): 0.338,
+    ("pursuit", "error"): 0.320,
+    ("paper, adam", "error"): 0.337,
+    ("paper, als", "error"): 0.337,
+}
+BAR_BUDGET = 1.24
+WIDTHS = (20, 8, 8, 8, 8, 9, 8)
+
+
+def measure_method(arguments, suite, base, models, method, budget, out):
+    """Merges, rebuilds with NumPy, and gives the figures of one row."""
+    tasks = {name: str(pathlib.Path(task["model"]).parent) for name, task in suite.tasks.items()}
+    text = common.specification("base", tasks, budget, **METHODS[method])
+    merged = common.merge(arguments.build, text, suite.directory, out, arguments.workers)
+    rebuilt = {task: artifacts.rebuild(base, out, task) for task in suite.tasks}
+    result = evaluate.evaluate(suite, rebuilt.get, limit=arguments.limit)
+    stored = artifacts.recount(out)["parameters"] / artifacts.float_parameters(
+        suite.base_directory())
+    return {"stored": stored, "error": artifacts.relative_error(base, models, rebuilt),
+            "retention": result["retention"], "average": result["average"],
+            "worst": min(row["kept"] for row in result["tasks"].values()),
+            "seconds": merged.seconds}
+
+
+def measure_suite(arguments, directory, scratch):
+    """One table; the rows by (method, budget)."""
+    suite = evaluate.Suite(directory)
+    base = artifacts.read_model(suite.base_directory())
+    models = {task: suite.fine_tune(task) for task in suite.tasks}
+    rows = {}
+    for budget in [float(word) for word in arguments.budgets.split(",")]:
+        print(f"\n{suite.description['name']} at {budget:g}x", flush=True)
+        common.print_row(WIDTHS, ("method", "stored", "error", "average", "worst", "retention",
+                                  "seconds"))
+        for index, method in enumerate(METHODS):
+            out = scratch / f"{suite.description['name']}-{budget}-{index}"
+            row = measure_method(arguments, suite, base, models, method, budget, out)
+            rows[method, budget] = row
+            common.print_row(WIDTHS, (method, f"{row['stored']:.4f}", f"{row['error']:.4f}",
+                                      f"{row['average']:.4f}", f"{row['worst']:.4f}",
+                                      f"{row['retention']:.4f}", f"{row['seconds']:.2f}"))
+    return rows
+
+
+def measure(arguments, scratch):
+    measure_suite(arguments, common.FAMILY, scratch)
+    if not arguments.glyph8:
+        print("no larger suite was given (DIDI_GLYPH8): its bars are not measured")
+        return True
+    rows = measure_suite(arguments, arguments.glyph8, scratch)
+    print()
+    held = [row["stored"] <= budget for (_, budget), row in rows.items()]
+    for (method, figure), bar in BARS.items():
+        row = rows.get((method, BAR_BUDGET))
+        if row:
+            good = row[figure] >= bar if figure == "retention" else row[figure] <= bar
+            held.append(common.verdict(f"{method} at {BAR_BUDGET}x, {figure}",
+                                       f"{row[figure]:.4f}", bar, good))
+    truncated, uniform = (rows.get((f"{kind}, truncated", BAR_BUDGET))
+                          for kind in ("paper", "uniform"))
+    if truncated and uniform:
+        held.append(common.verdict("differentiable ranks, truncated error",
+                                   f"{truncated['error']:.4f}", f"{uniform['error']:.4f}",
+                                   truncated["error"] <= uniform["error"]))
+    return all(held)
