@@ -7,6 +7,7 @@ import re
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+NOT_CODE = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', re.DOTALL)
 SKIPPED = (".git", ".cache", "__pycache__")
 LOCAL_INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 FOREIGN_INCLUDE = re.compile(r"^\s*#\s*include\s+<([^>]+)>", re.MULTILINE)
@@ -59,3 +60,8 @@ def local_includes(path):
 
 def foreign_includes(path):
     return FOREIGN_INCLUDE.findall(text(path) or "")
+
+
+def code_words(path):
+    """Identifiers of a C file outside comments and strings."""
+    return re.findall(r"[A-Za-z_]\w*", NOT_CODE.sub(" ", text(path) or ""))
