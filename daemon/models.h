@@ -11,7 +11,7 @@
 typedef struct models models;
 
 /* Keeps `roots` and `store` by reference; they must outlive the registry. Does not scan yet. */
-int models_create(const model_roots *roots, store *store, models **ret_models, didi_error *error);
+int models_create(const model_roots *roots, store *records, models **ret_models, didi_error *error);
 void models_free(models *self);
 
 const model_roots *models_roots(const models *self);

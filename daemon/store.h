@@ -214,10 +214,10 @@ int store_export_release(store *self, const char *id, didi_error *error);
 /* ---- models ---- */
 
 typedef struct store_model {
-    char *name; /* relative path below the root */
-    char *root; /* the root as configured */
-    char
-        *revision; /* hex SHA-256 over names, sizes and mtimes of its files: changes when they do */
+    char *name;     /* relative path below the root */
+    char *root;     /* the root as configured */
+    char *revision; /* 16 hex digits over names, sizes, inodes and mtimes of its files: changes when
+                       they do */
     model_state state;
     char *reason; /* of broken; else NULL */
     uint64_t tensor_count, parameters, bytes, file_count;
