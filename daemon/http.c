@@ -15,9 +15,9 @@
 #include <time.h>
 
 enum {
-    HTTP_IDLE_SECONDS = 60,          /* without a byte sent or taken, while not suspended */
-    HTTP_MEMORY_BYTES = 32 * 1024,   /* a connection's: request line, headers, buffers */
-    HTTP_POLL_MILLISECONDS = 20,     /* between looks at what is left while stopping */
+    HTTP_IDLE_SECONDS = 60,        /* without a byte sent or taken, while not suspended */
+    HTTP_MEMORY_BYTES = 32 * 1024, /* a connection's: request line, headers, buffers */
+    HTTP_POLL_MILLISECONDS = 20,   /* between looks at what is left while stopping */
     HTTP_LOG_BYTES = 512,
 };
 
@@ -48,10 +48,10 @@ static int http_start_daemon(http *self, didi_error *error)
         0, NULL, NULL, http_access, self, MHD_OPTION_EXTERNAL_LOGGER, http_log, NULL,
         MHD_OPTION_LISTEN_SOCKET, self->listener.fd, MHD_OPTION_CONNECTION_LIMIT,
         self->settings.connections_max, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_IDLE_SECONDS,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_MEMORY_BYTES,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK, http_access_target, self,
-        MHD_OPTION_NOTIFY_COMPLETED, http_access_completed, self, MHD_OPTION_NOTIFY_CONNECTION,
-        http_access_connection, self, MHD_OPTION_END);
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_MEMORY_BYTES, MHD_OPTION_STRICT_FOR_CLIENT,
+        1, MHD_OPTION_URI_LOG_CALLBACK, http_access_target, self, MHD_OPTION_NOTIFY_COMPLETED,
+        http_access_completed, self, MHD_OPTION_NOTIFY_CONNECTION, http_access_connection, self,
+        MHD_OPTION_END);
     if (self->daemon == NULL) {
         return didi_fail(error, DIDI_IO, self->listener.address, "cannot serve on %s",
                          self->listener.address);

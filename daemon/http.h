@@ -32,8 +32,8 @@ typedef struct http_settings {
     const char *listen; /* see http_listener_open */
     unsigned connections_max;
     size_t body_bytes_max;
-    unsigned request_seconds;  /* for a request to arrive whole */
-    const http_route *routes;  /* static; literal patterns stand before "{...}" ones */
+    unsigned request_seconds; /* for a request to arrive whole */
+    const http_route *routes; /* static; literal patterns stand before "{...}" ones */
     size_t route_count;
     void *context; /* handed to handlers */
 } http_settings;
@@ -69,8 +69,8 @@ const char *http_query(const http_request *request, const char *name);
 bool http_query_only(http_request *request, const char *const *names);
 
 /* Reads a whole-number parameter; *number keeps its value when absent. False: a reply was made. */
-bool http_query_number(http_request *request, const char *name, long long lowest,
-                       long long highest, long long *number);
+bool http_query_number(http_request *request, const char *name, long long lowest, long long highest,
+                       long long *number);
 
 /* A request header, or NULL. */
 const char *http_header(const http_request *request, const char *name);

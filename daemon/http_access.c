@@ -118,10 +118,8 @@ static enum MHD_Result access_run(http_request *request)
         }
         if (request->wait_asked) {
             request->wait_asked = false;
-            if (http_threads_park(request)) {
-                return MHD_YES;
-            }
-            return MHD_YES; /* was resumed at once: called again */
+            http_threads_park(request);
+            return MHD_YES;
         }
         if (request->route->slow) {
             MHD_suspend_connection(request->connection);
@@ -149,8 +147,8 @@ static void access_take(http_request *request, const char *data, size_t bytes)
         return;
     }
     if (request->body_capacity - request->body_bytes < bytes) {
-        size_t capacity = request->body_capacity == 0 ? HTTP_BODY_START_BYTES
-                                                      : request->body_capacity * 2;
+        size_t capacity =
+            request->body_capacity == 0 ? HTTP_BODY_START_BYTES : request->body_capacity * 2;
         while (capacity - request->body_bytes < bytes) {
             capacity *= 2;
         }
@@ -176,9 +174,8 @@ static enum MHD_Result access_body(http_request *request, const char *data, size
     access_busy(request, true);
     if (request->body_too_large) {
         request->reply.close = true;
-        http_reply_problem(request,
-                           &(http_problem){.type = PROBLEM_BODY_TOO_LARGE,
-                                           .detail = "the body is longer than the limit"});
+        http_reply_problem(request, &(http_problem){.type = PROBLEM_BODY_TOO_LARGE,
+                                                    .detail = "the body is longer than the limit"});
         return http_reply_send(request);
     }
     request->phase = HTTP_PHASE_RUN;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The gate: what libmicrohttpd 0.9.75 lets through and we do not. A refusal closes the connection, so
- * that what follows on it is never taken for a request. */
+/* The gate: what libmicrohttpd 0.9.75 lets through and we do not. A refusal closes the connection,
+ * so that what follows on it is never taken for a request. */
 #include "daemon/http_internal.h"
 
 #include <stdio.h>

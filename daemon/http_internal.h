@@ -125,8 +125,8 @@ int http_threads_start(http *self, didi_error *error);
 void http_threads_stop(http *self);
 /* Hands a suspended request to a worker. False when the workers have ended. */
 bool http_threads_work(http *self, http_request *request);
-/* Parks a request until it is notified. False when it need not wait: run the handler again. */
-bool http_threads_park(http_request *request);
+/* Suspends a request until its job changes or its time is over; it may be resumed already. */
+void http_threads_park(http_request *request);
 void http_threads_unwatch(http_request *request);
 
 /* ---- http_reply.c ---- */

@@ -34,8 +34,8 @@ static int listen_refuse(const char *place, didi_error *error)
 static int listen_failed(const char *place, int errno_value, didi_error *error)
 {
     if (errno_value == EADDRINUSE) {
-        return didi_fail(error, DIDI_CONFLICT, place,
-                         "cannot listen on %s: the address is in use", place);
+        return didi_fail(error, DIDI_CONFLICT, place, "cannot listen on %s: the address is in use",
+                         place);
     }
     return didi_fail_errno(error, errno_value, place, "cannot listen on %s", place);
 }
@@ -87,10 +87,9 @@ static int open_tcp(const char *place, http_listener *listener, didi_error *erro
         getsockname(listener->fd, &address.any, &bytes) != 0) {
         return listen_failed(place, errno, error);
     }
-    listener->port = ntohs(address.any.sa_family == AF_INET6 ? address.v6.sin6_port
-                                                              : address.v4.sin_port);
-    snprintf(listener->address, sizeof listener->address, "%s:%u", listener->host,
-             listener->port);
+    listener->port =
+        ntohs(address.any.sa_family == AF_INET6 ? address.v6.sin6_port : address.v4.sin_port);
+    snprintf(listener->address, sizeof listener->address, "%s:%u", listener->host, listener->port);
     return DIDI_OK;
 }
 
@@ -98,8 +97,8 @@ static int open_tcp(const char *place, http_listener *listener, didi_error *erro
 static bool local_is_alive(const socket_address *address)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool alive = fd < 0 || connect(fd, &address->any, sizeof address->local) == 0 ||
-                 errno != ECONNREFUSED;
+    bool alive =
+        fd < 0 || connect(fd, &address->any, sizeof address->local) == 0 || errno != ECONNREFUSED;
     if (fd >= 0) {
         close(fd);
     }

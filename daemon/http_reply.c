@@ -136,8 +136,8 @@ static struct MHD_Response *reply_response(http_reply *reply)
 {
     struct MHD_Response *response;
     if (reply->fd >= 0) {
-        response = MHD_create_response_from_fd_at_offset64(reply->file_bytes, reply->fd,
-                                                           reply->offset);
+        response =
+            MHD_create_response_from_fd_at_offset64(reply->file_bytes, reply->fd, reply->offset);
         if (response != NULL) {
             reply->fd = -1;
         }
@@ -158,7 +158,7 @@ static void reply_fields(const http_reply *reply, struct MHD_Response *response)
     if (reply->media_type != NULL) {
         MHD_add_response_header(response, "Content-Type", reply->media_type);
     }
-    if (reply->fd < 0 && reply->field_count == 0) {
+    if (reply->fd < 0 && reply->media_type != NULL) {
         MHD_add_response_header(response, "Cache-Control", "no-store");
     }
     if (reply->close) {
@@ -173,8 +173,8 @@ enum MHD_Result http_reply_send(http_request *request)
 {
     http_reply *reply = &request->reply;
     if (!reply->made) {
-        http_reply_problem(request, &(http_problem){.type = PROBLEM_INTERNAL,
-                                                    .detail = "no reply was made"});
+        http_reply_problem(
+            request, &(http_problem){.type = PROBLEM_INTERNAL, .detail = "no reply was made"});
     }
     pthread_mutex_lock(&request->http->lock);
     reply->close = reply->close || request->http->quiescing;

@@ -39,8 +39,8 @@ bool http_query_only(http_request *request, const char *const *names)
     return true;
 }
 
-bool http_query_number(http_request *request, const char *name, long long lowest,
-                       long long highest, long long *number)
+bool http_query_number(http_request *request, const char *name, long long lowest, long long highest,
+                       long long *number)
 {
     const char *text = http_query(request, name);
     char detail[128];
@@ -49,9 +49,9 @@ bool http_query_number(http_request *request, const char *name, long long lowest
     }
     snprintf(detail, sizeof detail, "%s must be a whole number from %lld to %lld", name, lowest,
              highest);
-    http_reply_problem(request, &(http_problem){.type = PROBLEM_INVALID_PARAMETER,
-                                                .detail = detail,
-                                                .parameter = name});
+    http_reply_problem(
+        request,
+        &(http_problem){.type = PROBLEM_INVALID_PARAMETER, .detail = detail, .parameter = name});
     return false;
 }
 

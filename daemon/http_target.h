@@ -24,10 +24,10 @@ typedef struct http_target {
     size_t parameter_count;
 } http_target;
 
-/* Splits and decodes `raw`, as it stood in the request line. Refused: what is not origin form, empty
- * segments, dot segments, %00, %2f and %5c, control characters, bytes beyond ASCII, '#', broken
- * escapes, texts that are not UTF-8, a parameter given twice, too long or too many of anything.
- * Returns NULL, or the reason (static text). */
+/* Splits and decodes `raw`, as it stood in the request line. Refused: what is not origin form,
+ * empty segments, dot segments, %00, %2f and %5c, control characters, bytes beyond ASCII, '#',
+ * broken escapes, texts that are not UTF-8, a parameter given twice, too long or too many of
+ * anything. Returns NULL, or the reason (static text). */
 const char *http_target_parse(const char *raw, http_target *ret_target);
 
 /* A whole number of ASCII digits without leading zeros between lowest and highest. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Threads beside the library's own: two workers run slow handlers, one timer looks at deadlines.
  *
- * A suspended request belongs to whoever took it from the queue or the watch list under the lock; that
- * thread alone resumes it. Nothing is suspended or resumed while the lock is held. */
+ * A suspended request belongs to whoever took it from the queue or the watch list under the lock;
+ * that thread alone resumes it. Nothing is suspended or resumed while the lock is held. */
 #include "daemon/clock.h"
 #include "daemon/http_internal.h"
 
@@ -90,7 +90,7 @@ void http_threads_unwatch(http_request *request)
     pthread_mutex_unlock(&self->lock);
 }
 
-bool http_threads_park(http_request *request)
+void http_threads_park(http_request *request)
 {
     http *self = request->http;
     MHD_suspend_connection(request->connection);
@@ -101,7 +101,6 @@ bool http_threads_park(http_request *request)
     if (!parked) {
         MHD_resume_connection(request->connection);
     }
-    return parked;
 }
 
 /* Takes one parked request whose job changed or whose time is over. */
