@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A command line read against a table of options. Options may stand anywhere before "--"; a lone
+ * "-" is positional. */
+#pragma once
+
+#include "src/base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { ARGUMENTS_ID_COUNT_MAX = 64 };
+
+/* One option. `argument` is the name of its value in help texts, NULL for a flag. */
+typedef struct option_row {
+    int id;      /* 0 .. ARGUMENTS_ID_COUNT_MAX - 1, unique within a command and the global table */
+    char letter; /* 0 when there is no short form */
+    const char *name;
+    const char *argument;
+    const char *help;
+} option_row;
+
+typedef struct option_table {
+    const option_row *rows;
+    size_t count;
+} option_table;
+
+typedef struct client_arguments client_arguments;
+
+/* An empty command line. Caller frees; NULL when out of memory. */
+client_arguments *arguments_create(void);
+void arguments_free(client_arguments *arguments);
+
+/* Reads argv[0 .. count) against both tables and adds what it finds; the strings stay the caller's
+ * and must outlive `arguments`. With `stop_at_word`, ends before the first positional and gives its
+ * index in *ret_used, else *ret_used is `count`. Errors: CLIENT_USAGE, CLIENT_FAILURE. */
+int arguments_parse(client_arguments *arguments, option_table globals, option_table options,
+                    char *const *argv, size_t count, bool stop_at_word, size_t *ret_used,
+                    didi_error *error);
+
+bool arguments_has(const client_arguments *arguments, int id);
+
+/* The last value given for an option, or NULL. */
+const char *arguments_value(const client_arguments *arguments, int id);
+
+/* Walks over the values of a repeatable option in order; start with *cursor = 0. NULL at the end.
+ */
+const char *arguments_each(const client_arguments *arguments, int id, size_t *cursor);
+
+/* Positional words. */
+size_t arguments_count(const client_arguments *arguments);
+const char *arguments_at(const client_arguments *arguments, size_t index);

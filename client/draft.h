@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A job specification put together from a file and from options; the server judges it. */
+#pragma once
+
+#include "client/arguments.h"
+#include "src/base/error.h"
+
+#include <jansson.h>
+
+enum { DRAFT_FILE_BYTES_MAX = 16 << 20, DRAFT_PATH_DEPTH_MAX = 8 };
+
+/* Reads `file` ("-" is stdin, NULL none) and lays the options base, task, budget, name, label,
+ * priority and set over it, in this order. Caller decrefs *ret_specification, an object.
+ * Errors: CLIENT_USAGE (an option; no base, task or budget at all), CLIENT_FAILURE (the file). */
+int draft_create(const char *file, const client_arguments *arguments, json_t **ret_specification,
+                 didi_error *error);

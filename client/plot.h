@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A small plot made of characters. */
+#pragma once
+
+#include <stddef.h>
+#include <stdio.h>
+
+typedef struct plot_point {
+    double x, y; /* finite */
+} plot_point;
+
+/* Draws count >= 1 points with both axes from the least to the greatest value. */
+void plot_print(FILE *stream, const plot_point *points, size_t count, const char *x_label,
+                const char *y_label);

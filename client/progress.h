@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Progress for people: a bar that redraws itself, or one line per change. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* What is known of something under way; numbers that are not known are NaN. */
+typedef struct progress_moment {
+    const char *label; /* stage, state or file name */
+    double fraction;   /* done, in [0, 1] */
+    double loss;
+    double relative_error;
+    double ratio, ratio_target;
+    double bytes, bytes_total;
+} progress_moment;
+
+typedef struct client_progress client_progress;
+
+/* `animated` draws one line again and again; else a line comes when the label changes or 5 percent
+ * are done since the last. NULL when out of memory, which every function here accepts. */
+client_progress *progress_create(FILE *stream, bool animated, bool color);
+
+void progress_show(client_progress *progress, const progress_moment *moment);
+
+/* Clears an animated line, so that other text may be printed; the next show draws it again. */
+void progress_clear(client_progress *progress);
+
+/* Clears and frees. */
+void progress_free(client_progress *progress);

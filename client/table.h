@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A table of texts with columns as wide as their widest cell. */
+#pragma once
+
+#include "src/base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+typedef struct table_column {
+    const char *heading;
+    bool right; /* numbers stand to the right */
+} table_column;
+
+typedef struct client_table client_table;
+
+/* Copies the columns. Caller frees; NULL when out of memory, which every function here accepts and
+ * table_print reports. */
+client_table *table_create(const table_column *columns, size_t count);
+void table_free(client_table *table);
+
+/* Fills the next cell, row by row. The text is made printable. */
+void table_add(client_table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Headings (bold if `color`) and rows. Errors: CLIENT_FAILURE (out of memory). */
+int table_print(const client_table *table, FILE *stream, bool headings, bool color,
+                didi_error *error);
