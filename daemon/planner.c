@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening of a specification's models and filling of a merge's options. */
+#include "daemon/planner.h"
+
+#include "src/base/memory.h"
+#include "src/dtype.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct planner {
+    didi_merge_options options;
+    didi_task_input *tasks;
+    int base_fd;
+    char *canonical;
+};
+
+/* The words of both sides are the same and in the same order; a test compares the tables. */
+static void planner_fill(planner *self, const specification *from)
+{
+    didi_merge_options *options = &self->options;
+    didi_merge_options_default(options);
+    options->base_label = from->base;
+    options->base_fd = self->base_fd;
+    options->tasks = self->tasks;
+    options->task_count = from->task_count;
+    options->budget = from->budget;
+    options->shared_merge = (didi_shared_merge)from->shared_merge;
+    options->allocator = (didi_allocator)from->allocator;
+    options->weighting = (didi_weighting)from->weighting;
+    options->beta = from->beta;
+    options->lambda = from->lambda;
+    options->rank_learning_rate = from->rank_learning_rate;
+    options->rank_steps = (size_t)from->rank_steps;
+    options->optimizer = (didi_optimizer)from->optimizer;
+    options->refine_steps = (size_t)from->refine_steps;
+    options->refine_learning_rate = from->refine_learning_rate;
+    options->tolerance = from->tolerance;
+    options->include = (const char *const *)from->include.patterns;
+    options->include_count = from->include.count;
+    options->exclude = (const char *const *)from->exclude.patterns;
+    options->exclude_count = from->exclude.count;
+    options->dense_tensors = (const char *const *)from->dense_tensors.patterns;
+    options->dense_tensor_count = from->dense_tensors.count;
+    options->low_rank_tensors = (const char *const *)from->low_rank_tensors.patterns;
+    options->low_rank_tensor_count = from->low_rank_tensors.count;
+    options->dense = (didi_dense)from->dense;
+    options->output_dtype = from->output_dtype == OUTPUT_DTYPE_F32    ? DIDI_DTYPE_F32
+                            : from->output_dtype == OUTPUT_DTYPE_BF16 ? DIDI_DTYPE_BF16
+                                                                      : DIDI_DTYPE_F16;
+    options->seed = (uint64_t)from->seed;
+    options->work_fd = -1;
+    options->output_fd = -1;
+    options->specification_json = self->canonical;
+}
+
+static int planner_open_model(const model_roots *roots, const char *model, const char *pointer,
+                              int *ret_fd, didi_error *error)
+{
+    didi_error reason = {0};
+    int status = model_roots_open_model(roots, model, ret_fd, NULL, &reason);
+    if (status == DIDI_NOT_FOUND) {
+        return didi_fail(error, status, pointer, "there is no model \"%s\"", model);
+    }
+    if (status != DIDI_OK) {
+        return didi_fail(error, status, pointer, "cannot open model \"%s\": %s", model,
+                         reason.message);
+    }
+    return DIDI_OK;
+}
+
+static int planner_open(planner *self, const model_roots *roots, const specification *from,
+                        didi_error *error)
+{
+    char pointer[64];
+    int status = planner_open_model(roots, from->base, "/base", &self->base_fd, error);
+    for (size_t task = 0; status == DIDI_OK && task < from->task_count; task++) {
+        didi_task_input *input = &self->tasks[task];
+        input->name = from->tasks[task].name;
+        input->label = from->tasks[task].model;
+        input->weight = from->tasks[task].weight;
+        snprintf(pointer, sizeof pointer, "/tasks/%zu/model", task);
+        status = planner_open_model(roots, input->label, pointer, &input->directory_fd, error);
+    }
+    return status;
+}
+
+int planner_create(const model_roots *roots, const specification *from, planner **ret_planner,
+                   didi_error *error)
+{
+    planner *self = memory_zeroed(1, sizeof *self);
+    if (self == NULL) {
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a plan");
+    }
+    self->base_fd = -1;
+    self->tasks = memory_zeroed(from->task_count, sizeof *self->tasks);
+    if (self->tasks == NULL) {
+        free(self);
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a plan");
+    }
+    self->options.task_count = from->task_count; /* so that planner_free closes what was opened */
+    for (size_t task = 0; task < from->task_count; task++) {
+        self->tasks[task].directory_fd = -1;
+    }
+    int status = specification_render(from, &self->canonical, error);
+    if (status == DIDI_OK) {
+        status = planner_open(self, roots, from, error);
+    }
+    if (status != DIDI_OK) {
+        planner_free(self);
+        return status;
+    }
+    planner_fill(self, from);
+    *ret_planner = self;
+    return DIDI_OK;
+}
+
+void planner_free(planner *self)
+{
+    if (self == NULL) {
+        return;
+    }
+    for (size_t task = 0; task < self->options.task_count; task++) {
+        if (self->tasks[task].directory_fd >= 0) {
+            close(self->tasks[task].directory_fd);
+        }
+    }
+    if (self->base_fd >= 0) {
+        close(self->base_fd);
+    }
+    free(self->tasks);
+    free(self->canonical);
+    free(self);
+}
+
+didi_merge_options *planner_options(planner *self)
+{
+    return &self->options;
+}
