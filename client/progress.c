@@ -17,6 +17,8 @@ enum {
     PROGRESS_BAR_COLUMNS = 24,
     PROGRESS_LINE_BYTES_MAX = 512,
     PROGRESS_LABEL_BYTES_MAX = 64,
+    PROGRESS_LINE_PERCENT = 5,
+    PROGRESS_LINE_SECONDS_MIN = 1,
     PROGRESS_REDRAW_MILLISECONDS_MIN = 80,
 };
 
@@ -26,7 +28,7 @@ struct client_progress {
     bool drawn;
     char label[PROGRESS_LABEL_BYTES_MAX];
     int line_percent; /* of the last line printed */
-    double drawn_at;  /* seconds, monotonic */
+    double drawn_at;  /* or printed; seconds, monotonic */
     double rate;      /* fraction per second, smoothed; NaN at first */
     double rate_at, rate_fraction;
 };
@@ -172,13 +174,15 @@ void progress_show(client_progress *progress, const progress_moment *moment)
             draw(progress, label, &shown, left);
             progress->drawn_at = now;
         }
-    } else if (new_label || percent >= progress->line_percent + 5) {
+    } else if (new_label || (percent >= progress->line_percent + PROGRESS_LINE_PERCENT
+                             && now - progress->drawn_at >= PROGRESS_LINE_SECONDS_MIN)) {
         text_line text = {.bytes = 0};
         line_add(&text, "%-10s %3d%%", label, percent);
         line_add_numbers(&text, &shown, left);
         fprintf(progress->stream, "%s\n", text.text);
         fflush(progress->stream);
-        progress->line_percent = percent - percent % 5;
+        progress->line_percent = percent - percent % PROGRESS_LINE_PERCENT;
+        progress->drawn_at = now;
     }
     snprintf(progress->label, sizeof progress->label, "%s", label);
     free(printable);

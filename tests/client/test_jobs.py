@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Submitting, following and handling jobs."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+from fake import JOB, Answer, event, job, page, problem
+
+OTHER = "01h000000000000000000000ab"
+FLAGS = ["--base", "base", "--task", "a=tasks/a", "--task", "b=tasks/b", "--budget", "1.24"]
+
+
+def accept(fake, state="succeeded"):
+    fake.on("POST", "/v1/jobs", Answer(job(state="queued"), 201))
+    fake.on("GET", f"/v1/jobs/{JOB}", [job(last_event=2), job(state=state, progress=1,
+            finished_at="2025-03-01T12:01:00.000Z",
+            error={"type": "t", "title": "Disk full", "detail": "no room"} if state == "failed" else None)])
+    fake.on("GET", f"/v1/jobs/{JOB}/events", lambda request: page(
+        [event(1, loss=0.5, relative_error=0.4, ratio=1.3, ratio_target=1.24)]
+        if "after=0" in request.path else [], following=None) | {"next": 1, "state": state})
+
+
+def test_submit_from_options(call, fake):
+    accept(fake)
+    done = call("submit", *FLAGS, "--name", "n", "--label", "team=x=y", "--priority", "-3",
+                "--set", "ranks.allocator=exact", "--set", "ranks.steps=7", "--set", "tasks.0.weight=2",
+                "--set", 'include=["*.weight"]')
+    assert done.stdout == JOB + "\n"
+    request, = fake.seen
+    assert request.json() == {
+        "base": "base", "budget": 1.24, "name": "n", "priority": -3, "labels": {"team": "x=y"},
+        "tasks": [{"name": "a", "model": "tasks/a", "weight": 2}, {"name": "b", "model": "tasks/b"}],
+        "ranks": {"allocator": "exact", "steps": 7}, "include": ["*.weight"]}
+    assert request.headers["Content-Type"] == "application/json"
+    assert re.fullmatch('"[0-9a-f]{32}"', request.headers["Idempotency-Key"])
+
+
+def test_submit_from_file_and_stdin(call, fake, tmp_path):
+    accept(fake)
+    specification = {"base": "b", "tasks": [{"name": "a", "model": "m"}], "budget": "S", "seed": 3}
+    path = tmp_path / "merge.json"
+    path.write_text(json.dumps(specification))
+    call("submit", str(path))
+    call("submit", "-", "--budget", "L", stdin=json.dumps(specification))
+    assert [request.json() for request in fake.seen] == [specification, specification | {"budget": "L"}]
+    keys = [request.headers["Idempotency-Key"] for request in fake.seen]
+    assert keys[0] != keys[1]
+    call("submit", str(path), "--idempotency-key", "mine")
+    assert fake.seen[-1].headers["Idempotency-Key"] == '"mine"'
+
+
+@pytest.mark.parametrize("text, said", [("{", "line 1"), ("[]", "object"), ("", "line 1"),
+                                        ('{"a": 1, "a": 2}', "duplicate")])
+def test_files_that_are_no_specification(call, fake, text, said):
+    assert said in call("submit", "-", stdin=text, status=1).stderr
+    assert "No such file" in call("submit", "/nonexistent.json", status=1).stderr
+    assert fake.seen == []
+
+
+def test_a_lost_answer_is_asked_for_again_with_the_same_key(call, fake):
+    fake.on("POST", "/v1/jobs", [Answer(silent=True), Answer(job(), 201, cut=10), Answer(job())])
+    assert call("submit", *FLAGS).stdout == JOB + "\n"
+    assert len({request.headers["Idempotency-Key"] for request in fake.seen}) == 1
+    assert len({request.body for request in fake.seen}) == 1
+    assert len(fake.seen) == 3
+
+
+def test_actions_without_a_key_are_never_repeated(call, fake):
+    fake.on("POST", f"/v1/jobs/{JOB}/retry", Answer(silent=True))
+    call("retry", JOB, status=5)
+    assert len(fake.seen) == 1
+
+
+def test_plan(call, fake):
+    plan = {"tasks": 2, "budget": 1.24, "budget_minimum": 1.0001, "parameters": 158592,
+            "memory_peak_bytes": 123456789, "tensors": {"low_rank": 3},
+            "layers": [{"tensor": "w", "rows": 4, "columns": 5, "rank_limit": 2}]}
+    fake.on("POST", "/v1/jobs", plan)
+    shown = call("plan", *FLAGS, "--layers").stdout
+    assert "1.0001 models" in shown and "123 MB" in shown and re.search(r"^w +4 +5 +2$", shown, re.M)
+    assert json.loads(call("submit", *FLAGS, "--dry-run", "-o", "json").stdout) == plan
+    assert all(request.path == "/v1/jobs?dry_run=true" for request in fake.seen)
+
+
+@pytest.mark.parametrize("state, code", [("succeeded", 0), ("failed", 3), ("cancelled", 3)])
+def test_the_outcome_is_the_exit_code(call, fake, state, code):
+    accept(fake, state)
+    done = call("submit", *FLAGS, "--wait", status=code)
+    assert done.stdout == JOB + "\n"
+    assert "refine      50%  loss 0.5  error 0.4  ratio 1.3 of 1.24" in done.stderr
+    accept(fake, state)
+    assert call("wait", JOB, "-q", status=code).stdout == state + "\n"
+    accept(fake, state)
+    watched = call("watch", JOB, status=code)
+    assert watched.stdout.splitlines()[-1].split()[0] == state and "\r" not in watched.stdout
+    accept(fake, state)
+    lines = [json.loads(line) for line in call("watch", JOB, "-o", "jsonl", status=code).stdout.splitlines()]
+    assert [line["state"] for line in lines] == ["running", state] and lines[0]["loss"] == 0.5
+    if state == "failed":
+        assert watched.stderr == f"didictl: job {JOB} failed: Disk full: no room\n"
+
+
+def test_watching_survives_a_restart(call, fake):
+    accept(fake)
+    pages = page([event(1)]) | {"state": "running"}
+    fake.on("GET", f"/v1/jobs/{JOB}/events", [pages] + [Answer(silent=True)] * 7 + [pages])
+    done = call("watch", JOB)
+    assert "connection lost" in done.stderr
+    assert done.stdout.splitlines()[-1].startswith("succeeded")
+
+
+def test_a_bar_on_a_terminal(fake, didictl, environment):
+    accept(fake)
+    master, slave = pty.openpty()
+    process = subprocess.Popen([didictl, "watch", JOB], env={**environment, "TERM": "xterm"},
+                               stdout=slave, stderr=slave, stdin=subprocess.DEVNULL)
+    os.close(slave)
+    shown = b""
+    try:
+        while chunk := os.read(master, 4096):
+            shown += chunk
+    except OSError:
+        pass
+    os.close(master)
+    assert process.wait(20) == 0
+    text = shown.decode()
+    assert "\r\033[K" in text and "█" in text and "refine" in text and "50%" in text
+    assert text.rstrip().endswith("succeeded after 0:59")
+
+
+@pytest.mark.parametrize("verb", ["wait", "watch", "events"])
+def test_interrupted(fake, didictl, environment, verb):
+    running = page([event(1)]) | {"state": "running"}
+    idle = page([]) | {"state": "running"}
+    fake.on("GET", f"/v1/jobs/{JOB}", job())
+    fake.on("GET", f"/v1/jobs/{JOB}/events", lambda request: running if "after=0" in request.path else idle)
+    more = ["--follow"] if verb == "events" else []
+    process = subprocess.Popen([didictl, verb, JOB, *more], env=environment, stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while len(fake.seen) < 2:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=10)
+    assert process.returncode == 130 and "interrupted" in said
+
+
+def test_ids(call, fake):
+    fake.on("GET", "/v1/jobs", page([job(OTHER), job(JOB)]))
+    fake.on("GET", f"/v1/jobs/{JOB}", job(JOB))
+    fake.on("GET", f"/v1/jobs/{OTHER}", job(OTHER))
+    assert call("show", "@latest", "-o", "name").stdout.strip() == OTHER
+    assert call("show", JOB[:-1] + "a", "-o", "name").stdout.strip() == JOB
+    assert "more than one" in call("show", "01h0", status=1).stderr
+    assert "no job" in call("show", "02", status=1).stderr
+    fake.on("GET", "/v1/jobs", page([job("01abc")]))
+    fake.on("GET", "/v1/jobs/01abc", job("01abc"))
+    assert call("show", "01a", "-o", "name").stdout == "01abc\n"
+    fake.on("GET", "/v1/jobs", page([]))
+    assert "no jobs" in call("show", "@latest", status=1).stderr
+
+
+def test_lists_are_paged_and_filtered(call, fake):
+    ids = [f"01h{number:023d}" for number in range(450)]
+
+    def answer(request):
+        after = re.search(r"after=(\w+)", request.path)
+        limit = int(re.search(r"limit=(\d+)", request.path)[1])
+        first = ids.index(after[1]) + 1 if after else 0
+        chosen = ids[first:first + limit]
+        return page([job(name) for name in chosen], chosen[-1] if first + limit < len(ids) else None)
+
+    fake.on("GET", "/v1/jobs", answer)
+    assert call("jobs", "--all", "-o", "name").stdout.split() == ids
+    done = call("jobs", "-n", "3", "-o", "name")
+    assert done.stdout.split() == ids[:3] and f"--after {ids[2]}" in done.stderr
+    call("jobs", "--state", "failed", "--label", "a=b c")
+    assert fake.seen[-1].path == "/v1/jobs?state=failed&label=a%3Db%20c&limit=20"
+
+
+def test_show(call, fake):
+    done = job(state="succeeded", result={"budget": {"parameters": 1.2399, "bytes": 393000},
+                                          "error": {"relative": 0.331, "per_task": {"a": 0.4}}})
+    fake.on("GET", f"/v1/jobs/{JOB}", done)
+    shown = call("show", JOB).stdout
+    for text in ("succeeded", "a = tasks/a", "1.2399 models", "393 kB", "0.331", "team=a"):
+        assert text in shown
+    assert json.loads(call("show", JOB, "-o", "json").stdout) == done
+
+
+def test_acting_on_several_jobs(call, fake):
+    fake.on("POST", f"/v1/jobs/{JOB}/cancel", job(state="cancelled"))
+    fake.on("POST", f"/v1/jobs/{OTHER}/cancel", problem(409, "Conflict", "it is finished"))
+    fake.on("DELETE", f"/v1/jobs/{JOB}", Answer(b"", 204))
+    done = call("cancel", OTHER, JOB, status=1)
+    assert done.stdout == JOB + "\n"
+    assert f"job {OTHER}: Conflict: it is finished" in done.stderr
+    assert call("rm", JOB).stdout == JOB + "\n"
+    assert fake.requests("POST", ".*/cancel")[0].headers["Content-Length"] == "0"
+
+
+def test_events(call, fake):
+    rows = [event(1, kind="state", state="running"), event(2, kind="stage", stage="refine"),
+            event(3, stage="refine", step=4, loss=0.25, items_done=1, items_total=2),
+            event(4, kind="note", text="kept\x1b dense")]
+    fake.on("GET", f"/v1/jobs/{JOB}/events", lambda request: page(
+        [row for row in rows if row["number"] > int(re.search(r"after=(\d+)", request.path)[1])]
+        [:int(re.search(r"limit=(\d+)", request.path)[1])]) | {"state": "succeeded"})
+    shown = call("events", JOB).stdout.splitlines()
+    assert len(shown) == 5 and "1/2" in shown[3] and shown[4].endswith("kept? dense")
+    assert [json.loads(line) for line in call("events", JOB, "-o", "jsonl", "-f").stdout.splitlines()] == rows
+    assert json.loads(call("events", JOB, "-o", "json", "--after", "2").stdout) == rows[2:]
+    assert json.loads(call("events", JOB, "-o", "json", "-n", "1").stdout) == rows[:1]
+
+
+def test_models(call, fake):
+    model = {"name": "tasks/a", "state": "broken", "reason": "truncated", "bytes": 5, "file_count": 1,
+             "tensor_count": 2, "parameters": 7109376, "revision": None,
+             "updated_at": "2025-03-01T12:00:00.000Z"}
+    fake.on("GET", "/v1/models", page([model]))
+    fake.on("GET", "/v1/models/tasks/a", model | {
+        "tensors": [{"name": "w", "dtype": "F32", "shape": [3, 4]}, {"name": "s", "dtype": "F32", "shape": []}]})
+    fake.on("POST", "/v1/models/rescan", {"ready": 2, "broken": 1})
+    assert "7.11 M" in call("model", "ls", "--state", "broken").stdout
+    assert call("model", "ls", "-o", "name").stdout == "tasks/a\n"
+    assert re.search(r"^w +F32 +3 x 4$", call("model", "show", "tasks/a").stdout, re.M)
+    assert call("model", "rescan").stdout == "2 ready, 1 broken\n"
