@@ -9,6 +9,10 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Formatted text before it is cleaned and cut; a buffer of its own, so that arguments may point
+ * into the error itself. */
+enum { RAW_BYTES = 2 * DIDI_ERROR_MESSAGE_BYTES_MAX };
+
 static const char *const status_names[DIDI_STATUS_COUNT] = {
 #define DIDI_STATUS_NAME(id, name) [DIDI_##id] = (name),
     DIDI_STATUS_TABLE(DIDI_STATUS_NAME)
@@ -22,20 +26,10 @@ const char *didi_status_name(int status)
     return status_names[status];
 }
 
-/* Formats through a buffer of its own, so that arguments may point into the error itself. */
-__attribute__((format(printf, 4, 0))) static void error_format(char *target, size_t target_bytes,
-                                                               const char *suffix,
-                                                               const char *format,
-                                                               va_list arguments)
+static void raw_append(char raw[RAW_BYTES], const char *text)
 {
-    char raw[2 * DIDI_ERROR_MESSAGE_BYTES_MAX];
-    int length = vsnprintf(raw, sizeof(raw), format, arguments);
-    if (length < 0)
-        raw[0] = '\0';
     size_t used = strlen(raw);
-    if (suffix != NULL)
-        snprintf(raw + used, sizeof(raw) - used, ": %s", suffix);
-    text_copy_printable(target, target_bytes, raw);
+    snprintf(raw + used, RAW_BYTES - used, ": %s", text);
 }
 
 /* Copies before it writes: `subject` may be the error's own. */
@@ -57,12 +51,12 @@ int didi_error_set(didi_error *error, int status, const char *file, int line, co
 {
     if (error == NULL)
         return status;
-    char message[DIDI_ERROR_MESSAGE_BYTES_MAX];
+    char raw[RAW_BYTES] = "";
     va_list arguments;
     va_start(arguments, format);
-    error_format(message, sizeof(message), NULL, format, arguments);
+    vsnprintf(raw, sizeof(raw), format, arguments);
     va_end(arguments);
-    return error_fill(error, status, file, line, subject, message);
+    return error_fill(error, status, file, line, subject, raw);
 }
 
 static int status_of_errno(int errno_value)
@@ -89,24 +83,26 @@ int didi_error_set_errno(didi_error *error, int errno_value, const char *file, i
         return status;
     char reason[128];
     const char *text = strerror_r(errno_value, reason, sizeof(reason));
-    char message[DIDI_ERROR_MESSAGE_BYTES_MAX];
+    char raw[RAW_BYTES] = "";
     va_list arguments;
     va_start(arguments, format);
-    error_format(message, sizeof(message), text, format, arguments);
+    vsnprintf(raw, sizeof(raw), format, arguments);
     va_end(arguments);
-    return error_fill(error, status, file, line, subject, message);
+    raw_append(raw, text);
+    return error_fill(error, status, file, line, subject, raw);
 }
 
 int didi_error_wrap(didi_error *error, const char *format, ...)
 {
     if (error == NULL)
         return DIDI_INTERNAL;
-    char message[DIDI_ERROR_MESSAGE_BYTES_MAX];
+    char raw[RAW_BYTES] = "";
     va_list arguments;
     va_start(arguments, format);
-    error_format(message, sizeof(message), error->message, format, arguments);
+    vsnprintf(raw, sizeof(raw), format, arguments);
     va_end(arguments);
-    text_copy_printable(error->message, sizeof(error->message), message);
+    raw_append(raw, error->message);
+    text_copy_printable(error->message, sizeof(error->message), raw);
     return error->status;
 }
 
@@ -114,11 +110,11 @@ int didi_error_blame(didi_error *error, const char *format, ...)
 {
     if (error == NULL)
         return DIDI_INTERNAL;
-    char subject[DIDI_ERROR_SUBJECT_BYTES_MAX];
+    char raw[RAW_BYTES] = "";
     va_list arguments;
     va_start(arguments, format);
-    error_format(subject, sizeof(subject), NULL, format, arguments);
+    vsnprintf(raw, sizeof(raw), format, arguments);
     va_end(arguments);
-    text_copy_printable(error->subject, sizeof(error->subject), subject);
+    text_copy_printable(error->subject, sizeof(error->subject), raw);
     return error->status;
 }

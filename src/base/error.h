@@ -50,12 +50,19 @@ const char *didi_status_name(int status);
  * `subject` may be NULL. Over-long texts are cut at a UTF-8 character boundary; control characters
  * and bytes that are not UTF-8 become '?'. */
 #define didi_fail(error, status, subject, ...)                                                     \
-    didi_error_set((error), (status), __FILE__, __LINE__, (subject), __VA_ARGS__)
+    didi_error_failed(didi_error_set((error), (status), __FILE__, __LINE__, (subject), __VA_ARGS__))
 
 /* As didi_fail, for a failed system call: appends strerror(errno_value) and picks DIDI_DISK_FULL
  * for ENOSPC/EDQUOT, DIDI_NOT_FOUND for ENOENT/ENOTDIR, DIDI_NO_MEMORY for ENOMEM, else DIDI_IO. */
 #define didi_fail_errno(error, errno_value, subject, ...)                                          \
-    didi_error_set_errno((error), (errno_value), __FILE__, __LINE__, (subject), __VA_ARGS__)
+    didi_error_failed(                                                                             \
+        didi_error_set_errno((error), (errno_value), __FILE__, __LINE__, (subject), __VA_ARGS__))
+
+/* The status of a failure, never DIDI_OK: readers and analysers of the code may rely on it. */
+static inline int didi_error_failed(int status)
+{
+    return status == DIDI_OK ? DIDI_INTERNAL : status;
+}
 
 int didi_error_set(didi_error *error, int status, const char *file, int line, const char *subject,
                    const char *format, ...) __attribute__((format(printf, 6, 7)));

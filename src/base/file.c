@@ -288,12 +288,23 @@ static int remove_entry(int parent_fd, const char *name, int depth, didi_error *
 
 int file_remove_tree(int parent_fd, const char *name, didi_error *error)
 {
-    for (const char *component = name; component != NULL;) {
+    const char *component = name;
+    for (;;) {
         size_t length = strcspn(component, "/");
         if (length == 0 || (length == 1 && component[0] == '.') ||
             (length == 2 && component[0] == '.' && component[1] == '.'))
             return didi_fail(error, DIDI_INVALID, name, "not a name to remove");
-        component = component[length] == '/' ? component + length + 1 : NULL;
+        if (component[length] == '\0')
+            break;
+        component += length + 1;
     }
     return remove_entry(parent_fd, name, 0, error);
+}
+
+int file_remove_contents(int directory_fd, didi_error *error)
+{
+    int fd = openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return didi_fail_errno(error, errno, ".", "cannot list");
+    return remove_entries(fd, ".", 0, error);
 }

@@ -61,6 +61,9 @@ int file_open_directory(int parent_fd, const char *name, int create, int *ret_fd
  * DIDI_INVALID (name, depth), DIDI_IO. */
 int file_remove_tree(int parent_fd, const char *name, didi_error *error);
 
+/* Removes all that the directory holds, but not the directory. As file_remove_tree. */
+int file_remove_contents(int directory_fd, didi_error *error);
+
 /* Lower-case hex SHA-256 of the file open at fd, from its start. Calls cancelled(context)
  * about every 16 MiB when not NULL; non-zero stops with DIDI_CANCELLED. *ret_bytes, which may be
  * NULL, gets the bytes hashed. Errors: DIDI_IO, DIDI_CANCELLED, DIDI_NO_MEMORY. */

@@ -259,7 +259,8 @@ int json_scan_unsigned(json_scan *scan, uint64_t *ret_value, didi_error *error)
         if (__builtin_mul_overflow(value, 10u, &value) ||
             __builtin_add_overflow(value, (unsigned)(scan->text[at] - '0'), &value))
             return scan_fail(scan, error, "integer above 18446744073709551615");
-    if (at < scan->bytes && memchr(".eE", scan->text[at], 3) != NULL)
+    char follows = at < scan->bytes ? scan->text[at] : ' ';
+    if (follows == '.' || follows == 'e' || follows == 'E')
         return scan_fail(scan, error, expected);
     scan->at = at;
     *ret_value = value;
@@ -335,7 +336,7 @@ static int skip_scalar(json_scan *scan, didi_error *error)
 
 int json_scan_skip(json_scan *scan, didi_error *error)
 {
-    char closings[JSON_SCAN_DEPTH_MAX];
+    char closings[JSON_SCAN_DEPTH_MAX] = {0};
     size_t depth = 0;
     int status = DIDI_OK;
     do {

@@ -13,11 +13,10 @@ enum { ALIGNMENT_BYTES = 64 };
 
 void *memory_zeroed(size_t count, size_t size)
 {
-    if (fault_at(FAULT_ALLOC) != 0)
+    size_t bytes = 0;
+    if (fault_at(FAULT_ALLOC) != 0 || __builtin_mul_overflow(count, size, &bytes))
         return NULL;
-    if (count == 0 || size == 0)
-        return calloc(1, 1);
-    return calloc(count, size);
+    return calloc(bytes == 0 ? 1 : bytes, 1);
 }
 
 void *memory_aligned(size_t count, size_t size)

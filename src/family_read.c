@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading task vectors: convert, subtract and check in pieces that stay in cache. */
+#include "src/family.h"
+
+#include "src/base/memory.h"
+#include "src/linalg.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { PIECE_ELEMENTS = 1 << 17 };
+
+static int fail_nonfinite(const checkpoint *model, const family_tensor *tensor, uint64_t element,
+                          didi_error *error)
+{
+    return didi_fail(error, DIDI_NUMERIC, checkpoint_label(model),
+                     "tensor '%s' of model %s holds NaN or Inf at element %llu", tensor->name,
+                     checkpoint_label(model), (unsigned long long)element);
+}
+
+static int read_finite(const checkpoint *model, const family_tensor *tensor,
+                       const checkpoint_tensor *source, uint64_t first, float *values,
+                       uint64_t count, atomic_ullong *bytes_read, didi_error *error)
+{
+    int status = checkpoint_read_f32(model, source, first, values, count, error);
+    if (status != DIDI_OK)
+        return status;
+    size_t bad = didi_dtype_first_nonfinite(values, count);
+    if (bad < count)
+        return fail_nonfinite(model, tensor, first + bad, error);
+    atomic_fetch_add_explicit(bytes_read, count * didi_dtype_bits(source->tensor->dtype) / 8,
+                              memory_order_relaxed);
+    return DIDI_OK;
+}
+
+typedef struct load {
+    const family *family;
+    const family_tensor *tensor;
+    layer *layer;
+    atomic_ullong *bytes_read;
+    didi_error *errors;
+    int *status;
+} load;
+
+/* layer->mean holds the base meanwhile. */
+static void load_task(void *argument, size_t task)
+{
+    load *work = argument;
+    const family_tensor *tensor = work->tensor;
+    float *tau = work->layer->tau + task * tensor->elements;
+    const float *base = work->layer->mean;
+    double energy = 0;
+    for (uint64_t first = 0; first < tensor->elements; first += PIECE_ELEMENTS) {
+        uint64_t left = tensor->elements - first;
+        uint64_t count = left < PIECE_ELEMENTS ? left : PIECE_ELEMENTS;
+        work->status[task] = read_finite(work->family->tasks[task], tensor, tensor->task[task],
+                                         first, tau + first, count, work->bytes_read,
+                                         &work->errors[task]);
+        if (work->status[task] != DIDI_OK)
+            return;
+        for (uint64_t i = first; i < first + count; i++)
+            tau[i] -= base[i];
+        energy += linalg_energy(tau + first, count);
+    }
+    work->layer->energy[task] = energy;
+}
+
+int family_load_layer(const family *self, const family_tensor *tensor, layer *target,
+                      atomic_ullong *bytes_read, didi_error *error)
+{
+    load work = { .family = self,
+                  .tensor = tensor,
+                  .layer = target,
+                  .bytes_read = bytes_read,
+                  .errors = memory_zeroed(self->task_count, sizeof(didi_error)),
+                  .status = memory_zeroed(self->task_count, sizeof(int)) };
+    int status = DIDI_OK;
+    if (work.errors == NULL || work.status == NULL) {
+        status = didi_fail(error, DIDI_NO_MEMORY, tensor->name, "loading %zu tasks",
+                           self->task_count);
+        goto out;
+    }
+    if (layer_is_cancelled(target)) {
+        status = didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
+        goto out;
+    }
+    status = read_finite(self->base, tensor, tensor->base, 0, target->mean, tensor->elements,
+                         bytes_read, error);
+    if (status != DIDI_OK)
+        goto out;
+    team_run(target->team, self->task_count, load_task, &work);
+    for (size_t t = 0; t < self->task_count && status == DIDI_OK; t++) {
+        status = work.status[t];
+        if (status != DIDI_OK && error != NULL)
+            *error = work.errors[t];
+    }
+out:
+    free(work.errors);
+    free(work.status);
+    return status;
+}
+
+int family_read_delta(const family *self, const family_tensor *tensor, size_t task, uint64_t first,
+                      uint64_t count, float *ret_delta, float *spare, atomic_ullong *bytes_read,
+                      didi_error *error)
+{
+    int status = read_finite(self->base, tensor, tensor->base, first, spare, count, bytes_read,
+                             error);
+    if (status == DIDI_OK)
+        status = read_finite(self->tasks[task], tensor, tensor->task[task], first, ret_delta, count,
+                             bytes_read, error);
+    for (uint64_t i = 0; i < count && status == DIDI_OK; i++)
+        ret_delta[i] -= spare[i];
+    return status;
+}
+
+int family_check_equal(const family *self, const family_tensor *tensor, atomic_ullong *bytes_read,
+                       didi_error *error)
+{
+    enum { PIECE_BYTES = 1 << 18 };
+    int status = DIDI_OK;
+    char *ours = malloc(PIECE_BYTES);
+    char *theirs = malloc(PIECE_BYTES);
+    if (ours == NULL || theirs == NULL) {
+        status = didi_fail(error, DIDI_NO_MEMORY, tensor->name, "comparison buffers");
+        goto out;
+    }
+    uint64_t bytes = tensor->base->tensor->bytes;
+    for (uint64_t first = 0; first < bytes && status == DIDI_OK; first += PIECE_BYTES) {
+        uint64_t count = bytes - first < PIECE_BYTES ? bytes - first : PIECE_BYTES;
+        status = checkpoint_read(self->base, tensor->base, first, ours, count, error);
+        for (size_t t = 0; t < self->task_count && status == DIDI_OK; t++) {
+            status = checkpoint_read(self->tasks[t], tensor->task[t], first, theirs, count, error);
+            if (status == DIDI_OK && memcmp(ours, theirs, count) != 0)
+                status = didi_fail(error, DIDI_MISMATCH, checkpoint_label(self->tasks[t]),
+                                   "integer tensor '%s' of model %s differs from the base",
+                                   tensor->name, checkpoint_label(self->tasks[t]));
+            atomic_fetch_add_explicit(bytes_read, count, memory_order_relaxed);
+        }
+    }
+out:
+    free(ours);
+    free(theirs);
+    return status;
+}

@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Block updates by warm-started subspace iteration on residuals that are never formed. */
+#include "src/layer.h"
+
+#include "src/base/memory.h"
+#include "src/linalg.h"
+#include "src/random.h"
+#include "src/spectrum.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PANEL_COLUMNS = 2048 }; /* width of the pieces a single product is split into; fixes results */
+
+int layer_create(size_t rows, size_t columns, size_t tasks, layer **ret_layer, didi_error *error)
+{
+    layer *self = memory_zeroed(1, sizeof *self);
+    if (self == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "layer of %zu x %zu", rows, columns);
+    self->rows = rows;
+    self->columns = columns;
+    self->tasks = tasks;
+    self->tau = memory_aligned(tasks, rows * columns * sizeof(float));
+    self->mean = memory_aligned(rows * columns, sizeof(float));
+    self->weight = memory_zeroed(tasks, sizeof(double));
+    self->energy = memory_zeroed(tasks, sizeof(double));
+    self->blocks = memory_zeroed(tasks + 1, sizeof(block));
+    if (self->tau == NULL || self->mean == NULL || self->weight == NULL || self->energy == NULL
+        || self->blocks == NULL) {
+        layer_free(self);
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "layer of %zu task vectors of %zu x %zu",
+                         tasks, rows, columns);
+    }
+    for (size_t t = 0; t < tasks; t++)
+        self->weight[t] = 1.0;
+    self->weight_sum = (double)tasks;
+    *ret_layer = self;
+    return DIDI_OK;
+}
+
+static void block_clear(block *self)
+{
+    free(self->left);
+    free(self->right);
+    free(self->sigma);
+    *self = (block) { 0 };
+}
+
+void layer_free(layer *self)
+{
+    if (self == NULL)
+        return;
+    for (size_t j = 0; self->blocks != NULL && j <= self->tasks; j++)
+        block_clear(&self->blocks[j]);
+    free(self->blocks);
+    free(self->energy);
+    free(self->weight);
+    free(self->mean);
+    free(self->tau);
+    free(self);
+}
+
+size_t layer_full_rank(const layer *self)
+{
+    return self->rows < self->columns ? self->rows : self->columns;
+}
+
+bool layer_is_cancelled(const layer *self)
+{
+    return self->cancelled != NULL && atomic_load_explicit(self->cancelled, memory_order_relaxed);
+}
+
+static const float *task_vector(const layer *self, size_t task)
+{
+    return self->tau + task * self->rows * self->columns;
+}
+
+static void measure_task(void *argument, size_t task)
+{
+    layer *self = argument;
+    self->energy[task] = linalg_energy(task_vector(self, task), self->rows * self->columns);
+}
+
+void layer_measure(layer *self)
+{
+    team_run(self->team, self->tasks, measure_task, self);
+}
+
+enum { MEAN_ELEMENTS = 1 << 16 };
+
+static void mean_piece(void *argument, size_t piece)
+{
+    layer *self = argument;
+    size_t count = self->rows * self->columns;
+    size_t first = piece * MEAN_ELEMENTS;
+    size_t end = first + MEAN_ELEMENTS < count ? first + MEAN_ELEMENTS : count;
+    for (size_t i = first; i < end; i++)
+        self->mean[i] = 0;
+    for (size_t t = 0; t < self->tasks; t++) {
+        const float *tau = task_vector(self, t);
+        float share = self->weight_sum > 0 ? (float)(self->weight[t] / self->weight_sum) : 0.0F;
+        for (size_t i = first; i < end; i++)
+            self->mean[i] += share * tau[i];
+    }
+}
+
+void layer_set_weights(layer *self, const double *weight)
+{
+    self->weight_sum = 0;
+    for (size_t t = 0; t < self->tasks; t++) {
+        self->weight[t] = weight[t];
+        self->weight_sum += weight[t];
+    }
+    size_t count = self->rows * self->columns;
+    team_run(self->team, (count + MEAN_ELEMENTS - 1) / MEAN_ELEMENTS, mean_piece, self);
+}
+
+int layer_resize_block(layer *self, size_t index, size_t basis, didi_error *error)
+{
+    block fresh = {
+        .basis = basis,
+        .left = memory_aligned(basis, self->rows * sizeof(float)),
+        .right = memory_aligned(basis, self->columns * sizeof(float)),
+        .sigma = memory_zeroed(basis, sizeof(double)),
+    };
+    if (fresh.left == NULL || fresh.right == NULL || fresh.sigma == NULL) {
+        block_clear(&fresh);
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "factors of rank %zu for %zu x %zu", basis,
+                         self->rows, self->columns);
+    }
+    block_clear(&self->blocks[index]);
+    self->blocks[index] = fresh;
+    return DIDI_OK;
+}
+
+/* ---- the residual operator X of one block ---- */
+
+typedef struct product {
+    bool transpose; /* multiply by D' instead of D */
+    size_t basis, inner, columns, stride;
+    const float *in, *dense;
+    float *out;
+} product;
+
+static void product_panel(void *argument, size_t panel)
+{
+    const product *work = argument;
+    size_t first = panel * PANEL_COLUMNS;
+    size_t width = work->columns - first < PANEL_COLUMNS ? work->columns - first : PANEL_COLUMNS;
+    const float *dense = work->transpose ? work->dense + first * work->stride : work->dense + first;
+    linalg_gemm(false, work->transpose, work->basis, width, work->inner, 1.0F, work->in,
+                work->inner, dense, work->stride, 0.0F, work->out + first, work->columns);
+}
+
+/* out (basis x m) = in (basis x n) D', or out (basis x n) = in (basis x m) D. */
+static void apply_dense(const layer *self, const float *dense, bool transpose, size_t basis,
+                        const float *in, float *out)
+{
+    product work = { .transpose = transpose,
+                     .basis = basis,
+                     .inner = transpose ? self->columns : self->rows,
+                     .columns = transpose ? self->rows : self->columns,
+                     .stride = self->columns,
+                     .in = in,
+                     .dense = dense,
+                     .out = out };
+    team_run(self->team, (work.columns + PANEL_COLUMNS - 1) / PANEL_COLUMNS, product_panel, &work);
+}
+
+/* out -= share * (in * from') * to, with from and to the two factors of `other`. */
+static int subtract_block(const block *other, double share, size_t basis, size_t inner,
+                          size_t columns, bool transpose, const float *in, float *out,
+                          didi_error *error)
+{
+    if (other->rank == 0 || share == 0)
+        return DIDI_OK;
+    float *core = memory_aligned(basis * other->rank, sizeof *core);
+    if (core == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "product of %zu x %zu", basis, other->rank);
+    const float *from = transpose ? other->right : other->left;
+    const float *to = transpose ? other->left : other->right;
+    linalg_gemm(false, true, basis, other->rank, inner, 1.0F, in, inner, from, inner, 0.0F, core,
+                other->rank);
+    linalg_gemm(false, false, basis, columns, other->rank, -(float)share, core, other->rank, to,
+                columns, 1.0F, out, columns);
+    free(core);
+    return DIDI_OK;
+}
+
+/* transpose: out (basis x m) = in (basis x n) X'; else out (basis x n) = in (basis x m) X. */
+static int apply_residual(const layer *self, size_t index, bool transpose, size_t basis,
+                          const float *in, float *out, didi_error *error)
+{
+    size_t inner = transpose ? self->columns : self->rows;
+    size_t columns = transpose ? self->rows : self->columns;
+    if (index > 0) {
+        apply_dense(self, task_vector(self, index - 1), transpose, basis, in, out);
+        return subtract_block(&self->blocks[0], 1.0, basis, inner, columns, transpose, in, out,
+                              error);
+    }
+    apply_dense(self, self->mean, transpose, basis, in, out);
+    for (size_t t = 0; t < self->tasks && self->weight_sum > 0; t++) {
+        int status = subtract_block(&self->blocks[t + 1], self->weight[t] / self->weight_sum, basis,
+                                    inner, columns, transpose, in, out, error);
+        if (status != DIDI_OK)
+            return status;
+    }
+    return DIDI_OK;
+}
+
+/* ---- one subspace step ---- */
+
+typedef struct step {
+    size_t basis;
+    float *start;  /* basis x n, then P = Q X */
+    float *space;  /* basis x m: Y = start X', orthonormalised to Q */
+    float *spare;  /* basis x max(m, n) */
+    double *gram;  /* basis x basis */
+    double *sigma; /* basis */
+} step;
+
+static void step_free(step *self)
+{
+    free(self->start);
+    free(self->space);
+    free(self->spare);
+    free(self->gram);
+    free(self->sigma);
+}
+
+static int step_create(const layer *self, size_t basis, step *ret_step, didi_error *error)
+{
+    size_t wide = self->rows > self->columns ? self->rows : self->columns;
+    step fresh = { .basis = basis,
+                   .start = memory_aligned(basis, self->columns * sizeof(float)),
+                   .space = memory_aligned(basis, self->rows * sizeof(float)),
+                   .spare = memory_aligned(basis, wide * sizeof(float)),
+                   .gram = memory_aligned(basis * basis, sizeof(double)),
+                   .sigma = memory_zeroed(basis, sizeof(double)) };
+    if (fresh.start == NULL || fresh.space == NULL || fresh.spare == NULL || fresh.gram == NULL
+        || fresh.sigma == NULL) {
+        step_free(&fresh);
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "subspace of %zu rows", basis);
+    }
+    *ret_step = fresh;
+    return DIDI_OK;
+}
+
+/* Warm rows of length one (so that no direction drowns the others), then random ones. */
+static void fill_start(const layer *self, size_t index, step *work)
+{
+    const block *old = &self->blocks[index];
+    size_t n = self->columns;
+    size_t warm = old->basis < work->basis ? old->basis : work->basis;
+    memcpy(work->start, old->right, warm * n * sizeof(float));
+    for (size_t i = 0; i < warm; i++) {
+        float *row = work->start + i * n;
+        double norm = sqrt(linalg_energy(row, n));
+        float scale = norm > 0 ? (float)(1.0 / norm) : 0.0F;
+        for (size_t j = 0; j < n; j++)
+            row[j] *= scale;
+    }
+    uint64_t stream = random_mix(self->seed, (uint64_t)index * 1000003U + (uint64_t)old->basis);
+    random_normal(stream, work->start + warm * n, (work->basis - warm) * n,
+                  (float)(1.0 / sqrt((double)n)));
+}
+
+/* Rotates Q and P to the Ritz directions: G = P P' = W' diag(sigma^2) W. */
+static int rotate_to_ritz(const layer *self, step *work, size_t rows, didi_error *error)
+{
+    int status = linalg_gram_rows(rows, self->columns, work->start, self->columns, work->gram,
+                                  error);
+    if (status == DIDI_OK)
+        status = linalg_eigen_symmetric(rows, work->gram, work->sigma, error);
+    if (status == DIDI_OK)
+        status = linalg_rotate_rows(rows, rows, self->rows, work->gram, rows, work->space,
+                                    work->spare, error);
+    if (status != DIDI_OK)
+        return status;
+    float *rotated = work->spare;
+    work->spare = work->space;
+    work->space = rotated;
+    float *right = memory_aligned(rows, self->columns * sizeof(float));
+    if (right == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "factor of %zu rows", rows);
+    status = linalg_rotate_rows(rows, rows, self->columns, work->gram, rows, work->start, right,
+                                error);
+    free(work->start);
+    work->start = right;
+    for (size_t i = 0; i < rows; i++)
+        work->sigma[i] = work->sigma[i] > 0 ? sqrt(work->sigma[i]) : 0;
+    return status;
+}
+
+int layer_update(layer *self, size_t index, size_t basis, didi_error *error)
+{
+    if (layer_is_cancelled(self))
+        return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
+    block *target = &self->blocks[index];
+    if (basis > layer_full_rank(self))
+        basis = layer_full_rank(self);
+    if (basis == 0) {
+        block_clear(target);
+        return DIDI_OK;
+    }
+    step work = { 0 };
+    size_t rows = 0;
+    int status = step_create(self, basis, &work, error);
+    if (status != DIDI_OK)
+        return status;
+    fill_start(self, index, &work);
+    status = apply_residual(self, index, true, basis, work.start, work.space, error);
+    if (status == DIDI_OK)
+        status = linalg_orthonormalise_rows(basis, self->rows, work.space, work.spare, &rows, error);
+    if (status == DIDI_OK)
+        status = apply_residual(self, index, false, rows, work.space, work.start, error);
+    if (status == DIDI_OK)
+        status = rotate_to_ritz(self, &work, rows, error);
+    if (status != DIDI_OK)
+        goto out;
+    size_t rank = target->rank < rows ? target->rank : rows;
+    block_clear(target);
+    *target = (block) { .rank = rank,
+                        .basis = rows,
+                        .left = work.space,
+                        .right = work.start,
+                        .sigma = work.sigma };
+    work.space = work.start = NULL;
+    work.sigma = NULL;
+out:
+    step_free(&work);
+    return status;
+}
+
+typedef struct experts_update {
+    layer *layer;
+    const size_t *basis;
+    didi_error *errors;
+    int *status;
+} experts_update;
+
+static void update_expert(void *argument, size_t task)
+{
+    experts_update *work = argument;
+    work->status[task]
+        = layer_update(work->layer, task + 1, work->basis[task], &work->errors[task]);
+}
+
+int layer_update_experts(layer *self, const size_t *basis, didi_error *error)
+{
+    experts_update work = { .layer = self,
+                            .basis = basis,
+                            .errors = memory_zeroed(self->tasks, sizeof(didi_error)),
+                            .status = memory_zeroed(self->tasks, sizeof(int)) };
+    int status = DIDI_OK;
+    if (work.errors == NULL || work.status == NULL) {
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "update of %zu experts", self->tasks);
+        goto out;
+    }
+    team_run(self->team, self->tasks, update_expert, &work);
+    for (size_t t = 0; t < self->tasks && status == DIDI_OK; t++) {
+        status = work.status[t];
+        if (status != DIDI_OK && error != NULL)
+            *error = work.errors[t];
+    }
+out:
+    free(work.errors);
+    free(work.status);
+    return status;
+}
+
+int layer_set_block(layer *self, size_t index, const float *matrix, size_t basis, didi_error *error)
+{
+    if (basis > layer_full_rank(self))
+        basis = layer_full_rank(self);
+    if (basis == 0) {
+        block_clear(&self->blocks[index]);
+        return DIDI_OK;
+    }
+    int status = layer_resize_block(self, index, basis, error);
+    if (status != DIDI_OK)
+        return status;
+    block *target = &self->blocks[index];
+    status = spectrum_leading(self->rows, self->columns, matrix, basis, target->left, target->sigma,
+                              target->right, NULL, error);
+    if (status != DIDI_OK)
+        return status;
+    for (size_t i = 0; i < basis; i++)
+        for (size_t j = 0; j < self->columns; j++)
+            target->right[i * self->columns + j] *= (float)target->sigma[i];
+    target->rank = basis;
+    return DIDI_OK;
+}
+
+void layer_shared_residual(const layer *self, size_t task, float *out)
+{
+    const block *shared = &self->blocks[0];
+    memcpy(out, task_vector(self, task), self->rows * self->columns * sizeof(float));
+    if (shared->rank > 0)
+        linalg_gemm(true, false, self->rows, self->columns, shared->rank, -1.0F, shared->left,
+                    self->rows, shared->right, self->columns, 1.0F, out, self->columns);
+}
+
+/* ---- losses ---- */
+
+double layer_weighted_energy(const layer *self)
+{
+    double sum = 0;
+    for (size_t t = 0; t < self->tasks; t++)
+        sum += self->weight[t] * self->energy[t];
+    return sum;
+}
+
+/* <A, B> of two blocks: sum_ij (left_a,i . left_b,j)(right_a,i . right_b,j). */
+static int block_dot(const layer *self, const block *a, const block *b, double *ret_dot,
+                     didi_error *error)
+{
+    double sum = 0;
+    if (a->rank > 0 && b->rank > 0) {
+        size_t count = a->rank * b->rank;
+        float *lefts = memory_aligned(2 * count, sizeof *lefts);
+        if (lefts == NULL)
+            return didi_fail(error, DIDI_NO_MEMORY, NULL, "inner product of factors");
+        float *rights = lefts + count;
+        linalg_gemm(false, true, a->rank, b->rank, self->rows, 1.0F, a->left, self->rows, b->left,
+                    self->rows, 0.0F, lefts, b->rank);
+        linalg_gemm(false, true, a->rank, b->rank, self->columns, 1.0F, a->right, self->columns,
+                    b->right, self->columns, 0.0F, rights, b->rank);
+        sum = linalg_dot(lefts, rights, count);
+        free(lefts);
+    }
+    *ret_dot = sum;
+    return DIDI_OK;
+}
+
+/* <D, left' right> = <left D, right>. */
+static int dense_dot(const layer *self, const float *dense, const block *a, double *ret_dot,
+                     didi_error *error)
+{
+    double sum = 0;
+    if (a->rank > 0) {
+        float *projected = memory_aligned(a->rank, self->columns * sizeof *projected);
+        if (projected == NULL)
+            return didi_fail(error, DIDI_NO_MEMORY, NULL, "projection on %zu rows", a->rank);
+        apply_dense(self, dense, false, a->rank, a->left, projected);
+        sum = linalg_dot(projected, a->right, a->rank * self->columns);
+        free(projected);
+    }
+    *ret_dot = sum;
+    return DIDI_OK;
+}
+
+static int task_error(const layer *self, size_t task, double shared_energy, double *ret_error,
+                      didi_error *error)
+{
+    const block *shared = &self->blocks[0];
+    const block *expert = &self->blocks[task + 1];
+    const float *tau = task_vector(self, task);
+    double tau_shared = 0;
+    double tau_expert = 0;
+    double shared_expert = 0;
+    double expert_energy = 0;
+    int status = dense_dot(self, tau, shared, &tau_shared, error);
+    if (status == DIDI_OK)
+        status = dense_dot(self, tau, expert, &tau_expert, error);
+    if (status == DIDI_OK)
+        status = block_dot(self, shared, expert, &shared_expert, error);
+    if (status == DIDI_OK)
+        status = block_dot(self, expert, expert, &expert_energy, error);
+    if (status != DIDI_OK)
+        return status;
+    double value = self->energy[task] - 2 * (tau_shared + tau_expert) + shared_energy
+                   + expert_energy + 2 * shared_expert;
+    *ret_error = value > 0 ? value : 0;
+    return DIDI_OK;
+}
+
+int layer_loss(const layer *self, double *errors, double *ret_loss, didi_error *error)
+{
+    double shared_energy = 0;
+    double loss = 0;
+    int status = block_dot(self, &self->blocks[0], &self->blocks[0], &shared_energy, error);
+    for (size_t t = 0; t < self->tasks && status == DIDI_OK; t++) {
+        status = task_error(self, t, shared_energy, &errors[t], error);
+        loss += self->weight[t] * errors[t];
+    }
+    if (status == DIDI_OK && ret_loss != NULL)
+        *ret_loss = loss;
+    return status;
+}

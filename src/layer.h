@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One weight matrix of a family in memory: its task vectors, and the shared and expert blocks that
+ * approximate them. Notation of method.md: tau_t (m x n) ~ S + E_t, S and E_t of low rank.
+ *
+ * A block is held as rows: left (k x m) and right (k x n), the matrix being left' * right. After an
+ * update the left rows are orthonormal and right row i has norm sigma_i, in descending order. Rows
+ * from `rank` to `basis` are not part of the matrix: they keep the subspace warm for the next step. */
+#pragma once
+
+#include "src/base/error.h"
+#include "src/team.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct block {
+    size_t rank;
+    size_t basis;
+    float *left;
+    float *right;
+    double *sigma; /* `basis` values */
+} block;
+
+typedef struct layer {
+    size_t rows, columns, tasks; /* m, n, T */
+    float *tau;                  /* T x m x n */
+    float *mean;                 /* m x n: sum_t w_t tau_t / sum_t w_t */
+    double *weight;              /* T: w_t >= 0; 0 takes a task out of the shared fit */
+    double weight_sum;
+    double *energy; /* T: |tau_t|_F^2 */
+    block *blocks;  /* T + 1: shared, then the experts */
+    uint64_t seed;  /* of the random rows; one per layer */
+    team *team;     /* may be NULL */
+    const atomic_bool *cancelled;
+} layer;
+
+/* Makes an empty layer with room for tau and mean (uninitialised), weights 1, no blocks.
+ * Errors: DIDI_NO_MEMORY. Freed with layer_free (NULL is fine). */
+int layer_create(size_t rows, size_t columns, size_t tasks, layer **ret_layer, didi_error *error);
+void layer_free(layer *layer);
+
+/* Largest rank a block can have: min(m, n). */
+size_t layer_full_rank(const layer *layer);
+
+/* Fills energy from tau; with it the weights (see weighting.h) can be set, then layer_set_weights
+ * copies T weights and forms the weighted mean. */
+void layer_measure(layer *layer);
+void layer_set_weights(layer *layer, const double *weight);
+
+/* One subspace step for block `index` (0 = shared): the residual X of the block given all others is
+ * applied to the warm rows and to fresh random ones, `basis` in all (at most min(m, n)); the block's rows
+ * become the leading Ritz directions of X there. `rank` is cut to the new basis, never raised. With
+ * rank <= basis kept, |X - block|^2 never rises (method.md 4: each half-step is a least-squares
+ * optimum, and the Ritz rotation keeps the best of the space).
+ * X is tau_t - S for an expert and sum_t w_t (tau_t - E_t) / sum w for the shared block.
+ * Cost: 4 m n basis flops. Errors: DIDI_NO_MEMORY, DIDI_NUMERIC, DIDI_CANCELLED. */
+int layer_update(layer *layer, size_t index, size_t basis, didi_error *error);
+
+/* Updates every expert, in parallel over the team. basis[T] gives each one's size. */
+int layer_update_experts(layer *layer, const size_t *basis, didi_error *error);
+
+/* Sets block `index` from scratch to the leading `basis` singular triplets of a dense m x n matrix,
+ * exactly (spectrum.h), with rank = basis. */
+int layer_set_block(layer *layer, size_t index, const float *matrix, size_t basis,
+                    didi_error *error);
+
+/* Gives a block `basis` rows of memory (contents undefined), rank 0. Errors: DIDI_NO_MEMORY. */
+int layer_resize_block(layer *layer, size_t index, size_t basis, didi_error *error);
+
+/* errors[t] = |tau_t - S - E_t|_F^2 from inner products, without a dense rebuild: exact to about 1e-6
+ * of energy[t]. `errors` holds T doubles. Returns the weighted sum through ret_loss (may be NULL). */
+int layer_loss(const layer *layer, double *errors, double *ret_loss, didi_error *error);
+
+/* Weighted energy sum_t w_t |tau_t|^2: what a loss is relative to. */
+double layer_weighted_energy(const layer *layer);
+
+/* out (m x n) = tau_t - S (full precision of the factors), or S alone when subtract_from is NULL. */
+void layer_shared_residual(const layer *layer, size_t task, float *out);
+
+bool layer_is_cancelled(const layer *layer);

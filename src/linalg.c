@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* BLAS and LAPACK calls, with finite checks on what comes back. */
+#include "src/linalg.h"
+
+#include "src/base/memory.h"
+
+#include <assert.h>
+#include <cblas.h>
+#include <lapacke.h>
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int blas_int(size_t value)
+{
+    assert(value <= INT_MAX);
+    return (int)value;
+}
+
+void linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k, float alpha,
+                 const float *a, size_t stride_a, const float *b, size_t stride_b, float beta,
+                 float *c, size_t stride_c)
+{
+    if (m == 0 || n == 0)
+        return;
+    cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
+                transpose_b ? CblasTrans : CblasNoTrans, blas_int(m), blas_int(n), blas_int(k),
+                alpha, a, blas_int(stride_a), b, blas_int(stride_b), beta, c, blas_int(stride_c));
+}
+
+int linalg_gram_rows(size_t rows, size_t columns, const float *x, size_t stride, double *ret_gram,
+                     didi_error *error)
+{
+    float *gram = memory_aligned(rows * rows, sizeof *gram);
+    if (gram == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "Gram matrix of order %zu", rows);
+    cblas_ssyrk(CblasRowMajor, CblasLower, CblasNoTrans, blas_int(rows), blas_int(columns), 1.0F, x,
+                blas_int(stride), 0.0F, gram, blas_int(rows));
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j <= i; j++)
+            ret_gram[i * rows + j] = ret_gram[j * rows + i] = (double)gram[i * rows + j];
+    free(gram);
+    return DIDI_OK;
+}
+
+int linalg_gram_rows_double(size_t rows, size_t columns, const float *x, size_t stride,
+                            double *ret_gram, didi_error *error)
+{
+    double *wide = memory_aligned(rows * columns, sizeof *wide);
+    if (wide == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "matrix of %zu x %zu", rows, columns);
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < columns; j++)
+            wide[i * columns + j] = (double)x[i * stride + j];
+    cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, blas_int(rows), blas_int(columns), 1.0,
+                wide, blas_int(columns), 0.0, ret_gram, blas_int(rows));
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < i; j++)
+            ret_gram[j * rows + i] = ret_gram[i * rows + j];
+    free(wide);
+    return DIDI_OK;
+}
+
+/* LAPACK answers in ascending order; in column-major, eigenvector j is column j, which read row-major
+ * is row j. So only the order of rows has to be turned round. */
+#define DEFINE_REVERSE(name, type)                                                                 \
+    static void name(size_t order, type *matrix, type *values)                                     \
+    {                                                                                              \
+        for (size_t i = 0; i < order / 2; i++) {                                                   \
+            size_t k = order - 1 - i;                                                              \
+            type value = values[i];                                                                \
+            values[i] = values[k];                                                                 \
+            values[k] = value;                                                                     \
+            for (size_t j = 0; j < order; j++) {                                                   \
+                type element = matrix[i * order + j];                                              \
+                matrix[i * order + j] = matrix[k * order + j];                                     \
+                matrix[k * order + j] = element;                                                   \
+            }                                                                                      \
+        }                                                                                          \
+    }
+DEFINE_REVERSE(reverse_order, double)
+DEFINE_REVERSE(reverse_order_f32, float)
+
+int linalg_eigen_symmetric(size_t order, double *matrix, double *ret_values, didi_error *error)
+{
+    if (order == 0)
+        return DIDI_OK;
+    lapack_int n = blas_int(order);
+    lapack_int info = LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'L', n, matrix, n, ret_values);
+    if (info == LAPACK_WORK_MEMORY_ERROR)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "eigenvalues of order %zu", order);
+    if (info != 0 || !isfinite(ret_values[0]) || !isfinite(ret_values[order - 1]))
+        return didi_fail(error, DIDI_NUMERIC, NULL, "eigenvalues of order %zu do not converge (%d)",
+                         order, (int)info);
+    reverse_order(order, matrix, ret_values);
+    return DIDI_OK;
+}
+
+int linalg_eigen_symmetric_f32(size_t order, float *matrix, float *ret_values, didi_error *error)
+{
+    if (order == 0)
+        return DIDI_OK;
+    lapack_int n = blas_int(order);
+    lapack_int info = LAPACKE_ssyevd(LAPACK_COL_MAJOR, 'V', 'L', n, matrix, n, ret_values);
+    if (info == LAPACK_WORK_MEMORY_ERROR)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "eigenvalues of order %zu", order);
+    if (info != 0 || !isfinite(ret_values[0]) || !isfinite(ret_values[order - 1]))
+        return didi_fail(error, DIDI_NUMERIC, NULL, "eigenvalues of order %zu do not converge (%d)",
+                         order, (int)info);
+    reverse_order_f32(order, matrix, ret_values);
+    return DIDI_OK;
+}
+
+int linalg_svd(size_t m, size_t n, float *x, float *ret_u, double *ret_sigma, float *ret_v,
+               didi_error *error)
+{
+    size_t r = m < n ? m : n;
+    int status = DIDI_OK;
+    float *sigma = memory_aligned(r, sizeof *sigma);
+    float *u_columns = memory_aligned(m * r, sizeof *u_columns);
+    if (sigma == NULL || u_columns == NULL) {
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "decomposition of %zu x %zu", m, n);
+        goto out;
+    }
+    /* Row-major X is X' column-major: its left vectors (n x r) are our V, its right ones our U. */
+    lapack_int info = LAPACKE_sgesdd(LAPACK_COL_MAJOR, 'S', blas_int(n), blas_int(m), x, blas_int(n),
+                                     sigma, ret_v, blas_int(n), u_columns, blas_int(r));
+    if (info == LAPACK_WORK_MEMORY_ERROR) {
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "decomposition of %zu x %zu", m, n);
+        goto out;
+    }
+    if (info != 0 || !isfinite(sigma[0]) || !isfinite(sigma[r - 1])) {
+        status = didi_fail(error, DIDI_NUMERIC, NULL,
+                           "singular values of a %zu x %zu matrix do not converge (%d)", m, n,
+                           (int)info);
+        goto out;
+    }
+    for (size_t i = 0; i < r; i++) {
+        ret_sigma[i] = (double)sigma[i];
+        for (size_t j = 0; j < m; j++)
+            ret_u[i * m + j] = u_columns[j * r + i];
+    }
+out:
+    free(sigma);
+    free(u_columns);
+    return status;
+}
+
+static void normalise_rows(size_t rows, size_t columns, float *x)
+{
+    for (size_t i = 0; i < rows; i++) {
+        double norm = sqrt(linalg_energy(x + i * columns, columns));
+        if (norm > 0)
+            cblas_sscal(blas_int(columns), (float)(1.0 / norm), x + i * columns, 1);
+    }
+}
+
+/* X <- L^-1 X where G = X X' = L L'. Fails (false) when X is close to dependent. */
+static bool cholesky_pass(size_t rows, size_t columns, float *x, double *gram, float *factor)
+{
+    lapack_int n = blas_int(rows);
+    if (LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'U', n, gram, n) != 0)
+        return false;
+    for (size_t i = 0; i < rows; i++)
+        if (!(gram[i * rows + i] > 3e-3))
+            return false;
+    for (size_t i = 0; i < rows * rows; i++)
+        factor[i] = (float)gram[i];
+    /* Column-major upper R with G = R'R is row-major lower L with G = L L'. */
+    cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, n,
+                blas_int(columns), 1.0F, factor, n, x, blas_int(columns));
+    return true;
+}
+
+/* X <- Lambda^-1/2 W X, dropping directions whose eigenvalue is rounding noise. */
+static int eigen_pass(size_t rows, size_t columns, float *x, float *scratch, double *gram,
+                      size_t *ret_rows, didi_error *error)
+{
+    double *values = memory_zeroed(rows, sizeof *values);
+    if (values == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "orthonormal basis of %zu rows", rows);
+    int status = linalg_eigen_symmetric(rows, gram, values, error);
+    if (status != DIDI_OK)
+        goto out;
+    size_t kept = 0;
+    while (kept < rows && values[kept] > 1e-6 * values[0] && values[kept] > 0) {
+        double scale = 1.0 / sqrt(values[kept]);
+        for (size_t j = 0; j < rows; j++)
+            gram[kept * rows + j] *= scale;
+        kept++;
+    }
+    status = linalg_rotate_rows(kept, rows, columns, gram, rows, x, scratch, error);
+    if (status != DIDI_OK)
+        goto out;
+    memcpy(x, scratch, kept * columns * sizeof *x);
+    *ret_rows = kept;
+out:
+    free(values);
+    return status;
+}
+
+int linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scratch,
+                               size_t *ret_rows, didi_error *error)
+{
+    int status = DIDI_OK;
+    double *gram = memory_aligned(rows * rows, sizeof *gram);
+    float *factor = memory_aligned(rows * rows, sizeof *factor);
+    size_t kept = rows;
+    if (gram == NULL || factor == NULL) {
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "orthonormal basis of %zu rows", rows);
+        goto out;
+    }
+    normalise_rows(rows, columns, x);
+    for (int pass = 0; pass < 2 && kept > 0; pass++) {
+        status = linalg_gram_rows(kept, columns, x, columns, gram, error);
+        if (status != DIDI_OK)
+            goto out;
+        if (cholesky_pass(kept, columns, x, gram, factor))
+            continue;
+        status = linalg_gram_rows_double(kept, columns, x, columns, gram, error);
+        if (status == DIDI_OK)
+            status = eigen_pass(kept, columns, x, scratch, gram, &kept, error);
+        if (status != DIDI_OK)
+            goto out;
+    }
+    *ret_rows = kept;
+out:
+    free(gram);
+    free(factor);
+    return status;
+}
+
+int linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const double *w,
+                       size_t inner_stride, const float *x, float *ret_y, didi_error *error)
+{
+    float *narrow = memory_aligned(rows * inner, sizeof *narrow);
+    if (narrow == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "rotation of %zu rows", rows);
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < inner; j++)
+            narrow[i * inner + j] = (float)w[i * inner_stride + j];
+    linalg_gemm(false, false, rows, columns, inner, 1.0F, narrow, inner, x, columns, 0.0F, ret_y,
+                columns);
+    free(narrow);
+    return DIDI_OK;
+}
+
+/* Eight float lanes of a block are summed in double: as exact as needed, and vectorised. */
+double linalg_energy(const float *x, size_t count)
+{
+    return linalg_dot(x, x, count);
+}
+
+double linalg_dot(const float *x, const float *y, size_t count)
+{
+    double lanes[8] = { 0 };
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8)
+        for (size_t j = 0; j < 8; j++)
+            lanes[j] += (double)x[i + j] * (double)y[i + j];
+    double sum = 0;
+    for (; i < count; i++)
+        sum += (double)x[i] * (double)y[i];
+    for (size_t j = 0; j < 8; j++)
+        sum += lanes[j];
+    return sum;
+}
+
+int linalg_solve_spd(size_t order, double *gram, size_t columns, float *right, didi_error *error)
+{
+    if (order == 0)
+        return DIDI_OK;
+    lapack_int n = blas_int(order);
+    double trace = 0;
+    for (size_t i = 0; i < order; i++)
+        trace += gram[i * order + i];
+    double *factor = memory_aligned(order * order, sizeof *factor);
+    float *narrow = memory_aligned(order * order, sizeof *narrow);
+    int status = DIDI_OK;
+    if (factor == NULL || narrow == NULL) {
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "system of order %zu", order);
+        goto out;
+    }
+    double ridge = 0;
+    int attempt = 0;
+    for (; attempt < 12; attempt++) {
+        memcpy(factor, gram, order * order * sizeof *factor);
+        for (size_t i = 0; i < order; i++)
+            factor[i * order + i] += ridge;
+        if (LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'U', n, factor, n) == 0)
+            break;
+        ridge = ridge > 0 ? ridge * 10 : 1e-12 * trace / (double)order + 1e-300;
+    }
+    if (attempt == 12) {
+        status = didi_fail(error, DIDI_NUMERIC, NULL, "system of order %zu is not positive", order);
+        goto out;
+    }
+    for (size_t i = 0; i < order * order; i++)
+        narrow[i] = (float)factor[i];
+    cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, n,
+                blas_int(columns), 1.0F, narrow, n, right, blas_int(columns));
+    cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, n,
+                blas_int(columns), 1.0F, narrow, n, right, blas_int(columns));
+out:
+    free(factor);
+    free(narrow);
+    return status;
+}

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* manifest.json: what was asked, what went in, what came out, and what it cost. */
+#include "src/merge_internal.h"
+
+#include "src/allocate.h"
+#include "src/base/memory.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+static json_t *error_section(const didi_merge *self)
+{
+    size_t tasks = self->options.task_count;
+    double error_sum = 0;
+    double energy_sum = 0;
+    double dense_error = 0;
+    double dense_energy = 0;
+    json_t *per_task = json_object();
+    json_t *per_layer = json_object();
+    for (size_t t = 0; t < tasks; t++) {
+        double error = 0;
+        double energy = 0;
+        for (size_t l = 0; l < self->layer_count; l++) {
+            error += self->summaries[l].error[t];
+            energy += self->summaries[l].energy[t];
+        }
+        error_sum += error;
+        energy_sum += energy;
+        json_object_set_new(per_task, self->options.tasks[t].name,
+                            json_real(energy > 0 ? error / energy : 0));
+    }
+    for (size_t l = 0; l < self->layer_count; l++) {
+        double error = 0;
+        double energy = 0;
+        for (size_t t = 0; t < tasks; t++) {
+            error += self->summaries[l].error[t];
+            energy += self->summaries[l].energy[t];
+        }
+        json_object_set_new(per_layer, self->layers[l]->name,
+                            json_real(energy > 0 ? error / energy : 0));
+    }
+    for (size_t i = 0; i < self->dense_count; i++) {
+        dense_error += self->dense_summaries[i].error;
+        for (size_t t = 0; t < tasks; t++)
+            dense_energy += self->dense_summaries[i].energy[t];
+    }
+    return json_pack("{s:f,s:f,s:o,s:o}", "relative", energy_sum > 0 ? error_sum / energy_sum : 0,
+                     "dense", dense_energy > 0 ? dense_error / dense_energy : 0, "per_task",
+                     per_task, "per_layer", per_layer);
+}
+
+static json_t *ranks_section(const didi_merge *self)
+{
+    size_t tasks = self->options.task_count;
+    json_t *layers = json_array();
+    json_t *names = json_array();
+    for (size_t t = 0; t < tasks; t++)
+        json_array_append_new(names, json_string(self->options.tasks[t].name));
+    for (size_t l = 0; l < self->layer_count; l++) {
+        const layer_summary *summary = &self->summaries[l];
+        const family_tensor *tensor = self->layers[l];
+        json_t *experts = json_array();
+        json_t *dense = json_array();
+        json_t *errors = json_array();
+        for (size_t t = 0; t < tasks; t++) {
+            double energy = summary->energy[t];
+            json_array_append_new(experts, json_integer((json_int_t)summary->rank[t + 1]));
+            json_array_append_new(dense, json_boolean(summary->dense[t + 1]));
+            json_array_append_new(errors, json_real(energy > 0 ? summary->error[t] / energy : 0));
+        }
+        json_array_append_new(
+            layers, json_pack("{s:s,s:I,s:I,s:I,s:I,s:o,s:o,s:o}", "tensor", tensor->name, "rows",
+                              (json_int_t)tensor->rows, "columns", (json_int_t)tensor->columns,
+                              "rank_limit", (json_int_t)tensor->rank_limit, "shared",
+                              (json_int_t)summary->rank[0], "experts", experts, "dense", dense,
+                              "errors", errors));
+    }
+    return json_pack("{s:o,s:o}", "tasks", names, "layers", layers);
+}
+
+static double share_of_model(const didi_merge *self, uint64_t parameters)
+{
+    return (double)parameters / (double)self->plan.parameters;
+}
+
+static uint64_t model_bytes(const checkpoint *model)
+{
+    uint64_t bytes = 0;
+    for (size_t f = 0; f < checkpoint_file_count(model); f++)
+        bytes += checkpoint_file_at(model, f)->bytes;
+    return bytes;
+}
+
+static json_t *budget_section(const didi_merge *self)
+{
+    uint64_t stored = self->factor_parameters + self->dense_stored;
+    uint64_t one_model = model_bytes(self->family->base);
+    return json_pack("{s:f,s:f,s:f,s:I,s:f,s:I,s:I,s:I}", "requested", self->options.budget,
+                     "factors", share_of_model(self, self->factor_parameters), "parameters",
+                     share_of_model(self, stored), "bytes", (json_int_t)self->published_bytes,
+                     "bytes_ratio", (double)self->published_bytes / (double)one_model,
+                     "model_parameters", (json_int_t)self->plan.parameters, "factor_parameters",
+                     (json_int_t)self->factor_parameters, "dense_parameters",
+                     (json_int_t)self->dense_stored);
+}
+
+/* Error against budget from the spectra alone, before blocks fit each other: what to expect of another
+ * budget, as a share of the (weighted) energy. */
+static json_t *frontier_section(const didi_merge *self)
+{
+    json_t *points = json_array();
+    for (size_t i = 0; i < self->frontier_count; i++) {
+        uint64_t stored = self->frontier[i].parameters + self->dense_stored;
+        json_array_append_new(points,
+                              json_pack("{s:f,s:f}", "budget", share_of_model(self, stored),
+                                        "error", self->frontier[i].loss * self->frontier_scale));
+    }
+    double loss = 0;
+    double energy = 0;
+    for (size_t l = 0; l < self->layer_count; l++)
+        for (size_t t = 0; t < self->options.task_count; t++) {
+            loss += self->summaries[l].weight[t] * self->summaries[l].error[t];
+            energy += self->summaries[l].weight[t] * self->summaries[l].energy[t];
+        }
+    uint64_t stored = self->factor_parameters + self->dense_stored;
+    return json_pack("{s:s,s:o,s:{s:f,s:f}}", "kind", "spectra", "points", points, "chosen",
+                     "budget", share_of_model(self, stored), "error",
+                     energy > 0 ? loss / energy : 0);
+}
+
+static json_t *model_section(const didi_merge *self, const checkpoint *model, size_t *digest)
+{
+    json_t *files = json_array();
+    for (size_t f = 0; f < checkpoint_file_count(model); f++) {
+        const checkpoint_file *file = checkpoint_file_at(model, f);
+        json_array_append_new(files, json_pack("{s:s,s:I,s:s}", "name", file->name, "bytes",
+                                               (json_int_t)file->bytes, "sha256",
+                                               self->digests[(*digest)++]));
+    }
+    return json_pack("{s:s,s:o}", "model", checkpoint_label(model), "files", files);
+}
+
+static json_t *inputs_section(const didi_merge *self)
+{
+    size_t digest = 0;
+    json_t *base = model_section(self, self->family->base, &digest);
+    json_t *tasks = json_object();
+    for (size_t t = 0; t < self->options.task_count; t++)
+        json_object_set_new(tasks, self->options.tasks[t].name,
+                            model_section(self, self->family->tasks[t], &digest));
+    return json_pack("{s:o,s:o}", "base", base, "tasks", tasks);
+}
+
+static json_t *files_section(const char *const *names, const uint64_t *bytes,
+                             const char (*digests)[65], size_t count)
+{
+    json_t *files = json_array();
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(files, json_pack("{s:s,s:I,s:s}", "name", names[i], "bytes",
+                                               (json_int_t)bytes[i], "sha256", digests[i]));
+    return files;
+}
+
+static json_t *seconds_section(const didi_merge *self)
+{
+    json_t *seconds = json_object();
+    for (int stage = 0; stage < DIDI_STAGE_COUNT; stage++) {
+        double sum = 0;
+        for (int phase = 0; phase < PHASE_COUNT; phase++)
+            if (merge_phase_stage((merge_phase)phase) == (didi_stage)stage)
+                sum += self->phase_seconds[phase];
+        json_object_set_new(seconds, didi_stage_name((didi_stage)stage), json_real(sum));
+    }
+    json_object_set_new(seconds, "total", json_real(merge_seconds(self)));
+    return seconds;
+}
+
+static json_t *tensors_section(const didi_merge *self)
+{
+    static const char *const kinds[] = { "factors", "dense", "passthrough", "excluded" };
+    json_t *tensors = json_object();
+    for (size_t i = 0; i < self->family->tensor_count; i++) {
+        const family_tensor *tensor = &self->family->tensors[i];
+        json_t *shape = json_array();
+        for (size_t d = 0; d < tensor->base->tensor->dimensions; d++)
+            json_array_append_new(shape, json_integer((json_int_t)tensor->base->tensor->shape[d]));
+        json_object_set_new(tensors, tensor->name,
+                            json_pack("{s:s,s:s,s:o}", "kept", kinds[tensor->kind], "dtype",
+                                      didi_dtype_name(tensor->base->tensor->dtype), "shape",
+                                      shape));
+    }
+    return tensors;
+}
+
+static json_t *build_section(void)
+{
+    didi_blas_info blas;
+    didi_blas_describe(&blas);
+    return json_pack("{s:s,s:{s:s,s:s,s:s}}", "didi", didi_version(), "blas", "flavour",
+                     blas.flavour, "kernel", blas.kernel, "version", blas.version);
+}
+
+int manifest_text(const didi_merge *self, const char *const *file_names,
+                  const uint64_t *file_bytes, const char (*file_digests)[65], size_t file_count,
+                  char **ret_text, didi_error *error)
+{
+    json_t *specification = NULL;
+    if (self->options.specification_json != NULL)
+        specification = json_loads(self->options.specification_json, 0, NULL);
+    if (specification == NULL)
+        specification = json_object();
+    json_t *manifest = json_pack(
+        "{s:i,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:o,s:I}", "format", 1, "specification",
+        specification, "inputs", inputs_section(self), "budget", budget_section(self), "error",
+        error_section(self), "ranks", ranks_section(self), "frontier", frontier_section(self),
+        "tensors", tensors_section(self), "files",
+        files_section(file_names, file_bytes, file_digests, file_count), "seconds",
+        seconds_section(self), "peak_memory_bytes", (json_int_t)self->peak_memory, "versions",
+        build_section(), "seed", (json_int_t)self->options.seed);
+    char *text = manifest != NULL ? json_dumps(manifest, JSON_INDENT(1) | JSON_REAL_PRECISION(9))
+                                  : NULL;
+    json_decref(manifest);
+    if (text == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, "manifest.json", "the manifest's text");
+    *ret_text = text;
+    return DIDI_OK;
+}

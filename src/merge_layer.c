@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The items that work on one layer: load, compute, save; and what a later attempt picks up again. */
+#include "src/merge_internal.h"
+
+#include "src/base/memory.h"
+#include "src/random.h"
+#include "src/state.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void merge_state_name(merge_phase phase, size_t index, char name[64])
+{
+    const char *what = phase == PHASE_DECOMPOSE ? "decompose"
+                       : phase == PHASE_PURSUE  ? "pursue"
+                                                : "refine";
+    (void)snprintf(name, 64, "%s-%05zu.state", what, index);
+}
+
+int merge_load_layer(didi_merge *self, size_t index, layer **ret_layer, didi_error *error)
+{
+    const family_tensor *tensor = self->layers[index];
+    layer_summary *summary = &self->summaries[index];
+    layer *fresh = NULL;
+    int status = family_verify_unchanged(self->family, error);
+    if (status == DIDI_OK)
+        status = layer_create(tensor->rows, tensor->columns, self->options.task_count, &fresh,
+                              error);
+    if (status != DIDI_OK)
+        return status;
+    fresh->team = self->team;
+    fresh->cancelled = &self->cancelled;
+    fresh->seed = random_mix(self->options.seed, index);
+    status = family_load_layer(self->family, tensor, fresh, &self->bytes_read, error);
+    if (status == DIDI_OK)
+        status = family_verify_unchanged(self->family, error);
+    if (status != DIDI_OK) {
+        layer_free(fresh);
+        return status;
+    }
+    memcpy(summary->energy, fresh->energy, summary->tasks * sizeof(double));
+    solve_weights(self->options.weighting, self->task_weight, summary->energy, summary->tasks,
+                  summary->weight);
+    layer_set_weights(fresh, summary->weight);
+    *ret_layer = fresh;
+    return DIDI_OK;
+}
+
+/* ---- state entries under construction ---- */
+
+typedef struct entries {
+    state_entry *list;
+    char (*names)[32];
+    size_t count, room;
+} entries;
+
+static int entries_create(entries *self, size_t room, didi_error *error)
+{
+    *self = (entries) { .list = memory_zeroed(room, sizeof(state_entry)),
+                        .names = memory_zeroed(room, 32),
+                        .room = room };
+    if (self->list == NULL || self->names == NULL) {
+        free(self->list);
+        free(self->names);
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "layer state");
+    }
+    return DIDI_OK;
+}
+
+static void entries_free(entries *self)
+{
+    free(self->list);
+    free(self->names);
+}
+
+static void entries_add(entries *self, const char *name, size_t index, didi_dtype dtype,
+                        uint64_t rows, uint64_t columns, const void *data)
+{
+    (void)snprintf(self->names[self->count], 32, "%s.%zu", name, index);
+    self->list[self->count]
+        = (state_entry) { self->names[self->count], dtype, rows, columns, data };
+    self->count++;
+}
+
+static void add_summary(entries *list, const layer_summary *summary)
+{
+    entries_add(list, "energy", 0, DIDI_DTYPE_F64, 1, summary->tasks, summary->energy);
+    entries_add(list, "tail", 0, DIDI_DTYPE_F64, 1, summary->tasks + 1, summary->tail);
+    for (size_t j = 0; j <= summary->tasks; j++)
+        entries_add(list, "sigma", j, DIDI_DTYPE_F64, summary->count[j], 1, summary->sigma[j]);
+}
+
+static int save_entries(didi_merge *self, merge_phase phase, size_t index, const entries *list,
+                        didi_error *error)
+{
+    char name[64];
+    merge_state_name(phase, index, name);
+    return state_save(self->options.work_fd, name, list->list, list->count,
+                      !self->options.volatile_work, error);
+}
+
+/* ---- decompose ---- */
+
+static int save_sketch(didi_merge *self, size_t index, const layer *target, didi_error *error)
+{
+    entries list;
+    int status = entries_create(&list, 2 * target->tasks + 8, error);
+    if (status != DIDI_OK)
+        return status;
+    add_summary(&list, &self->summaries[index]);
+    for (size_t t = 1; t <= target->tasks; t++)
+        entries_add(&list, "right", t, DIDI_DTYPE_F32, target->blocks[t].basis, target->columns,
+                    target->blocks[t].right);
+    status = save_entries(self, PHASE_DECOMPOSE, index, &list, error);
+    entries_free(&list);
+    return status;
+}
+
+static int save_spectra(didi_merge *self, size_t index, const spectra *found, didi_error *error)
+{
+    const layer_summary *summary = &self->summaries[index];
+    entries list;
+    int status = entries_create(&list, summary->tasks + 12, error);
+    if (status != DIDI_OK)
+        return status;
+    add_summary(&list, summary);
+    if (found->cross != NULL) {
+        entries_add(&list, "cross", 0, DIDI_DTYPE_F32, found->tasks * found->q, found->q,
+                    found->cross);
+        entries_add(&list, "expert_tail", 0, DIDI_DTYPE_F64, found->tasks, found->q,
+                    found->expert_tail);
+        entries_add(&list, "shared_tail", 0, DIDI_DTYPE_F64, found->tasks, found->q,
+                    found->shared_tail);
+        entries_add(&list, "corner", 0, DIDI_DTYPE_F64, 1, found->tasks, found->corner);
+    }
+    status = save_entries(self, PHASE_DECOMPOSE, index, &list, error);
+    entries_free(&list);
+    return status;
+}
+
+static int decompose_exactly(didi_merge *self, size_t index, layer *target, didi_error *error)
+{
+    spectra found = { 0 };
+    bool learned = self->options.allocator == DIDI_ALLOCATOR_DIFFERENTIABLE && self->shared;
+    int status = DIDI_OK;
+    if (learned) {
+        const solve_limits *limits = &self->limits[index];
+        size_t q = limits->expert > limits->shared ? limits->expert : limits->shared;
+        status = spectra_create(&found, target->tasks, q, error);
+    }
+    if (status == DIDI_OK)
+        status = solve_spectra(target, self->shared, &self->summaries[index],
+                               learned ? &found : NULL, error);
+    if (status == DIDI_OK)
+        status = save_spectra(self, index, &found, error);
+    spectra_clear(&found);
+    return status;
+}
+
+int merge_decompose_layer(didi_merge *self, size_t index, didi_error *error)
+{
+    const family_tensor *tensor = self->layers[index];
+    layer *target = NULL;
+    int status = merge_load_layer(self, index, &target, error);
+    if (status != DIDI_OK)
+        return status;
+    if (merge_needs_spectra(self)) {
+        status = decompose_exactly(self, index, target, error);
+    } else {
+        double ratio = (double)self->plan.factor_parameters / (double)self->plan.parameters;
+        size_t rows = solve_sketch_rows(tensor->rows, tensor->columns, target->tasks, ratio);
+        status = solve_sketch(target, rows, &self->summaries[index], error);
+        if (status == DIDI_OK)
+            status = save_sketch(self, index, target, error);
+    }
+    layer_free(target);
+    return status;
+}
+
+/* ---- pursue ---- */
+
+static int recall_block(const state *from, layer *target, size_t index, bool with_left,
+                        didi_error *error)
+{
+    char name[32];
+    uint64_t rows = 0;
+    const void *right = NULL;
+    const void *left = NULL;
+    (void)snprintf(name, sizeof name, "right.%zu", index);
+    int status = state_find(from, name, DIDI_DTYPE_F32, target->columns, &rows, &right, error);
+    if (status != DIDI_OK || rows == 0)
+        return status;
+    (void)snprintf(name, sizeof name, "left.%zu", index);
+    if (with_left)
+        status = state_find(from, name, DIDI_DTYPE_F32, target->rows, &rows, &left, error);
+    if (status == DIDI_OK)
+        status = layer_resize_block(target, index, rows, error);
+    if (status != DIDI_OK)
+        return status;
+    block *out = &target->blocks[index];
+    memcpy(out->right, right, rows * target->columns * sizeof(float));
+    if (left != NULL)
+        memcpy(out->left, left, rows * target->rows * sizeof(float));
+    return DIDI_OK;
+}
+
+static void adopt_sigma(layer *target, const layer_summary *summary)
+{
+    for (size_t j = 0; j <= target->tasks; j++) {
+        block *out = &target->blocks[j];
+        for (size_t i = 0; i < out->basis; i++)
+            out->sigma[i] = i < summary->count[j] ? summary->sigma[j][i] : 0;
+    }
+}
+
+static int recall_sketch(const didi_merge *self, size_t index, layer *target, didi_error *error)
+{
+    char name[64];
+    state *from = NULL;
+    merge_state_name(PHASE_DECOMPOSE, index, name);
+    int status = state_open(self->options.work_fd, name, &from, error);
+    for (size_t t = 1; t <= target->tasks && status == DIDI_OK; t++)
+        status = recall_block(from, target, t, false, error);
+    if (status == DIDI_OK)
+        adopt_sigma(target, &self->summaries[index]);
+    state_close(from);
+    return status;
+}
+
+static int save_blocks(didi_merge *self, size_t index, const layer *target, didi_error *error)
+{
+    entries list;
+    int status = entries_create(&list, 3 * target->tasks + 12, error);
+    if (status != DIDI_OK)
+        return status;
+    add_summary(&list, &self->summaries[index]);
+    for (size_t j = 0; j <= target->tasks; j++) {
+        const block *from = &target->blocks[j];
+        entries_add(&list, "left", j, DIDI_DTYPE_F32, from->basis, target->rows, from->left);
+        entries_add(&list, "right", j, DIDI_DTYPE_F32, from->basis, target->columns, from->right);
+    }
+    status = save_entries(self, PHASE_PURSUE, index, &list, error);
+    entries_free(&list);
+    return status;
+}
+
+int merge_pursue_layer(didi_merge *self, size_t index, didi_error *error)
+{
+    layer_summary *summary = &self->summaries[index];
+    layer *target = NULL;
+    int status = merge_load_layer(self, index, &target, error);
+    if (status != DIDI_OK)
+        return status;
+    if (self->options.allocator == DIDI_ALLOCATOR_JOINT)
+        status = solve_start_from_mean(target, self->shared, summary, error);
+    else
+        status = recall_sketch(self, index, target, error);
+    if (status == DIDI_OK)
+        status = solve_pursue(target, self->shared, self->thresholds, self->rounds,
+                              &self->limits[index], summary, error);
+    if (status == DIDI_OK)
+        status = save_blocks(self, index, target, error);
+    layer_free(target);
+    return status;
+}
+
+/* ---- refine ---- */
+
+static int recall_pursued(const didi_merge *self, size_t index, layer *target, didi_error *error)
+{
+    char name[64];
+    state *from = NULL;
+    merge_state_name(PHASE_PURSUE, index, name);
+    int status = state_open(self->options.work_fd, name, &from, error);
+    for (size_t j = 0; j <= target->tasks && status == DIDI_OK; j++)
+        status = recall_block(from, target, j, true, error);
+    if (status == DIDI_OK)
+        adopt_sigma(target, &self->summaries[index]);
+    state_close(from);
+    return status;
+}
+
+/* Stored in the output dtype: the values are already rounded to it. */
+typedef struct narrow {
+    void **arrays;
+    size_t count;
+} narrow;
+
+static const void *narrow_copy(narrow *self, int dtype, const float *values, size_t count)
+{
+    void *copy = memory_aligned(count, didi_dtype_bits((didi_dtype)dtype) / 8);
+    if (copy == NULL)
+        return NULL;
+    didi_dtype_from_f32((didi_dtype)dtype, values, copy, count);
+    self->arrays[self->count++] = copy;
+    return copy;
+}
+
+static int add_package(entries *list, narrow *copies, const layer *target,
+                       const solve_package *package, int dtype, didi_error *error)
+{
+    for (size_t j = 0; j <= target->tasks; j++) {
+        const solve_factors *f = &package->factors[j];
+        const void *b = narrow_copy(copies, dtype, f->b, f->rank * target->rows);
+        const void *a = narrow_copy(copies, dtype, f->a, f->rank * target->columns);
+        if (b == NULL || a == NULL)
+            return didi_fail(error, DIDI_NO_MEMORY, NULL, "copy of factors");
+        entries_add(list, "B", j, (didi_dtype)dtype, f->rank > 0 ? target->rows : 0, f->rank, b);
+        entries_add(list, "A", j, (didi_dtype)dtype, f->rank, target->columns, a);
+    }
+    for (size_t t = 0; t < target->tasks; t++) {
+        if (package->delta[t] == NULL)
+            continue;
+        const void *delta
+            = narrow_copy(copies, dtype, package->delta[t], target->rows * target->columns);
+        if (delta == NULL)
+            return didi_fail(error, DIDI_NO_MEMORY, NULL, "copy of a delta");
+        entries_add(list, "delta", t + 1, (didi_dtype)dtype, target->rows, target->columns, delta);
+    }
+    return DIDI_OK;
+}
+
+static int save_package(didi_merge *self, size_t index, const layer *target,
+                        const solve_package *package, didi_error *error)
+{
+    const layer_summary *summary = &self->summaries[index];
+    size_t room = 4 * target->tasks + 12;
+    entries list;
+    narrow copies = { .arrays = memory_zeroed(room, sizeof(void *)) };
+    int status = entries_create(&list, room, error);
+    if (status != DIDI_OK || copies.arrays == NULL) {
+        free(copies.arrays);
+        return status != DIDI_OK ? status : didi_fail(error, DIDI_NO_MEMORY, NULL, "layer state");
+    }
+    entries_add(&list, "energy", 0, DIDI_DTYPE_F64, 1, summary->tasks, summary->energy);
+    entries_add(&list, "error", 0, DIDI_DTYPE_F64, 1, summary->tasks, summary->error);
+    entries_add(&list, "loss", 0, DIDI_DTYPE_F64, 1, 1, &summary->loss);
+    status = add_package(&list, &copies, target, package, self->options.output_dtype, error);
+    if (status == DIDI_OK)
+        status = save_entries(self, PHASE_REFINE, index, &list, error);
+    for (size_t i = 0; i < copies.count; i++)
+        free(copies.arrays[i]);
+    free(copies.arrays);
+    entries_free(&list);
+    return status;
+}
+
+int merge_refine_layer(didi_merge *self, size_t index, didi_error *error)
+{
+    layer_summary *summary = &self->summaries[index];
+    solve_package package = { 0 };
+    layer *target = NULL;
+    int status = merge_load_layer(self, index, &target, error);
+    if (status != DIDI_OK)
+        return status;
+    refine_options options = { .optimizer = self->options.optimizer,
+                               .steps = self->options.refine_steps,
+                               .learning_rate = self->options.refine_learning_rate,
+                               .tolerance = self->options.tolerance };
+    status = merge_pursues(self) ? recall_pursued(self, index, target, error)
+                                 : solve_start_from_mean(target, self->shared, summary, error);
+    if (status == DIDI_OK)
+        status = solve_refine(target, self->shared, &options, summary, error);
+    if (status == DIDI_OK)
+        status = solve_finish(target, self->options.output_dtype, summary, &package, error);
+    if (status == DIDI_OK)
+        status = save_package(self, index, target, &package, error);
+    solve_package_clear(&package);
+    layer_free(target);
+    return status;
+}
+
+/* ---- picking up again ---- */
+
+static int recall_doubles(const state *from, const char *name, double *values, size_t count,
+                          didi_error *error)
+{
+    const void *data = NULL;
+    uint64_t rows = 0;
+    int status = state_find(from, name, DIDI_DTYPE_F64, count, &rows, &data, error);
+    if (status == DIDI_OK && rows != 1)
+        status = didi_fail(error, DIDI_FORMAT, name, "layer state has %llu rows",
+                           (unsigned long long)rows);
+    if (status == DIDI_OK)
+        memcpy(values, data, count * sizeof *values);
+    return status;
+}
+
+static int recall_summary(const state *from, layer_summary *summary, didi_error *error)
+{
+    int status = recall_doubles(from, "tail.0", summary->tail, summary->tasks + 1, error);
+    for (size_t j = 0; j <= summary->tasks && status == DIDI_OK; j++) {
+        char name[32];
+        uint64_t rows = 0;
+        const void *data = NULL;
+        (void)snprintf(name, sizeof name, "sigma.%zu", j);
+        status = state_find(from, name, DIDI_DTYPE_F64, 1, &rows, &data, error);
+        if (status == DIDI_OK)
+            status = summary_set_sigma(summary, j, data, rows, summary->tail[j], error);
+    }
+    return status;
+}
+
+int merge_recall_layer(didi_merge *self, merge_phase phase, size_t index, didi_error *error)
+{
+    layer_summary *summary = &self->summaries[index];
+    char name[64];
+    state *from = NULL;
+    merge_state_name(phase, index, name);
+    int status = state_open(self->options.work_fd, name, &from, error);
+    if (status != DIDI_OK)
+        return status;
+    status = recall_doubles(from, "energy.0", summary->energy, summary->tasks, error);
+    if (status == DIDI_OK && phase != PHASE_REFINE)
+        status = recall_summary(from, summary, error);
+    if (status == DIDI_OK && phase == PHASE_REFINE)
+        status = recall_doubles(from, "error.0", summary->error, summary->tasks, error);
+    if (status == DIDI_OK && phase == PHASE_REFINE)
+        status = recall_doubles(from, "loss.0", &summary->loss, 1, error);
+    if (status == DIDI_OK)
+        solve_weights(self->options.weighting, self->task_weight, summary->energy, summary->tasks,
+                      summary->weight);
+    state_close(from);
+    return status;
+}

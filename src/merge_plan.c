@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the headers alone tell: parameters, memory, disk and work; and what cannot be done. */
+#include "src/merge_internal.h"
+
+#include "src/base/memory.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+bool merge_needs_spectra(const didi_merge *self)
+{
+    return self->options.allocator != DIDI_ALLOCATOR_PURSUIT;
+}
+
+bool merge_pursues(const didi_merge *self)
+{
+    return self->options.allocator == DIDI_ALLOCATOR_PURSUIT
+           || self->options.allocator == DIDI_ALLOCATOR_JOINT;
+}
+
+uint64_t merge_layer_memory(const didi_merge *self, size_t index)
+{
+    const family_tensor *tensor = self->layers[index];
+    return solve_memory(tensor->rows, tensor->columns, self->options.task_count,
+                        &self->limits[index], merge_needs_spectra(self), self->options.workers);
+}
+
+static int sort_lists(didi_merge *self, didi_error *error)
+{
+    const family *all = self->family;
+    self->layers = memory_zeroed(all->tensor_count, sizeof *self->layers);
+    self->dense = memory_zeroed(all->tensor_count, sizeof *self->dense);
+    if (self->layers == NULL || self->dense == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "list of %zu tensors", all->tensor_count);
+    for (size_t i = 0; i < all->tensor_count; i++) {
+        const family_tensor *tensor = &all->tensors[i];
+        if (tensor->kind == FAMILY_MATRIX)
+            self->layers[self->layer_count++] = tensor;
+        else if (tensor->kind == FAMILY_DENSE)
+            self->dense[self->dense_count++] = tensor;
+        else if (tensor->kind == FAMILY_PASSTHROUGH)
+            self->passthrough_count++;
+        else
+            self->plan.excluded_count++;
+    }
+    return DIDI_OK;
+}
+
+static uint64_t dense_copies(const didi_merge *self)
+{
+    switch (self->options.dense) {
+    case DIDI_DENSE_PER_TASK:
+        return self->options.task_count;
+    case DIDI_DENSE_MEAN:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+static int check_budget(const didi_merge *self, uint64_t smallest_cost, didi_error *error)
+{
+    const didi_plan *plan = &self->plan;
+    if (self->layer_count == 0 && (double)plan->dense_parameters
+                                      <= plan->budget * (double)plan->parameters + 0.5)
+        return DIDI_OK;
+    double needed = (double)plan->dense_parameters + (double)smallest_cost;
+    if (needed <= floor(plan->budget * (double)plan->parameters))
+        return DIDI_OK;
+    return didi_fail(error, DIDI_BUDGET, "/budget",
+                     "budget %g is below the %g that the tensors kept dense (%llu parameters for %zu "
+                     "tasks) and one rank need",
+                     plan->budget, ceil(plan->budget_minimum * 1e4) / 1e4,
+                     (unsigned long long)plan->dense_parameters, plan->tasks);
+}
+
+static int compare_sizes(const void *left, const void *right)
+{
+    uint64_t a = *(const uint64_t *)left;
+    uint64_t b = *(const uint64_t *)right;
+    return a > b ? -1 : a < b;
+}
+
+/* Peak: the heaviest layers that can be in flight at once. */
+static int plan_memory(didi_merge *self, didi_error *error)
+{
+    enum { FLOOR_BYTES = 8 << 20 }; /* dense scan, copies, digests */
+    didi_plan *plan = &self->plan;
+    uint64_t *sizes = memory_zeroed(self->layer_count, sizeof *sizes);
+    if (sizes == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "plan of %zu layers", self->layer_count);
+    for (size_t i = 0; i < self->layer_count; i++)
+        sizes[i] = merge_layer_memory(self, i);
+    qsort(sizes, self->layer_count, sizeof *sizes, compare_sizes);
+    plan->memory_minimum_bytes = FLOOR_BYTES;
+    if (self->layer_count > 0 && sizes[0] > FLOOR_BYTES)
+        plan->memory_minimum_bytes = sizes[0];
+    plan->memory_peak_bytes = 0;
+    for (size_t i = 0; i < self->layer_count && i < self->options.workers; i++)
+        plan->memory_peak_bytes = memory_add(plan->memory_peak_bytes, sizes[i]);
+    if (plan->memory_peak_bytes < FLOOR_BYTES)
+        plan->memory_peak_bytes = FLOOR_BYTES;
+    uint64_t limit = self->options.memory_limit;
+    if (limit > 0 && plan->memory_peak_bytes > limit && limit >= plan->memory_minimum_bytes)
+        plan->memory_peak_bytes = limit;
+    free(sizes);
+    if (limit > 0 && limit < plan->memory_minimum_bytes)
+        return didi_fail(error, DIDI_MEMORY_LIMIT, "memory_limit",
+                         "memory_limit is %llu bytes; the largest layer needs %llu",
+                         (unsigned long long)limit,
+                         (unsigned long long)plan->memory_minimum_bytes);
+    return DIDI_OK;
+}
+
+/* Flops: what decomposition, pursuit and refinement multiply, at the uniform rank. */
+static void plan_work(didi_merge *self)
+{
+    didi_plan *plan = &self->plan;
+    double tasks = (double)plan->tasks;
+    double ratio = (double)plan->factor_parameters / (double)plan->parameters;
+    double sweeps = (double)self->options.refine_steps + 2;
+    sweeps += merge_pursues(self) ? PURSUIT_ROUNDS + PURSUIT_POLISH : 0;
+    uint64_t visits = merge_pursues(self) ? 3 : 2;
+    for (size_t i = 0; i < self->layer_count; i++) {
+        double m = (double)self->layers[i]->rows;
+        double n = (double)self->layers[i]->columns;
+        double shorter = m < n ? m : n;
+        double rank = ratio * m * n / ((m + n) * tasks);
+        plan->flops += sweeps * 4 * m * n * rank * 1.3 * (tasks + 1);
+        if (merge_needs_spectra(self))
+            plan->flops += (tasks + 1) * (2 * m * n * shorter + 12 * shorter * shorter * shorter);
+    }
+    uint64_t size = 0;
+    const family *all = self->family;
+    for (size_t f = 0; f < checkpoint_file_count(all->base); f++)
+        size = memory_add(size, checkpoint_file_at(all->base, f)->bytes);
+    for (size_t t = 0; t < all->task_count; t++)
+        for (size_t f = 0; f < checkpoint_file_count(all->tasks[t]); f++)
+            size = memory_add(size, checkpoint_file_at(all->tasks[t], f)->bytes);
+    plan->bytes_to_read = memory_multiply(size, visits + 1); /* and once for the digests */
+}
+
+static void plan_disk(didi_merge *self)
+{
+    didi_plan *plan = &self->plan;
+    uint64_t width = didi_dtype_bits((didi_dtype)self->options.output_dtype) / 8;
+    uint64_t headers = 512 * (self->layer_count + self->dense_count) * (plan->tasks + 1);
+    uint64_t stored = memory_add(plan->factor_parameters, plan->dense_parameters);
+    plan->artifact_bytes = memory_add(memory_multiply(stored, width), headers + (1 << 16));
+    /* Pursuit keeps float32 factors with spare rows, refinement the published ones. */
+    uint64_t work = memory_multiply(plan->factor_parameters, merge_pursues(self) ? 6 + width : width);
+    uint64_t sketch = 0;
+    for (size_t i = 0; i < self->layer_count; i++) {
+        const family_tensor *tensor = self->layers[i];
+        uint64_t rows = self->limits[i].expert;
+        uint64_t each = merge_pursues(self) ? memory_multiply(rows, tensor->columns) : 0;
+        if (self->options.allocator == DIDI_ALLOCATOR_DIFFERENTIABLE)
+            each = memory_multiply(rows, rows);
+        sketch = memory_add(sketch, memory_multiply(each, 4 * plan->tasks));
+    }
+    plan->disk_bytes = memory_add(plan->artifact_bytes, memory_add(work, sketch));
+}
+
+static int plan_layers(didi_merge *self, uint64_t *ret_smallest, didi_error *error)
+{
+    didi_plan_layer *layers = memory_zeroed(self->layer_count, sizeof *layers);
+    self->plan.layers = layers;
+    self->limits = memory_zeroed(self->layer_count, sizeof *self->limits);
+    if (layers == NULL || self->limits == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "plan of %zu layers", self->layer_count);
+    uint64_t smallest = self->layer_count > 0 ? UINT64_MAX : 0;
+    uint64_t matrices = 0;
+    for (size_t i = 0; i < self->layer_count; i++) {
+        const family_tensor *tensor = self->layers[i];
+        uint64_t cost = tensor->rows + tensor->columns;
+        smallest = cost < smallest ? cost : smallest;
+        matrices += tensor->elements;
+        layers[i] = (didi_plan_layer) { tensor->name, tensor->rows, tensor->columns,
+                                        tensor->rank_limit };
+    }
+    double ratio = matrices > 0 ? (double)self->plan.factor_parameters / (double)matrices : 0;
+    for (size_t i = 0; i < self->layer_count; i++)
+        self->limits[i] = solve_limits_for(layers[i].rows, layers[i].columns,
+                                           self->options.task_count, ratio);
+    *ret_smallest = smallest;
+    return DIDI_OK;
+}
+
+int merge_plan_make(didi_merge *self, didi_error *error)
+{
+    didi_plan *plan = &self->plan;
+    uint64_t smallest = 0;
+    int status = sort_lists(self, error);
+    if (status != DIDI_OK)
+        return status;
+    plan->tasks = self->options.task_count;
+    plan->parameters = self->family->parameters;
+    plan->budget = self->options.budget;
+    plan->layer_count = self->layer_count;
+    plan->dense_count = self->dense_count;
+    plan->passthrough_count = self->passthrough_count;
+    for (size_t i = 0; i < self->dense_count; i++)
+        plan->dense_parameters
+            = memory_add(plan->dense_parameters,
+                         memory_multiply(self->dense[i]->elements, dense_copies(self)));
+    double ceiling = floor(plan->budget * (double)plan->parameters);
+    double left = ceiling - (double)plan->dense_parameters;
+    plan->factor_parameters = left > 0 ? (uint64_t)left : 0;
+    status = plan_layers(self, &smallest, error);
+    if (status != DIDI_OK)
+        return status;
+    plan->budget_minimum
+        = ((double)plan->dense_parameters + (double)smallest) / (double)plan->parameters;
+    status = check_budget(self, smallest, error);
+    if (status == DIDI_OK)
+        status = plan_memory(self, error);
+    if (status == DIDI_OK) {
+        plan_work(self);
+        plan_disk(self);
+    }
+    return status;
+}

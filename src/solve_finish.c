@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From blocks to what is published: balanced, rounded, and measured against the task vectors. */
+#include "src/solve.h"
+
+#include "src/base/memory.h"
+#include "src/dtype.h"
+#include "src/linalg.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PANEL_ROWS = 256 };
+
+void solve_package_clear(solve_package *self)
+{
+    for (size_t j = 0; self->factors != NULL && j <= self->tasks; j++) {
+        free(self->factors[j].b);
+        free(self->factors[j].a);
+    }
+    for (size_t t = 0; self->delta != NULL && t < self->tasks; t++)
+        free(self->delta[t]);
+    free(self->factors);
+    free(self->delta);
+    *self = (solve_package) { 0 };
+}
+
+static int round_values(int dtype, float *values, size_t count, didi_error *error)
+{
+    enum { PIECE = 4096 };
+    char rounded[PIECE * sizeof(double)];
+    for (size_t first = 0; first < count; first += PIECE) {
+        size_t piece = count - first < PIECE ? count - first : PIECE;
+        didi_dtype_from_f32((didi_dtype)dtype, values + first, rounded, piece);
+        didi_dtype_to_f32((didi_dtype)dtype, rounded, values + first, piece);
+    }
+    if (didi_dtype_first_nonfinite(values, count) < count)
+        return didi_fail(error, DIDI_NUMERIC, NULL, "a value is out of the range of %s",
+                         didi_dtype_name((didi_dtype)dtype));
+    return DIDI_OK;
+}
+
+static int make_factors(const layer *target, size_t index, int dtype, solve_factors *out,
+                        didi_error *error)
+{
+    const block *source = &target->blocks[index];
+    size_t k = source->rank;
+    size_t m = target->rows;
+    size_t n = target->columns;
+    out->rank = k;
+    if (k == 0)
+        return DIDI_OK;
+    out->b = memory_aligned(k, m * sizeof(float));
+    out->a = memory_aligned(k, n * sizeof(float));
+    if (out->b == NULL || out->a == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "factors of rank %zu", k);
+    for (size_t i = 0; i < k; i++) {
+        double left = sqrt(linalg_energy(source->left + i * m, m));
+        double right = sqrt(linalg_energy(source->right + i * n, n));
+        double balance = left > 0 && right > 0 ? sqrt(right / left) : 0;
+        float up = (float)balance;
+        float down = balance > 0 ? (float)(1 / balance) : 0.0F;
+        for (size_t j = 0; j < m; j++)
+            out->b[j * k + i] = source->left[i * m + j] * up;
+        for (size_t j = 0; j < n; j++)
+            out->a[i * n + j] = source->right[i * n + j] * down;
+    }
+    int status = round_values(dtype, out->b, k * m, error);
+    return status == DIDI_OK ? round_values(dtype, out->a, k * n, error) : status;
+}
+
+/* out (panel x n) = rows [first, first + panel) of B A, added to what is there. */
+static void add_panel(const solve_factors *factors, size_t columns, size_t first, size_t panel,
+                      float *out)
+{
+    if (factors->rank > 0)
+        linalg_gemm(false, false, panel, columns, factors->rank, 1.0F,
+                    factors->b + first * factors->rank, factors->rank, factors->a, columns, 1.0F,
+                    out, columns);
+}
+
+/* Rows of S + E_t - tau_t, its energy added up; a dense expert gets tau_t - S first. */
+static int measure_task(const layer *target, const solve_package *package, size_t task, int dtype,
+                        double *ret_error, didi_error *error)
+{
+    size_t n = target->columns;
+    float *panel = memory_aligned(PANEL_ROWS, n * sizeof(float));
+    if (panel == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "panel of %zu columns", n);
+    int status = DIDI_OK;
+    double sum = 0;
+    for (size_t first = 0; first < target->rows && status == DIDI_OK; first += PANEL_ROWS) {
+        size_t rows = target->rows - first < PANEL_ROWS ? target->rows - first : PANEL_ROWS;
+        const float *tau = target->tau + (task * target->rows + first) * n;
+        for (size_t i = 0; i < rows * n; i++)
+            panel[i] = -tau[i];
+        add_panel(&package->factors[0], n, first, rows, panel);
+        add_panel(&package->factors[task + 1], n, first, rows, panel);
+        float *delta = package->delta[task] != NULL ? package->delta[task] + first * n : NULL;
+        for (size_t i = 0; delta != NULL && i < rows * n; i++)
+            delta[i] = -panel[i];
+        if (delta != NULL)
+            status = round_values(dtype, delta, rows * n, error);
+        for (size_t i = 0; delta != NULL && i < rows * n; i++)
+            panel[i] += delta[i];
+        sum += linalg_energy(panel, rows * n);
+    }
+    free(panel);
+    if (status == DIDI_OK)
+        *ret_error = sum;
+    return status;
+}
+
+typedef struct measure {
+    const layer *layer;
+    const solve_package *package;
+    int dtype;
+    double *error;
+    didi_error *errors;
+    int *status;
+} measure;
+
+static void measure_one(void *argument, size_t task)
+{
+    measure *work = argument;
+    work->status[task] = measure_task(work->layer, work->package, task, work->dtype,
+                                      &work->error[task], &work->errors[task]);
+}
+
+static int measure_all(const layer *target, const solve_package *package, int dtype,
+                       layer_summary *summary, didi_error *error)
+{
+    measure work = { .layer = target,
+                     .package = package,
+                     .dtype = dtype,
+                     .error = summary->error,
+                     .errors = memory_zeroed(target->tasks, sizeof(didi_error)),
+                     .status = memory_zeroed(target->tasks, sizeof(int)) };
+    int status = DIDI_OK;
+    if (work.errors == NULL || work.status == NULL) {
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "measuring %zu tasks", target->tasks);
+        goto out;
+    }
+    team_run(target->team, target->tasks, measure_one, &work);
+    for (size_t t = 0; t < target->tasks && status == DIDI_OK; t++) {
+        status = work.status[t];
+        if (status != DIDI_OK && error != NULL)
+            *error = work.errors[t];
+    }
+out:
+    free(work.errors);
+    free(work.status);
+    return status;
+}
+
+int solve_finish(layer *target, int output_dtype, layer_summary *summary,
+                 solve_package *ret_package, didi_error *error)
+{
+    solve_package package = { .tasks = target->tasks,
+                              .factors = memory_zeroed(target->tasks + 1, sizeof(solve_factors)),
+                              .delta = memory_zeroed(target->tasks, sizeof(float *)) };
+    int status = DIDI_OK;
+    if (package.factors == NULL || package.delta == NULL)
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "package of %zu tasks", target->tasks);
+    for (size_t j = 0; j <= target->tasks && status == DIDI_OK; j++)
+        status = make_factors(target, j, output_dtype, &package.factors[j], error);
+    for (size_t t = 0; t < target->tasks && status == DIDI_OK; t++) {
+        if (!summary->dense[t + 1])
+            continue;
+        package.delta[t] = memory_aligned(target->rows, target->columns * sizeof(float));
+        if (package.delta[t] == NULL)
+            status = didi_fail(error, DIDI_NO_MEMORY, NULL, "delta of %zu x %zu", target->rows,
+                               target->columns);
+    }
+    if (status == DIDI_OK)
+        status = measure_all(target, &package, output_dtype, summary, error);
+    if (status != DIDI_OK)
+        solve_package_clear(&package);
+    else
+        *ret_package = package;
+    return status;
+}
