@@ -76,10 +76,20 @@ static int set_text(char **field, const char *value, didi_error *error)
 static int set_integer(config *self, const config_entry *entry, const char *value,
                        didi_error *error)
 {
+    static const char suffixes[] = "KMGT"; /* powers of 1024, for bytes */
     char *end = NULL;
 
     errno = 0;
-    const long long number = strtoll(value, &end, 10);
+    long long number = strtoll(value, &end, 10);
+    const char *suffix = strchr(suffixes, *end);
+    if (*end != '\0' && suffix != NULL && strcmp(entry->unit, "bytes") == 0) {
+        const int shift = 10 * (int)(1 + (suffix - suffixes));
+        if (number > INT64_MAX >> shift)
+            errno = ERANGE;
+        else
+            number <<= shift;
+        end++;
+    }
     if (!isdigit((unsigned char)value[0]) || *end != '\0')
         return didi_fail(error, DIDI_INVALID, entry->key, "'%s' is not a whole number", value);
     if (errno == ERANGE || number < entry->lowest || number > entry->highest)
@@ -235,6 +245,12 @@ int config_finish(config *self, didi_error *error)
         return didi_fail(error, DIDI_INVALID, "state_dir", "--state-dir is required");
     if (self->model_count == 0)
         return didi_fail(error, DIDI_INVALID, "models", "at least one --models is required");
+    config_resolve(self);
+    return DIDI_OK;
+}
+
+void config_resolve(config *self)
+{
     if (self->workers == 0) {
         cpu_set_t processors;
         CPU_ZERO(&processors);
@@ -246,7 +262,6 @@ int config_finish(config *self, didi_error *error)
         self->memory_limit =
             pages > 0 && page_bytes > 0 ? (uint64_t)pages * (uint64_t)page_bytes / 2 : 1U << 30;
     }
-    return DIDI_OK;
 }
 
 static void print_entry(const config *self, const config_entry *entry, FILE *stream)

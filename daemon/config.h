@@ -55,8 +55,8 @@ typedef struct config {
 int config_init(config *self, didi_error *error);
 void config_clear(config *self);
 
-/* Sets one key (as in the file; the option spells it with '-') from text. `models` appends.
- * Errors: DIDI_INVALID naming the key, DIDI_NO_MEMORY. */
+/* Sets one key (as in the file; the option spells it with '-') from text. `models` appends. Bytes
+ * may end in K, M, G or T (powers of 1024). Errors: DIDI_INVALID naming the key, DIDI_NO_MEMORY. */
 int config_set(config *self, const char *key, const char *value, didi_error *error);
 
 /* Reads a file of `key = value` lines; '#' starts a comment line. Unknown or repeated keys (but
@@ -67,6 +67,9 @@ int config_read_file(config *self, const char *path, didi_error *error);
 
 /* Checks what must be there together and resolves automatic values. Errors: DIDI_INVALID. */
 int config_finish(config *self, didi_error *error);
+
+/* Automatic values (0) become real ones. */
+void config_resolve(config *self);
 
 /* Prints all settings as a file would hold them, with help as comments. */
 void config_print(const config *self, FILE *stream);

@@ -47,6 +47,7 @@ struct store {
     database *readers[STORE_READERS_MAX];
     size_t reader_count, reader_open;
 
+    pthread_mutex_t listener_lock; /* held while the listener runs, so that it can be taken away */
     void (*job_changed)(void *context, const char *job_id);
     void *listener_context;
     store_changes changes; /* writer thread only */
@@ -131,8 +132,6 @@ static void batch_finish(store *self, store_request *batch, int status, bool unc
     pthread_mutex_lock(&self->lock);
     if (uncertain)
         self->broken = *error;
-    void (*job_changed)(void *, const char *) = status == DIDI_OK ? self->job_changed : NULL;
-    void *context = self->listener_context;
     while (batch != NULL) {
         store_request *next = batch->next;
         if (batch->waits) {
@@ -149,9 +148,12 @@ static void batch_finish(store *self, store_request *batch, int status, bool unc
     }
     pthread_cond_broadcast(&self->finished);
     pthread_mutex_unlock(&self->lock);
-    if (job_changed != NULL)
-        for (size_t i = 0; i < self->changes.count; i++)
-            job_changed(context, self->changes.ids[i]);
+    if (status != DIDI_OK)
+        return;
+    pthread_mutex_lock(&self->listener_lock);
+    for (size_t i = 0; i < self->changes.count && self->job_changed != NULL; i++)
+        self->job_changed(self->listener_context, self->changes.ids[i]);
+    pthread_mutex_unlock(&self->listener_lock);
 }
 
 static void *writer_main(void *context)
@@ -287,6 +289,7 @@ int store_open(const char *state_dir, store **ret_store, didi_error *error)
     pthread_cond_init(&self->finished, NULL);
     pthread_mutex_init(&self->reader_lock, NULL);
     pthread_cond_init(&self->reader_returned, NULL);
+    pthread_mutex_init(&self->listener_lock, NULL);
     self->path = memory_format("%s/didid.db", state_dir);
     if (self->path == NULL)
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
@@ -316,6 +319,7 @@ void store_close(store *self)
     if (self->started)
         pthread_join(self->thread, NULL);
     database_close(self->writer);
+    pthread_mutex_destroy(&self->listener_lock);
     pthread_cond_destroy(&self->reader_returned);
     pthread_mutex_destroy(&self->reader_lock);
     pthread_cond_destroy(&self->finished);
@@ -328,10 +332,10 @@ void store_close(store *self)
 void store_set_listener(store *self, void (*job_changed)(void *context, const char *job_id),
                         void *context)
 {
-    pthread_mutex_lock(&self->lock);
+    pthread_mutex_lock(&self->listener_lock);
     self->listener_context = context;
     self->job_changed = job_changed;
-    pthread_mutex_unlock(&self->lock);
+    pthread_mutex_unlock(&self->listener_lock);
 }
 
 static int check_operation(database *writer, void *argument, store_changes *changes,

@@ -42,8 +42,8 @@ int store_open(const char *state_dir, store **ret_store, didi_error *error);
 void store_close(store *self);
 
 /* `job_changed` is called on the writer thread after each commit that changed a job, its events or
- * its exports, with no lock held; once for several changes of one commit. Set before other threads
- * call. */
+ * its exports; once for several changes of one commit. It must not call the store. NULL takes it
+ * away: when this returns, the former one does not run any more. */
 void store_set_listener(store *self, void (*job_changed)(void *context, const char *job_id),
                         void *context);
 

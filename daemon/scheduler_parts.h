@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the scheduler share. */
+#pragma once
+
+#include "daemon/pool.h"
+#include "daemon/scheduler.h"
+#include "daemon/telemetry.h"
+
+#include <stdatomic.h>
+
+enum { SCHEDULER_TICK_MILLISECONDS = 500, SCHEDULER_EXPORTS_MAX = 2 };
+
+typedef enum run_state {
+    RUN_OPENING,   /* a pool thread opens the models */
+    RUN_RUNNING,   /* its lane is in the pool */
+    RUN_CLOSING,   /* a pool thread frees it and removes what is not needed any more */
+    RUN_RECORDING, /* the store has still to be told; tried at every tick */
+} run_state;
+
+/* One attempt of one job. */
+typedef struct run {
+    struct run *next;
+    scheduler *scheduler;
+    store_job job;
+    run_state state;
+    didi_merge *merge;
+    telemetry *telemetry;
+    bool cancel;    /* asked for by a user */
+    bool published; /* an earlier attempt had published already */
+    bool logged;    /* that the store does not take the outcome */
+    int status;     /* outcome */
+    didi_error why;
+    double progress; /* last one stored */
+    int64_t began_ms;
+} run;
+
+/* One export on its way. */
+typedef struct export_run {
+    struct export_run *next;
+    scheduler *scheduler;
+    store_export row;
+    char *base;
+    int status;
+    didi_error why;
+    uint64_t bytes;
+    bool recording; /* over, and the store has still to be told */
+} export_run;
+
+struct scheduler {
+    uv_loop_t *loop;
+    const config *config;
+    store *store;
+    models *models;
+    pool *pool;
+    int jobs_fd, trash_fd;
+    char boot_id[ID_BYTES];
+    uv_async_t wake;
+    uv_timer_t tick;
+    run *runs;
+    size_t run_count;
+    export_run *exports;
+    size_t export_count;
+    atomic_bool stopping;      /* read by exports on pool threads */
+    atomic_bool trash_pending; /* set by any thread */
+    bool trash_running;
+    bool look; /* the store may hold work to claim */
+    unsigned handles_open;
+    void (*done)(void *context);
+    void *done_context;
+};
+
+/* ---- scheduler_run.c ---- */
+
+/* Starts a claimed job; takes what `job` owns. */
+int run_start(scheduler *self, store_job *job, didi_error *error);
+/* Looks whether users asked running jobs to be cancelled. */
+void runs_check_cancel(scheduler *self);
+void runs_cancel_all(scheduler *self);
+/* Progress into the store, and outcomes that it did not take before. */
+void runs_tick(scheduler *self);
+
+/* ---- scheduler_export.c ---- */
+
+/* Claims exports while there is room. */
+void exports_claim(scheduler *self);
+void exports_tick(scheduler *self);
+
+/* ---- scheduler_files.c ---- */
+
+int files_open(scheduler *self, int state_fd, didi_error *error);
+/* Directories without a row go to the trash; rows without files are flagged. */
+int files_sweep(scheduler *self, didi_error *error);
+void files_empty_trash(scheduler *self);
+/* jobs/<id>; created if `create`. */
+int files_open_job(const scheduler *self, const char *id, bool create, int *ret_fd,
+                   didi_error *error);
+/* True if artifacts/manifest.json is in the job's directory. */
+bool files_are_published(int job_fd);
+
+/* ---- scheduler.c ---- */
+
+/* Something ended: claim more, give out more, or finish stopping. */
+void scheduler_continue(scheduler *self);

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The state directory: made, opened, held by one daemon at a time. */
+#pragma once
+
+#include "src/base/error.h"
+
+typedef struct state_dir state_dir;
+
+/* Makes the directory (its parent must exist, mode 0750), takes the lock file in it. Errors:
+ * DIDI_CONFLICT (another daemon holds it; the message tells its process id), DIDI_NOT_FOUND,
+ * DIDI_IO, DIDI_DISK_FULL, DIDI_NO_MEMORY. */
+int state_dir_open(const char *path, state_dir **ret_state, didi_error *error);
+
+/* Releases the lock. NULL is fine. */
+void state_dir_close(state_dir *self);
+
+/* The directory, open. */
+int state_dir_fd(const state_dir *self);
