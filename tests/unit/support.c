@@ -66,6 +66,24 @@ int support_directory(void **state)
     return self->fd;
 }
 
+void *support_allocate(size_t bytes)
+{
+    void *block = calloc(1, bytes == 0 ? 1 : bytes);
+    if (block == NULL)
+        abort();
+    return block;
+}
+
+void support_append(char *text, size_t bytes, size_t *used, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(text + *used, bytes - *used, format, arguments);
+    va_end(arguments);
+    assert_true(length >= 0 && (size_t)length < bytes - *used);
+    *used += (size_t)length;
+}
+
 void support_write(int directory_fd, const char *name, const void *data, size_t bytes)
 {
     int fd = openat(directory_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -78,8 +96,7 @@ void support_write_image(int directory_fd, const char *name, const char *json, s
 {
     uint64_t json_bytes = strlen(json);
     size_t bytes = 8 + (size_t)json_bytes + data_bytes;
-    char *image = calloc(1, bytes);
-    assert_non_null(image);
+    char *image = support_allocate(bytes);
     memcpy(image, &json_bytes, 8);
     memcpy(image + 8, json, (size_t)json_bytes);
     support_write(directory_fd, name, image, bytes);

@@ -27,6 +27,13 @@ int support_directory(void **state);
 #define support_test(function)                                                                     \
     cmocka_unit_test_setup_teardown(function, support_setup, support_teardown)
 
+/* `bytes` zeroed bytes; ends the program when there are none. */
+void *support_allocate(size_t bytes) __attribute__((returns_nonnull));
+
+/* printf behind the *used characters of text[0..bytes); fails the test when it does not fit. */
+void support_append(char *text, size_t bytes, size_t *used, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
 /* Writes a file, replacing it. */
 void support_write(int directory_fd, const char *name, const void *data, size_t bytes);
 

@@ -165,7 +165,7 @@ static void write_floats(int directory)
     };
     didi_error error = {0};
     safetensors_writer *writer = NULL;
-    float *values = calloc(ELEMENTS, sizeof(*values));
+    float *values = support_allocate(ELEMENTS * sizeof(*values));
     for (size_t i = 0; i < ELEMENTS; i++)
         values[i] = (float)(i % 251);
     assert_int_equal(safetensors_writer_create(directory, "model.safetensors", entries, 5, NULL, 0,
@@ -189,7 +189,7 @@ static void tensors_are_read_in_parts(void **state)
     static const uint64_t parts[][2] = {
         {0, ELEMENTS}, {1, 200000}, {299999, 2}, {7, 0}, {ELEMENTS, 0}};
     static const char *const names[] = {"F16", "BF16", "F32", "F64"};
-    float *values = calloc(ELEMENTS, sizeof(*values));
+    float *values = support_allocate(ELEMENTS * sizeof(*values));
     for (size_t n = 0; n < 4; n++) {
         const checkpoint_tensor *tensor = checkpoint_find(model, names[n]);
         for (size_t p = 0; p < sizeof(parts) / sizeof(parts[0]); p++) {
@@ -341,14 +341,16 @@ static void an_index_may_list_up_to_4096_shards(void **state)
 {
     (void)state;
     for (size_t count = CHECKPOINT_SHARDS_MAX; count <= CHECKPOINT_SHARDS_MAX + 1; count++) {
-        char *text = malloc(count * 32 + 64);
-        char *at = text + sprintf(text, "{\"weight_map\":{");
+        size_t capacity = count * 32 + 64;
+        size_t used = 0;
+        char *text = support_allocate(capacity);
+        support_append(text, capacity, &used, "{\"weight_map\":{");
         for (size_t i = 0; i < count; i++)
-            at += sprintf(at, "%s\"t%zu\":\"s%zu\"", i == 0 ? "" : ",", i, i);
-        at += sprintf(at, "}}");
+            support_append(text, capacity, &used, "%s\"t%zu\":\"s%zu\"", i == 0 ? "" : ",", i, i);
+        support_append(text, capacity, &used, "}}");
         didi_error error = {0};
         checkpoint_index *index = NULL;
-        int status = checkpoint_index_parse(text, (size_t)(at - text), "m/i", &index, &error);
+        int status = checkpoint_index_parse(text, used, "m/i", &index, &error);
         assert_int_equal(status, count == CHECKPOINT_SHARDS_MAX ? DIDI_OK : DIDI_FORMAT);
         if (status == DIDI_OK) {
             assert_int_equal(checkpoint_index_file_count(index), count);

@@ -45,9 +45,9 @@ static double value_of(didi_dtype dtype, uint32_t pattern)
 
 static void check_all_patterns(didi_dtype dtype)
 {
-    uint16_t *patterns = calloc(PATTERNS, sizeof(*patterns));
-    uint16_t *back = calloc(PATTERNS, sizeof(*back));
-    float *values = calloc(PATTERNS, sizeof(*values));
+    uint16_t *patterns = support_allocate(PATTERNS * sizeof(*patterns));
+    uint16_t *back = support_allocate(PATTERNS * sizeof(*back));
+    float *values = support_allocate(PATTERNS * sizeof(*values));
     for (uint32_t i = 0; i < PATTERNS; i++)
         patterns[i] = (uint16_t)i;
     didi_dtype_to_f32(dtype, patterns, values, PATTERNS);
@@ -198,8 +198,8 @@ static void the_first_nonfinite_is_found(void **state)
     enum { COUNT = 10000 };
     static const size_t places[] = {0, 1, 31, 4095, 4096, 8191, 9999};
     static const uint32_t bad[] = {0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001};
-    float *values = calloc(COUNT, sizeof(*values));
-    char *encoded = calloc(COUNT, 8);
+    float *values = support_allocate(COUNT * sizeof(*values));
+    char *encoded = support_allocate(COUNT * 8);
     for (size_t i = 0; i < COUNT; i++)
         values[i] = i % 2 == 0 ? 65504.0F : -0.0F;
     assert_int_equal(didi_dtype_first_nonfinite(values, COUNT), COUNT);

@@ -185,12 +185,13 @@ static void counts_and_lengths_are_bounded(void **state)
     didi_error error = {0};
     safetensors_header *header = NULL;
     enum { NAME = SAFETENSORS_NAME_BYTES_MAX };
-    char *json = calloc(1, NAME + 256);
+    char *json = support_allocate(NAME + 256);
     for (int extra = 0; extra <= 1; extra++) {
         int length = NAME + extra;
-        char *name = calloc(1, NAME + 2);
+        char *name = support_allocate(NAME + 2);
         memset(name, 'n', (size_t)length);
-        sprintf(json, "{\"%s\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", name);
+        snprintf(json, NAME + 256,
+                 "{\"%s\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", name);
         int status = parse(json, 0, &header, &error);
         assert_int_equal(status, extra == 0 ? DIDI_OK : DIDI_FORMAT);
         if (status == DIDI_OK)
@@ -201,10 +202,12 @@ static void counts_and_lengths_are_bounded(void **state)
     }
     for (int dimensions = SAFETENSORS_DIMENSIONS_MAX; dimensions <= SAFETENSORS_DIMENSIONS_MAX + 1;
          dimensions++) {
-        char shape[128] = "1";
-        for (int i = 1; i < dimensions; i++)
-            strcat(shape, ",1");
-        sprintf(json, "{\"t\":{\"dtype\":\"U8\",\"shape\":[%s],\"data_offsets\":[0,1]}}", shape);
+        char ones[128];
+        for (int i = 0; i < 2 * dimensions; i++)
+            ones[i] = i % 2 == 0 ? '1' : ',';
+        snprintf(json, NAME + 256,
+                 "{\"t\":{\"dtype\":\"U8\",\"shape\":[%.*s],\"data_offsets\":[0,1]}}",
+                 2 * dimensions - 1, ones);
         int status = parse(json, 1, &header, &error);
         assert_int_equal(status, dimensions == SAFETENSORS_DIMENSIONS_MAX ? DIDI_OK : DIDI_FORMAT);
         if (status == DIDI_OK)
@@ -218,15 +221,14 @@ static void counts_and_lengths_are_bounded(void **state)
 static void too_many_tensors_are_refused(void **state)
 {
     (void)state;
-    static const char one[] = "\"%07zu\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,0]},";
     const size_t count = SAFETENSORS_TENSORS_MAX + 1;
-    char *json = malloc(count * 64);
-    char *at = json;
-    *at++ = '{';
+    char *json = support_allocate(count * 64);
+    size_t bytes = 0;
     for (size_t i = 0; i < count; i++)
-        at += sprintf(at, one, i);
-    at[-1] = '}';
-    uint64_t bytes = (uint64_t)(at - json);
+        support_append(json, count * 64, &bytes,
+                       "%c\"%07zu\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,0]}",
+                       i == 0 ? '{' : ',', i);
+    support_append(json, count * 64, &bytes, "}");
     safetensors_header *header = NULL;
     didi_error error = {0};
     assert_int_equal(safetensors_header_parse(json, bytes, 8 + bytes, "m/f", &header, &error),
@@ -314,19 +316,19 @@ static void random_headers_are_read_back(void **state)
     uint64_t sequence = 3;
     for (int round = 0; round < 300; round++) {
         char json[8192] = "{";
+        size_t used = 1;
         uint64_t rows[20];
         uint64_t offset = 0;
         size_t count = (size_t)(support_random(&sequence) % 20);
         for (size_t i = 0; i < count; i++) {
             rows[i] = support_random(&sequence) % 5;
-            char entry[256];
-            snprintf(entry, sizeof(entry),
-                     "%s\"t%zu\":{\"dtype\":\"BF16\",\"shape\":[%d,3],\"data_offsets\":[%d,%d]}",
-                     i == 0 ? "" : ", ", i, (int)rows[i], (int)offset, (int)(offset + rows[i] * 6));
+            used += (size_t)snprintf(
+                json + used, sizeof(json) - used,
+                "%s\"t%zu\":{\"dtype\":\"BF16\",\"shape\":[%d,3],\"data_offsets\":[%d,%d]}",
+                i == 0 ? "" : ", ", i, (int)rows[i], (int)offset, (int)(offset + rows[i] * 6));
             offset += rows[i] * 6;
-            strcat(json, entry);
         }
-        strcat(json, "}");
+        json[used] = '}';
         safetensors_header *header = NULL;
         didi_error error = {0};
         assert_int_equal(parse(json, offset, &header, &error), DIDI_OK);

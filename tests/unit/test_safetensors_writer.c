@@ -137,7 +137,7 @@ static void an_existing_file_is_left_alone(void **state)
 static void layouts_the_reader_would_refuse_are_refused(void **state)
 {
     int directory = support_directory(state);
-    char *long_name = calloc(1, SAFETENSORS_NAME_BYTES_MAX + 2);
+    char *long_name = support_allocate(SAFETENSORS_NAME_BYTES_MAX + 2);
     memset(long_name, 'n', SAFETENSORS_NAME_BYTES_MAX + 1);
     static const uint64_t huge[] = {UINT64_C(1) << 33, UINT64_C(1) << 33};
     static const uint64_t large[] = {UINT64_C(1) << 62};
@@ -250,17 +250,21 @@ static void failed_writes_leave_no_file(void **state)
 enum { THREADS = 4, ROWS = 50000 };
 static const uint64_t long_shape[] = {(uint64_t)THREADS * ROWS};
 
+typedef struct part {
+    safetensors_writer *writer;
+    uint64_t index;
+    int status;
+    float values[ROWS];
+} part;
+
 static void *put_part(void *argument)
 {
-    void **arguments = argument;
-    safetensors_writer *writer = arguments[0];
-    uint64_t part = (uint64_t)(uintptr_t)arguments[1];
-    float *values = calloc(ROWS, sizeof(*values));
+    part *self = argument;
+    uint64_t first = self->index * ROWS;
     for (size_t i = 0; i < ROWS; i++)
-        values[i] = (float)(part * ROWS + i);
-    int status = safetensors_writer_put_f32(writer, "t", part * ROWS, values, ROWS, NULL);
-    free(values);
-    return (void *)(intptr_t)status;
+        self->values[i] = (float)(first + i);
+    self->status = safetensors_writer_put_f32(self->writer, "t", first, self->values, ROWS, NULL);
+    return NULL;
 }
 
 static void threads_may_put_side_by_side(void **state)
@@ -272,22 +276,22 @@ static void threads_may_put_side_by_side(void **state)
     assert_int_equal(safetensors_writer_create(directory, "f", &entry, 1, NULL, 0, &writer, &error),
                      DIDI_OK);
     pthread_t threads[THREADS];
-    void *arguments[THREADS][2];
+    part *parts = support_allocate(THREADS * sizeof(*parts));
     for (size_t i = 0; i < THREADS; i++) {
-        arguments[i][0] = writer;
-        arguments[i][1] = (void *)(uintptr_t)i;
-        assert_int_equal(pthread_create(&threads[i], NULL, put_part, arguments[i]), 0);
+        parts[i].writer = writer;
+        parts[i].index = i;
+        assert_int_equal(pthread_create(&threads[i], NULL, put_part, &parts[i]), 0);
     }
     for (size_t i = 0; i < THREADS; i++) {
-        void *status = NULL;
-        pthread_join(threads[i], &status);
-        assert_null(status);
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_int_equal(parts[i].status, DIDI_OK);
     }
+    free(parts);
     assert_int_equal(safetensors_writer_close(writer, &error), DIDI_OK);
     int fd = -1;
     safetensors_header *header = read_back(directory, "f", &fd);
     const safetensors_tensor *tensor = safetensors_header_at(header, 0);
-    double *values = malloc(tensor->bytes);
+    double *values = support_allocate(tensor->bytes);
     assert_int_equal(file_pread_all(fd, values, tensor->bytes, tensor->offset, "f", &error),
                      DIDI_OK);
     for (size_t i = 0; i < tensor->elements; i++)
