@@ -17,6 +17,8 @@ import make_family
 BUDGET = 1.24
 RANK_STEPS, REFINE_STEPS = 100, 200
 RATIO_MIN = 100
+# What the peer reaches on this very family (seed 0) after all its steps: 475 s on two cores.
+PEER_ERROR = 0.0807
 REPEATS = 3
 
 
@@ -74,6 +76,7 @@ def measure(arguments, scratch):
           f"after {refine_steps} steps")
     held = common.verdict("wall time, peer / didid", f"{scaled / seconds:.0f}x", f"{RATIO_MIN}x",
                           scaled / seconds >= RATIO_MIN)
-    print("The peer's error at its full steps takes its full time: --peer-steps 100,200")
-    return common.verdict("error", f"{error:.4f}", f"{figures['error_refined']:.4f}",
-                          error <= figures["error_refined"]) and held
+    full = rank_steps >= RANK_STEPS and refine_steps >= REFINE_STEPS
+    bar = figures["error_refined"] if full else PEER_ERROR
+    return common.verdict("error, against the peer's after all its steps", f"{error:.4f}",
+                          f"{bar:.4f}", error <= bar) and held

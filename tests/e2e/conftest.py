@@ -38,6 +38,7 @@ def run(didid, tmp_path_factory):
             [didid, "run", str(path), "--models", str(models), "--out", str(out), *options],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=RUN_SECONDS,
             check=False, env={**os.environ, **(environment or {})})
+        assert "Sanitizer" not in done.stderr and "runtime error:" not in done.stderr, done.stderr
         if status is not None:
             assert done.returncode == status, done.stderr
         return Run(done, out)
