@@ -402,7 +402,7 @@ static void foreground_clear(foreground *self)
     if (self->holder_fd >= 0)
         close(self->holder_fd);
     if (self->holder != NULL)
-        file_remove_tree(AT_FDCWD, self->holder, &ignored);
+        file_remove_tree(self->parent_fd, strrchr(self->holder, '/') + 1, &ignored);
     if (self->parent_fd >= 0)
         close(self->parent_fd);
     run_display_free(self->display);
