@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Artifacts: list, ranges, conditions, digests; exports."""
+
+import base64
+import hashlib
+import time
+
+import pytest
+
+from wire import specification
+
+
+@pytest.fixture(scope="module")
+def shared(wire, finished):
+    """Path, bytes and ETag of a file."""
+    path = f"/v1/jobs/{finished}/artifacts/shared.safetensors"
+    answer = wire.get(path)
+    assert answer.status == 200
+    return path, answer.body, answer.headers["ETag"]
+
+
+def test_list_matches_the_files(wire, finished):
+    page = wire.get(f"/v1/jobs/{finished}/artifacts").json()
+    names = [artifact["name"] for artifact in page["data"]]
+    assert names == sorted(names)
+    assert {"manifest.json", "shared.safetensors", "experts/hiragana.safetensors",
+            "experts/latin.safetensors"} <= set(names)
+    for artifact in page["data"]:
+        answer = wire.get(artifact["href"])
+        digest = hashlib.sha256(answer.body)
+        assert len(answer.body) == artifact["bytes"]
+        assert digest.hexdigest() == artifact["sha256"]
+        assert answer.headers["ETag"] == artifact["etag"]
+        assert answer.headers["Content-Type"] == artifact["media_type"]
+        assert answer.headers["Accept-Ranges"] == "bytes"
+        expected = base64.b64encode(digest.digest()).decode()
+        assert answer.headers["Repr-Digest"] == f"sha-256=:{expected}:"
+
+
+@pytest.mark.parametrize("header, first, last", [
+    ("bytes=0-0", 0, 0), ("bytes=0-99", 0, 99), ("bytes=10-", 10, None), ("bytes=-5", -5, None),
+    ("BYTES=3-7", 3, 7), ("bytes=5-99999999999999999999999", 5, None),
+    ("bytes=-99999999999999999999999", 0, None),
+])
+def test_one_range(wire, shared, header, first, last):
+    path, whole, etag = shared
+    answer = wire.get(path, Range=header)
+    start = first if first >= 0 else len(whole) + first
+    end = len(whole) - 1 if last is None else last
+    assert answer.status == 206
+    assert answer.body == whole[start:end + 1]
+    assert answer.headers["Content-Range"] == f"bytes {start}-{end}/{len(whole)}"
+    assert answer.headers["ETag"] == etag
+    assert answer.headers["Repr-Digest"]
+
+
+@pytest.mark.parametrize("header", ["bytes=5-2", "bytes=", "bytes=a-b", "items=0-1", "bytes=0-1,3-4",
+                                    "bytes=--1", "bytes=1", "0-1", "bytes=0-1x", "bytes=-"])
+def test_ranges_that_are_ignored(wire, shared, header):
+    path, whole, _ = shared
+    answer = wire.get(path, Range=header)
+    assert answer.status == 200 and answer.body == whole
+
+
+def test_ranges_outside(wire, shared):
+    path, whole, _ = shared
+    for header in (f"bytes={len(whole)}-", "bytes=-0", "bytes=99999999999999999999-"):
+        answer = wire.get(path, Range=header)
+        assert (answer.status, answer.problem()) == (416, "range-not-satisfiable")
+        assert answer.headers["Content-Range"] == f"bytes */{len(whole)}"
+
+
+def test_conditions(wire, shared):
+    path, whole, etag = shared
+    other = '"sha256-' + "0" * 64 + '"'
+    for value in (etag, f"W/{etag}", "*", f"{other}, {etag}", f'"x",{etag}'):
+        answer = wire.get(path, If_None_Match=value)
+        assert answer.status == 304 and answer.body == b"" and answer.headers["ETag"] == etag
+    for value in (other, f"{other}, W/{other}", "nonsense", '"x'):
+        assert wire.get(path, If_None_Match=value).status == 200
+    for value in (etag, "*", f"{other},{etag}"):
+        assert wire.get(path, If_Match=value).status == 200
+    for value in (other, f"W/{etag}", "nonsense"):
+        answer = wire.get(path, If_Match=value)
+        assert (answer.status, answer.problem()) == (412, "precondition-failed")
+    assert wire.get(path, Range="bytes=1-2", If_Range=etag).body == whole[1:3]
+    for value in (other, f"W/{etag}", "Wed, 21 Oct 2015 07:28:00 GMT"):
+        assert wire.get(path, Range="bytes=1-2", If_Range=value).body == whole
+
+
+def test_head_of_a_range(wire, shared):
+    path, whole, _ = shared
+    answer = wire.request("HEAD", path, headers={"Range": "bytes=0-9"})
+    assert answer.status == 206 and answer.headers["Content-Length"] == "10" and answer.body == b""
+
+
+@pytest.mark.parametrize("name", ["nothing", "experts", "experts/none.safetensors", "experts/.x",
+                                  "models/latin/model.safetensors", "models/latin", "a/b/c/d",
+                                  "experts/latin.safetensors/x", "manifest.json.tmp"])
+def test_unknown_artifacts(wire, finished, name):
+    answer = wire.get(f"/v1/jobs/{finished}/artifacts/{name}")
+    assert (answer.status, answer.problem()) == (404, "unknown-artifact")
+
+
+@pytest.mark.parametrize("document, pointer, name", [
+    ({}, "/format", "invalid-request"),
+    ({"format": "peft"}, "/format", "invalid-request"),
+    ({"format": "full", "tasks": []}, "/tasks", "invalid-request"),
+    ({"format": "full", "tasks": "latin"}, "/tasks", "invalid-request"),
+    ({"format": "full", "tasks": ["latin", "latin"]}, "/tasks/1", "invalid-request"),
+    ({"format": "full", "tasks": ["latin", "../x"]}, "/tasks/1", "invalid-request"),
+    ({"format": "full", "tasks": ["latin", "none"]}, "/tasks/1", "unknown-task"),
+    ({"format": "full", "all": True}, "/all", "invalid-request"),
+])
+def test_bad_export_requests(wire, finished, document, pointer, name):
+    answer = wire.post(f"/v1/jobs/{finished}/exports", document)
+    assert (answer.status, answer.problem()) == (422, name)
+    assert answer.json()["pointer"] == pointer
+
+
+def test_exports_need_a_result(wire, held):
+    answer = wire.post(f"/v1/jobs/{held}/exports", {"format": "full"})
+    assert (answer.status, answer.problem()) == (409, "no-result")
+
+
+def wait_for_exports(wire, path, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        rows = wire.get(path).json()["data"]
+        if all(row["state"] in ("succeeded", "failed") for row in rows):
+            return rows
+        time.sleep(0.05)
+    raise AssertionError("exports did not finish")
+
+
+def test_exports_become_artifacts(wire):
+    job_id = wire.submit(specification(name="exported"))["id"]
+    wire.wait(job_id, "succeeded")
+    path = f"/v1/jobs/{job_id}/exports"
+    assert wire.get(path).json()["data"] == []
+    asked = wire.post(path, {"format": "full", "tasks": ["latin"]})
+    assert asked.status == 202 and asked.headers["Location"] == path
+    assert [row["task"] for row in asked.json()["data"]] == ["latin"]
+    asked = wire.post(path, {"format": "full"})
+    assert [row["task"] for row in asked.json()["data"]] == ["hiragana", "latin"]
+    for row in wait_for_exports(wire, path):
+        assert row["state"] == "succeeded", row
+        answer = wire.get(f"/v1/jobs/{job_id}/artifacts/{row['artifact']}")
+        assert answer.status == 200 and len(answer.body) == row["bytes"]
+    names = [a["name"] for a in wire.get(f"/v1/jobs/{job_id}/artifacts").json()["data"]]
+    assert "models/hiragana/model.safetensors" in names and names == sorted(names)

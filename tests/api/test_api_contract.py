@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon held to proto/openapi.yaml, and the contract to the tables in proto/."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CONTRACT = (ROOT / "proto/openapi.yaml").read_text(encoding="utf-8")
+
+
+def header(name):
+    return (ROOT / "proto" / name).read_text(encoding="utf-8")
+
+
+def test_problem_types_are_the_tables():
+    table = set(re.findall(r'X\([A-Z_]+,\s*"([a-z-]+)",\s*\d{3}', header("problems.h")))
+    assert table == set(re.findall(r"- urn:didid:problem:([a-z-]+)", CONTRACT))
+
+
+def test_states_are_the_tables():
+    for name, kind in (("JOB", "JobState"), ("MODEL", "ModelState")):
+        table = re.search(rf"{name}_STATE_TABLE\(X\)((?:.*\\\n)*.*)", header("states.h")).group(1)
+        words = ", ".join(re.findall(r'"(\w+)"', table))
+        assert f"    {kind}:\n      type: string\n      enum: [{words}]" in CONTRACT
+
+
+def test_defaults_are_the_tables():
+    values = dict(re.findall(r"#define SPECIFICATION_DEFAULT_(\w+) (\S+)",
+                             header("specification_defaults.h")))
+    for key, name in (("beta", "BETA"), ("lambda", "LAMBDA"), ("tolerance", "TOLERANCE"),
+                      ("weight", "TASK_WEIGHT"), ("seed", "SEED"), ("priority", "PRIORITY")):
+        given = re.search(rf"^ *{key}: {{.*default: ([-0-9.]+)", CONTRACT, re.MULTILINE).group(1)
+        assert float(given) == float(values[name]), key
+    for key, name in (("merge", "SHARED_MERGE"), ("weighting", "WEIGHTING"),
+                      ("optimizer", "OPTIMIZER"), ("dense", "DENSE"), ("dtype", "OUTPUT_DTYPE"),
+                      ("method", "METHOD")):
+        given = re.search(rf"^ *{key}: {{.*default: (\w+)", CONTRACT, re.MULTILINE).group(1)
+        assert values[name].lower().endswith(given), key
+    allocator = re.search(r"allocator:.*?default: (\w+)", CONTRACT, re.DOTALL).group(1)
+    assert values["ALLOCATOR"] == f"ALLOCATOR_{allocator.upper()}"
+    rates = re.findall(r"learning_rate: {.*default: ([0-9.]+)", CONTRACT)
+    assert [float(rate) for rate in rates] == [float(values["RANK_LEARNING_RATE"]),
+                                               float(values["REFINE_LEARNING_RATE"])]
+    assert re.search(r"als \(default (\d+)\)", CONTRACT).group(1) == values["REFINE_STEPS_ALS"]
+    assert re.search(r"adam \(default (\d+)\)", CONTRACT).group(1) == values["REFINE_STEPS_ADAM"]
+
+
+@pytest.fixture(scope="session")
+def schemathesis(tmp_path_factory):
+    """The program, in an environment of its own; a skip where the registry cannot be reached."""
+    place = tmp_path_factory.mktemp("schemathesis") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", place], check=True, capture_output=True)
+    installed = subprocess.run([place / "bin/pip", "install", "-q", "schemathesis>=4,<5"],
+                               capture_output=True, text=True, timeout=600, check=False)
+    if installed.returncode != 0:
+        pytest.skip("schemathesis could not be installed from the package registry: "
+                    + installed.stderr.strip().splitlines()[-1])
+    return place / "bin/schemathesis"
+
+
+def test_every_answer_is_as_the_contract_says(schemathesis, daemon, finished, tmp_path):
+    """Generated requests, good and bad, against every operation."""
+    configuration = tmp_path / "schemathesis.toml"
+    template = pathlib.Path(__file__).with_name("schemathesis.toml").read_text(encoding="utf-8")
+    configuration.write_text(template.replace("JOB", finished), encoding="utf-8")
+    ended = subprocess.run(
+        [schemathesis, "--config-file", configuration, "run", ROOT / "proto/openapi.yaml",
+         "--url", daemon.url, "--seed", "7", "--no-color"],
+        capture_output=True, text=True, timeout=900, check=False, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stdout[-12000:] + ended.stderr[-2000:]

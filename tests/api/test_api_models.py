@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The registry of models."""
+
+import shutil
+
+from wire import Wire
+
+NAMES = ["base", "tasks/hiragana", "tasks/latin", "tasks/mnist", "tasks/orient"]
+
+
+def test_list_and_pages(wire):
+    page = wire.get("/v1/models").json()
+    assert [model["name"] for model in page["data"]] == NAMES
+    assert page["has_more"] is False and page["next"] is None
+    first = wire.get("/v1/models?limit=2").json()
+    assert first["has_more"] and first["next"] == NAMES[1]
+    rest = wire.get(f"/v1/models?limit=200&after={first['next']}").json()
+    assert [model["name"] for model in rest["data"]] == NAMES[2:]
+
+
+def test_show_has_tensors(wire):
+    model = wire.get("/v1/models/tasks/latin").json()
+    assert model["state"] == "ready" and model["reason"] is None
+    assert model["tensor_count"] == len(model["tensors"]) == 56
+    names = [tensor["name"] for tensor in model["tensors"]]
+    assert names == sorted(names)
+    shape = next(t for t in model["tensors"] if t["name"] == "visual_projection.weight")
+    assert shape["dtype"] == "F16" and shape["shape"] == [64, 64] and shape["bytes"] == 8192
+
+
+def test_unknown_models(wire):
+    for name in ("none", "tasks", "tasks/none", ".hidden", "tasks/.x", "a b", "a" * 300):
+        answer = wire.get("/v1/models/" + name.replace(" ", "%20"))
+        assert (answer.status, answer.problem()) == (404, "unknown-model"), name
+
+
+def test_bad_parameters(wire):
+    for query in ("limit=0", "limit=201", "after=..", "after=/etc", "after="):
+        assert wire.get("/v1/models?" + query).problem() == "invalid-parameter"
+
+
+def test_rescan_sees_new_broken_and_vanished_models(start_daemon, family, tmp_path):
+    root = tmp_path / "models"
+    shutil.copytree(family / "base", root / "base")
+    wire = Wire(start_daemon(root).url)
+    assert [m["name"] for m in wire.get("/v1/models").json()["data"]] == ["base"]
+    shutil.copytree(family / "tasks/latin", root / "new/latin")
+    (root / "bad").mkdir()
+    (root / "bad/model.safetensors").write_bytes(b"\xff" * 64)
+    assert wire.post("/v1/models/rescan").json() == {"ready": 2, "broken": 1}
+    bad = wire.get("/v1/models/bad").json()
+    assert bad["state"] == "broken" and bad["reason"] and bad["tensors"] == []
+    shutil.rmtree(root / "new")
+    assert wire.post("/v1/models/rescan").json() == {"ready": 1, "broken": 1}
+    assert wire.get("/v1/models/new/latin").problem() == "unknown-model"

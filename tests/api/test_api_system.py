@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Health, version, routes and methods."""
+
+import pathlib
+import re
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def test_health(wire):
+    for path in ("/livez", "/readyz"):
+        answer = wire.get(path)
+        assert (answer.status, answer.json()) == (200, {"status": "ok"})
+
+
+def test_version_gives_limits(wire):
+    version = wire.get("/v1/version").json()
+    assert re.fullmatch(r"\d+\.\d+\.\d+", version["version"])
+    assert version["api"] == "v1"
+    assert version["limits"]["body_bytes"] == 65536
+    assert version["blas"]["flavour"]
+
+
+def test_contract_is_served(wire):
+    answer = wire.get("/v1/openapi.yaml")
+    assert answer.headers["Content-Type"] == "application/yaml"
+    assert answer.body.decode() == (ROOT / "proto/openapi.yaml").read_text(encoding="utf-8")
+
+
+def test_unknown_paths(wire):
+    for path in ("/", "/v1", "/v1/job", "/v1/jobs/x/y", "/v1/jobs/x/cancel/y", "/v2/jobs"):
+        assert wire.get(path).problem() == "not-found", path
+
+
+def test_other_methods_are_refused_with_allow(wire):
+    for method, path, allowed in (("PUT", "/v1/jobs", "GET, HEAD, POST"),
+                                  ("POST", "/livez", "GET, HEAD"),
+                                  ("GET", "/v1/models/rescan", "POST"),
+                                  ("PATCH", "/v1/jobs/x", "GET, HEAD, DELETE"),
+                                  ("OPTIONS", "/v1/jobs", "GET, HEAD, POST"),
+                                  ("DELETE", "/v1/models/base", "GET, HEAD")):
+        answer = wire.request(method, path)
+        assert answer.problem() == "method-not-allowed", (method, path)
+        assert answer.headers["Allow"] == allowed
+
+
+def test_head_has_the_headers_of_get(wire, finished):
+    for path in ("/livez", "/v1/jobs", f"/v1/jobs/{finished}/artifacts/shared.safetensors"):
+        get, head = wire.get(path), wire.request("HEAD", path)
+        assert head.status == 200 and head.body == b""
+        for name in ("Content-Type", "Content-Length", "ETag"):
+            assert head.headers[name] == get.headers[name]
+
+
+def test_unknown_query_parameters_are_refused(wire):
+    for path in ("/livez?x=1", "/v1/jobs?colour=red", "/v1/models?state=ready"):
+        answer = wire.get(path)
+        assert answer.problem() == "invalid-parameter"
+        assert answer.json()["parameter"] in path
+
+
+def test_a_body_where_none_is_taken_is_refused(wire):
+    answer = wire.post("/v1/models/rescan", {})
+    assert (answer.status, answer.problem()) == (400, "malformed-request")
+
+
+def test_replies_are_not_sniffed_or_cached(wire):
+    headers = wire.get("/v1/jobs").headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "no-store"
