@@ -37,44 +37,30 @@ static int read_result(const command_context *context, const char *rest, json_t 
     return status;
 }
 
-/* Layers come as a list of objects with "tensor", or as an object keyed by tensor. */
-static const char *layer_name(const json_t *layer, const char *key)
-{
-    const char *name = record_text(layer, "tensor");
-    return key != NULL ? key : name;
-}
-
-static const json_t *layer_tasks(const json_t *layer)
-{
-    const json_t *tasks = json_object_get(layer, "experts");
-    return json_is_object(tasks) ? tasks : json_object_get(layer, "tasks");
-}
-
+/* Columns LAYER, SHARED and one per task. */
 static client_table *create_rank_table(const json_t *tasks)
 {
-    size_t count = json_object_size(tasks) + 2;
+    size_t count = json_array_size(tasks) + 2;
     table_column *columns = memory_zeroed(count, sizeof *columns);
     if (columns == NULL) {
         return NULL;
     }
-    size_t at = 0;
-    columns[at++] = (table_column){"LAYER", false};
-    columns[at++] = (table_column){"SHARED", true};
-    const char *task;
-    json_t *rank;
-    json_object_foreach((json_t *)tasks, task, rank)
-    {
-        columns[at++] = (table_column){task, true};
+    columns[0] = (table_column){"LAYER", false};
+    columns[1] = (table_column){"SHARED", true};
+    for (size_t i = 2; i < count; i++) {
+        const char *name = json_string_value(json_array_get(tasks, i - 2));
+        columns[i] = (table_column){name != NULL ? name : "?", true};
     }
     client_table *table = table_create(columns, count);
     free(columns);
     return table;
 }
 
-static void add_rank(client_table *table, const json_t *value, double *sum)
+static void add_rank(client_table *table, const json_t *rank, bool dense, double *sum)
 {
-    const json_t *rank = json_is_object(value) ? json_object_get(value, "rank") : value;
-    if (json_is_integer(rank)) {
+    if (dense) {
+        table_add(table, "dense");
+    } else if (json_is_integer(rank)) {
         table_add(table, "%lld", (long long)json_integer_value(rank));
         *sum += json_number_value(rank);
     } else {
@@ -82,47 +68,51 @@ static void add_rank(client_table *table, const json_t *value, double *sum)
     }
 }
 
-static int print_ranks(client_output *output, const json_t *layers, didi_error *error)
+/* Ranks, or with `errors` the relative error each task keeps in the layer. */
+static void add_layer(client_table *table, const json_t *layer, size_t tasks, bool errors,
+                      double *sums)
 {
-    const json_t *list = json_is_object(json_object_get(layers, "layers")) ||
-                                 json_is_array(json_object_get(layers, "layers"))
-                             ? json_object_get(layers, "layers")
-                             : layers;
-    size_t count = json_is_array(list) ? json_array_size(list) : json_object_size(list);
-    void *iterator = json_object_iter((json_t *)list);
-    const json_t *first =
-        json_is_array(list) ? json_array_get(list, 0) : json_object_iter_value(iterator);
-    const json_t *tasks = layer_tasks(first);
-    if (count == 0 || !json_is_object(tasks)) {
-        return didi_fail(error, CLIENT_FAILURE, NULL,
-                         "the server's ranks are in another form; see them with -o json");
+    const json_t *experts = json_object_get(layer, "experts");
+    const json_t *dense = json_object_get(layer, "dense");
+    const json_t *left = json_object_get(layer, "errors");
+    table_add(table, "%s", record_text(layer, "tensor"));
+    add_rank(table, json_object_get(layer, "shared"), false, &sums[0]);
+    for (size_t i = 0; i < tasks; i++) {
+        const json_t *error = json_array_get(left, i);
+        char text[FORMAT_BYTES_MAX];
+        if (errors) {
+            double number = json_is_number(error) ? json_number_value(error) : NAN;
+            table_add(table, "%s", format_number(text, number, 4));
+        } else {
+            add_rank(table, json_array_get(experts, i), json_is_true(json_array_get(dense, i)),
+                     &sums[i + 1]);
+        }
     }
-    size_t columns = json_object_size(tasks) + 1;
-    double *sums = memory_zeroed(columns, sizeof *sums);
+}
+
+static int print_ranks(client_output *output, const json_t *ranks, bool errors, didi_error *error)
+{
+    const json_t *tasks = json_object_get(ranks, "tasks");
+    const json_t *layers = json_object_get(ranks, "layers");
+    size_t task_count = json_array_size(tasks);
+    if (!json_is_array(layers) || task_count == 0) {
+        return didi_fail(error, CLIENT_FAILURE, NULL, "the server's ranks are malformed");
+    }
+    double *sums = memory_zeroed(task_count + 1, sizeof *sums);
     client_table *table = create_rank_table(tasks);
     if (sums == NULL || table == NULL) {
         free(sums);
         table_free(table);
         return fail_memory(error);
     }
-    for (size_t i = 0; i < count; i++) {
-        const json_t *layer =
-            json_is_array(list) ? json_array_get(list, i) : json_object_iter_value(iterator);
-        const char *key = json_is_array(list) ? NULL : json_object_iter_key(iterator);
-        table_add(table, "%s", layer_name(layer, key));
-        add_rank(table, json_object_get(layer, "shared"), &sums[0]);
-        size_t at = 1;
-        const char *task;
-        json_t *rank;
-        json_object_foreach((json_t *)tasks, task, rank)
-        {
-            add_rank(table, json_object_get(layer_tasks(layer), task), &sums[at++]);
-        }
-        iterator = iterator != NULL ? json_object_iter_next((json_t *)list, iterator) : NULL;
+    for (size_t i = 0; i < json_array_size(layers); i++) {
+        add_layer(table, json_array_get(layers, i), task_count, errors, sums);
     }
-    table_add(table, "sum");
-    for (size_t i = 0; i < columns; i++) {
-        table_add(table, "%.0f", sums[i]);
+    if (!errors) {
+        table_add(table, "sum");
+        for (size_t i = 0; i <= task_count; i++) {
+            table_add(table, "%.0f", sums[i]);
+        }
     }
     free(sums);
     return output_table(output, table, true, error);
@@ -131,74 +121,76 @@ static int print_ranks(client_output *output, const json_t *layers, didi_error *
 static int run_ranks(const command_context *context, didi_error *error)
 {
     json_t *ranks = NULL;
+    bool errors = arguments_has(context->arguments, OPTION_ERRORS);
+    bool done = false;
     int status = read_result(context, "/ranks", &ranks, error);
-    if (status == CLIENT_OK) {
-        status = output_format_wanted(context->output) == OUTPUT_TABLE
-                     ? print_ranks(context->output, ranks, error)
-                     : output_json(context->output, ranks, error);
+    if (status != CLIENT_OK) {
+        return status;
+    }
+    switch (output_format_wanted(context->output)) {
+    case OUTPUT_TABLE:
+        status = print_ranks(context->output, ranks, errors, error);
+        break;
+    case OUTPUT_NAME:
+        status = output_records(context->output, json_object_get(ranks, "layers"), "tensor", &done,
+                                error);
+        break;
+    default:
+        status = output_json(context->output, ranks, error);
     }
     json_decref(ranks);
     return status;
 }
 
-/* The number under the first of several names that is there. */
-static double first_number(const json_t *point, const char *const *keys)
+static bool read_point(const json_t *point, plot_point *ret_point)
 {
-    double number = NAN;
-    for (; *keys != NULL && isnan(number); keys++) {
-        number = record_number(point, *keys);
+    plot_point read = {.x = record_number(point, "budget"), .y = record_number(point, "error")};
+    if (!isfinite(read.x) || !isfinite(read.y)) {
+        return false;
     }
-    return number;
+    *ret_point = read;
+    return true;
 }
 
-static size_t read_points(const json_t *points, plot_point *ret_points)
+/* The points of the curve in order, then the chosen one with its mark. */
+static size_t read_points(const json_t *frontier, plot_point *ret_points)
 {
-    static const char *const ratio_keys[] = {"ratio", "budget", "parameters", NULL};
-    static const char *const error_keys[] = {"relative_error", "error", NULL};
+    const json_t *points = json_object_get(frontier, "points");
     size_t count = 0;
     for (size_t i = 0; i < json_array_size(points); i++) {
-        const json_t *point = json_array_get(points, i);
-        plot_point read = {.x = first_number(point, ratio_keys),
-                           .y = first_number(point, error_keys)};
-        if (isfinite(read.x) && isfinite(read.y)) {
-            ret_points[count++] = read;
-        }
+        count += read_point(json_array_get(points, i), &ret_points[count]) ? 1 : 0;
+    }
+    for (size_t i = 0; i < count; i++) {
+        ret_points[i].mark = '*';
+    }
+    if (read_point(json_object_get(frontier, "chosen"), &ret_points[count])) {
+        ret_points[count++].mark = 'O';
     }
     return count;
 }
 
 static int print_frontier(client_output *output, const json_t *frontier, didi_error *error)
 {
-    static const table_column columns[] = {{"RATIO", true}, {"RELATIVE ERROR", true}};
-    const json_t *list = json_is_array(frontier) ? frontier : json_object_get(frontier, "points");
-    size_t room = json_array_size(list);
+    static const table_column columns[] = {{"BUDGET", true}, {"RELATIVE ERROR", true}, {"", false}};
+    size_t room = json_array_size(json_object_get(frontier, "points")) + 1;
     plot_point *points = memory_zeroed(room, sizeof *points);
-    client_table *table = table_create(columns, 2);
-    size_t count = points != NULL ? read_points(list, points) : 0;
-    int status = CLIENT_OK;
-    if (points == NULL || table == NULL) {
-        status = fail_memory(error);
-        goto out;
-    }
+    size_t count = points != NULL ? read_points(frontier, points) : 0;
     if (count == 0) {
-        status = didi_fail(error, CLIENT_FAILURE, NULL,
-                           "the server's frontier is in another form; see it with -o json");
-        goto out;
+        free(points);
+        return didi_fail(error, CLIENT_FAILURE, NULL, "the server's frontier is malformed");
     }
     if (isatty(STDOUT_FILENO) == 1) {
-        plot_print(stdout, points, count, "ratio", "relative error");
+        plot_print(stdout, points, count, "budget (O: this job, refined)", "relative error");
         putchar('\n');
     }
+    client_table *table = table_create(columns, sizeof columns / sizeof columns[0]);
     for (size_t i = 0; i < count; i++) {
         table_add(table, "%.4f", points[i].x);
         table_add(table, "%.5f", points[i].y);
+        table_add(table, "%s", points[i].mark == 'O' ? "this job, refined" : "");
     }
-    status = output_table(output, table, true, error);
-    table = NULL;
-out:
-    table_free(table);
     free(points);
-    return status;
+    return output_table(output, table, true, error);
 }
 
 static int run_frontier(const command_context *context, didi_error *error)
@@ -214,6 +206,9 @@ static int run_frontier(const command_context *context, didi_error *error)
     return status;
 }
 
+static const option_row ranks_options[] = {
+    {OPTION_ERRORS, 'e', "errors", NULL, "relative errors in place of the tasks' ranks"}};
+
 const client_command command_ranks = {
     .name = "ranks",
     .words = "JOB",
@@ -221,7 +216,7 @@ const client_command command_ranks = {
     .word_max = 1,
     .summary = "show the ranks of a job: layers by shared and tasks",
     .text = "",
-    .options = COMMAND_NO_OPTIONS,
+    .options = COMMAND_OPTIONS(ranks_options),
     .run = run_ranks,
 };
 const client_command command_frontier = {
@@ -230,7 +225,7 @@ const client_command command_frontier = {
     .word_min = 1,
     .word_max = 1,
     .summary = "show error against budget, with a plot on a terminal",
-    .text = "",
+    .text = "The curve is what the spectra alone promise; a job's own point is after refinement.\n",
     .options = COMMAND_NO_OPTIONS,
     .run = run_frontier,
 };

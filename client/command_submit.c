@@ -27,7 +27,7 @@ static int choose_key(const command_context *context, char ret_key[KEY_BYTES_MAX
             return didi_fail(error, CLIENT_USAGE, "--idempotency-key",
                              "1 to %d letters, digits and ._~:+/=-", KEY_BYTES_MAX);
         }
-        strcpy(ret_key, given);
+        memcpy(ret_key, given, strlen(given) + 1);
         return CLIENT_OK;
     }
     unsigned char random[KEY_RANDOM_BYTES];

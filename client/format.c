@@ -9,6 +9,12 @@
 #include <string.h>
 #include <time.h>
 
+static char *format_unknown(char *target, const char *sign)
+{
+    memcpy(target, sign, strlen(sign) + 1);
+    return target;
+}
+
 static char *format_scaled(char *target, double value, const char *const *units, size_t count)
 {
     size_t unit = 0;
@@ -26,7 +32,7 @@ char *format_bytes(char target[FORMAT_BYTES_MAX], int64_t bytes)
 {
     static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
     if (bytes < 0) {
-        return strcpy(target, "?");
+        return format_unknown(target, "?");
     }
     return format_scaled(target, (double)bytes, units, sizeof units / sizeof units[0]);
 }
@@ -35,7 +41,7 @@ char *format_count(char target[FORMAT_BYTES_MAX], double count)
 {
     static const char *const units[] = {"", "k", "M", "G", "T", "P", "E"};
     if (!isfinite(count) || count < 0) {
-        return strcpy(target, "?");
+        return format_unknown(target, "?");
     }
     return format_scaled(target, count, units, sizeof units / sizeof units[0]);
 }
@@ -43,7 +49,7 @@ char *format_count(char target[FORMAT_BYTES_MAX], double count)
 char *format_duration(char target[FORMAT_BYTES_MAX], double seconds)
 {
     if (!isfinite(seconds) || seconds < 0 || seconds > 1e9) {
-        return strcpy(target, "-");
+        return format_unknown(target, "-");
     }
     long whole = lround(seconds);
     if (whole >= 3600) {
@@ -58,7 +64,7 @@ char *format_duration(char target[FORMAT_BYTES_MAX], double seconds)
 char *format_number(char target[FORMAT_BYTES_MAX], double number, int digits)
 {
     if (!isfinite(number)) {
-        return strcpy(target, "-");
+        return format_unknown(target, "-");
     }
     snprintf(target, FORMAT_BYTES_MAX, "%.*g", digits, number);
     return target;
@@ -85,7 +91,7 @@ char *format_age(char target[FORMAT_BYTES_MAX], const char *text)
 {
     double seconds = (double)time(NULL) - format_parse_time(text);
     if (!isfinite(seconds)) {
-        return strcpy(target, "-");
+        return format_unknown(target, "-");
     }
     seconds = seconds < 0 ? 0 : seconds;
     static const struct {

@@ -31,7 +31,7 @@ void plot_print(FILE *stream, const plot_point *points, size_t count, const char
     for (size_t i = 0; i < count; i++) {
         long column = cell_of(points[i].x, least.x, greatest.x, PLOT_COLUMNS);
         long row = PLOT_ROWS - 1 - cell_of(points[i].y, least.y, greatest.y, PLOT_ROWS);
-        cells[row][column] = '*';
+        cells[row][column] = points[i].mark;
     }
     fprintf(stream, "%s\n", y_label);
     for (int row = 0; row < PLOT_ROWS; row++) {

@@ -7,6 +7,7 @@
 
 typedef struct plot_point {
     double x, y; /* finite */
+    char mark;   /* a printable ASCII character; later points cover earlier ones */
 } plot_point;
 
 /* Draws count >= 1 points with both axes from the least to the greatest value. */

@@ -174,8 +174,8 @@ void progress_show(client_progress *progress, const progress_moment *moment)
             draw(progress, label, &shown, left);
             progress->drawn_at = now;
         }
-    } else if (new_label || (percent >= progress->line_percent + PROGRESS_LINE_PERCENT
-                             && now - progress->drawn_at >= PROGRESS_LINE_SECONDS_MIN)) {
+    } else if (new_label || (percent >= progress->line_percent + PROGRESS_LINE_PERCENT &&
+                             now - progress->drawn_at >= PROGRESS_LINE_SECONDS_MIN)) {
         text_line text = {.bytes = 0};
         line_add(&text, "%-10s %3d%%", label, percent);
         line_add_numbers(&text, &shown, left);

@@ -19,7 +19,8 @@ typedef struct progress_moment {
 typedef struct client_progress client_progress;
 
 /* `animated` draws one line again and again; else a line comes when the label changes, or
- * 5 percent and a second after the last. NULL when out of memory, which every function here accepts. */
+ * 5 percent and a second after the last. NULL when out of memory, which every function here
+ * accepts. */
 client_progress *progress_create(FILE *stream, bool animated, bool color);
 
 void progress_show(client_progress *progress, const progress_moment *moment);

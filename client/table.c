@@ -10,7 +10,8 @@
 #include <stdlib.h>
 
 struct client_table {
-    table_column *columns;
+    char **headings;
+    bool *right;
     size_t column_count;
     char **cells;
     size_t cell_count, cell_room;
@@ -23,15 +24,18 @@ client_table *table_create(const table_column *columns, size_t count)
     if (self == NULL) {
         return NULL;
     }
-    self->columns = memory_zeroed(count, sizeof *columns);
-    if (self->columns == NULL) {
-        free(self);
+    self->column_count = count;
+    self->headings = memory_zeroed(count, sizeof *self->headings);
+    self->right = memory_zeroed(count, sizeof *self->right);
+    for (size_t i = 0; i < count && self->headings != NULL && self->right != NULL; i++) {
+        self->headings[i] = format_printable(columns[i].heading);
+        self->right[i] = columns[i].right;
+        self->failed = self->failed || self->headings[i] == NULL;
+    }
+    if (self->headings == NULL || self->right == NULL || self->failed) {
+        table_free(self);
         return NULL;
     }
-    for (size_t i = 0; i < count; i++) {
-        self->columns[i] = columns[i];
-    }
-    self->column_count = count;
     return self;
 }
 
@@ -43,8 +47,12 @@ void table_free(client_table *table)
     for (size_t i = 0; i < table->cell_count; i++) {
         free(table->cells[i]);
     }
+    for (size_t i = 0; table->headings != NULL && i < table->column_count; i++) {
+        free(table->headings[i]);
+    }
     free(table->cells);
-    free(table->columns);
+    free(table->headings);
+    free(table->right);
     free(table);
 }
 
@@ -96,12 +104,13 @@ static void print_cell(FILE *stream, const char *text, size_t width, bool right,
 static void measure(const client_table *table, bool headings, size_t *widths)
 {
     for (size_t i = 0; headings && i < table->column_count; i++) {
-        widths[i] = format_width(table->columns[i].heading);
+        widths[i] = format_width(table->headings[i]);
     }
+    size_t column = 0;
     for (size_t i = 0; i < table->cell_count; i++) {
         size_t width = format_width(table->cells[i]);
-        size_t column = i % table->column_count;
         widths[column] = width > widths[column] ? width : widths[column];
+        column = column + 1 < table->column_count ? column + 1 : 0;
     }
 }
 
@@ -119,19 +128,19 @@ int table_print(const client_table *table, FILE *stream, bool headings, bool col
         fputs(color ? "\033[1m" : "", stream);
         for (size_t i = 0; i < columns; i++) {
             bool last = i + 1 == columns;
-            const table_column *column = &table->columns[i];
+            const char *heading = table->headings[i];
             if (last && color) {
-                int padding = column->right ? (int)(widths[i] - format_width(column->heading)) : 0;
-                fprintf(stream, "%*s%s\033[0m\n", padding, "", column->heading);
+                int padding = table->right[i] ? (int)(widths[i] - format_width(heading)) : 0;
+                fprintf(stream, "%*s%s\033[0m\n", padding, "", heading);
             } else {
-                print_cell(stream, column->heading, widths[i], column->right, last);
+                print_cell(stream, heading, widths[i], table->right[i], last);
             }
         }
     }
+    size_t at = 0;
     for (size_t i = 0; i < table->cell_count; i++) {
-        size_t at = i % columns;
-        print_cell(stream, table->cells[i], widths[at], table->columns[at].right,
-                   at + 1 == columns);
+        print_cell(stream, table->cells[i], widths[at], table->right[at], at + 1 == columns);
+        at = at + 1 < columns ? at + 1 : 0;
     }
     free(widths);
     return CLIENT_OK;

@@ -15,8 +15,8 @@ typedef struct table_column {
 
 typedef struct client_table client_table;
 
-/* Copies the columns. Caller frees; NULL when out of memory, which every function here accepts and
- * table_print reports. */
+/* Copies the columns, of which there is at least one; headings are made printable. Caller frees;
+ * NULL when out of memory, which every function here accepts and table_print reports. */
 client_table *table_create(const table_column *columns, size_t count);
 void table_free(client_table *table);
 

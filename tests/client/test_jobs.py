@@ -116,23 +116,31 @@ def test_watching_survives_a_restart(call, fake):
     assert done.stdout.splitlines()[-1].startswith("succeeded")
 
 
-def test_a_bar_on_a_terminal(fake, didictl, environment):
-    accept(fake)
+def on_terminal(command, environment, status=0):
+    """What a terminal would get."""
     master, slave = pty.openpty()
-    process = subprocess.Popen([didictl, "watch", JOB], env={**environment, "TERM": "xterm"},
-                               stdout=slave, stderr=slave, stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env={**environment, "TERM": "xterm"}, stdout=slave,
+                               stderr=slave, stdin=subprocess.DEVNULL)
     os.close(slave)
     shown = b""
     try:
         while chunk := os.read(master, 4096):
             shown += chunk
     except OSError:
-        pass
+        pass  # the last writer is gone
     os.close(master)
-    assert process.wait(20) == 0
-    text = shown.decode()
+    assert process.wait(20) == status
+    return shown.decode()
+
+
+def test_a_bar_on_a_terminal(fake, didictl, environment):
+    accept(fake)
+    text = on_terminal([didictl, "watch", JOB], environment)
     assert "\r\033[K" in text and "█" in text and "refine" in text and "50%" in text
     assert text.rstrip().endswith("succeeded after 0:59")
+    accept(fake)
+    plain = on_terminal([didictl, "watch", JOB], {**environment, "NO_COLOR": "1"})
+    assert "\033[32m" in text and "\033[32m" not in plain
 
 
 @pytest.mark.parametrize("verb", ["wait", "watch", "events"])
@@ -231,3 +239,38 @@ def test_models(call, fake):
     assert call("model", "ls", "-o", "name").stdout == "tasks/a\n"
     assert re.search(r"^w +F32 +3 x 4$", call("model", "show", "tasks/a").stdout, re.M)
     assert call("model", "rescan").stdout == "2 ready, 1 broken\n"
+
+
+def test_ranks(call, fake):
+    layer = {"tensor": "block.w", "rows": 8, "columns": 9, "rank_limit": 4, "shared": 3,
+             "experts": [2, 0], "dense": [False, True], "errors": [0.25, 0]}
+    ranks = {"tasks": ["a", "b\x1b"], "layers": [layer, layer | {"tensor": "z", "experts": [5]}]}
+    fake.on("GET", f"/v1/jobs/{JOB}/ranks", ranks)
+    shown = [line.split() for line in call("ranks", JOB).stdout.splitlines()]
+    assert shown == [["LAYER", "SHARED", "a", "b?"], ["block.w", "3", "2", "dense"], ["z", "3", "5", "dense"],
+                     ["sum", "6", "7", "0"]]
+    shown = [line.split() for line in call("ranks", JOB, "--errors").stdout.splitlines()]
+    assert shown[1] == ["block.w", "3", "0.25", "0"]
+    assert json.loads(call("ranks", JOB, "-o", "json").stdout) == ranks
+    assert call("ranks", JOB, "-o", "name").stdout.split() == ["block.w", "z"]
+    for malformed in (Answer([]), {}, {"tasks": [], "layers": []}, {"tasks": ["a"], "layers": 1}):
+        fake.on("GET", f"/v1/jobs/{JOB}/ranks", malformed)
+        call("ranks", JOB, status=1)
+    fake.on("GET", f"/v1/jobs/{JOB}/ranks", {"tasks": [1, "b"], "layers": [7, {}, {"experts": 3}]})
+    call("ranks", JOB)
+    fake.on("GET", f"/v1/jobs/{JOB}/ranks", problem(409, "No result", "the job is running"))
+    assert "No result" in call("ranks", JOB, status=1).stderr
+
+
+def test_frontier(call, fake, didictl, environment):
+    points = [{"budget": 0.5 + number / 10, "error": 1 / (1 + number)} for number in range(20)]
+    frontier = {"kind": "spectra", "points": points, "chosen": {"budget": 1.24, "error": 0.1}}
+    fake.on("GET", f"/v1/jobs/{JOB}/frontier", frontier)
+    shown = call("frontier", JOB).stdout.splitlines()
+    assert len(shown) == 22 and shown[-1].split()[:2] == ["1.2400", "0.10000"]
+    assert json.loads(call("frontier", JOB, "-o", "json").stdout) == frontier
+    text = on_terminal([didictl, "frontier", JOB], environment)
+    assert text.count("*") == 20 and "O" in text
+    for malformed in (Answer([]), {}, {"points": [1]}, {"points": [{"budget": "1"}]}):
+        fake.on("GET", f"/v1/jobs/{JOB}/frontier", malformed)
+        call("frontier", JOB, status=1)
