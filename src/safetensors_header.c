@@ -221,6 +221,9 @@ static int parse_metadata(safetensors_header *header, const char *path, didi_err
         status = json_scan_next(header->scan, '}', &more, error);
         if (status != DIDI_OK || !more)
             break;
+        if (header->metadata_count == SAFETENSORS_METADATA_PAIRS_MAX)
+            return didi_fail(error, DIDI_FORMAT, path, "more than %d keys in __metadata__",
+                             (int)SAFETENSORS_METADATA_PAIRS_MAX);
         metadata_pair *pairs = grow(header->metadata, header->metadata_count,
                                     &header->metadata_capacity, sizeof(*pairs));
         if (pairs == NULL)

@@ -237,6 +237,23 @@ static void too_many_tensors_are_refused(void **state)
     free(json);
 }
 
+static void too_much_metadata_is_refused(void **state)
+{
+    (void)state;
+    const size_t capacity = ((size_t)SAFETENSORS_METADATA_PAIRS_MAX + 2) * 32;
+    char *json = support_allocate(capacity);
+    size_t bytes = 0;
+    support_append(json, capacity, &bytes, "{\"__metadata__\":{\"k\":\"\"");
+    for (size_t i = 0; i < SAFETENSORS_METADATA_PAIRS_MAX; i++)
+        support_append(json, capacity, &bytes, ",\"%zu\":\"\"", i);
+    support_append(json, capacity, &bytes, "}}");
+    safetensors_header *header = NULL;
+    didi_error error = {0};
+    assert_int_equal(parse(json, 0, &header, &error), DIDI_FORMAT);
+    support_assert_contains(error.message, "more than 65536 keys");
+    free(json);
+}
+
 static int read_file(int directory, const char *name, safetensors_header **ret_header,
                      didi_error *error)
 {
@@ -361,6 +378,7 @@ int main(void)
         cmocka_unit_test(bad_headers_are_refused_by_name),
         cmocka_unit_test(counts_and_lengths_are_bounded),
         cmocka_unit_test(too_many_tensors_are_refused),
+        cmocka_unit_test(too_much_metadata_is_refused),
         support_test(files_are_read_whole_or_refused),
         support_test(every_failed_allocation_is_an_error),
         cmocka_unit_test(random_headers_are_read_back),
