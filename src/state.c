@@ -134,7 +134,7 @@ int state_find(const state *self, const char *name, didi_dtype dtype, uint64_t c
 {
     const safetensors_tensor *tensor = safetensors_header_find(self->header, name);
     if (tensor == NULL || tensor->dtype != dtype || tensor->dimensions != 2
-        || tensor->shape[1] != columns || tensor->offset % 4 != 0)
+        || tensor->shape[1] != columns || tensor->offset % (didi_dtype_bits(dtype) / 8) != 0)
         return didi_fail(error, DIDI_FORMAT, self->name, "layer state lacks a fitting '%s'", name);
     if (ret_rows != NULL)
         *ret_rows = tensor->shape[0];

@@ -47,7 +47,8 @@ def measure_method(arguments, suite, base, models, method, budget, out):
     result = evaluate.evaluate(suite, rebuilt.get, limit=arguments.limit)
     stored = artifacts.recount(out)["parameters"] / artifacts.float_parameters(
         suite.base_directory())
-    return {"stored": stored, "error": artifacts.relative_error(base, models, rebuilt),
+    names = artifacts.factored(merged.manifest)
+    return {"stored": stored, "error": artifacts.relative_error(base, models, rebuilt, names),
             "retention": result["retention"], "average": result["average"],
             "worst": min(row["kept"] for row in result["tasks"].values()),
             "seconds": merged.seconds}

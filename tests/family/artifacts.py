@@ -164,18 +164,24 @@ def recount(directory):
     return total
 
 
+def factored(manifest):
+    """Names of the tensors that got factors, as a manifest tells."""
+    return {name for name, entry in manifest["tensors"].items() if entry["kept"] == "factors"}
+
+
 def float_parameters(model_directory):
     """Numbers in one model's float tensors: the unit of a budget."""
     return sum(int(np.prod(entry["shape"], dtype=np.int64)) for path in model_files(model_directory)
                for entry in read_header(path)[0].values() if entry["dtype"] in FLOATS)
 
 
-def relative_error(base, models, rebuilt):
-    """sum |rebuilt - fine-tuned|^2 / sum |fine-tuned - base|^2 over tasks and tensors."""
+def relative_error(base, models, rebuilt, names=None):
+    """sum |rebuilt - fine-tuned|^2 / sum |fine-tuned - base|^2 over tasks and tensors (`names`, or
+    all). What is kept dense has no error but energy: the error of factors is that over matrices."""
     missed = moved = 0.0
     for task, model in models.items():
         for name, values in base.items():
-            if values.dtype.kind != "f":
+            if values.dtype.kind != "f" or (names is not None and name not in names):
                 continue
             wanted = model[name].astype(np.float64)
             missed += float(np.sum((rebuilt[task][name] - wanted) ** 2))
