@@ -125,8 +125,8 @@ static int open_local(const char *path, http_listener *listener, didi_error *err
         unlink(path);
     }
     listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (listener->fd < 0 || fchmod(listener->fd, 0660) != 0 ||
-        bind(listener->fd, &address.any, sizeof address.local) != 0) {
+    if (listener->fd < 0 || bind(listener->fd, &address.any, sizeof address.local) != 0 ||
+        chmod(path, 0660) != 0) { /* nobody can connect before listen */
         return listen_failed(path, errno, error);
     }
     return DIDI_OK;

@@ -20,6 +20,7 @@ struct run_display {
     bool verbose, terminal, drawn;
     int64_t began_ms;
     pthread_mutex_t lock; /* guards what follows, and the stream */
+    int stage;            /* said last, -1 for none */
     double loss, relative_error, ratio, ratio_target;
 };
 
@@ -31,6 +32,7 @@ int run_display_create(bool verbose, run_display **ret_display, didi_error *erro
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     self->verbose = verbose;
     self->terminal = !verbose && isatty(STDERR_FILENO) != 0;
+    self->stage = -1;
     self->began_ms = clock_monotonic_ms();
     self->loss = self->relative_error = self->ratio = self->ratio_target = NAN;
     pthread_mutex_init(&self->lock, NULL);
@@ -110,8 +112,9 @@ void run_display_event(void *context, const didi_event *event)
     } else if (event->kind == DIDI_EVENT_STAGE) {
         self->loss = NAN;
         clear_bar(self);
-        if (!self->terminal)
+        if (!self->terminal && self->stage != (int)event->stage)
             fprintf(stderr, "%8.2fs  %s\n", event->seconds, didi_stage_name(event->stage));
+        self->stage = (int)event->stage;
     } else if (event->text != NULL) {
         clear_bar(self);
         fprintf(stderr, "note: %s\n", event->text);

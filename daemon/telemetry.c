@@ -25,6 +25,7 @@ struct telemetry {
     pthread_mutex_t lock; /* guards what follows */
     uint64_t seen, kept;  /* points of the stage */
     unsigned notes;
+    int stage; /* in force, -1 before the first; one stage may be begun in several phases */
     bool held; /* `last` has not been posted */
     store_event last;
 };
@@ -45,6 +46,7 @@ int telemetry_create(store *records, const store_job *job, telemetry **ret_telem
         self->dense = TELEMETRY_DENSE_MAX;
     if (self->dense < TELEMETRY_DENSE_MIN)
         self->dense = TELEMETRY_DENSE_MIN;
+    self->stage = -1;
     pthread_mutex_init(&self->lock, NULL);
     *ret_telemetry = self;
     return DIDI_OK;
@@ -103,10 +105,13 @@ void telemetry_event(void *context, const didi_event *event)
             post_held(self);
         }
     } else if (event->kind == DIDI_EVENT_STAGE) {
-        post_held(self);
-        self->seen = self->kept = 0;
-        event_convert(event, "stage", &converted);
-        store_event_post(self->records, self->job_id, self->attempt, &converted);
+        if (self->stage != (int)event->stage) {
+            post_held(self);
+            self->seen = self->kept = 0;
+            event_convert(event, "stage", &converted);
+            store_event_post(self->records, self->job_id, self->attempt, &converted);
+        }
+        self->stage = (int)event->stage;
     } else if (self->notes++ < TELEMETRY_NOTES_MAX) {
         char text[512];
         event_convert(event, "note", &converted);

@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of the crash tests."""
+
+import os
+
+
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=int(os.environ.get("DIDI_CRASH_KILLS", "8")),
+                     help="how often the daemon is killed")
+    parser.addoption("--crash-seed", type=int, default=None, help="repeats a run")

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The little of an HTTP client the crash tests need, and checks of what lies on disk."""
+
+import hashlib
+import http.client
+import json
+import pathlib
+import time
+import urllib.parse
+
+FINISHED = ("succeeded", "failed", "cancelled")
+
+
+class Refused(Exception):
+    """A problem document."""
+
+    def __init__(self, status, problem):
+        super().__init__(f"{status} {problem}")
+        self.status, self.problem = status, problem
+
+
+def call(daemon, method, path, body=None, headers=None):
+    """One request on its own connection; the parsed answer."""
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(daemon.url).netloc, timeout=30)
+    try:
+        text = None if body is None else json.dumps(body)
+        headers = dict(headers or {})
+        if text is not None:
+            headers["Content-Type"] = "application/json"
+        connection.request(method, path, text, headers)
+        answer = connection.getresponse()
+        data = answer.read()
+    finally:
+        connection.close()
+    parsed = json.loads(data) if data else None
+    if answer.status >= 400:
+        raise Refused(answer.status, parsed)
+    return parsed
+
+
+def submit(daemon, specification, key):
+    """The job's id; the same key gives the same job however often it is asked."""
+    return call(daemon, "POST", "/v1/jobs", specification, {"Idempotency-Key": key})["id"]
+
+
+def jobs(daemon):
+    """All jobs by id."""
+    found, cursor = {}, ""
+    while True:
+        page = call(daemon, "GET", f"/v1/jobs?limit=200{cursor}")
+        found.update((job["id"], job) for job in page["data"])
+        if not page["has_more"]:
+            return found
+        cursor = "&after=" + urllib.parse.quote(page["next"])
+
+
+def wait_finished(daemon, job, seconds=120):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        shown = call(daemon, "GET", f"/v1/jobs/{job}")
+        if shown["state"] in FINISHED:
+            return shown
+        time.sleep(0.05)
+    raise AssertionError(f"job {job} did not finish: {shown}")
+
+
+def wait_state(daemon, job, state, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        shown = call(daemon, "GET", f"/v1/jobs/{job}")
+        if shown["state"] == state:
+            return shown
+        time.sleep(0.01)
+    raise AssertionError(f"job {job} is not {state}: {shown}")
+
+
+def digest(path):
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+
+
+def artifact_digests(directory):
+    """Digests of every file but the manifest, and the manifest without what the clock decides."""
+    directory = pathlib.Path(directory)
+    found = {str(path.relative_to(directory)): digest(path)
+             for path in sorted(directory.rglob("*.safetensors")) if "models" not in path.parts}
+    manifest = json.loads((directory / "manifest.json").read_text())
+    for volatile in ("seconds", "peak_memory_bytes", "specification"):
+        manifest.pop(volatile, None)
+    found["manifest.json"] = json.dumps(manifest, sort_keys=True)
+    return found
+
+
+def check_whole(directory):
+    """A published directory holds a manifest and every file it lists, byte for byte."""
+    directory = pathlib.Path(directory)
+    manifest = json.loads((directory / "manifest.json").read_text())
+    assert manifest["files"], manifest
+    for entry in manifest["files"]:
+        path = directory / entry["name"]
+        assert path.stat().st_size == entry["bytes"], path
+        assert digest(path) == entry["sha256"], path

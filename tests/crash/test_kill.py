@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kill -9 at random instants: no accepted job lost, nothing half-written, equal results."""
+
+import http.client
+import json
+import random
+import sqlite3
+import subprocess
+import time
+
+import service_client as client
+
+VARIANTS = {
+    "differentiable": {"ranks": {"allocator": "differentiable", "steps": 400},
+                       "refine": {"optimizer": "adam", "steps": 300}},
+    "joint": {"ranks": {"allocator": "joint"},
+              "refine": {"optimizer": "als", "steps": 60, "tolerance": 0}},
+    "pursuit": {"refine": {"optimizer": "adam", "steps": 600}},
+}
+EXPORTED_TASK = "mnist"
+
+
+def specification(family, variant):
+    tasks = json.loads((family / "suite.json").read_text())["tasks"]
+    return {"name": variant, "base": "base", "budget": 1.24,
+            "tasks": [{"name": task["name"], "model": f"tasks/{task['name']}"} for task in tasks],
+            **VARIANTS[variant]}
+
+
+def reference(didid, family, directory):
+    """Artifacts and one export of each variant, made without interruption."""
+    found = {}
+    for variant in VARIANTS:
+        written = directory / f"{variant}.json"
+        written.write_text(json.dumps(specification(family, variant)))
+        out = directory / variant
+        subprocess.run([didid, "run", written, "--models", family, "--out", out, "--export", "full"],
+                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        model = out / "models" / EXPORTED_TASK / "model.safetensors"
+        found[variant] = (client.artifact_digests(out), client.digest(model))
+    return found
+
+
+class Ledger:
+    """What was accepted, and under which key."""
+
+    def __init__(self, family):
+        self.family, self.accepted, self.count = family, {}, 0
+
+    def submit(self, daemon, chooser):
+        """A lost connection leaves the key open: the next call asks again with it."""
+        variant = chooser.choice(sorted(VARIANTS))
+        key = f"key-{self.count}-{variant}"
+        job = client.submit(daemon, specification(self.family, variant), key)
+        self.count += 1
+        assert self.accepted.setdefault(job, variant) == variant
+        return job
+
+
+def work_and_kill(daemon, ledger, chooser):
+    """Submits, asks for exports, and kills at an instant that falls anywhere in it."""
+    instant = time.monotonic() + chooser.uniform(0.0, 1.2)
+    try:
+        while time.monotonic() < instant:
+            known = client.jobs(daemon)
+            if sum(job["state"] in ("queued", "running") for job in known.values()) < 3:
+                ledger.submit(daemon, chooser)
+            for job in known.values():
+                if job["state"] == "succeeded":
+                    client.call(daemon, "POST", f"/v1/jobs/{job['id']}/exports",
+                                {"format": "full", "tasks": [EXPORTED_TASK]})
+            time.sleep(chooser.uniform(0.0, 0.05))
+    except (OSError, http.client.HTTPException):
+        assert daemon.process.poll() is None, daemon.log()
+        raise
+    assert daemon.process.poll() is None, daemon.log()
+    daemon.process.kill()
+    daemon.process.wait()
+
+
+def check_disk(state, ledger):
+    """What a killed daemon leaves: a sound database, and artifacts whole or absent."""
+    database = sqlite3.connect(f"file:{state / 'didid.db'}?mode=ro", uri=True)
+    assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    states = dict(database.execute("SELECT id, state FROM jobs"))
+    holes = database.execute(
+        "SELECT job_id FROM events GROUP BY job_id HAVING count(*) <> max(number)").fetchall()
+    database.close()
+    assert not holes
+    assert set(ledger.accepted) <= set(states), "an accepted job was lost"
+    for job, job_state in states.items():
+        published = state / "jobs" / job / "artifacts"
+        if published.exists():
+            client.check_whole(published)
+        assert job_state != "succeeded" or published.exists()
+        assert job_state in ("queued", "running", "succeeded")
+
+
+def check_results(daemon, state, ledger, expected):
+    for job, variant in ledger.accepted.items():
+        shown = client.wait_finished(daemon, job)
+        assert shown["state"] == "succeeded", (shown, daemon.log())
+        published = state / "jobs" / job
+        client.check_whole(published / "artifacts")
+        assert client.artifact_digests(published / "artifacts") == expected[variant][0], variant
+        assert sorted(path.name for path in published.iterdir()) in (
+            ["artifacts"], ["artifacts", "exports"])
+
+
+def check_exports(daemon, state, ledger, expected):
+    for job, variant in ledger.accepted.items():
+        path = f"/v1/jobs/{job}/exports"
+        client.call(daemon, "POST", path, {"format": "full", "tasks": [EXPORTED_TASK]})
+        deadline = time.monotonic() + 60
+        while True:
+            row, = client.call(daemon, "GET", path)["data"]
+            if row["state"] in client.FINISHED or time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+        assert row["state"] == "succeeded", row
+        model = state / "jobs" / job / "exports" / "models" / EXPORTED_TASK / "model.safetensors"
+        assert client.digest(model) == expected[variant][1]
+
+
+def test_killed_at_random_instants(request, start_daemon, didid, family, tmp_path):
+    kills = request.config.getoption("--kills")
+    seed = request.config.getoption("--crash-seed")
+    seed = random.SystemRandom().randrange(2**32) if seed is None else seed
+    print(f"{kills} kills, seed {seed}")
+    chooser = random.Random(seed)
+    references = tmp_path / "reference"
+    references.mkdir()
+    expected = reference(didid, family, references)
+    ledger, state = Ledger(family), tmp_path / "state"
+    daemon = start_daemon(family, state=state)
+    for _ in range(kills):
+        work_and_kill(daemon, ledger, chooser)
+        check_disk(state, ledger)
+        daemon.start()
+    check_results(daemon, state, ledger, expected)
+    check_exports(daemon, state, ledger, expected)
+    assert daemon.stop() == 0
+    check_disk(state, ledger)
+    print(f"{len(ledger.accepted)} jobs, all equal to their uninterrupted runs")
+
+
+def test_a_terminated_daemon_goes_on_from_finished_layers(start_daemon, didid, family, tmp_path):
+    references = tmp_path / "reference"
+    references.mkdir()
+    expected = reference(didid, family, references)
+    state = tmp_path / "state"
+    daemon = start_daemon(family, "--workers", "1", state=state)
+    job = client.submit(daemon, specification(family, "pursuit"), "one")
+    client.wait_state(daemon, job, "running")
+    time.sleep(0.4)
+    assert daemon.stop() == 0, daemon.log()
+    daemon.start()
+    shown = client.wait_finished(daemon, job)
+    assert shown["state"] == "succeeded"
+    assert shown["attempt"] == 1, "a clean stop costs no attempt"
+    published = state / "jobs" / job / "artifacts"
+    assert client.artifact_digests(published) == expected["pursuit"][0]

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Full disks, replaced inputs, taken directories and ports, foreign databases, lost files."""
+
+import json
+import pathlib
+import shutil
+import sqlite3
+import subprocess
+import time
+
+import pytest
+import service_client as client
+from test_kill import specification
+
+
+def start_refused(didid, *arguments):
+    """Exit status and log of a daemon that must not start."""
+    done = subprocess.run([didid, *map(str, arguments)], capture_output=True, text=True, timeout=30,
+                          check=False)
+    return done.returncode, done.stderr
+
+
+def leftovers(state, job):
+    return sorted(path.name for path in (state / "jobs" / job).iterdir())
+
+
+@pytest.mark.parametrize("fault", ["pwrite:40:28", "fsync:30:28", "rename:20:28"])
+def test_disk_full_fails_the_job_alone_and_retry_works(start_daemon, family, tmp_path, fault):
+    state = tmp_path / "state"
+    daemon = start_daemon(family, state=state, environment={"DIDI_FAULT": fault})
+    first = client.submit(daemon, specification(family, "joint"), "first")
+    shown = client.wait_finished(daemon, first)
+    if shown["state"] == "failed":
+        assert shown["error"]["type"].endswith(":disk-full"), shown
+        assert not (state / "jobs" / first / "artifacts").exists()
+        client.call(daemon, "POST", f"/v1/jobs/{first}/retry")
+        shown = client.wait_finished(daemon, first)
+    assert shown["state"] == "succeeded", shown
+    second = client.submit(daemon, specification(family, "joint"), "second")
+    assert client.wait_finished(daemon, second)["state"] == "succeeded"
+    published = [client.artifact_digests(state / "jobs" / job / "artifacts")
+                 for job in (first, second)]
+    assert published[0] == published[1]
+    assert daemon.stop() == 0
+
+
+def test_a_failed_job_does_not_disturb_another(start_daemon, family, tmp_path):
+    models = tmp_path / "models"
+    shutil.copytree(family, models)
+    state = tmp_path / "state"
+    daemon = start_daemon(models, state=state)
+    good = client.submit(daemon, specification(family, "pursuit"), "good")
+    broken = specification(family, "pursuit")
+    job = client.submit(daemon, broken, "bad")
+    client.wait_state(daemon, good, "running")
+    client.call(daemon, "POST", f"/v1/jobs/{job}/cancel")
+    assert client.wait_finished(daemon, job)["state"] == "cancelled"
+    assert not (state / "jobs" / job / "artifacts").exists()
+    assert client.wait_finished(daemon, good)["state"] == "succeeded"
+
+
+def test_cancel_of_a_running_job_publishes_nothing(start_daemon, family, tmp_path):
+    state = tmp_path / "state"
+    daemon = start_daemon(family, state=state)
+    slow = specification(family, "pursuit")
+    slow["refine"] = {"optimizer": "adam", "steps": 50000}
+    job = client.submit(daemon, slow, "slow")
+    client.wait_state(daemon, job, "running")
+    time.sleep(0.5)
+    began = time.monotonic()
+    client.call(daemon, "POST", f"/v1/jobs/{job}/cancel")
+    assert client.wait_finished(daemon, job)["state"] == "cancelled"
+    assert time.monotonic() - began < 5
+    assert leftovers(state, job) == []
+    with pytest.raises(client.Refused) as refused:
+        client.call(daemon, "POST", f"/v1/jobs/{job}/cancel")
+    assert refused.value.status == 409
+    client.call(daemon, "DELETE", f"/v1/jobs/{job}")
+    deadline = time.monotonic() + 5
+    while (state / "jobs" / job).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not (state / "jobs" / job).exists()
+
+
+@pytest.mark.parametrize("how", ["truncated", "replaced"])
+def test_input_changed_while_running(start_daemon, family, tmp_path, how):
+    models = tmp_path / "models"
+    shutil.copytree(family, models)
+    state = tmp_path / "state"
+    daemon = start_daemon(models, state=state)
+    slow = specification(family, "pursuit")
+    slow["refine"] = {"optimizer": "adam", "steps": 5000}
+    job = client.submit(daemon, slow, "slow")
+    client.wait_state(daemon, job, "running")
+    time.sleep(0.3)
+    victim = models / "tasks" / "latin" / "model.safetensors"
+    if how == "truncated":
+        with open(victim, "r+b") as file:
+            file.truncate(1000)
+    else:
+        shutil.copy(models / "tasks" / "mnist" / "model.safetensors", victim.with_suffix(".new"))
+        victim.with_suffix(".new").rename(victim)
+    shown = client.wait_finished(daemon, job)
+    assert shown["state"] == "failed", shown
+    assert shown["error"]["type"].endswith(":input-changed"), shown
+    assert "latin" in json.dumps(shown["error"])
+    assert not (state / "jobs" / job / "artifacts").exists()
+
+
+def test_state_directory_in_use(start_daemon, didid, family, tmp_path):
+    state = tmp_path / "state"
+    daemon = start_daemon(family, state=state)
+    code, log = start_refused(didid, "--state-dir", state, "--models", family, "--listen",
+                              "127.0.0.1:0")
+    assert code == 1
+    assert f"in use by another daemon, pid {daemon.process.pid}" in log
+
+
+def test_port_in_use(start_daemon, didid, family, tmp_path):
+    daemon = start_daemon(family)
+    code, log = start_refused(didid, "--state-dir", tmp_path / "other", "--models", family,
+                              "--listen", daemon.url.removeprefix("http://"))
+    assert code == 1
+    assert "in use" in log
+
+
+@pytest.mark.parametrize("change, word", [("PRAGMA user_version = 999", "newer"),
+                                          ("PRAGMA application_id = 7", "not one of didid")])
+def test_database_of_another_version_or_kind(start_daemon, didid, family, tmp_path, change, word):
+    state = tmp_path / "state"
+    start_daemon(family, state=state).stop()
+    database = sqlite3.connect(state / "didid.db")
+    database.execute(change)
+    database.close()
+    before = client.digest(state / "didid.db")
+    code, log = start_refused(didid, "--state-dir", state, "--models", family, "--listen",
+                              "127.0.0.1:0")
+    assert code == 1
+    assert word in log
+    assert client.digest(state / "didid.db") == before, "a refused database must stay as it is"
+
+
+def test_damaged_database_is_refused(start_daemon, didid, family, tmp_path):
+    state = tmp_path / "state"
+    start_daemon(family, state=state).stop()
+    path = pathlib.Path(state / "didid.db")
+    path.write_bytes(b"no database at all, but long enough to look at" * 100)
+    code, log = start_refused(didid, "--state-dir", state, "--models", family, "--listen",
+                              "127.0.0.1:0")
+    assert code == 1
+    assert "didid.db" in log
+
+
+def test_orphans_are_swept_and_lost_artifacts_flagged(start_daemon, family, tmp_path):
+    state = tmp_path / "state"
+    daemon = start_daemon(family, state=state)
+    job = client.submit(daemon, specification(family, "joint"), "one")
+    assert client.wait_finished(daemon, job)["state"] == "succeeded"
+    daemon.stop()
+    orphan = state / "jobs" / ("0" * 26)
+    (orphan / "artifacts").mkdir(parents=True)
+    shutil.rmtree(state / "jobs" / job / "artifacts")
+    daemon.start()
+    shown = client.call(daemon, "GET", f"/v1/jobs/{job}")
+    assert shown["state"] == "failed"
+    assert "gone" in json.dumps(shown["error"])
+    assert not orphan.exists()
+    client.call(daemon, "POST", f"/v1/jobs/{job}/retry")
+    assert client.wait_finished(daemon, job)["state"] == "succeeded"
+
+
+def test_didid_run_interrupted_leaves_nothing(didid, family, tmp_path):
+    slow = specification(family, "pursuit")
+    slow["refine"] = {"optimizer": "adam", "steps": 50000}
+    (tmp_path / "slow.json").write_text(json.dumps(slow))
+    with subprocess.Popen([didid, "run", tmp_path / "slow.json", "--models", family, "--out",
+                           tmp_path / "out"], stderr=subprocess.PIPE) as process:
+        time.sleep(0.7)
+        process.send_signal(2)
+        _, messages = process.communicate(timeout=30)
+    assert process.returncode == 130, messages
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["slow.json"]
