@@ -34,15 +34,6 @@ def test_an_empty_page_of_a_finished_job_comes_at_once(wire, finished):
     assert time.monotonic() - begun < 5
 
 
-def drain(wire, job_id):
-    """The number of the newest event once none came for a moment."""
-    after = 0
-    while page := wire.get(f"/v1/jobs/{job_id}/events?after={after}&limit=1000").json():
-        if not page["data"]:
-            return after
-        after = page["next"]
-
-
 def test_a_long_poll_ends_with_the_next_event(wire, held):
     after = wire.job(held)["last_event"] + 100000
     answers = []

@@ -124,7 +124,7 @@ def test_header_floods_are_refused(wire):
 @pytest.mark.parametrize("data", [
     b"\r\n\r\n\r\n", b"\x00" * 100, b"\x16\x03\x01\x02\x00\x01\x00", b"PRI * HTTP/2.0\r\n\r\n",
     b"GET\r\n\r\n", b"GET /livez\r\n\r\n", b"GET /livez HTTP/9.9\r\n\r\n", b"\xff\xfe" * 300,
-])
+], ids=["lines", "nuls", "tls", "http2", "no target", "no version", "version 9.9", "bytes"])
 def test_what_is_not_http_ends(wire, data):
     wire.raw(data, seconds=6, half_close=True)
     assert wire.get("/livez").status == 200
