@@ -149,8 +149,8 @@ UPDATE exports SET state = 'queued', updated_ms = :now WHERE state = 'running';
 UPDATE models SET present = 0;
 
 -- name: model_upsert
-INSERT INTO models (name, root, revision, state, reason, tensor_count, parameters, bytes, file_count,
-                    registered_ms, updated_ms)
+INSERT INTO models (name, root, revision, state, reason, tensor_count, parameters, bytes,
+                    file_count, registered_ms, updated_ms)
 VALUES (:name, :root, :revision, :state, :reason, :tensor_count, :parameters, :bytes, :file_count,
         :now, :now)
 ON CONFLICT (name) DO UPDATE SET

@@ -34,8 +34,9 @@ def reference(didid, family, directory):
         written = directory / f"{variant}.json"
         written.write_text(json.dumps(specification(family, variant)))
         out = directory / variant
-        subprocess.run([didid, "run", written, "--models", family, "--out", out, "--export", "full"],
-                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run([didid, "run", written, "--models", family, "--out", out,
+                        "--export", "full"], check=True, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
         model = out / "models" / EXPORTED_TASK / "model.safetensors"
         found[variant] = (client.artifact_digests(out), client.digest(model))
     return found
