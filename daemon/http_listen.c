@@ -116,7 +116,7 @@ static int open_local(const char *path, http_listener *listener, didi_error *err
                          path, sizeof address.local.sun_path);
     }
     memcpy(address.local.sun_path, path, strlen(path) + 1);
-    snprintf(listener->address, sizeof listener->address, "unix:%s", path);
+    snprintf(listener->address, sizeof listener->address, "unix:%s", address.local.sun_path);
     listener->is_unix = true;
     if (lstat(path, &found) == 0) {
         if (!S_ISSOCK(found.st_mode) || local_is_alive(&address)) {
