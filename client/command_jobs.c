@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { JOBS_LIMIT_DEFAULT = 20 };
 
@@ -65,7 +66,8 @@ static void add_job(client_table *table, const json_t *job)
         table_add(table, "%s", format_number(age, json_number_value(budget), 4));
     }
     table_add(table, "%s", format_age(age, record_text(job, "created_at")));
-    table_add(table, "%s", format_duration(time_run, finished - started));
+    table_add(table, "%s",
+              format_duration(time_run, (running ? (double)time(NULL) : finished) - started));
 }
 
 static int run_list(const command_context *context, didi_error *error)
@@ -134,7 +136,7 @@ static int run_show(const command_context *context, didi_error *error)
 
 /* What cancel, retry and rm do to each job named. */
 typedef struct job_verb {
-    const char *method, *rest, *done;
+    const char *method, *rest;
 } job_verb;
 
 static int act_on(const command_context *context, const job_verb *verb, const char *reference,
@@ -159,11 +161,11 @@ static int act_on(const command_context *context, const job_verb *verb, const ch
             status = output_json(context->output, job, error);
         } else {
             puts(id);
-            bool pending = job != NULL && record_true(job, "cancel_requested") && !job_is_over(job);
-            output_note(context->output, "job %s %s", id,
-                        pending ? "is asked to stop" : verb->done);
         }
-    } else if (id != NULL && status == CLIENT_FAILURE) {
+        if (job != NULL && record_true(job, "cancel_requested") && !job_is_over(job)) {
+            output_note(context->output, "job %s is asked to stop; didictl wait tells when", id);
+        }
+    } else if (id != NULL && status == CLIENT_FAILURE && strstr(error->message, id) == NULL) {
         didi_error_wrap(error, "job %s", id);
     }
     free(target);
@@ -198,17 +200,17 @@ static int act(const command_context *context, const job_verb *verb, didi_error 
 
 static int run_cancel(const command_context *context, didi_error *error)
 {
-    return act(context, &(job_verb){"POST", "/cancel", "is cancelled"}, error);
+    return act(context, &(job_verb){"POST", "/cancel"}, error);
 }
 
 static int run_retry(const command_context *context, didi_error *error)
 {
-    return act(context, &(job_verb){"POST", "/retry", "is queued again"}, error);
+    return act(context, &(job_verb){"POST", "/retry"}, error);
 }
 
 static int run_remove(const command_context *context, didi_error *error)
 {
-    return act(context, &(job_verb){"DELETE", "", "is removed"}, error);
+    return act(context, &(job_verb){"DELETE", ""}, error);
 }
 
 static const option_row list_options[] = {
@@ -253,8 +255,8 @@ const client_command command_retry = {
     .words = "JOB...",
     .word_min = 1,
     .word_max = SIZE_MAX,
-    .summary = "queue failed or cancelled jobs again; finished layers are kept",
-    .text = "",
+    .summary = "queue failed or cancelled jobs again",
+    .text = "A failed job keeps the layers that are finished.\n",
     .options = COMMAND_NO_OPTIONS,
     .run = run_retry,
 };

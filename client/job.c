@@ -230,6 +230,7 @@ static int read_job(follower *self, didi_error *error)
     strncpy(self->label, label, sizeof self->label - 1);
     self->moment.label = self->label;
     self->moment.fraction = record_number(job, "progress");
+    self->moment.ended = job_is_over(job);
     int64_t newest = record_integer(job, "last_event");
     if (first && newest > JOB_EVENTS_LOOKED_BACK) {
         self->after = newest - JOB_EVENTS_LOOKED_BACK;

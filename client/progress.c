@@ -73,7 +73,7 @@ static double time_left(client_progress *self, double fraction, double now)
         self->rate_at = now;
         self->rate_fraction = fraction;
     }
-    return (1.0 - fraction) / self->rate;
+    return fraction < 1.0 ? (1.0 - fraction) / self->rate : NAN;
 }
 
 typedef struct text_line {
@@ -165,7 +165,7 @@ void progress_show(client_progress *progress, const progress_moment *moment)
     char *printable = format_printable(moment->label);
     const char *label = printable != NULL ? printable : "";
     double now = seconds_now();
-    double left = time_left(progress, shown.fraction, now);
+    double left = shown.ended ? NAN : time_left(progress, shown.fraction, now);
     bool new_label = strncmp(label, progress->label, sizeof progress->label - 1) != 0;
     int percent = (int)floor(shown.fraction * 100.0);
     if (progress->animated) {

@@ -14,6 +14,7 @@ typedef struct progress_moment {
     double relative_error;
     double ratio, ratio_target;
     double bytes, bytes_total;
+    bool ended; /* no time is left to tell */
 } progress_moment;
 
 typedef struct client_progress client_progress;

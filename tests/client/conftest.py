@@ -22,8 +22,13 @@ def fake():
 def environment(fake, tmp_path):
     """A user without settings who talks to the fake server."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DIDI_")}
-    return {**kept, "DIDI_HOST": fake.url, "HOME": str(tmp_path), "XDG_CONFIG_HOME": "",
-            "LC_ALL": "C.UTF-8"}
+    return {
+        **kept,
+        "DIDI_HOST": fake.url,
+        "HOME": str(tmp_path),
+        "XDG_CONFIG_HOME": "",
+        "LC_ALL": "C.UTF-8",
+    }
 
 
 @pytest.fixture
@@ -31,8 +36,15 @@ def call(didictl, environment):
     """call(*arguments, status=0, ...) -> the finished process; its exit code must be `status`."""
 
     def run(*arguments, status=0, stdin="", **more):
-        done = subprocess.run([didictl, *arguments], env={**environment, **more}, input=stdin,
-                              capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
+        done = subprocess.run(
+            [didictl, *arguments],
+            env={**environment, **more},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=RUN_SECONDS,
+            check=False,
+        )
         assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
         assert "ERROR: " not in done.stderr, done.stderr  # of a sanitizer
         return done

@@ -14,12 +14,27 @@ JOB = "01h000000000000000000000aa"
 
 def job(identifier=JOB, state="running", **more):
     """A job as the contract has it."""
-    return {"id": identifier, "name": "demo", "state": state, "stage": "refine", "progress": 0.5,
-            "attempt": 1, "cancel_requested": False, "priority": 0, "labels": {"team": "a"},
-            "created_at": "2025-03-01T12:00:00.000Z", "started_at": "2025-03-01T12:00:01.000Z",
-            "finished_at": None, "error": None, "last_event": 0,
-            "specification": {"base": "base", "budget": 1.24,
-                              "tasks": [{"name": "a", "model": "tasks/a"}]}} | more
+    return {
+        "id": identifier,
+        "name": "demo",
+        "state": state,
+        "stage": "refine",
+        "progress": 0.5,
+        "attempt": 1,
+        "cancel_requested": False,
+        "priority": 0,
+        "labels": {"team": "a"},
+        "created_at": "2025-03-01T12:00:00.000Z",
+        "started_at": "2025-03-01T12:00:01.000Z",
+        "finished_at": None,
+        "error": None,
+        "last_event": 0,
+        "specification": {
+            "base": "base",
+            "budget": 1.24,
+            "tasks": [{"name": "a", "model": "tasks/a"}],
+        },
+    } | more
 
 
 def page(items, following=None):
@@ -27,22 +42,40 @@ def page(items, following=None):
 
 
 def event(number, **more):
-    return {"number": number, "time": "2025-03-01T12:00:02.000Z", "kind": "point", "attempt": 1} | more
+    return {
+        "number": number,
+        "time": "2025-03-01T12:00:02.000Z",
+        "kind": "point",
+        "attempt": 1,
+    } | more
 
 
 def artifact(name, content, **more):
     digest = hashlib.sha256(content).hexdigest()
-    return {"name": name, "bytes": len(content), "sha256": digest, "etag": f'"sha256-{digest}"',
-            "media_type": "application/octet-stream",
-            "href": f"/v1/jobs/{JOB}/artifacts/{name}"} | more
+    return {
+        "name": name,
+        "bytes": len(content),
+        "sha256": digest,
+        "etag": f'"sha256-{digest}"',
+        "media_type": "application/octet-stream",
+        "href": f"/v1/jobs/{JOB}/artifacts/{name}",
+    } | more
 
 
 class Answer:
     """What to send: a JSON value, or bytes with a content type; `cut` drops the connection after so
     many bytes of the body, `stall` keeps it open and sends no more, `silent` drops it at once."""
 
-    def __init__(self, body=None, status=200, kind="application/json", headers=None, cut=None,
-                 stall=None, silent=False):
+    def __init__(
+        self,
+        body=None,
+        status=200,
+        kind="application/json",
+        headers=None,
+        cut=None,
+        stall=None,
+        silent=False,
+    ):
         self.body = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.status, self.kind = status, kind
         self.cut, self.stall, self.silent = cut, stall, silent
@@ -50,8 +83,11 @@ class Answer:
 
 
 def problem(status, title, detail="", **more):
-    return Answer({"type": "urn:didid:problem:x", "title": title, "status": status,
-                   "detail": detail} | more, status, "application/problem+json")
+    return Answer(
+        {"type": "urn:didid:problem:x", "title": title, "status": status, "detail": detail} | more,
+        status,
+        "application/problem+json",
+    )
 
 
 class Request:
@@ -85,10 +121,10 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if answer.stall is not None:
-            self.wfile.write(answer.body[:answer.stall])
+            self.wfile.write(answer.body[: answer.stall])
             self.rfile.read(1)  # until the client goes
         elif answer.cut is not None:
-            self.wfile.write(answer.body[:answer.cut])
+            self.wfile.write(answer.body[: answer.cut])
             self.drop()
         elif answer.status != 204:
             self.wfile.write(answer.body)
@@ -102,8 +138,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Fake:
-    """routes: (method, regular expression of the path without query) -> an answer, a function of the
-    request, or a list of these for one request after the other (the last one stays)."""
+    """routes: (method, regular expression of the path without query) -> an answer, a function of
+    the request, or a list of these for one request after the other (the last one stays)."""
 
     def __init__(self):
         self.routes = {}
@@ -130,13 +166,16 @@ class Fake:
         return problem(404, "Not found", request.path)
 
     def serve_file(self, name, content, **faults):
-        """An artifact as a sound server sends it: ranges, ETag, digest. Returns its row of the list."""
+        """An artifact as a sound server sends it: ranges, ETag, digest. Returns its row."""
         row = artifact(name, content)
         digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
 
         def send(request):
-            headers = {"ETag": row["etag"], "Repr-Digest": f"sha-256=:{digest}:",
-                       "Accept-Ranges": "bytes"}
+            headers = {
+                "ETag": row["etag"],
+                "Repr-Digest": f"sha-256=:{digest}:",
+                "Accept-Ranges": "bytes",
+            }
             wanted = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
             if wanted and request.headers.get("If-Range") == row["etag"]:
                 first = int(wanted[1])
@@ -148,8 +187,11 @@ class Fake:
         return row
 
     def requests(self, method, pattern):
-        return [request for request in self.seen if request.method == method
-                and re.fullmatch(pattern, request.path.split("?")[0])]
+        return [
+            request
+            for request in self.seen
+            if request.method == method and re.fullmatch(pattern, request.path.split("?")[0])
+        ]
 
     def stop(self):
         self.server.shutdown()

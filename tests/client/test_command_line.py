@@ -14,18 +14,42 @@ import pytest
 from fake import JOB, Answer, job, page, problem
 
 
-@pytest.mark.parametrize("arguments", [
-    [], ["nonsense"], ["model"], ["model", "nonsense"], ["jobs", "extra"], ["show"], ["jobs", "-x"],
-    ["jobs", "--nonsense"], ["jobs", "--all=yes"], ["jobs", "--limit"], ["jobs", "--limit", "0"],
-    ["jobs", "--limit", "12x"], ["-o", "yaml", "jobs"], ["--timeout", "0", "jobs"],
-    ["--host", "ftp://x", "jobs"], ["--host", "unix:relative", "jobs"], ["--host", "a b", "jobs"],
-    ["--host", "http://u:p@h", "jobs"], ["show", "a/b"], ["show", "../x"], ["pull", JOB],
-    ["pull", JOB, "d", "--format", "zip"], ["pull", JOB, "d", "--task", "../x"],
-    ["model", "show", "../x"], ["model", "show", "/x"], ["completion", "csh"],
-    ["submit"], ["submit", "--base", "b"], ["submit", "--base", "b", "--task", "x"],
-    ["submit", "--base", "b", "--task", "a=b", "--budget", "1", "--idempotency-key", "a b"],
-    ["submit", "--base", "b", "--task", "a=b", "--budget", "1", "--set", "base.x=1"],
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["model"],
+        ["model", "nonsense"],
+        ["jobs", "extra"],
+        ["show"],
+        ["jobs", "-x"],
+        ["jobs", "--nonsense"],
+        ["jobs", "--all=yes"],
+        ["jobs", "--limit"],
+        ["jobs", "--limit", "0"],
+        ["jobs", "--limit", "12x"],
+        ["-o", "yaml", "jobs"],
+        ["--timeout", "0", "jobs"],
+        ["--host", "ftp://x", "jobs"],
+        ["--host", "unix:relative", "jobs"],
+        ["--host", "a b", "jobs"],
+        ["--host", "http://u:p@h", "jobs"],
+        ["show", "a/b"],
+        ["show", "../x"],
+        ["pull", JOB],
+        ["pull", JOB, "d", "--format", "zip"],
+        ["pull", JOB, "d", "--task", "../x"],
+        ["model", "show", "../x"],
+        ["model", "show", "/x"],
+        ["completion", "csh"],
+        ["submit"],
+        ["submit", "--base", "b"],
+        ["submit", "--base", "b", "--task", "x"],
+        ["submit", "--base", "b", "--task", "a=b", "--budget", "1", "--idempotency-key", "a b"],
+        ["submit", "--base", "b", "--task", "a=b", "--budget", "1", "--set", "base.x=1"],
+    ],
+)
 def test_misuse_is_status_2_and_asks_nothing(call, fake, arguments):
     done = call(*arguments, status=2)
     assert done.stdout == "" and done.stderr.startswith("didictl: ")
@@ -63,9 +87,14 @@ def test_formats(call, fake):
     table = call("jobs").stdout.splitlines()
     assert table[0].split()[:3] == ["JOB", "NAME", "STATE"] and len(table) == 3
     assert "\033" not in "".join(table)
-    assert [row["state"] for row in json.loads(call("jobs", "-o", "json").stdout)] == ["running", "queued"]
+    assert [row["state"] for row in json.loads(call("jobs", "-o", "json").stdout)] == [
+        "running",
+        "queued",
+    ]
     assert [json.loads(line)["state"] for line in call("jobs", "-ojsonl").stdout.splitlines()] == [
-        "running", "queued"]
+        "running",
+        "queued",
+    ]
     assert call("--output=name", "jobs").stdout.split()[0] == JOB
 
 
@@ -90,8 +119,10 @@ def test_unix_socket(call, fake, tmp_path):
             with connection:
                 heard.append(connection.recv(4096))
                 body = json.dumps(page([job()])).encode()
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-                                   b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+                connection.sendall(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+                    b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+                )
 
         thread = threading.Thread(target=answer)
         thread.start()
@@ -100,9 +131,15 @@ def test_unix_socket(call, fake, tmp_path):
         assert heard[0].startswith(b"GET /v1/jobs?limit=20 HTTP/1.1\r\n")
 
 
-@pytest.mark.parametrize("status, code", [(400, 1), (401, 4), (403, 4), (404, 1), (500, 1), (501, 1)])
+@pytest.mark.parametrize(
+    "status, code", [(400, 1), (401, 4), (403, 4), (404, 1), (500, 1), (501, 1)]
+)
 def test_problems_are_one_line(call, fake, status, code):
-    fake.on("GET", "/v1/jobs", problem(status, "Bad thing", "the\x1b[31m reason\n is", pointer="/tasks/0"))
+    fake.on(
+        "GET",
+        "/v1/jobs",
+        problem(status, "Bad thing", "the\x1b[31m reason\n is", pointer="/tasks/0"),
+    )
     done = call("jobs", status=code)
     assert done.stdout == ""
     assert done.stderr == "didictl: Bad thing: the?[31m reason? is (at /tasks/0)\n"
@@ -117,12 +154,25 @@ def test_errors_that_are_no_problems(call, fake):
     assert "status 302" in call("jobs", status=1).stderr
 
 
-@pytest.mark.parametrize("body", [
-    b"", b"{", b"[]", b"null", b"{}", b'{"data": 1, "has_more": false}', b'{"data": [1], "has_more": false}',
-    b'{"data": [], "has_more": true, "next": "x"}', b'{"data": [{}], "has_more": true, "next": null}',
-    b'{"data": [], "has_more": 1}', b'{"data": [], "data": [], "has_more": false}', b"[" * 100000,
-    b'{"data": [{"id": "\xff"}], "has_more": false}',
-], ids=range(13))
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"data": 1, "has_more": false}',
+        b'{"data": [1], "has_more": false}',
+        b'{"data": [], "has_more": true, "next": "x"}',
+        b'{"data": [{}], "has_more": true, "next": null}',
+        b'{"data": [], "has_more": 1}',
+        b'{"data": [], "data": [], "has_more": false}',
+        b"[" * 100000,
+        b'{"data": [{"id": "\xff"}], "has_more": false}',
+    ],
+    ids=range(13),
+)
 def test_garbage_is_refused(call, fake, body):
     fake.on("GET", "/v1/jobs", Answer(body))
     done = call("jobs", status=1)
@@ -135,8 +185,17 @@ def test_pages_that_turn_in_circles_end(call, fake):
 
 
 def test_strange_members_do_no_harm(call, fake):
-    odd = job(name=7, stage=[], progress="x", labels=3, specification=None, created_at="never",
-              error=5, started_at=None, priority=[])
+    odd = job(
+        name=7,
+        stage=[],
+        progress="x",
+        labels=3,
+        specification=None,
+        created_at="never",
+        error=5,
+        started_at=None,
+        priority=[],
+    )
     fake.on("GET", "/v1/jobs", page([odd]))
     fake.on("GET", f"/v1/jobs/{JOB}", odd)
     call("jobs")
@@ -163,21 +222,36 @@ def test_a_silent_server_is_given_up(call, tmp_path):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        done = call("--timeout", "1", "jobs", status=5,
-                    DIDI_HOST=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        done = call(
+            "--timeout",
+            "1",
+            "jobs",
+            status=5,
+            DIDI_HOST=f"http://127.0.0.1:{listener.getsockname()[1]}",
+        )
     assert done.stdout == ""
 
 
 def test_output_that_cannot_be_written(call, fake, didictl, environment):
     fake.on("GET", "/v1/jobs", page([job()]))
     with open("/dev/full", "w", encoding="ascii") as full:
-        done = subprocess.run([didictl, "jobs"], env=environment, stdout=full, stderr=subprocess.PIPE,
-                              text=True, check=False)
+        done = subprocess.run(
+            [didictl, "jobs"],
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 1 and "stdout" in done.stderr
 
 
 def test_version(call, fake):
-    fake.on("GET", "/v1/version", {"version": "9.9.9", "blas": {"library": "/lib/b", "flavour": "serial"}})
+    fake.on(
+        "GET",
+        "/v1/version",
+        {"version": "9.9.9", "blas": {"library": "/lib/b", "flavour": "serial"}},
+    )
     assert "9.9.9" in call("version").stdout
     both = json.loads(call("version", "-o", "json").stdout)
     assert both["server"]["version"] == "9.9.9" and both["client"]
@@ -188,8 +262,11 @@ def test_completion(call, tmp_path):
     script = tmp_path / "completion"
     script.write_text(call("completion", "bash").stdout)
     bash = shutil.which("bash")
-    asked = (f"source {script}; COMP_WORDS=(didictl sub); COMP_CWORD=1; _didictl; echo ${{COMPREPLY[*]}};"
-             "COMP_WORDS=(didictl pull --for); COMP_CWORD=2; _didictl; echo ${COMPREPLY[*]}")
+    asked = (
+        f"source {script}; COMP_WORDS=(didictl sub); COMP_CWORD=1; _didictl; "
+        "echo ${COMPREPLY[*]}; COMP_WORDS=(didictl pull --for); COMP_CWORD=2; _didictl;"
+        "echo ${COMPREPLY[*]}"
+    )
     done = subprocess.run([bash, "-c", asked], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["submit", "--format"]
 

@@ -19,25 +19,73 @@ FLAGS = ["--base", "base", "--task", "a=tasks/a", "--task", "b=tasks/b", "--budg
 
 def accept(fake, state="succeeded"):
     fake.on("POST", "/v1/jobs", Answer(job(state="queued"), 201))
-    fake.on("GET", f"/v1/jobs/{JOB}", [job(last_event=2), job(state=state, progress=1,
-            finished_at="2025-03-01T12:01:00.000Z",
-            error={"type": "t", "title": "Disk full", "detail": "no room"} if state == "failed" else None)])
-    fake.on("GET", f"/v1/jobs/{JOB}/events", lambda request: page(
-        [event(1, loss=0.5, relative_error=0.4, ratio=1.3, ratio_target=1.24)]
-        if "after=0" in request.path else [], following=None) | {"next": 1, "state": state})
+    fake.on(
+        "GET",
+        f"/v1/jobs/{JOB}",
+        [
+            job(last_event=2),
+            job(
+                state=state,
+                progress=1,
+                finished_at="2025-03-01T12:01:00.000Z",
+                error=(
+                    {"type": "t", "title": "Disk full", "detail": "no room"}
+                    if state == "failed"
+                    else None
+                ),
+            ),
+        ],
+    )
+    fake.on(
+        "GET",
+        f"/v1/jobs/{JOB}/events",
+        lambda request: page(
+            (
+                [event(1, loss=0.5, relative_error=0.4, ratio=1.3, ratio_target=1.24)]
+                if "after=0" in request.path
+                else []
+            ),
+            following=None,
+        )
+        | {"next": 1, "state": state},
+    )
 
 
 def test_submit_from_options(call, fake):
     accept(fake)
-    done = call("submit", *FLAGS, "--name", "n", "--label", "team=x=y", "--priority", "-3",
-                "--set", "ranks.allocator=exact", "--set", "ranks.steps=7", "--set", "tasks.0.weight=2",
-                "--set", 'include=["*.weight"]')
+    done = call(
+        "submit",
+        *FLAGS,
+        "--name",
+        "n",
+        "--label",
+        "team=x=y",
+        "--priority",
+        "-3",
+        "--set",
+        "ranks.allocator=exact",
+        "--set",
+        "ranks.steps=7",
+        "--set",
+        "tasks.0.weight=2",
+        "--set",
+        'include=["*.weight"]',
+    )
     assert done.stdout == JOB + "\n"
-    request, = fake.seen
+    (request,) = fake.seen
     assert request.json() == {
-        "base": "base", "budget": 1.24, "name": "n", "priority": -3, "labels": {"team": "x=y"},
-        "tasks": [{"name": "a", "model": "tasks/a", "weight": 2}, {"name": "b", "model": "tasks/b"}],
-        "ranks": {"allocator": "exact", "steps": 7}, "include": ["*.weight"]}
+        "base": "base",
+        "budget": 1.24,
+        "name": "n",
+        "priority": -3,
+        "labels": {"team": "x=y"},
+        "tasks": [
+            {"name": "a", "model": "tasks/a", "weight": 2},
+            {"name": "b", "model": "tasks/b"},
+        ],
+        "ranks": {"allocator": "exact", "steps": 7},
+        "include": ["*.weight"],
+    }
     assert request.headers["Content-Type"] == "application/json"
     assert re.fullmatch('"[0-9a-f]{32}"', request.headers["Idempotency-Key"])
 
@@ -49,15 +97,20 @@ def test_submit_from_file_and_stdin(call, fake, tmp_path):
     path.write_text(json.dumps(specification))
     call("submit", str(path))
     call("submit", "-", "--budget", "L", stdin=json.dumps(specification))
-    assert [request.json() for request in fake.seen] == [specification, specification | {"budget": "L"}]
+    assert [request.json() for request in fake.seen] == [
+        specification,
+        specification | {"budget": "L"},
+    ]
     keys = [request.headers["Idempotency-Key"] for request in fake.seen]
     assert keys[0] != keys[1]
     call("submit", str(path), "--idempotency-key", "mine")
     assert fake.seen[-1].headers["Idempotency-Key"] == '"mine"'
 
 
-@pytest.mark.parametrize("text, said", [("{", "line 1"), ("[]", "object"), ("", "line 1"),
-                                        ('{"a": 1, "a": 2}', "duplicate")])
+@pytest.mark.parametrize(
+    "text, said",
+    [("{", "line 1"), ("[]", "object"), ("", "line 1"), ('{"a": 1, "a": 2}', "duplicate")],
+)
 def test_files_that_are_no_specification(call, fake, text, said):
     assert said in call("submit", "-", stdin=text, status=1).stderr
     assert "No such file" in call("submit", "/nonexistent.json", status=1).stderr
@@ -79,12 +132,20 @@ def test_actions_without_a_key_are_never_repeated(call, fake):
 
 
 def test_plan(call, fake):
-    plan = {"tasks": 2, "budget": 1.24, "budget_minimum": 1.0001, "parameters": 158592,
-            "memory_peak_bytes": 123456789, "tensors": {"low_rank": 3},
-            "layers": [{"tensor": "w", "rows": 4, "columns": 5, "rank_limit": 2}]}
+    plan = {
+        "tasks": 2,
+        "budget": 1.24,
+        "budget_minimum": 1.0001,
+        "parameters": 158592,
+        "memory_peak_bytes": 123456789,
+        "tensors": {"low_rank": 3},
+        "layers": [{"tensor": "w", "rows": 4, "columns": 5, "rank_limit": 2}],
+    }
     fake.on("POST", "/v1/jobs", plan)
     shown = call("plan", *FLAGS, "--layers").stdout
-    assert "1.0001 models" in shown and "123 MB" in shown and re.search(r"^w +4 +5 +2$", shown, re.M)
+    assert (
+        "1.0001 models" in shown and "123 MB" in shown and re.search(r"^w +4 +5 +2$", shown, re.M)
+    )
     assert json.loads(call("submit", *FLAGS, "--dry-run", "-o", "json").stdout) == plan
     assert all(request.path == "/v1/jobs?dry_run=true" for request in fake.seen)
 
@@ -101,7 +162,10 @@ def test_the_outcome_is_the_exit_code(call, fake, state, code):
     watched = call("watch", JOB, status=code)
     assert watched.stdout.splitlines()[-1].split()[0] == state and "\r" not in watched.stdout
     accept(fake, state)
-    lines = [json.loads(line) for line in call("watch", JOB, "-o", "jsonl", status=code).stdout.splitlines()]
+    lines = [
+        json.loads(line)
+        for line in call("watch", JOB, "-o", "jsonl", status=code).stdout.splitlines()
+    ]
     assert [line["state"] for line in lines] == ["running", state] and lines[0]["loss"] == 0.5
     if state == "failed":
         assert watched.stderr == f"didictl: job {JOB} failed: Disk full: no room\n"
@@ -119,8 +183,13 @@ def test_watching_survives_a_restart(call, fake):
 def on_terminal(command, environment, status=0):
     """What a terminal would get."""
     master, slave = pty.openpty()
-    process = subprocess.Popen(command, env={**environment, "TERM": "xterm"}, stdout=slave,
-                               stderr=slave, stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command,
+        env={**environment, "TERM": "xterm"},
+        stdout=slave,
+        stderr=slave,
+        stdin=subprocess.DEVNULL,
+    )
     os.close(slave)
     shown = b""
     try:
@@ -148,10 +217,20 @@ def test_interrupted(fake, didictl, environment, verb):
     running = page([event(1)]) | {"state": "running"}
     idle = page([]) | {"state": "running"}
     fake.on("GET", f"/v1/jobs/{JOB}", job())
-    fake.on("GET", f"/v1/jobs/{JOB}/events", lambda request: running if "after=0" in request.path else idle)
+    fake.on(
+        "GET",
+        f"/v1/jobs/{JOB}/events",
+        lambda request: running if "after=0" in request.path else idle,
+    )
     more = ["--follow"] if verb == "events" else []
-    process = subprocess.Popen([didictl, verb, JOB, *more], env=environment, stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [didictl, verb, JOB, *more],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     while len(fake.seen) < 2:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
@@ -181,8 +260,10 @@ def test_lists_are_paged_and_filtered(call, fake):
         after = re.search(r"after=(\w+)", request.path)
         limit = int(re.search(r"limit=(\d+)", request.path)[1])
         first = ids.index(after[1]) + 1 if after else 0
-        chosen = ids[first:first + limit]
-        return page([job(name) for name in chosen], chosen[-1] if first + limit < len(ids) else None)
+        chosen = ids[first : first + limit]
+        return page(
+            [job(name) for name in chosen], chosen[-1] if first + limit < len(ids) else None
+        )
 
     fake.on("GET", "/v1/jobs", answer)
     assert call("jobs", "--all", "-o", "name").stdout.split() == ids
@@ -193,8 +274,13 @@ def test_lists_are_paged_and_filtered(call, fake):
 
 
 def test_show(call, fake):
-    done = job(state="succeeded", result={"budget": {"parameters": 1.2399, "bytes": 393000},
-                                          "error": {"relative": 0.331, "per_task": {"a": 0.4}}})
+    done = job(
+        state="succeeded",
+        result={
+            "budget": {"parameters": 1.2399, "bytes": 393000},
+            "error": {"relative": 0.331, "per_task": {"a": 0.4}},
+        },
+    )
     fake.on("GET", f"/v1/jobs/{JOB}", done)
     shown = call("show", JOB).stdout
     for text in ("succeeded", "a = tasks/a", "1.2399 models", "393 kB", "0.331", "team=a"):
@@ -214,26 +300,57 @@ def test_acting_on_several_jobs(call, fake):
 
 
 def test_events(call, fake):
-    rows = [event(1, kind="state", state="running"), event(2, kind="stage", stage="refine"),
-            event(3, stage="refine", step=4, loss=0.25, items_done=1, items_total=2),
-            event(4, kind="note", text="kept\x1b dense")]
-    fake.on("GET", f"/v1/jobs/{JOB}/events", lambda request: page(
-        [row for row in rows if row["number"] > int(re.search(r"after=(\d+)", request.path)[1])]
-        [:int(re.search(r"limit=(\d+)", request.path)[1])]) | {"state": "succeeded"})
+    rows = [
+        event(1, kind="state", state="running"),
+        event(2, kind="stage", stage="refine"),
+        event(3, stage="refine", step=4, loss=0.25, items_done=1, items_total=2),
+        event(4, kind="note", text="kept\x1b dense"),
+    ]
+    fake.on(
+        "GET",
+        f"/v1/jobs/{JOB}/events",
+        lambda request: page(
+            [
+                row
+                for row in rows
+                if row["number"] > int(re.search(r"after=(\d+)", request.path)[1])
+            ][: int(re.search(r"limit=(\d+)", request.path)[1])]
+        )
+        | {"state": "succeeded"},
+    )
     shown = call("events", JOB).stdout.splitlines()
     assert len(shown) == 5 and "1/2" in shown[3] and shown[4].endswith("kept? dense")
-    assert [json.loads(line) for line in call("events", JOB, "-o", "jsonl", "-f").stdout.splitlines()] == rows
+    assert [
+        json.loads(line) for line in call("events", JOB, "-o", "jsonl", "-f").stdout.splitlines()
+    ] == rows
     assert json.loads(call("events", JOB, "-o", "json", "--after", "2").stdout) == rows[2:]
     assert json.loads(call("events", JOB, "-o", "json", "-n", "1").stdout) == rows[:1]
 
 
 def test_models(call, fake):
-    model = {"name": "tasks/a", "state": "broken", "reason": "truncated", "bytes": 5, "file_count": 1,
-             "tensor_count": 2, "parameters": 7109376, "revision": None,
-             "updated_at": "2025-03-01T12:00:00.000Z"}
+    model = {
+        "name": "tasks/a",
+        "state": "broken",
+        "reason": "truncated",
+        "bytes": 5,
+        "file_count": 1,
+        "tensor_count": 2,
+        "parameters": 7109376,
+        "revision": None,
+        "updated_at": "2025-03-01T12:00:00.000Z",
+    }
     fake.on("GET", "/v1/models", page([model]))
-    fake.on("GET", "/v1/models/tasks/a", model | {
-        "tensors": [{"name": "w", "dtype": "F32", "shape": [3, 4]}, {"name": "s", "dtype": "F32", "shape": []}]})
+    fake.on(
+        "GET",
+        "/v1/models/tasks/a",
+        model
+        | {
+            "tensors": [
+                {"name": "w", "dtype": "F32", "shape": [3, 4]},
+                {"name": "s", "dtype": "F32", "shape": []},
+            ]
+        },
+    )
     fake.on("POST", "/v1/models/rescan", {"ready": 2, "broken": 1})
     assert "7.11 M" in call("model", "ls", "--state", "broken").stdout
     assert call("model", "ls", "-o", "name").stdout == "tasks/a\n"
@@ -242,13 +359,25 @@ def test_models(call, fake):
 
 
 def test_ranks(call, fake):
-    layer = {"tensor": "block.w", "rows": 8, "columns": 9, "rank_limit": 4, "shared": 3,
-             "experts": [2, 0], "dense": [False, True], "errors": [0.25, 0]}
+    layer = {
+        "tensor": "block.w",
+        "rows": 8,
+        "columns": 9,
+        "rank_limit": 4,
+        "shared": 3,
+        "experts": [2, 0],
+        "dense": [False, True],
+        "errors": [0.25, 0],
+    }
     ranks = {"tasks": ["a", "b\x1b"], "layers": [layer, layer | {"tensor": "z", "experts": [5]}]}
     fake.on("GET", f"/v1/jobs/{JOB}/ranks", ranks)
     shown = [line.split() for line in call("ranks", JOB).stdout.splitlines()]
-    assert shown == [["LAYER", "SHARED", "a", "b?"], ["block.w", "3", "2", "dense"], ["z", "3", "5", "dense"],
-                     ["sum", "6", "7", "0"]]
+    assert shown == [
+        ["LAYER", "SHARED", "a", "b?"],
+        ["block.w", "3", "2", "dense"],
+        ["z", "3", "5", "dense"],
+        ["sum", "6", "7", "0"],
+    ]
     shown = [line.split() for line in call("ranks", JOB, "--errors").stdout.splitlines()]
     assert shown[1] == ["block.w", "3", "0.25", "0"]
     assert json.loads(call("ranks", JOB, "-o", "json").stdout) == ranks

@@ -16,15 +16,19 @@ SMALL = b'{"budget": {}}'
 
 
 def files(directory):
-    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
+    return sorted(
+        str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()
+    )
 
 
 @pytest.fixture
 def served(fake):
-    rows = [fake.serve_file("experts/a.safetensors", CONTENT[:1000]),
-            fake.serve_file("experts/b.safetensors", CONTENT[:2000]),
-            fake.serve_file("manifest.json", SMALL),
-            fake.serve_file("shared.safetensors", CONTENT)]
+    rows = [
+        fake.serve_file("experts/a.safetensors", CONTENT[:1000]),
+        fake.serve_file("experts/b.safetensors", CONTENT[:2000]),
+        fake.serve_file("manifest.json", SMALL),
+        fake.serve_file("shared.safetensors", CONTENT),
+    ]
     fake.on("GET", f"/v1/jobs/{JOB}/artifacts", page(rows))
     return rows
 
@@ -41,7 +45,11 @@ def test_native(call, served, tmp_path):
 
 def test_one_task(call, served, tmp_path):
     call("pull", JOB, str(tmp_path / "out"), "--task", "b")
-    assert files(tmp_path / "out") == ["experts/b.safetensors", "manifest.json", "shared.safetensors"]
+    assert files(tmp_path / "out") == [
+        "experts/b.safetensors",
+        "manifest.json",
+        "shared.safetensors",
+    ]
 
 
 def test_files_of_another_content_are_replaced(call, served, tmp_path):
@@ -108,12 +116,33 @@ def test_servers_that_ignore_ranges(call, fake, tmp_path):
     assert (tmp_path / "shared.safetensors").read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("answer", [
-    Answer(b"z" * len(CONTENT)), Answer(CONTENT[:-1]), Answer(CONTENT + b"z"), Answer(b""),
-    Answer(CONTENT, headers={"Repr-Digest": "sha-256=:" + "A" * 43 + "=:"}),
-    Answer(CONTENT, 206, headers={"Content-Range": "bytes 5-2999999/3000000"}), Answer(CONTENT, 204),
-    Answer(b"", 416), problem(500, "Broken"), problem(404, "Gone"),
-], ids=["other", "short", "long", "empty", "digest", "range", "none", "unsatisfiable", "500", "404"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(b"z" * len(CONTENT)),
+        Answer(CONTENT[:-1]),
+        Answer(CONTENT + b"z"),
+        Answer(b""),
+        Answer(CONTENT, headers={"Repr-Digest": "sha-256=:" + "A" * 43 + "=:"}),
+        Answer(CONTENT, 206, headers={"Content-Range": "bytes 5-2999999/3000000"}),
+        Answer(CONTENT, 204),
+        Answer(b"", 416),
+        problem(500, "Broken"),
+        problem(404, "Gone"),
+    ],
+    ids=[
+        "other",
+        "short",
+        "long",
+        "empty",
+        "digest",
+        "range",
+        "none",
+        "unsatisfiable",
+        "500",
+        "404",
+    ],
+)
 def test_wrong_bytes_never_get_the_name(call, fake, tmp_path, answer):
     row = artifact("shared.safetensors", CONTENT)
     fake.on("GET", f"/v1/jobs/{JOB}/artifacts", page([row]))
@@ -123,10 +152,28 @@ def test_wrong_bytes_never_get_the_name(call, fake, tmp_path, answer):
     assert not (tmp_path / "out" / "shared.safetensors").exists()
 
 
-@pytest.mark.parametrize("name", [
-    "../x", "/etc/x", "a/../../x", "a//b", "", ".", "..", ".hidden", "a/.b", "a/", "a\\b", "a\u0000b", "a b",
-    "a/b/c/d/e/f", "x" * 600, 7, None,
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../x",
+        "/etc/x",
+        "a/../../x",
+        "a//b",
+        "",
+        ".",
+        "..",
+        ".hidden",
+        "a/.b",
+        "a/",
+        "a\\b",
+        "a\u0000b",
+        "a b",
+        "a/b/c/d/e/f",
+        "x" * 600,
+        7,
+        None,
+    ],
+)
 def test_names_that_lead_outside(call, fake, tmp_path, name):
     row = artifact("good", b"x") | {"name": name}
     fake.on("GET", f"/v1/jobs/{JOB}/artifacts", page([artifact("first", b"y"), row]))
@@ -135,8 +182,16 @@ def test_names_that_lead_outside(call, fake, tmp_path, name):
     assert files(tmp_path) == []
 
 
-@pytest.mark.parametrize("change", [{"bytes": -1}, {"bytes": "5"}, {"sha256": "0" * 63}, {"sha256": "Z" * 64},
-                                    {"etag": '"a\r\nX: y"'}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bytes": -1},
+        {"bytes": "5"},
+        {"sha256": "0" * 63},
+        {"sha256": "Z" * 64},
+        {"etag": '"a\r\nX: y"'},
+    ],
+)
 def test_lists_that_are_wrong(call, fake, tmp_path, change):
     fake.on("GET", f"/v1/jobs/{JOB}/artifacts", page([artifact("good", b"x") | change]))
     call("pull", JOB, str(tmp_path / "out"), status=1)
@@ -155,8 +210,10 @@ def test_links_inside_are_not_followed(call, served, tmp_path):
 
 def test_full_models(call, fake, tmp_path):
     row = fake.serve_file("models/a/model.safetensors", CONTENT[:500])
-    states = [page([{"task": "a", "format": "full", "state": state, "artifact": None, "error": None}])
-              for state in ("queued", "running", "succeeded")]
+    states = [
+        page([{"task": "a", "format": "full", "state": state, "artifact": None, "error": None}])
+        for state in ("queued", "running", "succeeded")
+    ]
     fake.on("POST", f"/v1/jobs/{JOB}/exports", Answer(states[0], 202))
     fake.on("GET", f"/v1/jobs/{JOB}/exports", states)
     fake.on("GET", f"/v1/jobs/{JOB}/artifacts", page([artifact("manifest.json", SMALL), row]))
@@ -166,8 +223,17 @@ def test_full_models(call, fake, tmp_path):
 
 
 def test_a_failed_export(call, fake, tmp_path):
-    failed = page([{"task": "a", "format": "full", "state": "failed", "artifact": None,
-                    "error": {"type": "t", "title": "Input changed", "detail": "base"}}])
+    failed = page(
+        [
+            {
+                "task": "a",
+                "format": "full",
+                "state": "failed",
+                "artifact": None,
+                "error": {"type": "t", "title": "Input changed", "detail": "base"},
+            }
+        ]
+    )
     fake.on("POST", f"/v1/jobs/{JOB}/exports", Answer(failed, 202))
     fake.on("GET", f"/v1/jobs/{JOB}/exports", failed)
     done = call("pull", JOB, str(tmp_path / "out"), "--format", "full", status=3)
@@ -192,9 +258,14 @@ def test_interrupted_and_taken_up(call, fake, didictl, environment, tmp_path):
         return answer
 
     fake.routes[pattern] = [stall, whole]
-    process = subprocess.Popen([didictl, "pull", JOB, str(tmp_path)], env=environment,
-                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [didictl, "pull", JOB, str(tmp_path)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     part = part_of(tmp_path, row)
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline and not (part.exists() and part.stat().st_size >= 1_000_000):
@@ -203,15 +274,23 @@ def test_interrupted_and_taken_up(call, fake, didictl, environment, tmp_path):
     _, said = process.communicate(timeout=10)
     assert process.returncode == 130 and "goes on where" in said
     assert not (tmp_path / "shared.safetensors").exists()
-    assert json.loads(call("pull", JOB, str(tmp_path), "-o", "json").stdout)[0]["outcome"] == "resumed"
+    assert (
+        json.loads(call("pull", JOB, str(tmp_path), "-o", "json").stdout)[0]["outcome"] == "resumed"
+    )
     assert (tmp_path / "shared.safetensors").read_bytes() == CONTENT
 
 
 def test_a_full_disk(call, served, didictl, environment, tmp_path):
     """A file size limit refuses the write, as a full disk does."""
     script = f"ulimit -f 100; trap '' XFSZ; exec {didictl} pull {JOB} {tmp_path}/out"
-    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True,
-                          timeout=30, check=False)
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     assert done.returncode == 1 and "shared.safetensors: cannot be written" in done.stderr
     call("pull", JOB, str(tmp_path / "out"))
     assert (tmp_path / "out" / "shared.safetensors").read_bytes() == CONTENT

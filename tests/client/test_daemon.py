@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""didictl against the real daemon: what only both together can get wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+TASKS = ("hiragana", "latin", "mnist", "orient")
+FLAGS = ["--base", "base", "--budget", "1.24"]
+FLAGS += [word for name in TASKS for word in ("--task", f"{name}=tasks/{name}")]
+# Long enough to be met while it runs.
+LONG = ["--set", "ranks.allocator=differentiable", "--set", "ranks.steps=100000"]
+
+
+@pytest.fixture
+def environment(start_daemon, family, tmp_path):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DIDI_")}
+    daemon = start_daemon(family)
+    return {**kept, "DIDI_HOST": daemon.url, "HOME": str(tmp_path), "XDG_CONFIG_HOME": ""}
+
+
+def read(call, *arguments):
+    return json.loads(call(*arguments, "-o", "json").stdout)
+
+
+def test_one_key_is_one_job(call):
+    first = call("submit", *FLAGS, "--idempotency-key", "k1").stdout
+    second = call("submit", *FLAGS, "--idempotency-key", "k1")
+    assert second.stdout == first and "was used before" in second.stderr
+    call("submit", *FLAGS, "--name", "other", "--idempotency-key", "k1", status=1)
+    assert len(read(call, "jobs")) == 1
+
+
+@pytest.mark.parametrize(
+    "change, place",
+    [
+        (["--budget", "-1"], "/budget"),
+        (["--budget", "0.0001"], "/budget"),
+        (["--task", "x=tasks/none"], "/tasks/4/model"),
+        (["--task", "mnist=base"], "/tasks/4"),
+        (["--base", "../base"], "/base"),
+        (["--set", "ranks.allocator=best"], "/ranks/allocator"),
+        (["--set", "colour=red"], "/colour"),
+        (["--priority", "101"], "/priority"),
+    ],
+)
+def test_refusals_name_the_place(call, change, place):
+    said = call("submit", *FLAGS, *change, status=1).stderr
+    assert place in said and said.count("\n") == 1
+    assert read(call, "jobs") == []
+
+
+def test_the_life_of_a_job(call, tmp_path):
+    job = call("submit", *FLAGS, *LONG, "--label", "team=a").stdout.strip()
+    assert read(call, "jobs", "--label", "team=a")[0]["id"] == job
+    assert read(call, "jobs", "--label", "team=b") == []
+    assert read(call, "show", job[:-1])["id"] == job
+    assert "no result" in call("pull", job, str(tmp_path / "out"), status=1).stderr
+    assert not (tmp_path / "out").exists()
+    call("ranks", job, status=1)
+    call("rm", job, status=1)
+    assert call("cancel", job).stdout == job + "\n"
+    assert call("wait", job, status=3).stdout == "cancelled\n"
+    call("cancel", job, status=1)
+    call("retry", job)
+    call("cancel", "@latest")
+    call("wait", job, status=3)
+    call("rm", job)
+    assert "no such job" in call("show", job, status=1).stderr
+
+
+def test_interrupting_the_wait_leaves_the_job(call, didictl, environment):
+    process = subprocess.Popen([didictl, "submit", *FLAGS, *LONG, "--wait"], env=environment,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    job = process.stdout.readline().strip()
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130 and f"job {job} goes on" in said
+    assert read(call, "show", job)["state"] in ("queued", "running")
+    call("cancel", job)
+
+
+def test_every_command_on_a_finished_job(call, tmp_path):
+    job = call("submit", *FLAGS, "--wait", "-q").stdout.strip()
+    budget = read(call, "show", job)["result"]["budget"]
+    assert budget["parameters"] <= 1.24
+    assert all(name in call("ranks", job).stdout for name in TASKS)
+    assert "this job" in call("frontier", job).stdout
+    lines = call("events", job, "-f", "-o", "jsonl").stdout.splitlines()
+    events = [json.loads(line) for line in lines]
+    assert events[-1]["state"] == "succeeded"
+    assert call("watch", job).stdout.startswith("succeeded")
+    assert call("wait", job).stdout == "succeeded\n"
+    call("pull", job, str(tmp_path / "out"), "--task", "mnist")
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*.*")) == [
+        "manifest.json", "mnist.safetensors", "shared.safetensors"]
+    call("pull", job, str(tmp_path / "out"), "--task", "mnist", "--format", "full")
+    assert (tmp_path / "out" / "models" / "mnist" / "model.safetensors").exists()
+    call("pull", job, str(tmp_path / "out"), "--task", "none", "--format", "full", status=1)
+    assert "didid" in call("version").stdout
+    assert call("model", "show", "base", "-o", "name").stdout == "base\n"
+    assert read(call, "plan", *FLAGS)["tasks"] == 4
