@@ -253,7 +253,8 @@ static void fill_start(const layer *self, size_t index, step *work)
     const block *old = &self->blocks[index];
     size_t n = self->columns;
     size_t warm = old->basis < work->basis ? old->basis : work->basis;
-    memcpy(work->start, old->right, warm * n * sizeof(float));
+    if (warm > 0)
+        memcpy(work->start, old->right, warm * n * sizeof(float));
     for (size_t i = 0; i < warm; i++) {
         float *row = work->start + i * n;
         double norm = sqrt(linalg_energy(row, n));
