@@ -52,7 +52,7 @@ static const option_row *option_by_letter(option_table table, char letter)
 {
     for (size_t i = 0; i < table.count; i++) {
         if (table.rows[i].letter != 0 && table.rows[i].letter == letter) {
-            return &table.rows[i];
+            return table.rows + i;
         }
     }
     return NULL;
@@ -62,7 +62,7 @@ static const option_row *option_by_name(option_table table, const char *name, si
 {
     for (size_t i = 0; i < table.count; i++) {
         if (strlen(table.rows[i].name) == bytes && memcmp(table.rows[i].name, name, bytes) == 0) {
-            return &table.rows[i];
+            return table.rows + i;
         }
     }
     return NULL;
