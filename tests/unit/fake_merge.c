@@ -31,6 +31,14 @@ didi_merge *fake_merge_create(const fake_merge_settings *settings, fake_log *log
     return merge;
 }
 
+size_t fake_log_count(const fake_log *log)
+{
+    pthread_mutex_lock(&fake_lock);
+    const size_t count = log->count;
+    pthread_mutex_unlock(&fake_lock);
+    return count;
+}
+
 size_t fake_merge_done(const didi_merge *merge)
 {
     return merge->done;

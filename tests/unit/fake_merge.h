@@ -24,4 +24,6 @@ typedef struct fake_log {
 } fake_log;
 
 didi_merge *fake_merge_create(const fake_merge_settings *settings, fake_log *log);
+/* Items begun so far. */
+size_t fake_log_count(const fake_log *log);
 size_t fake_merge_done(const didi_merge *merge);

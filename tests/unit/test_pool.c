@@ -46,7 +46,7 @@ static void on_finished(void *context)
     didi_error error = {0};
 
     done->finished = true;
-    done->finished_after = done->log->count;
+    done->finished_after = fake_log_count(done->log);
     done->result = didi_merge_result(done->merge, &error);
 }
 
