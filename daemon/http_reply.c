@@ -48,7 +48,7 @@ void http_reply_static(http_request *request, int status, const char *media_type
     reply->status = status;
     reply->media_type = media_type;
     reply->is_static = true;
-    reply->body = (char *)(uintptr_t)text; /* never freed, never written */
+    reply->body = (char *)text; /* never freed, never written */
     reply->bytes = bytes;
 }
 
