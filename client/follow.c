@@ -63,7 +63,8 @@ static void lost(void *context, const didi_error *reason)
     show *self = context;
     if (!self->lost) {
         progress_clear(self->progress);
-        output_note(self->context->output, "connection lost (%s), trying again", reason->message);
+        output_note(self->context->output, "connection lost (%s: %s), trying again",
+                    reason->subject, reason->message);
     }
     self->lost = true;
 }

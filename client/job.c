@@ -165,6 +165,7 @@ typedef struct follower {
     progress_moment moment;
     int64_t after;
     json_t *job;
+    bool fresh; /* the job was read since it was last shown */
     char label[64];
 } follower;
 
@@ -221,6 +222,7 @@ static int read_job(follower *self, didi_error *error)
     bool first = self->job == NULL;
     json_decref(self->job);
     self->job = job;
+    self->fresh = true;
     const char *stage = record_text(job, "stage");
     const char *state = record_text(job, "state");
     bool running = strcmp(state, state_names[JOB_RUNNING]) == 0;
@@ -245,7 +247,11 @@ static int follow_round(follower *self, didi_error *error)
         return read_job(self, error);
     }
     const job_observer *observer = self->observer;
-    int status = observer->observe(observer->context, self->job, &self->moment, error);
+    int status = CLIENT_OK;
+    if (self->fresh) {
+        self->fresh = false;
+        status = observer->observe(observer->context, self->job, &self->moment, error);
+    }
     if (status != CLIENT_OK || job_is_over(self->job)) {
         return status;
     }

@@ -94,11 +94,11 @@ static int fail_problem(const transport_response *response, didi_error *error)
     if (title[0] == '\0' && detail[0] == '\0') {
         didi_fail(error, kind, NULL, "the server answered with status %d", response->status);
     } else {
-        bool both = title[0] != '\0' && detail[0] != '\0';
+        bool both = title[0] != '\0' && detail[0] != '\0' && strcasecmp(title, detail) != 0;
         bool place = pointer[0] != '\0' && strstr(detail, pointer) == NULL;
-        didi_fail(error, kind, NULL, "%s%s%s%s%s%s%s%s", title, both ? ": " : "", detail,
-                  place ? " (" : "", place ? at : "", place ? " " : "", place ? pointer : "",
-                  place ? ")" : "");
+        didi_fail(error, kind, NULL, "%s%s%s%s%s%s%s%s", title, both ? ": " : "",
+                  both || title[0] == '\0' ? detail : "", place ? " (" : "", place ? at : "",
+                  place ? " " : "", place ? pointer : "", place ? ")" : "");
     }
     json_decref(problem);
     return kind;

@@ -9,6 +9,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
+enum { TABLE_GAP_COLUMNS = 2 };
+
 struct client_table {
     char **headings;
     bool *right;
@@ -87,18 +89,17 @@ void table_add(client_table *table, const char *format, ...)
     table->cells[table->cell_count++] = cell;
 }
 
-static void print_cell(FILE *stream, const char *text, size_t width, bool right, bool last)
+/* Blanks are owed until text follows them, so that no line ends in blanks. */
+static void print_cell(FILE *stream, const char *text, size_t width, bool right, size_t *owed)
 {
     size_t own = format_width(text);
-    int padding = (int)(width > own ? width - own : 0);
-    if (right) {
-        fprintf(stream, "%*s%s", padding, "", text);
-    } else if (last) {
-        fputs(text, stream);
-    } else {
-        fprintf(stream, "%s%*s", text, padding, "");
+    size_t padding = width > own ? width - own : 0;
+    *owed += right ? padding : 0;
+    if (own > 0) {
+        fprintf(stream, "%*s%s", (int)*owed, "", text);
+        *owed = 0;
     }
-    fputs(last ? "\n" : "  ", stream);
+    *owed += (right ? 0 : padding) + TABLE_GAP_COLUMNS;
 }
 
 static void measure(const client_table *table, bool headings, size_t *widths)
@@ -124,23 +125,23 @@ int table_print(const client_table *table, FILE *stream, bool headings, bool col
     }
     measure(table, headings, widths);
     size_t columns = table->column_count;
-    if (headings) {
-        fputs(color ? "\033[1m" : "", stream);
-        for (size_t i = 0; i < columns; i++) {
-            bool last = i + 1 == columns;
-            const char *heading = table->headings[i];
-            if (last && color) {
-                int padding = table->right[i] ? (int)(widths[i] - format_width(heading)) : 0;
-                fprintf(stream, "%*s%s\033[0m\n", padding, "", heading);
-            } else {
-                print_cell(stream, heading, widths[i], table->right[i], last);
-            }
-        }
+    size_t owed = 0;
+    fputs(headings && color ? "\033[1m" : "", stream);
+    for (size_t i = 0; headings && i < columns; i++) {
+        print_cell(stream, table->headings[i], widths[i], table->right[i], &owed);
     }
+    fputs(headings && color ? "\033[0m" : "", stream);
+    fputs(headings ? "\n" : "", stream);
+    owed = 0;
     size_t at = 0;
     for (size_t i = 0; i < table->cell_count; i++) {
-        print_cell(stream, table->cells[i], widths[at], table->right[at], at + 1 == columns);
-        at = at + 1 < columns ? at + 1 : 0;
+        print_cell(stream, table->cells[i], widths[at], table->right[at], &owed);
+        at++;
+        if (at == columns) {
+            fputc('\n', stream);
+            owed = 0;
+            at = 0;
+        }
     }
     free(widths);
     return CLIENT_OK;

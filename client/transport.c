@@ -6,6 +6,7 @@
 #include "src/base/memory.h"
 
 #include <curl/curl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -312,6 +313,9 @@ static int attempt_once(client_transport *self, transport_attempt *attempt)
     }
     attempt->lost = code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR ||
                     code == CURLE_GOT_NOTHING || code == CURLE_PARTIAL_FILE;
+    if (code == CURLE_COULDNT_CONNECT && self->socket_path != NULL) {
+        snprintf(reason, sizeof reason, "no server listens there"); /* libcurl would name a port */
+    }
     int kind = code == CURLE_OUT_OF_MEMORY ? CLIENT_FAILURE : CLIENT_UNREACHABLE;
     return didi_fail(attempt->error, kind, self->name, "%s",
                      reason[0] != '\0' ? reason : curl_easy_strerror(code));
