@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Full disks, replaced inputs, taken directories and ports, foreign databases, lost files."""
 
+import contextlib
 import json
 import pathlib
+import re
 import shutil
+import signal
+import socket
 import sqlite3
 import subprocess
 import time
@@ -176,7 +180,96 @@ def test_didid_run_interrupted_leaves_nothing(didid, family, tmp_path):
     with subprocess.Popen([didid, "run", tmp_path / "slow.json", "--models", family, "--out",
                            tmp_path / "out"], stderr=subprocess.PIPE) as process:
         time.sleep(0.7)
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         _, messages = process.communicate(timeout=30)
     assert process.returncode == 130, messages
     assert sorted(path.name for path in tmp_path.iterdir()) == ["slow.json"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of four megabytes, where the kernel lets us mount one."""
+    point = tmp_path / "disk"
+    point.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", point], check=False,
+                          capture_output=True)
+    if done.returncode != 0:
+        pytest.skip("mounting a small disk is not permitted here")
+    yield point
+    subprocess.run(["umount", "--lazy", point], check=True)
+
+
+def test_a_really_full_disk(start_daemon, family, small_disk):
+    state = small_disk / "state"
+    daemon = start_daemon(family, state=state)
+    ballast = small_disk / "ballast"
+    with open(ballast, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
+    try:
+        job = client.submit(daemon, specification(family, "joint"), "one")
+    except client.Refused as refused:
+        assert refused.status == 507, refused
+        job = None
+    assert daemon.process.poll() is None
+    if job is not None:
+        time.sleep(2)
+        assert client.call(daemon, "GET", f"/v1/jobs/{job}")["state"] in ("failed", "running")
+    ballast.unlink()
+    if job is not None:
+        shown = client.wait_finished(daemon, job)
+        if shown["state"] == "failed":
+            assert shown["error"]["type"].endswith(":disk-full"), shown
+            client.call(daemon, "POST", f"/v1/jobs/{job}/retry")
+    again = client.submit(daemon, specification(family, "joint"), "one")
+    assert job in (None, again)
+    assert client.wait_finished(daemon, again)["state"] == "succeeded"
+    client.check_whole(state / "jobs" / again / "artifacts")
+    assert daemon.stop() == 0, daemon.log()
+
+
+def test_hangup_scans_the_models_again(start_daemon, family, tmp_path):
+    models = tmp_path / "models"
+    models.mkdir()
+    daemon = start_daemon(models)
+    assert client.call(daemon, "GET", "/v1/models")["data"] == []
+    shutil.copytree(family / "base", models / "base")
+    (models / "bad").mkdir()
+    (models / "bad" / "model.safetensors").write_bytes(b"short")
+    daemon.process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 10
+    while len(client.call(daemon, "GET", "/v1/models")["data"]) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    states = {row["name"]: (row["state"], row["reason"])
+              for row in client.call(daemon, "GET", "/v1/models")["data"]}
+    assert states["base"] == ("ready", None)
+    assert states["bad"][0] == "broken" and states["bad"][1]
+
+
+def test_the_service_manager_is_told(start_daemon, family, tmp_path):
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        manager.settimeout(10)
+        daemon = start_daemon(family, environment={"NOTIFY_SOCKET": str(path),
+                                                   "WATCHDOG_USEC": "200000"})
+        assert manager.recv(64) == b"READY=1"
+        assert manager.recv(64) == b"WATCHDOG=1"
+        assert daemon.stop() == 0
+        while (told := manager.recv(64)) == b"WATCHDOG=1":
+            pass
+        assert told == b"STOPPING=1"
+
+
+def test_the_manual_tells_every_setting(didid):
+    manual = (pathlib.Path(__file__).parents[2] / "docs" / "didid.8.scd").read_text()
+    shown = subprocess.run([didid, "--check-config", "--state-dir", "/s", "--models", "/m"],
+                           capture_output=True, text=True, check=True).stdout
+    for line in shown.splitlines():
+        if not line.startswith("#"):
+            assert f"*--{line.split(' = ')[0].replace('_', '-')}*" in manual, line
+    helped = subprocess.run([didid, "--help"], capture_output=True, text=True, check=True).stdout
+    for option, initial in re.findall(r"^  (--[a-z-]+) .*\[([^ \]]+)", helped, re.MULTILINE):
+        entry = manual.split(f"*{option}*", 1)[1].split("\n\n", 1)[0]
+        assert f"Default: {initial}." in entry, option
