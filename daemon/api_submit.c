@@ -144,31 +144,9 @@ static void submit_reply(api *self, http_request *request, const char *id, int s
     store_job_clear(&job);
 }
 
-static void submit_store(api *self, http_request *request, const submission *asked,
-                         const char *canonical, const char *labels)
+static void submit_answer(api *self, http_request *request, const char *id,
+                          store_submit_outcome outcome)
 {
-    char digest[API_DIGEST_BYTES], id[ID_BYTES];
-    didi_error error = {0};
-    size_t bytes;
-    const char *body = http_body(request, &bytes);
-    store_submit_outcome outcome = STORE_SUBMIT_CREATED;
-    const store_submission row = {.name = asked->specification->name,
-                                  .base = asked->specification->base,
-                                  .specification = canonical,
-                                  .labels = labels,
-                                  .priority = (int)asked->specification->priority,
-                                  .active_max = self->settings->queued_jobs_max,
-                                  .idempotency_key = asked->keyed ? asked->key : NULL,
-                                  .body_digest = digest};
-    int status = api_digest_of_bytes(body, bytes, digest, &error);
-    if (status == DIDI_OK) {
-        status = store_job_submit(self->records, &row, id, &outcome, &error);
-    }
-    if (status != DIDI_OK) {
-        problem type = status == DIDI_CONFLICT ? PROBLEM_QUEUE_FULL : problem_from_status(status);
-        http_reply_error(request, type, &error);
-        return;
-    }
     if (outcome == STORE_SUBMIT_KEY_REUSED) {
         http_reply_problem(request,
                            &(http_problem){.type = PROBLEM_IDEMPOTENCY_KEY_REUSED,
@@ -180,13 +158,75 @@ static void submit_store(api *self, http_request *request, const submission *ask
     submit_reply(self, request, id, outcome == STORE_SUBMIT_CREATED ? 201 : 200);
 }
 
+/* A repeated request gets its job even if the models have changed since. True: a reply was made. */
+static bool submit_replay(api *self, http_request *request, const store_submission *row)
+{
+    char id[ID_BYTES];
+    didi_error error = {0};
+    bool found = false;
+    store_submit_outcome outcome;
+    if (row->idempotency_key == NULL) {
+        return false;
+    }
+    if (store_job_find_submission(self->records, row, &found, id, &outcome, &error) != DIDI_OK) {
+        http_reply_error(request, problem_from_status(error.status), &error);
+        return true;
+    }
+    if (found) {
+        submit_answer(self, request, id, outcome);
+    }
+    return found;
+}
+
+static void submit_store(api *self, http_request *request, const store_submission *row)
+{
+    char id[ID_BYTES];
+    didi_error error = {0};
+    store_submit_outcome outcome = STORE_SUBMIT_CREATED;
+    int status = store_job_submit(self->records, row, id, &outcome, &error);
+    if (status == DIDI_OK) {
+        submit_answer(self, request, id, outcome);
+    } else {
+        problem type = status == DIDI_CONFLICT ? PROBLEM_QUEUE_FULL : problem_from_status(status);
+        http_reply_error(request, type, &error);
+    }
+}
+
+/* From a good specification to a plan or a job. Errors: those that no reply was made for. */
+static int submit_run(api *self, http_request *request, const submission *asked,
+                      const char *canonical, const char *labels, didi_error *error)
+{
+    char digest[API_DIGEST_BYTES];
+    size_t bytes;
+    json_t *plan = NULL;
+    const char *body = http_body(request, &bytes);
+    const store_submission row = {.name = asked->specification->name,
+                                  .base = asked->specification->base,
+                                  .specification = canonical,
+                                  .labels = labels,
+                                  .priority = (int)asked->specification->priority,
+                                  .active_max = self->settings->queued_jobs_max,
+                                  .idempotency_key = asked->keyed ? asked->key : NULL,
+                                  .body_digest = digest};
+    int status = api_digest_of_bytes(body, bytes, digest, error);
+    if (status != DIDI_OK || (!asked->dry_run && submit_replay(self, request, &row))) {
+        return status;
+    }
+    status = submit_check(self, asked, canonical, &plan, error);
+    if (status == DIDI_OK && asked->dry_run) {
+        http_reply_json(request, 200, plan);
+    } else if (status == DIDI_OK) {
+        submit_store(self, request, &row);
+    }
+    return status;
+}
+
 void api_submit(void *context, http_request *request)
 {
     api *self = context;
     submission asked = {0};
     char *canonical = NULL, *labels = NULL;
     didi_error error = {0};
-    json_t *plan = NULL;
     if (!submit_parse(request, &asked)) {
         return;
     }
@@ -195,14 +235,10 @@ void api_submit(void *context, http_request *request)
         status = specification_render_labels(asked.specification, &labels, &error);
     }
     if (status == DIDI_OK) {
-        status = submit_check(self, &asked, canonical, &plan, &error);
+        status = submit_run(self, request, &asked, canonical, labels, &error);
     }
     if (status != DIDI_OK) {
         http_reply_error(request, problem_from_status(status), &error);
-    } else if (asked.dry_run) {
-        http_reply_json(request, 200, plan);
-    } else {
-        submit_store(self, request, &asked, canonical, labels);
     }
     free(canonical);
     free(labels);

@@ -97,6 +97,12 @@ typedef enum store_submit_outcome {
 int store_job_submit(store *self, const store_submission *submission, char ret_id[ID_BYTES],
                      store_submit_outcome *ret_outcome, didi_error *error);
 
+/* What a submission with an idempotency key would be answered with if the key is known; *ret_found
+ * is false and the others untouched when it is new. Writes nothing. */
+int store_job_find_submission(store *self, const store_submission *submission, bool *ret_found,
+                              char ret_id[ID_BYTES], store_submit_outcome *ret_outcome,
+                              didi_error *error);
+
 /* DIDI_NOT_FOUND when there is none. Caller clears *ret_job. */
 int store_job_get(store *self, const char *id, store_job *ret_job, didi_error *error);
 

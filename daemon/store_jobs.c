@@ -203,6 +203,29 @@ int store_job_submit(store *self, const store_submission *submission, char ret_i
 
 /* ---- reading ---- */
 
+int store_job_find_submission(store *self, const store_submission *submission, bool *ret_found,
+                              char ret_id[ID_BYTES], store_submit_outcome *ret_outcome,
+                              didi_error *error)
+{
+    submit_argument argument = {.submission = submission};
+    database *reader = NULL;
+    bool found = false;
+    int status = store_reader_borrow(self, &reader, error);
+
+    if (status != DIDI_OK)
+        return status;
+    status = submit_find_replay(reader, &argument, &found, error);
+    store_reader_return(self, reader);
+    if (status != DIDI_OK)
+        return status;
+    if (found) {
+        memcpy(ret_id, argument.id, ID_BYTES);
+        *ret_outcome = argument.outcome;
+    }
+    *ret_found = found;
+    return DIDI_OK;
+}
+
 int store_job_get(store *self, const char *id, store_job *ret_job, didi_error *error)
 {
     database *reader = NULL;

@@ -3,10 +3,11 @@
 
 import json
 import math
+import shutil
 
 import pytest
 
-from wire import specification
+from wire import HOLD, Wire, specification
 
 NOBODY = "0" * 26
 
@@ -163,6 +164,18 @@ def test_idempotency_key(wire):
         wire.wait(job.json()["id"], "succeeded")
 
 
+def test_a_repeated_request_does_not_need_the_models(start_daemon, family, tmp_path):
+    root = tmp_path / "models"
+    shutil.copytree(family, root)
+    wire = Wire(start_daemon(root).url)
+    first = wire.post("/v1/jobs", specification(), Idempotency_Key="k").json()
+    wire.wait(first["id"], "succeeded")
+    shutil.rmtree(root / "tasks")
+    again = wire.post("/v1/jobs", specification(), Idempotency_Key="k")
+    assert again.status == 200 and again.json()["id"] == first["id"]
+    assert wire.post("/v1/jobs", specification()).problem() == "missing-model"
+
+
 def test_list_pages_and_filters(wire, finished):
     ids = [wire.submit(specification(name="paged", labels={"batch": "b 1", "n": str(i)}))["id"]
            for i in range(5)]
@@ -217,8 +230,7 @@ def test_finished_jobs_cannot_be_cancelled_or_retried(wire, finished):
 
 
 def test_cancel_retry_delete(wire):
-    job_id = wire.submit(specification(refine={"optimizer": "adam", "steps": 100000},
-                                       ranks={"allocator": "differentiable", "steps": 100000}))["id"]
+    job_id = wire.submit(specification(**HOLD))["id"]
     wire.wait(job_id, "running")
     assert wire.delete(f"/v1/jobs/{job_id}").problem() == "conflict"
     answer = wire.post(f"/v1/jobs/{job_id}/cancel")
