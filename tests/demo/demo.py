@@ -35,14 +35,15 @@ REBUILD_TOLERANCE = 1e-5
 class Client:
     """didictl, pointed at the daemon; shows what it runs."""
 
-    def __init__(self, program, url):
+    def __init__(self, program, url, folder):
         self.program = program
+        self.folder = folder
         self.environment = {**os.environ, "DIDI_HOST": url}
 
     def run(self, *arguments, capture=False):
         print(f"\n$ didictl {' '.join(arguments)}", flush=True)
-        done = subprocess.run([self.program, *arguments], env=self.environment, check=False,
-                              stdin=subprocess.DEVNULL, text=True,
+        done = subprocess.run([self.program, *arguments], env=self.environment, cwd=self.folder,
+                              stdin=subprocess.DEVNULL, text=True, check=False,
                               stdout=subprocess.PIPE if capture else None)
         if done.returncode != 0:
             sys.exit(f"demo: didictl {arguments[0]} ended with status {done.returncode}")
@@ -79,7 +80,7 @@ def print_table(suite, result, manifest, directory):
     print(f"bytes   {count['bytes']:,} instead of "
           f"{sum(file.stat().st_size for file in FAMILY.glob('tasks/*/*')):,} "
           f"for {len(suite.tasks)} fine-tunes")
-    print(f"error   {error['relative']:.4f} of the task vectors' energy\n")
+    print(f"error   {error['relative']:.4f} of the energy of the matrices' task vectors\n")
     print(f"{'task':<10} {'bytes':>9} {'error':>7} {'fine-tuned':>11} {'merged':>7} {'kept':>7}")
     for task, row in result["tasks"].items():
         size = artifacts.expert_files(directory)[task].stat().st_size
@@ -108,11 +109,11 @@ def demonstrate(build, budget, scratch):
     print(f"$ didid --state-dir STATE --models {FAMILY.relative_to(TESTS.parent)}")
     with Daemon(build / "daemon" / "didid", state, FAMILY) as daemon:
         print(f"didid is ready at {daemon.url}", flush=True)
-        client = Client(build / "client" / "didictl", daemon.url)
+        client = Client(build / "client" / "didictl", daemon.url, scratch)
         job = merge(client, suite, budget)
-        native, full = scratch / "native", scratch / "full"
-        client.run("pull", job, str(native))
-        client.run("pull", job, str(full), "--format", "full")
+        client.run("pull", job, "native", "--quiet")
+        client.run("pull", job, "full", "--format", "full", "--quiet")
+    native, full = scratch / "native", scratch / "full"
     print("\ndidid has stopped")
     manifest = json.loads((native / "manifest.json").read_text())
     base = artifacts.read_model(suite.base_directory())
