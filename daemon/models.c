@@ -76,8 +76,7 @@ static void row_measure(const checkpoint *opened, store_model *row)
     }
     row->tensor_count = checkpoint_count(opened);
     for (size_t i = 0; i < row->tensor_count; i++)
-        row->parameters =
-            memory_add(row->parameters, checkpoint_at(opened, i)->tensor->elements);
+        row->parameters = memory_add(row->parameters, checkpoint_at(opened, i)->tensor->elements);
     if (row->revision != NULL)
         snprintf(row->revision, 17, "%016" PRIx64, hash);
 }

@@ -169,15 +169,16 @@ static int check_out_is_free(const foreground *self, didi_error *error)
 
     if (rmdir(out) == 0 || errno == ENOENT)
         return DIDI_OK;
-    if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR)
-        return didi_fail(error, DIDI_CONFLICT, out, "%s exists and is not an empty directory", out);
+    if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR || errno == EINVAL)
+        return didi_fail(error, DIDI_CONFLICT, NULL, "%s exists and is not an empty directory",
+                         out);
     return didi_fail_errno(error, errno, out, "cannot use %s", out);
 }
 
-static int make_holder(foreground *self, didi_error *error)
+/* OUT is `name` in the directory `parent`. */
+static int split_out(foreground *self, didi_error *error)
 {
     char *path = memory_string(self->options->out), *again = memory_string(self->options->out);
-    int status = DIDI_OK;
 
     if (path != NULL && again != NULL) {
         self->parent = memory_string(dirname(path));
@@ -185,28 +186,32 @@ static int make_holder(foreground *self, didi_error *error)
     }
     free(path);
     free(again);
-    if (self->parent != NULL)
-        self->holder = memory_format("%s/.didid-run-XXXXXX", self->parent);
-    if (self->name == NULL || self->holder == NULL)
+    if (self->parent == NULL || self->name == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     self->parent_fd = open(self->parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (self->parent_fd < 0) {
-        free(self->holder);
-        self->holder = NULL;
+    if (self->parent_fd < 0)
         return didi_fail_errno(error, errno, self->parent, "cannot open %s", self->parent);
-    }
-    status = check_out_is_free(self, error);
-    if (status != DIDI_OK || mkdtemp(self->holder) == NULL) {
-        if (status == DIDI_OK)
-            status =
-                didi_fail_errno(error, errno, self->parent, "cannot write to %s", self->parent);
-        free(self->holder);
-        self->holder = NULL;
+    return check_out_is_free(self, error);
+}
+
+static int make_holder(foreground *self, didi_error *error)
+{
+    const int status = split_out(self, error);
+
+    if (status != DIDI_OK)
         return status;
+    char *holder = memory_format("%s/.didid-run-XXXXXX", self->parent);
+    if (holder == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+    if (mkdtemp(holder) == NULL) {
+        const int saved = errno;
+        free(holder);
+        return didi_fail_errno(error, saved, self->parent, "cannot write to %s", self->parent);
     }
-    self->holder_fd = open(self->holder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    self->holder = holder; /* from now on it has to be removed */
+    self->holder_fd = open(holder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (self->holder_fd < 0)
-        return didi_fail_errno(error, errno, self->holder, "cannot open %s", self->holder);
+        return didi_fail_errno(error, errno, holder, "cannot open %s", holder);
     return file_open_directory(self->holder_fd, "work", 1, &self->work_fd, error);
 }
 
@@ -424,6 +429,15 @@ static void print_summary(foreground *self, int64_t began_ms)
     printf("%.1f s\n", (double)(clock_monotonic_ms() - began_ms) / 1000.0);
 }
 
+/* One line; the subject goes before unless the message names it. */
+static void print_failure(const didi_error *error)
+{
+    const bool named = error->subject[0] == '\0' || strstr(error->message, error->subject) != NULL;
+
+    fprintf(stderr, "didid run: %s%s%s [%s]\n", named ? "" : error->subject, named ? "" : ": ",
+            error->message, didi_status_name(error->status));
+}
+
 static int foreground_main(const run_options *options)
 {
     foreground self = {.options = options, .parent_fd = -1, .holder_fd = -1, .work_fd = -1};
@@ -454,8 +468,7 @@ static int foreground_main(const run_options *options)
     else if (status == DIDI_CANCELLED && atomic_load(&self.interrupted))
         fputs("didid run: interrupted, nothing was written\n", stderr);
     else
-        fprintf(stderr, "didid run: %s%s%s [%s]\n", error->subject,
-                error->subject[0] != '\0' ? ": " : "", error->message, didi_status_name(status));
+        print_failure(error);
     const bool interrupted = atomic_load(&self.interrupted) && status == DIDI_CANCELLED;
     foreground_clear(&self);
     if (interrupted)
