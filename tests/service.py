@@ -83,7 +83,14 @@ class Daemon:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        self.check_log()
         return self.process.returncode
+
+    def check_log(self):
+        """A sanitizer's report fails the test, whatever else went well."""
+        text = self.log_path.read_text(errors="replace")
+        for mark in ("Sanitizer", "runtime error:"):
+            assert mark not in text, text[max(0, text.index(mark) - 500):][:8000]
 
 
 def anonymous_bytes(pid):
