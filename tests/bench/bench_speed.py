@@ -41,9 +41,12 @@ def peer_seconds(figures, rank_steps, refine_steps):
 def wall_seconds(words, out, scratch):
     """Median over runs of the whole command, by hyperfine."""
     report = scratch / "hyperfine.json"
-    subprocess.run(["hyperfine", "--style", "none", "--warmup", "1", "--runs", str(REPEATS),
-                    "--prepare", f"rm -rf {shlex.quote(str(out))}", "--export-json", str(report),
-                    shlex.join(words)], check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(
+        ["hyperfine", "--style", "none", "--warmup", "1", "--runs", str(REPEATS), "--prepare",
+         f"rm -rf {shlex.quote(str(out))}", "--export-json", str(report), shlex.join(words)],
+        capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{shlex.join(words)}:\n{done.stderr}")
     return json.loads(report.read_text())["results"][0]["median"]
 
 
