@@ -209,21 +209,20 @@ static int apply_residual(const layer *self, size_t index, bool transpose, size_
     return DIDI_OK;
 }
 
-/* ---- one subspace step ---- */
+/* ---- steps of subspace iteration ---- */
 
 typedef struct step {
-    size_t basis;
-    float *start;  /* basis x n, then P = Q X */
-    float *space;  /* basis x m: Y = start X', orthonormalised to Q */
-    float *spare;  /* basis x max(m, n) */
-    double *gram;  /* basis x basis */
-    double *sigma; /* basis */
+    float *right; /* basis x n */
+    float *left;  /* basis x m */
+    float *spare; /* basis x max(m, n) */
+    double *gram; /* basis x basis */
+    double *sigma;
 } step;
 
 static void step_free(step *self)
 {
-    free(self->start);
-    free(self->space);
+    free(self->right);
+    free(self->left);
     free(self->spare);
     free(self->gram);
     free(self->sigma);
@@ -232,13 +231,12 @@ static void step_free(step *self)
 static int step_create(const layer *self, size_t basis, step *ret_step, didi_error *error)
 {
     size_t wide = self->rows > self->columns ? self->rows : self->columns;
-    step fresh = { .basis = basis,
-                   .start = memory_aligned(basis, self->columns * sizeof(float)),
-                   .space = memory_aligned(basis, self->rows * sizeof(float)),
+    step fresh = { .right = memory_aligned(basis, self->columns * sizeof(float)),
+                   .left = memory_aligned(basis, self->rows * sizeof(float)),
                    .spare = memory_aligned(basis, wide * sizeof(float)),
                    .gram = memory_aligned(basis * basis, sizeof(double)),
                    .sigma = memory_zeroed(basis, sizeof(double)) };
-    if (fresh.start == NULL || fresh.space == NULL || fresh.spare == NULL || fresh.gram == NULL
+    if (fresh.right == NULL || fresh.left == NULL || fresh.spare == NULL || fresh.gram == NULL
         || fresh.sigma == NULL) {
         step_free(&fresh);
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "subspace of %zu rows", basis);
@@ -248,61 +246,70 @@ static int step_create(const layer *self, size_t basis, step *ret_step, didi_err
 }
 
 /* Warm rows of length one (so that no direction drowns the others), then random ones. */
-static void fill_start(const layer *self, size_t index, step *work)
+static void make_start(const layer *self, size_t index, size_t basis, float *start)
 {
     const block *old = &self->blocks[index];
     size_t n = self->columns;
-    size_t warm = old->basis < work->basis ? old->basis : work->basis;
+    size_t warm = old->basis < basis ? old->basis : basis;
     if (warm > 0)
-        memcpy(work->start, old->right, warm * n * sizeof(float));
+        memcpy(start, old->right, warm * n * sizeof(float));
     for (size_t i = 0; i < warm; i++) {
-        float *row = work->start + i * n;
+        float *row = start + i * n;
         double norm = sqrt(linalg_energy(row, n));
         float scale = norm > 0 ? (float)(1.0 / norm) : 0.0F;
         for (size_t j = 0; j < n; j++)
             row[j] *= scale;
     }
     uint64_t stream = random_mix(self->seed, (uint64_t)index * 1000003U + (uint64_t)old->basis);
-    random_normal(stream, work->start + warm * n, (work->basis - warm) * n,
-                  (float)(1.0 / sqrt((double)n)));
+    random_normal(stream, start + warm * n, (basis - warm) * n, (float)(1.0 / sqrt((double)n)));
 }
 
-/* Rotates Q and P to the Ritz directions: G = P P' = W' diag(sigma^2) W. */
+/* Rotates Q (left) and P = Q X (right) to the Ritz directions: P P' = W' diag(sigma^2) W. */
 static int rotate_to_ritz(const layer *self, step *work, size_t rows, didi_error *error)
 {
-    int status = linalg_gram_rows(rows, self->columns, work->start, self->columns, work->gram,
+    int status = linalg_gram_rows(rows, self->columns, work->right, self->columns, work->gram,
                                   error);
     if (status == DIDI_OK)
         status = linalg_eigen_symmetric(rows, work->gram, work->sigma, error);
     if (status == DIDI_OK)
-        status = linalg_rotate_rows(rows, rows, self->rows, work->gram, rows, work->space,
+        status = linalg_rotate_rows(rows, rows, self->rows, work->gram, rows, work->left,
                                     work->spare, error);
     if (status != DIDI_OK)
         return status;
-    float *rotated = work->spare;
-    work->spare = work->space;
-    work->space = rotated;
-    float *right = memory_aligned(rows, self->columns * sizeof(float));
-    if (right == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "factor of %zu rows", rows);
-    status = linalg_rotate_rows(rows, rows, self->columns, work->gram, rows, work->start, right,
-                                error);
-    free(work->start);
-    work->start = right;
+    memcpy(work->left, work->spare, rows * self->rows * sizeof(float));
+    status = linalg_rotate_rows(rows, rows, self->columns, work->gram, rows, work->right,
+                                work->spare, error);
+    if (status != DIDI_OK)
+        return status;
+    memcpy(work->right, work->spare, rows * self->columns * sizeof(float));
     for (size_t i = 0; i < rows; i++)
         work->sigma[i] = work->sigma[i] > 0 ? sqrt(work->sigma[i]) : 0;
-    return status;
+    return DIDI_OK;
+}
+
+static void adopt_step(layer *self, size_t index, step *work, size_t rows, bool left_is_fresh)
+{
+    block *target = &self->blocks[index];
+    size_t rank = target->rank < rows ? target->rank : rows;
+    block_clear(target);
+    *target = (block) { .rank = rank,
+                        .basis = rows,
+                        .left = work->left,
+                        .right = work->right,
+                        .left_is_fresh = left_is_fresh,
+                        .sigma = work->sigma };
+    work->left = work->right = NULL;
+    work->sigma = NULL;
 }
 
 int layer_update(layer *self, size_t index, size_t basis, didi_error *error)
 {
     if (layer_is_cancelled(self))
         return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
-    block *target = &self->blocks[index];
     if (basis > layer_full_rank(self))
         basis = layer_full_rank(self);
     if (basis == 0) {
-        block_clear(target);
+        block_clear(&self->blocks[index]);
         return DIDI_OK;
     }
     step work = { 0 };
@@ -310,33 +317,83 @@ int layer_update(layer *self, size_t index, size_t basis, didi_error *error)
     int status = step_create(self, basis, &work, error);
     if (status != DIDI_OK)
         return status;
-    fill_start(self, index, &work);
-    status = apply_residual(self, index, true, basis, work.start, work.space, error);
+    make_start(self, index, basis, work.right);
+    status = apply_residual(self, index, true, basis, work.right, work.left, error);
     if (status == DIDI_OK)
-        status = linalg_orthonormalise_rows(basis, self->rows, work.space, work.spare, &rows, error);
+        status = linalg_orthonormalise_rows(basis, self->rows, work.left, work.spare, &rows, error);
     if (status == DIDI_OK)
-        status = apply_residual(self, index, false, rows, work.space, work.start, error);
+        status = apply_residual(self, index, false, rows, work.left, work.right, error);
     if (status == DIDI_OK)
         status = rotate_to_ritz(self, &work, rows, error);
-    if (status != DIDI_OK)
-        goto out;
-    size_t rank = target->rank < rows ? target->rank : rows;
-    block_clear(target);
-    *target = (block) { .rank = rank,
-                        .basis = rows,
-                        .left = work.space,
-                        .right = work.start,
-                        .sigma = work.sigma };
-    work.space = work.start = NULL;
-    work.sigma = NULL;
-out:
+    if (status == DIDI_OK)
+        adopt_step(self, index, &work, rows, false);
     step_free(&work);
     return status;
 }
 
+int layer_half_step(layer *self, size_t index, didi_error *error)
+{
+    const block *old = &self->blocks[index];
+    bool from_left = old->left_is_fresh;
+    size_t rank = old->rank;
+    size_t length = from_left ? self->rows : self->columns;
+    if (layer_is_cancelled(self))
+        return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
+    if (rank == 0)
+        return DIDI_OK;
+    step work = { 0 };
+    size_t rows = 0;
+    int status = step_create(self, rank, &work, error);
+    if (status != DIDI_OK)
+        return status;
+    float *known = from_left ? work.left : work.right;
+    float *fresh = from_left ? work.right : work.left;
+    memcpy(known, from_left ? old->left : old->right, rank * length * sizeof(float));
+    status = linalg_orthonormalise_rows(rank, length, known, work.spare, &rows, error);
+    if (status == DIDI_OK)
+        status = apply_residual(self, index, !from_left, rows, known, fresh, error);
+    if (status == DIDI_OK) {
+        size_t other = from_left ? self->columns : self->rows;
+        for (size_t i = 0; i < rows; i++)
+            work.sigma[i] = sqrt(linalg_energy(fresh + i * other, other));
+        adopt_step(self, index, &work, rows, !from_left);
+        status = layer_pad_block(self, index, rank, error);
+    }
+    if (status == DIDI_OK)
+        self->blocks[index].rank = rank;
+    step_free(&work);
+    return status;
+}
+
+int layer_pad_block(layer *self, size_t index, size_t rows, didi_error *error)
+{
+    block old = self->blocks[index];
+    if (old.basis >= rows)
+        return DIDI_OK;
+    self->blocks[index] = (block) { 0 };
+    int status = layer_resize_block(self, index, rows, error);
+    if (status != DIDI_OK) {
+        self->blocks[index] = old;
+        return status;
+    }
+    block *fresh = &self->blocks[index];
+    memset(fresh->left, 0, rows * self->rows * sizeof(float));
+    memset(fresh->right, 0, rows * self->columns * sizeof(float));
+    for (size_t i = 0; i < old.basis; i++)
+        fresh->sigma[i] = old.sigma[i];
+    if (old.basis > 0) {
+        memcpy(fresh->left, old.left, old.basis * self->rows * sizeof(float));
+        memcpy(fresh->right, old.right, old.basis * self->columns * sizeof(float));
+    }
+    fresh->rank = old.rank;
+    fresh->left_is_fresh = old.left_is_fresh;
+    block_clear(&old);
+    return DIDI_OK;
+}
+
 typedef struct experts_update {
     layer *layer;
-    const size_t *basis;
+    const size_t *basis; /* NULL for half-steps */
     didi_error *errors;
     int *status;
 } experts_update;
@@ -345,7 +402,9 @@ static void update_expert(void *argument, size_t task)
 {
     experts_update *work = argument;
     work->status[task]
-        = layer_update(work->layer, task + 1, work->basis[task], &work->errors[task]);
+        = work->basis != NULL
+              ? layer_update(work->layer, task + 1, work->basis[task], &work->errors[task])
+              : layer_half_step(work->layer, task + 1, &work->errors[task]);
 }
 
 int layer_update_experts(layer *self, const size_t *basis, didi_error *error)
@@ -474,6 +533,29 @@ static int task_error(const layer *self, size_t task, double shared_energy, doub
     double value = self->energy[task] - 2 * (tau_shared + tau_expert) + shared_energy
                    + expert_energy + 2 * shared_expert;
     *ret_error = value > 0 ? value : 0;
+    return DIDI_OK;
+}
+
+int layer_loss_fitted(const layer *self, double *ret_loss, didi_error *error)
+{
+    const block *shared = &self->blocks[0];
+    double mean_shared = 0;
+    double shared_energy = 0;
+    double loss = 0;
+    int status = dense_dot(self, self->mean, shared, &mean_shared, error);
+    if (status == DIDI_OK)
+        status = block_dot(self, shared, shared, &shared_energy, error);
+    if (status != DIDI_OK)
+        return status;
+    for (size_t t = 0; t < self->tasks; t++) {
+        const block *expert = &self->blocks[t + 1];
+        double own = self->energy[t];
+        for (size_t i = 0; i < expert->rank; i++)
+            own -= expert->sigma[i] * expert->sigma[i];
+        loss += self->weight[t] * own;
+    }
+    loss += self->weight_sum * (shared_energy - 2 * mean_shared);
+    *ret_loss = loss > 0 ? loss : 0;
     return DIDI_OK;
 }
 

@@ -3,7 +3,7 @@
  * approximate them. Notation of method.md: tau_t (m x n) ~ S + E_t, S and E_t of low rank.
  *
  * A block is held as rows: left (k x m) and right (k x n), the matrix being left' * right. After an
- * update the left rows are orthonormal and right row i has norm sigma_i, in descending order. Rows
+ * subspace step the left rows are orthonormal and right row i has norm sigma_i, in descending order. Rows
  * from `rank` to `basis` are not part of the matrix: they keep the subspace warm for the next step. */
 #pragma once
 
@@ -20,7 +20,8 @@ typedef struct block {
     size_t basis;
     float *left;
     float *right;
-    double *sigma; /* `basis` values */
+    double *sigma;      /* `basis` values */
+    bool left_is_fresh; /* left was solved for last, so right comes next */
 } block;
 
 typedef struct layer {
@@ -52,13 +53,21 @@ void layer_set_weights(layer *layer, const double *weight);
 /* One subspace step for block `index` (0 = shared): the residual X of the block given all others is
  * applied to the warm rows and to fresh random ones, `basis` in all (at most min(m, n)); the block's rows
  * become the leading Ritz directions of X there. `rank` is cut to the new basis, never raised. With
- * rank <= basis kept, |X - block|^2 never rises (method.md 4: each half-step is a least-squares
- * optimum, and the Ritz rotation keeps the best of the space).
+ * rank <= basis kept, |X - block|^2 never rises (method.md 4: each half is a least-squares optimum, and
+ * the Ritz rotation keeps the best of the space).
  * X is tau_t - S for an expert and sum_t w_t (tau_t - E_t) / sum w for the shared block.
- * Cost: 4 m n basis flops. Errors: DIDI_NO_MEMORY, DIDI_NUMERIC, DIDI_CANCELLED. */
+ * Cost: 4 m n basis flops and about 5 basis^2 (m + n). Errors: DIDI_NO_MEMORY, DIDI_NUMERIC,
+ * DIDI_CANCELLED. */
 int layer_update(layer *layer, size_t index, size_t basis, didi_error *error);
 
-/* Updates every expert, in parallel over the team. basis[T] gives each one's size. */
+/* Half an ALS sweep for block `index` at its rank (rows beyond it are dropped): the side solved for last
+ * is made orthonormal, the other becomes the least-squares answer (method.md 4). Sides alternate from
+ * call to call, the left one after layer_update. |X - block|^2 never rises. sigma then holds the lengths
+ * of the new rows, so that |block|^2 is their sum of squares. Cost: 2 m n rank flops. */
+int layer_half_step(layer *layer, size_t index, didi_error *error);
+
+/* layer_update of every expert, in parallel over the team, basis[T] giving each one's size; with basis
+ * NULL, layer_half_step of every expert. */
 int layer_update_experts(layer *layer, const size_t *basis, didi_error *error);
 
 /* Sets block `index` from scratch to the leading `basis` singular triplets of a dense m x n matrix,
@@ -68,6 +77,13 @@ int layer_set_block(layer *layer, size_t index, const float *matrix, size_t basi
 
 /* Gives a block `basis` rows of memory (contents undefined), rank 0. Errors: DIDI_NO_MEMORY. */
 int layer_resize_block(layer *layer, size_t index, size_t basis, didi_error *error);
+
+/* Makes a block's basis at least `rows` by adding zero rows. Errors: DIDI_NO_MEMORY. */
+int layer_pad_block(layer *layer, size_t index, size_t rows, didi_error *error);
+
+/* The weighted loss right after the experts were solved for, when |X - E_t|^2 = |X|^2 - sum sigma^2: one product
+ * instead of 2 T. Accurate to about 1e-6 of the weighted energy. */
+int layer_loss_fitted(const layer *layer, double *ret_loss, didi_error *error);
 
 /* errors[t] = |tau_t - S - E_t|_F^2 from inner products, without a dense rebuild: exact to about 1e-6
  * of energy[t]. `errors` holds T doubles. Returns the weighted sum through ret_loss (may be NULL). */

@@ -156,6 +156,18 @@ static void normalise_rows(size_t rows, size_t columns, float *x)
     }
 }
 
+/* Close enough to orthonormal that another pass would only cost time. */
+static bool is_identity(size_t order, const double *gram)
+{
+    double worst = 0;
+    for (size_t i = 0; i < order; i++)
+        for (size_t j = 0; j <= i; j++) {
+            double off = fabs(gram[i * order + j] - (i == j ? 1.0 : 0.0));
+            worst = off > worst ? off : worst;
+        }
+    return worst < 2e-4;
+}
+
 /* X <- L^-1 X where G = X X' = L L'. Fails (false) when X is close to dependent. */
 static bool cholesky_pass(size_t rows, size_t columns, float *x, double *gram, float *factor)
 {
@@ -214,7 +226,7 @@ int linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scr
     normalise_rows(rows, columns, x);
     for (int pass = 0; pass < 2 && kept > 0; pass++) {
         status = linalg_gram_rows(kept, columns, x, columns, gram, error);
-        if (status != DIDI_OK)
+        if (status != DIDI_OK || is_identity(kept, gram))
             goto out;
         if (cholesky_pass(kept, columns, x, gram, factor))
             continue;
@@ -224,8 +236,9 @@ int linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scr
         if (status != DIDI_OK)
             goto out;
     }
-    *ret_rows = kept;
 out:
+    if (status == DIDI_OK)
+        *ret_rows = kept;
     free(gram);
     free(factor);
     return status;

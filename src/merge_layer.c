@@ -181,6 +181,7 @@ int merge_decompose_layer(didi_merge *self, size_t index, didi_error *error)
 
 /* ---- pursue ---- */
 
+/* Right rows alone are enough to go on from: left is solved for next. */
 static int recall_block(const state *from, layer *target, size_t index, bool with_left,
                         didi_error *error)
 {
@@ -362,7 +363,7 @@ int merge_refine_layer(didi_merge *self, size_t index, didi_error *error)
     status = merge_pursues(self) ? recall_pursued(self, index, target, error)
                                  : solve_start_from_mean(target, self->shared, summary, error);
     if (status == DIDI_OK)
-        status = solve_refine(target, self->shared, &options, summary, error);
+        status = solve_refine(target, &options, summary, error);
     if (status == DIDI_OK)
         status = solve_finish(target, self->options.output_dtype, summary, &package, error);
     if (status == DIDI_OK)

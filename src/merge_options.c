@@ -23,7 +23,7 @@ void didi_merge_options_default(didi_merge_options *options)
         .allocator = DIDI_ALLOCATOR_PURSUIT,
         .weighting = DIDI_WEIGHTING_BALANCED,
         .beta = 1.0,
-        .lambda = 100.0,
+        .lambda = 1.0,
         .rank_learning_rate = 1.0,
         .rank_steps = 200,
         .optimizer = DIDI_OPTIMIZER_ALS,

@@ -58,7 +58,9 @@ int solve_sketch(layer *target, size_t sketch_rows, layer_summary *summary, didi
 
 /* ---- pursuit ---- */
 
-/* How many rows the next update should carry: those the last threshold will want, with room to grow, and
+enum { LOOK_AHEAD = 3 }; /* rounds whose rows are kept warm already */
+
+/* How many rows the next update should carry: those a later threshold will want, with room to grow, and
  * more room when every row was worth keeping. A block that holds nothing yet starts as wide as `start`. */
 static size_t next_basis(const layer *target, size_t index, double last, size_t start, size_t limit)
 {
@@ -117,8 +119,9 @@ int solve_pursue(layer *target, bool shared, const double *thresholds, size_t ro
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "pursuit of %zu tasks", target->tasks);
     int status = DIDI_OK;
     for (size_t round = 0; round < rounds && status == DIDI_OK; round++)
-        status = pursue_round(target, shared, thresholds[round], thresholds[rounds - 1], limits,
-                              basis, error);
+        status = pursue_round(target, shared, thresholds[round],
+                              thresholds[round + LOOK_AHEAD < rounds ? round + LOOK_AHEAD : rounds - 1],
+                              limits, basis, error);
     if (status == DIDI_OK)
         status = summarise_blocks(target, summary, error);
     free(basis);
@@ -135,60 +138,56 @@ static void apply_dense_flags(layer *target, const layer_summary *summary, doubl
     layer_set_weights(target, weight);
 }
 
-static size_t refine_basis(size_t rank)
+static int set_rank(layer *target, size_t index, size_t rank, didi_error *error)
 {
-    return rank == 0 ? 0 : rank + (rank / 10 < 4 ? 4 : rank / 10);
+    int status = layer_pad_block(target, index, rank, error);
+    if (status == DIDI_OK)
+        target->blocks[index].rank = rank;
+    return status;
 }
 
-static int als_sweep(layer *target, bool shared, const layer_summary *summary, size_t *basis,
-                     didi_error *error)
+/* One half of a sweep over all blocks: left or right sides, whichever are due. */
+static int half_sweep(layer *target, didi_error *error)
 {
-    if (shared && summary->rank[0] > 0 && target->weight_sum > 0) {
-        int status = layer_update(target, 0, refine_basis(summary->rank[0]), error);
+    int status = target->weight_sum > 0 ? layer_half_step(target, 0, error) : DIDI_OK;
+    return status == DIDI_OK ? layer_update_experts(target, NULL, error) : status;
+}
+
+static int refine_als(layer *target, const refine_options *options, double *ret_loss,
+                      didi_error *error)
+{
+    int status = DIDI_OK;
+    double before = INFINITY;
+    for (size_t step = 0; step < options->steps && status == DIDI_OK; step++) {
+        double loss = 0;
+        status = half_sweep(target, error);
+        if (status == DIDI_OK)
+            status = half_sweep(target, error);
+        if (status == DIDI_OK)
+            status = layer_loss_fitted(target, &loss, error);
         if (status != DIDI_OK)
-            return status;
-        target->blocks[0].rank = summary->rank[0] < target->blocks[0].basis
-                                     ? summary->rank[0]
-                                     : target->blocks[0].basis;
-    }
-    for (size_t t = 0; t < target->tasks; t++)
-        basis[t] = refine_basis(summary->rank[t + 1]);
-    int status = layer_update_experts(target, basis, error);
-    for (size_t t = 0; t < target->tasks && status == DIDI_OK; t++) {
-        block *expert = &target->blocks[t + 1];
-        expert->rank = summary->rank[t + 1] < expert->basis ? summary->rank[t + 1] : expert->basis;
+            break;
+        *ret_loss = loss;
+        if (options->report != NULL)
+            options->report(options->context, step, loss);
+        if (before - loss < options->tolerance * before)
+            break;
+        before = loss;
     }
     return status;
 }
 
-static int refine_als(layer *target, bool shared, const refine_options *options,
-                      layer_summary *summary, didi_error *error)
+static int measure_loss(const layer *target, layer_summary *summary, didi_error *error)
 {
-    size_t *basis = memory_zeroed(target->tasks, sizeof *basis);
     double *errors = memory_zeroed(target->tasks, sizeof *errors);
-    int status = DIDI_OK;
-    if (basis == NULL || errors == NULL) {
-        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "refinement of %zu tasks", target->tasks);
-        goto out;
-    }
-    status = layer_loss(target, errors, &summary->loss, error);
-    for (size_t step = 0; step < options->steps && status == DIDI_OK; step++) {
-        double before = summary->loss;
-        status = als_sweep(target, shared, summary, basis, error);
-        if (status == DIDI_OK)
-            status = layer_loss(target, errors, &summary->loss, error);
-        if (status == DIDI_OK && options->report != NULL)
-            options->report(options->context, step, summary->loss);
-        if (before - summary->loss < options->tolerance * before)
-            break;
-    }
-out:
-    free(basis);
+    int status = errors != NULL
+                     ? layer_loss(target, errors, &summary->loss, error)
+                     : didi_fail(error, DIDI_NO_MEMORY, NULL, "loss of %zu tasks", target->tasks);
     free(errors);
     return status;
 }
 
-int solve_refine(layer *target, bool shared, const refine_options *options, layer_summary *summary,
+int solve_refine(layer *target, const refine_options *options, layer_summary *summary,
                  didi_error *error)
 {
     double *weight = memory_zeroed(target->tasks, sizeof *weight);
@@ -196,11 +195,14 @@ int solve_refine(layer *target, bool shared, const refine_options *options, laye
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "weights of %zu tasks", target->tasks);
     apply_dense_flags(target, summary, weight);
     free(weight);
-    for (size_t j = 0; j <= target->tasks; j++) {
-        block *found = &target->blocks[j];
-        found->rank = summary->rank[j] < found->basis ? summary->rank[j] : found->basis;
-    }
+    int status = DIDI_OK;
+    for (size_t j = 0; j <= target->tasks && status == DIDI_OK; j++)
+        status = set_rank(target, j, summary->rank[j], error);
+    if (status != DIDI_OK)
+        return status;
+    if (options->steps == 0)
+        return measure_loss(target, summary, error);
     if (options->optimizer == DIDI_OPTIMIZER_ADAM)
         return solve_refine_adam(target, options, &summary->loss, error);
-    return refine_als(target, shared, options, summary, error);
+    return refine_als(target, options, &summary->loss, error);
 }

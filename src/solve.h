@@ -76,7 +76,7 @@ typedef struct refine_options {
 
 /* Refine at summary->rank (experts with dense set are left out of the shared fit). Sets summary->loss.
  * ALS never raises the loss. */
-int solve_refine(layer *layer, bool shared, const refine_options *options, layer_summary *summary,
+int solve_refine(layer *layer, const refine_options *options, layer_summary *summary,
                  didi_error *error);
 /* The Adam form (paper 4.3); the same contract but for monotony: the best step is kept. */
 int solve_refine_adam(layer *layer, const refine_options *options, double *ret_loss,

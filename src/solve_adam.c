@@ -67,7 +67,9 @@ static int pair_create(adam *self, size_t index, didi_error *error)
         || p->best == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "Adam moments of rank %zu", p->rank);
     for (size_t i = 0; i < p->rank; i++) {
-        float root = (float)sqrt(source->sigma[i]);
+        double left = sqrt(linalg_energy(source->left + i * m, m));
+        double right = sqrt(linalg_energy(source->right + i * n, n));
+        float root = left > 0 ? (float)sqrt(right / left) : 0.0F;
         float inverse = root > 0 ? 1.0F / root : 0.0F;
         for (size_t j = 0; j < m; j++)
             p->value[i * m + j] = source->left[i * m + j] * root;
