@@ -43,6 +43,42 @@ bool files_are_published(int job_fd)
            S_ISREG(found.st_mode);
 }
 
+static bool entry_is_ours(const char *name)
+{
+    static const char *const names[] = {".", "..", "artifacts", "exports", "work"};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
+void files_remove_strays(int job_fd)
+{
+    const int fd = openat(job_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
+    const struct dirent *entry = NULL;
+    didi_error ignored = {0};
+
+    if (directory == NULL) {
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    while ((entry = readdir(directory)) != NULL)
+        if (!entry_is_ours(entry->d_name))
+            file_remove_tree(job_fd, entry->d_name, &ignored);
+    closedir(directory);
+}
+
+void files_remove_results(int job_fd)
+{
+    didi_error ignored = {0};
+
+    files_remove_strays(job_fd);
+    file_remove_tree(job_fd, "artifacts", &ignored);
+}
+
 int scheduler_open_files(scheduler *self, const char *id, const char *name, int *ret_fd,
                          didi_error *error)
 {
@@ -103,6 +139,18 @@ static int directory_each(scheduler *self, int directory_fd, directory_visit *vi
     return status;
 }
 
+/* Cancelled, and the crash came after the rename of its artifacts. */
+static void unpublish(const scheduler *self, const char *id)
+{
+    didi_error ignored = {0};
+    int job_fd = -1;
+
+    if (files_open_job(self, id, false, &job_fd, &ignored) != DIDI_OK)
+        return;
+    files_remove_results(job_fd);
+    close(job_fd);
+}
+
 static int sweep_directory(scheduler *self, const char *name, didi_error *error)
 {
     didi_error missing = {0};
@@ -117,8 +165,10 @@ static int sweep_directory(scheduler *self, const char *name, didi_error *error)
     }
     if (orphan)
         log_emit(LOG_LEVEL_WARNING, "files without a job are removed", LOG_TEXT("name", name));
-    if (orphan || job.state == JOB_CANCELLED)
+    if (orphan)
         throw_away(self, name);
+    else if (job.state == JOB_CANCELLED)
+        unpublish(self, name);
     store_job_clear(&job);
     return DIDI_OK;
 }

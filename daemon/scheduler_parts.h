@@ -96,6 +96,10 @@ int files_open_job(const scheduler *self, const char *id, bool create, int *ret_
                    didi_error *error);
 /* True if artifacts/manifest.json is in the job's directory. */
 bool files_are_published(int job_fd);
+/* What an interrupted attempt left beside the known directories. */
+void files_remove_strays(int job_fd);
+/* The same and the artifacts; finished layers stay for a retry. */
+void files_remove_results(int job_fd);
 
 /* ---- scheduler.c ---- */
 

@@ -7,40 +7,10 @@
 #include "src/base/file.h"
 #include "src/base/memory.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static bool entry_is_ours(const char *name)
-{
-    static const char *const names[] = {".", "..", "artifacts", "exports", "work"};
-
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (strcmp(name, names[i]) == 0)
-            return true;
-    return false;
-}
-
-/* What an interrupted attempt left beside the known directories. */
-static void remove_strays(int job_fd)
-{
-    const int fd = openat(job_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
-    const struct dirent *entry = NULL;
-    didi_error ignored = {0};
-
-    if (directory == NULL) {
-        if (fd >= 0)
-            close(fd);
-        return;
-    }
-    while ((entry = readdir(directory)) != NULL)
-        if (!entry_is_ours(entry->d_name))
-            file_remove_tree(job_fd, entry->d_name, &ignored);
-    closedir(directory);
-}
 
 static int run_open_merge(run *self, int job_fd, int work_fd, didi_error *error)
 {
@@ -80,7 +50,7 @@ static void open_work(void *context)
     self->published = files_are_published(job_fd);
     if (self->published)
         goto out;
-    remove_strays(job_fd);
+    files_remove_strays(job_fd);
     status = file_remove_tree(job_fd, "artifacts", error);
     if (status == DIDI_OK)
         status = file_open_directory(job_fd, "work", 1, &work_fd, error);
@@ -109,11 +79,10 @@ static void close_work(void *context)
     if ((self->status != DIDI_OK && !cancelled) ||
         files_open_job(self->scheduler, self->job.id, false, &job_fd, &ignored) != DIDI_OK)
         return;
-    file_remove_tree(job_fd, "work", &ignored);
-    if (cancelled) {
-        remove_strays(job_fd);
-        file_remove_tree(job_fd, "artifacts", &ignored);
-    }
+    if (cancelled)
+        files_remove_results(job_fd);
+    else
+        file_remove_tree(job_fd, "work", &ignored);
     close(job_fd);
 }
 

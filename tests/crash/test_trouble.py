@@ -75,7 +75,7 @@ def test_cancel_of_a_running_job_publishes_nothing(start_daemon, family, tmp_pat
     client.call(daemon, "POST", f"/v1/jobs/{job}/cancel")
     assert client.wait_finished(daemon, job)["state"] == "cancelled"
     assert time.monotonic() - began < 5
-    assert leftovers(state, job) == []
+    assert leftovers(state, job) == ["work"]
     with pytest.raises(client.Refused) as refused:
         client.call(daemon, "POST", f"/v1/jobs/{job}/cancel")
     assert refused.value.status == 409
@@ -84,6 +84,37 @@ def test_cancel_of_a_running_job_publishes_nothing(start_daemon, family, tmp_pat
     while (state / "jobs" / job).exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not (state / "jobs" / job).exists()
+
+
+def finished_layers(state, job):
+    """Files of finished layers; one that is written again is another file."""
+    return {path.relative_to(state): path.stat().st_ino
+            for path in (state / "jobs" / job / "work").rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_retry_of_a_cancelled_job_goes_on(start_daemon, family, tmp_path, restart):
+    state = tmp_path / "state"
+    daemon = start_daemon(family, state=state)
+    slow = specification(family, "pursuit")
+    slow["refine"] = {"optimizer": "adam", "steps": 50000}
+    job = client.submit(daemon, slow, "slow")
+    kept = []
+    for _ in range(2):
+        deadline = time.monotonic() + 60
+        while client.call(daemon, "GET", f"/v1/jobs/{job}")["stage"] != "refine":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        client.call(daemon, "POST", f"/v1/jobs/{job}/cancel")
+        assert client.wait_finished(daemon, job)["state"] == "cancelled"
+        kept.append(finished_layers(state, job))
+        if restart:
+            daemon.stop()
+            daemon.start()
+        client.call(daemon, "POST", f"/v1/jobs/{job}/retry")
+    assert kept[0] and kept[0].items() <= kept[1].items()
+    client.call(daemon, "POST", f"/v1/jobs/{job}/cancel")
+    assert client.wait_finished(daemon, job)["state"] == "cancelled"
 
 
 @pytest.mark.parametrize("how", ["truncated", "replaced"])
