@@ -2,12 +2,13 @@
 /* libdidi's public header: merge a family of fine-tuned checkpoints into shared and expert factors.
  *
  * The library knows tensors and files; it starts no thread and keeps no global state. A merge is a
- * sequence of stages made of independent items. One thread, the owner, asks didi_merge_next for items,
- * hands each to any thread for didi_item_execute, and gives it back with didi_merge_complete. So the
- * caller's pool, fairness, cancel and shutdown policies stay the caller's.
+ * sequence of stages made of independent items. One thread, the owner, asks didi_merge_next for
+ * items, hands each to any thread for didi_item_execute, and gives it back with
+ * didi_merge_complete. So the caller's pool, fairness, cancel and shutdown policies stay the
+ * caller's.
  *
- * Threads: functions marked [owner] are called by one thread at a time for one merge; [any] from any
- * thread. Strings returned live as long as the object they come from. */
+ * Threads: functions marked [owner] are called by one thread at a time for one merge; [any] from
+ * any thread. Strings returned live as long as the object they come from. */
 #pragma once
 
 #include "src/base/error.h"
@@ -33,7 +34,7 @@ typedef struct didi_item didi_item;
     X(ALS, "als")   /* alternating least squares */                                                \
     X(ADAM, "adam") /* the paper's */
 #define DIDI_DENSE_TABLE(X)                                                                        \
-    X(PER_TASK, "per_task") /* tensors without factors are kept whole for every task */           \
+    X(PER_TASK, "per_task") /* tensors without factors are kept whole for every task */            \
     X(MEAN, "mean")         /* their mean delta is stored once, as shared */                       \
     X(BASE, "base")         /* nothing is stored: the base's value serves */
 #define DIDI_MERGE_TABLE(X)                                                                        \
@@ -45,13 +46,20 @@ typedef struct didi_item didi_item;
 #define DIDI_OPTION_ENUMERATOR_OPTIMIZER(id, name) DIDI_OPTIMIZER_##id,
 #define DIDI_OPTION_ENUMERATOR_DENSE(id, name) DIDI_DENSE_##id,
 #define DIDI_OPTION_ENUMERATOR_MERGE(id, name) DIDI_SHARED_##id,
-typedef enum didi_allocator { DIDI_ALLOCATOR_TABLE(DIDI_OPTION_ENUMERATOR_ALLOCATOR) } didi_allocator;
-typedef enum didi_weighting { DIDI_WEIGHTING_TABLE(DIDI_OPTION_ENUMERATOR_WEIGHTING) } didi_weighting;
-typedef enum didi_optimizer { DIDI_OPTIMIZER_TABLE(DIDI_OPTION_ENUMERATOR_OPTIMIZER) } didi_optimizer;
+typedef enum didi_allocator {
+    DIDI_ALLOCATOR_TABLE(DIDI_OPTION_ENUMERATOR_ALLOCATOR)
+} didi_allocator;
+typedef enum didi_weighting {
+    DIDI_WEIGHTING_TABLE(DIDI_OPTION_ENUMERATOR_WEIGHTING)
+} didi_weighting;
+typedef enum didi_optimizer {
+    DIDI_OPTIMIZER_TABLE(DIDI_OPTION_ENUMERATOR_OPTIMIZER)
+} didi_optimizer;
 typedef enum didi_dense { DIDI_DENSE_TABLE(DIDI_OPTION_ENUMERATOR_DENSE) } didi_dense;
 typedef enum didi_shared_merge { DIDI_MERGE_TABLE(DIDI_OPTION_ENUMERATOR_MERGE) } didi_shared_merge;
 
-/* Stages in order. A job that needs no learned ranks skips none: empty stages just have no items. */
+/* Stages in order. A job that needs no learned ranks skips none: empty stages just have no items.
+ */
 #define DIDI_STAGE_TABLE(X)                                                                        \
     X(DIGEST, "digest")       /* SHA-256 of every input file */                                    \
     X(DECOMPOSE, "decompose") /* spectra of every layer */                                         \
@@ -70,14 +78,14 @@ const char *didi_stage_name(didi_stage stage);
 /* Output dtype of factors and deltas: a didi_dtype of src/dtype.h restricted to F32, BF16, F16. */
 
 typedef struct didi_task_input {
-    const char *name;      /* names the expert's file: 1 to 128 of [A-Za-z0-9._-], no leading dot */
-    const char *label;     /* the model's name, for errors and the manifest */
-    int directory_fd;      /* the model's directory; duplicated, stays the caller's */
-    double weight;         /* > 0, finite; multiplies the task's weight in every loss */
+    const char *name;  /* names the expert's file: 1 to 128 of [A-Za-z0-9._-], no leading dot */
+    const char *label; /* the model's name, for errors and the manifest */
+    int directory_fd;  /* the model's directory; duplicated, stays the caller's */
+    double weight;     /* > 0, finite; multiplies the task's weight in every loss */
 } didi_task_input;
 
-/* Everything a merge depends on. didi_merge_options_default fills the defaults; pointers are copied by
- * didi_merge_open and may be freed after it returns. */
+/* Everything a merge depends on. didi_merge_options_default fills the defaults; pointers are copied
+ * by didi_merge_open and may be freed after it returns. */
 typedef struct didi_merge_options {
     const char *base_label;
     int base_fd; /* the base model's directory; duplicated */
@@ -88,12 +96,12 @@ typedef struct didi_merge_options {
     didi_shared_merge shared_merge;
     didi_allocator allocator;
     didi_weighting weighting;
-    double beta;                /* gate sharpness, differentiable only; > 0 */
-    double lambda;              /* weight of |R - R_target|; >= 0 */
-    double rank_learning_rate;  /* in units of rank; > 0 */
-    size_t rank_steps;          /* 0 .. 100000 */
+    double beta;               /* gate sharpness, differentiable only; > 0 */
+    double lambda;             /* weight of |R - R_target|; >= 0 */
+    double rank_learning_rate; /* in units of rank; > 0 */
+    size_t rank_steps;         /* 0 .. 100000 */
     didi_optimizer optimizer;
-    size_t refine_steps;        /* ALS sweeps or Adam steps; 0 leaves the truncated factors */
+    size_t refine_steps;         /* ALS sweeps or Adam steps; 0 leaves the truncated factors */
     double refine_learning_rate; /* Adam only, relative to the factors' root mean square; > 0 */
     double tolerance; /* stop when a sweep lowers a layer's loss by less than this share; >= 0 */
     const char *const *include; /* globs on tensor names; NULL or 0 = all */
@@ -111,11 +119,11 @@ typedef struct didi_merge_options {
     uint64_t memory_limit; /* bytes of working memory for all items in flight; 0 = no limit */
     size_t workers;        /* threads the caller will use; only estimates depend on it */
 
-    int work_fd;   /* directory for per-layer state (made durable unless volatile_work); duplicated */
+    int work_fd; /* directory for per-layer state (made durable unless volatile_work); duplicated */
     int output_fd; /* directory in which `output_name` will appear by rename; duplicated.
                       -1 for a plan only (didi_merge_open then needs no work_fd either) */
     const char *output_name;
-    bool volatile_work; /* foreground runs: skip fsync of per-layer state */
+    bool volatile_work;             /* foreground runs: skip fsync of per-layer state */
     const char *specification_json; /* echoed as "specification" in the manifest; a JSON object */
 } didi_merge_options;
 
@@ -148,38 +156,40 @@ typedef struct didi_merge_hooks {
     void (*event)(void *context, const didi_event *event); /* may be NULL */
 } didi_merge_hooks;
 
-/* Opens the models, compares names, shapes and dtypes from headers alone, sorts tensors into matrices,
- * dense and passed through, makes the plan, and picks up finished layers in work_fd from an earlier
- * attempt with the same options (another one's state is discarded). Reads no tensor data. [owner]
- * Errors: DIDI_INVALID (option, subject = its specification field), DIDI_MISMATCH (each difference
- * named, the first ones in the message), DIDI_FORMAT, DIDI_NOT_FOUND, DIDI_BUDGET (the message gives the
- * smallest budget that works), DIDI_MEMORY_LIMIT (gives the bytes needed), DIDI_CHANGED, DIDI_IO,
- * DIDI_NO_MEMORY. */
+/* Opens the models, compares names, shapes and dtypes from headers alone, sorts tensors into
+ * matrices, dense and passed through, makes the plan, and picks up finished layers in work_fd from
+ * an earlier attempt with the same options (another one's state is discarded). Reads no tensor
+ * data. [owner] Errors: DIDI_INVALID (option, subject = its specification field), DIDI_MISMATCH
+ * (each difference named, the first ones in the message), DIDI_FORMAT, DIDI_NOT_FOUND, DIDI_BUDGET
+ * (the message gives the smallest budget that works), DIDI_MEMORY_LIMIT (gives the bytes needed),
+ * DIDI_CHANGED, DIDI_IO, DIDI_NO_MEMORY. */
 int didi_merge_open(const didi_merge_options *options, const didi_merge_hooks *hooks,
                     didi_merge **ret_merge, didi_error *error);
 
-/* Frees; no item may be in flight. Work files stay unless the merge is done. NULL is fine. [owner] */
+/* Frees; no item may be in flight. Work files stay unless the merge is done. NULL is fine. [owner]
+ */
 void didi_merge_close(didi_merge *merge);
 
 /* What the headers alone tell (dry run). */
 typedef struct didi_plan_layer {
     const char *tensor;
     uint64_t rows, columns;
-    uint64_t rank_limit; /* largest rank a factor pair may have and still be smaller than the matrix */
+    uint64_t
+        rank_limit; /* largest rank a factor pair may have and still be smaller than the matrix */
 } didi_plan_layer;
 typedef struct didi_plan {
     size_t tasks;
-    uint64_t parameters;        /* of one model, over the tensors merged */
-    uint64_t dense_parameters;  /* stored whole, all tasks together */
-    uint64_t factor_parameters; /* ceiling left for factors */
+    uint64_t parameters;           /* of one model, over the tensors merged */
+    uint64_t dense_parameters;     /* stored whole, all tasks together */
+    uint64_t factor_parameters;    /* ceiling left for factors */
     double budget, budget_minimum; /* smallest ratio with one rank somewhere */
     size_t layer_count;
-    const didi_plan_layer *layers; /* matrices, by name */
+    const didi_plan_layer *layers;                         /* matrices, by name */
     size_t dense_count, passthrough_count, excluded_count; /* tensors */
-    uint64_t memory_minimum_bytes; /* what memory_limit must at least be */
-    uint64_t memory_peak_bytes;    /* with `workers` items in flight */
-    uint64_t disk_bytes;           /* work files and artifacts together, at most */
-    uint64_t artifact_bytes;       /* at most */
+    uint64_t memory_minimum_bytes;                         /* what memory_limit must at least be */
+    uint64_t memory_peak_bytes;                            /* with `workers` items in flight */
+    uint64_t disk_bytes;     /* work files and artifacts together, at most */
+    uint64_t artifact_bytes; /* at most */
     uint64_t bytes_to_read;
     double flops; /* floating-point operations, estimated */
 } didi_plan;
@@ -192,10 +202,11 @@ typedef enum didi_next {
     DIDI_NEXT_FINISHED, /* nothing in flight, nothing left: ask didi_merge_result */
 } didi_next;
 
-/* The next item to run. `memory_available` is what the caller grants now; an item that needs more is
- * not given out (pass UINT64_MAX for no bound: memory_limit of the options is the merge's own). With
- * `helper` true and nothing else to start, gives a helper item that lends its thread to the layers in
- * flight until they finish or didi_merge_recall_helpers. Never blocks, never computes. [owner] */
+/* The next item to run. `memory_available` is what the caller grants now; an item that needs more
+ * is not given out (pass UINT64_MAX for no bound: memory_limit of the options is the merge's own).
+ * With `helper` true and nothing else to start, gives a helper item that lends its thread to the
+ * layers in flight until they finish or didi_merge_recall_helpers. Never blocks, never computes.
+ * [owner] */
 didi_next didi_merge_next(didi_merge *merge, uint64_t memory_available, bool helper,
                           didi_item **ret_item);
 
@@ -203,7 +214,8 @@ didi_next didi_merge_next(didi_merge *merge, uint64_t memory_available, bool hel
 uint64_t didi_item_memory(const didi_item *item);
 didi_stage didi_item_stage(const didi_item *item);
 
-/* Runs an item; its outcome is kept inside. Set one BLAS thread first (didi_blas_use_one_thread). [any] */
+/* Runs an item; its outcome is kept inside. Set one BLAS thread first (didi_blas_use_one_thread).
+ * [any] */
 void didi_item_execute(didi_item *item);
 
 /* Takes an executed item back and frees it. Advances stages, emits events. [owner] */
@@ -212,11 +224,13 @@ void didi_merge_complete(didi_merge *merge, didi_item *item);
 /* Asks helper items to return soon. [any] */
 void didi_merge_recall_helpers(didi_merge *merge);
 
-/* Asks items in flight to stop at the next sweep or panel; after they complete, next says FINISHED and
- * the result is DIDI_CANCELLED. A merge whose artifacts were already renamed stays done. [any] */
+/* Asks items in flight to stop at the next sweep or panel; after they complete, next says FINISHED
+ * and the result is DIDI_CANCELLED. A merge whose artifacts were already renamed stays done. [any]
+ */
 void didi_merge_cancel(didi_merge *merge);
 
-/* After FINISHED: DIDI_OK when the artifacts are in place, else the failure (first one wins). [owner] */
+/* After FINISHED: DIDI_OK when the artifacts are in place, else the failure (first one wins).
+ * [owner] */
 int didi_merge_result(const didi_merge *merge, didi_error *error);
 
 /* Progress at this moment, in [0, 1], and the stage in force. [owner] */
@@ -224,14 +238,14 @@ double didi_merge_progress(const didi_merge *merge, didi_stage *ret_stage);
 
 /* ---- exports ---- */
 
-/* Rebuilds one task's full checkpoint from an artifact directory and the base: base dtype, base tensor
- * names, `model.safetensors` written whole or not at all into output_fd. Memory: the largest tensor.
- * The base's files are checked against the manifest's digests when `verify_base`.
- * Errors: DIDI_NOT_FOUND (no such task), DIDI_MISMATCH / DIDI_CHANGED (not the base that was merged),
+/* Rebuilds one task's full checkpoint from an artifact directory and the base: base dtype, base
+ * tensor names, `model.safetensors` written whole or not at all into output_fd. Memory: the largest
+ * tensor. The base's files are checked against the manifest's digests when `verify_base`. Errors:
+ * DIDI_NOT_FOUND (no such task), DIDI_MISMATCH / DIDI_CHANGED (not the base that was merged),
  * DIDI_FORMAT, DIDI_IO, DIDI_DISK_FULL, DIDI_CANCELLED. `cancelled` may be NULL. [any] */
 int didi_export_full(int artifact_fd, int base_fd, const char *base_label, const char *task,
-                     int output_fd, bool verify_base, int (*cancelled)(void *context), void *context,
-                     didi_error *error);
+                     int output_fd, bool verify_base, int (*cancelled)(void *context),
+                     void *context, didi_error *error);
 
 /* ---- process-wide facts ---- */
 

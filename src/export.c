@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A task's full checkpoint from artifacts and base: W = W0 + B_s A_s + B_t A_t + deltas, tensor by tensor
- * and panel by panel. */
+/* A task's full checkpoint from artifacts and base: W = W0 + B_s A_s + B_t A_t + deltas, tensor by
+ * tensor and panel by panel. */
 #include "src/didi.h"
 
 #include "src/base/file.h"
@@ -115,8 +115,8 @@ static int addition_read(const part *from, const safetensors_tensor *tensor, uin
         return status;
     bool fits = (b == NULL) == (a == NULL);
     if (fits && b != NULL)
-        fits = b->dimensions == 2 && a->dimensions == 2 && b->shape[0] == rows
-               && a->shape[1] == columns && b->shape[1] == a->shape[0];
+        fits = b->dimensions == 2 && a->dimensions == 2 && b->shape[0] == rows &&
+               a->shape[1] == columns && b->shape[1] == a->shape[0];
     if (fits && delta != NULL)
         fits = delta->elements == tensor->elements;
     if (!fits)
@@ -140,8 +140,8 @@ static int export_raw(export_job *self, const checkpoint_tensor *source, didi_er
 {
     const safetensors_tensor *tensor = source->tensor;
     char *buffer = malloc(PANEL_ELEMENTS);
-    int status = buffer != NULL ? DIDI_OK
-                                : didi_fail(error, DIDI_NO_MEMORY, tensor->name, "copy buffer");
+    int status =
+        buffer != NULL ? DIDI_OK : didi_fail(error, DIDI_NO_MEMORY, tensor->name, "copy buffer");
     for (uint64_t first = 0; first < tensor->bytes && status == DIDI_OK; first += PANEL_ELEMENTS) {
         uint64_t left = tensor->bytes - first;
         uint64_t count = left < PANEL_ELEMENTS ? left : PANEL_ELEMENTS;
@@ -160,12 +160,12 @@ static int export_panels(export_job *self, const checkpoint_tensor *source, uint
 {
     uint64_t step = PANEL_ELEMENTS / columns > 0 ? PANEL_ELEMENTS / columns : 1;
     float *panel = memory_aligned(step < rows ? step : rows, columns * sizeof(float));
-    int status = panel != NULL ? DIDI_OK
-                               : didi_fail(error, DIDI_NO_MEMORY, source->tensor->name, "panel");
+    int status =
+        panel != NULL ? DIDI_OK : didi_fail(error, DIDI_NO_MEMORY, source->tensor->name, "panel");
     for (uint64_t first = 0; first < rows && status == DIDI_OK; first += step) {
         uint64_t count = rows - first < step ? rows - first : step;
-        status = checkpoint_read_f32(self->base, source, first * columns, panel, count * columns,
-                                     error);
+        status =
+            checkpoint_read_f32(self->base, source, first * columns, panel, count * columns, error);
         if (status != DIDI_OK)
             break;
         addition_apply(shared, columns, first, count, panel);
@@ -184,15 +184,15 @@ static int export_tensor(export_job *self, const checkpoint_tensor *source, didi
         return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
     if (!didi_dtype_is_float(tensor->dtype) || tensor->elements == 0)
         return export_raw(self, source, error);
-    addition shared = { 0 };
-    addition expert = { 0 };
+    addition shared = {0};
+    addition expert = {0};
     uint64_t rows = tensor->dimensions >= 2 ? tensor->shape[0] : 1;
     uint64_t columns = tensor->elements / rows;
     int status = addition_read(&self->parts[0], tensor, rows, columns, &shared, error);
     if (status == DIDI_OK)
         status = addition_read(&self->parts[1], tensor, rows, columns, &expert, error);
-    if (status == DIDI_OK && shared.rank == 0 && expert.rank == 0 && shared.delta == NULL
-        && expert.delta == NULL)
+    if (status == DIDI_OK && shared.rank == 0 && expert.rank == 0 && shared.delta == NULL &&
+        expert.delta == NULL)
         status = export_raw(self, source, error);
     else if (status == DIDI_OK)
         status = export_panels(self, source, rows, columns, &shared, &expert, error);
@@ -203,15 +203,15 @@ static int export_tensor(export_job *self, const checkpoint_tensor *source, didi
 
 static int create_writer(export_job *self, int output_fd, const char *name, didi_error *error)
 {
-    static const char *const metadata[][2] = { { "format", "pt" } };
+    static const char *const metadata[][2] = {{"format", "pt"}};
     size_t count = checkpoint_count(self->base);
     safetensors_layout_entry *entries = memory_zeroed(count, sizeof *entries);
     if (entries == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, name, "layout of %zu tensors", count);
     for (size_t i = 0; i < count; i++) {
         const safetensors_tensor *tensor = checkpoint_at(self->base, i)->tensor;
-        entries[i] = (safetensors_layout_entry) { tensor->name, tensor->dtype, tensor->dimensions,
-                                                  tensor->shape };
+        entries[i] = (safetensors_layout_entry){tensor->name, tensor->dtype, tensor->dimensions,
+                                                tensor->shape};
     }
     int status = safetensors_writer_create(output_fd, name, entries, count, metadata, 1,
                                            &self->writer, error);
@@ -248,8 +248,8 @@ static int verify_base(const export_job *self, int artifact_fd, didi_error *erro
 {
     char *text = NULL;
     size_t bytes = 0;
-    int status = file_read_text(artifact_fd, "manifest.json", MANIFEST_BYTES_MAX, &text, &bytes,
-                                error);
+    int status =
+        file_read_text(artifact_fd, "manifest.json", MANIFEST_BYTES_MAX, &text, &bytes, error);
     if (status != DIDI_OK)
         return status;
     json_t *manifest = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, NULL);
@@ -271,8 +271,8 @@ static int open_parts(export_job *self, int artifact_fd, const char *task, didi_
     if (length == 0 || length > TASK_NAME_BYTES_MAX || task[0] == '.' || strchr(task, '/') != NULL)
         return didi_fail(error, DIDI_NOT_FOUND, task, "no such task");
     (void)snprintf(name, sizeof name, "experts/%s.safetensors", task);
-    self->parts[0] = (part) { -1, NULL, "shared.safetensors", "shared_A", "shared_B" };
-    self->parts[1] = (part) { -1, NULL, "expert's file", "expert_A", "expert_B" };
+    self->parts[0] = (part){-1, NULL, "shared.safetensors", "shared_A", "shared_B"};
+    self->parts[1] = (part){-1, NULL, "expert's file", "expert_A", "expert_B"};
     int status = part_open(artifact_fd, "shared.safetensors", &self->parts[0], error);
     return status == DIDI_OK ? part_open(artifact_fd, name, &self->parts[1], error) : status;
 }
@@ -282,7 +282,7 @@ int didi_export_full(int artifact_fd, int base_fd, const char *base_label, const
                      didi_error *error)
 {
     static const char partial[] = ".model.safetensors.partial";
-    export_job self = { .cancelled = cancelled, .context = context };
+    export_job self = {.cancelled = cancelled, .context = context};
     self.parts[0].fd = self.parts[1].fd = -1;
     int status = open_parts(&self, artifact_fd, task, error);
     if (status == DIDI_OK)

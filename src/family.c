@@ -11,8 +11,8 @@
 #include <string.h>
 
 /* Names the field gives to embeddings: small against their effect, so cheap to keep whole. */
-static const char *const sensitive_patterns[]
-    = { "*embed*", "*.wpe.*", "*.wte.*", "wpe.*", "wte.*", "*position*", "*pos_emb*", "*cls_token*" };
+static const char *const sensitive_patterns[] = {
+    "*embed*", "*.wpe.*", "*.wte.*", "wpe.*", "wte.*", "*position*", "*pos_emb*", "*cls_token*"};
 
 void family_close(family *self)
 {
@@ -61,9 +61,9 @@ static void describe_shape(const safetensors_tensor *tensor, char *text, size_t 
 
 static bool same_shape(const safetensors_tensor *a, const safetensors_tensor *b)
 {
-    return a->dimensions == b->dimensions
-           && (a->dimensions == 0
-               || memcmp(a->shape, b->shape, a->dimensions * sizeof *a->shape) == 0);
+    return a->dimensions == b->dimensions &&
+           (a->dimensions == 0 ||
+            memcmp(a->shape, b->shape, a->dimensions * sizeof *a->shape) == 0);
 }
 
 static void compare_tensor(differences *found, const char *model, const safetensors_tensor *base,
@@ -87,16 +87,16 @@ static void compare_models(differences *found, const checkpoint *base, const che
     size_t i = 0;
     size_t j = 0;
     while (i < checkpoint_count(base) || j < checkpoint_count(task)) {
-        const safetensors_tensor *a
-            = i < checkpoint_count(base) ? checkpoint_at(base, i)->tensor : NULL;
-        const safetensors_tensor *b
-            = j < checkpoint_count(task) ? checkpoint_at(task, j)->tensor : NULL;
+        const safetensors_tensor *a =
+            i < checkpoint_count(base) ? checkpoint_at(base, i)->tensor : NULL;
+        const safetensors_tensor *b =
+            j < checkpoint_count(task) ? checkpoint_at(task, j)->tensor : NULL;
         int order = a == NULL ? 1 : b == NULL ? -1 : strcmp(a->name, b->name);
-        if (order < 0)
+        if (a != NULL && order < 0)
             note_difference(found, checkpoint_label(task), a->name, "missing");
-        else if (order > 0)
+        else if (b != NULL && order > 0)
             note_difference(found, checkpoint_label(task), b->name, "not in the base");
-        else
+        else if (a != NULL && b != NULL)
             compare_tensor(found, checkpoint_label(task), a, b);
         i += order <= 0;
         j += order >= 0;
@@ -105,7 +105,7 @@ static void compare_models(differences *found, const checkpoint *base, const che
 
 static int compare_all(const family *self, didi_error *error)
 {
-    differences found = { 0 };
+    differences found = {0};
     const char *culprit = NULL;
     for (size_t t = 0; t < self->task_count; t++) {
         size_t before = found.count;
@@ -154,27 +154,27 @@ static int sort_tensor(const didi_merge_options *options, family_tensor *self, d
 {
     didi_dtype dtype = self->base->tensor->dtype;
     set_shape(self);
-    bool left_out = (options->include_count > 0
-                     && !matches(self->name, options->include, options->include_count))
-                    || matches(self->name, options->exclude, options->exclude_count);
+    bool left_out = (options->include_count > 0 &&
+                     !matches(self->name, options->include, options->include_count)) ||
+                    matches(self->name, options->exclude, options->exclude_count);
     if (left_out)
         self->kind = FAMILY_EXCLUDED;
     else if (didi_dtype_is_integer(dtype) || self->elements == 0)
         self->kind = FAMILY_PASSTHROUGH;
     else if (!didi_dtype_is_float(dtype))
         return didi_fail(error, DIDI_INVALID, self->name,
-                         "tensor '%s' has dtype %s, which cannot be merged; exclude it",
-                         self->name, didi_dtype_name(dtype));
-    else if (self->rank_limit == 0 || self->rows > INT_MAX || self->columns > INT_MAX
-             || matches(self->name, options->dense_tensors, options->dense_tensor_count))
+                         "tensor '%s' has dtype %s, which cannot be merged; exclude it", self->name,
+                         didi_dtype_name(dtype));
+    else if (self->rank_limit == 0 || self->rows > INT_MAX || self->columns > INT_MAX ||
+             matches(self->name, options->dense_tensors, options->dense_tensor_count))
         self->kind = FAMILY_DENSE;
     else
         self->kind = FAMILY_MATRIX;
     return DIDI_OK;
 }
 
-/* The size rule: small sensitive matrices become dense, unless the dense tensors would then eat more than
- * half of the budget. */
+/* The size rule: small sensitive matrices become dense, unless the dense tensors would then eat
+ * more than half of the budget. */
 static void keep_sensitive(const didi_merge_options *options, family *self)
 {
     double parameters = (double)self->parameters;
@@ -188,10 +188,10 @@ static void keep_sensitive(const didi_merge_options *options, family *self)
     for (size_t i = 0; i < self->tensor_count && options->dense == DIDI_DENSE_PER_TASK; i++) {
         family_tensor *tensor = &self->tensors[i];
         double cost = copies * (double)tensor->elements;
-        if (tensor->kind != FAMILY_MATRIX || !is_sensitive(tensor->name)
-            || matches(tensor->name, options->low_rank_tensors, options->low_rank_tensor_count)
-            || (double)tensor->elements > FAMILY_SENSITIVE_SHARE_MAX * parameters
-            || stored + cost > 0.5 * options->budget * parameters)
+        if (tensor->kind != FAMILY_MATRIX || !is_sensitive(tensor->name) ||
+            matches(tensor->name, options->low_rank_tensors, options->low_rank_tensor_count) ||
+            (double)tensor->elements > FAMILY_SENSITIVE_SHARE_MAX * parameters ||
+            stored + cost > 0.5 * options->budget * parameters)
             continue;
         tensor->kind = FAMILY_DENSE;
         tensor->reduced_by_size = true;
@@ -245,7 +245,7 @@ int family_open(const didi_merge_options *options, family **ret_family, didi_err
     if (status == DIDI_OK)
         status = sort_tensors(options, self, error);
     if (status == DIDI_OK && self->parameters == 0)
-        status = didi_fail(error, DIDI_INVALID, "include",
+        status = didi_fail(error, DIDI_INVALID, "/include",
                            "no floating-point tensor of the base %s is left to merge",
                            options->base_label);
     if (status != DIDI_OK) {

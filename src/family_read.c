@@ -53,9 +53,9 @@ static void load_task(void *argument, size_t task)
     for (uint64_t first = 0; first < tensor->elements; first += PIECE_ELEMENTS) {
         uint64_t left = tensor->elements - first;
         uint64_t count = left < PIECE_ELEMENTS ? left : PIECE_ELEMENTS;
-        work->status[task] = read_finite(work->family->tasks[task], tensor, tensor->task[task],
-                                         first, tau + first, count, work->bytes_read,
-                                         &work->errors[task]);
+        work->status[task] =
+            read_finite(work->family->tasks[task], tensor, tensor->task[task], first, tau + first,
+                        count, work->bytes_read, &work->errors[task]);
         if (work->status[task] != DIDI_OK)
             return;
         for (uint64_t i = first; i < first + count; i++)
@@ -68,16 +68,16 @@ static void load_task(void *argument, size_t task)
 int family_load_layer(const family *self, const family_tensor *tensor, layer *target,
                       atomic_ullong *bytes_read, didi_error *error)
 {
-    load work = { .family = self,
-                  .tensor = tensor,
-                  .layer = target,
-                  .bytes_read = bytes_read,
-                  .errors = memory_zeroed(self->task_count, sizeof(didi_error)),
-                  .status = memory_zeroed(self->task_count, sizeof(int)) };
+    load work = {.family = self,
+                 .tensor = tensor,
+                 .layer = target,
+                 .bytes_read = bytes_read,
+                 .errors = memory_zeroed(self->task_count, sizeof(didi_error)),
+                 .status = memory_zeroed(self->task_count, sizeof(int))};
     int status = DIDI_OK;
     if (work.errors == NULL || work.status == NULL) {
-        status = didi_fail(error, DIDI_NO_MEMORY, tensor->name, "loading %zu tasks",
-                           self->task_count);
+        status =
+            didi_fail(error, DIDI_NO_MEMORY, tensor->name, "loading %zu tasks", self->task_count);
         goto out;
     }
     if (layer_is_cancelled(target)) {
@@ -104,8 +104,8 @@ int family_read_delta(const family *self, const family_tensor *tensor, size_t ta
                       uint64_t count, float *ret_delta, float *spare, atomic_ullong *bytes_read,
                       didi_error *error)
 {
-    int status = read_finite(self->base, tensor, tensor->base, first, spare, count, bytes_read,
-                             error);
+    int status =
+        read_finite(self->base, tensor, tensor->base, first, spare, count, bytes_read, error);
     if (status == DIDI_OK)
         status = read_finite(self->tasks[task], tensor, tensor->task[task], first, ret_delta, count,
                              bytes_read, error);

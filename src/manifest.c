@@ -2,12 +2,16 @@
 /* manifest.json: what was asked, what went in, what came out, and what it cost. */
 #include "src/merge_internal.h"
 
-#include "src/allocate.h"
-#include "src/base/memory.h"
+#include "src/base/file.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+enum { MANIFEST_BYTES_MAX = 256 << 20 };
 
 static json_t *error_section(const didi_merge *self)
 {
@@ -69,12 +73,12 @@ static json_t *ranks_section(const didi_merge *self)
             json_array_append_new(dense, json_boolean(summary->dense[t + 1]));
             json_array_append_new(errors, json_real(energy > 0 ? summary->error[t] / energy : 0));
         }
-        json_array_append_new(
-            layers, json_pack("{s:s,s:I,s:I,s:I,s:I,s:o,s:o,s:o}", "tensor", tensor->name, "rows",
-                              (json_int_t)tensor->rows, "columns", (json_int_t)tensor->columns,
-                              "rank_limit", (json_int_t)tensor->rank_limit, "shared",
-                              (json_int_t)summary->rank[0], "experts", experts, "dense", dense,
-                              "errors", errors));
+        json_array_append_new(layers, json_pack("{s:s,s:I,s:I,s:I,s:I,s:o,s:o,s:o}", "tensor",
+                                                tensor->name, "rows", (json_int_t)tensor->rows,
+                                                "columns", (json_int_t)tensor->columns,
+                                                "rank_limit", (json_int_t)tensor->rank_limit,
+                                                "shared", (json_int_t)summary->rank[0], "experts",
+                                                experts, "dense", dense, "errors", errors));
     }
     return json_pack("{s:o,s:o}", "tasks", names, "layers", layers);
 }
@@ -105,16 +109,19 @@ static json_t *budget_section(const didi_merge *self)
                      (json_int_t)self->dense_stored);
 }
 
-/* Error against budget from the spectra alone, before blocks fit each other: what to expect of another
- * budget, as a share of the (weighted) energy. */
+/* Error against budget, as a share of the weighted energy. All points are predicted: those of kind
+ * `blocks` from the blocks of the pursuit, those of kind `spectra` from the decomposition alone,
+ * before blocks fit each other (pursuit's is of experts without a shared part). Neither counts
+ * refinement and rounding; `chosen`, measured, does. */
 static json_t *frontier_section(const didi_merge *self)
 {
     json_t *points = json_array();
     for (size_t i = 0; i < self->frontier_count; i++) {
-        uint64_t stored = self->frontier[i].parameters + self->dense_stored;
-        json_array_append_new(points,
-                              json_pack("{s:f,s:f}", "budget", share_of_model(self, stored),
-                                        "error", self->frontier[i].loss * self->frontier_scale));
+        const frontier_point *point = &self->frontier[i];
+        json_array_append_new(
+            points, json_pack("{s:f,s:f,s:s}", "budget",
+                              share_of_model(self, point->parameters + self->dense_stored), "error",
+                              point->error, "kind", point->from_blocks ? "blocks" : "spectra"));
     }
     double loss = 0;
     double energy = 0;
@@ -124,9 +131,9 @@ static json_t *frontier_section(const didi_merge *self)
             energy += self->summaries[l].weight[t] * self->summaries[l].energy[t];
         }
     uint64_t stored = self->factor_parameters + self->dense_stored;
-    return json_pack("{s:s,s:o,s:{s:f,s:f}}", "kind", "spectra", "points", points, "chosen",
-                     "budget", share_of_model(self, stored), "error",
-                     energy > 0 ? loss / energy : 0);
+    return json_pack("{s:o,s:{s:f,s:f,s:s}}", "points", points, "chosen", "budget",
+                     share_of_model(self, stored), "error", energy > 0 ? loss / energy : 0, "kind",
+                     "measured");
 }
 
 static json_t *model_section(const didi_merge *self, const checkpoint *model, size_t *digest)
@@ -162,23 +169,20 @@ static json_t *files_section(const char *const *names, const uint64_t *bytes,
     return files;
 }
 
+/* Wall-clock seconds, from a stage's first item to its last, in the process that finished. */
 static json_t *seconds_section(const didi_merge *self)
 {
     json_t *seconds = json_object();
-    for (int stage = 0; stage < DIDI_STAGE_COUNT; stage++) {
-        double sum = 0;
-        for (int phase = 0; phase < PHASE_COUNT; phase++)
-            if (merge_phase_stage((merge_phase)phase) == (didi_stage)stage)
-                sum += self->phase_seconds[phase];
-        json_object_set_new(seconds, didi_stage_name((didi_stage)stage), json_real(sum));
-    }
+    for (int stage = 0; stage < DIDI_STAGE_COUNT; stage++)
+        json_object_set_new(seconds, didi_stage_name((didi_stage)stage),
+                            json_real(merge_stage_seconds(self, (didi_stage)stage)));
     json_object_set_new(seconds, "total", json_real(merge_seconds(self)));
     return seconds;
 }
 
 static json_t *tensors_section(const didi_merge *self)
 {
-    static const char *const kinds[] = { "factors", "dense", "passthrough", "excluded" };
+    static const char *const kinds[] = {"factors", "dense", "passthrough", "excluded"};
     json_t *tensors = json_object();
     for (size_t i = 0; i < self->family->tensor_count; i++) {
         const family_tensor *tensor = &self->family->tensors[i];
@@ -201,28 +205,67 @@ static json_t *build_section(void)
                      blas.flavour, "kernel", blas.kernel, "version", blas.version);
 }
 
-int manifest_text(const didi_merge *self, const char *const *file_names,
-                  const uint64_t *file_bytes, const char (*file_digests)[65], size_t file_count,
-                  char **ret_text, didi_error *error)
+int manifest_text(const didi_merge *self, const char *const *file_names, const uint64_t *file_bytes,
+                  const char (*file_digests)[65], size_t file_count, char **ret_text,
+                  didi_error *error)
 {
     json_t *specification = NULL;
     if (self->options.specification_json != NULL)
         specification = json_loads(self->options.specification_json, 0, NULL);
     if (specification == NULL)
         specification = json_object();
-    json_t *manifest = json_pack(
-        "{s:i,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:o,s:I}", "format", 1, "specification",
-        specification, "inputs", inputs_section(self), "budget", budget_section(self), "error",
-        error_section(self), "ranks", ranks_section(self), "frontier", frontier_section(self),
-        "tensors", tensors_section(self), "files",
-        files_section(file_names, file_bytes, file_digests, file_count), "seconds",
-        seconds_section(self), "peak_memory_bytes", (json_int_t)self->peak_memory, "versions",
-        build_section(), "seed", (json_int_t)self->options.seed);
-    char *text = manifest != NULL ? json_dumps(manifest, JSON_INDENT(1) | JSON_REAL_PRECISION(9))
-                                  : NULL;
+    json_t *manifest =
+        json_pack("{s:i,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:o,s:I,s:s}", "format", 1,
+                  "specification", specification, "inputs", inputs_section(self), "budget",
+                  budget_section(self), "error", error_section(self), "ranks", ranks_section(self),
+                  "frontier", frontier_section(self), "tensors", tensors_section(self), "files",
+                  files_section(file_names, file_bytes, file_digests, file_count), "seconds",
+                  seconds_section(self), "peak_memory_bytes",
+                  (json_int_t)atomic_load(&self->peak_memory), "versions", build_section(), "seed",
+                  (json_int_t)self->options.seed, "fingerprint", self->fingerprint);
+    char *text =
+        manifest != NULL ? json_dumps(manifest, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(manifest);
     if (text == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, "manifest.json", "the manifest's text");
     *ret_text = text;
+    return DIDI_OK;
+}
+
+static bool same_fingerprint(const char *text, size_t bytes, const char *fingerprint)
+{
+    json_t *manifest = json_loadb(text, bytes, 0, NULL);
+    const char *found = json_string_value(json_object_get(manifest, "fingerprint"));
+    bool same = found != NULL && strcmp(found, fingerprint) == 0;
+    json_decref(manifest);
+    return same;
+}
+
+int manifest_find(int directory_fd, const char *name, const char *fingerprint, bool *ret_found,
+                  didi_error *error)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    didi_error reading = {0};
+    int fd = openat(directory_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 && errno == ENOENT) {
+        *ret_found = false;
+        return DIDI_OK;
+    }
+    if (fd < 0)
+        return didi_fail_errno(error, errno, name, "looking for artifacts of an earlier attempt");
+    int status = file_read_text(fd, "manifest.json", MANIFEST_BYTES_MAX, &text, &bytes, &reading);
+    (void)close(fd);
+    if (status != DIDI_OK && status != DIDI_NOT_FOUND) {
+        if (error != NULL)
+            *error = reading;
+        return status;
+    }
+    bool same = status == DIDI_OK && same_fingerprint(text, bytes, fingerprint);
+    free(text);
+    if (!same)
+        return didi_fail(error, DIDI_CONFLICT, name,
+                         "'%s' exists already and is not what this merge would write", name);
+    *ret_found = true;
     return DIDI_OK;
 }

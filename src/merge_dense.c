@@ -12,32 +12,100 @@
 enum { PIECE_ELEMENTS = 1 << 16 };
 
 typedef struct scan_buffers {
-    float *delta, *spare, *sum;
+    float *delta, *spare, *stored;
+    double *sum;
+    char *narrow;
 } scan_buffers;
 
-/* Adds up energies of one piece of every task; what `mean` and `base` leave out goes to error. */
+void merge_mean_of(const double *sum, size_t tasks, uint64_t count, float *ret_mean)
+{
+    for (uint64_t i = 0; i < count; i++)
+        ret_mean[i] = (float)(sum[i] / (double)tasks);
+}
+
+/* As the output dtype keeps it. */
+static int round_piece(const didi_merge *self, const family_tensor *tensor, uint64_t first,
+                       uint64_t count, scan_buffers *buffers, didi_error *error)
+{
+    didi_dtype dtype = (didi_dtype)self->options.output_dtype;
+    didi_dtype_from_f32(dtype, buffers->stored, buffers->narrow, count);
+    didi_dtype_to_f32(dtype, buffers->narrow, buffers->stored, count);
+    size_t bad = didi_dtype_first_nonfinite(buffers->stored, count);
+    if (bad == count)
+        return DIDI_OK;
+    return didi_fail(error, DIDI_NUMERIC, tensor->name,
+                     "the change of tensor '%s' at element %llu is out of the range of %s",
+                     tensor->name, (unsigned long long)(first + bad), didi_dtype_name(dtype));
+}
+
+static double rounding_error(const scan_buffers *buffers, uint64_t count)
+{
+    double sum = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        double miss = (double)buffers->stored[i] - (double)buffers->delta[i];
+        sum += miss * miss;
+    }
+    return sum;
+}
+
+/* Adds one task's piece: its energy, and the error of what will be stored of it. */
+static int scan_task(const didi_merge *self, const family_tensor *tensor, double *ret_energy,
+                     double *ret_error, scan_buffers *buffers, uint64_t first, uint64_t count,
+                     didi_error *error)
+{
+    double own = linalg_energy(buffers->delta, count);
+    int status = DIDI_OK;
+    *ret_energy += own;
+    switch (self->options.dense) {
+    case DIDI_DENSE_PER_TASK:
+        memcpy(buffers->stored, buffers->delta, count * sizeof(float));
+        status = round_piece(self, tensor, first, count, buffers, error);
+        if (status == DIDI_OK)
+            *ret_error += rounding_error(buffers, count);
+        return status;
+    case DIDI_DENSE_MEAN:
+        for (uint64_t i = 0; i < count; i++)
+            buffers->sum[i] += (double)buffers->delta[i];
+        *ret_error += own;
+        return DIDI_OK;
+    default:
+        *ret_error += own;
+        return DIDI_OK;
+    }
+}
+
+/* |d_t - s|^2 over tasks, |d_t|^2 being counted: T |s|^2 - 2 <s, sum_t d_t>. */
+static int scan_mean(const didi_merge *self, const family_tensor *tensor, double *ret_error,
+                     scan_buffers *buffers, uint64_t first, uint64_t count, didi_error *error)
+{
+    size_t tasks = self->options.task_count;
+    merge_mean_of(buffers->sum, tasks, count, buffers->stored);
+    int status = round_piece(self, tensor, first, count, buffers, error);
+    double change = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        double value = (double)buffers->stored[i];
+        change += value * ((double)tasks * value - 2 * buffers->sum[i]);
+    }
+    *ret_error += change;
+    return status;
+}
+
 static int scan_piece(didi_merge *self, const family_tensor *tensor, dense_summary *found,
                       scan_buffers *buffers, uint64_t first, uint64_t count, didi_error *error)
 {
-    size_t tasks = self->options.task_count;
-    double energy = 0;
-    memset(buffers->sum, 0, count * sizeof(float));
-    for (size_t t = 0; t < tasks; t++) {
+    memset(buffers->sum, 0, count * sizeof *buffers->sum);
+    for (size_t t = 0; t < self->options.task_count; t++) {
         int status = family_read_delta(self->family, tensor, t, first, count, buffers->delta,
                                        buffers->spare, &self->bytes_read, error);
+        if (status == DIDI_OK)
+            status = scan_task(self, tensor, &found->energy[t], &found->error, buffers, first,
+                               count, error);
         if (status != DIDI_OK)
             return status;
-        double own = linalg_energy(buffers->delta, count);
-        found->energy[t] += own;
-        energy += own;
-        for (uint64_t i = 0; i < count; i++)
-            buffers->sum[i] += buffers->delta[i];
     }
-    if (self->options.dense == DIDI_DENSE_BASE)
-        found->error += energy;
-    if (self->options.dense == DIDI_DENSE_MEAN)
-        found->error += energy - linalg_energy(buffers->sum, count) / (double)tasks;
-    return DIDI_OK;
+    return self->options.dense == DIDI_DENSE_MEAN
+               ? scan_mean(self, tensor, &found->error, buffers, first, count, error)
+               : DIDI_OK;
 }
 
 static int scan_tensor(didi_merge *self, size_t index, scan_buffers *buffers, didi_error *error)
@@ -56,7 +124,6 @@ static int scan_tensor(didi_merge *self, size_t index, scan_buffers *buffers, di
                             left < PIECE_ELEMENTS ? left : PIECE_ELEMENTS, error);
     }
     found->error = found->error > 0 ? found->error : 0;
-    found->scanned = status == DIDI_OK;
     return status;
 }
 
@@ -70,7 +137,7 @@ static int save_scan(didi_merge *self, didi_error *error)
         memcpy(table + i * (tasks + 1), self->dense_summaries[i].energy, tasks * sizeof(double));
         table[i * (tasks + 1) + tasks] = self->dense_summaries[i].error;
     }
-    state_entry entry = { "dense", DIDI_DTYPE_F64, self->dense_count, tasks + 1, table };
+    state_entry entry = {"dense", DIDI_DTYPE_F64, self->dense_count, tasks + 1, table};
     int status = state_save(self->options.work_fd, "dense.state", &entry, 1,
                             !self->options.volatile_work, error);
     free(table);
@@ -79,11 +146,14 @@ static int save_scan(didi_merge *self, didi_error *error)
 
 int merge_scan_dense(didi_merge *self, didi_error *error)
 {
-    scan_buffers buffers = { memory_aligned(PIECE_ELEMENTS, sizeof(float)),
-                             memory_aligned(PIECE_ELEMENTS, sizeof(float)),
-                             memory_aligned(PIECE_ELEMENTS, sizeof(float)) };
+    scan_buffers buffers = {.delta = memory_aligned(PIECE_ELEMENTS, sizeof(float)),
+                            .spare = memory_aligned(PIECE_ELEMENTS, sizeof(float)),
+                            .stored = memory_aligned(PIECE_ELEMENTS, sizeof(float)),
+                            .sum = memory_aligned(PIECE_ELEMENTS, sizeof(double)),
+                            .narrow = memory_aligned(PIECE_ELEMENTS, sizeof(float))};
     int status = DIDI_OK;
-    if (buffers.delta == NULL || buffers.spare == NULL || buffers.sum == NULL)
+    if (buffers.delta == NULL || buffers.spare == NULL || buffers.stored == NULL ||
+        buffers.sum == NULL || buffers.narrow == NULL)
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "scan buffers");
     if (status == DIDI_OK)
         status = family_verify_unchanged(self->family, error);
@@ -99,7 +169,9 @@ int merge_scan_dense(didi_merge *self, didi_error *error)
         status = save_scan(self, error);
     free(buffers.delta);
     free(buffers.spare);
+    free(buffers.stored);
     free(buffers.sum);
+    free(buffers.narrow);
     return status;
 }
 
@@ -119,7 +191,6 @@ int merge_recall_dense(didi_merge *self, didi_error *error)
     for (size_t i = 0; i < self->dense_count && status == DIDI_OK; i++) {
         memcpy(self->dense_summaries[i].energy, table + i * (tasks + 1), tasks * sizeof(double));
         self->dense_summaries[i].error = table[i * (tasks + 1) + tasks];
-        self->dense_summaries[i].scanned = true;
     }
     state_close(from);
     return status;

@@ -2,6 +2,7 @@
 /* What the files of the merge share; nobody else includes it. */
 #pragma once
 
+#include "src/allocate.h"
 #include "src/family.h"
 #include "src/solve.h"
 
@@ -50,9 +51,29 @@ struct didi_item {
 /* A tensor kept whole: what the scan found. */
 typedef struct dense_summary {
     double *energy; /* T: |delta_t|^2; 0 = nothing to store */
-    double error;   /* sum over tasks of what `mean` and `base` leave out */
-    bool scanned;
+    double error;   /* sum over tasks of |stored - delta_t|^2: rounding, and what is left out */
 } dense_summary;
+
+/* What pursuit left of one layer, at the ranks of its last threshold. */
+typedef struct pursued {
+    double loss;       /* weighted */
+    double error;      /* sum_t |tau_hat_t - tau_t|^2 */
+    double floor;      /* loss if the warm rows beyond the ranks were taken too */
+    double parameters; /* of the blocks */
+} pursued;
+
+/* A point of the curve of error against budget. */
+typedef struct frontier_point {
+    uint64_t parameters; /* of the factors */
+    double error;        /* loss / weighted energy, predicted */
+    bool from_blocks;    /* by pursuit's blocks; else by the spectra of the decomposition */
+} frontier_point;
+
+/* When a stage's first item began and its last one ended. */
+typedef struct stage_clock {
+    struct timespec began, ended;
+    bool ran;
+} stage_clock;
 
 struct didi_merge {
     didi_merge_options options; /* deep copy; strings in `strings` */
@@ -85,12 +106,12 @@ struct didi_merge {
 
     double thresholds[PURSUIT_ROUNDS + PURSUIT_POLISH + JOINT_ROUNDS];
     size_t rounds;
-    uint64_t dense_stored;     /* parameters, after the scan */
-    uint64_t factor_budget;    /* parameters */
+    uint64_t dense_stored;      /* parameters, after the scan */
+    uint64_t factor_budget;     /* parameters */
     uint64_t factor_parameters; /* taken */
-    struct allocate_point *frontier;
+    pursued *pursued;           /* of each layer; NULL unless it pursues */
+    frontier_point *frontier;
     size_t frontier_count;
-    double frontier_scale; /* loss to relative error */
 
     merge_phase phase;
     item_state *items; /* of the phase */
@@ -99,12 +120,43 @@ struct didi_merge {
     int status; /* first failure */
     didi_error error;
     bool finished;
-    double phase_seconds[PHASE_COUNT];
+    int stage_announced;                    /* -1 before the first */
+    atomic_size_t steps_done, steps_wanted; /* inside the item of the allocate stage */
+    stage_clock stages[DIDI_STAGE_COUNT];
     struct timespec began;
-    uint64_t peak_memory;
-    uint64_t published_bytes; /* safetensors files */
-    uint64_t published_files_bytes;
+    atomic_ullong peak_memory; /* bytes, as sampled */
+    uint64_t published_bytes;  /* safetensors files */
+    char fingerprint[65];      /* SHA-256 of options and inputs: whose artifacts these are */
 };
+
+/* merge_events.c */
+void merge_emit(didi_merge *merge, const didi_event *event);
+/* Tells of a stage the first time it is entered. */
+void merge_announce(didi_merge *merge, didi_stage stage);
+void merge_note(didi_merge *merge, didi_stage stage, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* One point of telemetry; NaN for what is not known. */
+void merge_point(didi_merge *merge, didi_stage stage, uint64_t step, double loss,
+                 double relative_error, double ratio);
+/* The points of a layer that was pursued or refined: sums over the layers done so far. */
+void merge_report_pursued(didi_merge *merge);
+void merge_report_refined(didi_merge *merge);
+didi_stage merge_phase_stage(merge_phase phase);
+double merge_phase_share(merge_phase phase);
+size_t merge_phase_items(const didi_merge *merge, merge_phase phase);
+/* Items of the stage in force, over all its phases. */
+void merge_stage_items(const didi_merge *merge, size_t *ret_done, size_t *ret_total);
+double merge_seconds(const didi_merge *merge);
+double merge_stage_seconds(const didi_merge *merge, didi_stage stage);
+/* Notes how much anonymous memory the process holds now. */
+void merge_sample_memory(didi_merge *merge);
+
+/* merge_phase.c */
+/* Enters `phase`, or the next one that has something left to do; past the last the merge is done.
+ */
+void merge_enter_phase(didi_merge *merge, merge_phase phase);
+void merge_fail(didi_merge *merge, int status, const didi_error *error);
+int merge_digest_file(didi_merge *merge, size_t index, didi_error *error);
 
 /* merge_options.c */
 void merge_options_clear(didi_merge *merge);
@@ -112,8 +164,14 @@ int merge_options_copy(const didi_merge_options *options, didi_merge *merge, did
 int merge_options_check(const didi_merge_options *options, didi_error *error);
 /* Text that two merges share exactly when their layer states may be exchanged; caller frees. */
 char *merge_options_fingerprint(const didi_merge *merge);
+/* SHA-256 of what decides the artifacts: the options, and name, size and time of every input file
+ * (a copy that keeps the times is the same). */
+int merge_options_digest(const didi_merge *merge, char ret_hex[65], didi_error *error);
 
 /* merge_plan.c */
+bool merge_is_of_layer(merge_phase phase);
+/* Memory an item takes; bytes. */
+uint64_t merge_item_memory(const didi_merge *merge, merge_phase phase, size_t index);
 int merge_plan_make(didi_merge *merge, didi_error *error);
 uint64_t merge_layer_memory(const didi_merge *merge, size_t index);
 bool merge_needs_spectra(const didi_merge *merge);
@@ -130,8 +188,32 @@ void merge_state_name(merge_phase phase, size_t index, char name[64]);
 int merge_load_layer(didi_merge *merge, size_t index, layer **ret_layer, didi_error *error);
 
 /* merge_dense.c */
+/* What `mean` stores of a piece: sum over tasks / T, in `ret_mean`. */
+void merge_mean_of(const double *sum, size_t tasks, uint64_t count, float *ret_mean);
 int merge_scan_dense(didi_merge *merge, didi_error *error);
 int merge_recall_dense(didi_merge *merge, didi_error *error);
+
+/* merge_blocks.c: the blocks of all layers as the allocation sees them */
+int merge_list_blocks(const didi_merge *merge, allocate_block **ret_blocks, size_t *ret_count,
+                      didi_error *error);
+double merge_total_energy(const didi_merge *merge);
+double merge_matrix_parameters(const didi_merge *merge);
+double merge_ratio_with_dense(const didi_merge *merge, double factors);
+/* Whole ranks under the budget, one global factor times real[i] (allocate_round). */
+int merge_round_ranks(const didi_merge *merge, allocate_block *blocks, size_t count,
+                      const double *real, didi_error *error);
+int merge_uniform_ranks(const didi_merge *merge, allocate_block *blocks, size_t count,
+                        didi_error *error);
+
+/* merge_frontier.c */
+int merge_frontier_from_spectra(didi_merge *merge, const allocate_block *blocks, size_t count,
+                                didi_error *error);
+/* The lower of what the blocks of a pursuit and the spectra predict; after the above. */
+int merge_frontier_from_blocks(didi_merge *merge, const allocate_block *blocks, size_t count,
+                               didi_error *error);
+
+/* merge_learn.c: ranks by the differentiable truncation */
+int merge_learn_ranks(didi_merge *merge, allocate_block *blocks, size_t count, didi_error *error);
 
 /* merge_allocate.c: items that look at all layers */
 int merge_schedule(didi_merge *merge, didi_error *error);
@@ -146,13 +228,7 @@ int merge_open_package(didi_merge *merge, didi_error *error);
 int manifest_text(const didi_merge *merge, const char *const *file_names,
                   const uint64_t *file_bytes, const char (*file_digests)[65], size_t file_count,
                   char **ret_text, didi_error *error);
-
-/* merge.c */
-void merge_emit(didi_merge *merge, const didi_event *event);
-void merge_note(didi_merge *merge, didi_stage stage, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-double merge_seconds(const didi_merge *merge);
-didi_stage merge_phase_stage(merge_phase phase);
-/* One point of telemetry; NaN for what is not known. */
-void merge_point(didi_merge *merge, didi_stage stage, uint64_t step, double loss,
-                 double relative_error, double ratio);
+/* Looks for the artifacts `name` in a directory: *ret_found tells whether there are any. Errors:
+ * DIDI_CONFLICT when there are and their manifest has another fingerprint, DIDI_IO. */
+int manifest_find(int directory_fd, const char *name, const char *fingerprint, bool *ret_found,
+                  didi_error *error);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The items that work on one layer: load, compute, save; and what a later attempt picks up again. */
+/* The items that work on one layer: load, compute, save; and what a later attempt picks up again.
+ */
 #include "src/merge_internal.h"
 
 #include "src/base/memory.h"
@@ -26,8 +27,8 @@ int merge_load_layer(didi_merge *self, size_t index, layer **ret_layer, didi_err
     layer *fresh = NULL;
     int status = family_verify_unchanged(self->family, error);
     if (status == DIDI_OK)
-        status = layer_create(tensor->rows, tensor->columns, self->options.task_count, &fresh,
-                              error);
+        status =
+            layer_create(tensor->rows, tensor->columns, self->options.task_count, &fresh, error);
     if (status != DIDI_OK)
         return status;
     fresh->team = self->team;
@@ -48,6 +49,8 @@ int merge_load_layer(didi_merge *self, size_t index, layer **ret_layer, didi_err
     return DIDI_OK;
 }
 
+enum { PURSUED_NUMBERS = 4 }; /* loss, error, floor, parameters */
+
 /* ---- state entries under construction ---- */
 
 typedef struct entries {
@@ -58,9 +61,9 @@ typedef struct entries {
 
 static int entries_create(entries *self, size_t room, didi_error *error)
 {
-    *self = (entries) { .list = memory_zeroed(room, sizeof(state_entry)),
-                        .names = memory_zeroed(room, 32),
-                        .room = room };
+    *self = (entries){.list = memory_zeroed(room, sizeof(state_entry)),
+                      .names = memory_zeroed(room, 32),
+                      .room = room};
     if (self->list == NULL || self->names == NULL) {
         free(self->list);
         free(self->names);
@@ -79,8 +82,7 @@ static void entries_add(entries *self, const char *name, size_t index, didi_dtyp
                         uint64_t rows, uint64_t columns, const void *data)
 {
     (void)snprintf(self->names[self->count], 32, "%s.%zu", name, index);
-    self->list[self->count]
-        = (state_entry) { self->names[self->count], dtype, rows, columns, data };
+    self->list[self->count] = (state_entry){self->names[self->count], dtype, rows, columns, data};
     self->count++;
 }
 
@@ -142,7 +144,7 @@ static int save_spectra(didi_merge *self, size_t index, const spectra *found, di
 
 static int decompose_exactly(didi_merge *self, size_t index, layer *target, didi_error *error)
 {
-    spectra found = { 0 };
+    spectra found = {0};
     bool learned = self->options.allocator == DIDI_ALLOCATOR_DIFFERENTIABLE && self->shared;
     int status = DIDI_OK;
     if (learned) {
@@ -175,6 +177,7 @@ int merge_decompose_layer(didi_merge *self, size_t index, didi_error *error)
         if (status == DIDI_OK)
             status = save_sketch(self, index, target, error);
     }
+    merge_sample_memory(self);
     layer_free(target);
     return status;
 }
@@ -230,13 +233,46 @@ static int recall_sketch(const didi_merge *self, size_t index, layer *target, di
     return status;
 }
 
+static double block_weight(const layer *target, size_t index)
+{
+    return index == 0 ? target->weight_sum : target->weight[index - 1];
+}
+
+/* What pursuit left, at the ranks it ended with. */
+static int measure_pursued(const layer *target, pursued *out, didi_error *error)
+{
+    pursued found = {0};
+    double *errors = memory_zeroed(target->tasks, sizeof *errors);
+    if (errors == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "errors of %zu tasks", target->tasks);
+    int status = layer_loss(target, errors, &found.loss, error);
+    for (size_t t = 0; t < target->tasks; t++)
+        found.error += errors[t];
+    free(errors);
+    if (status != DIDI_OK)
+        return status;
+    found.floor = found.loss;
+    for (size_t j = 0; j <= target->tasks; j++) {
+        const block *from = &target->blocks[j];
+        found.parameters += (double)from->rank * (double)(target->rows + target->columns);
+        for (size_t i = from->rank; i < from->basis; i++)
+            found.floor -= block_weight(target, j) * from->sigma[i] * from->sigma[i];
+    }
+    found.floor = found.floor > 0 ? found.floor : 0;
+    *out = found;
+    return DIDI_OK;
+}
+
 static int save_blocks(didi_merge *self, size_t index, const layer *target, didi_error *error)
 {
     entries list;
     int status = entries_create(&list, 3 * target->tasks + 12, error);
     if (status != DIDI_OK)
         return status;
+    const pursued *found = &self->pursued[index];
+    double numbers[PURSUED_NUMBERS] = {found->loss, found->error, found->floor, found->parameters};
     add_summary(&list, &self->summaries[index]);
+    entries_add(&list, "pursued", 0, DIDI_DTYPE_F64, 1, PURSUED_NUMBERS, numbers);
     for (size_t j = 0; j <= target->tasks; j++) {
         const block *from = &target->blocks[j];
         entries_add(&list, "left", j, DIDI_DTYPE_F32, from->basis, target->rows, from->left);
@@ -262,7 +298,10 @@ int merge_pursue_layer(didi_merge *self, size_t index, didi_error *error)
         status = solve_pursue(target, self->shared, self->thresholds, self->rounds,
                               &self->limits[index], summary, error);
     if (status == DIDI_OK)
+        status = measure_pursued(target, &self->pursued[index], error);
+    if (status == DIDI_OK)
         status = save_blocks(self, index, target, error);
+    merge_sample_memory(self);
     layer_free(target);
     return status;
 }
@@ -314,8 +353,8 @@ static int add_package(entries *list, narrow *copies, const layer *target,
     for (size_t t = 0; t < target->tasks; t++) {
         if (package->delta[t] == NULL)
             continue;
-        const void *delta
-            = narrow_copy(copies, dtype, package->delta[t], target->rows * target->columns);
+        const void *delta =
+            narrow_copy(copies, dtype, package->delta[t], target->rows * target->columns);
         if (delta == NULL)
             return didi_fail(error, DIDI_NO_MEMORY, NULL, "copy of a delta");
         entries_add(list, "delta", t + 1, (didi_dtype)dtype, target->rows, target->columns, delta);
@@ -329,7 +368,7 @@ static int save_package(didi_merge *self, size_t index, const layer *target,
     const layer_summary *summary = &self->summaries[index];
     size_t room = 4 * target->tasks + 12;
     entries list;
-    narrow copies = { .arrays = memory_zeroed(room, sizeof(void *)) };
+    narrow copies = {.arrays = memory_zeroed(room, sizeof(void *))};
     int status = entries_create(&list, room, error);
     if (status != DIDI_OK || copies.arrays == NULL) {
         free(copies.arrays);
@@ -351,15 +390,15 @@ static int save_package(didi_merge *self, size_t index, const layer *target,
 int merge_refine_layer(didi_merge *self, size_t index, didi_error *error)
 {
     layer_summary *summary = &self->summaries[index];
-    solve_package package = { 0 };
+    solve_package package = {0};
     layer *target = NULL;
     int status = merge_load_layer(self, index, &target, error);
     if (status != DIDI_OK)
         return status;
-    refine_options options = { .optimizer = self->options.optimizer,
-                               .steps = self->options.refine_steps,
-                               .learning_rate = self->options.refine_learning_rate,
-                               .tolerance = self->options.tolerance };
+    refine_options options = {.optimizer = self->options.optimizer,
+                              .steps = self->options.refine_steps,
+                              .learning_rate = self->options.refine_learning_rate,
+                              .tolerance = self->options.tolerance};
     status = merge_pursues(self) ? recall_pursued(self, index, target, error)
                                  : solve_start_from_mean(target, self->shared, summary, error);
     if (status == DIDI_OK)
@@ -368,6 +407,7 @@ int merge_refine_layer(didi_merge *self, size_t index, didi_error *error)
         status = solve_finish(target, self->options.output_dtype, summary, &package, error);
     if (status == DIDI_OK)
         status = save_package(self, index, target, &package, error);
+    merge_sample_memory(self);
     solve_package_clear(&package);
     layer_free(target);
     return status;
@@ -404,6 +444,15 @@ static int recall_summary(const state *from, layer_summary *summary, didi_error 
     return status;
 }
 
+static int recall_pursuit(const state *from, pursued *out, didi_error *error)
+{
+    double numbers[PURSUED_NUMBERS];
+    int status = recall_doubles(from, "pursued.0", numbers, PURSUED_NUMBERS, error);
+    if (status == DIDI_OK)
+        *out = (pursued){numbers[0], numbers[1], numbers[2], numbers[3]};
+    return status;
+}
+
 int merge_recall_layer(didi_merge *self, merge_phase phase, size_t index, didi_error *error)
 {
     layer_summary *summary = &self->summaries[index];
@@ -416,6 +465,8 @@ int merge_recall_layer(didi_merge *self, merge_phase phase, size_t index, didi_e
     status = recall_doubles(from, "energy.0", summary->energy, summary->tasks, error);
     if (status == DIDI_OK && phase != PHASE_REFINE)
         status = recall_summary(from, summary, error);
+    if (status == DIDI_OK && phase == PHASE_PURSUE)
+        status = recall_pursuit(from, &self->pursued[index], error);
     if (status == DIDI_OK && phase == PHASE_REFINE)
         status = recall_doubles(from, "error.0", summary->error, summary->tasks, error);
     if (status == DIDI_OK && phase == PHASE_REFINE)

@@ -2,6 +2,7 @@
 /* Defaults, checks and the deep copy of a merge's options. */
 #include "src/merge_internal.h"
 
+#include "src/base/file.h"
 #include "src/base/memory.h"
 
 #include <fcntl.h>
@@ -14,7 +15,7 @@
 
 void didi_merge_options_default(didi_merge_options *options)
 {
-    *options = (didi_merge_options) {
+    *options = (didi_merge_options){
         .base_fd = -1,
         .work_fd = -1,
         .output_fd = -1,
@@ -48,11 +49,11 @@ static int check_number(const char *field, double value, double low, bool open_l
 
 static bool name_is_plain(const char *name)
 {
-    static const char allowed[]
-        = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    static const char allowed[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
     size_t length = name == NULL ? 0 : strlen(name);
-    return length > 0 && length <= MERGE_NAME_BYTES_MAX && name[0] != '.'
-           && strspn(name, allowed) == length;
+    return length > 0 && length <= MERGE_NAME_BYTES_MAX && name[0] != '.' &&
+           strspn(name, allowed) == length;
 }
 
 static int check_tasks(const didi_merge_options *options, didi_error *error)
@@ -92,8 +93,8 @@ int merge_options_check(const didi_merge_options *options, didi_error *error)
     if (status == DIDI_OK)
         status = check_number("/ranks/lambda", options->lambda, 0, false, 1e9, error);
     if (status == DIDI_OK)
-        status = check_number("/ranks/learning_rate", options->rank_learning_rate, 0, true, 1e6,
-                              error);
+        status =
+            check_number("/ranks/learning_rate", options->rank_learning_rate, 0, true, 1e6, error);
     if (status == DIDI_OK)
         status = check_number("/ranks/steps", (double)options->rank_steps, 0, false, 1e5, error);
     if (status == DIDI_OK)
@@ -105,11 +106,12 @@ int merge_options_check(const didi_merge_options *options, didi_error *error)
         status = check_number("/refine/tolerance", options->tolerance, 0, false, 1, error);
     if (status != DIDI_OK)
         return status;
-    if (options->output_dtype != DIDI_DTYPE_F32 && options->output_dtype != DIDI_DTYPE_BF16
-        && options->output_dtype != DIDI_DTYPE_F16)
+    if (options->output_dtype != DIDI_DTYPE_F32 && options->output_dtype != DIDI_DTYPE_BF16 &&
+        options->output_dtype != DIDI_DTYPE_F16)
         return didi_fail(error, DIDI_INVALID, "/output/dtype", "output is f32, bf16 or f16");
     if (options->output_fd >= 0 && !name_is_plain(options->output_name))
-        return didi_fail(error, DIDI_INVALID, "output_name", "not a plain file name");
+        return didi_fail(error, DIDI_INVALID, "output_name",
+                         "output_name is not a plain file name");
     return DIDI_OK;
 }
 
@@ -166,8 +168,8 @@ static int copy_tasks(const didi_merge_options *options, didi_merge *self, didi_
 
 int merge_options_copy(const didi_merge_options *options, didi_merge *self, didi_error *error)
 {
-    size_t strings = 2 * options->task_count + options->include_count + options->exclude_count
-                     + options->dense_tensor_count + options->low_rank_tensor_count + 8;
+    size_t strings = 2 * options->task_count + options->include_count + options->exclude_count +
+                     options->dense_tensor_count + options->low_rank_tensor_count + 8;
     self->options = *options;
     self->options.work_fd = self->output_fd = -1;
     self->options.include = self->options.exclude = NULL;
@@ -190,10 +192,10 @@ int merge_options_copy(const didi_merge_options *options, didi_merge *self, didi
     more = keep_globs(self, &mine->dense_tensors, options->dense_tensor_count, error) != DIDI_OK
                ? 1
                : more;
-    more = keep_globs(self, &mine->low_rank_tensors, options->low_rank_tensor_count, error)
-                   != DIDI_OK
-               ? 1
-               : more;
+    more =
+        keep_globs(self, &mine->low_rank_tensors, options->low_rank_tensor_count, error) != DIDI_OK
+            ? 1
+            : more;
     mine->work_fd = duplicate_fd(options->work_fd);
     self->output_fd = duplicate_fd(options->output_fd);
     if (status == DIDI_OK && (more != DIDI_OK || mine->base_label == NULL))
@@ -226,25 +228,23 @@ static void print_globs(FILE *out, const char *what, const char *const *list, si
     fputc('\n', out);
 }
 
-static void print_files(FILE *out, const checkpoint *model)
+/* With `place`, a copy of a file is another file. */
+static void print_files(FILE *out, const checkpoint *model, bool place)
 {
     for (size_t i = 0; i < checkpoint_file_count(model); i++) {
         const checkpoint_file *file = checkpoint_file_at(model, i);
-        fprintf(out, "file %s/%s %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRId64 "\n",
-                checkpoint_label(model), file->name, file->bytes, file->device, file->inode,
-                file->modified_ns);
+        fprintf(out, "file %s/%s %" PRIu64 " %" PRId64, checkpoint_label(model), file->name,
+                file->bytes, file->modified_ns);
+        if (place)
+            fprintf(out, " %" PRIu64 " %" PRIu64, file->device, file->inode);
+        fputc('\n', out);
     }
 }
 
-char *merge_options_fingerprint(const didi_merge *self)
+static void print_options(FILE *out, const didi_merge *self)
 {
     const didi_merge_options *o = &self->options;
-    char *text = NULL;
-    size_t bytes = 0;
-    FILE *out = open_memstream(&text, &bytes);
-    if (out == NULL)
-        return NULL;
-    fprintf(out, "didi state 1\n");
+    fprintf(out, "didi state 2\n");
     fprintf(out, "budget %a shared %d allocator %d weighting %d beta %a lambda %a\n", o->budget,
             (int)o->shared_merge, (int)o->allocator, (int)o->weighting, o->beta, o->lambda);
     fprintf(out, "rank_rate %a rank_steps %zu optimizer %d steps %zu rate %a tolerance %a\n",
@@ -257,13 +257,40 @@ char *merge_options_fingerprint(const didi_merge *self)
     print_globs(out, "low_rank_tensors", o->low_rank_tensors, o->low_rank_tensor_count);
     for (size_t t = 0; t < o->task_count; t++)
         fprintf(out, "task %s %a\n", o->tasks[t].name, o->tasks[t].weight);
+}
+
+char *merge_options_fingerprint(const didi_merge *self)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    if (out == NULL)
+        return NULL;
+    print_options(out, self);
     fprintf(out, "inputs\n");
-    print_files(out, self->family->base);
-    for (size_t t = 0; t < o->task_count; t++)
-        print_files(out, self->family->tasks[t]);
+    print_files(out, self->family->base, true);
+    for (size_t t = 0; t < self->options.task_count; t++)
+        print_files(out, self->family->tasks[t], true);
     if (fclose(out) != 0) {
         free(text);
         return NULL;
     }
     return text;
+}
+
+int merge_options_digest(const didi_merge *self, char ret_hex[65], didi_error *error)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    if (out == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "fingerprint");
+    print_options(out, self);
+    print_files(out, self->family->base, false);
+    for (size_t t = 0; t < self->options.task_count; t++)
+        print_files(out, self->family->tasks[t], false);
+    int status = fclose(out) == 0 ? file_sha256_text(text, ret_hex, error)
+                                  : didi_fail(error, DIDI_NO_MEMORY, NULL, "fingerprint");
+    free(text);
+    return status;
 }

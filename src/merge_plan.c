@@ -14,8 +14,8 @@ bool merge_needs_spectra(const didi_merge *self)
 
 bool merge_pursues(const didi_merge *self)
 {
-    return self->options.allocator == DIDI_ALLOCATOR_PURSUIT
-           || self->options.allocator == DIDI_ALLOCATOR_JOINT;
+    return self->options.allocator == DIDI_ALLOCATOR_PURSUIT ||
+           self->options.allocator == DIDI_ALLOCATOR_JOINT;
 }
 
 uint64_t merge_layer_memory(const didi_merge *self, size_t index)
@@ -23,6 +23,18 @@ uint64_t merge_layer_memory(const didi_merge *self, size_t index)
     const family_tensor *tensor = self->layers[index];
     return solve_memory(tensor->rows, tensor->columns, self->options.task_count,
                         &self->limits[index], merge_needs_spectra(self), self->options.workers);
+}
+
+bool merge_is_of_layer(merge_phase phase)
+{
+    return phase == PHASE_DECOMPOSE || phase == PHASE_PURSUE || phase == PHASE_REFINE;
+}
+
+uint64_t merge_item_memory(const didi_merge *self, merge_phase phase, size_t index)
+{
+    enum { SMALL_BYTES = 4 << 20 };
+    return merge_is_of_layer(phase) && index < self->layer_count ? merge_layer_memory(self, index)
+                                                                 : SMALL_BYTES;
 }
 
 static int sort_lists(didi_merge *self, didi_error *error)
@@ -61,17 +73,18 @@ static uint64_t dense_copies(const didi_merge *self)
 static int check_budget(const didi_merge *self, uint64_t smallest_cost, didi_error *error)
 {
     const didi_plan *plan = &self->plan;
-    if (self->layer_count == 0 && (double)plan->dense_parameters
-                                      <= plan->budget * (double)plan->parameters + 0.5)
+    if (self->layer_count == 0 &&
+        (double)plan->dense_parameters <= plan->budget * (double)plan->parameters + 0.5)
         return DIDI_OK;
     double needed = (double)plan->dense_parameters + (double)smallest_cost;
     if (needed <= floor(plan->budget * (double)plan->parameters))
         return DIDI_OK;
-    return didi_fail(error, DIDI_BUDGET, "/budget",
-                     "budget %g is below the %g that the tensors kept dense (%llu parameters for %zu "
-                     "tasks) and one rank need",
-                     plan->budget, ceil(plan->budget_minimum * 1e4) / 1e4,
-                     (unsigned long long)plan->dense_parameters, plan->tasks);
+    return didi_fail(
+        error, DIDI_BUDGET, "/budget",
+        "budget %g is below the %g that the tensors kept dense (%llu parameters for %zu "
+        "tasks) and one rank need",
+        plan->budget, ceil(plan->budget_minimum * 1e4) / 1e4,
+        (unsigned long long)plan->dense_parameters, plan->tasks);
 }
 
 static int compare_sizes(const void *left, const void *right)
@@ -107,8 +120,7 @@ static int plan_memory(didi_merge *self, didi_error *error)
     if (limit > 0 && limit < plan->memory_minimum_bytes)
         return didi_fail(error, DIDI_MEMORY_LIMIT, "memory_limit",
                          "memory_limit is %llu bytes; the largest layer needs %llu",
-                         (unsigned long long)limit,
-                         (unsigned long long)plan->memory_minimum_bytes);
+                         (unsigned long long)limit, (unsigned long long)plan->memory_minimum_bytes);
     return DIDI_OK;
 }
 
@@ -148,7 +160,8 @@ static void plan_disk(didi_merge *self)
     uint64_t stored = memory_add(plan->factor_parameters, plan->dense_parameters);
     plan->artifact_bytes = memory_add(memory_multiply(stored, width), headers + (1 << 16));
     /* Pursuit keeps float32 factors with spare rows, refinement the published ones. */
-    uint64_t work = memory_multiply(plan->factor_parameters, merge_pursues(self) ? 6 + width : width);
+    uint64_t work =
+        memory_multiply(plan->factor_parameters, merge_pursues(self) ? 6 + width : width);
     uint64_t sketch = 0;
     for (size_t i = 0; i < self->layer_count; i++) {
         const family_tensor *tensor = self->layers[i];
@@ -175,13 +188,13 @@ static int plan_layers(didi_merge *self, uint64_t *ret_smallest, didi_error *err
         uint64_t cost = tensor->rows + tensor->columns;
         smallest = cost < smallest ? cost : smallest;
         matrices += tensor->elements;
-        layers[i] = (didi_plan_layer) { tensor->name, tensor->rows, tensor->columns,
-                                        tensor->rank_limit };
+        layers[i] =
+            (didi_plan_layer){tensor->name, tensor->rows, tensor->columns, tensor->rank_limit};
     }
     double ratio = matrices > 0 ? (double)self->plan.factor_parameters / (double)matrices : 0;
     for (size_t i = 0; i < self->layer_count; i++)
-        self->limits[i] = solve_limits_for(layers[i].rows, layers[i].columns,
-                                           self->options.task_count, ratio);
+        self->limits[i] =
+            solve_limits_for(layers[i].rows, layers[i].columns, self->options.task_count, ratio);
     *ret_smallest = smallest;
     return DIDI_OK;
 }
@@ -200,17 +213,16 @@ int merge_plan_make(didi_merge *self, didi_error *error)
     plan->dense_count = self->dense_count;
     plan->passthrough_count = self->passthrough_count;
     for (size_t i = 0; i < self->dense_count; i++)
-        plan->dense_parameters
-            = memory_add(plan->dense_parameters,
-                         memory_multiply(self->dense[i]->elements, dense_copies(self)));
+        plan->dense_parameters = memory_add(
+            plan->dense_parameters, memory_multiply(self->dense[i]->elements, dense_copies(self)));
     double ceiling = floor(plan->budget * (double)plan->parameters);
     double left = ceiling - (double)plan->dense_parameters;
     plan->factor_parameters = left > 0 ? (uint64_t)left : 0;
     status = plan_layers(self, &smallest, error);
     if (status != DIDI_OK)
         return status;
-    plan->budget_minimum
-        = ((double)plan->dense_parameters + (double)smallest) / (double)plan->parameters;
+    plan->budget_minimum =
+        ((double)plan->dense_parameters + (double)smallest) / (double)plan->parameters;
     status = check_budget(self, smallest, error);
     if (status == DIDI_OK)
         status = plan_memory(self, error);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Artifacts: one file at a time from the layers' states into a temporary directory, then sealed with a
- * manifest and renamed into place. */
+/* Artifacts: one file at a time from the layers' states into a temporary directory, then sealed
+ * with a manifest and renamed into place. */
 #include "src/merge_internal.h"
 
 #include "src/base/fault.h"
@@ -37,10 +37,10 @@ static void package_file_clear(package_file *self)
 
 static int package_file_create(package_file *self, size_t room, didi_error *error)
 {
-    *self = (package_file) { .entries = memory_zeroed(room, sizeof(safetensors_layout_entry)),
-                             .shapes = memory_zeroed(room, sizeof(uint64_t[2])),
-                             .names = memory_zeroed(room, sizeof(char *)),
-                             .room = room };
+    *self = (package_file){.entries = memory_zeroed(room, sizeof(safetensors_layout_entry)),
+                           .shapes = memory_zeroed(room, sizeof(uint64_t[2])),
+                           .names = memory_zeroed(room, sizeof(char *)),
+                           .room = room};
     if (self->entries == NULL || self->shapes == NULL || self->names == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "layout of %zu tensors", room);
     return DIDI_OK;
@@ -54,7 +54,7 @@ static int package_file_add(package_file *self, int dtype, const char *tensor, c
         return didi_fail(error, DIDI_NO_MEMORY, tensor, "name of a factor");
     size_t i = self->count++;
     self->names[i] = name;
-    self->entries[i] = (safetensors_layout_entry) { name, (didi_dtype)dtype, dimensions, shape };
+    self->entries[i] = (safetensors_layout_entry){name, (didi_dtype)dtype, dimensions, shape};
     return DIDI_OK;
 }
 
@@ -97,8 +97,8 @@ static int lay_out(const didi_merge *self, size_t index, package_file *out, didi
             status = package_file_add(out, dtype, base->name, "delta", base->dimensions,
                                       base->shape, error);
         else if (summary->rank[index] > 0)
-            status = add_factors(out, dtype, self->layers[l], summary->rank[index], index == 0,
-                                 error);
+            status =
+                add_factors(out, dtype, self->layers[l], summary->rank[index], index == 0, error);
     }
     for (size_t i = 0; i < self->dense_count && status == DIDI_OK; i++) {
         const safetensors_tensor *base = self->dense[i]->base->tensor;
@@ -153,40 +153,41 @@ static int write_layer(const didi_merge *self, size_t l, size_t index, safetenso
         status = copy_array(self, from, writer, "B", index, tensor->rows, rank, tensor->name,
                             index == 0 ? "shared_B" : "expert_B", error);
         if (status == DIDI_OK)
-            status = copy_array(self, from, writer, "A", index, rank, tensor->columns,
-                                tensor->name, index == 0 ? "shared_A" : "expert_A", error);
+            status = copy_array(self, from, writer, "A", index, rank, tensor->columns, tensor->name,
+                                index == 0 ? "shared_A" : "expert_A", error);
     }
     state_close(from);
     return status;
 }
 
+typedef struct piece_buffers {
+    float *delta, *spare;
+    double *sum;
+} piece_buffers;
+
 /* One piece of what is stored of a dense tensor: a task's delta, or the mean of all (index 0). */
 static int read_piece(didi_merge *self, const family_tensor *tensor, size_t index, uint64_t first,
-                      uint64_t count, float *buffers, didi_error *error)
+                      uint64_t count, piece_buffers *buffers, didi_error *error)
 {
-    float *delta = buffers;
-    float *spare = buffers + PIECE_ELEMENTS;
-    float *sum = buffers + 2 * (size_t)PIECE_ELEMENTS;
     size_t tasks = self->options.task_count;
     if (index > 0)
-        return family_read_delta(self->family, tensor, index - 1, first, count, delta, spare,
-                                 &self->bytes_read, error);
-    memset(sum, 0, count * sizeof(float));
+        return family_read_delta(self->family, tensor, index - 1, first, count, buffers->delta,
+                                 buffers->spare, &self->bytes_read, error);
+    memset(buffers->sum, 0, count * sizeof *buffers->sum);
     for (size_t t = 0; t < tasks; t++) {
-        int status = family_read_delta(self->family, tensor, t, first, count, delta, spare,
-                                       &self->bytes_read, error);
+        int status = family_read_delta(self->family, tensor, t, first, count, buffers->delta,
+                                       buffers->spare, &self->bytes_read, error);
         if (status != DIDI_OK)
             return status;
         for (uint64_t i = 0; i < count; i++)
-            sum[i] += delta[i];
+            buffers->sum[i] += (double)buffers->delta[i];
     }
-    for (uint64_t i = 0; i < count; i++)
-        delta[i] = sum[i] / (float)tasks;
+    merge_mean_of(buffers->sum, tasks, count, buffers->delta);
     return DIDI_OK;
 }
 
 static int write_delta(didi_merge *self, const family_tensor *tensor, size_t index,
-                       safetensors_writer *writer, float *buffers, didi_error *error)
+                       safetensors_writer *writer, piece_buffers *buffers, didi_error *error)
 {
     char *name = memory_format("%s.delta", tensor->name);
     if (name == NULL)
@@ -198,7 +199,7 @@ static int write_delta(didi_merge *self, const family_tensor *tensor, size_t ind
         uint64_t count = left < PIECE_ELEMENTS ? left : PIECE_ELEMENTS;
         status = read_piece(self, tensor, index, first, count, buffers, error);
         if (status == DIDI_OK)
-            status = safetensors_writer_put_f32(writer, name, first, buffers, count, error);
+            status = safetensors_writer_put_f32(writer, name, first, buffers->delta, count, error);
     }
     free(name);
     return status;
@@ -207,8 +208,10 @@ static int write_delta(didi_merge *self, const family_tensor *tensor, size_t ind
 static int write_tensors(didi_merge *self, size_t index, safetensors_writer *writer,
                          didi_error *error)
 {
-    float *buffers = memory_aligned(3 * (size_t)PIECE_ELEMENTS, sizeof(float));
-    int status = buffers != NULL
+    piece_buffers buffers = {.delta = memory_aligned(PIECE_ELEMENTS, sizeof(float)),
+                             .spare = memory_aligned(PIECE_ELEMENTS, sizeof(float)),
+                             .sum = memory_aligned(PIECE_ELEMENTS, sizeof(double))};
+    int status = buffers.delta != NULL && buffers.spare != NULL && buffers.sum != NULL
                      ? family_verify_unchanged(self->family, error)
                      : didi_fail(error, DIDI_NO_MEMORY, NULL, "buffers of an artifact");
     for (size_t l = 0; l < self->layer_count && status == DIDI_OK; l++) {
@@ -219,10 +222,12 @@ static int write_tensors(didi_merge *self, size_t index, safetensors_writer *wri
     }
     for (size_t i = 0; i < self->dense_count && status == DIDI_OK; i++)
         if (holds_delta(self, i, index))
-            status = write_delta(self, self->dense[i], index, writer, buffers, error);
+            status = write_delta(self, self->dense[i], index, writer, &buffers, error);
     if (status == DIDI_OK)
         status = family_verify_unchanged(self->family, error);
-    free(buffers);
+    free(buffers.delta);
+    free(buffers.spare);
+    free(buffers.sum);
     return status;
 }
 
@@ -237,9 +242,9 @@ static void file_name(const didi_merge *self, size_t index, char name[MERGE_NAME
 
 int merge_write_file(didi_merge *self, size_t index, didi_error *error)
 {
-    static const char *const metadata[][2] = { { "format", "didi" }, { "didi_format", "1" } };
+    static const char *const metadata[][2] = {{"format", "didi"}, {"didi_format", "1"}};
     char name[MERGE_NAME_BYTES_MAX + 32];
-    package_file layout = { 0 };
+    package_file layout = {0};
     safetensors_writer *writer = NULL;
     int directory = -1;
     file_name(self, index, name);
@@ -270,8 +275,8 @@ int merge_open_package(didi_merge *self, didi_error *error)
                    self->options.output_name);
     int status = file_remove_tree(self->output_fd, self->package_name, error);
     if (status == DIDI_OK)
-        status = file_open_directory(self->output_fd, self->package_name, 1, &self->package_fd,
-                                     error);
+        status =
+            file_open_directory(self->output_fd, self->package_name, 1, &self->package_fd, error);
     if (status == DIDI_OK)
         status = file_open_directory(self->package_fd, "experts", 1, &experts, error);
     if (experts >= 0)
@@ -319,10 +324,8 @@ static int publish(didi_merge *self, didi_error *error)
     if (status != DIDI_OK)
         return status;
     int fault = fault_at(FAULT_RENAME);
-    if (fault != 0
-        || renameat2(self->output_fd, self->package_name, self->output_fd,
-                     self->options.output_name, RENAME_NOREPLACE)
-               != 0)
+    if (fault != 0 || renameat2(self->output_fd, self->package_name, self->output_fd,
+                                self->options.output_name, RENAME_NOREPLACE) != 0)
         return didi_fail_errno(error, fault != 0 ? fault : errno, self->options.output_name,
                                "publishing the artifacts");
     return file_sync_directory(self->output_fd, self->options.output_name, error);
@@ -330,7 +333,7 @@ static int publish(didi_merge *self, didi_error *error)
 
 int merge_seal(didi_merge *self, didi_error *error)
 {
-    seal work = { .count = self->options.task_count + 1 };
+    seal work = {.count = self->options.task_count + 1};
     char *text = NULL;
     work.names = memory_zeroed(work.count, sizeof(char *));
     work.bytes = memory_zeroed(work.count, sizeof(uint64_t));

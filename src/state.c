@@ -25,12 +25,12 @@ static int put_entries(safetensors_writer *writer, const state_entry *entries, s
                        didi_error *error)
 {
     for (size_t i = 0; i < count; i++) {
-        uint64_t bytes
-            = entries[i].rows * entries[i].columns * didi_dtype_bits(entries[i].dtype) / 8;
+        uint64_t bytes =
+            entries[i].rows * entries[i].columns * didi_dtype_bits(entries[i].dtype) / 8;
         if (bytes == 0)
             continue;
-        int status = safetensors_writer_put_bytes(writer, entries[i].name, 0, entries[i].data,
-                                                  bytes, error);
+        int status =
+            safetensors_writer_put_bytes(writer, entries[i].name, 0, entries[i].data, bytes, error);
         if (status != DIDI_OK)
             return status;
     }
@@ -50,7 +50,7 @@ static int create_writer(int work_fd, const char *name, const state_entry *entri
     for (size_t i = 0; i < count; i++) {
         shapes[i][0] = entries[i].rows;
         shapes[i][1] = entries[i].columns;
-        layout[i] = (safetensors_layout_entry) { entries[i].name, entries[i].dtype, 2, shapes[i] };
+        layout[i] = (safetensors_layout_entry){entries[i].name, entries[i].dtype, 2, shapes[i]};
     }
     status = safetensors_writer_create(work_fd, name, layout, count, NULL, 0, ret_writer, error);
 out:
@@ -133,8 +133,8 @@ int state_find(const state *self, const char *name, didi_dtype dtype, uint64_t c
                uint64_t *ret_rows, const void **ret_data, didi_error *error)
 {
     const safetensors_tensor *tensor = safetensors_header_find(self->header, name);
-    if (tensor == NULL || tensor->dtype != dtype || tensor->dimensions != 2
-        || tensor->shape[1] != columns || tensor->offset % (didi_dtype_bits(dtype) / 8) != 0)
+    if (tensor == NULL || tensor->dtype != dtype || tensor->dimensions != 2 ||
+        tensor->shape[1] != columns || tensor->offset % (didi_dtype_bits(dtype) / 8) != 0)
         return didi_fail(error, DIDI_FORMAT, self->name, "layer state lacks a fitting '%s'", name);
     if (ret_rows != NULL)
         *ret_rows = tensor->shape[0];

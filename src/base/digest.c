@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { BUFFER_BYTES = 256 * 1024, CANCEL_BYTES = 16 * 1024 * 1024, SHA256_BYTES = 32 };
@@ -40,10 +41,28 @@ static int hash_file(EVP_MD_CTX *hash, unsigned char *buffer, int fd,
     return DIDI_OK;
 }
 
+static void digest_hex(const unsigned char digest[SHA256_BYTES], char ret_hex[65])
+{
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < SHA256_BYTES; i++) {
+        ret_hex[2 * i] = digits[digest[i] >> 4];
+        ret_hex[2 * i + 1] = digits[digest[i] & 15];
+    }
+    ret_hex[2 * SHA256_BYTES] = '\0';
+}
+
+int file_sha256_text(const char *text, char ret_hex[65], didi_error *error)
+{
+    unsigned char digest[SHA256_BYTES];
+    if (EVP_Digest(text, strlen(text), digest, NULL, EVP_sha256(), NULL) != 1)
+        return didi_fail(error, DIDI_INTERNAL, NULL, "SHA-256 is not available");
+    digest_hex(digest, ret_hex);
+    return DIDI_OK;
+}
+
 int file_sha256(int fd, int (*cancelled)(void *context), void *context, char ret_hex[65],
                 uint64_t *ret_bytes, const char *subject, didi_error *error)
 {
-    static const char digits[] = "0123456789abcdef";
     unsigned char *buffer = memory_aligned(BUFFER_BYTES, 1);
     EVP_MD_CTX *hash = EVP_MD_CTX_new();
     unsigned char digest[SHA256_BYTES];
@@ -64,11 +83,7 @@ int file_sha256(int fd, int (*cancelled)(void *context), void *context, char ret
         status = didi_fail(error, DIDI_INTERNAL, subject, "SHA-256 failed");
         goto out;
     }
-    for (size_t i = 0; i < SHA256_BYTES; i++) {
-        ret_hex[2 * i] = digits[digest[i] >> 4];
-        ret_hex[2 * i + 1] = digits[digest[i] & 15];
-    }
-    ret_hex[2 * SHA256_BYTES] = '\0';
+    digest_hex(digest, ret_hex);
     if (ret_bytes != NULL)
         *ret_bytes = bytes;
 out:

@@ -69,3 +69,6 @@ int file_remove_contents(int directory_fd, didi_error *error);
  * NULL, gets the bytes hashed. Errors: DIDI_IO, DIDI_CANCELLED, DIDI_NO_MEMORY. */
 int file_sha256(int fd, int (*cancelled)(void *context), void *context, char ret_hex[65],
                 uint64_t *ret_bytes, const char *subject, didi_error *error);
+
+/* Lower-case hex SHA-256 of a string. Errors: DIDI_INTERNAL. */
+int file_sha256_text(const char *text, char ret_hex[65], didi_error *error);

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From one phase to the next: what an earlier attempt finished is picked up, the rest is left to
+ * do. */
+#include "src/merge_internal.h"
+
+#include "src/base/file.h"
+#include "src/base/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const checkpoint *digest_model(const didi_merge *self, size_t index, size_t *ret_file)
+{
+    const checkpoint *model = self->family->base;
+    for (size_t t = 0; index >= checkpoint_file_count(model); t++) {
+        index -= checkpoint_file_count(model);
+        model = self->family->tasks[t];
+    }
+    *ret_file = index;
+    return model;
+}
+
+static void digest_name(size_t index, char name[64])
+{
+    (void)snprintf(name, 64, "digest-%05zu.hex", index);
+}
+
+static int is_cancelled(void *context)
+{
+    didi_merge *self = context;
+    return atomic_load(&self->cancelled);
+}
+
+int merge_digest_file(didi_merge *self, size_t index, didi_error *error)
+{
+    size_t file = 0;
+    char name[64];
+    const checkpoint *model = digest_model(self, index, &file);
+    int status = checkpoint_digest(model, file, is_cancelled, self, self->digests[index], error);
+    digest_name(index, name);
+    if (status == DIDI_OK && !self->options.volatile_work)
+        status = file_write_durable(self->options.work_fd, name, self->digests[index], 64, error);
+    atomic_fetch_add(&self->bytes_read, checkpoint_file_at(model, file)->bytes);
+    return status;
+}
+
+/* True when an earlier attempt finished this item; its result is then in memory. */
+static bool recall_item(didi_merge *self, merge_phase phase, size_t index)
+{
+    didi_error ignored = {0};
+    if (phase == PHASE_DIGEST) {
+        char name[64];
+        char *text = NULL;
+        size_t bytes = 0;
+        digest_name(index, name);
+        if (file_read_text(self->options.work_fd, name, 64, &text, &bytes, &ignored) != DIDI_OK)
+            return false;
+        bool whole = bytes == 64;
+        if (whole)
+            memcpy(self->digests[index], text, 65);
+        free(text);
+        return whole;
+    }
+    if (phase == PHASE_DECOMPOSE && index == self->layer_count)
+        return merge_recall_dense(self, &ignored) == DIDI_OK;
+    if (phase == PHASE_DECOMPOSE || phase == PHASE_PURSUE || phase == PHASE_REFINE)
+        return merge_recall_layer(self, phase, index, &ignored) == DIDI_OK;
+    return false;
+}
+
+void merge_fail(didi_merge *self, int status, const didi_error *error)
+{
+    if (self->status != DIDI_OK)
+        return;
+    self->status = status;
+    self->error = *error;
+    atomic_store(&self->cancelled, true); /* what is in flight need not finish */
+}
+
+static int begin_phase(didi_merge *self, merge_phase phase, didi_error *error)
+{
+    size_t count = merge_phase_items(self, phase);
+    free(self->items);
+    self->item_count = self->items_done = 0;
+    self->phase = phase;
+    self->items = memory_zeroed(count, sizeof *self->items);
+    if (self->items == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "items of a stage");
+    self->item_count = count;
+    if (phase == PHASE_WRITE) {
+        int status = merge_open_package(self, error);
+        if (status != DIDI_OK)
+            return status;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (recall_item(self, phase, i)) {
+            self->items[i] = ITEM_DONE;
+            self->items_done++;
+        }
+    return DIDI_OK;
+}
+
+void merge_enter_phase(didi_merge *self, merge_phase phase)
+{
+    didi_error error = {0};
+    for (; phase < PHASE_COUNT; phase++) {
+        if (merge_phase_items(self, phase) == 0)
+            continue;
+        if (begin_phase(self, phase, &error) != DIDI_OK) {
+            merge_fail(self, error.status, &error);
+            return;
+        }
+        merge_announce(self, merge_phase_stage(phase));
+        if (self->items_done < self->item_count)
+            return;
+    }
+    free(self->items);
+    self->items = NULL;
+    self->item_count = self->items_done = 0;
+    self->phase = PHASE_COUNT;
+    self->finished = true;
+}
