@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 enum { MAIN_EXIT_USAGE = 2, MAIN_OPTIONS_MAX = 64, MAIN_KEY_BYTES = 64 };
 
@@ -123,12 +124,25 @@ static int settings_collect(const main_options *options, config *settings, didi_
     return status;
 }
 
+/* Every shard of every model is a descriptor, and the usual soft limit of 1024 is kept low for
+ * programs that use select(). */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 int main(int argc, char **argv)
 {
     main_options options = {0};
     config settings = {0};
     didi_error error = {0};
 
+    raise_descriptor_limit();
     if (argc > 1 && strcmp(argv[1], "run") == 0)
         return run_main(argc - 1, argv + 1);
     int code = options_parse(&options, argc, argv);

@@ -2,6 +2,7 @@
 """Merges of the demo family in the foreground, judged by readers that share no code with didid."""
 
 import json
+import subprocess
 
 import numpy as np
 import pytest
@@ -170,3 +171,22 @@ def test_excluded_tensors_stay_the_bases(run, family, demo_specification):
     outcome = run(demo_specification(exclude=["*.mlp.*"]), family)
     for path in [*artifacts.expert_files(outcome.out).values(), outcome.out / "shared.safetensors"]:
         assert not any(".mlp." in name for name in artifacts.read_header(path)[0])
+
+
+def test_more_files_than_the_soft_limit_of_descriptors(didid, tmp_path):
+    """Each of three models has forty shards; the shell allows sixty descriptors at first."""
+    generator = np.random.default_rng(2)
+    for model in ("base", "one", "two"):
+        names = {f"x{i:02}": f"s{i:02}.safetensors" for i in range(40)}
+        for name, file in names.items():
+            artifacts.write_file(tmp_path / model / file, {name: generator.normal(size=(12, 10))})
+        index = json.dumps({"weight_map": names})
+        (tmp_path / model / "model.safetensors.index.json").write_text(index)
+    (tmp_path / "specification.json").write_text(json.dumps({
+        "base": "base", "budget": 1.0,
+        "tasks": [{"name": name, "model": name} for name in ("one", "two")]}))
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -Sn 60; exec "$0" run specification.json --models . --out out',
+         didid], cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
