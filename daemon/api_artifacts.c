@@ -5,10 +5,12 @@
 #include "daemon/http_range.h"
 #include "proto/limits.h"
 #include "proto/names.h"
+#include "src/base/memory.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -120,6 +122,35 @@ static int artifact_append_tasks(api *self, const char *job_id, const json_t *ta
     return status;
 }
 
+static int artifact_compare(const void *left, const void *right)
+{
+    json_t *const *one = left, *const *other = right;
+    return strcmp(json_string_value(json_object_get(*one, "name")),
+                  json_string_value(json_object_get(*other, "name")));
+}
+
+/* The same artifacts by name; takes `list`. NULL when out of memory. */
+static json_t *artifacts_sorted(json_t *list)
+{
+    size_t count = json_array_size(list);
+    json_t **rows = memory_zeroed(count, sizeof(json_t *)), *sorted = json_array();
+    if (rows != NULL && sorted != NULL) {
+        for (size_t i = 0; i < count; i++) {
+            rows[i] = json_array_get(list, i);
+        }
+        qsort(rows, count, sizeof(json_t *), artifact_compare);
+        for (size_t i = 0; i < count; i++) {
+            json_array_append(sorted, rows[i]);
+        }
+    } else {
+        json_decref(sorted);
+        sorted = NULL;
+    }
+    free(rows);
+    json_decref(list);
+    return sorted;
+}
+
 void api_artifacts_list(void *context, http_request *request)
 {
     api *self = context;
@@ -142,7 +173,7 @@ void api_artifacts_list(void *context, http_request *request)
         status = artifact_append(self, job.id, "shared.safetensors", list, &error);
     }
     if (status == DIDI_OK) {
-        http_reply_json(request, 200, api_page(list, false, json_null()));
+        http_reply_json(request, 200, api_page(artifacts_sorted(list), false, json_null()));
     } else {
         json_decref(list);
         http_reply_error(request, problem_from_status(status), &error);

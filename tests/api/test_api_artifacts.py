@@ -37,6 +37,16 @@ def test_list_matches_the_files(wire, finished):
         assert answer.headers["Repr-Digest"] == f"sha-256=:{expected}:"
 
 
+def test_list_is_in_order_of_names(wire):
+    tasks = [{"name": name, "model": f"tasks/{model}"}
+             for name, model in (("b", "latin"), ("a", "mnist"), ("a-b", "orient"))]
+    job = wire.submit(specification(tasks=tasks))["id"]
+    wire.wait(job, "succeeded")
+    page = wire.get(f"/v1/jobs/{job}/artifacts").json()
+    names = [artifact["name"] for artifact in page["data"]]
+    assert len(names) == 5 and names == sorted(names)
+
+
 @pytest.mark.parametrize("header, first, last", [
     ("bytes=0-0", 0, 0), ("bytes=0-99", 0, 99), ("bytes=10-", 10, None), ("bytes=-5", -5, None),
     ("BYTES=3-7", 3, 7), ("bytes=5-99999999999999999999999", 5, None),
