@@ -9,18 +9,34 @@
 #include "daemon/scheduler_parts.h"
 #include "src/base/memory.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* The lowest priority that may start now. When all places are taken, jobs more urgent than all that
+ * run get as many again: they need not wait for the end of what they will overtake. */
+static int claim_priority(const scheduler *self)
+{
+    int highest = INT_MIN;
+
+    if (self->run_count < self->config->running_jobs_max)
+        return INT_MIN;
+    for (const run *other = self->runs; other != NULL; other = other->next)
+        if (other->job.priority > highest)
+            highest = other->job.priority;
+    return highest + 1;
+}
 
 static void jobs_claim(scheduler *self)
 {
     bool found = true;
 
-    while (found && self->run_count < self->config->running_jobs_max) {
+    while (found && self->run_count < 2 * self->config->running_jobs_max) {
         didi_error error = {0};
         store_job job = {0};
-        int status = store_job_claim(self->store, &job, &found, &error);
+        int status =
+            store_job_claim_from(self->store, claim_priority(self), &job, &found, &error);
         if (status == DIDI_OK && found) {
             status = run_start(self, &job, &error);
             if (status != DIDI_OK) {

@@ -128,6 +128,9 @@ int store_boot(store *self, const char *boot_id, size_t *ret_count, didi_error *
 /* Takes the queued job of highest priority, oldest first: running, attempt + 1, event. *ret_found
  * is false and *ret_job untouched when none waits. */
 int store_job_claim(store *self, store_job *ret_job, bool *ret_found, didi_error *error);
+/* The same among jobs of `priority` or more. */
+int store_job_claim_from(store *self, int priority, store_job *ret_job, bool *ret_found,
+                         didi_error *error);
 
 /* Ends a run: state succeeded, failed or cancelled; `why` is the error of the latter two (may be
  * NULL). DIDI_CONFLICT if the job is not running this attempt. */

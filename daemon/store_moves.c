@@ -4,6 +4,7 @@
 #include "daemon/store_writer.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <string.h>
 
 enum { ATTEMPT_ANY = -1 };
@@ -131,6 +132,7 @@ int store_job_retry(store *self, const char *id, didi_error *error)
 }
 
 typedef struct claim_argument {
+    int priority;
     store_job job;
     bool found;
 } claim_argument;
@@ -149,6 +151,7 @@ static int claim_operation(database *writer, void *context, store_changes *chang
 
     if (statement == NULL)
         return DIDI_IO;
+    bind_integer(writer, statement, ":priority", argument->priority);
     int status = database_step(writer, statement, &argument->found, error);
     if (status != DIDI_OK || !argument->found)
         return status;
@@ -160,9 +163,10 @@ static int claim_operation(database *writer, void *context, store_changes *chang
     return status;
 }
 
-int store_job_claim(store *self, store_job *ret_job, bool *ret_found, didi_error *error)
+int store_job_claim_from(store *self, int priority, store_job *ret_job, bool *ret_found,
+                         didi_error *error)
 {
-    claim_argument argument = {0};
+    claim_argument argument = {.priority = priority};
     const int status = store_write(self, claim_operation, &argument, error);
 
     if (status != DIDI_OK) {
@@ -173,6 +177,11 @@ int store_job_claim(store *self, store_job *ret_job, bool *ret_found, didi_error
         *ret_job = argument.job;
     *ret_found = argument.found;
     return DIDI_OK;
+}
+
+int store_job_claim(store *self, store_job *ret_job, bool *ret_found, didi_error *error)
+{
+    return store_job_claim_from(self, INT_MIN, ret_job, ret_found, error);
 }
 
 typedef struct cancel_argument {

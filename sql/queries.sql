@@ -57,7 +57,7 @@ SELECT state, count(*) FROM jobs GROUP BY state;
 SELECT id, state FROM jobs ORDER BY id;
 
 -- name: job_next_queued
-SELECT id FROM jobs INDEXED BY jobs_waiting WHERE state = 'queued'
+SELECT id FROM jobs INDEXED BY jobs_waiting WHERE state = 'queued' AND priority >= :priority
 ORDER BY priority DESC, id LIMIT 1;
 
 -- The one statement that moves a job. :from is a JSON array of states; :attempt NULL means any.

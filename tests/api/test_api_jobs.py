@@ -250,6 +250,20 @@ def test_cancel_retry_delete(wire):
     assert wire.delete(f"/v1/jobs/{job_id}").problem() == "unknown-job"
 
 
+def test_a_more_urgent_job_does_not_wait_for_a_place(start_daemon, family):
+    daemon = start_daemon(family, "--running-jobs-max", "1", "--workers", "1")
+    wire = Wire(daemon.url)
+    long = wire.submit(specification(**HOLD))["id"]
+    wire.wait(long, "running")
+    equal = wire.submit(specification())["id"]
+    urgent = wire.submit(specification(priority=5))["id"]
+    wire.wait(urgent, "succeeded")
+    assert wire.job(long)["state"] == "running"
+    assert wire.job(equal)["state"] == "queued"
+    wire.post(f"/v1/jobs/{long}/cancel")
+    wire.wait(equal, "succeeded")
+
+
 def test_a_finished_job_shows_its_figures(wire, finished):
     job = wire.job(finished)
     assert job["progress"] == 1 and job["finished_at"] >= job["started_at"] >= job["created_at"]
