@@ -4,6 +4,8 @@
 #include "proto/limits.h"
 #include "proto/names.h"
 
+#include <stdio.h>
+
 static json_t *model_json(const store_model *model)
 {
     return json_pack("{s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "name", model->name,
@@ -86,6 +88,7 @@ void api_models_get(void *context, http_request *request)
     static const char *const parameters[] = {NULL};
     api *self = context;
     const char *name = http_path_part(request, 0);
+    char detail[512];
     didi_error error = {0};
     store_model model;
     if (!http_query_only(request, parameters)) {
@@ -93,8 +96,9 @@ void api_models_get(void *context, http_request *request)
     }
     if (!name_is_model(name) ||
         store_model_get(self->records, name, &model, &error) == DIDI_NOT_FOUND) {
+        snprintf(detail, sizeof detail, "no model has the name \"%.400s\"", name);
         http_reply_problem(request, &(http_problem){.type = PROBLEM_UNKNOWN_MODEL,
-                                                    .detail = "there is no such model",
+                                                    .detail = detail,
                                                     .subject = name});
         return;
     }

@@ -27,12 +27,11 @@ static void join_rest(http_request *request, size_t from)
     }
 }
 
-static bool route_matches(http_request *request, const char *pattern, bool *ret_literal)
+static bool route_matches(http_request *request, const char *pattern)
 {
     const http_target *target = &request->target;
     const char *segment;
     size_t length, index = 0, parts = 0;
-    *ret_literal = true;
     while (pattern_next(&pattern, &segment, &length)) {
         if (index >= target->segment_count) {
             return false;
@@ -40,7 +39,6 @@ static bool route_matches(http_request *request, const char *pattern, bool *ret_
         if (strncmp(segment, "{...}", length) == 0 && length == 5) {
             join_rest(request, index);
             request->parts[parts] = request->rest;
-            *ret_literal = false;
             return true;
         }
         if (strncmp(segment, "{}", length) == 0 && length == 2) {
@@ -68,12 +66,8 @@ bool http_route_find(http_request *request)
     char methods[64] = "", detail[160];
     for (size_t i = 0; i < settings->route_count; i++) {
         const http_route *route = &settings->routes[i];
-        bool literal;
-        if (!route_matches(request, route->pattern, &literal)) {
+        if (!route_matches(request, route->pattern)) {
             continue;
-        }
-        if (!literal && methods[0] != '\0') {
-            break; /* a literal path of another method hides the open pattern */
         }
         if (strcmp(route->method, method) == 0) {
             request->route = route;

@@ -32,6 +32,7 @@ def test_unknown_models(wire):
     for name in ("none", "tasks", "tasks/none", ".hidden", "tasks/.x", "a b", "a" * 300):
         answer = wire.get("/v1/models/" + name.replace(" ", "%20"))
         assert (answer.status, answer.problem()) == (404, "unknown-model"), name
+        assert name in answer.json()["detail"]
 
 
 def test_bad_parameters(wire):
@@ -53,3 +54,16 @@ def test_rescan_sees_new_broken_and_vanished_models(start_daemon, family, tmp_pa
     shutil.rmtree(root / "new")
     assert wire.post("/v1/models/rescan").json() == {"ready": 1, "broken": 1}
     assert wire.get("/v1/models/new/latin").problem() == "unknown-model"
+
+
+def test_a_model_may_be_called_rescan(start_daemon, family, tmp_path):
+    root = tmp_path / "models"
+    root.mkdir()
+    wire = Wire(start_daemon(root).url)
+    assert wire.get("/v1/models/rescan").problem() == "unknown-model"
+    shutil.copytree(family / "base", root / "rescan")
+    assert wire.post("/v1/models/rescan").json() == {"ready": 1, "broken": 0}
+    model = wire.get("/v1/models/rescan").json()
+    assert (model["name"], model["state"]) == ("rescan", "ready")
+    refused = wire.delete("/v1/models/rescan")
+    assert (refused.status, refused.headers["Allow"]) == (405, "POST, GET, HEAD")

@@ -35,7 +35,7 @@ def test_unknown_paths(wire):
 def test_other_methods_are_refused_with_allow(wire):
     for method, path, allowed in (("PUT", "/v1/jobs", "GET, HEAD, POST"),
                                   ("POST", "/livez", "GET, HEAD"),
-                                  ("GET", "/v1/models/rescan", "POST"),
+                                  ("DELETE", "/v1/models/rescan", "POST, GET, HEAD"),
                                   ("PATCH", "/v1/jobs/x", "GET, HEAD, DELETE"),
                                   ("OPTIONS", "/v1/jobs", "GET, HEAD, POST"),
                                   ("DELETE", "/v1/models/base", "GET, HEAD")):

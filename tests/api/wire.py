@@ -26,6 +26,7 @@ class Answer:
         document = self.json()
         assert document["status"] == self.status
         assert document["type"].startswith("urn:didid:problem:")
+        assert document.get("detail", "").lower() != document["title"].lower()
         return document["type"].removeprefix("urn:didid:problem:")
 
 
