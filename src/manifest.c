@@ -96,17 +96,27 @@ static uint64_t model_bytes(const checkpoint *model)
     return bytes;
 }
 
+/* Experts that the allocation kept whole. */
+static uint64_t whole_experts(const didi_merge *self)
+{
+    uint64_t parameters = 0;
+    for (size_t l = 0; l < self->layer_count; l++)
+        for (size_t j = 0; j <= self->options.task_count; j++)
+            parameters += self->summaries[l].dense[j] ? self->layers[l]->elements : 0;
+    return parameters;
+}
+
 static json_t *budget_section(const didi_merge *self)
 {
     uint64_t stored = self->factor_parameters + self->dense_stored;
+    uint64_t factors = self->factor_parameters - whole_experts(self);
     uint64_t one_model = model_bytes(self->family->base);
     return json_pack("{s:f,s:f,s:f,s:I,s:f,s:I,s:I,s:I}", "requested", self->options.budget,
-                     "factors", share_of_model(self, self->factor_parameters), "parameters",
+                     "factors", share_of_model(self, factors), "parameters",
                      share_of_model(self, stored), "bytes", (json_int_t)self->published_bytes,
                      "bytes_ratio", (double)self->published_bytes / (double)one_model,
                      "model_parameters", (json_int_t)self->plan.parameters, "factor_parameters",
-                     (json_int_t)self->factor_parameters, "dense_parameters",
-                     (json_int_t)self->dense_stored);
+                     (json_int_t)factors, "dense_parameters", (json_int_t)(stored - factors));
 }
 
 /* Error against budget, as a share of the weighted energy. All points are predicted: those of kind
