@@ -21,7 +21,8 @@ def fake():
 @pytest.fixture
 def environment(fake, tmp_path):
     """A user without settings who talks to the fake server."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("DIDI_")}
+    kept = {name: value for name, value in os.environ.items()
+            if not name.startswith("DIDI_") and name != "NO_COLOR"}
     return {
         **kept,
         "DIDI_HOST": fake.url,
