@@ -127,8 +127,11 @@ int store_job_fail_lost(store *self, const char *id, const char *message, didi_e
 int store_job_retry(store *self, const char *id, didi_error *error)
 {
     job_move move = {.id = id, .from = FROM_STOPPED, .to = JOB_QUEUED, .attempt = ATTEMPT_ANY};
+    const int status = store_write(self, move_operation, &move, error);
 
-    return store_write(self, move_operation, &move, error);
+    if (status == DIDI_CONFLICT)
+        return didi_fail(error, status, id, "only a failed or cancelled job can be retried");
+    return status;
 }
 
 typedef struct claim_argument {

@@ -226,6 +226,7 @@ def test_finished_jobs_cannot_be_cancelled_or_retried(wire, finished):
     for action in ("cancel", "retry"):
         answer = wire.post(f"/v1/jobs/{finished}/{action}")
         assert (answer.status, answer.problem()) == (409, "conflict")
+    assert "failed or cancelled" in answer.json()["detail"]
     assert wire.job(finished)["state"] == "succeeded"
 
 
