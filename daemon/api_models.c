@@ -97,9 +97,9 @@ void api_models_get(void *context, http_request *request)
     if (!name_is_model(name) ||
         store_model_get(self->records, name, &model, &error) == DIDI_NOT_FOUND) {
         snprintf(detail, sizeof detail, "no model has the name \"%.400s\"", name);
-        http_reply_problem(request, &(http_problem){.type = PROBLEM_UNKNOWN_MODEL,
-                                                    .detail = detail,
-                                                    .subject = name});
+        http_reply_problem(
+            request,
+            &(http_problem){.type = PROBLEM_UNKNOWN_MODEL, .detail = detail, .subject = name});
         return;
     }
     if (error.status != DIDI_OK) {
