@@ -30,8 +30,7 @@ static json_t *manifest_of(const sample_family *family, const char *package)
     size_t bytes = 0;
     didi_error error = {0};
     sample_must(file_open_directory(family->output, package, 0, &directory, &error), &error);
-    sample_must(file_read_text(directory, "manifest.json", 1 << 20, &text, &bytes, &error),
-                &error);
+    sample_must(file_read_text(directory, "manifest.json", 1 << 20, &text, &bytes, &error), &error);
     close(directory);
     json_t *manifest = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, NULL);
     assert_non_null(manifest);
@@ -54,8 +53,8 @@ static void check_package(const sample_family *family, const char *package)
     sample_assert_near(number(manifest, "budget", "parameters"), ratio, 1e-8);
     double dense = number(manifest, "budget", "dense_parameters");
     sample_assert_near(number(manifest, "budget", "factor_parameters") + dense, stored, 0.5);
-    assert_true(json_object_size(json_object_get(json_object_get(manifest, "error"), "per_task"))
-                == family->options.task_count);
+    assert_true(json_object_size(json_object_get(json_object_get(manifest, "error"), "per_task")) ==
+                family->options.task_count);
     json_decref(manifest);
 }
 
@@ -114,11 +113,15 @@ static void the_manifest_tells_the_true_error(void **state)
     double counted = 0;
     for (size_t l = 0; l < 3; l++) {
         const json_t *row = json_array_get(layers, l);
-        double sides = json_number_value(json_object_get(row, "rows"))
-                       + json_number_value(json_object_get(row, "columns"));
+        double sides = json_number_value(json_object_get(row, "rows")) +
+                       json_number_value(json_object_get(row, "columns"));
         double ranks = json_number_value(json_object_get(row, "shared"));
-        for (size_t t = 0; t < TASKS; t++)
+        for (size_t t = 0; t < TASKS; t++) {
             ranks += json_number_value(json_array_get(json_object_get(row, "experts"), t));
+            if (json_is_true(json_array_get(json_object_get(row, "dense"), t)))
+                counted += json_number_value(json_object_get(row, "rows")) *
+                           json_number_value(json_object_get(row, "columns"));
+        }
         counted += sides * ranks;
     }
     sample_assert_near(counted, (double)sample_package_parameters(&family, "package"), 0);
@@ -129,8 +132,8 @@ static void the_manifest_tells_the_true_error(void **state)
 
 static void full_budgets_rebuild_every_task(void **state)
 {
-    static const didi_allocator allocators[]
-        = {DIDI_ALLOCATOR_EXACT, DIDI_ALLOCATOR_PURSUIT, DIDI_ALLOCATOR_JOINT};
+    static const didi_allocator allocators[] = {DIDI_ALLOCATOR_EXACT, DIDI_ALLOCATOR_PURSUIT,
+                                                DIDI_ALLOCATOR_JOINT};
     for (size_t tasks = 1; tasks <= 3; tasks += 2) {
         sample_family family;
         int root = -1;
@@ -164,9 +167,8 @@ static void dense_experts_are_exact_up_to_the_output_dtype(void **state)
     merge(&family, "package");
     for (size_t t = 0; t < TASKS; t++)
         assert_true(sample_package_error(&family, "package", t, NULL) < 1.0 / (1 << 16));
-    assert_int_equal(sample_package_tensors(&family, "package", "experts/t1.safetensors",
-                                            "a.weight.delta"),
-                     1);
+    assert_int_equal(
+        sample_package_tensors(&family, "package", "experts/t1.safetensors", "a.weight.delta"), 1);
     assert_int_equal(sample_package_parameters(&family, "package"), TASKS * SAMPLE_PARAMETERS);
     sample_family_close(&family);
 }
