@@ -86,11 +86,12 @@ static int usage_error(const char *text)
     return RUN_EXIT_USAGE;
 }
 
-/* Returns 0 or an exit code. */
-static int options_set(run_options *options, int letter, const char *value)
+/* `word` is what was read last. Returns 0 or an exit code. */
+static int options_set(run_options *options, int letter, const char *value, const char *word)
 {
     static const char *const keys[] = {['m'] = "models", ['w'] = "workers", ['l'] = "memory_limit"};
     didi_error error = {0};
+    char text[DIDI_ERROR_MESSAGE_BYTES_MAX + 64];
 
     switch (letter) {
     case 'o':
@@ -110,9 +111,11 @@ static int options_set(run_options *options, int letter, const char *value)
     case 'l':
         if (config_set(&options->config, keys[letter], value, &error) == DIDI_OK)
             return 0;
-        return usage_error(error.message);
+        snprintf(text, sizeof text, "%s: %s", keys[letter], error.message);
+        return usage_error(text);
     default:
-        return usage_error("unknown option or missing value");
+        snprintf(text, sizeof text, "unknown option or missing value: %.200s", word);
+        return usage_error(text);
     }
 }
 
@@ -130,7 +133,7 @@ static int options_parse(run_options *options, int argc, char **argv)
 
     opterr = 0;
     while ((letter = getopt_long(argc, argv, "h", known, NULL)) != -1) {
-        const int code = options_set(options, letter, optarg);
+        const int code = options_set(options, letter, optarg, argv[optind - 1]);
         if (code != 0 || options->help)
             return code;
     }

@@ -192,6 +192,18 @@ def test_memory_limit_that_is_too_small(run, models, small_specification):
                                               for word in outcome.stderr.replace(",", " ").split())
 
 
+@pytest.mark.parametrize("options, word", [
+    (["--workers", "x"], "workers"), (["--workers", "-1"], "workers"),
+    (["--workers", "9999"], "workers"), (["--memory-limit", "1Q"], "memory_limit"),
+    (["--export", "all"], "--export"), (["--bogus"], "--bogus"), (["--workers"], "--workers"),
+    (["again.json"], "one specification"),
+])
+def test_bad_options(run, models, small_specification, options, word):
+    outcome = run(small_specification(), models, *options, status=2)
+    assert word in outcome.stderr and "--help" in outcome.stderr
+    assert not outcome.out.exists()
+
+
 def test_task_that_equals_the_base(refused, models):
     source = models / "base" / "model.safetensors"
     (models / "two" / "model.safetensors").write_bytes(source.read_bytes())
