@@ -23,10 +23,10 @@ typedef struct didi_item didi_item;
 /* Names are what specifications and manifests say. */
 #define DIDI_ALLOCATOR_TABLE(X)                                                                    \
     X(UNIFORM, "uniform")               /* the same share of full rank everywhere */               \
-    X(EXACT, "exact")                   /* greedy by gain per parameter (method.md 3) */           \
-    X(DIFFERENTIABLE, "differentiable") /* tanh gate, Adam (paper 4.2, method.md 3) */             \
-    X(JOINT, "joint")                   /* exact, re-allocated between sweeps (method.md 4) */     \
-    X(PURSUIT, "pursuit")               /* grown from zero (method.md 5) */
+    X(EXACT, "exact")                   /* greedy by gain per parameter (method.md 5) */           \
+    X(DIFFERENTIABLE, "differentiable") /* tanh gate, Adam (paper 4.2, method.md 5) */             \
+    X(JOINT, "joint")                   /* exact, re-allocated between sweeps (method.md 6) */     \
+    X(PURSUIT, "pursuit")               /* grown from zero (method.md 6) */
 #define DIDI_WEIGHTING_TABLE(X)                                                                    \
     X(NONE, "none")         /* every task vector as it is */                                       \
     X(BALANCED, "balanced") /* each (layer, task) by 1 / |tau|_F */
@@ -129,9 +129,9 @@ typedef struct didi_merge_options {
 
 void didi_merge_options_default(didi_merge_options *options);
 
-/* A moment of a merge. `layer` is SIZE_MAX when the event is not about one layer. */
+/* A moment of a merge. */
 typedef enum didi_event_kind {
-    DIDI_EVENT_STAGE, /* a stage began */
+    DIDI_EVENT_STAGE, /* a stage began: told once for each that has work */
     DIDI_EVENT_POINT, /* telemetry: numbers below that are not NaN are known */
     DIDI_EVENT_NOTE,  /* a text an operator may want: fallback used, tensor kept dense, ... */
 } didi_event_kind;
@@ -144,7 +144,7 @@ typedef struct didi_event {
     double relative_error; /* sum |tau_hat - tau|^2 / sum |tau|^2 so far */
     double ratio;          /* parameters now / one model's */
     double ratio_target;
-    size_t items_done, items_total; /* of the stage */
+    size_t items_done, items_total; /* of the stage; steps while ranks are learned */
     double seconds;                 /* since the merge began (this process) */
     uint64_t bytes_read;            /* from inputs, this process */
     const char *text;               /* NOTE: one line; else NULL. Valid during the call */
@@ -158,11 +158,13 @@ typedef struct didi_merge_hooks {
 
 /* Opens the models, compares names, shapes and dtypes from headers alone, sorts tensors into
  * matrices, dense and passed through, makes the plan, and picks up finished layers in work_fd from
- * an earlier attempt with the same options (another one's state is discarded). Reads no tensor
- * data. [owner] Errors: DIDI_INVALID (option, subject = its specification field), DIDI_MISMATCH
- * (each difference named, the first ones in the message), DIDI_FORMAT, DIDI_NOT_FOUND, DIDI_BUDGET
- * (the message gives the smallest budget that works), DIDI_MEMORY_LIMIT (gives the bytes needed),
- * DIDI_CHANGED, DIDI_IO, DIDI_NO_MEMORY. */
+ * an earlier attempt with the same options (another one's state is discarded). Where the artifacts
+ * are in place already, made by the same options from the same files (name, size, time), the merge
+ * is finished at once. Reads no tensor data. [owner]
+ * Errors: DIDI_CONFLICT (`output_name` exists and is another's), DIDI_INVALID (option, subject =
+ * its specification field), DIDI_MISMATCH (each difference named, the first ones in the message),
+ * DIDI_FORMAT, DIDI_NOT_FOUND, DIDI_BUDGET (the message gives the smallest budget that works),
+ * DIDI_MEMORY_LIMIT (gives the bytes needed), DIDI_CHANGED, DIDI_IO, DIDI_NO_MEMORY. */
 int didi_merge_open(const didi_merge_options *options, const didi_merge_hooks *hooks,
                     didi_merge **ret_merge, didi_error *error);
 
@@ -174,15 +176,15 @@ void didi_merge_close(didi_merge *merge);
 typedef struct didi_plan_layer {
     const char *tensor;
     uint64_t rows, columns;
-    uint64_t
-        rank_limit; /* largest rank a factor pair may have and still be smaller than the matrix */
+    uint64_t rank_limit; /* largest rank at which a factor pair is smaller than the matrix */
 } didi_plan_layer;
 typedef struct didi_plan {
     size_t tasks;
-    uint64_t parameters;           /* of one model, over the tensors merged */
-    uint64_t dense_parameters;     /* stored whole, all tasks together */
-    uint64_t factor_parameters;    /* ceiling left for factors */
-    double budget, budget_minimum; /* smallest ratio with one rank somewhere */
+    uint64_t parameters;        /* of one model, over the tensors merged */
+    uint64_t dense_parameters;  /* stored whole, all tasks together */
+    uint64_t factor_parameters; /* ceiling left for factors */
+    double budget;
+    double budget_minimum; /* smallest ratio with one rank somewhere */
     size_t layer_count;
     const didi_plan_layer *layers;                         /* matrices, by name */
     size_t dense_count, passthrough_count, excluded_count; /* tensors */

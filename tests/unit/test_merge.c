@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A merge as its owner sees it: stages in order, points, resumption, artifacts found in place. */
+#include "src/base/file.h"
+#include "tests/unit/sample_family.h"
+#include "tests/unit/sample_summary.h"
+#include "tests/unit/support.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { TASKS = 2, EVENTS_MAX = 512 };
+
+typedef struct recorder {
+    didi_event events[EVENTS_MAX];
+    size_t count;
+} recorder;
+
+static void record(void *context, const didi_event *event)
+{
+    recorder *self = context;
+    assert_true(self->count < EVENTS_MAX);
+    assert_true(event->items_done <= event->items_total);
+    self->events[self->count++] = *event;
+}
+
+static bool is_point(const didi_event *event, didi_stage stage)
+{
+    return event->kind == DIDI_EVENT_POINT && event->stage == stage;
+}
+
+static didi_merge *open_merge(const sample_family *family, recorder *heard)
+{
+    const didi_merge_hooks hooks = {heard, record};
+    didi_merge *merge = NULL;
+    didi_error error = {0};
+    heard->count = 0;
+    sample_must(didi_merge_open(&family->options, &hooks, &merge, &error), &error);
+    return merge;
+}
+
+/* Runs at most `limit` items; returns how many. Progress never falls. */
+static size_t run_items(didi_merge *merge, size_t limit)
+{
+    double progress = didi_merge_progress(merge, NULL);
+    size_t done = 0;
+    didi_item *item = NULL;
+    while (done < limit && didi_merge_next(merge, UINT64_MAX, false, &item) == DIDI_NEXT_ITEM) {
+        didi_item_execute(item);
+        assert_true(didi_merge_progress(merge, NULL) >= progress);
+        didi_merge_complete(merge, item);
+        assert_true(didi_merge_progress(merge, NULL) >= progress);
+        progress = didi_merge_progress(merge, NULL);
+        done++;
+    }
+    return done;
+}
+
+static void finish(const sample_family *family, recorder *heard)
+{
+    didi_error error = {0};
+    didi_merge *merge = open_merge(family, heard);
+    run_items(merge, SIZE_MAX);
+    sample_must(didi_merge_result(merge, &error), &error);
+    assert_true(didi_merge_progress(merge, NULL) == 1);
+    didi_merge_close(merge);
+}
+
+static void each_stage_is_told_once(void **state)
+{
+    static const didi_allocator all[] = {DIDI_ALLOCATOR_PURSUIT, DIDI_ALLOCATOR_JOINT,
+                                         DIDI_ALLOCATOR_EXACT, DIDI_ALLOCATOR_DIFFERENTIABLE};
+    static const char *const names[] = {"pursuit", "joint", "exact", "differentiable"};
+    sample_family family;
+    recorder heard;
+    sample_family_create(&family, support_directory(state), TASKS);
+    for (size_t a = 0; a < sizeof all / sizeof *all; a++) {
+        int last = -1;
+        size_t stages = 0;
+        family.options.allocator = all[a];
+        family.options.output_name = names[a];
+        finish(&family, &heard);
+        for (size_t i = 0; i < heard.count; i++) {
+            const didi_event *event = &heard.events[i];
+            if (event->kind == DIDI_EVENT_STAGE) {
+                assert_true((int)event->stage > last);
+                last = (int)event->stage;
+                stages++;
+            }
+            assert_int_equal(event->stage, last);
+        }
+        assert_int_equal(stages, a < 2 ? DIDI_STAGE_COUNT : DIDI_STAGE_COUNT - 1);
+    }
+    sample_family_close(&family);
+}
+
+/* Loss, error and ratio of the layers pursued so far; returns how many layers that is. */
+static size_t check_pursuit(const recorder *heard)
+{
+    size_t step = 0;
+    double ratio = 0;
+    for (size_t i = 0; i < heard->count; i++) {
+        const didi_event *event = &heard->events[i];
+        if (!is_point(event, DIDI_STAGE_PURSUE) || isnan(event->loss))
+            continue;
+        assert_true(event->step > step);
+        assert_true(event->loss >= 0 && event->loss < 1);
+        assert_true(event->relative_error >= 0 && event->relative_error < 1);
+        assert_true(event->ratio > ratio);
+        ratio = event->ratio;
+        step = event->step;
+    }
+    return step;
+}
+
+static void pursuit_tells_its_error(void **state)
+{
+    sample_family family;
+    recorder heard;
+    sample_family_create(&family, support_directory(state), TASKS);
+    finish(&family, &heard);
+    assert_true(check_pursuit(&heard) >= 3);
+    sample_family_close(&family);
+}
+
+static void rank_steps_are_progress(void **state)
+{
+    sample_family family;
+    recorder heard;
+    size_t steps = 0;
+    sample_family_create(&family, support_directory(state), TASKS);
+    family.options.allocator = DIDI_ALLOCATOR_DIFFERENTIABLE;
+    family.options.rank_steps = 40;
+    finish(&family, &heard);
+    for (size_t i = 0; i < heard.count; i++) {
+        const didi_event *event = &heard.events[i];
+        if (!is_point(event, DIDI_STAGE_ALLOCATE))
+            continue;
+        steps++;
+        assert_int_equal(event->items_done, steps);
+        assert_int_equal(event->items_total, 40);
+    }
+    assert_int_equal(steps, 40);
+    sample_family_close(&family);
+}
+
+/* Stopped after any number of items, it goes on to the same bytes, and what an earlier attempt
+ * pursued counts in what the next one tells. */
+static void an_interrupted_merge_goes_on(void **state)
+{
+    sample_family family;
+    recorder heard;
+    didi_error error = {0};
+    sample_family_create(&family, support_directory(state), TASKS);
+    family.options.output_name = "whole";
+    finish(&family, &heard);
+    const size_t layers = check_pursuit(&heard);
+    family.options.output_name = "package";
+    for (size_t limit = 0;; limit++) {
+        didi_merge *merge = open_merge(&family, &heard);
+        bool whole = run_items(merge, limit) < limit;
+        didi_merge_close(merge);
+        if (whole)
+            break;
+        finish(&family, &heard);
+        const size_t told = check_pursuit(&heard);
+        assert_true(told == 0 || told == layers);
+        sample_package_compare(&family, "whole", "package");
+        sample_must(file_remove_tree(family.output, "package", &error), &error);
+    }
+    sample_family_close(&family);
+}
+
+static void digest_of_manifest(const sample_family *family, char digest[65])
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    int directory = -1;
+    didi_error error = {0};
+    sample_must(file_open_directory(family->output, "package", 0, &directory, &error), &error);
+    sample_must(file_read_text(directory, "manifest.json", 1 << 20, &text, &bytes, &error), &error);
+    sample_must(file_sha256_text(text, digest, &error), &error);
+    free(text);
+    close(directory);
+}
+
+/* The process died after the rename, before anybody heard of it. */
+static void published_artifacts_are_found(void **state)
+{
+    sample_family family;
+    recorder heard;
+    didi_item *item = NULL;
+    didi_error error = {0};
+    char before[65];
+    char after[65];
+    sample_family_create(&family, support_directory(state), TASKS);
+    finish(&family, &heard);
+    digest_of_manifest(&family, before);
+    support_write(family.work, "decompose-00000.state", "old", 3);
+    didi_merge *merge = open_merge(&family, &heard);
+    assert_int_equal(didi_merge_next(merge, UINT64_MAX, true, &item), DIDI_NEXT_FINISHED);
+    assert_int_equal(didi_merge_result(merge, &error), DIDI_OK);
+    assert_true(didi_merge_progress(merge, NULL) == 1);
+    didi_merge_close(merge);
+    assert_int_equal(support_entries(family.work), 0);
+    digest_of_manifest(&family, after);
+    assert_string_equal(before, after);
+    sample_family_close(&family);
+}
+
+static void another_merges_artifacts_are_refused(void **state)
+{
+    sample_family family;
+    recorder heard;
+    didi_merge *merge = NULL;
+    didi_error error = {0};
+    const struct timespec times[2] = {{1000, 0}, {1000, 0}};
+    sample_family_create(&family, support_directory(state), TASKS);
+    finish(&family, &heard);
+    family.options.seed = 7;
+    assert_int_equal(didi_merge_open(&family.options, NULL, &merge, &error), DIDI_CONFLICT);
+    assert_string_equal(error.subject, "package");
+    support_assert_contains(error.message, "'package' exists already");
+    family.options.seed = 0;
+    assert_int_equal(utimensat(family.models[0], "model.safetensors", times, 0), 0);
+    assert_int_equal(didi_merge_open(&family.options, NULL, &merge, &error), DIDI_CONFLICT);
+    assert_int_equal(unlinkat(family.output, "package/manifest.json", 0), 0);
+    assert_int_equal(didi_merge_open(&family.options, NULL, &merge, &error), DIDI_CONFLICT);
+    sample_family_close(&family);
+}
+
+static void a_cancelled_merge_leaves_nothing(void **state)
+{
+    sample_family family;
+    recorder heard;
+    didi_error error = {0};
+    bool whole = false;
+    sample_family_create(&family, support_directory(state), TASKS);
+    for (size_t limit = 0; !whole; limit += 3) {
+        didi_merge *merge = open_merge(&family, &heard);
+        whole = run_items(merge, limit) < limit;
+        didi_merge_cancel(merge);
+        run_items(merge, SIZE_MAX);
+        assert_int_equal(didi_merge_result(merge, &error), whole ? DIDI_OK : DIDI_CANCELLED);
+        didi_merge_close(merge);
+        assert_int_equal(support_entries(family.output), whole ? 1 : 0);
+        sample_must(file_remove_contents(family.work, &error), &error);
+    }
+    sample_family_close(&family);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        support_test(each_stage_is_told_once),
+        support_test(pursuit_tells_its_error),
+        support_test(rank_steps_are_progress),
+        support_test(an_interrupted_merge_goes_on),
+        support_test(published_artifacts_are_found),
+        support_test(another_merges_artifacts_are_refused),
+        support_test(a_cancelled_merge_leaves_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
