@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Merges that are cancelled, interrupted, or refused by memory and disk: whole packages or none. */
+#include "src/base/fault.h"
+#include "src/base/file.h"
+#include "tests/unit/sample_family.h"
+#include "tests/unit/sample_summary.h"
+#include "tests/unit/support.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { TASKS = 2 };
+
+/* Nothing but the finished reference, and what this run made if it made it whole. */
+static void assert_whole_or_absent(const sample_family *family, const char *package)
+{
+    bool there = support_exists(family->output, package);
+    assert_int_equal(support_entries(family->output), 1 + there);
+    if (there)
+        sample_package_compare(family, "reference", package);
+}
+
+static void start_over(const sample_family *family, const char *package)
+{
+    didi_error error = {0};
+    sample_must(file_remove_contents(family->work, &error), &error);
+    sample_must(file_remove_tree(family->output, package, &error), &error);
+}
+
+/* A family with a finished merge called "reference"; the next one is called "package". */
+static void prepare(sample_family *family, int root, didi_allocator allocator)
+{
+    didi_error error = {0};
+    sample_family_create(family, root, TASKS);
+    family->options.allocator = allocator;
+    family->options.rank_steps = 5;
+    family->options.output_name = "reference";
+    sample_must(sample_merge(&family->options, 1, 0, &error), &error);
+    family->options.output_name = "package";
+}
+
+static void a_cancelled_merge_publishes_nothing_and_goes_on_later(void **state)
+{
+    sample_family family;
+    prepare(&family, support_directory(state), DIDI_ALLOCATOR_PURSUIT);
+    family.options.volatile_work = false;
+    int status = DIDI_CANCELLED;
+    for (size_t items = 1; status == DIDI_CANCELLED; items++) {
+        didi_error error = {0};
+        status = sample_merge(&family.options, 1 + items % 3, items, &error);
+        if (status == DIDI_CANCELLED) {
+            assert_whole_or_absent(&family, "package");
+            assert_false(support_exists(family.output, "package"));
+        }
+        assert_in_range(items, 1, 60);
+    }
+    assert_int_equal(status, DIDI_OK);
+    assert_whole_or_absent(&family, "package");
+    assert_true(support_exists(family.output, "package"));
+    sample_family_close(&family);
+}
+
+static void resumed_merges_give_the_same_bytes(void **state)
+{
+    for (int allocator = 0; allocator < 5; allocator++) {
+        sample_family family;
+        int root = -1;
+        char name[8];
+        didi_error error = {0};
+        (void)snprintf(name, sizeof name, "a%d", allocator);
+        sample_must(file_open_directory(support_directory(state), name, 1, &root, &error), &error);
+        prepare(&family, root, (didi_allocator)allocator);
+        family.options.volatile_work = false;
+        for (size_t items = 1; items < 21; items += 3) {
+            start_over(&family, "package");
+            sample_merge_partly(&family.options, items);
+            sample_merge_partly(&family.options, 2);
+            sample_must(sample_merge(&family.options, 2, 0, &error), &error);
+            assert_true(support_exists(family.output, "package"));
+            assert_whole_or_absent(&family, "package");
+        }
+        sample_family_close(&family);
+        close(root);
+    }
+}
+
+static void work_of_other_options_is_discarded(void **state)
+{
+    sample_family family;
+    didi_error error = {0};
+    prepare(&family, support_directory(state), DIDI_ALLOCATOR_PURSUIT);
+    family.options.seed = 99;
+    family.options.budget = 0.9;
+    sample_merge_partly(&family.options, 12);
+    assert_true(support_entries(family.work) > 2);
+    family.options.seed = 0;
+    family.options.budget = 1.4;
+    sample_must(sample_merge(&family.options, 1, 0, &error), &error);
+    assert_whole_or_absent(&family, "package");
+    sample_family_close(&family);
+}
+
+static void a_package_is_never_replaced(void **state)
+{
+    sample_family family;
+    didi_error error = {0};
+    prepare(&family, support_directory(state), DIDI_ALLOCATOR_UNIFORM);
+    family.options.output_name = "reference";
+    sample_must(sample_merge(&family.options, 1, 0, &error), &error); /* its own: found done */
+    family.options.seed = 7;
+    assert_int_not_equal(sample_merge(&family.options, 1, 0, &error), DIDI_OK);
+    assert_int_equal(support_entries(family.output), 1);
+    sample_family_close(&family);
+}
+
+/* Makes the nth pass of a point fail through a whole merge; false when it was never reached. */
+static bool check_fault(sample_family *family, const char *point, size_t nth, const char *how)
+{
+    char fault[64];
+    didi_error error = {0};
+    start_over(family, "package");
+    (void)snprintf(fault, sizeof fault, "%s:%zu%s", point, nth, how);
+    assert_int_equal(fault_arm(fault), 0);
+    int status = sample_merge(&family->options, 1, 0, &error);
+    bool fired = fault_all_fired();
+    assert_int_equal(fault_arm(NULL), 0);
+    if (status != DIDI_OK && error.message[0] == '\0')
+        fail_msg("%s: %s without a word", fault, didi_status_name(status));
+    if (status != DIDI_OK && status != DIDI_NO_MEMORY && status != DIDI_IO &&
+        status != DIDI_DISK_FULL)
+        fail_msg("%s: %s: %s", fault, didi_status_name(status), error.message);
+    if (strstr(how, "ENOSPC") != NULL && fired)
+        assert_int_equal(status, DIDI_DISK_FULL);
+    assert_true(fired || status == DIDI_OK);
+    if (status == DIDI_OK)
+        assert_true(support_exists(family->output, "package"));
+    assert_whole_or_absent(family, "package");
+    return fired;
+}
+
+static void check_point(void **state, const char *point, const char *how, size_t dense,
+                        didi_allocator allocator)
+{
+    sample_family family;
+    size_t fired = 0;
+    prepare(&family, support_directory(state), allocator);
+    family.options.volatile_work = false;
+    for (size_t nth = 1; check_fault(&family, point, nth, how); nth += 1 + nth / dense)
+        fired++;
+    assert_true(fired > 2);
+    sample_family_close(&family);
+}
+
+static void every_lack_of_memory_is_clean(void **state)
+{
+    check_point(state, "alloc", "", 40, DIDI_ALLOCATOR_PURSUIT);
+}
+
+static void every_lack_of_memory_is_clean_with_learned_ranks(void **state)
+{
+    check_point(state, "alloc", "", 25, DIDI_ALLOCATOR_DIFFERENTIABLE);
+}
+
+static void every_failed_write_is_clean(void **state)
+{
+    check_point(state, "pwrite", "", 20, DIDI_ALLOCATOR_PURSUIT);
+}
+
+static void a_full_disk_is_told(void **state)
+{
+    check_point(state, "pwrite", "+:ENOSPC", 8, DIDI_ALLOCATOR_PURSUIT);
+}
+
+static void every_failed_sync_is_clean(void **state)
+{
+    check_point(state, "fsync", "", 20, DIDI_ALLOCATOR_PURSUIT);
+}
+
+static void every_failed_rename_is_clean(void **state)
+{
+    check_point(state, "rename", "", 20, DIDI_ALLOCATOR_PURSUIT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        support_test(a_cancelled_merge_publishes_nothing_and_goes_on_later),
+        support_test(resumed_merges_give_the_same_bytes),
+        support_test(work_of_other_options_is_discarded),
+        support_test(a_package_is_never_replaced),
+        support_test(every_lack_of_memory_is_clean),
+        support_test(every_lack_of_memory_is_clean_with_learned_ranks),
+        support_test(every_failed_write_is_clean),
+        support_test(a_full_disk_is_told),
+        support_test(every_failed_sync_is_clean),
+        support_test(every_failed_rename_is_clean),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
