@@ -32,6 +32,7 @@ typedef struct part {
 typedef struct export_job {
     checkpoint *base;
     part parts[2]; /* shared, expert */
+    char expert_name[TASK_NAME_BYTES_MAX + 32];
     safetensors_writer *writer;
     int (*cancelled)(void *context);
     void *context;
@@ -266,15 +267,15 @@ static int verify_base(const export_job *self, int artifact_fd, didi_error *erro
 
 static int open_parts(export_job *self, int artifact_fd, const char *task, didi_error *error)
 {
-    char name[TASK_NAME_BYTES_MAX + 32];
     size_t length = strlen(task);
     if (length == 0 || length > TASK_NAME_BYTES_MAX || task[0] == '.' || strchr(task, '/') != NULL)
         return didi_fail(error, DIDI_NOT_FOUND, task, "no such task");
-    (void)snprintf(name, sizeof name, "experts/%s.safetensors", task);
+    (void)snprintf(self->expert_name, sizeof self->expert_name, "experts/%s.safetensors", task);
     self->parts[0] = (part){-1, NULL, "shared.safetensors", "shared_A", "shared_B"};
-    self->parts[1] = (part){-1, NULL, "expert's file", "expert_A", "expert_B"};
+    self->parts[1] = (part){-1, NULL, self->expert_name, "expert_A", "expert_B"};
     int status = part_open(artifact_fd, "shared.safetensors", &self->parts[0], error);
-    return status == DIDI_OK ? part_open(artifact_fd, name, &self->parts[1], error) : status;
+    return status == DIDI_OK ? part_open(artifact_fd, self->expert_name, &self->parts[1], error)
+                             : status;
 }
 
 int didi_export_full(int artifact_fd, int base_fd, const char *base_label, const char *task,
@@ -306,6 +307,8 @@ int didi_export_full(int artifact_fd, int base_fd, const char *base_label, const
     if (status == DIDI_OK)
         status = file_sync_directory(output_fd, "model.safetensors", error);
     safetensors_writer_abort(self.writer);
+    if (status != DIDI_OK)
+        (void)unlinkat(output_fd, partial, 0);
     part_close(&self.parts[0]);
     part_close(&self.parts[1]);
     checkpoint_close(self.base);

@@ -5,6 +5,7 @@
 #include "src/base/file.h"
 #include "src/base/memory.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
@@ -196,9 +197,15 @@ int merge_options_copy(const didi_merge_options *options, didi_merge *self, didi
         keep_globs(self, &mine->low_rank_tensors, options->low_rank_tensor_count, error) != DIDI_OK
             ? 1
             : more;
+    bool lost = (options->output_name != NULL && mine->output_name == NULL) ||
+                (options->specification_json != NULL && mine->specification_json == NULL);
     mine->work_fd = duplicate_fd(options->work_fd);
+    if (status == DIDI_OK && options->work_fd >= 0 && mine->work_fd < 0)
+        status = didi_fail_errno(error, errno, "work_fd", "duplicating a descriptor");
     self->output_fd = duplicate_fd(options->output_fd);
-    if (status == DIDI_OK && (more != DIDI_OK || mine->base_label == NULL))
+    if (status == DIDI_OK && options->output_fd >= 0 && self->output_fd < 0)
+        status = didi_fail_errno(error, errno, "output_fd", "duplicating a descriptor");
+    if (status == DIDI_OK && (more != DIDI_OK || lost || mine->base_label == NULL))
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "options");
     return status;
 }
