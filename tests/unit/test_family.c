@@ -84,16 +84,15 @@ static void sensitive_tensors_are_dense_only_where_that_is_cheap(void **state)
 static void task_vectors_are_differences(void **state)
 {
     static const didi_dtype dtypes[] = {DIDI_DTYPE_F32, DIDI_DTYPE_F16, DIDI_DTYPE_F64};
+    sample_family sample;
+    sample_family_create(&sample, support_directory(state), TASKS);
     for (size_t d = 0; d < 3; d++) {
-        sample_family sample;
         family *all = NULL;
         layer *target = NULL;
         atomic_ullong bytes = 0;
-        float delta[24 * 16];
+        float delta[24 * 16] = {0};
         float spare[24 * 16];
         didi_error error = {0};
-        if (d == 0)
-            sample_family_create(&sample, support_directory(state), TASKS);
         sample_model_write(sample.models[1], &(sample_model){.seed = 9, .dtype = dtypes[d]});
         sample_must(family_open(&sample.options, &all, &error), &error);
         const family_tensor *tensor = find(all, "a.weight");
@@ -113,9 +112,8 @@ static void task_vectors_are_differences(void **state)
         }
         layer_free(target);
         family_close(all);
-        if (d == 2)
-            sample_family_close(&sample);
     }
+    sample_family_close(&sample);
 }
 
 static void a_task_equal_to_the_base_is_zero(void **state)

@@ -38,7 +38,8 @@ static void limits_and_memory_grow_with_the_ratio(void **state)
     (void)state;
     solve_limits before = {0, 0};
     uint64_t memory = 0;
-    for (double ratio = 0; ratio < 3; ratio += 0.25) {
+    for (int quarters = 0; quarters < 12; quarters++) {
+        double ratio = quarters * 0.25;
         solve_limits limits = solve_limits_for(300, 200, 4, ratio);
         assert_true(limits.expert >= before.expert && limits.shared >= before.shared);
         assert_true(limits.expert <= 200 && limits.shared <= 200 && limits.expert > 0);
