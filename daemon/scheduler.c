@@ -71,7 +71,7 @@ static void scheduler_finish_stop(scheduler *self)
     uv_close((uv_handle_t *)&self->tick, on_closed);
 }
 
-void scheduler_continue(scheduler *self)
+static void scheduler_continue(scheduler *self)
 {
     if (atomic_load(&self->stopping)) {
         pool_pump(self->pool);
@@ -138,6 +138,7 @@ int scheduler_create(uv_loop_t *loop, const config *settings, store *records, mo
     self->models = registry;
     self->jobs_fd = self->trash_fd = -1;
     self->look = true;
+    self->advance = scheduler_continue;
     int status = files_open(self, state_fd, error);
     if (status == DIDI_OK)
         status = scheduler_recover(self, error);
@@ -186,6 +187,18 @@ int scheduler_job_cancel(scheduler *self, const char *id, job_state *ret_state, 
     if (status == DIDI_OK)
         scheduler_wake(self);
     return status;
+}
+
+int scheduler_job_delete(scheduler *self, const char *id, didi_error *error)
+{
+    const int status = store_job_delete(self->store, id, error);
+
+    if (status != DIDI_OK)
+        return status;
+    /* A crash here leaves an orphan, swept at the next start. */
+    files_throw_away(self, id);
+    scheduler_wake(self);
+    return DIDI_OK;
 }
 
 int scheduler_job_retry(scheduler *self, const char *id, didi_error *error)

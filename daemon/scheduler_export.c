@@ -134,7 +134,7 @@ static void export_after(void *context)
 
     self->recording = true;
     export_record(self);
-    scheduler_continue(owner);
+    owner->advance(owner);
 }
 
 void exports_claim(scheduler *owner)

@@ -94,7 +94,7 @@ int scheduler_open_files(scheduler *self, const char *id, const char *name, int 
     return status;
 }
 
-static void throw_away(scheduler *self, const char *name)
+void files_throw_away(scheduler *self, const char *name)
 {
     if (renameat(self->jobs_fd, name, self->trash_fd, name) == 0) {
         atomic_store(&self->trash_pending, true);
@@ -103,18 +103,6 @@ static void throw_away(scheduler *self, const char *name)
         /* The name is in the trash already, or the like. */
         file_remove_tree(self->jobs_fd, name, &error);
     }
-}
-
-int scheduler_job_delete(scheduler *self, const char *id, didi_error *error)
-{
-    const int status = store_job_delete(self->store, id, error);
-
-    if (status != DIDI_OK)
-        return status;
-    /* A crash here leaves an orphan, swept at the next start. */
-    throw_away(self, id);
-    scheduler_wake(self);
-    return DIDI_OK;
 }
 
 typedef int directory_visit(scheduler *self, const char *name, didi_error *error);
@@ -166,7 +154,7 @@ static int sweep_directory(scheduler *self, const char *name, didi_error *error)
     if (orphan)
         log_emit(LOG_LEVEL_WARNING, "files without a job are removed", LOG_TEXT("name", name));
     if (orphan)
-        throw_away(self, name);
+        files_throw_away(self, name);
     else if (job.state == JOB_CANCELLED)
         unpublish(self, name);
     store_job_clear(&job);
@@ -235,7 +223,7 @@ static void trash_after(void *context)
     scheduler *self = context;
 
     self->trash_running = false;
-    scheduler_continue(self);
+    self->advance(self);
 }
 
 void files_empty_trash(scheduler *self)

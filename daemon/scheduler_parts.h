@@ -65,6 +65,8 @@ struct scheduler {
     bool trash_running;
     bool look; /* the store may hold work to claim */
     unsigned handles_open;
+    /* Something ended: claims more, gives out more, or finishes stopping. */
+    void (*advance)(scheduler *self);
     void (*done)(void *context);
     void *done_context;
 };
@@ -91,6 +93,8 @@ int files_open(scheduler *self, int state_fd, didi_error *error);
 /* Directories without a row go to the trash; rows without files are flagged. */
 int files_sweep(scheduler *self, didi_error *error);
 void files_empty_trash(scheduler *self);
+/* Moves jobs/<name> to the trash, if it is there. */
+void files_throw_away(scheduler *self, const char *name);
 /* jobs/<id>; created if `create`. */
 int files_open_job(const scheduler *self, const char *id, bool create, int *ret_fd,
                    didi_error *error);
@@ -100,8 +104,3 @@ bool files_are_published(int job_fd);
 void files_remove_strays(int job_fd);
 /* The same and the artifacts; finished layers stay for a retry. */
 void files_remove_results(int job_fd);
-
-/* ---- scheduler.c ---- */
-
-/* Something ended: claim more, give out more, or finish stopping. */
-void scheduler_continue(scheduler *self);

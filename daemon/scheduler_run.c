@@ -145,7 +145,7 @@ static void close_after(void *context)
 
     self->state = RUN_RECORDING;
     run_record(self);
-    scheduler_continue(owner);
+    owner->advance(owner);
 }
 
 static void run_close(run *self)
@@ -183,7 +183,7 @@ static void open_after(void *context)
         else if (self->cancel || atomic_load(&owner->stopping))
             didi_merge_cancel(self->merge);
     }
-    scheduler_continue(owner);
+    owner->advance(owner);
 }
 
 int run_start(scheduler *owner, store_job *job, didi_error *error)
