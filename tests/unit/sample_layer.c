@@ -2,12 +2,20 @@
 /* Layers made up for tests. */
 #include "tests/unit/sample_layer.h"
 
+#include "src/didi.h"
 #include "src/random.h"
 #include "tests/unit/support.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+int sample_use_one_thread(void **state)
+{
+    didi_error error = {0};
+    (void)state;
+    return didi_blas_use_one_thread(&error);
+}
 
 void sample_add_matrix(float *x, size_t rows, size_t columns, size_t rank, uint64_t seed)
 {

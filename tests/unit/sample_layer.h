@@ -4,6 +4,9 @@
 
 #include "src/layer.h"
 
+/* Set-up of a group of tests: BLAS keeps to the calling thread, as the engine asks for. */
+int sample_use_one_thread(void **state);
+
 typedef struct sample_recipe {
     size_t rows, columns, tasks;
     size_t shared_rank; /* of a part all tasks have in common; 0 = they share nothing */

@@ -217,5 +217,5 @@ int main(void)
         support_test(a_replaced_file_is_noticed),
         support_test(no_memory_is_told),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);
 }

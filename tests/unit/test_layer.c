@@ -351,5 +351,5 @@ int main(void)
         cmocka_unit_test(a_cancelled_layer_stops),
         cmocka_unit_test(no_memory_is_told_and_nothing_is_lost),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);
 }

@@ -272,5 +272,5 @@ int main(void)
         cmocka_unit_test(rotations_multiply_rows),
         cmocka_unit_test(systems_are_solved_even_when_singular),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);
 }

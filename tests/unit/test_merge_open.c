@@ -270,5 +270,5 @@ int main(void)
         support_test(globs_sort_the_tensors),
         support_test(models_that_are_not_there_are_named),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);
 }

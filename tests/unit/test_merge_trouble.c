@@ -3,6 +3,7 @@
 #include "src/base/fault.h"
 #include "src/base/file.h"
 #include "tests/unit/sample_family.h"
+#include "tests/unit/sample_layer.h"
 #include "tests/unit/sample_summary.h"
 #include "tests/unit/support.h"
 
@@ -197,5 +198,5 @@ int main(void)
         support_test(every_failed_sync_is_clean),
         support_test(every_failed_rename_is_clean),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);
 }

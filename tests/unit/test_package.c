@@ -314,5 +314,5 @@ int main(void)
         support_test(threads_change_no_byte),
         support_test(events_tell_of_stages_and_losses),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);
 }

@@ -423,5 +423,5 @@ int main(void)
         cmocka_unit_test(no_memory_is_told),
         cmocka_unit_test(a_cancelled_layer_stops),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);
 }

@@ -274,5 +274,5 @@ int main(void)
         cmocka_unit_test(values_out_of_range_are_told),
         cmocka_unit_test(no_memory_is_told),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);
 }

@@ -162,5 +162,5 @@ int main(void)
         cmocka_unit_test(a_zero_matrix_has_zero_values),
         cmocka_unit_test(small_values_are_exact_in_double),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);
 }
