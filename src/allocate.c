@@ -37,14 +37,14 @@ static size_t fill_block(const allocate_block *source, uint32_t index, component
         if (!(gain > 0))
             break;
         lowest = gain < lowest ? gain : lowest;
-        out[used++] = (component) { lowest, value, source->cost, index, false };
+        out[used++] = (component){lowest, value, source->cost, index, false};
     }
     uint64_t factors = source->count * source->cost;
     if (source->dense_cost > factors && used == source->count && source->tail > 0) {
         double gain = source->weight * source->tail / (double)(source->dense_cost - factors);
         gain = gain < lowest ? gain : lowest;
-        out[used++] = (component) { gain, source->weight * source->tail,
-                                    source->dense_cost - factors, index, true };
+        out[used++] = (component){gain, source->weight * source->tail, source->dense_cost - factors,
+                                  index, true};
     }
     return used;
 }
@@ -78,7 +78,7 @@ int allocate_exact(allocate_block *blocks, size_t count, uint64_t budget,
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "ranks of %zu blocks", count);
     if (status != DIDI_OK)
         goto out;
-    allocate_result result = { 0 };
+    allocate_result result = {0};
     for (size_t i = 0; i < count; i++) {
         blocks[i].rank = 0;
         blocks[i].dense = false;
@@ -168,7 +168,7 @@ int allocate_round(const double *real, const size_t *limit, const uint64_t *cost
     }
     uint64_t left = budget - round_at(low, real, limit, cost, count, ret_rank);
     for (size_t i = 0; i < count; i++)
-        order[i] = (remainder_entry) { real[i] * low - (double)ret_rank[i], i };
+        order[i] = (remainder_entry){real[i] * low - (double)ret_rank[i], i};
     qsort(order, count, sizeof *order, compare_remainders);
     for (int again = 1; again != 0;) {
         again = 0;
@@ -209,7 +209,7 @@ int allocate_frontier(const allocate_block *blocks, size_t count, size_t points,
             spent += list[i].cost;
             loss -= list[i].value;
         }
-        ret_points[written++] = (allocate_point) { spent, loss > 0 ? loss : 0 };
+        ret_points[written++] = (allocate_point){spent, loss > 0 ? loss : 0};
     }
     *ret_count = written;
     free(list);

@@ -39,7 +39,7 @@ static double layer_loss_of_cut(const differentiable_layer *layer, const double 
         for (size_t i = 0; i < q; i++) {
             double sum = layer->expert_tail[t * q + i];
             const float *row = cross + i * q;
-            double lanes[4] = { 0 };
+            double lanes[4] = {0};
             size_t j = 0;
             for (; j + 4 <= q; j += 4)
                 for (size_t l = 0; l < 4; l++)
@@ -129,17 +129,18 @@ static void step_layer(optimiser *self, size_t index)
     double *second = first + blocks;
     const double *gradient = second + blocks;
     double progress = (double)self->step / (double)options->steps;
-    double rate = options->learning_rate * (0.01 + 0.99 * 0.5 * (1 + cos(3.14159265358979 * progress)));
+    double rate =
+        options->learning_rate * (0.01 + 0.99 * 0.5 * (1 + cos(3.14159265358979 * progress)));
     double pull = self->ratio > options->target ? options->lambda : -options->lambda;
     double correct_first = 1 - pow(0.9, (double)self->step + 1);
     double correct_second = 1 - pow(0.999, (double)self->step + 1);
     for (size_t j = 0; j < blocks; j++) {
-        double g = gradient[j] / options->energy
-                   + pull * (double)layer->cost / (double)options->matrix_parameters;
+        double g = gradient[j] / options->energy +
+                   pull * (double)layer->cost / (double)options->matrix_parameters;
         first[j] = 0.9 * first[j] + 0.1 * g;
         second[j] = 0.999 * second[j] + 0.001 * g * g;
-        double move = rate * (first[j] / correct_first)
-                      / (sqrt(second[j] / correct_second) + 1e-300);
+        double move =
+            rate * (first[j] / correct_first) / (sqrt(second[j] / correct_second) + 1e-300);
         double rank = self->ranks[index][j] - move;
         double limit = (double)layer->rank_limit;
         self->ranks[index][j] = rank < 0 ? 0 : rank > limit ? limit : rank;
@@ -179,12 +180,12 @@ int differentiable_optimise(const differentiable_layer *layers, size_t count,
                             didi_error *error)
 {
     int status = DIDI_OK;
-    optimiser self = { .layers = layers,
-                       .options = options,
-                       .ranks = ranks,
-                       .moments = memory_zeroed(count, sizeof(double *)),
-                       .scratch = memory_zeroed(count, sizeof(double *)),
-                       .losses = memory_zeroed(count, sizeof(double)) };
+    optimiser self = {.layers = layers,
+                      .options = options,
+                      .ranks = ranks,
+                      .moments = memory_zeroed(count, sizeof(double *)),
+                      .scratch = memory_zeroed(count, sizeof(double *)),
+                      .losses = memory_zeroed(count, sizeof(double))};
     if (self.moments == NULL || self.scratch == NULL || self.losses == NULL) {
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "rank optimiser");
         goto out;

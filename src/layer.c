@@ -11,7 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PANEL_COLUMNS = 2048 }; /* width of the pieces a single product is split into; fixes results */
+enum {
+    PANEL_COLUMNS = 2048
+}; /* width of the pieces a single product is split into; fixes results */
 
 int layer_create(size_t rows, size_t columns, size_t tasks, layer **ret_layer, didi_error *error)
 {
@@ -26,8 +28,8 @@ int layer_create(size_t rows, size_t columns, size_t tasks, layer **ret_layer, d
     self->weight = memory_zeroed(tasks, sizeof(double));
     self->energy = memory_zeroed(tasks, sizeof(double));
     self->blocks = memory_zeroed(tasks + 1, sizeof(block));
-    if (self->tau == NULL || self->mean == NULL || self->weight == NULL || self->energy == NULL
-        || self->blocks == NULL) {
+    if (self->tau == NULL || self->mean == NULL || self->weight == NULL || self->energy == NULL ||
+        self->blocks == NULL) {
         layer_free(self);
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "layer of %zu task vectors of %zu x %zu",
                          tasks, rows, columns);
@@ -44,7 +46,7 @@ static void block_clear(block *self)
     free(self->left);
     free(self->right);
     free(self->sigma);
-    *self = (block) { 0 };
+    *self = (block){0};
 }
 
 void layer_free(layer *self)
@@ -157,14 +159,14 @@ static void product_panel(void *argument, size_t panel)
 static void apply_dense(const layer *self, const float *dense, bool transpose, size_t basis,
                         const float *in, float *out)
 {
-    product work = { .transpose = transpose,
-                     .basis = basis,
-                     .inner = transpose ? self->columns : self->rows,
-                     .columns = transpose ? self->rows : self->columns,
-                     .stride = self->columns,
-                     .in = in,
-                     .dense = dense,
-                     .out = out };
+    product work = {.transpose = transpose,
+                    .basis = basis,
+                    .inner = transpose ? self->columns : self->rows,
+                    .columns = transpose ? self->rows : self->columns,
+                    .stride = self->columns,
+                    .in = in,
+                    .dense = dense,
+                    .out = out};
     team_run(self->team, (work.columns + PANEL_COLUMNS - 1) / PANEL_COLUMNS, product_panel, &work);
 }
 
@@ -231,13 +233,13 @@ static void step_free(step *self)
 static int step_create(const layer *self, size_t basis, step *ret_step, didi_error *error)
 {
     size_t wide = self->rows > self->columns ? self->rows : self->columns;
-    step fresh = { .right = memory_aligned(basis, self->columns * sizeof(float)),
-                   .left = memory_aligned(basis, self->rows * sizeof(float)),
-                   .spare = memory_aligned(basis, wide * sizeof(float)),
-                   .gram = memory_aligned(basis * basis, sizeof(double)),
-                   .sigma = memory_zeroed(basis, sizeof(double)) };
-    if (fresh.right == NULL || fresh.left == NULL || fresh.spare == NULL || fresh.gram == NULL
-        || fresh.sigma == NULL) {
+    step fresh = {.right = memory_aligned(basis, self->columns * sizeof(float)),
+                  .left = memory_aligned(basis, self->rows * sizeof(float)),
+                  .spare = memory_aligned(basis, wide * sizeof(float)),
+                  .gram = memory_aligned(basis * basis, sizeof(double)),
+                  .sigma = memory_zeroed(basis, sizeof(double))};
+    if (fresh.right == NULL || fresh.left == NULL || fresh.spare == NULL || fresh.gram == NULL ||
+        fresh.sigma == NULL) {
         step_free(&fresh);
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "subspace of %zu rows", basis);
     }
@@ -267,8 +269,8 @@ static void make_start(const layer *self, size_t index, size_t basis, float *sta
 /* Rotates Q (left) and P = Q X (right) to the Ritz directions: P P' = W' diag(sigma^2) W. */
 static int rotate_to_ritz(const layer *self, step *work, size_t rows, didi_error *error)
 {
-    int status = linalg_gram_rows(rows, self->columns, work->right, self->columns, work->gram,
-                                  error);
+    int status =
+        linalg_gram_rows(rows, self->columns, work->right, self->columns, work->gram, error);
     if (status == DIDI_OK)
         status = linalg_eigen_symmetric(rows, work->gram, work->sigma, error);
     if (status == DIDI_OK)
@@ -292,12 +294,12 @@ static void adopt_step(layer *self, size_t index, step *work, size_t rows, bool 
     block *target = &self->blocks[index];
     size_t rank = target->rank < rows ? target->rank : rows;
     block_clear(target);
-    *target = (block) { .rank = rank,
-                        .basis = rows,
-                        .left = work->left,
-                        .right = work->right,
-                        .left_is_fresh = left_is_fresh,
-                        .sigma = work->sigma };
+    *target = (block){.rank = rank,
+                      .basis = rows,
+                      .left = work->left,
+                      .right = work->right,
+                      .left_is_fresh = left_is_fresh,
+                      .sigma = work->sigma};
     work->left = work->right = NULL;
     work->sigma = NULL;
 }
@@ -312,7 +314,7 @@ int layer_update(layer *self, size_t index, size_t basis, didi_error *error)
         block_clear(&self->blocks[index]);
         return DIDI_OK;
     }
-    step work = { 0 };
+    step work = {0};
     size_t rows = 0;
     int status = step_create(self, basis, &work, error);
     if (status != DIDI_OK)
@@ -341,7 +343,7 @@ int layer_half_step(layer *self, size_t index, didi_error *error)
         return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
     if (rank == 0)
         return DIDI_OK;
-    step work = { 0 };
+    step work = {0};
     size_t rows = 0;
     int status = step_create(self, rank, &work, error);
     if (status != DIDI_OK)
@@ -370,7 +372,7 @@ int layer_pad_block(layer *self, size_t index, size_t rows, didi_error *error)
     block old = self->blocks[index];
     if (old.basis >= rows)
         return DIDI_OK;
-    self->blocks[index] = (block) { 0 };
+    self->blocks[index] = (block){0};
     int status = layer_resize_block(self, index, rows, error);
     if (status != DIDI_OK) {
         self->blocks[index] = old;
@@ -401,18 +403,18 @@ typedef struct experts_update {
 static void update_expert(void *argument, size_t task)
 {
     experts_update *work = argument;
-    work->status[task]
-        = work->basis != NULL
-              ? layer_update(work->layer, task + 1, work->basis[task], &work->errors[task])
-              : layer_half_step(work->layer, task + 1, &work->errors[task]);
+    work->status[task] =
+        work->basis != NULL
+            ? layer_update(work->layer, task + 1, work->basis[task], &work->errors[task])
+            : layer_half_step(work->layer, task + 1, &work->errors[task]);
 }
 
 int layer_update_experts(layer *self, const size_t *basis, didi_error *error)
 {
-    experts_update work = { .layer = self,
-                            .basis = basis,
-                            .errors = memory_zeroed(self->tasks, sizeof(didi_error)),
-                            .status = memory_zeroed(self->tasks, sizeof(int)) };
+    experts_update work = {.layer = self,
+                           .basis = basis,
+                           .errors = memory_zeroed(self->tasks, sizeof(didi_error)),
+                           .status = memory_zeroed(self->tasks, sizeof(int))};
     int status = DIDI_OK;
     if (work.errors == NULL || work.status == NULL) {
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "update of %zu experts", self->tasks);
@@ -530,8 +532,8 @@ static int task_error(const layer *self, size_t task, double shared_energy, doub
         status = block_dot(self, expert, expert, &expert_energy, error);
     if (status != DIDI_OK)
         return status;
-    double value = self->energy[task] - 2 * (tau_shared + tau_expert) + shared_energy
-                   + expert_energy + 2 * shared_expert;
+    double value = self->energy[task] - 2 * (tau_shared + tau_expert) + shared_energy +
+                   expert_energy + 2 * shared_expert;
     *ret_error = value > 0 ? value : 0;
     return DIDI_OK;
 }

@@ -3,8 +3,9 @@
  * approximate them. Notation of method.md: tau_t (m x n) ~ S + E_t, S and E_t of low rank.
  *
  * A block is held as rows: left (k x m) and right (k x n), the matrix being left' * right. After an
- * subspace step the left rows are orthonormal and right row i has norm sigma_i, in descending order. Rows
- * from `rank` to `basis` are not part of the matrix: they keep the subspace warm for the next step. */
+ * subspace step the left rows are orthonormal and right row i has norm sigma_i, in descending
+ * order. Rows from `rank` to `basis` are not part of the matrix: they keep the subspace warm for
+ * the next step. */
 #pragma once
 
 #include "src/base/error.h"
@@ -51,23 +52,23 @@ void layer_measure(layer *layer);
 void layer_set_weights(layer *layer, const double *weight);
 
 /* One subspace step for block `index` (0 = shared): the residual X of the block given all others is
- * applied to the warm rows and to fresh random ones, `basis` in all (at most min(m, n)); the block's rows
- * become the leading Ritz directions of X there. `rank` is cut to the new basis, never raised. With
- * rank <= basis kept, |X - block|^2 never rises (method.md 4: each half is a least-squares optimum, and
- * the Ritz rotation keeps the best of the space).
- * X is tau_t - S for an expert and sum_t w_t (tau_t - E_t) / sum w for the shared block.
- * Cost: 4 m n basis flops and about 5 basis^2 (m + n). Errors: DIDI_NO_MEMORY, DIDI_NUMERIC,
- * DIDI_CANCELLED. */
+ * applied to the warm rows and to fresh random ones, `basis` in all (at most min(m, n)); the
+ * block's rows become the leading Ritz directions of X there. `rank` is cut to the new basis, never
+ * raised. With rank <= basis kept, |X - block|^2 never rises (method.md 4: each half is a
+ * least-squares optimum, and the Ritz rotation keeps the best of the space). X is tau_t - S for an
+ * expert and sum_t w_t (tau_t - E_t) / sum w for the shared block. Cost: 4 m n basis flops and
+ * about 5 basis^2 (m + n). Errors: DIDI_NO_MEMORY, DIDI_NUMERIC, DIDI_CANCELLED. */
 int layer_update(layer *layer, size_t index, size_t basis, didi_error *error);
 
-/* Half an ALS sweep for block `index` at its rank (rows beyond it are dropped): the side solved for last
- * is made orthonormal, the other becomes the least-squares answer (method.md 4). Sides alternate from
- * call to call, the left one after layer_update. |X - block|^2 never rises. sigma then holds the lengths
- * of the new rows, so that |block|^2 is their sum of squares. Cost: 2 m n rank flops. */
+/* Half an ALS sweep for block `index` at its rank (rows beyond it are dropped): the side solved for
+ * last is made orthonormal, the other becomes the least-squares answer (method.md 4). Sides
+ * alternate from call to call, the left one after layer_update. |X - block|^2 never rises. sigma
+ * then holds the lengths of the new rows, so that |block|^2 is their sum of squares. Cost: 2 m n
+ * rank flops. */
 int layer_half_step(layer *layer, size_t index, didi_error *error);
 
-/* layer_update of every expert, in parallel over the team, basis[T] giving each one's size; with basis
- * NULL, layer_half_step of every expert. */
+/* layer_update of every expert, in parallel over the team, basis[T] giving each one's size; with
+ * basis NULL, layer_half_step of every expert. */
 int layer_update_experts(layer *layer, const size_t *basis, didi_error *error);
 
 /* Sets block `index` from scratch to the leading `basis` singular triplets of a dense m x n matrix,
@@ -81,18 +82,20 @@ int layer_resize_block(layer *layer, size_t index, size_t basis, didi_error *err
 /* Makes a block's basis at least `rows` by adding zero rows. Errors: DIDI_NO_MEMORY. */
 int layer_pad_block(layer *layer, size_t index, size_t rows, didi_error *error);
 
-/* The weighted loss right after the experts were solved for, when |X - E_t|^2 = |X|^2 - sum sigma^2: one product
- * instead of 2 T. Accurate to about 1e-6 of the weighted energy. */
+/* The weighted loss right after the experts were solved for, when |X - E_t|^2 = |X|^2 - sum
+ * sigma^2: one product instead of 2 T. Accurate to about 1e-6 of the weighted energy. */
 int layer_loss_fitted(const layer *layer, double *ret_loss, didi_error *error);
 
-/* errors[t] = |tau_t - S - E_t|_F^2 from inner products, without a dense rebuild: exact to about 1e-6
- * of energy[t]. `errors` holds T doubles. Returns the weighted sum through ret_loss (may be NULL). */
+/* errors[t] = |tau_t - S - E_t|_F^2 from inner products, without a dense rebuild: exact to about
+ * 1e-6 of energy[t]. `errors` holds T doubles. Returns the weighted sum through ret_loss (may be
+ * NULL). */
 int layer_loss(const layer *layer, double *errors, double *ret_loss, didi_error *error);
 
 /* Weighted energy sum_t w_t |tau_t|^2: what a loss is relative to. */
 double layer_weighted_energy(const layer *layer);
 
-/* out (m x n) = tau_t - S (full precision of the factors), or S alone when subtract_from is NULL. */
+/* out (m x n) = tau_t - S (full precision of the factors), or S alone when subtract_from is NULL.
+ */
 void layer_shared_residual(const layer *layer, size_t task, float *out);
 
 bool layer_is_cancelled(const layer *layer);

@@ -32,6 +32,8 @@ void linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t 
 int linalg_gram_rows(size_t rows, size_t columns, const float *x, size_t stride, double *ret_gram,
                      didi_error *error)
 {
+    if (rows == 0)
+        return DIDI_OK;
     float *gram = memory_aligned(rows * rows, sizeof *gram);
     if (gram == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "Gram matrix of order %zu", rows);
@@ -62,25 +64,29 @@ int linalg_gram_rows_double(size_t rows, size_t columns, const float *x, size_t 
     return DIDI_OK;
 }
 
-/* LAPACK answers in ascending order; in column-major, eigenvector j is column j, which read row-major
- * is row j. So only the order of rows has to be turned round. */
-#define DEFINE_REVERSE(name, type)                                                                 \
-    static void name(size_t order, type *matrix, type *values)                                     \
-    {                                                                                              \
-        for (size_t i = 0; i < order / 2; i++) {                                                   \
-            size_t k = order - 1 - i;                                                              \
-            type value = values[i];                                                                \
-            values[i] = values[k];                                                                 \
-            values[k] = value;                                                                     \
-            for (size_t j = 0; j < order; j++) {                                                   \
-                type element = matrix[i * order + j];                                              \
-                matrix[i * order + j] = matrix[k * order + j];                                     \
-                matrix[k * order + j] = element;                                                   \
-            }                                                                                      \
-        }                                                                                          \
+/* LAPACK answers in ascending order; in column-major, eigenvector j is column j, which read
+ * row-major is row j. So only the order of rows has to be turned round. */
+static void swap_bytes(void *left, void *right, size_t bytes)
+{
+    char *a = left;
+    char *b = right;
+    for (size_t i = 0; i < bytes; i++) {
+        char byte = a[i];
+        a[i] = b[i];
+        b[i] = byte;
     }
-DEFINE_REVERSE(reverse_order, double)
-DEFINE_REVERSE(reverse_order_f32, float)
+}
+
+static void reverse_order(size_t order, size_t size, void *matrix, void *values)
+{
+    char *rows = matrix;
+    char *list = values;
+    for (size_t i = 0; i < order / 2; i++) {
+        size_t k = order - 1 - i;
+        swap_bytes(list + i * size, list + k * size, size);
+        swap_bytes(rows + i * order * size, rows + k * order * size, order * size);
+    }
+}
 
 int linalg_eigen_symmetric(size_t order, double *matrix, double *ret_values, didi_error *error)
 {
@@ -93,7 +99,7 @@ int linalg_eigen_symmetric(size_t order, double *matrix, double *ret_values, did
     if (info != 0 || !isfinite(ret_values[0]) || !isfinite(ret_values[order - 1]))
         return didi_fail(error, DIDI_NUMERIC, NULL, "eigenvalues of order %zu do not converge (%d)",
                          order, (int)info);
-    reverse_order(order, matrix, ret_values);
+    reverse_order(order, sizeof *matrix, matrix, ret_values);
     return DIDI_OK;
 }
 
@@ -108,7 +114,7 @@ int linalg_eigen_symmetric_f32(size_t order, float *matrix, float *ret_values, d
     if (info != 0 || !isfinite(ret_values[0]) || !isfinite(ret_values[order - 1]))
         return didi_fail(error, DIDI_NUMERIC, NULL, "eigenvalues of order %zu do not converge (%d)",
                          order, (int)info);
-    reverse_order_f32(order, matrix, ret_values);
+    reverse_order(order, sizeof *matrix, matrix, ret_values);
     return DIDI_OK;
 }
 
@@ -124,8 +130,9 @@ int linalg_svd(size_t m, size_t n, float *x, float *ret_u, double *ret_sigma, fl
         goto out;
     }
     /* Row-major X is X' column-major: its left vectors (n x r) are our V, its right ones our U. */
-    lapack_int info = LAPACKE_sgesdd(LAPACK_COL_MAJOR, 'S', blas_int(n), blas_int(m), x, blas_int(n),
-                                     sigma, ret_v, blas_int(n), u_columns, blas_int(r));
+    lapack_int info =
+        LAPACKE_sgesdd(LAPACK_COL_MAJOR, 'S', blas_int(n), blas_int(m), x, blas_int(n), sigma,
+                       ret_v, blas_int(n), u_columns, blas_int(r));
     if (info == LAPACK_WORK_MEMORY_ERROR) {
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "decomposition of %zu x %zu", m, n);
         goto out;
@@ -259,15 +266,15 @@ int linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const double *
     return DIDI_OK;
 }
 
-/* Eight float lanes of a block are summed in double: as exact as needed, and vectorised. */
 double linalg_energy(const float *x, size_t count)
 {
     return linalg_dot(x, x, count);
 }
 
+/* Eight independent sums in double, so that the compiler can vectorise. */
 double linalg_dot(const float *x, const float *y, size_t count)
 {
-    double lanes[8] = { 0 };
+    double lanes[8] = {0};
     size_t i = 0;
     for (; i + 8 <= count; i += 8)
         for (size_t j = 0; j < 8; j++)

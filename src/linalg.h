@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The only door to BLAS and LAPACK. All matrices are row-major; `stride` is elements between rows. */
+/* The only door to BLAS and LAPACK. All matrices are row-major; `stride` is elements between rows.
+ */
 #pragma once
 
 #include "src/base/error.h"
@@ -21,29 +22,29 @@ int linalg_gram_rows(size_t rows, size_t columns, const float *x, size_t stride,
 int linalg_gram_rows_double(size_t rows, size_t columns, const float *x, size_t stride,
                             double *ret_gram, didi_error *error);
 
-/* Eigenvalues in descending order and eigenvectors as rows of a symmetric matrix (order x order), which
- * is overwritten by the vectors. Errors: DIDI_NUMERIC (no convergence, or not finite),
+/* Eigenvalues in descending order and eigenvectors as rows of a symmetric matrix (order x order),
+ * which is overwritten by the vectors. Errors: DIDI_NUMERIC (no convergence, or not finite),
  * DIDI_NO_MEMORY. */
 int linalg_eigen_symmetric(size_t order, double *matrix, double *ret_values, didi_error *error);
 
 /* As above in float32 arithmetic, about three times faster on large orders. */
 int linalg_eigen_symmetric_f32(size_t order, float *matrix, float *ret_values, didi_error *error);
 
-/* Thin singular value decomposition X (m x n) = U' diag(sigma) V with r = min(m, n): U (r x m) and V
- * (r x n) hold singular vectors as rows, sigma descends. X must be finite and is destroyed. The
+/* Thin singular value decomposition X (m x n) = U' diag(sigma) V with r = min(m, n): U (r x m) and
+ * V (r x n) hold singular vectors as rows, sigma descends. X must be finite and is destroyed. The
  * fallback and the tests' reference (LAPACK sgesdd). Errors: DIDI_NUMERIC, DIDI_NO_MEMORY. */
 int linalg_svd(size_t m, size_t n, float *x, float *ret_u, double *ret_sigma, float *ret_v,
                didi_error *error);
 
-/* Makes the rows of X (rows x columns, contiguous) orthonormal in place, spanning the same space, and
- * packs them to the front; *ret_rows <= rows tells how many are left after dependent ones are dropped.
- * Cholesky QR done twice, with an eigenvalue form where the first fails. `scratch` holds rows x
- * columns floats. Errors: DIDI_NUMERIC, DIDI_NO_MEMORY. */
+/* Makes the rows of X (rows x columns, contiguous) orthonormal in place, spanning the same space,
+ * and packs them to the front; *ret_rows <= rows tells how many are left after dependent ones are
+ * dropped. Cholesky QR done twice, with an eigenvalue form where the first fails. `scratch` holds
+ * rows x columns floats. Errors: DIDI_NUMERIC, DIDI_NO_MEMORY. */
 int linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scratch,
                                size_t *ret_rows, didi_error *error);
 
-/* Y (rows x columns) = W[0..rows) (rows x inner, double, stride inner_stride) * X (inner x columns).
- * Errors: DIDI_NO_MEMORY. */
+/* Y (rows x columns) = W[0..rows) (rows x inner, double, stride inner_stride) * X (inner x
+ * columns). Errors: DIDI_NO_MEMORY. */
 int linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const double *w,
                        size_t inner_stride, const float *x, float *ret_y, didi_error *error);
 
@@ -52,6 +53,6 @@ double linalg_energy(const float *x, size_t count);
 double linalg_dot(const float *x, const float *y, size_t count);
 
 /* Solves the symmetric positive (semi-)definite system G Z = R for Z (order x columns, float32, in
- * place over R); G (order x order, double) is destroyed. A ridge of 1e-12 of the mean diagonal is added
- * until Cholesky succeeds. Errors: DIDI_NUMERIC, DIDI_NO_MEMORY. */
+ * place over R); G (order x order, double) is destroyed. A ridge of 1e-12 of the mean diagonal is
+ * added until Cholesky succeeds. Errors: DIDI_NUMERIC, DIDI_NO_MEMORY. */
 int linalg_solve_spd(size_t order, double *gram, size_t columns, float *right, didi_error *error);

@@ -38,8 +38,8 @@ void didi_blas_describe(didi_blas_info *ret_info)
     void *symbol = NULL;
     void (*function)(void) = (void (*)(void))cblas_sgemm;
     memcpy(&symbol, &function, sizeof symbol);
-    ret_info->library
-        = dladdr(symbol, &info) != 0 && info.dli_fname != NULL ? info.dli_fname : "unknown";
+    ret_info->library =
+        dladdr(symbol, &info) != 0 && info.dli_fname != NULL ? info.dli_fname : "unknown";
     ret_info->flavour = flavour_name();
     ret_info->kernel = openblas_get_corename();
     ret_info->version = openblas_get_config();

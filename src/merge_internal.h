@@ -28,8 +28,8 @@ typedef enum merge_phase {
 } merge_phase;
 
 enum {
-    PURSUIT_ROUNDS = 4, /* growing steps; then as many at the last threshold as below */
-    PURSUIT_POLISH = 4,
+    PURSUIT_ROUNDS = 8, /* growing steps; then as many at the last threshold as below */
+    PURSUIT_POLISH = 2,
     JOINT_ROUNDS = 6,
     FRONTIER_POINTS = 65,
     MERGE_NAME_BYTES_MAX = 128,

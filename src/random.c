@@ -16,8 +16,8 @@ void random_normal(uint64_t seed, float *values, size_t count, float scale)
     const float unit = scale * (1.0F / 37837.227F);
     for (size_t i = 0; i < count; i++) {
         uint64_t z = random_mix(seed, i);
-        int32_t sum = (int32_t)(z & 0xffff) + (int32_t)((z >> 16) & 0xffff)
-                      + (int32_t)((z >> 32) & 0xffff) + (int32_t)(z >> 48) - 131070;
+        int32_t sum = (int32_t)(z & 0xffff) + (int32_t)((z >> 16) & 0xffff) +
+                      (int32_t)((z >> 32) & 0xffff) + (int32_t)(z >> 48) - 131070;
         values[i] = (float)sum * unit;
     }
 }

@@ -25,8 +25,8 @@ static size_t count_above(const layer *target, size_t index, double threshold, s
     const block *found = &target->blocks[index];
     double scale = block_weight(target, index) / (double)layer_cost(target);
     size_t count = 0;
-    while (count < found->basis && count < limit
-           && scale * found->sigma[count] * found->sigma[count] > threshold)
+    while (count < found->basis && count < limit &&
+           scale * found->sigma[count] * found->sigma[count] > threshold)
         count++;
     return count;
 }
@@ -47,6 +47,8 @@ int solve_sketch(layer *target, size_t sketch_rows, layer_summary *summary, didi
     for (size_t t = 0; t < target->tasks; t++)
         basis[t] = sketch_rows;
     int status = layer_update_experts(target, basis, error);
+    if (status == DIDI_OK) /* once more: a single step reads flat spectra far too low */
+        status = layer_update_experts(target, basis, error);
     free(basis);
     for (size_t t = 0; t < target->tasks && status == DIDI_OK; t++) {
         const block *found = &target->blocks[t + 1];
@@ -60,8 +62,9 @@ int solve_sketch(layer *target, size_t sketch_rows, layer_summary *summary, didi
 
 enum { LOOK_AHEAD = 3 }; /* rounds whose rows are kept warm already */
 
-/* How many rows the next update should carry: those a later threshold will want, with room to grow, and
- * more room when every row was worth keeping. A block that holds nothing yet starts as wide as `start`. */
+/* How many rows the next update should carry: those a later threshold will want, with room to grow,
+ * and more room when every row was worth keeping. A block that holds nothing yet starts as wide as
+ * `start`. */
 static size_t next_basis(const layer *target, size_t index, double last, size_t start, size_t limit)
 {
     size_t now = target->blocks[index].basis;
@@ -89,7 +92,8 @@ static int pursue_round(layer *target, bool shared, double threshold, double las
 {
     size_t start = widest_expert(target);
     if (shared) {
-        int status = layer_update(target, 0, next_basis(target, 0, last, start, limits->shared), error);
+        int status =
+            layer_update(target, 0, next_basis(target, 0, last, start, limits->shared), error);
         if (status != DIDI_OK)
             return status;
         target->blocks[0].rank = count_above(target, 0, threshold, limits->shared);
@@ -119,9 +123,10 @@ int solve_pursue(layer *target, bool shared, const double *thresholds, size_t ro
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "pursuit of %zu tasks", target->tasks);
     int status = DIDI_OK;
     for (size_t round = 0; round < rounds && status == DIDI_OK; round++)
-        status = pursue_round(target, shared, thresholds[round],
-                              thresholds[round + LOOK_AHEAD < rounds ? round + LOOK_AHEAD : rounds - 1],
-                              limits, basis, error);
+        status =
+            pursue_round(target, shared, thresholds[round],
+                         thresholds[round + LOOK_AHEAD < rounds ? round + LOOK_AHEAD : rounds - 1],
+                         limits, basis, error);
     if (status == DIDI_OK)
         status = summarise_blocks(target, summary, error);
     free(basis);

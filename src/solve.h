@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a merge does to one layer in each stage. Pure mathematics on a loaded layer; files and stages are
- * the merge's business. */
+/* What a merge does to one layer in each stage. Pure mathematics on a loaded layer; files and
+ * stages are the merge's business. */
 #pragma once
 
 #include "src/didi.h"
@@ -27,28 +27,31 @@ void summary_clear(layer_summary *summary);
 int summary_set_sigma(layer_summary *summary, size_t index, const double *sigma, size_t count,
                       double tail, didi_error *error);
 
-/* Rows the blocks of one layer may hold, given the factor budget as a ratio of the matrices: what any
- * sensible allocation stays below, so that memory can be promised beforehand. */
+/* Rows the blocks of one layer may hold, given the factor budget as a ratio of the matrices: what
+ * any sensible allocation stays below, so that memory can be promised beforehand. */
 typedef struct solve_limits {
     size_t expert, shared;
 } solve_limits;
 
-/* w_t of one layer: task_weight[t], divided by |tau_t|_F when balanced (0 for a zero task vector). */
+/* w_t of one layer: task_weight[t], when balanced divided by the root of the layer's mean energy
+ * sum_t |tau_t|^2 / T, so that layers with large task vectors do not drown the others while tasks
+ * of one layer keep their proportions (docs/method.md, "Weighting"). 0 for a zero task vector. */
 void solve_weights(didi_weighting weighting, const double *task_weight, const double *energy,
                    size_t tasks, double *ret_weight);
 
-/* Rows a sketch holds of each expert for a factor budget `ratio` (of m n), and of the shared block. */
+/* Rows a sketch holds of each expert for a factor budget `ratio` (of m n), and of the shared block.
+ */
 size_t solve_sketch_rows(size_t rows, size_t columns, size_t tasks, double ratio);
 
-/* Decompose, pursuit's way: a randomised sketch of every task vector and of their mean; blocks keep the
- * directions (rank 0), summary the approximate singular values. */
+/* Decompose, pursuit's way: a randomised sketch of every task vector and of their mean; blocks keep
+ * the directions (rank 0), summary the approximate singular values. */
 int solve_sketch(layer *layer, size_t sketch_rows, layer_summary *summary, didi_error *error);
 
-/* Decompose, the paper's way: exact spectra of S = mean and of E_t = tau_t - S (S = 0 when !shared).
- * `spectra` (may be NULL) receives singular vectors, see below. */
+/* Decompose, the paper's way: exact spectra of S = mean and of E_t = tau_t - S (S = 0 when
+ * !shared). `spectra` (may be NULL) receives singular vectors, see below. */
 typedef struct spectra {
-    size_t tasks, q;      /* leading components kept of each block */
-    float *cross;         /* T x q x q, as differentiable.h */
+    size_t tasks, q; /* leading components kept of each block */
+    float *cross;    /* T x q x q, as differentiable.h */
     double *expert_tail, *shared_tail, *corner;
 } spectra;
 int solve_spectra(layer *layer, bool shared, layer_summary *summary, spectra *ret_spectra,
@@ -56,13 +59,14 @@ int solve_spectra(layer *layer, bool shared, layer_summary *summary, spectra *re
 int spectra_create(spectra *spectra, size_t tasks, size_t q, didi_error *error);
 void spectra_clear(spectra *spectra);
 
-/* Blocks at summary->rank from S = mean and E_t = tau_t - S (method.md 3 and 4, the paper's start). */
+/* Blocks at summary->rank from S = mean and E_t = tau_t - S (method.md 3 and 4, the paper's start).
+ */
 int solve_start_from_mean(layer *layer, bool shared, const layer_summary *summary,
                           didi_error *error);
 
 /* Pursue: one round per threshold; at threshold theta a component stays when
- * w sigma^2 / (m + n) > theta, in the shared block first, then in the experts on what is left. Blocks keep
- * all Ritz rows, summary their values. `limits` (below) cap the rows. */
+ * w sigma^2 / (m + n) > theta, in the shared block first, then in the experts on what is left.
+ * Blocks keep all Ritz rows, summary their values. `limits` (below) cap the rows. */
 int solve_pursue(layer *layer, bool shared, const double *thresholds, size_t rounds,
                  const solve_limits *limits, layer_summary *summary, didi_error *error);
 
@@ -74,8 +78,8 @@ typedef struct refine_options {
     void (*report)(void *context, size_t step, double loss); /* may be NULL */
 } refine_options;
 
-/* Refine at summary->rank (experts with dense set are left out of the shared fit). Sets summary->loss.
- * ALS never raises the loss. */
+/* Refine at summary->rank (experts with dense set are left out of the shared fit). Sets
+ * summary->loss. ALS never raises the loss. */
 int solve_refine(layer *layer, const refine_options *options, layer_summary *summary,
                  didi_error *error);
 /* The Adam form (paper 4.3); the same contract but for monotony: the best step is kept. */
@@ -89,8 +93,8 @@ solve_limits solve_limits_for(uint64_t rows, uint64_t columns, uint64_t tasks, d
 uint64_t solve_memory(uint64_t rows, uint64_t columns, uint64_t tasks, const solve_limits *limits,
                       bool exact, uint64_t workers);
 
-/* Factors as they are published: B (m x k) and A (k x n) balanced (row i of A as long as column i of B) and
- * rounded to the output dtype, values kept as float32. */
+/* Factors as they are published: B (m x k) and A (k x n) balanced (row i of A as long as column i
+ * of B) and rounded to the output dtype, values kept as float32. */
 typedef struct solve_factors {
     size_t rank;
     float *b, *a;
@@ -103,9 +107,9 @@ typedef struct solve_package {
     float **delta;          /* T: m x n or NULL */
 } solve_package;
 
-/* Makes the package of a refined layer and measures summary->error[t] exactly: |S + E_t - tau_t|^2 with
- * the rounded factors, dense, panel by panel. Errors: DIDI_NUMERIC (a factor is out of the output dtype's
- * range), DIDI_NO_MEMORY. */
+/* Makes the package of a refined layer and measures summary->error[t] exactly: |S + E_t - tau_t|^2
+ * with the rounded factors, dense, panel by panel. Errors: DIDI_NUMERIC (a factor is out of the
+ * output dtype's range), DIDI_NO_MEMORY. */
 int solve_finish(layer *layer, int output_dtype, layer_summary *summary, solve_package *ret_package,
                  didi_error *error);
 void solve_package_clear(solve_package *package);

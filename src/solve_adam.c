@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The paper's refinement (section 4.3): Adam on all factors of a layer. The gradient needs no residual:
- * dL/dB_t = 2 w_t (B_s (A_s A_t') + B_t (A_t A_t') - tau_t A_t'), and so on. Factors are rows here:
- * the matrix is left' right, so B' = left and A = right. */
+/* The paper's refinement (section 4.3): Adam on all factors of a layer. The gradient needs no
+ * residual: dL/dB_t = 2 w_t (B_s (A_s A_t') + B_t (A_t A_t') - tau_t A_t'), and so on. Factors are
+ * rows here: the matrix is left' right, so B' = left and A = right. */
 #include "src/solve.h"
 
 #include "src/base/memory.h"
@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One factor pair under optimisation: values, gradients, moments, each rank x (m + n): left then right. */
+/* One factor pair under optimisation: values, gradients, moments, each rank x (m + n): left then
+ * right. */
 typedef struct pair {
     size_t rank;
     float *value, *gradient, *first, *second, *best;
@@ -63,8 +64,8 @@ static int pair_create(adam *self, size_t index, didi_error *error)
     p->first = memory_zeroed(count, sizeof(float));
     p->second = memory_zeroed(count, sizeof(float));
     p->best = memory_aligned(count, sizeof(float));
-    if (p->value == NULL || p->gradient == NULL || p->first == NULL || p->second == NULL
-        || p->best == NULL)
+    if (p->value == NULL || p->gradient == NULL || p->first == NULL || p->second == NULL ||
+        p->best == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "Adam moments of rank %zu", p->rank);
     for (size_t i = 0; i < p->rank; i++) {
         double left = sqrt(linalg_energy(source->left + i * m, m));
@@ -78,8 +79,8 @@ static int pair_create(adam *self, size_t index, didi_error *error)
     }
     memcpy(p->best, p->value, count * sizeof(float));
     p->rate_left = self->options->learning_rate * root_mean_square(p->value, p->rank * m);
-    p->rate_right = self->options->learning_rate
-                    * root_mean_square(right_of(self, p, p->value), p->rank * n);
+    p->rate_right =
+        self->options->learning_rate * root_mean_square(right_of(self, p, p->value), p->rank * n);
     return DIDI_OK;
 }
 
@@ -216,7 +217,7 @@ static int run_adam(adam *self, double *errors, double *ret_loss, didi_error *er
 int solve_refine_adam(layer *target, const refine_options *options, double *ret_loss,
                       didi_error *error)
 {
-    adam self = { .layer = target, .options = options };
+    adam self = {.layer = target, .options = options};
     double *errors = memory_zeroed(target->tasks, sizeof *errors);
     size_t widest = 1;
     for (size_t j = 0; j <= target->tasks; j++)

@@ -22,7 +22,7 @@ void solve_package_clear(solve_package *self)
         free(self->delta[t]);
     free(self->factors);
     free(self->delta);
-    *self = (solve_package) { 0 };
+    *self = (solve_package){0};
 }
 
 static int round_values(int dtype, float *values, size_t count, didi_error *error)
@@ -130,12 +130,12 @@ static void measure_one(void *argument, size_t task)
 static int measure_all(const layer *target, const solve_package *package, int dtype,
                        layer_summary *summary, didi_error *error)
 {
-    measure work = { .layer = target,
-                     .package = package,
-                     .dtype = dtype,
-                     .error = summary->error,
-                     .errors = memory_zeroed(target->tasks, sizeof(didi_error)),
-                     .status = memory_zeroed(target->tasks, sizeof(int)) };
+    measure work = {.layer = target,
+                    .package = package,
+                    .dtype = dtype,
+                    .error = summary->error,
+                    .errors = memory_zeroed(target->tasks, sizeof(didi_error)),
+                    .status = memory_zeroed(target->tasks, sizeof(int))};
     int status = DIDI_OK;
     if (work.errors == NULL || work.status == NULL) {
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "measuring %zu tasks", target->tasks);
@@ -156,9 +156,9 @@ out:
 int solve_finish(layer *target, int output_dtype, layer_summary *summary,
                  solve_package *ret_package, didi_error *error)
 {
-    solve_package package = { .tasks = target->tasks,
-                              .factors = memory_zeroed(target->tasks + 1, sizeof(solve_factors)),
-                              .delta = memory_zeroed(target->tasks, sizeof(float *)) };
+    solve_package package = {.tasks = target->tasks,
+                             .factors = memory_zeroed(target->tasks + 1, sizeof(solve_factors)),
+                             .delta = memory_zeroed(target->tasks, sizeof(float *))};
     int status = DIDI_OK;
     if (package.factors == NULL || package.delta == NULL)
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "package of %zu tasks", target->tasks);

@@ -12,7 +12,7 @@
 
 int spectra_create(spectra *self, size_t tasks, size_t q, didi_error *error)
 {
-    *self = (spectra) {
+    *self = (spectra){
         .tasks = tasks,
         .q = q,
         .cross = memory_aligned(tasks, q * q * sizeof(float)),
@@ -20,8 +20,8 @@ int spectra_create(spectra *self, size_t tasks, size_t q, didi_error *error)
         .shared_tail = memory_zeroed(tasks * q, sizeof(double)),
         .corner = memory_zeroed(tasks, sizeof(double)),
     };
-    if (self->cross == NULL || self->expert_tail == NULL || self->shared_tail == NULL
-        || self->corner == NULL) {
+    if (self->cross == NULL || self->expert_tail == NULL || self->shared_tail == NULL ||
+        self->corner == NULL) {
         spectra_clear(self);
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "spectra of %zu tasks", tasks);
     }
@@ -34,7 +34,7 @@ void spectra_clear(spectra *self)
     free(self->expert_tail);
     free(self->shared_tail);
     free(self->corner);
-    *self = (spectra) { 0 };
+    *self = (spectra){0};
 }
 
 /* Singular vectors of one matrix, all min(m, n) of them. */
@@ -53,14 +53,14 @@ static void vectors_clear(vectors *self)
 static int vectors_create(const layer *target, vectors *self, didi_error *error)
 {
     size_t r = layer_full_rank(target);
-    *self = (vectors) { memory_aligned(r, target->rows * sizeof(float)),
-                        memory_aligned(r, target->columns * sizeof(float)),
-                        memory_zeroed(r, sizeof(double)) };
+    *self = (vectors){memory_aligned(r, target->rows * sizeof(float)),
+                      memory_aligned(r, target->columns * sizeof(float)),
+                      memory_zeroed(r, sizeof(double))};
     if (self->left == NULL || self->right == NULL || self->sigma == NULL) {
         vectors_clear(self);
-        *self = (vectors) { 0 };
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "singular vectors of %zu x %zu",
-                         target->rows, target->columns);
+        *self = (vectors){0};
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "singular vectors of %zu x %zu", target->rows,
+                         target->columns);
     }
     return DIDI_OK;
 }
@@ -115,8 +115,8 @@ int solve_spectra(layer *target, bool shared, layer_summary *summary, spectra *r
                   didi_error *error)
 {
     size_t r = layer_full_rank(target);
-    vectors own = { 0 };
-    vectors other = { 0 };
+    vectors own = {0};
+    vectors other = {0};
     float *matrix = memory_aligned(target->rows * target->columns, sizeof *matrix);
     int status = DIDI_OK;
     if (matrix == NULL)

@@ -22,8 +22,9 @@ int summary_create(layer_summary *self, size_t tasks, didi_error *error)
         .error = memory_zeroed(tasks, sizeof(double)),
     };
     *self = fresh;
-    if (fresh.energy == NULL || fresh.weight == NULL || fresh.count == NULL || fresh.sigma == NULL
-        || fresh.tail == NULL || fresh.rank == NULL || fresh.dense == NULL || fresh.error == NULL) {
+    if (fresh.energy == NULL || fresh.weight == NULL || fresh.count == NULL ||
+        fresh.sigma == NULL || fresh.tail == NULL || fresh.rank == NULL || fresh.dense == NULL ||
+        fresh.error == NULL) {
         summary_clear(self);
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "summary of %zu tasks", tasks);
     }
@@ -42,7 +43,7 @@ void summary_clear(layer_summary *self)
     free(self->rank);
     free(self->dense);
     free(self->error);
-    *self = (layer_summary) { 0 };
+    *self = (layer_summary){0};
 }
 
 int summary_set_sigma(layer_summary *self, size_t index, const double *sigma, size_t count,
@@ -63,10 +64,12 @@ int summary_set_sigma(layer_summary *self, size_t index, const double *sigma, si
 void solve_weights(didi_weighting weighting, const double *task_weight, const double *energy,
                    size_t tasks, double *ret_weight)
 {
-    for (size_t t = 0; t < tasks; t++) {
-        double scale = weighting == DIDI_WEIGHTING_BALANCED ? sqrt(energy[t]) : 1.0;
-        ret_weight[t] = energy[t] > 0 ? task_weight[t] / scale : 0.0;
-    }
+    double mean = 0;
+    for (size_t t = 0; t < tasks; t++)
+        mean += energy[t] / (double)tasks;
+    double scale = weighting == DIDI_WEIGHTING_BALANCED && mean > 0 ? 1 / sqrt(mean) : 1;
+    for (size_t t = 0; t < tasks; t++)
+        ret_weight[t] = energy[t] > 0 ? task_weight[t] * scale : 0;
 }
 
 static double uniform_rank(double rows, double columns, double tasks, double ratio)
@@ -76,8 +79,8 @@ static double uniform_rank(double rows, double columns, double tasks, double rat
 
 size_t solve_sketch_rows(size_t rows, size_t columns, size_t tasks, double ratio)
 {
-    double wanted
-        = ceil(1.3 * uniform_rank((double)rows, (double)columns, (double)tasks, ratio)) + 10;
+    double wanted =
+        ceil(1.3 * uniform_rank((double)rows, (double)columns, (double)tasks, ratio)) + 10;
     size_t limit = rows < columns ? rows : columns;
     return wanted < (double)limit ? (size_t)wanted : limit;
 }
@@ -91,7 +94,7 @@ static size_t clamp_rows(double wanted, uint64_t rows, uint64_t columns)
 solve_limits solve_limits_for(uint64_t rows, uint64_t columns, uint64_t tasks, double ratio)
 {
     double uniform = uniform_rank((double)rows, (double)columns, (double)tasks, ratio);
-    return (solve_limits) {
+    return (solve_limits){
         .expert = clamp_rows(ceil(3.0 * uniform) + 32, rows, columns),
         .shared = clamp_rows(ceil((double)tasks * uniform) + 32, rows, columns),
     };

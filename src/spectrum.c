@@ -31,7 +31,8 @@ static int gram_eigen_float(size_t order, size_t other, const float *rows, float
     return status;
 }
 
-/* rows: order x other with order <= other. Fills `near` (count x order) with eigenvectors and sigma. */
+/* rows: order x other with order <= other. Fills `near` (count x order) with eigenvectors and
+ * sigma. */
 static int short_side(size_t order, size_t other, const float *rows, size_t count, float *near_rows,
                       double *sigma, didi_error *error)
 {
@@ -139,7 +140,7 @@ out:
 int spectrum_leading(size_t m, size_t n, const float *x, size_t count, float *ret_left,
                      double *ret_sigma, float *ret_right, bool *ret_fallback, didi_error *error)
 {
-    didi_error first = { 0 };
+    didi_error first = {0};
     int status = leading_by_gram(m, n, x, count, ret_left, ret_sigma, ret_right, &first);
     if (status == DIDI_NUMERIC) {
         if (ret_fallback != NULL)

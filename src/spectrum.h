@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Exact singular values and vectors of one dense matrix, by Gram matrix and symmetric eigensolver. */
+/* Exact singular values and vectors of one dense matrix, by Gram matrix and symmetric eigensolver.
+ */
 #pragma once
 
 #include "src/base/error.h"
@@ -7,14 +8,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* The `count` <= min(m, n) leading singular triplets of X (m x n): left rows (count x m) and right rows
- * (count x n) of length one, sigma (count) descending. Works on the Gram matrix of the smaller side:
- * in double up to SPECTRUM_DOUBLE_ORDER (relative accuracy 1e-7 down to 1e-7 of the largest value), above
- * it in float32, where singular values below 3e-4 of the largest are noise (method.md 6). A left row
- * whose sigma is 0 is zero. Falls back to LAPACK's SVD when the eigensolver does not converge;
- * *ret_fallback (may be NULL) then becomes true. X is untouched and must be finite. `left` and `right`
- * may both be NULL for values only.
- * Errors: DIDI_NUMERIC, DIDI_NO_MEMORY. */
+/* The `count` <= min(m, n) leading singular triplets of X (m x n): left rows (count x m) and right
+ * rows (count x n) of length one, sigma (count) descending. Works on the Gram matrix of the smaller
+ * side: in double up to SPECTRUM_DOUBLE_ORDER (relative accuracy 1e-7 down to 1e-7 of the largest
+ * value), above it in float32, where singular values below 3e-4 of the largest are noise (method.md
+ * 6). A left row whose sigma is 0 is zero. Falls back to LAPACK's SVD when the eigensolver does not
+ * converge; *ret_fallback (may be NULL) then becomes true. X is untouched and must be finite.
+ * `left` and `right` may both be NULL for values only. Errors: DIDI_NUMERIC, DIDI_NO_MEMORY. */
 int spectrum_leading(size_t m, size_t n, const float *x, size_t count, float *ret_left,
                      double *ret_sigma, float *ret_right, bool *ret_fallback, didi_error *error);
 

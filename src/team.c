@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Open loops are kept in a list under one mutex; indexes are handed out one by one under it, which is
- * nothing against the milliseconds each index takes. */
+/* Open loops are kept in a list under one mutex; indexes are handed out one by one under it, which
+ * is nothing against the milliseconds each index takes. */
 #include "src/team.h"
 
 #include "src/base/memory.h"
@@ -75,7 +75,7 @@ void team_run(team *self, size_t count, void (*task)(void *argument, size_t inde
             task(argument, i);
         return;
     }
-    loop work = { .task = task, .argument = argument, .count = count };
+    loop work = {.task = task, .argument = argument, .count = count};
     pthread_mutex_lock(&self->mutex);
     work.link = self->loops;
     self->loops = &work;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Lets idle threads help inside one item: a parallel loop whose caller always takes part, so that it
- * finishes with no helper at all, and whose results do not depend on who ran which index. */
+/* Lets idle threads help inside one item: a parallel loop whose caller always takes part, so that
+ * it finishes with no helper at all, and whose results do not depend on who ran which index. */
 #pragma once
 
 #include "src/base/error.h"
@@ -15,8 +15,7 @@ void team_free(team *team);
 
 /* Runs task(argument, index) for every index < count, on the caller and on any helper; returns when
  * all are done. With team NULL, a plain loop. Calls may nest. */
-void team_run(team *team, size_t count, void (*task)(void *argument, size_t index),
-              void *argument);
+void team_run(team *team, size_t count, void (*task)(void *argument, size_t index), void *argument);
 
 /* An item that may call team_run began or ended; helpers leave when none is left. */
 void team_enter(team *team);
