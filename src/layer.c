@@ -538,6 +538,28 @@ static int task_error(const layer *self, size_t task, double shared_energy, doub
     return DIDI_OK;
 }
 
+int layer_errors_fitted(const layer *self, double *errors, double *ret_loss, didi_error *error)
+{
+    const block *shared = &self->blocks[0];
+    size_t count = self->rows * self->columns;
+    double shared_energy = 0;
+    double loss = 0;
+    int status = block_dot(self, shared, shared, &shared_energy, error);
+    for (size_t t = 0; t < self->tasks && status == DIDI_OK; t++) {
+        const block *expert = &self->blocks[t + 1];
+        double tau_shared = 0;
+        status = dense_dot(self, self->tau + t * count, shared, &tau_shared, error);
+        double own = self->energy[t] + shared_energy - 2 * tau_shared;
+        for (size_t i = 0; i < expert->rank; i++)
+            own -= expert->sigma[i] * expert->sigma[i];
+        errors[t] = own > 0 ? own : 0;
+        loss += self->weight[t] * errors[t];
+    }
+    if (status == DIDI_OK)
+        *ret_loss = loss;
+    return status;
+}
+
 int layer_loss_fitted(const layer *self, double *ret_loss, didi_error *error)
 {
     const block *shared = &self->blocks[0];

@@ -86,6 +86,9 @@ int layer_pad_block(layer *layer, size_t index, size_t rows, didi_error *error);
  * sigma^2: one product instead of 2 T. Accurate to about 1e-6 of the weighted energy. */
 int layer_loss_fitted(const layer *layer, double *ret_loss, didi_error *error);
 
+/* The same with errors[t] of every task, at one product with the shared block for each. */
+int layer_errors_fitted(const layer *layer, double *errors, double *ret_loss, didi_error *error);
+
 /* errors[t] = |tau_t - S - E_t|_F^2 from inner products, without a dense rebuild: exact to about
  * 1e-6 of energy[t]. `errors` holds T doubles. Returns the weighted sum through ret_loss (may be
  * NULL). */

@@ -245,7 +245,7 @@ static int measure_pursued(const layer *target, pursued *out, didi_error *error)
     double *errors = memory_zeroed(target->tasks, sizeof *errors);
     if (errors == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "errors of %zu tasks", target->tasks);
-    int status = layer_loss(target, errors, &found.loss, error);
+    int status = layer_errors_fitted(target, errors, &found.loss, error);
     for (size_t t = 0; t < target->tasks; t++)
         found.error += errors[t];
     free(errors);
