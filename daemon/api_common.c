@@ -52,7 +52,7 @@ bool api_find_job(api *self, http_request *request, store_job *ret_job)
     didi_error error = {0};
     int status = id_is_valid(id)
                      ? store_job_get(self->records, id, ret_job, &error)
-                     : didi_fail(&error, DIDI_NOT_FOUND, id, "there is no job \"%.100s\"", id);
+                     : didi_fail(&error, DIDI_NOT_FOUND, id, "no job has the id '%.64s'", id);
     if (status != DIDI_OK) {
         api_reply_job_error(request, &error);
     }

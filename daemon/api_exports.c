@@ -95,7 +95,7 @@ static bool exports_check(http_request *request, const export_request *asked, co
     for (size_t i = 0; i < asked->task_count; i++) {
         if (!exports_has_task(tasks, asked->tasks[i])) {
             snprintf(pointer, sizeof pointer, "/tasks/%zu", i);
-            snprintf(detail, sizeof detail, "the job has no task \"%s\"", asked->tasks[i]);
+            snprintf(detail, sizeof detail, "\"%s\" is not among the tasks", asked->tasks[i]);
             http_reply_problem(request, &(http_problem){.type = PROBLEM_UNKNOWN_TASK,
                                                         .detail = detail,
                                                         .pointer = pointer});

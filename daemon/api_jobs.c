@@ -122,7 +122,7 @@ static const char *jobs_id(http_request *request)
         return NULL;
     }
     if (!id_is_valid(id)) {
-        didi_fail(&error, DIDI_NOT_FOUND, id, "there is no job \"%.100s\"", id);
+        didi_fail(&error, DIDI_NOT_FOUND, id, "no job has the id '%.64s'", id);
         api_reply_job_error(request, &error);
         return NULL;
     }

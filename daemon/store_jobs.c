@@ -96,7 +96,7 @@ int job_select(database *connection, const char *id, store_job *ret_job, didi_er
     if (status != DIDI_OK)
         return status;
     if (!row)
-        return didi_fail(error, DIDI_NOT_FOUND, id, "there is no job '%.64s'", id);
+        return didi_fail(error, DIDI_NOT_FOUND, id, "no job has the id '%.64s'", id);
     status = job_read(statement, ret_job, error);
     sqlite3_reset(statement);
     return status;
