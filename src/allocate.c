@@ -27,24 +27,49 @@ static int compare_components(const void *left, const void *right)
     return (int)a->dense - (int)b->dense;
 }
 
+enum { GUESSED_FALL = 30 };
+
+/* Components beyond the known ones, of gain never above `*lowest`; takes them from `*tail`. */
+static size_t guess_components(const allocate_block *source, uint32_t index, double *tail,
+                               double *lowest, component *out)
+{
+    size_t used = 0;
+    double last = source->count > 0 ? source->sigma[source->count - 1] : 0;
+    double energy = last * last;
+    for (size_t i = source->count; i < source->limit; i++) {
+        energy *= 1 - 1.0 / GUESSED_FALL;
+        double part = energy < *tail ? energy : *tail;
+        double value = source->weight * part;
+        double gain = value / (double)source->cost;
+        if (!(gain > 0))
+            break;
+        *lowest = gain < *lowest ? gain : *lowest;
+        out[used++] = (component){*lowest, value, source->cost, index, false};
+        *tail -= part;
+    }
+    return used;
+}
+
 static size_t fill_block(const allocate_block *source, uint32_t index, component *out)
 {
     size_t used = 0;
     double lowest = INFINITY;
+    double tail = source->tail;
     for (size_t i = 0; i < source->count; i++) {
         double value = source->weight * source->sigma[i] * source->sigma[i];
         double gain = value / (double)source->cost;
         if (!(gain > 0))
-            break;
+            return used;
         lowest = gain < lowest ? gain : lowest;
         out[used++] = (component){lowest, value, source->cost, index, false};
     }
-    uint64_t factors = source->count * source->cost;
-    if (source->dense_cost > factors && used == source->count && source->tail > 0) {
-        double gain = source->weight * source->tail / (double)(source->dense_cost - factors);
+    used += guess_components(source, index, &tail, &lowest, out + used);
+    uint64_t factors = used * source->cost;
+    if (source->dense_cost > factors && used >= source->limit && tail > 0) {
+        double gain = source->weight * tail / (double)(source->dense_cost - factors);
         gain = gain < lowest ? gain : lowest;
-        out[used++] = (component){gain, source->weight * source->tail, source->dense_cost - factors,
-                                  index, true};
+        out[used++] =
+            (component){gain, source->weight * tail, source->dense_cost - factors, index, true};
     }
     return used;
 }
@@ -54,7 +79,7 @@ static int sorted_components(const allocate_block *blocks, size_t count, compone
 {
     size_t total = 0;
     for (size_t i = 0; i < count; i++)
-        total += blocks[i].count + 1;
+        total += (blocks[i].limit > blocks[i].count ? blocks[i].limit : blocks[i].count) + 1;
     component *list = memory_zeroed(total, sizeof *list);
     if (list == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "list of %zu components", total);

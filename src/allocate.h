@@ -15,7 +15,8 @@ typedef struct allocate_block {
     double weight; /* of sigma^2 in the loss: sum_t w_t for the shared matrix, w_t for an expert */
     uint64_t cost; /* parameters per rank: m + n */
     uint64_t dense_cost; /* parameters of the dense form (m n), or 0 where it may not be taken */
-    double tail;         /* sum of sigma^2 beyond `count`: what the dense form also removes */
+    size_t limit;        /* ranks it may take at most; beyond `count` their gain is guessed */
+    double tail;         /* sum of sigma^2 beyond `count` */
     size_t rank;         /* result */
     bool dense;          /* result: keep the block dense instead (rank is then 0) */
 } allocate_block;

@@ -387,6 +387,10 @@ int layer_pad_block(layer *self, size_t index, size_t rows, didi_error *error)
         memcpy(fresh->left, old.left, old.basis * self->rows * sizeof(float));
         memcpy(fresh->right, old.right, old.basis * self->columns * sizeof(float));
     }
+    /* Nothing is added to the matrix, but a half-step finds new directions to solve for. */
+    uint64_t stream = random_mix(self->seed, (uint64_t)index * 1000003U + (uint64_t)rows);
+    random_normal(stream, fresh->right + old.basis * self->columns,
+                  (rows - old.basis) * self->columns, (float)(1.0 / sqrt((double)self->columns)));
     fresh->rank = old.rank;
     fresh->left_is_fresh = old.left_is_fresh;
     block_clear(&old);

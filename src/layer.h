@@ -79,7 +79,8 @@ int layer_set_block(layer *layer, size_t index, const float *matrix, size_t basi
 /* Gives a block `basis` rows of memory (contents undefined), rank 0. Errors: DIDI_NO_MEMORY. */
 int layer_resize_block(layer *layer, size_t index, size_t basis, didi_error *error);
 
-/* Makes a block's basis at least `rows` by adding zero rows. Errors: DIDI_NO_MEMORY. */
+/* Makes a block's basis at least `rows`: left rows of zeros (the matrix stays what it is) and
+ * random right ones. Errors: DIDI_NO_MEMORY. */
 int layer_pad_block(layer *layer, size_t index, size_t rows, didi_error *error);
 
 /* The weighted loss right after the experts were solved for, when |X - E_t|^2 = |X|^2 - sum

@@ -28,14 +28,15 @@ int merge_list_blocks(const didi_merge *self, allocate_block **ret_blocks, size_
             allocate_block *out = &blocks[l * per_layer + j];
             out->sigma = summary->sigma[j];
             out->count = summary->count[j] < limit ? summary->count[j] : limit;
+            out->limit = limit;
             if (j == 0 && !self->shared)
-                out->count = 0;
+                out->count = out->limit = 0;
             out->weight = j == 0 ? weight_sum : summary->weight[j - 1];
             out->cost = tensor->rows + tensor->columns;
             out->tail = summary->tail[j];
             for (size_t i = out->count; i < summary->count[j]; i++)
                 out->tail += summary->sigma[j][i] * summary->sigma[j][i];
-            if (j > 0 && out->count == tensor->rank_limit)
+            if (j > 0 && limit == tensor->rank_limit)
                 out->dense_cost = tensor->elements;
         }
     }

@@ -372,6 +372,8 @@ static int save_package(didi_merge *self, size_t index, const layer *target,
     int status = entries_create(&list, room, error);
     if (status != DIDI_OK || copies.arrays == NULL) {
         free(copies.arrays);
+        if (status == DIDI_OK)
+            entries_free(&list);
         return status != DIDI_OK ? status : didi_fail(error, DIDI_NO_MEMORY, NULL, "layer state");
     }
     entries_add(&list, "energy", 0, DIDI_DTYPE_F64, 1, summary->tasks, summary->energy);

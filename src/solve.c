@@ -106,12 +106,23 @@ static int pursue_round(layer *target, bool shared, double threshold, double las
     return status;
 }
 
+/* Singular values of every block, and for the experts the energy that no row of theirs holds. */
 static int summarise_blocks(const layer *target, layer_summary *summary, didi_error *error)
 {
-    int status = DIDI_OK;
-    for (size_t j = 0; j <= target->tasks && status == DIDI_OK; j++)
-        status = summary_set_sigma(summary, j, target->blocks[j].sigma, target->blocks[j].basis, 0,
-                                   error);
+    double loss = 0;
+    double *left = memory_zeroed(target->tasks, sizeof *left);
+    if (left == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "summary of %zu tasks", target->tasks);
+    int status = layer_errors_fitted(target, left, &loss, error);
+    for (size_t j = 0; j <= target->tasks && status == DIDI_OK; j++) {
+        const block *found = &target->blocks[j];
+        double tail = 0;
+        if (j > 0)
+            tail =
+                left[j - 1] - sum_squares(found->sigma + found->rank, found->basis - found->rank);
+        status = summary_set_sigma(summary, j, found->sigma, found->basis, tail, error);
+    }
+    free(left);
     return status;
 }
 
