@@ -29,7 +29,7 @@ typedef struct didi_item didi_item;
     X(PURSUIT, "pursuit")               /* grown from zero (method.md 6) */
 #define DIDI_WEIGHTING_TABLE(X)                                                                    \
     X(NONE, "none")         /* every task vector as it is */                                       \
-    X(BALANCED, "balanced") /* each (layer, task) by 1 / |tau|_F */
+    X(BALANCED, "balanced") /* each layer by 1 / (mean_t |tau_t|^2)^(1/2) */
 #define DIDI_OPTIMIZER_TABLE(X)                                                                    \
     X(ALS, "als")   /* alternating least squares */                                                \
     X(ADAM, "adam") /* the paper's */

@@ -21,16 +21,16 @@ static const sample_recipe recipes[] = {
 };
 enum { RECIPES = sizeof recipes / sizeof *recipes };
 
-static void weights_are_balanced_by_the_norm(void **state)
+static void weights_are_balanced_by_layer(void **state)
 {
     (void)state;
     static const double task[] = {1, 2, 3};
-    static const double energy[] = {4, 0, 9};
+    static const double energy[] = {3, 0, 9}; /* a mean of 4 */
     double weight[3];
     solve_weights(DIDI_WEIGHTING_NONE, task, energy, 3, weight);
     assert_true(weight[0] == 1 && weight[1] == 0 && weight[2] == 3);
     solve_weights(DIDI_WEIGHTING_BALANCED, task, energy, 3, weight);
-    assert_true(weight[0] == 0.5 && weight[1] == 0 && weight[2] == 1);
+    assert_true(weight[0] == 0.5 && weight[1] == 0 && weight[2] == 1.5);
 }
 
 static void limits_and_memory_grow_with_the_ratio(void **state)
@@ -410,7 +410,7 @@ static void a_cancelled_layer_stops(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(weights_are_balanced_by_the_norm),
+        cmocka_unit_test(weights_are_balanced_by_layer),
         cmocka_unit_test(limits_and_memory_grow_with_the_ratio),
         cmocka_unit_test(a_sketch_wide_enough_finds_the_spectrum),
         cmocka_unit_test(exact_spectra_equal_lapack),
