@@ -8,6 +8,7 @@
 #include "src/base/memory.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -167,6 +168,7 @@ typedef struct follower {
     json_t *job;
     bool fresh; /* the job was read since it was last shown */
     char label[64];
+    char stage[32]; /* of the last event: the job's own lags behind */
 } follower;
 
 static void take_number(double *target, const json_t *event, const char *key)
@@ -188,6 +190,7 @@ static void take_events(follower *self, const json_t *page)
         if (strcmp(record_text(event, "kind"), "stage") == 0) {
             self->moment.loss = NAN; /* the objective of another stage */
         }
+        snprintf(self->stage, sizeof self->stage, "%s", record_text(event, "stage"));
         take_number(&self->moment.loss, event, "loss");
         take_number(&self->moment.relative_error, event, "relative_error");
         take_number(&self->moment.ratio, event, "ratio");
@@ -223,7 +226,7 @@ static int read_job(follower *self, didi_error *error)
     json_decref(self->job);
     self->job = job;
     self->fresh = true;
-    const char *stage = record_text(job, "stage");
+    const char *stage = self->stage[0] != '\0' ? self->stage : record_text(job, "stage");
     const char *state = record_text(job, "state");
     bool running = strcmp(state, state_names[JOB_RUNNING]) == 0;
     const char *label = running && record_true(job, "cancel_requested") ? "cancelling"

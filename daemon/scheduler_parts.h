@@ -8,7 +8,7 @@
 
 #include <stdatomic.h>
 
-enum { SCHEDULER_TICK_MILLISECONDS = 500, SCHEDULER_EXPORTS_MAX = 2 };
+enum { SCHEDULER_TICK_MILLISECONDS = 200, SCHEDULER_EXPORTS_MAX = 2 };
 
 typedef enum run_state {
     RUN_OPENING,   /* a pool thread opens the models */

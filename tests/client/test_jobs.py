@@ -202,6 +202,17 @@ def on_terminal(command, environment, status=0):
     return shown.decode()
 
 
+def test_the_stage_of_the_newest_event_is_shown(call, fake):
+    accept(fake)
+    fake.on("GET", f"/v1/jobs/{JOB}", [job(stage=None, progress=0), job(stage="decompose"),
+                                       job(state="succeeded")])
+    fake.on("GET", f"/v1/jobs/{JOB}/events", lambda request: page(
+        [event(1, kind="stage", stage="decompose"), event(2, kind="stage", stage="pursue")]
+        if "after=0" in request.path else []))
+    lines = call("watch", JOB).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["running", "pursue", "succeeded"]
+
+
 def test_a_bar_on_a_terminal(fake, didictl, environment):
     accept(fake)
     text = on_terminal([didictl, "watch", JOB], environment)
