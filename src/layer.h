@@ -79,6 +79,11 @@ int layer_set_block(layer *layer, size_t index, const float *matrix, size_t basi
 /* Gives a block `basis` rows of memory (contents undefined), rank 0. Errors: DIDI_NO_MEMORY. */
 int layer_resize_block(layer *layer, size_t index, size_t basis, didi_error *error);
 
+/* out (basis x m) = in (basis x n) D' when `transpose`, else out (basis x n) = in (basis x m) D,
+ * for a dense D (m x n); panels of it in parallel over the team. */
+void layer_apply_dense(const layer *layer, const float *dense, bool transpose, size_t basis,
+                       const float *in, float *out);
+
 /* Makes a block's basis at least `rows`: left rows of zeros (the matrix stays what it is) and
  * random right ones. Errors: DIDI_NO_MEMORY. */
 int layer_pad_block(layer *layer, size_t index, size_t rows, didi_error *error);

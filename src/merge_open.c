@@ -5,9 +5,27 @@
 #include "src/base/file.h"
 #include "src/base/memory.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* The first file of the list that differs: "label/name" of its line "file label/name numbers". */
+static void name_changed_file(const char *old, const char *fresh, char *name, size_t size)
+{
+    while (*old != '\0' && *fresh != '\0') {
+        size_t line = strcspn(fresh, "\n");
+        if (strcspn(old, "\n") != line || strncmp(old, fresh, line) != 0)
+            break;
+        old += line + (old[line] == '\n');
+        fresh += line + (fresh[line] == '\n');
+    }
+    const char *start = strncmp(fresh, "file ", 5) == 0 ? fresh + 5 : fresh;
+    size_t length = strcspn(start, "\n");
+    for (int numbers = 0; numbers < 4 && length > 0; length--)
+        numbers += start[length - 1] == ' ';
+    (void)snprintf(name, size, "%.*s", (int)(length < size ? length : size - 1), start);
+}
 
 static int compare_fingerprint(didi_merge *self, const char *old, const char *fresh,
                                didi_error *error)
@@ -19,10 +37,13 @@ static int compare_fingerprint(didi_merge *self, const char *old, const char *fr
         return DIDI_OK; /* another merge's leftovers */
     if (strcmp(old_inputs, inputs) == 0)
         return DIDI_OK;
+    char name[DIDI_ERROR_SUBJECT_BYTES_MAX];
+    name_changed_file(old_inputs, inputs, name, sizeof name);
     (void)unlinkat(self->options.work_fd, "fingerprint", 0);
-    return didi_fail(error, DIDI_CHANGED, self->options.base_label,
-                     "an input file was replaced or modified since this job began; what it had "
-                     "computed is discarded");
+    return didi_fail(error, DIDI_CHANGED, name,
+                     "%s was replaced or modified since this job began; what it had computed is "
+                     "discarded",
+                     name);
 }
 
 /* Old state is kept only when it was made by the same options from the same files. */

@@ -82,9 +82,9 @@ static int check_budget(const didi_merge *self, uint64_t smallest_cost, didi_err
     return didi_fail(
         error, DIDI_BUDGET, "/budget",
         "budget %g is below the %g that the tensors kept dense (%llu parameters for %zu "
-        "tasks) and one rank need",
+        "task%s) and one rank need",
         plan->budget, ceil(plan->budget_minimum * 1e4) / 1e4,
-        (unsigned long long)plan->dense_parameters, plan->tasks);
+        (unsigned long long)plan->dense_parameters, plan->tasks, plan->tasks == 1 ? "" : "s");
 }
 
 static int compare_sizes(const void *left, const void *right)

@@ -95,7 +95,7 @@ solve_limits solve_limits_for(uint64_t rows, uint64_t columns, uint64_t tasks, d
 {
     double uniform = uniform_rank((double)rows, (double)columns, (double)tasks, ratio);
     return (solve_limits){
-        .expert = clamp_rows(ceil(3.0 * uniform) + 32, rows, columns),
+        .expert = clamp_rows(ceil(2.25 * uniform) + 32, rows, columns),
         .shared = clamp_rows(ceil((double)tasks * uniform) + 32, rows, columns),
     };
 }

@@ -2,6 +2,7 @@
 /* A merge as its owner sees it: stages in order, points, resumption, artifacts found in place. */
 #include "src/base/file.h"
 #include "tests/unit/sample_family.h"
+#include "tests/unit/sample_layer.h"
 #include "tests/unit/sample_summary.h"
 #include "tests/unit/support.h"
 
@@ -262,5 +263,5 @@ int main(void)
         support_test(another_merges_artifacts_are_refused),
         support_test(a_cancelled_merge_leaves_nothing),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);
 }
