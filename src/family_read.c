@@ -2,7 +2,6 @@
 /* Reading task vectors: convert, subtract and check in pieces that stay in cache. */
 #include "src/family.h"
 
-#include "src/base/memory.h"
 #include "src/linalg.h"
 
 #include <stdlib.h>
@@ -38,14 +37,12 @@ typedef struct load {
     const family_tensor *tensor;
     layer *layer;
     atomic_ullong *bytes_read;
-    didi_error *errors;
-    int *status;
 } load;
 
 /* layer->mean holds the base meanwhile. */
-static void load_task(void *argument, size_t task)
+static int load_task(void *argument, size_t task, didi_error *error)
 {
-    load *work = argument;
+    const load *work = argument;
     const family_tensor *tensor = work->tensor;
     float *tau = work->layer->tau + task * tensor->elements;
     const float *base = work->layer->mean;
@@ -53,50 +50,28 @@ static void load_task(void *argument, size_t task)
     for (uint64_t first = 0; first < tensor->elements; first += PIECE_ELEMENTS) {
         uint64_t left = tensor->elements - first;
         uint64_t count = left < PIECE_ELEMENTS ? left : PIECE_ELEMENTS;
-        work->status[task] =
-            read_finite(work->family->tasks[task], tensor, tensor->task[task], first, tau + first,
-                        count, work->bytes_read, &work->errors[task]);
-        if (work->status[task] != DIDI_OK)
-            return;
+        int status = read_finite(work->family->tasks[task], tensor, tensor->task[task], first,
+                                 tau + first, count, work->bytes_read, error);
+        if (status != DIDI_OK)
+            return status;
         for (uint64_t i = first; i < first + count; i++)
             tau[i] -= base[i];
         energy += linalg_energy(tau + first, count);
     }
     work->layer->energy[task] = energy;
+    return DIDI_OK;
 }
 
 int family_load_layer(const family *self, const family_tensor *tensor, layer *target,
                       atomic_ullong *bytes_read, didi_error *error)
 {
-    load work = {.family = self,
-                 .tensor = tensor,
-                 .layer = target,
-                 .bytes_read = bytes_read,
-                 .errors = memory_zeroed(self->task_count, sizeof(didi_error)),
-                 .status = memory_zeroed(self->task_count, sizeof(int))};
-    int status = DIDI_OK;
-    if (work.errors == NULL || work.status == NULL) {
-        status =
-            didi_fail(error, DIDI_NO_MEMORY, tensor->name, "loading %zu tasks", self->task_count);
-        goto out;
-    }
-    if (layer_is_cancelled(target)) {
-        status = didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
-        goto out;
-    }
-    status = read_finite(self->base, tensor, tensor->base, 0, target->mean, tensor->elements,
-                         bytes_read, error);
-    if (status != DIDI_OK)
-        goto out;
-    team_run(target->team, self->task_count, load_task, &work);
-    for (size_t t = 0; t < self->task_count && status == DIDI_OK; t++) {
-        status = work.status[t];
-        if (status != DIDI_OK && error != NULL)
-            *error = work.errors[t];
-    }
-out:
-    free(work.errors);
-    free(work.status);
+    load work = {self, tensor, target, bytes_read};
+    if (layer_is_cancelled(target))
+        return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
+    int status = read_finite(self->base, tensor, tensor->base, 0, target->mean, tensor->elements,
+                             bytes_read, error);
+    if (status == DIDI_OK)
+        status = team_try(target->team, self->task_count, load_task, &work, error);
     return status;
 }
 

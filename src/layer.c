@@ -399,40 +399,19 @@ int layer_pad_block(layer *self, size_t index, size_t rows, didi_error *error)
 typedef struct experts_update {
     layer *layer;
     const size_t *basis; /* NULL for half-steps */
-    didi_error *errors;
-    int *status;
 } experts_update;
 
-static void update_expert(void *argument, size_t task)
+static int update_expert(void *argument, size_t task, didi_error *error)
 {
-    experts_update *work = argument;
-    work->status[task] =
-        work->basis != NULL
-            ? layer_update(work->layer, task + 1, work->basis[task], &work->errors[task])
-            : layer_half_step(work->layer, task + 1, &work->errors[task]);
+    const experts_update *work = argument;
+    return work->basis != NULL ? layer_update(work->layer, task + 1, work->basis[task], error)
+                               : layer_half_step(work->layer, task + 1, error);
 }
 
 int layer_update_experts(layer *self, const size_t *basis, didi_error *error)
 {
-    experts_update work = {.layer = self,
-                           .basis = basis,
-                           .errors = memory_zeroed(self->tasks, sizeof(didi_error)),
-                           .status = memory_zeroed(self->tasks, sizeof(int))};
-    int status = DIDI_OK;
-    if (work.errors == NULL || work.status == NULL) {
-        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "update of %zu experts", self->tasks);
-        goto out;
-    }
-    team_run(self->team, self->tasks, update_expert, &work);
-    for (size_t t = 0; t < self->tasks && status == DIDI_OK; t++) {
-        status = work.status[t];
-        if (status != DIDI_OK && error != NULL)
-            *error = work.errors[t];
-    }
-out:
-    free(work.errors);
-    free(work.status);
-    return status;
+    experts_update work = {.layer = self, .basis = basis};
+    return team_try(self->team, self->tasks, update_expert, &work, error);
 }
 
 int layer_set_block(layer *self, size_t index, const float *matrix, size_t basis, didi_error *error)

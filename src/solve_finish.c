@@ -116,41 +116,19 @@ typedef struct measure {
     const solve_package *package;
     int dtype;
     double *error;
-    didi_error *errors;
-    int *status;
 } measure;
 
-static void measure_one(void *argument, size_t task)
+static int measure_one(void *argument, size_t task, didi_error *error)
 {
-    measure *work = argument;
-    work->status[task] = measure_task(work->layer, work->package, task, work->dtype,
-                                      &work->error[task], &work->errors[task]);
+    const measure *work = argument;
+    return measure_task(work->layer, work->package, task, work->dtype, &work->error[task], error);
 }
 
 static int measure_all(const layer *target, const solve_package *package, int dtype,
                        layer_summary *summary, didi_error *error)
 {
-    measure work = {.layer = target,
-                    .package = package,
-                    .dtype = dtype,
-                    .error = summary->error,
-                    .errors = memory_zeroed(target->tasks, sizeof(didi_error)),
-                    .status = memory_zeroed(target->tasks, sizeof(int))};
-    int status = DIDI_OK;
-    if (work.errors == NULL || work.status == NULL) {
-        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "measuring %zu tasks", target->tasks);
-        goto out;
-    }
-    team_run(target->team, target->tasks, measure_one, &work);
-    for (size_t t = 0; t < target->tasks && status == DIDI_OK; t++) {
-        status = work.status[t];
-        if (status != DIDI_OK && error != NULL)
-            *error = work.errors[t];
-    }
-out:
-    free(work.errors);
-    free(work.status);
-    return status;
+    measure work = {target, package, dtype, summary->error};
+    return team_try(target->team, target->tasks, measure_one, &work, error);
 }
 
 int solve_finish(layer *target, int output_dtype, layer_summary *summary,

@@ -87,6 +87,41 @@ void team_run(team *self, size_t count, void (*task)(void *argument, size_t inde
     pthread_mutex_unlock(&self->mutex);
 }
 
+typedef struct attempt {
+    int (*task)(void *argument, size_t index, didi_error *error);
+    void *argument;
+    didi_error *errors;
+    int *status;
+} attempt;
+
+static void run_attempt(void *argument, size_t index)
+{
+    const attempt *work = argument;
+    work->status[index] = work->task(work->argument, index, &work->errors[index]);
+}
+
+int team_try(team *self, size_t count, int (*task)(void *argument, size_t index, didi_error *error),
+             void *argument, didi_error *error)
+{
+    attempt work = {.task = task,
+                    .argument = argument,
+                    .errors = memory_zeroed(count, sizeof(didi_error)),
+                    .status = memory_zeroed(count, sizeof(int))};
+    int status = DIDI_OK;
+    if (work.errors == NULL || work.status == NULL)
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "errors of %zu tasks", count);
+    else
+        team_run(self, count, run_attempt, &work);
+    for (size_t i = 0; i < count && status == DIDI_OK; i++) {
+        status = work.status[i];
+        if (status != DIDI_OK && error != NULL)
+            *error = work.errors[i];
+    }
+    free(work.errors);
+    free(work.status);
+    return status;
+}
+
 void team_enter(team *self)
 {
     pthread_mutex_lock(&self->mutex);

@@ -17,6 +17,11 @@ void team_free(team *team);
  * all are done. With team NULL, a plain loop. Calls may nest. */
 void team_run(team *team, size_t count, void (*task)(void *argument, size_t index), void *argument);
 
+/* As team_run for tasks that can fail: all are run, and the failure of the lowest index is what is
+ * returned, with its error. Errors: the tasks', DIDI_NO_MEMORY. */
+int team_try(team *team, size_t count, int (*task)(void *argument, size_t index, didi_error *error),
+             void *argument, didi_error *error);
+
 /* An item that may call team_run began or ended; helpers leave when none is left. */
 void team_enter(team *team);
 void team_leave(team *team);

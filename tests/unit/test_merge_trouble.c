@@ -103,6 +103,23 @@ static void work_of_other_options_is_discarded(void **state)
     sample_family_close(&family);
 }
 
+static void a_later_attempt_names_the_input_that_changed(void **state)
+{
+    sample_family family;
+    didi_merge *merge = NULL;
+    didi_error error = {0};
+    const sample_model other = {.seed = 77};
+    sample_family_create(&family, support_directory(state), 3);
+    sample_merge_partly(&family.options, 4);
+    sample_model_write(family.models[1], &other);
+    assert_int_equal(didi_merge_open(&family.options, NULL, &merge, &error), DIDI_CHANGED);
+    assert_non_null(strstr(error.subject, family.options.tasks[1].label));
+    assert_non_null(strstr(error.subject, "/model.safetensors"));
+    /* What it had computed is gone, so the next attempt starts afresh. */
+    assert_int_equal(sample_merge(&family.options, 1, 0, &error), DIDI_OK);
+    sample_family_close(&family);
+}
+
 static void a_package_is_never_replaced(void **state)
 {
     sample_family family;
@@ -190,6 +207,7 @@ int main(void)
         support_test(a_cancelled_merge_publishes_nothing_and_goes_on_later),
         support_test(resumed_merges_give_the_same_bytes),
         support_test(work_of_other_options_is_discarded),
+        support_test(a_later_attempt_names_the_input_that_changed),
         support_test(a_package_is_never_replaced),
         support_test(every_lack_of_memory_is_clean),
         support_test(every_lack_of_memory_is_clean_with_learned_ranks),
