@@ -100,22 +100,29 @@ solve_limits solve_limits_for(uint64_t rows, uint64_t columns, uint64_t tasks, d
     };
 }
 
+/* What one block update holds beside the block. */
+static uint64_t step_memory(uint64_t rows, uint64_t columns, uint64_t basis)
+{
+    uint64_t wide = rows > columns ? rows : columns;
+    uint64_t numbers = memory_multiply(basis, memory_add(memory_add(rows, columns), 2 * wide));
+    return memory_add(memory_multiply(numbers, sizeof(float)),
+                      memory_multiply(memory_multiply(basis, basis), 40));
+}
+
 uint64_t solve_memory(uint64_t rows, uint64_t columns, uint64_t tasks, const solve_limits *limits,
                       bool exact, uint64_t workers)
 {
     uint64_t matrix = memory_multiply(memory_multiply(rows, columns), sizeof(float));
     uint64_t sides = memory_add(rows, columns);
-    uint64_t wide = rows > columns ? rows : columns;
     uint64_t shorter = rows < columns ? rows : columns;
-    uint64_t basis = limits->expert > limits->shared ? limits->expert : limits->shared;
     uint64_t total = memory_multiply(matrix, tasks + 1);
     uint64_t all_rows = memory_add(memory_multiply(limits->expert, tasks), limits->shared);
     uint64_t factors = memory_multiply(memory_multiply(all_rows, sides), sizeof(float));
     total = memory_add(total, memory_multiply(factors, 2)); /* blocks, and what is published */
-    uint64_t step = memory_add(memory_multiply(memory_multiply(basis, sides + 2 * wide), 4),
-                               memory_multiply(memory_multiply(basis, basis), 40));
-    uint64_t at_once = workers < tasks ? workers : tasks;
-    total = memory_add(total, memory_multiply(step, at_once));
+    uint64_t at_once = workers < tasks ? workers : tasks; /* experts; the shared block goes alone */
+    uint64_t experts = memory_multiply(step_memory(rows, columns, limits->expert), at_once);
+    uint64_t shared = step_memory(rows, columns, limits->shared);
+    total = memory_add(total, experts > shared ? experts : shared);
     if (exact) {
         uint64_t square = memory_multiply(shorter, shorter);
         uint64_t gram = memory_multiply(matrix, shorter <= 256 ? 4 : 2);
