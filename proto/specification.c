@@ -353,7 +353,7 @@ static int specification_create(specification **ret_specification, didi_error *e
     made->method = SPECIFICATION_DEFAULT_METHOD;
     made->shared_merge = SPECIFICATION_DEFAULT_SHARED_MERGE;
     made->allocator = SPECIFICATION_DEFAULT_ALLOCATOR;
-    made->weighting = SPECIFICATION_DEFAULT_WEIGHTING;
+    made->weighting = -1; /* depends on the allocator */
     made->beta = SPECIFICATION_DEFAULT_BETA;
     made->lambda = SPECIFICATION_DEFAULT_LAMBDA;
     made->rank_learning_rate = SPECIFICATION_DEFAULT_RANK_LEARNING_RATE;
@@ -390,6 +390,11 @@ int specification_parse(const char *text, size_t bytes, size_t bytes_max,
     if (status != DIDI_OK) {
         specification_free(made);
         return status;
+    }
+    if (made->weighting < 0) {
+        made->weighting = made->allocator == ALLOCATOR_DIFFERENTIABLE
+                              ? SPECIFICATION_DEFAULT_WEIGHTING_LEARNED
+                              : SPECIFICATION_DEFAULT_WEIGHTING;
     }
     if (made->refine_steps < 0) {
         made->refine_steps = made->optimizer == OPTIMIZER_ALS

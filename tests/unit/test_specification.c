@@ -246,6 +246,22 @@ static void defaults_are_the_librarys(void **state)
     specification_free(made);
 }
 
+static void the_papers_ranks_are_unweighted(void **state)
+{
+    specification *made = NULL;
+    (void)state;
+    assert_int_equal(parse("{" GOOD ",\"ranks\":{\"allocator\":\"differentiable\"}}", &made, NULL),
+                     DIDI_OK);
+    assert_int_equal(made->weighting, WEIGHTING_NONE);
+    specification_free(made);
+    assert_int_equal(parse("{" GOOD ",\"ranks\":{\"allocator\":\"differentiable\","
+                           "\"weighting\":\"balanced\"}}",
+                           &made, NULL),
+                     DIDI_OK);
+    assert_int_equal(made->weighting, WEIGHTING_BALANCED);
+    specification_free(made);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,6 +275,7 @@ int main(void)
         cmocka_unit_test(problems_cover_every_status),
         cmocka_unit_test(choices_are_the_librarys),
         cmocka_unit_test(defaults_are_the_librarys),
+        cmocka_unit_test(the_papers_ranks_are_unweighted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
