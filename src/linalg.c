@@ -88,19 +88,28 @@ static void reverse_order(size_t order, size_t size, void *matrix, void *values)
     }
 }
 
+/* What LAPACK said of the eigenvalues, and whether they are numbers. */
+static int check_eigen(lapack_int info, size_t order, bool finite, didi_error *error)
+{
+    if (info == LAPACK_WORK_MEMORY_ERROR)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "eigenvalues of order %zu", order);
+    if (info != 0 || !finite)
+        return didi_fail(error, DIDI_NUMERIC, NULL, "eigenvalues of order %zu do not converge (%d)",
+                         order, (int)info);
+    return DIDI_OK;
+}
+
 int linalg_eigen_symmetric(size_t order, double *matrix, double *ret_values, didi_error *error)
 {
     if (order == 0)
         return DIDI_OK;
     lapack_int n = blas_int(order);
     lapack_int info = LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'L', n, matrix, n, ret_values);
-    if (info == LAPACK_WORK_MEMORY_ERROR)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "eigenvalues of order %zu", order);
-    if (info != 0 || !isfinite(ret_values[0]) || !isfinite(ret_values[order - 1]))
-        return didi_fail(error, DIDI_NUMERIC, NULL, "eigenvalues of order %zu do not converge (%d)",
-                         order, (int)info);
-    reverse_order(order, sizeof *matrix, matrix, ret_values);
-    return DIDI_OK;
+    bool finite = info == 0 && isfinite(ret_values[0]) && isfinite(ret_values[order - 1]);
+    int status = check_eigen(info, order, finite, error);
+    if (status == DIDI_OK)
+        reverse_order(order, sizeof *matrix, matrix, ret_values);
+    return status;
 }
 
 int linalg_eigen_symmetric_f32(size_t order, float *matrix, float *ret_values, didi_error *error)
@@ -109,13 +118,11 @@ int linalg_eigen_symmetric_f32(size_t order, float *matrix, float *ret_values, d
         return DIDI_OK;
     lapack_int n = blas_int(order);
     lapack_int info = LAPACKE_ssyevd(LAPACK_COL_MAJOR, 'V', 'L', n, matrix, n, ret_values);
-    if (info == LAPACK_WORK_MEMORY_ERROR)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "eigenvalues of order %zu", order);
-    if (info != 0 || !isfinite(ret_values[0]) || !isfinite(ret_values[order - 1]))
-        return didi_fail(error, DIDI_NUMERIC, NULL, "eigenvalues of order %zu do not converge (%d)",
-                         order, (int)info);
-    reverse_order(order, sizeof *matrix, matrix, ret_values);
-    return DIDI_OK;
+    bool finite = info == 0 && isfinite(ret_values[0]) && isfinite(ret_values[order - 1]);
+    int status = check_eigen(info, order, finite, error);
+    if (status == DIDI_OK)
+        reverse_order(order, sizeof *matrix, matrix, ret_values);
+    return status;
 }
 
 int linalg_svd(size_t m, size_t n, float *x, float *ret_u, double *ret_sigma, float *ret_v,
