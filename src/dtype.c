@@ -2,20 +2,13 @@
 /* The element types of safetensors files and conversions from and to float32. */
 #include "src/dtype.h"
 
+#include "src/vector.h"
+
 #include <stdint.h>
 #include <string.h>
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "files are read as the machine has them");
 _Static_assert(sizeof(float) == 4 && sizeof(double) == 8, "IEEE 754 formats");
-
-/* The loops below are free of branches so that they vectorise; one copy per instruction set, chosen
- * at load. Sanitizers do not survive the resolver that choice needs. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) &&                             \
-    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define VECTOR_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define VECTOR_CLONES
-#endif
 
 enum { CHECK_BLOCK = 4096 }; /* elements whose finiteness is decided at once */
 
