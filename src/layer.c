@@ -11,11 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    PANEL_COLUMNS = 2048
-}; /* width of the pieces a single product is split into; fixes results */
-
-int layer_create(size_t rows, size_t columns, size_t tasks, layer **ret_layer, didi_error *error)
+static int create(size_t rows, size_t columns, size_t tasks, bool resident, layer **ret_layer,
+                  didi_error *error)
 {
     layer *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
@@ -23,13 +20,15 @@ int layer_create(size_t rows, size_t columns, size_t tasks, layer **ret_layer, d
     self->rows = rows;
     self->columns = columns;
     self->tasks = tasks;
-    self->tau = memory_aligned(tasks, rows * columns * sizeof(float));
-    self->mean = memory_aligned(rows * columns, sizeof(float));
+    if (resident) {
+        self->tau = memory_aligned(tasks, rows * columns * sizeof(float));
+        self->mean = memory_aligned(rows * columns, sizeof(float));
+    }
     self->weight = memory_zeroed(tasks, sizeof(double));
     self->energy = memory_zeroed(tasks, sizeof(double));
     self->blocks = memory_zeroed(tasks + 1, sizeof(block));
-    if (self->tau == NULL || self->mean == NULL || self->weight == NULL || self->energy == NULL ||
-        self->blocks == NULL) {
+    if ((resident && (self->tau == NULL || self->mean == NULL)) || self->weight == NULL ||
+        self->energy == NULL || self->blocks == NULL) {
         layer_free(self);
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "layer of %zu task vectors of %zu x %zu",
                          tasks, rows, columns);
@@ -39,6 +38,20 @@ int layer_create(size_t rows, size_t columns, size_t tasks, layer **ret_layer, d
     self->weight_sum = (double)tasks;
     *ret_layer = self;
     return DIDI_OK;
+}
+
+int layer_create(size_t rows, size_t columns, size_t tasks, layer **ret_layer, didi_error *error)
+{
+    return create(rows, columns, tasks, true, ret_layer, error);
+}
+
+int layer_create_streamed(size_t rows, size_t columns, size_t tasks, const layer_source *source,
+                          layer **ret_layer, didi_error *error)
+{
+    int status = create(rows, columns, tasks, false, ret_layer, error);
+    if (status == DIDI_OK)
+        (*ret_layer)->source = *source;
+    return status;
 }
 
 static void block_clear(block *self)
@@ -68,56 +81,6 @@ size_t layer_full_rank(const layer *self)
     return self->rows < self->columns ? self->rows : self->columns;
 }
 
-bool layer_is_cancelled(const layer *self)
-{
-    return self->cancelled != NULL && atomic_load_explicit(self->cancelled, memory_order_relaxed);
-}
-
-static const float *task_vector(const layer *self, size_t task)
-{
-    return self->tau + task * self->rows * self->columns;
-}
-
-static void measure_task(void *argument, size_t task)
-{
-    layer *self = argument;
-    self->energy[task] = linalg_energy(task_vector(self, task), self->rows * self->columns);
-}
-
-void layer_measure(layer *self)
-{
-    team_run(self->team, self->tasks, measure_task, self);
-}
-
-enum { MEAN_ELEMENTS = 1 << 16 };
-
-static void mean_piece(void *argument, size_t piece)
-{
-    layer *self = argument;
-    size_t count = self->rows * self->columns;
-    size_t first = piece * MEAN_ELEMENTS;
-    size_t end = first + MEAN_ELEMENTS < count ? first + MEAN_ELEMENTS : count;
-    for (size_t i = first; i < end; i++)
-        self->mean[i] = 0;
-    for (size_t t = 0; t < self->tasks; t++) {
-        const float *tau = task_vector(self, t);
-        float share = self->weight_sum > 0 ? (float)(self->weight[t] / self->weight_sum) : 0.0F;
-        for (size_t i = first; i < end; i++)
-            self->mean[i] += share * tau[i];
-    }
-}
-
-void layer_set_weights(layer *self, const double *weight)
-{
-    self->weight_sum = 0;
-    for (size_t t = 0; t < self->tasks; t++) {
-        self->weight[t] = weight[t];
-        self->weight_sum += weight[t];
-    }
-    size_t count = self->rows * self->columns;
-    team_run(self->team, (count + MEAN_ELEMENTS - 1) / MEAN_ELEMENTS, mean_piece, self);
-}
-
 int layer_resize_block(layer *self, size_t index, size_t basis, didi_error *error)
 {
     block fresh = {
@@ -137,37 +100,6 @@ int layer_resize_block(layer *self, size_t index, size_t basis, didi_error *erro
 }
 
 /* ---- the residual operator X of one block ---- */
-
-typedef struct product {
-    bool transpose; /* multiply by D' instead of D */
-    size_t basis, inner, columns, stride;
-    const float *in, *dense;
-    float *out;
-} product;
-
-static void product_panel(void *argument, size_t panel)
-{
-    const product *work = argument;
-    size_t first = panel * PANEL_COLUMNS;
-    size_t width = work->columns - first < PANEL_COLUMNS ? work->columns - first : PANEL_COLUMNS;
-    const float *dense = work->transpose ? work->dense + first * work->stride : work->dense + first;
-    linalg_gemm(false, work->transpose, work->basis, width, work->inner, 1.0F, work->in,
-                work->inner, dense, work->stride, 0.0F, work->out + first, work->columns);
-}
-
-void layer_apply_dense(const layer *self, const float *dense, bool transpose, size_t basis,
-                       const float *in, float *out)
-{
-    product work = {.transpose = transpose,
-                    .basis = basis,
-                    .inner = transpose ? self->columns : self->rows,
-                    .columns = transpose ? self->rows : self->columns,
-                    .stride = self->columns,
-                    .in = in,
-                    .dense = dense,
-                    .out = out};
-    team_run(self->team, (work.columns + PANEL_COLUMNS - 1) / PANEL_COLUMNS, product_panel, &work);
-}
 
 /* out -= share * (in * from') * to, with from and to the two factors of `other`. */
 static int subtract_block(const block *other, double share, size_t basis, size_t inner,
@@ -195,19 +127,14 @@ static int apply_residual(const layer *self, size_t index, bool transpose, size_
 {
     size_t inner = transpose ? self->columns : self->rows;
     size_t columns = transpose ? self->rows : self->columns;
-    if (index > 0) {
-        layer_apply_dense(self, task_vector(self, index - 1), transpose, basis, in, out);
+    int status = layer_apply(self, index, transpose, basis, in, out, error);
+    if (status == DIDI_OK && index > 0)
         return subtract_block(&self->blocks[0], 1.0, basis, inner, columns, transpose, in, out,
                               error);
-    }
-    layer_apply_dense(self, self->mean, transpose, basis, in, out);
-    for (size_t t = 0; t < self->tasks && self->weight_sum > 0; t++) {
-        int status = subtract_block(&self->blocks[t + 1], self->weight[t] / self->weight_sum, basis,
-                                    inner, columns, transpose, in, out, error);
-        if (status != DIDI_OK)
-            return status;
-    }
-    return DIDI_OK;
+    for (size_t t = 0; t < self->tasks && self->weight_sum > 0 && status == DIDI_OK; t++)
+        status = subtract_block(&self->blocks[t + 1], self->weight[t] / self->weight_sum, basis,
+                                inner, columns, transpose, in, out, error);
+    return status;
 }
 
 /* ---- steps of subspace iteration ---- */
@@ -440,7 +367,8 @@ int layer_set_block(layer *self, size_t index, const float *matrix, size_t basis
 void layer_shared_residual(const layer *self, size_t task, float *out)
 {
     const block *shared = &self->blocks[0];
-    memcpy(out, task_vector(self, task), self->rows * self->columns * sizeof(float));
+    memcpy(out, self->tau + task * self->rows * self->columns,
+           self->rows * self->columns * sizeof(float));
     if (shared->rank > 0)
         linalg_gemm(true, false, self->rows, self->columns, shared->rank, -1.0F, shared->left,
                     self->rows, shared->right, self->columns, 1.0F, out, self->columns);

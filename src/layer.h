@@ -25,10 +25,23 @@ typedef struct block {
     bool left_is_fresh; /* left was solved for last, so right comes next */
 } block;
 
+/* Where a layer that does not hold its dense matrices reads them, elements [first, first + count)
+ * of the matrix row by row. Calls come from several threads; what they return is final. */
+typedef struct layer_source {
+    void *context;
+    int (*read_base)(void *context, uint64_t first, size_t count, float *out, didi_error *error);
+    /* out = W_t - base, `base` being what read_base gave for the same elements */
+    int (*read_delta)(void *context, size_t task, uint64_t first, size_t count, const float *base,
+                      float *out, didi_error *error);
+    /* These elements of model 0 (the base) or t + 1 are read soon; may be NULL. */
+    void (*will_need)(void *context, size_t model, uint64_t first, uint64_t count);
+} layer_source;
+
 typedef struct layer {
     size_t rows, columns, tasks; /* m, n, T */
-    float *tau;                  /* T x m x n */
-    float *mean;                 /* m x n: sum_t w_t tau_t / sum_t w_t */
+    float *tau;                  /* T x m x n; NULL in a streamed layer */
+    float *mean;                 /* m x n: sum_t w_t tau_t / sum_t w_t; NULL likewise */
+    layer_source source;         /* of a streamed layer */
     double *weight;              /* T: w_t >= 0; 0 takes a task out of the shared fit */
     double weight_sum;
     double *energy; /* T: |tau_t|_F^2 */
@@ -42,13 +55,23 @@ typedef struct layer {
  * Errors: DIDI_NO_MEMORY. Freed with layer_free (NULL is fine). */
 int layer_create(size_t rows, size_t columns, size_t tasks, layer **ret_layer, didi_error *error);
 void layer_free(layer *layer);
+/* A streamed layer: its dense matrices stay where `source` reads them and are multiplied panel by
+ * panel. Everything below works on it but layer_shared_residual and what takes a whole matrix
+ * (solve_spectra, solve_start_from_mean), and gives the same bits. Errors: DIDI_NO_MEMORY. */
+int layer_create_streamed(size_t rows, size_t columns, size_t tasks, const layer_source *source,
+                          layer **ret_layer, didi_error *error);
+bool layer_is_streamed(const layer *layer);
+
+/* Rows of the panels that products are made of: fixed by the shape alone, and with it the order of
+ * every sum. A streamed layer holds two panels for a product and one for each thread. */
+size_t layer_panel_rows(size_t rows, size_t columns);
 
 /* Largest rank a block can have: min(m, n). */
 size_t layer_full_rank(const layer *layer);
 
 /* Fills energy from tau; with it the weights (see weighting.h) can be set, then layer_set_weights
- * copies T weights and forms the weighted mean. */
-void layer_measure(layer *layer);
+ * copies T weights and forms the weighted mean. Errors: those of the source. */
+int layer_measure(layer *layer, didi_error *error);
 void layer_set_weights(layer *layer, const double *weight);
 
 /* One subspace step for block `index` (0 = shared): the residual X of the block given all others is
@@ -80,9 +103,14 @@ int layer_set_block(layer *layer, size_t index, const float *matrix, size_t basi
 int layer_resize_block(layer *layer, size_t index, size_t basis, didi_error *error);
 
 /* out (basis x m) = in (basis x n) D' when `transpose`, else out (basis x n) = in (basis x m) D,
- * for a dense D (m x n); panels of it in parallel over the team. */
-void layer_apply_dense(const layer *layer, const float *dense, bool transpose, size_t basis,
-                       const float *in, float *out);
+ * for D (m x n) the weighted mean (index 0) or tau_t (index t + 1); panels in parallel over the
+ * team. Errors: those of the source, DIDI_NO_MEMORY, DIDI_CANCELLED; out is then undefined. */
+int layer_apply(const layer *layer, size_t index, bool transpose, size_t basis, const float *in,
+                float *out, didi_error *error);
+
+/* out (rows x n) = rows [first_row, first_row + rows) of tau_task. Errors as layer_apply. */
+int layer_read_rows(const layer *layer, size_t task, size_t first_row, size_t rows, float *out,
+                    didi_error *error);
 
 /* Makes a block's basis at least `rows`: left rows of zeros (the matrix stays what it is) and
  * random right ones. Errors: DIDI_NO_MEMORY. */

@@ -37,8 +37,8 @@ static int block_dot(const layer *self, const block *a, const block *b, double *
     return DIDI_OK;
 }
 
-/* <D, left' right> = <left D, right>. */
-static int dense_dot(const layer *self, const float *dense, const block *a, double *ret_dot,
+/* <D, left' right> = <left D, right>, D as in layer_apply. */
+static int dense_dot(const layer *self, size_t index, const block *a, double *ret_dot,
                      didi_error *error)
 {
     double sum = 0;
@@ -46,9 +46,12 @@ static int dense_dot(const layer *self, const float *dense, const block *a, doub
         float *projected = memory_aligned(a->rank, self->columns * sizeof *projected);
         if (projected == NULL)
             return didi_fail(error, DIDI_NO_MEMORY, NULL, "projection on %zu rows", a->rank);
-        layer_apply_dense(self, dense, false, a->rank, a->left, projected);
-        sum = linalg_dot(projected, a->right, a->rank * self->columns);
+        int status = layer_apply(self, index, false, a->rank, a->left, projected, error);
+        if (status == DIDI_OK)
+            sum = linalg_dot(projected, a->right, a->rank * self->columns);
         free(projected);
+        if (status != DIDI_OK)
+            return status;
     }
     *ret_dot = sum;
     return DIDI_OK;
@@ -59,14 +62,13 @@ static int task_error(const layer *self, size_t task, double shared_energy, doub
 {
     const block *shared = &self->blocks[0];
     const block *expert = &self->blocks[task + 1];
-    const float *tau = self->tau + task * self->rows * self->columns;
     double tau_shared = 0;
     double tau_expert = 0;
     double shared_expert = 0;
     double expert_energy = 0;
-    int status = dense_dot(self, tau, shared, &tau_shared, error);
+    int status = dense_dot(self, task + 1, shared, &tau_shared, error);
     if (status == DIDI_OK)
-        status = dense_dot(self, tau, expert, &tau_expert, error);
+        status = dense_dot(self, task + 1, expert, &tau_expert, error);
     if (status == DIDI_OK)
         status = block_dot(self, shared, expert, &shared_expert, error);
     if (status == DIDI_OK)
@@ -82,14 +84,13 @@ static int task_error(const layer *self, size_t task, double shared_energy, doub
 int layer_errors_fitted(const layer *self, double *errors, double *ret_loss, didi_error *error)
 {
     const block *shared = &self->blocks[0];
-    size_t count = self->rows * self->columns;
     double shared_energy = 0;
     double loss = 0;
     int status = block_dot(self, shared, shared, &shared_energy, error);
     for (size_t t = 0; t < self->tasks && status == DIDI_OK; t++) {
         const block *expert = &self->blocks[t + 1];
         double tau_shared = 0;
-        status = dense_dot(self, self->tau + t * count, shared, &tau_shared, error);
+        status = dense_dot(self, t + 1, shared, &tau_shared, error);
         double own = self->energy[t] + shared_energy - 2 * tau_shared;
         for (size_t i = 0; i < expert->rank; i++)
             own -= expert->sigma[i] * expert->sigma[i];
@@ -107,7 +108,7 @@ int layer_loss_fitted(const layer *self, double *ret_loss, didi_error *error)
     double mean_shared = 0;
     double shared_energy = 0;
     double loss = 0;
-    int status = dense_dot(self, self->mean, shared, &mean_shared, error);
+    int status = dense_dot(self, 0, shared, &mean_shared, error);
     if (status == DIDI_OK)
         status = block_dot(self, shared, shared, &shared_energy, error);
     if (status != DIDI_OK)

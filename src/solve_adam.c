@@ -101,29 +101,38 @@ static void add_pair_gradient(adam *self, pair *a, const pair *b, double scale)
                 right_of(self, b, b->value), n, 1.0F, right_of(self, a, a->gradient), n);
 }
 
-/* gradient(a) += scale * d/d(a) of <left_a' right_a, D>. */
-static void add_dense_gradient(adam *self, pair *a, const float *dense, double scale)
+/* gradient(a) = scale * d/d(a) of <left_a' right_a, D_index> (layer_apply). */
+static int set_dense_gradient(adam *self, size_t index, double scale, didi_error *error)
 {
-    size_t m = self->layer->rows;
-    size_t n = self->layer->columns;
+    const layer *target = self->layer;
+    pair *a = &self->pairs[index];
+    size_t count = a->rank * (target->rows + target->columns);
     if (a->rank == 0)
-        return;
-    linalg_gemm(false, true, a->rank, m, n, (float)scale, right_of(self, a, a->value), n, dense, n,
-                1.0F, left_of(a->gradient), m);
-    linalg_gemm(false, false, a->rank, n, m, (float)scale, left_of(a->value), m, dense, n, 1.0F,
-                right_of(self, a, a->gradient), n);
+        return DIDI_OK;
+    if (scale == 0) {
+        memset(a->gradient, 0, count * sizeof(float));
+        return DIDI_OK;
+    }
+    int status = layer_apply(target, index, true, a->rank, right_of(self, a, a->value),
+                             left_of(a->gradient), error);
+    if (status == DIDI_OK)
+        status = layer_apply(target, index, false, a->rank, left_of(a->value),
+                             right_of(self, a, a->gradient), error);
+    for (size_t i = 0; i < count && status == DIDI_OK; i++)
+        a->gradient[i] *= (float)scale;
+    return status;
 }
 
-static void gradients(adam *self)
+static int gradients(adam *self, didi_error *error)
 {
     const layer *target = self->layer;
     pair *shared = &self->pairs[0];
-    size_t count = target->rows * target->columns;
-    for (size_t j = 0; j <= target->tasks; j++)
-        memset(self->pairs[j].gradient, 0,
-               self->pairs[j].rank * (target->rows + target->columns) * sizeof(float));
+    int status = set_dense_gradient(self, 0, -2 * target->weight_sum, error);
+    for (size_t t = 0; t < target->tasks && status == DIDI_OK; t++)
+        status = set_dense_gradient(self, t + 1, -2 * target->weight[t], error);
+    if (status != DIDI_OK)
+        return status;
     add_pair_gradient(self, shared, shared, 2 * target->weight_sum);
-    add_dense_gradient(self, shared, target->mean, -2 * target->weight_sum);
     for (size_t t = 0; t < target->tasks; t++) {
         double w = target->weight[t];
         pair *expert = &self->pairs[t + 1];
@@ -132,8 +141,8 @@ static void gradients(adam *self)
         add_pair_gradient(self, expert, expert, 2 * w);
         add_pair_gradient(self, expert, shared, 2 * w);
         add_pair_gradient(self, shared, expert, 2 * w);
-        add_dense_gradient(self, expert, target->tau + t * count, -2 * w);
     }
+    return DIDI_OK;
 }
 
 static void move_values(float *value, const float *gradient, float *first, float *second,
@@ -194,7 +203,9 @@ static int run_adam(adam *self, double *errors, double *ret_loss, didi_error *er
     for (size_t step = 0; step < options->steps && status == DIDI_OK; step++) {
         if (layer_is_cancelled(self->layer))
             return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
-        gradients(self);
+        status = gradients(self, error);
+        if (status != DIDI_OK)
+            break;
         for (size_t j = 0; j <= self->layer->tasks; j++)
             move_pair(self, &self->pairs[j], step);
         if ((step + 1) % LOSS_EVERY != 0 && step + 1 != options->steps)

@@ -91,9 +91,11 @@ static int measure_task(const layer *target, const solve_package *package, size_
     double sum = 0;
     for (size_t first = 0; first < target->rows && status == DIDI_OK; first += PANEL_ROWS) {
         size_t rows = target->rows - first < PANEL_ROWS ? target->rows - first : PANEL_ROWS;
-        const float *tau = target->tau + (task * target->rows + first) * n;
+        status = layer_read_rows(target, task, first, rows, panel, error);
+        if (status != DIDI_OK)
+            break;
         for (size_t i = 0; i < rows * n; i++)
-            panel[i] = -tau[i];
+            panel[i] = -panel[i];
         add_panel(&package->factors[0], n, first, rows, panel);
         add_panel(&package->factors[task + 1], n, first, rows, panel);
         float *delta = package->delta[task] != NULL ? package->delta[task] + first * n : NULL;

@@ -50,12 +50,48 @@ layer *sample_layer(const sample_recipe *recipe)
                           random_mix(recipe->seed, 1000 + t));
     }
     made->seed = recipe->seed;
-    layer_measure(made);
+    if (layer_measure(made, &error) != DIDI_OK)
+        abort();
     double *weight = support_allocate(recipe->tasks * sizeof *weight);
     for (size_t t = 0; t < recipe->tasks; t++)
         weight[t] = 1;
     layer_set_weights(made, weight);
     free(weight);
+    return made;
+}
+
+static int read_base(void *context, uint64_t first, size_t count, float *out, didi_error *error)
+{
+    (void)context;
+    (void)error;
+    for (size_t i = 0; i < count; i++)
+        out[i] = (float)(first + i);
+    return DIDI_OK;
+}
+
+static int read_delta(void *context, size_t task, uint64_t first, size_t count, const float *base,
+                      float *out, didi_error *error)
+{
+    const layer *from = context;
+    (void)error;
+    assert_true(count > 0 && base[0] == (float)first &&
+                base[count - 1] == (float)(first + count - 1));
+    assert_true(first + count <= from->rows * from->columns);
+    memcpy(out, from->tau + task * from->rows * from->columns + first, count * sizeof *out);
+    return DIDI_OK;
+}
+
+layer *sample_streamed_layer(layer *from)
+{
+    layer *made = NULL;
+    didi_error error = {0};
+    layer_source source = {.context = from, .read_base = read_base, .read_delta = read_delta};
+    if (layer_create_streamed(from->rows, from->columns, from->tasks, &source, &made, &error) !=
+            DIDI_OK ||
+        layer_measure(made, &error) != DIDI_OK)
+        abort();
+    made->seed = from->seed;
+    layer_set_weights(made, from->weight);
     return made;
 }
 

@@ -20,6 +20,9 @@ void sample_add_matrix(float *x, size_t rows, size_t columns, size_t rank, uint6
 /* A layer with task vectors, energies, weights 1 and the mean. Freed with layer_free. */
 layer *sample_layer(const sample_recipe *recipe) __attribute__((returns_nonnull));
 
+/* A streamed layer that reads the task vectors of `from`, which must outlive it; no blocks. */
+layer *sample_streamed_layer(layer *from) __attribute__((returns_nonnull));
+
 /* |tau_t - S - E_t|^2 for every task in errors (may be NULL); returns the weighted sum. */
 double sample_loss(const layer *layer, double *errors);
 

@@ -255,7 +255,7 @@ static void helpers_change_no_bit(void **state)
     for (size_t i = 0; i < 2; i++) {
         static const double weight[] = {1, 2, 0.5};
         static const size_t basis[] = {5, 6, 7};
-        layer_measure(both[i]);
+        must(layer_measure(both[i], &error), &error);
         layer_set_weights(both[i], weight);
         grow(both[i], 6);
         must(layer_update_experts(both[i], basis, &error), &error);

@@ -216,7 +216,8 @@ static void check_als(const sample_recipe *recipe, size_t rank, didi_weighting w
     layer *target = sample_layer(recipe);
     if (one_task_is_zero) {
         memset(target->tau, 0, target->rows * target->columns * sizeof(float));
-        layer_measure(target);
+        didi_error error = {0};
+        sample_must(layer_measure(target, &error), &error);
     }
     layer_summary summary = sample_summary(target, weighting);
     watch seen = {.target = target, .bound = LOSS_BOUND * layer_weighted_energy(target) + 1e-12};

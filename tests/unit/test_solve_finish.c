@@ -220,7 +220,7 @@ static void values_out_of_range_are_told(void **state)
     didi_error error = {0};
     for (size_t i = 0; i < (size_t)TASKS * M * N; i++)
         target->tau[i] *= 1e12F;
-    layer_measure(target);
+    sample_must(layer_measure(target, &error), &error);
     summary = sample_summary(target, DIDI_WEIGHTING_NONE);
     summary.rank[1] = 2;
     sample_must(solve_start_from_mean(target, false, &summary, &error), &error);
