@@ -13,8 +13,7 @@ enum {
     FORM_DENSE = 2,
     FACTORS_HEADER_BYTES = 4,
     SEGMENT_BYTES = 5,
-    BLOCK = 16,               /* components added at a time */
-    SCALE_NOT_FINITE = 0xFF00 /* from here on a scale is infinite or no number */
+    BLOCK = 16, /* components added at a time */
 };
 
 static uint8_t *put_start(uint8_t *out, unsigned form, unsigned last)
@@ -100,15 +99,6 @@ static size_t stride_of(const packed *self, const packed_segment *segment)
     return self->dense ? row : row + quantise_row_bytes(self->m, segment->bits);
 }
 
-static bool scales_are_finite(const uint8_t *row, size_t count, unsigned bits)
-{
-    const uint8_t *end = row + quantise_row_bytes(count, bits);
-    for (const uint8_t *scale = row + (count * bits + 7) / 8; scale < end; scale += 2)
-        if (scale[1] == SCALE_NOT_FINITE >> 8)
-            return false;
-    return true;
-}
-
 static int check_scales(const packed *self, const char *tensor, didi_error *error)
 {
     for (size_t s = 0; s < self->segment_count; s++) {
@@ -116,9 +106,9 @@ static int check_scales(const packed *self, const char *tensor, didi_error *erro
         size_t left = self->dense ? 0 : quantise_row_bytes(self->m, segment->bits);
         for (size_t i = 0; i < segment->components; i++) {
             const uint8_t *at = segment->bytes + i * stride_of(self, segment);
-            if (!scales_are_finite(at + left, self->n, segment->bits) ||
-                (!self->dense && !scales_are_finite(at, self->m, segment->bits)))
-                return didi_fail(error, DIDI_FORMAT, tensor, "a scale is not finite");
+            if (!quantise_row_is_finite(at + left, self->n, segment->bits) ||
+                (!self->dense && !quantise_row_is_finite(at, self->m, segment->bits)))
+                return didi_fail(error, DIDI_FORMAT, tensor, "a scale is too large");
         }
     }
     return DIDI_OK;

@@ -72,7 +72,7 @@ typedef struct packed {
 } packed;
 
 /* Looks at `count` bytes that shall hold an m x n matrix (m, n >= 1, from the base's tensor). Every
- * length is checked before arithmetic, and that all scales are finite. `bytes` must outlive
+ * length is checked before arithmetic, and that no value is infinite. `bytes` must outlive
  * *ret_packed. Pure. Errors: DIDI_FORMAT with `tensor` as subject. */
 int packed_parse(const uint8_t *bytes, size_t count, size_t m, size_t n, const char *tensor,
                  packed *ret_packed, didi_error *error);

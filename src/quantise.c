@@ -9,9 +9,8 @@
 
 enum { LANES = 16 };
 
-/* Outside these no scale is near the ends of float32's range. */
 static const float magnitude_min = 1e-30F;
-static const float scale_max = 1.6e38F;
+static const float magnitude_max = 3e38F; /* every value is below it, whatever its scale */
 
 /* Shares of the scale that clips nothing, down to which scales are tried: about half of the best
  * share for normally distributed values. */
@@ -54,7 +53,7 @@ static inline float scale_of_bits(uint32_t bits)
 
 static inline float scale_round(float scale)
 {
-    return scale_of_bits(scale_bits(scale < scale_max ? scale : scale_max));
+    return scale_of_bits(scale_bits(scale));
 }
 
 /* A code as a float; `half` is (2^bits - 1) / 2. Codes outside of 0 .. 2 half are the nearest. */
@@ -132,7 +131,8 @@ static float group_scale(const float *x, size_t count, unsigned bits)
     for (size_t i = 0; i < count; i++)
         moved[i] = x[i] * factor;
     float scale = group_search(moved, count, bits, largest * factor);
-    return scale_round(ldexpf(scale, exponent));
+    float limit = magnitude_max / (half_of(bits) + 1.0F);
+    return scale_round(fminf(ldexpf(scale, exponent), limit));
 }
 
 VECTOR_CLONES
@@ -205,6 +205,18 @@ void dequantise_row(const uint8_t *in, size_t count, unsigned bits, float *out)
         unpack_codes(in + first / 8 * bits, taken, bits, codes);
         group_values(codes, taken, scale_of_bits(stored), half_of(bits), out + first);
     }
+}
+
+bool quantise_row_is_finite(const uint8_t *in, size_t count, unsigned bits)
+{
+    const uint8_t *end = in + quantise_row_bytes(count, bits);
+    for (const uint8_t *scale = in + (count * bits + 7) / 8; scale < end; scale += 2) {
+        uint16_t stored = 0;
+        memcpy(&stored, scale, sizeof stored);
+        if (!isfinite(half_of(bits) * scale_of_bits(stored)))
+            return false;
+    }
+    return true;
 }
 
 double quantise_noise(unsigned bits)

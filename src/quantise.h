@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,8 +25,11 @@ size_t quantise_row_bytes(size_t count, unsigned bits);
 void quantise_row(const float *values, size_t count, unsigned bits, uint8_t *out);
 
 /* The values a packed row stands for: float32 products, exact but for one rounding. Any bytes of
- * the right number can be read; a scale that is not finite gives values that are not. */
+ * the right number can be read, and give finite values if quantise_row_is_finite. */
 void dequantise_row(const uint8_t *in, size_t count, unsigned bits, float *out);
+
+/* Whether no code of a packed row could stand for Inf or NaN. Always so after quantise_row. */
+bool quantise_row_is_finite(const uint8_t *in, size_t count, unsigned bits);
 
 /* Mean of |x - x^|^2 / |x|^2 over normally distributed rows in full groups, at 1 to 8 bits:
  * measured. */

@@ -192,6 +192,7 @@ static void the_ends_of_the_range_stay_finite(void **state)
         dequantise_row(packed, 6, bits, back);
         for (size_t i = 0; i < 6; i++)
             assert_true(isfinite(back[i]));
+        assert_true(quantise_row_is_finite(packed, 6, bits));
         assert_true(back[0] > FLT_MAX / 5 && back[1] < -FLT_MAX / 5);
     }
 }
@@ -209,6 +210,19 @@ static void every_length_can_be_packed(void **state)
     }
 }
 
+static void scales_that_are_too_large_are_seen(void **state)
+{
+    (void)state;
+    /* 2^127: times a half it is finite, times 3.5 not; then Inf and NaN */
+    uint8_t packed[] = {0, 0, 0, 0, 0x00, 0xFE};
+    assert_true(quantise_row_is_finite(packed + 3, 1, 1));
+    assert_false(quantise_row_is_finite(packed + 3, 1, 3));
+    packed[5] = 0xFF;
+    assert_false(quantise_row_is_finite(packed + 3, 1, 1));
+    packed[4] = 1;
+    assert_false(quantise_row_is_finite(packed + 3, 1, 8));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -220,6 +234,7 @@ int main(void)
         cmocka_unit_test(zeros_and_what_is_near_give_zeros),
         cmocka_unit_test(scale_does_not_change_the_codes),
         cmocka_unit_test(the_ends_of_the_range_stay_finite),
+        cmocka_unit_test(scales_that_are_too_large_are_seen),
         cmocka_unit_test(every_length_can_be_packed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
