@@ -84,6 +84,19 @@ typedef struct didi_task_input {
     double weight;     /* > 0, finite; multiplies the task's weight in every loss */
 } didi_task_input;
 
+/* A finished package to extend: its shared part and the experts that are not removed stay as they
+ * are, byte for byte; the merge's tasks are those added (none, when only some are removed), its
+ * budget is theirs alone, and its other options are those the package was made with. The new
+ * package is whole. Pointers are not used after didi_merge_open. */
+typedef struct didi_extension {
+    int package_fd;  /* directory of the package's manifest.json; -1: a merge of its own */
+    const char *job; /* what made the package, for the new manifest; may be NULL */
+    const char *const *removed; /* names of the package's tasks */
+    size_t removed_count;
+    int comparison_fd; /* package of a full merge of the same tasks, for the report; or -1 */
+    const char *comparison_reason; /* why there is none; may be NULL */
+} didi_extension;
+
 /* Everything a merge depends on. didi_merge_options_default fills the defaults; pointers are copied
  * by didi_merge_open and may be freed after it returns. */
 typedef struct didi_merge_options {
@@ -91,6 +104,7 @@ typedef struct didi_merge_options {
     int base_fd; /* the base model's directory; duplicated */
     const didi_task_input *tasks;
     size_t task_count;
+    didi_extension extend;
 
     double budget; /* ratio of parameters stored (factors + dense) to one model; > 0, finite */
     didi_shared_merge shared_merge;
@@ -164,7 +178,9 @@ typedef struct didi_merge_hooks {
  * Errors: DIDI_CONFLICT (`output_name` exists and is another's), DIDI_INVALID (option, subject =
  * its specification field), DIDI_MISMATCH (each difference named, the first ones in the message),
  * DIDI_FORMAT, DIDI_NOT_FOUND, DIDI_BUDGET (the message gives the smallest budget that works),
- * DIDI_MEMORY_LIMIT (gives the bytes needed), DIDI_CHANGED, DIDI_IO, DIDI_NO_MEMORY. */
+ * DIDI_MEMORY_LIMIT (gives the bytes needed), DIDI_CHANGED, DIDI_IO, DIDI_NO_MEMORY. To extend a
+ * package also: DIDI_MISMATCH (another base), DIDI_CHANGED (a file of the package is not what its
+ * manifest says; all digests are compared in the first stage). */
 int didi_merge_open(const didi_merge_options *options, const didi_merge_hooks *hooks,
                     didi_merge **ret_merge, didi_error *error);
 

@@ -73,6 +73,8 @@ void layer_free(layer *self)
     free(self->weight);
     free(self->mean);
     free(self->tau);
+    free(self->offset.b);
+    free(self->offset.a);
     free(self);
 }
 
@@ -372,4 +374,30 @@ void layer_shared_residual(const layer *self, size_t task, float *out)
     if (shared->rank > 0)
         linalg_gemm(true, false, self->rows, self->columns, shared->rank, -1.0F, shared->left,
                     self->rows, shared->right, self->columns, 1.0F, out, self->columns);
+}
+
+enum { TAKEN_ELEMENTS = 1 << 17 };
+
+static int take_piece(void *argument, size_t index, didi_error *error)
+{
+    layer *self = argument;
+    uint64_t total = (uint64_t)self->rows * self->columns;
+    size_t pieces = (size_t)((total + TAKEN_ELEMENTS - 1) / TAKEN_ELEMENTS);
+    uint64_t first = (uint64_t)(index % pieces) * TAKEN_ELEMENTS;
+    size_t count = total - first < TAKEN_ELEMENTS ? (size_t)(total - first) : TAKEN_ELEMENTS;
+    if (layer_is_cancelled(self))
+        return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
+    return layer_offset_subtract(&self->offset, self->rows, self->columns, first, count,
+                                 self->tau + index / pieces * total + first, error);
+}
+
+int layer_take_away(layer *self, size_t rank, float *b, float *a, didi_error *error)
+{
+    uint64_t total = (uint64_t)self->rows * self->columns;
+    size_t pieces = (size_t)((total + TAKEN_ELEMENTS - 1) / TAKEN_ELEMENTS);
+    int status = DIDI_OK;
+    self->offset = (layer_offset){rank, b, a};
+    if (rank > 0 && !layer_is_streamed(self))
+        status = team_try(self->team, self->tasks * pieces, take_piece, self, error);
+    return status == DIDI_OK && rank > 0 ? layer_measure(self, error) : status;
 }

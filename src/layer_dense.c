@@ -62,6 +62,18 @@ static const float *resident(const layer *self, size_t index)
     return self->tau + (index - 1) * self->rows * self->columns;
 }
 
+/* The same of tau_task; `base` is there already. */
+static int read_task(const layer *self, size_t task, uint64_t first, size_t count,
+                     const float *base, float *out, didi_error *error)
+{
+    const layer_source *from = &self->source;
+    int status = from->read_delta(from->context, task, first, count, base, out, error);
+    if (status == DIDI_OK && self->offset.rank > 0)
+        status = layer_offset_subtract(&self->offset, self->rows, self->columns, first, count, out,
+                                       error);
+    return status;
+}
+
 /* Elements [first, first + count) of a streamed D_index; `count` is at most PIECE_ELEMENTS, `spare`
  * holds twice as many. */
 static int read_piece(const layer *self, size_t index, uint64_t first, size_t count, float *out,
@@ -71,16 +83,14 @@ static int read_piece(const layer *self, size_t index, uint64_t first, size_t co
     float *base = spare;
     int status = from->read_base(from->context, first, count, base, error);
     if (status != DIDI_OK || index > 0)
-        return status != DIDI_OK
-                   ? status
-                   : from->read_delta(from->context, index - 1, first, count, base, out, error);
+        return status != DIDI_OK ? status
+                                 : read_task(self, index - 1, first, count, base, out, error);
     memset(out, 0, count * sizeof *out);
     for (size_t t = 0; t < self->tasks && status == DIDI_OK; t++) {
         float share = share_of(self, t);
         if (share == 0)
             continue;
-        status =
-            from->read_delta(from->context, t, first, count, base, spare + PIECE_ELEMENTS, error);
+        status = read_task(self, t, first, count, base, spare + PIECE_ELEMENTS, error);
         if (status == DIDI_OK)
             add_share(out, spare + PIECE_ELEMENTS, share, count);
     }

@@ -22,6 +22,7 @@ static json_t *error_section(const didi_merge *self)
     double dense_energy = 0;
     json_t *per_task = json_object();
     json_t *per_layer = json_object();
+    json_t *per_dense = json_object();
     for (size_t t = 0; t < tasks; t++) {
         double error = 0;
         double energy = 0;
@@ -44,14 +45,19 @@ static json_t *error_section(const didi_merge *self)
         json_object_set_new(per_layer, self->layers[l]->name,
                             json_real(energy > 0 ? error / energy : 0));
     }
-    for (size_t i = 0; i < self->dense_count; i++) {
+    for (size_t i = 0; i < self->dense_count; i++)
         dense_error += self->dense_summaries[i].error;
-        for (size_t t = 0; t < tasks; t++)
-            dense_energy += self->dense_summaries[i].energy[t];
+    for (size_t t = 0; t < tasks; t++) {
+        double energy = 0;
+        for (size_t i = 0; i < self->dense_count; i++)
+            energy += self->dense_summaries[i].energy[t];
+        dense_energy += energy;
+        json_object_set_new(per_dense, self->options.tasks[t].name, json_real(energy));
     }
-    return json_pack("{s:f,s:f,s:o,s:o}", "relative", energy_sum > 0 ? error_sum / energy_sum : 0,
-                     "dense", dense_energy > 0 ? dense_error / dense_energy : 0, "per_task",
-                     per_task, "per_layer", per_layer);
+    return json_pack("{s:f,s:f,s:o,s:o,s:o}", "relative",
+                     energy_sum > 0 ? error_sum / energy_sum : 0, "dense",
+                     dense_energy > 0 ? dense_error / dense_energy : 0, "per_task", per_task,
+                     "per_layer", per_layer, "dense_energy", per_dense);
 }
 
 static json_t *ranks_section(const didi_merge *self)
@@ -67,18 +73,21 @@ static json_t *ranks_section(const didi_merge *self)
         json_t *experts = json_array();
         json_t *dense = json_array();
         json_t *errors = json_array();
+        json_t *energies = json_array();
         for (size_t t = 0; t < tasks; t++) {
             double energy = summary->energy[t];
             json_array_append_new(experts, json_integer((json_int_t)summary->rank[t + 1]));
             json_array_append_new(dense, json_boolean(summary->dense[t + 1]));
             json_array_append_new(errors, json_real(energy > 0 ? summary->error[t] / energy : 0));
+            json_array_append_new(energies, json_real(energy));
         }
-        json_array_append_new(layers, json_pack("{s:s,s:I,s:I,s:I,s:I,s:o,s:o,s:o}", "tensor",
-                                                tensor->name, "rows", (json_int_t)tensor->rows,
-                                                "columns", (json_int_t)tensor->columns,
-                                                "rank_limit", (json_int_t)tensor->rank_limit,
-                                                "shared", (json_int_t)summary->rank[0], "experts",
-                                                experts, "dense", dense, "errors", errors));
+        json_array_append_new(layers,
+                              json_pack("{s:s,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:o}", "tensor",
+                                        tensor->name, "rows", (json_int_t)tensor->rows, "columns",
+                                        (json_int_t)tensor->columns, "rank_limit",
+                                        (json_int_t)tensor->rank_limit, "shared",
+                                        (json_int_t)summary->rank[0], "experts", experts, "dense",
+                                        dense, "errors", errors, "energies", energies));
     }
     return json_pack("{s:o,s:o}", "tasks", names, "layers", layers);
 }
@@ -169,13 +178,38 @@ static json_t *inputs_section(const didi_merge *self)
     return json_pack("{s:o,s:o}", "base", base, "tasks", tasks);
 }
 
-static json_t *files_section(const char *const *names, const uint64_t *bytes,
-                             const char (*digests)[65], size_t count)
+/* Numbers in factors of file `index`, and in factors and deltas together. */
+static void count_file(const didi_merge *self, size_t index, uint64_t *ret_factors,
+                       uint64_t *ret_all)
+{
+    uint64_t factors = 0;
+    uint64_t whole = 0;
+    for (size_t l = 0; l < self->layer_count; l++) {
+        const layer_summary *summary = &self->summaries[l];
+        const family_tensor *tensor = self->layers[l];
+        factors +=
+            summary->dense[index] ? 0 : summary->rank[index] * (tensor->rows + tensor->columns);
+        whole += summary->dense[index] ? tensor->elements : 0;
+    }
+    for (size_t i = 0; i < self->dense_count; i++)
+        whole += merge_holds_delta(self, i, index) ? self->dense[i]->elements : 0;
+    *ret_factors = factors;
+    *ret_all = factors + whole;
+}
+
+static json_t *files_section(const didi_merge *self, const char *const *names,
+                             const uint64_t *bytes, const char (*digests)[65], size_t count)
 {
     json_t *files = json_array();
-    for (size_t i = 0; i < count; i++)
-        json_array_append_new(files, json_pack("{s:s,s:I,s:s}", "name", names[i], "bytes",
-                                               (json_int_t)bytes[i], "sha256", digests[i]));
+    for (size_t i = 0; i < count; i++) {
+        uint64_t factors = 0;
+        uint64_t all = 0;
+        count_file(self, i, &factors, &all);
+        json_array_append_new(files,
+                              json_pack("{s:s,s:I,s:s,s:I,s:I}", "name", names[i], "bytes",
+                                        (json_int_t)bytes[i], "sha256", digests[i], "parameters",
+                                        (json_int_t)all, "factor_parameters", (json_int_t)factors));
+    }
     return files;
 }
 
@@ -229,10 +263,17 @@ int manifest_text(const didi_merge *self, const char *const *file_names, const u
                   "specification", specification, "inputs", inputs_section(self), "budget",
                   budget_section(self), "error", error_section(self), "ranks", ranks_section(self),
                   "frontier", frontier_section(self), "tensors", tensors_section(self), "files",
-                  files_section(file_names, file_bytes, file_digests, file_count), "seconds",
+                  files_section(self, file_names, file_bytes, file_digests, file_count), "seconds",
                   seconds_section(self), "peak_memory_bytes",
                   (json_int_t)atomic_load(&self->peak_memory), "versions", build_section(), "seed",
                   (json_int_t)self->options.seed, "fingerprint", self->fingerprint);
+    int status = DIDI_OK;
+    if (manifest != NULL && self->extension != NULL)
+        status = extension_complete(self->extension, manifest, error);
+    if (status != DIDI_OK) {
+        json_decref(manifest);
+        return status;
+    }
     char *text =
         manifest != NULL ? json_dumps(manifest, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(manifest);

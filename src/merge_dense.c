@@ -17,6 +17,17 @@ typedef struct scan_buffers {
     char *narrow;
 } scan_buffers;
 
+bool merge_holds_delta(const didi_merge *self, size_t dense, size_t index)
+{
+    const double *energy = self->dense_summaries[dense].energy;
+    if (self->options.dense == DIDI_DENSE_PER_TASK)
+        return index > 0 && energy[index - 1] > 0;
+    bool changed = false;
+    for (size_t t = 0; t < self->options.task_count; t++)
+        changed = changed || energy[t] > 0;
+    return self->options.dense == DIDI_DENSE_MEAN && index == 0 && changed;
+}
+
 void merge_mean_of(const double *sum, size_t tasks, uint64_t count, float *ret_mean)
 {
     for (uint64_t i = 0; i < count; i++)
@@ -69,8 +80,11 @@ static int scan_task(const didi_merge *self, const family_tensor *tensor, double
         *ret_error += own;
         return DIDI_OK;
     default:
-        *ret_error += own;
-        return DIDI_OK;
+        if (self->extension != NULL) /* a package may share a mean */
+            status = extension_subtract_delta(self->extension, tensor, first, count, buffers->delta,
+                                              error);
+        *ret_error += linalg_energy(buffers->delta, count);
+        return status;
     }
 }
 

@@ -40,7 +40,8 @@ size_t merge_phase_items(const didi_merge *self, merge_phase phase)
 {
     switch (phase) {
     case PHASE_DIGEST:
-        return self->digest_count;
+        return self->digest_count +
+               (self->extension != NULL ? extension_file_count(self->extension) : 0);
     case PHASE_DECOMPOSE:
         return self->layer_count + 1; /* the last one scans the dense tensors */
     case PHASE_PURSUE:
@@ -124,7 +125,11 @@ void merge_emit(didi_merge *self, const didi_event *event)
     if (self->hooks.event == NULL)
         return;
     didi_event full = *event;
-    full.ratio_target = self->options.budget;
+    double kept = self->extension != NULL ? (double)extension_parameters(self->extension) /
+                                                (double)self->plan.parameters
+                                          : 0;
+    full.ratio += kept;
+    full.ratio_target = self->options.budget + kept;
     merge_stage_items(self, &full.items_done, &full.items_total);
     full.seconds = merge_seconds(self);
     full.bytes_read = atomic_load(&self->bytes_read);

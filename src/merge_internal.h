@@ -3,6 +3,7 @@
 #pragma once
 
 #include "src/allocate.h"
+#include "src/extension.h"
 #include "src/family.h"
 #include "src/solve.h"
 
@@ -83,6 +84,7 @@ struct didi_merge {
     double *task_weight;
     didi_merge_hooks hooks;
     family *family;
+    extension *extension; /* NULL: a merge of its own */
     didi_plan plan;
     team *team;
     atomic_bool cancelled;
@@ -188,6 +190,8 @@ void merge_state_name(merge_phase phase, size_t index, char name[64]);
 int merge_load_layer(didi_merge *merge, size_t index, layer **ret_layer, didi_error *error);
 
 /* merge_dense.c */
+/* True when file `index` (0 = shared, then the experts) holds a delta of this dense tensor. */
+bool merge_holds_delta(const didi_merge *merge, size_t dense, size_t index);
 /* What `mean` stores of a piece: sum over tasks / T, in `ret_mean`. */
 void merge_mean_of(const double *sum, size_t tasks, uint64_t count, float *ret_mean);
 int merge_scan_dense(didi_merge *merge, didi_error *error);

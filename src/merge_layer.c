@@ -44,6 +44,13 @@ int merge_load_layer(didi_merge *self, size_t index, layer **ret_layer, didi_err
     memcpy(summary->energy, fresh->energy, summary->tasks * sizeof(double));
     solve_weights(self->options.weighting, self->task_weight, summary->energy, summary->tasks,
                   summary->weight);
+    if (self->extension != NULL) { /* energies and weights are of the whole task vector */
+        status = extension_subtract(self->extension, tensor, fresh, error);
+        if (status != DIDI_OK) {
+            layer_free(fresh);
+            return status;
+        }
+    }
     layer_set_weights(fresh, summary->weight);
     *ret_layer = fresh;
     return DIDI_OK;

@@ -118,13 +118,18 @@ static int prepare(didi_merge *self, const didi_merge_options *options, didi_err
     int status = merge_options_check(options, error);
     if (status == DIDI_OK)
         status = merge_options_copy(options, self, error);
+    if (status == DIDI_OK && options->extend.package_fd >= 0)
+        status = extension_open(options, &self->extension, error);
     if (status == DIDI_OK)
         status = family_open(options, &self->family, error);
+    if (status == DIDI_OK && self->extension != NULL)
+        status = extension_adopt(self->extension, self->family, error);
     if (status == DIDI_OK)
         status = merge_plan_make(self, error);
     if (status != DIDI_OK || options->output_fd < 0)
         return status;
-    self->shared = options->shared_merge != DIDI_SHARED_NONE && options->task_count > 1;
+    self->shared = options->shared_merge != DIDI_SHARED_NONE && options->task_count > 1 &&
+                   self->extension == NULL; /* what is shared is there already */
     status = create_summaries(self, error);
     if (status == DIDI_OK)
         status = order_layers(self, error);
@@ -201,6 +206,7 @@ void didi_merge_close(didi_merge *self)
     free(self->items);
     team_free(self->team);
     family_close(self->family);
+    extension_close(self->extension);
     merge_options_clear(self);
     free(self);
 }

@@ -20,6 +20,7 @@ void didi_merge_options_default(didi_merge_options *options)
         .base_fd = -1,
         .work_fd = -1,
         .output_fd = -1,
+        .extend = {.package_fd = -1, .comparison_fd = -1},
         .budget = 1.24,
         .shared_merge = DIDI_SHARED_MEAN,
         .allocator = DIDI_ALLOCATOR_PURSUIT,
@@ -59,7 +60,7 @@ static bool name_is_plain(const char *name)
 
 static int check_tasks(const didi_merge_options *options, didi_error *error)
 {
-    if (options->task_count == 0)
+    if (options->task_count == 0 && options->extend.package_fd < 0)
         return didi_fail(error, DIDI_INVALID, "/tasks", "a merge needs at least one task");
     if (options->task_count > FAMILY_TASKS_MAX)
         return didi_fail(error, DIDI_INVALID, "/tasks", "%zu tasks are more than the %d allowed",
@@ -173,6 +174,9 @@ int merge_options_copy(const didi_merge_options *options, didi_merge *self, didi
                      options->dense_tensor_count + options->low_rank_tensor_count + 8;
     self->options = *options;
     self->options.work_fd = self->output_fd = -1;
+    self->options.extend = (didi_extension){.package_fd = -1, .comparison_fd = -1};
+    if (options->extend.package_fd >= 0 && options->dense == DIDI_DENSE_MEAN)
+        self->options.dense = DIDI_DENSE_BASE; /* the mean is stored already, and stays */
     self->options.include = self->options.exclude = NULL;
     self->options.dense_tensors = self->options.low_rank_tensors = NULL;
     self->strings = memory_zeroed(strings, sizeof(char *));
@@ -262,6 +266,8 @@ static void print_options(FILE *out, const didi_merge *self)
     print_globs(out, "exclude", o->exclude, o->exclude_count);
     print_globs(out, "dense_tensors", o->dense_tensors, o->dense_tensor_count);
     print_globs(out, "low_rank_tensors", o->low_rank_tensors, o->low_rank_tensor_count);
+    if (self->extension != NULL)
+        extension_print(self->extension, out);
     for (size_t t = 0; t < o->task_count; t++)
         fprintf(out, "task %s %a\n", o->tasks[t].name, o->tasks[t].weight);
 }

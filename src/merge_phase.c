@@ -36,8 +36,13 @@ int merge_digest_file(didi_merge *self, size_t index, didi_error *error)
 {
     size_t file = 0;
     char name[64];
+    if (index >= self->digest_count)
+        return extension_verify_file(self->extension, index - self->digest_count, is_cancelled,
+                                     self, error);
     const checkpoint *model = digest_model(self, index, &file);
     int status = checkpoint_digest(model, file, is_cancelled, self, self->digests[index], error);
+    if (status == DIDI_OK && self->extension != NULL && model == self->family->base)
+        status = extension_verify_base(self->extension, model, file, self->digests[index], error);
     digest_name(index, name);
     if (status == DIDI_OK && !self->options.volatile_work)
         status = file_write_durable(self->options.work_fd, name, self->digests[index], 64, error);
@@ -54,6 +59,8 @@ static bool recall_item(didi_merge *self, merge_phase phase, size_t index)
         char *text = NULL;
         size_t bytes = 0;
         digest_name(index, name);
+        if (index >= self->digest_count)
+            return false;
         if (file_read_text(self->options.work_fd, name, 64, &text, &bytes, &ignored) != DIDI_OK)
             return false;
         bool whole = bytes == 64;

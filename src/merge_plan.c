@@ -44,7 +44,7 @@ static int sort_lists(didi_merge *self, didi_error *error)
     self->dense = memory_zeroed(all->tensor_count, sizeof *self->dense);
     if (self->layers == NULL || self->dense == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "list of %zu tensors", all->tensor_count);
-    for (size_t i = 0; i < all->tensor_count; i++) {
+    for (size_t i = 0; self->options.task_count > 0 && i < all->tensor_count; i++) {
         const family_tensor *tensor = &all->tensors[i];
         if (tensor->kind == FAMILY_MATRIX)
             self->layers[self->layer_count++] = tensor;

@@ -74,18 +74,6 @@ static int add_factors(package_file *self, int dtype, const family_tensor *tenso
     return status;
 }
 
-/* True when file `index` holds a delta of this dense tensor. */
-static bool holds_delta(const didi_merge *self, size_t dense, size_t index)
-{
-    const double *energy = self->dense_summaries[dense].energy;
-    if (self->options.dense == DIDI_DENSE_PER_TASK)
-        return index > 0 && energy[index - 1] > 0;
-    bool changed = false;
-    for (size_t t = 0; t < self->options.task_count; t++)
-        changed = changed || energy[t] > 0;
-    return self->options.dense == DIDI_DENSE_MEAN && index == 0 && changed;
-}
-
 static int lay_out(const didi_merge *self, size_t index, package_file *out, didi_error *error)
 {
     int dtype = self->options.output_dtype;
@@ -102,7 +90,7 @@ static int lay_out(const didi_merge *self, size_t index, package_file *out, didi
     }
     for (size_t i = 0; i < self->dense_count && status == DIDI_OK; i++) {
         const safetensors_tensor *base = self->dense[i]->base->tensor;
-        if (holds_delta(self, i, index))
+        if (merge_holds_delta(self, i, index))
             status = package_file_add(out, dtype, base->name, "delta", base->dimensions,
                                       base->shape, error);
     }
@@ -221,7 +209,7 @@ static int write_tensors(didi_merge *self, size_t index, safetensors_writer *wri
             status = write_layer(self, l, index, writer, error);
     }
     for (size_t i = 0; i < self->dense_count && status == DIDI_OK; i++)
-        if (holds_delta(self, i, index))
+        if (merge_holds_delta(self, i, index))
             status = write_delta(self, self->dense[i], index, writer, &buffers, error);
     if (status == DIDI_OK)
         status = family_verify_unchanged(self->family, error);
@@ -247,6 +235,8 @@ int merge_write_file(didi_merge *self, size_t index, didi_error *error)
     package_file layout = {0};
     safetensors_writer *writer = NULL;
     int directory = -1;
+    if (index == 0 && self->extension != NULL)
+        return extension_link(self->extension, self->package_fd, error);
     file_name(self, index, name);
     int status = lay_out(self, index, &layout, error);
     if (status == DIDI_OK)

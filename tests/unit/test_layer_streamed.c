@@ -72,6 +72,47 @@ static void products_are_the_same(void **state)
     }
 }
 
+static void take_away(layer *target, size_t rank)
+{
+    float *b = support_allocate(target->rows * rank * sizeof *b);
+    float *a = support_allocate(rank * target->columns * sizeof *a);
+    didi_error error = {0};
+    random_normal(7, b, target->rows * rank, 1);
+    random_normal(8, a, rank * target->columns, 1);
+    must(layer_take_away(target, rank, b, a, &error), &error);
+}
+
+/* Before and after: <tau, x y'> falls by <B A, x y'>. */
+static void what_is_taken_away_is_gone(void **state)
+{
+    (void)state;
+    static const double weight[] = {2, 0, 1, 3};
+    for (size_t r = 0; r < RECIPES; r++) {
+        layer *whole = sample_layer(&recipes[r]);
+        layer *streamed = sample_streamed_layer(whole);
+        layer *plain = sample_layer(&recipes[r]);
+        take_away(streamed, 3);
+        take_away(plain, 3);
+        layer_set_weights(plain, weight);
+        layer_set_weights(streamed, weight);
+        assert_memory_equal(plain->energy, streamed->energy, plain->tasks * sizeof(double));
+        for (size_t j = 0; j <= plain->tasks; j++)
+            check_products(plain, streamed, j, 4);
+        size_t count = plain->rows * plain->columns;
+        double taken = 0;
+        for (size_t k = 0; k < 3; k++) {
+            size_t last = plain->rows - 1;
+            taken += (double)plain->offset.b[last * 3 + k] *
+                     (double)plain->offset.a[(k + 1) * plain->columns - 1];
+        }
+        sample_assert_near((double)plain->tau[count - 1], (double)whole->tau[count - 1] - taken,
+                           1e-4);
+        layer_free(streamed);
+        layer_free(plain);
+        layer_free(whole);
+    }
+}
+
 static void wide_products_have_several_tiles(void **state)
 {
     (void)state;
@@ -248,6 +289,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(panels_follow_the_shape),
         cmocka_unit_test(products_are_the_same),
+        cmocka_unit_test(what_is_taken_away_is_gone),
         cmocka_unit_test(wide_products_have_several_tiles),
         cmocka_unit_test(solutions_are_the_same),
         cmocka_unit_test(what_cannot_be_read_is_told),

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The base and the added tasks against the package: tensors compared, the shared part taken away.
+ */
+#include "src/extension_internal.h"
+
+#include "src/base/file.h"
+#include "src/base/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *base_name(const extension *self)
+{
+    const json_t *base = json_object_get(json_object_get(self->manifest, "inputs"), "base");
+    const char *name = json_string_value(json_object_get(base, "model"));
+    return name != NULL ? name : "";
+}
+
+/* ---- tensors ---- */
+
+static bool same_shape(const json_t *shape, const safetensors_tensor *tensor)
+{
+    bool same = json_array_size(shape) == tensor->dimensions;
+    for (size_t d = 0; same && d < tensor->dimensions; d++)
+        same = (uint64_t)json_integer_value(json_array_get(shape, d)) == tensor->shape[d];
+    return same;
+}
+
+static bool find_kind(const char *word, family_kind *ret_kind)
+{
+    static const struct {
+        const char *word;
+        family_kind kind;
+    } kinds[] = {{"factors", FAMILY_MATRIX},
+                 {"dense", FAMILY_DENSE},
+                 {"passthrough", FAMILY_PASSTHROUGH},
+                 {"excluded", FAMILY_EXCLUDED}};
+    for (size_t i = 0; word != NULL && i < sizeof kinds / sizeof *kinds; i++)
+        if (strcmp(kinds[i].word, word) == 0) {
+            *ret_kind = kinds[i].kind;
+            return true;
+        }
+    return false;
+}
+
+static int adopt_tensor(const extension *self, const char *base, family_tensor *tensor,
+                        didi_error *error)
+{
+    const json_t *tensors = json_object_get(self->manifest, "tensors");
+    const json_t *row = json_object_get(tensors, tensor->name);
+    if (row == NULL)
+        return didi_fail(error, DIDI_MISMATCH, base,
+                         "tensor '%s' of %s is not in the package, which was made from base %s",
+                         tensor->name, base, base_name(self));
+    if (!same_shape(json_object_get(row, "shape"), tensor->base->tensor))
+        return didi_fail(error, DIDI_MISMATCH, base,
+                         "tensor '%s' of %s has another shape than in the package, which was made "
+                         "from base %s",
+                         tensor->name, base, base_name(self));
+    if (!find_kind(json_string_value(json_object_get(row, "kept")), &tensor->kind))
+        return didi_fail(error, DIDI_FORMAT, "manifest.json",
+                         "the manifest does not say how tensor '%s' is kept", tensor->name);
+    return DIDI_OK;
+}
+
+int extension_adopt(const extension *self, family *from, didi_error *error)
+{
+    const char *base = checkpoint_label(from->base);
+    size_t count = json_object_size(json_object_get(self->manifest, "tensors"));
+    int status = DIDI_OK;
+    from->parameters = 0;
+    for (size_t i = 0; i < from->tensor_count && status == DIDI_OK; i++) {
+        family_tensor *tensor = &from->tensors[i];
+        status = adopt_tensor(self, base, tensor, error);
+        if (tensor->kind == FAMILY_MATRIX || tensor->kind == FAMILY_DENSE)
+            from->parameters = memory_add(from->parameters, tensor->elements);
+    }
+    if (status == DIDI_OK && count != from->tensor_count)
+        status = didi_fail(error, DIDI_MISMATCH, base,
+                           "%s has %zu tensors, the package %zu; it was made from base %s", base,
+                           from->tensor_count, count, base_name(self));
+    return status;
+}
+
+int extension_verify_base(const extension *self, const checkpoint *base, size_t file,
+                          const char *sha256, didi_error *error)
+{
+    const json_t *inputs = json_object_get(json_object_get(self->manifest, "inputs"), "base");
+    const json_t *files = json_object_get(inputs, "files");
+    const char *name = checkpoint_file_at(base, file)->name;
+    const char *wanted = NULL;
+    for (size_t i = 0; i < json_array_size(files); i++) {
+        const json_t *row = json_array_get(files, i);
+        const char *found = json_string_value(json_object_get(row, "name"));
+        if (found != NULL && strcmp(found, name) == 0)
+            wanted = json_string_value(json_object_get(row, "sha256"));
+    }
+    if (wanted != NULL && strcmp(wanted, sha256) == 0)
+        return DIDI_OK;
+    return didi_fail(error, DIDI_MISMATCH, checkpoint_label(base),
+                     "%s/%s (SHA-256 %.16s...) is not the base file the package was made from: "
+                     "that was %s/%s, SHA-256 %.16s...",
+                     checkpoint_label(base), name, sha256, base_name(self),
+                     wanted != NULL ? name : "(no file of this name)",
+                     wanted != NULL ? wanted : "none");
+}
+
+/* ---- the shared part ---- */
+
+static const safetensors_tensor *find_part(const extension *self, const char *tensor,
+                                           const char *suffix)
+{
+    char *name = memory_format("%s.%s", tensor, suffix);
+    const safetensors_tensor *found =
+        name != NULL ? safetensors_header_find(self->shared, name) : NULL;
+    free(name);
+    return found;
+}
+
+/* Elements [first, first + count) as float32. */
+static int read_part(const extension *self, const safetensors_tensor *part, uint64_t first,
+                     uint64_t count, float *values, didi_error *error)
+{
+    uint64_t width = didi_dtype_bits(part->dtype) / 8;
+    if (!didi_dtype_is_float(part->dtype) || first > part->elements ||
+        count > part->elements - first)
+        return didi_fail(error, DIDI_FORMAT, part->name, "%s of the package's shared part",
+                         part->name);
+    char *raw = memory_aligned(count, width);
+    if (raw == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, part->name, "a part of the shared file");
+    int status = file_pread_all(self->shared_fd, raw, count * width, part->offset + first * width,
+                                self->files[0].name, error);
+    if (status == DIDI_OK)
+        didi_dtype_to_f32(part->dtype, raw, values, count);
+    free(raw);
+    return status;
+}
+
+int extension_subtract(const extension *self, const family_tensor *tensor, layer *target,
+                       didi_error *error)
+{
+    const safetensors_tensor *b = find_part(self, tensor->name, "shared_B");
+    const safetensors_tensor *a = find_part(self, tensor->name, "shared_A");
+    if (b == NULL && a == NULL)
+        return DIDI_OK;
+    if (b == NULL || a == NULL || b->dimensions != 2 || a->dimensions != 2 ||
+        b->shape[0] != target->rows || a->shape[1] != target->columns || b->shape[1] != a->shape[0])
+        return didi_fail(error, DIDI_FORMAT, tensor->name,
+                         "the package's shared factors do not fit the tensor");
+    float *left = memory_aligned(b->elements, sizeof *left);
+    float *right = memory_aligned(a->elements, sizeof *right);
+    int status = left != NULL && right != NULL
+                     ? read_part(self, b, 0, b->elements, left, error)
+                     : didi_fail(error, DIDI_NO_MEMORY, NULL, "shared factors");
+    if (status == DIDI_OK)
+        status = read_part(self, a, 0, a->elements, right, error);
+    if (status == DIDI_OK)
+        return layer_take_away(target, b->shape[1], left, right, error);
+    free(left);
+    free(right);
+    return status;
+}
+
+int extension_subtract_delta(const extension *self, const family_tensor *tensor, uint64_t first,
+                             uint64_t count, float *delta, didi_error *error)
+{
+    const safetensors_tensor *part = find_part(self, tensor->name, "delta");
+    if (part == NULL)
+        return DIDI_OK;
+    float *values = memory_aligned(count, sizeof *values);
+    if (values == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "shared delta");
+    int status = read_part(self, part, first, count, values, error);
+    for (uint64_t i = 0; i < count && status == DIDI_OK; i++)
+        delta[i] -= values[i];
+    free(values);
+    return status;
+}

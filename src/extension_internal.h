@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the extension share; nobody else includes it. */
+#pragma once
+
+#include "src/extension.h"
+
+#include <sys/stat.h>
+
+/* A file taken over. Strings belong to the manifest. */
+typedef struct extension_file {
+    const char *name, *sha256;
+    const json_t *row; /* of the manifest's `files` */
+    struct stat found; /* when it was opened */
+} extension_file;
+
+struct extension {
+    int package_fd, shared_fd;
+    json_t *manifest;           /* the package's */
+    json_t *comparison;         /* of a full merge, or NULL */
+    char *job, *reason;         /* either may be NULL */
+    safetensors_header *shared; /* header of shared.safetensors */
+    size_t task_count;          /* of the package */
+    bool *removed;              /* of each of them */
+    extension_file *files;
+    size_t file_count;
+};
+
+/* ranks.tasks of a manifest: names in order. */
+const json_t *extension_tasks(const json_t *manifest);
+
+/* Row of `files` by name, or NULL. */
+const json_t *extension_file_row(const json_t *manifest, const char *name);
