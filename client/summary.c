@@ -191,6 +191,7 @@ int summary_plan(client_output *output, const json_t *plan, bool layers, didi_er
     add_count(facts, "parameters kept dense", record_number(plan, "dense_parameters"));
     add_count(facts, "parameters for factors", record_number(plan, "factor_parameters"));
     add_count(facts, "matrices", record_number(tensors, "low_rank"));
+    add_count(facts, "matrices read in panels", record_number(plan, "streamed_layers"));
     add_count(facts, "dense tensors", record_number(tensors, "dense"));
     add_count(facts, "passed through", record_number(tensors, "passed_through"));
     add_count(facts, "excluded", record_number(tensors, "excluded"));

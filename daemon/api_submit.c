@@ -94,9 +94,10 @@ static json_t *plan_json(const didi_plan *plan, const char *canonical)
         (json_int_t)plan->layer_count, "dense", (json_int_t)plan->dense_count, "passed_through",
         (json_int_t)plan->passthrough_count, "excluded", (json_int_t)plan->excluded_count);
     json_t *cost =
-        json_pack("{s:I, s:I, s:I, s:I, s:I, s:f}", "memory_minimum_bytes",
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "memory_minimum_bytes",
                   (json_int_t)plan->memory_minimum_bytes, "memory_peak_bytes",
-                  (json_int_t)plan->memory_peak_bytes, "disk_bytes", (json_int_t)plan->disk_bytes,
+                  (json_int_t)plan->memory_peak_bytes, "streamed_layers",
+                  (json_int_t)plan->streamed_count, "disk_bytes", (json_int_t)plan->disk_bytes,
                   "artifact_bytes", (json_int_t)plan->artifact_bytes, "bytes_to_read",
                   (json_int_t)plan->bytes_to_read, "flops", plan->flops);
     if (value != NULL && json_object_update(value, cost) != 0) {

@@ -348,6 +348,15 @@ int checkpoint_read_f32(const checkpoint *self, const checkpoint_tensor *tensor,
     return status;
 }
 
+void checkpoint_will_need(const checkpoint *self, const checkpoint_tensor *tensor, uint64_t first,
+                          uint64_t count)
+{
+    uint64_t size = didi_dtype_bits(tensor->tensor->dtype) / 8;
+    const open_file *file = &self->files[tensor->file];
+    (void)posix_fadvise(file->fd, (off_t)(tensor->tensor->offset + first * size),
+                        (off_t)(count * size), POSIX_FADV_WILLNEED);
+}
+
 static bool same_file(const checkpoint_file *file, const struct stat *facts)
 {
     return file->bytes == (uint64_t)facts->st_size && file->device == facts->st_dev &&

@@ -60,6 +60,10 @@ int checkpoint_read(const checkpoint *checkpoint, const checkpoint_tensor *tenso
 int checkpoint_read_f32(const checkpoint *checkpoint, const checkpoint_tensor *tensor,
                         uint64_t first, float *buffer, uint64_t count, didi_error *error);
 
+/* Tells the system that elements [first, first + count) are read soon. */
+void checkpoint_will_need(const checkpoint *checkpoint, const checkpoint_tensor *tensor,
+                          uint64_t first, uint64_t count);
+
 /* Checks that every file still has the size, mtime and inode it had at open, both the open
  * descriptor and the name in the directory. Errors: DIDI_CHANGED naming the file, DIDI_IO. */
 int checkpoint_verify_unchanged(const checkpoint *checkpoint, didi_error *error);

@@ -206,6 +206,7 @@ typedef struct didi_plan {
     size_t dense_count, passthrough_count, excluded_count; /* tensors */
     uint64_t memory_minimum_bytes;                         /* what memory_limit must at least be */
     uint64_t memory_peak_bytes;                            /* with `workers` items in flight */
+    size_t streamed_count;   /* matrices read panel by panel, to stay within memory_limit */
     uint64_t disk_bytes;     /* work files and artifacts together, at most */
     uint64_t artifact_bytes; /* at most */
     uint64_t bytes_to_read;

@@ -56,6 +56,12 @@ void family_close(family *family);
 int family_load_layer(const family *family, const family_tensor *tensor, layer *layer,
                       atomic_ullong *bytes_read, didi_error *error);
 
+/* A layer that reads the task vectors of one matrix panel by panel, from files that must stay open
+ * and unchanged while it lives (family_verify_unchanged tells). Energies are not measured. Errors:
+ * DIDI_NO_MEMORY; of its products those of family_load_layer. */
+int family_stream_layer(const family *family, const family_tensor *tensor,
+                        atomic_ullong *bytes_read, layer **ret_layer, didi_error *error);
+
 /* Reads elements [first, first + count) of one task's delta of a dense tensor: W_t - W_0 in
  * float32. `spare` holds count floats. Errors as above. */
 int family_read_delta(const family *family, const family_tensor *tensor, size_t task,

@@ -2,6 +2,7 @@
 /* Reading task vectors: convert, subtract and check in pieces that stay in cache. */
 #include "src/family.h"
 
+#include "src/base/memory.h"
 #include "src/linalg.h"
 
 #include <stdlib.h>
@@ -72,6 +73,55 @@ int family_load_layer(const family *self, const family_tensor *tensor, layer *ta
                              bytes_read, error);
     if (status == DIDI_OK)
         status = team_try(target->team, self->task_count, load_task, &work, error);
+    return status;
+}
+
+/* ---- panel by panel ---- */
+
+typedef struct stream {
+    const family *family;
+    const family_tensor *tensor;
+    atomic_ullong *bytes_read;
+} stream;
+
+static int stream_base(void *context, uint64_t first, size_t count, float *out, didi_error *error)
+{
+    const stream *self = context;
+    return read_finite(self->family->base, self->tensor, self->tensor->base, first, out, count,
+                       self->bytes_read, error);
+}
+
+static int stream_delta(void *context, size_t task, uint64_t first, size_t count, const float *base,
+                        float *out, didi_error *error)
+{
+    const stream *self = context;
+    int status = read_finite(self->family->tasks[task], self->tensor, self->tensor->task[task],
+                             first, out, count, self->bytes_read, error);
+    for (size_t i = 0; i < count && status == DIDI_OK; i++)
+        out[i] -= base[i];
+    return status;
+}
+
+static void stream_will_need(void *context, size_t model, uint64_t first, uint64_t count)
+{
+    const stream *self = context;
+    checkpoint_will_need(model == 0 ? self->family->base : self->family->tasks[model - 1],
+                         model == 0 ? self->tensor->base : self->tensor->task[model - 1], first,
+                         count);
+}
+
+int family_stream_layer(const family *self, const family_tensor *tensor, atomic_ullong *bytes_read,
+                        layer **ret_layer, didi_error *error)
+{
+    stream *context = memory_zeroed(1, sizeof *context);
+    if (context == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, tensor->name, "layer read panel by panel");
+    *context = (stream){self, tensor, bytes_read};
+    layer_source source = {context, stream_base, stream_delta, free, stream_will_need};
+    int status = layer_create_streamed(tensor->rows, tensor->columns, self->task_count, &source,
+                                       ret_layer, error);
+    if (status != DIDI_OK)
+        free(context);
     return status;
 }
 

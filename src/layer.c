@@ -75,6 +75,8 @@ void layer_free(layer *self)
     free(self->tau);
     free(self->offset.b);
     free(self->offset.a);
+    if (self->source.release != NULL)
+        self->source.release(self->source.context);
     free(self);
 }
 
@@ -328,11 +330,13 @@ int layer_pad_block(layer *self, size_t index, size_t rows, didi_error *error)
 typedef struct experts_update {
     layer *layer;
     const size_t *basis; /* NULL for half-steps */
+    size_t first;        /* task */
 } experts_update;
 
-static int update_expert(void *argument, size_t task, didi_error *error)
+static int update_expert(void *argument, size_t lane, didi_error *error)
 {
     const experts_update *work = argument;
+    size_t task = work->first + lane;
     return work->basis != NULL ? layer_update(work->layer, task + 1, work->basis[task], error)
                                : layer_half_step(work->layer, task + 1, error);
 }
@@ -340,7 +344,13 @@ static int update_expert(void *argument, size_t task, didi_error *error)
 int layer_update_experts(layer *self, const size_t *basis, didi_error *error)
 {
     experts_update work = {.layer = self, .basis = basis};
-    return team_try(self->team, self->tasks, update_expert, &work, error);
+    size_t lanes = self->lanes > 0 ? self->lanes : self->tasks;
+    int status = DIDI_OK;
+    for (; work.first < self->tasks && status == DIDI_OK; work.first += lanes) {
+        size_t left = self->tasks - work.first;
+        status = team_try(self->team, left < lanes ? left : lanes, update_expert, &work, error);
+    }
+    return status;
 }
 
 int layer_set_block(layer *self, size_t index, const float *matrix, size_t basis, didi_error *error)

@@ -33,6 +33,8 @@ typedef struct layer_source {
     /* out = W_t - base, `base` being what read_base gave for the same elements */
     int (*read_delta)(void *context, size_t task, uint64_t first, size_t count, const float *base,
                       float *out, didi_error *error);
+    /* Ends the use of context; may be NULL. Called by layer_free. */
+    void (*release)(void *context);
     /* These elements of model 0 (the base) or t + 1 are read soon; may be NULL. */
     void (*will_need)(void *context, size_t model, uint64_t first, uint64_t count);
 } layer_source;
@@ -55,6 +57,7 @@ typedef struct layer {
     block *blocks;  /* T + 1: shared, then the experts */
     uint64_t seed;  /* of the random rows; one per layer */
     team *team;     /* may be NULL */
+    size_t lanes;   /* experts updated at once; 0 = all. Results do not depend on it */
     const atomic_bool *cancelled;
 } layer;
 

@@ -170,14 +170,24 @@ char *merge_options_fingerprint(const didi_merge *merge);
  * (a copy that keeps the times is the same). */
 int merge_options_digest(const didi_merge *merge, char ret_hex[65], didi_error *error);
 
-/* merge_plan.c */
-bool merge_is_of_layer(merge_phase phase);
-/* Memory an item takes; bytes. */
-uint64_t merge_item_memory(const didi_merge *merge, merge_phase phase, size_t index);
-int merge_plan_make(didi_merge *merge, didi_error *error);
-uint64_t merge_layer_memory(const didi_merge *merge, size_t index);
+/* merge_memory.c */
 bool merge_needs_spectra(const didi_merge *merge);
 bool merge_pursues(const didi_merge *merge);
+bool merge_is_of_layer(merge_phase phase);
+/* How a layer is visited in a phase, and the bytes that takes. Depends on the shape, the limit, the
+ * workers and (refining) the ranks; what is computed does not depend on it. */
+typedef struct merge_visit {
+    solve_visit how;
+    uint64_t bytes;
+} merge_visit;
+merge_visit merge_visit_of(const didi_merge *merge, merge_phase phase, size_t index);
+/* Memory an item takes; bytes. */
+uint64_t merge_item_memory(const didi_merge *merge, merge_phase phase, size_t index);
+/* After the limits of the layers are set. Errors: DIDI_MEMORY_LIMIT with the figure needed. */
+int merge_plan_memory(didi_merge *merge, didi_error *error);
+
+/* merge_plan.c */
+int merge_plan_make(didi_merge *merge, didi_error *error);
 
 /* merge_layer.c: items that work on one layer, and on the dense tensors */
 int merge_decompose_layer(didi_merge *merge, size_t index, didi_error *error);
@@ -186,8 +196,14 @@ int merge_refine_layer(didi_merge *merge, size_t index, didi_error *error);
 /* Picks up the summary of a finished layer; DIDI_NOT_FOUND when there is none. */
 int merge_recall_layer(didi_merge *merge, merge_phase phase, size_t index, didi_error *error);
 void merge_state_name(merge_phase phase, size_t index, char name[64]);
-/* Opens and loads a layer's task vectors with weights set. */
-int merge_load_layer(didi_merge *merge, size_t index, layer **ret_layer, didi_error *error);
+
+/* merge_load.c */
+/* Opens a layer for a phase, loaded or streamed, with its weights set. */
+int merge_load_layer(didi_merge *merge, merge_phase phase, size_t index, layer **ret_layer,
+                     didi_error *error);
+/* A streamed layer was read up to now: what was computed counts only if the files are the same.
+ * Errors: DIDI_CHANGED, DIDI_IO. */
+int merge_verify_streamed(const didi_merge *merge, const layer *layer, didi_error *error);
 
 /* merge_dense.c */
 /* True when file `index` (0 = shared, then the experts) holds a delta of this dense tensor. */

@@ -4,7 +4,6 @@
 #include "src/merge_internal.h"
 
 #include "src/base/memory.h"
-#include "src/random.h"
 #include "src/state.h"
 
 #include <math.h>
@@ -18,42 +17,6 @@ void merge_state_name(merge_phase phase, size_t index, char name[64])
                        : phase == PHASE_PURSUE  ? "pursue"
                                                 : "refine";
     (void)snprintf(name, 64, "%s-%05zu.state", what, index);
-}
-
-int merge_load_layer(didi_merge *self, size_t index, layer **ret_layer, didi_error *error)
-{
-    const family_tensor *tensor = self->layers[index];
-    layer_summary *summary = &self->summaries[index];
-    layer *fresh = NULL;
-    int status = family_verify_unchanged(self->family, error);
-    if (status == DIDI_OK)
-        status =
-            layer_create(tensor->rows, tensor->columns, self->options.task_count, &fresh, error);
-    if (status != DIDI_OK)
-        return status;
-    fresh->team = self->team;
-    fresh->cancelled = &self->cancelled;
-    fresh->seed = random_mix(self->options.seed, index);
-    status = family_load_layer(self->family, tensor, fresh, &self->bytes_read, error);
-    if (status == DIDI_OK)
-        status = family_verify_unchanged(self->family, error);
-    if (status != DIDI_OK) {
-        layer_free(fresh);
-        return status;
-    }
-    memcpy(summary->energy, fresh->energy, summary->tasks * sizeof(double));
-    solve_weights(self->options.weighting, self->task_weight, summary->energy, summary->tasks,
-                  summary->weight);
-    if (self->extension != NULL) { /* energies and weights are of the whole task vector */
-        status = extension_subtract(self->extension, tensor, fresh, error);
-        if (status != DIDI_OK) {
-            layer_free(fresh);
-            return status;
-        }
-    }
-    layer_set_weights(fresh, summary->weight);
-    *ret_layer = fresh;
-    return DIDI_OK;
 }
 
 enum { PURSUED_NUMBERS = 4 }; /* loss, error, floor, parameters */
@@ -172,7 +135,7 @@ int merge_decompose_layer(didi_merge *self, size_t index, didi_error *error)
 {
     const family_tensor *tensor = self->layers[index];
     layer *target = NULL;
-    int status = merge_load_layer(self, index, &target, error);
+    int status = merge_load_layer(self, PHASE_DECOMPOSE, index, &target, error);
     if (status != DIDI_OK)
         return status;
     if (merge_needs_spectra(self)) {
@@ -181,6 +144,8 @@ int merge_decompose_layer(didi_merge *self, size_t index, didi_error *error)
         double ratio = (double)self->plan.factor_parameters / (double)self->plan.parameters;
         size_t rows = solve_sketch_rows(tensor->rows, tensor->columns, target->tasks, ratio);
         status = solve_sketch(target, rows, &self->summaries[index], error);
+        if (status == DIDI_OK)
+            status = merge_verify_streamed(self, target, error);
         if (status == DIDI_OK)
             status = save_sketch(self, index, target, error);
     }
@@ -214,6 +179,7 @@ static int recall_block(const state *from, layer *target, size_t index, bool wit
     memcpy(out->right, right, rows * target->columns * sizeof(float));
     if (left != NULL)
         memcpy(out->left, left, rows * target->rows * sizeof(float));
+    state_forget(from);
     return DIDI_OK;
 }
 
@@ -294,7 +260,7 @@ int merge_pursue_layer(didi_merge *self, size_t index, didi_error *error)
 {
     layer_summary *summary = &self->summaries[index];
     layer *target = NULL;
-    int status = merge_load_layer(self, index, &target, error);
+    int status = merge_load_layer(self, PHASE_PURSUE, index, &target, error);
     if (status != DIDI_OK)
         return status;
     if (self->options.allocator == DIDI_ALLOCATOR_JOINT)
@@ -306,6 +272,8 @@ int merge_pursue_layer(didi_merge *self, size_t index, didi_error *error)
                               &self->limits[index], summary, error);
     if (status == DIDI_OK)
         status = measure_pursued(target, &self->pursued[index], error);
+    if (status == DIDI_OK)
+        status = merge_verify_streamed(self, target, error);
     if (status == DIDI_OK)
         status = save_blocks(self, index, target, error);
     merge_sample_memory(self);
@@ -401,7 +369,7 @@ int merge_refine_layer(didi_merge *self, size_t index, didi_error *error)
     layer_summary *summary = &self->summaries[index];
     solve_package package = {0};
     layer *target = NULL;
-    int status = merge_load_layer(self, index, &target, error);
+    int status = merge_load_layer(self, PHASE_REFINE, index, &target, error);
     if (status != DIDI_OK)
         return status;
     refine_options options = {.optimizer = self->options.optimizer,
@@ -414,6 +382,8 @@ int merge_refine_layer(didi_merge *self, size_t index, didi_error *error)
         status = solve_refine(target, &options, summary, error);
     if (status == DIDI_OK)
         status = solve_finish(target, self->options.output_dtype, summary, &package, error);
+    if (status == DIDI_OK)
+        status = merge_verify_streamed(self, target, error);
     if (status == DIDI_OK)
         status = save_package(self, index, target, &package, error);
     merge_sample_memory(self);

@@ -7,36 +7,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-bool merge_needs_spectra(const didi_merge *self)
-{
-    return self->options.allocator != DIDI_ALLOCATOR_PURSUIT;
-}
-
-bool merge_pursues(const didi_merge *self)
-{
-    return self->options.allocator == DIDI_ALLOCATOR_PURSUIT ||
-           self->options.allocator == DIDI_ALLOCATOR_JOINT;
-}
-
-uint64_t merge_layer_memory(const didi_merge *self, size_t index)
-{
-    const family_tensor *tensor = self->layers[index];
-    return solve_memory(tensor->rows, tensor->columns, self->options.task_count,
-                        &self->limits[index], merge_needs_spectra(self), self->options.workers);
-}
-
-bool merge_is_of_layer(merge_phase phase)
-{
-    return phase == PHASE_DECOMPOSE || phase == PHASE_PURSUE || phase == PHASE_REFINE;
-}
-
-uint64_t merge_item_memory(const didi_merge *self, merge_phase phase, size_t index)
-{
-    enum { SMALL_BYTES = 4 << 20 };
-    return merge_is_of_layer(phase) && index < self->layer_count ? merge_layer_memory(self, index)
-                                                                 : SMALL_BYTES;
-}
-
 static int sort_lists(didi_merge *self, didi_error *error)
 {
     const family *all = self->family;
@@ -85,43 +55,6 @@ static int check_budget(const didi_merge *self, uint64_t smallest_cost, didi_err
         "task%s) and one rank need",
         plan->budget, ceil(plan->budget_minimum * 1e4) / 1e4,
         (unsigned long long)plan->dense_parameters, plan->tasks, plan->tasks == 1 ? "" : "s");
-}
-
-static int compare_sizes(const void *left, const void *right)
-{
-    uint64_t a = *(const uint64_t *)left;
-    uint64_t b = *(const uint64_t *)right;
-    return a > b ? -1 : a < b;
-}
-
-/* Peak: the heaviest layers that can be in flight at once. */
-static int plan_memory(didi_merge *self, didi_error *error)
-{
-    enum { FLOOR_BYTES = 8 << 20 }; /* dense scan, copies, digests */
-    didi_plan *plan = &self->plan;
-    uint64_t *sizes = memory_zeroed(self->layer_count, sizeof *sizes);
-    if (sizes == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "plan of %zu layers", self->layer_count);
-    for (size_t i = 0; i < self->layer_count; i++)
-        sizes[i] = merge_layer_memory(self, i);
-    qsort(sizes, self->layer_count, sizeof *sizes, compare_sizes);
-    plan->memory_minimum_bytes = FLOOR_BYTES;
-    if (self->layer_count > 0 && sizes[0] > FLOOR_BYTES)
-        plan->memory_minimum_bytes = sizes[0];
-    plan->memory_peak_bytes = 0;
-    for (size_t i = 0; i < self->layer_count && i < self->options.workers; i++)
-        plan->memory_peak_bytes = memory_add(plan->memory_peak_bytes, sizes[i]);
-    if (plan->memory_peak_bytes < FLOOR_BYTES)
-        plan->memory_peak_bytes = FLOOR_BYTES;
-    uint64_t limit = self->options.memory_limit;
-    if (limit > 0 && plan->memory_peak_bytes > limit && limit >= plan->memory_minimum_bytes)
-        plan->memory_peak_bytes = limit;
-    free(sizes);
-    if (limit > 0 && limit < plan->memory_minimum_bytes)
-        return didi_fail(error, DIDI_MEMORY_LIMIT, "memory_limit",
-                         "memory_limit is %llu bytes; the largest layer needs %llu",
-                         (unsigned long long)limit, (unsigned long long)plan->memory_minimum_bytes);
-    return DIDI_OK;
 }
 
 /* Flops: what decomposition, pursuit and refinement multiply, at the uniform rank. */
@@ -225,7 +158,7 @@ int merge_plan_make(didi_merge *self, didi_error *error)
         ((double)plan->dense_parameters + (double)smallest) / (double)plan->parameters;
     status = check_budget(self, smallest, error);
     if (status == DIDI_OK)
-        status = plan_memory(self, error);
+        status = merge_plan_memory(self, error);
     if (status == DIDI_OK) {
         plan_work(self);
         plan_disk(self);

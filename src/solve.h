@@ -88,10 +88,33 @@ int solve_refine_adam(layer *layer, const refine_options *options, double *ret_l
 
 solve_limits solve_limits_for(uint64_t rows, uint64_t columns, uint64_t tasks, double ratio);
 
-/* Bytes of memory a layer of this shape takes in flight, all stages; `exact` when whole spectra are
- * computed. */
-uint64_t solve_memory(uint64_t rows, uint64_t columns, uint64_t tasks, const solve_limits *limits,
-                      bool exact, uint64_t workers);
+/* What the memory of a layer depends on. */
+typedef struct solve_shape {
+    uint64_t rows, columns, tasks, workers;
+    solve_limits limits;
+    uint64_t sketch_rows;
+    bool exact; /* whole spectra are computed */
+    bool adam;
+} solve_shape;
+
+/* How a layer is visited: dense matrices read panel by panel or held in memory, and how many
+ * experts are updated at once. */
+typedef struct solve_visit {
+    bool streamed;
+    uint64_t lanes;
+} solve_visit;
+
+/* Rows of the blocks before a refinement: all together, of the widest expert, and shared; and how
+ * many experts are kept dense. */
+typedef struct solve_rows {
+    uint64_t all, expert, shared, dense;
+} solve_rows;
+
+/* Bytes of memory a layer of this shape takes in flight in each stage; UINT64_MAX on overflow. */
+uint64_t solve_memory_decompose(const solve_shape *shape, const solve_visit *visit);
+uint64_t solve_memory_pursue(const solve_shape *shape, const solve_visit *visit);
+uint64_t solve_memory_refine(const solve_shape *shape, const solve_visit *visit,
+                             const solve_rows *rows);
 
 /* Factors as they are published: B (m x k) and A (k x n) balanced (row i of A as long as column i
  * of B) and rounded to the output dtype, values kept as float32. */

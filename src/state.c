@@ -129,6 +129,11 @@ void state_close(state *self)
     free(self);
 }
 
+void state_forget(const state *self)
+{
+    (void)madvise(self->map, self->bytes, MADV_DONTNEED);
+}
+
 int state_find(const state *self, const char *name, didi_dtype dtype, uint64_t columns,
                uint64_t *ret_rows, const void **ret_data, didi_error *error)
 {

@@ -28,6 +28,8 @@ typedef struct state state;
 
 /* Maps a state file. Errors: DIDI_NOT_FOUND, DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
 int state_open(int work_fd, const char *name, state **ret_state, didi_error *error);
+/* Lets go of the memory that reading took so far; what was found stays readable. */
+void state_forget(const state *state);
 void state_close(state *state);
 
 /* The array `name`, which must have this dtype; *ret_rows (may be NULL) gets its rows and its

@@ -139,6 +139,7 @@ def test_plan(call, fake):
         "parameters": 158592,
         "memory_peak_bytes": 123456789,
         "tensors": {"low_rank": 3},
+        "streamed_layers": 17,
         "layers": [{"tensor": "w", "rows": 4, "columns": 5, "rank_limit": 2}],
     }
     fake.on("POST", "/v1/jobs", plan)

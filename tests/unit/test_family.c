@@ -134,6 +134,39 @@ static void a_task_equal_to_the_base_is_zero(void **state)
     sample_family_close(&sample);
 }
 
+static void streamed_layers_read_the_same(void **state)
+{
+    static const didi_dtype dtypes[] = {DIDI_DTYPE_F32, DIDI_DTYPE_BF16};
+    sample_family sample;
+    sample_family_create(&sample, support_directory(state), TASKS);
+    for (size_t d = 0; d < 2; d++) {
+        family *all = NULL;
+        layer *whole = NULL;
+        layer *streamed = NULL;
+        atomic_ullong bytes = 0;
+        float rows[7 * 40];
+        didi_error error = {0};
+        sample_model_write(sample.models[1], &(sample_model){.seed = 9, .dtype = dtypes[d]});
+        sample_must(family_open(&sample.options, &all, &error), &error);
+        const family_tensor *tensor = find(all, "b.weight");
+        sample_must(layer_create(12, 40, TASKS, &whole, &error), &error);
+        sample_must(family_load_layer(all, tensor, whole, &bytes, &error), &error);
+        bytes = 0;
+        sample_must(family_stream_layer(all, tensor, &bytes, &streamed, &error), &error);
+        sample_must(layer_measure(streamed, &error), &error);
+        assert_memory_equal(streamed->energy, whole->energy, TASKS * sizeof(double));
+        assert_int_equal(bytes, 12 * 40 * (3 * 4 + didi_dtype_bits(dtypes[d]) / 8));
+        for (size_t t = 0; t < TASKS; t++) {
+            sample_must(layer_read_rows(streamed, t, 5, 7, rows, &error), &error);
+            assert_memory_equal(rows, whole->tau + (t * 12 + 5) * 40, sizeof rows);
+        }
+        layer_free(streamed);
+        layer_free(whole);
+        family_close(all);
+    }
+    sample_family_close(&sample);
+}
+
 static void bad_values_are_named(void **state)
 {
     sample_family sample;
@@ -153,6 +186,11 @@ static void bad_values_are_named(void **state)
     assert_int_equal(family_load_layer(all, find(all, "b.weight"), target, &bytes, &error),
                      DIDI_NUMERIC);
     assert_string_equal(error.subject, "lab/t1");
+    support_assert_contains(error.message, "'b.weight' of model lab/t1 holds NaN or Inf");
+    layer_free(target);
+    error = (didi_error){0};
+    sample_must(family_stream_layer(all, find(all, "b.weight"), &bytes, &target, &error), &error);
+    assert_int_equal(layer_measure(target, &error), DIDI_NUMERIC);
     support_assert_contains(error.message, "'b.weight' of model lab/t1 holds NaN or Inf");
     assert_int_equal(
         family_read_delta(all, find(all, "bias"), 0, 0, 24, delta, spare, &bytes, &error),
@@ -213,6 +251,7 @@ int main(void)
         support_test(sensitive_tensors_are_dense_only_where_that_is_cheap),
         support_test(task_vectors_are_differences),
         support_test(a_task_equal_to_the_base_is_zero),
+        support_test(streamed_layers_read_the_same),
         support_test(bad_values_are_named),
         support_test(a_replaced_file_is_noticed),
         support_test(no_memory_is_told),

@@ -33,6 +33,28 @@ static void weights_are_balanced_by_layer(void **state)
     assert_true(weight[0] == 0.5 && weight[1] == 0 && weight[2] == 1.5);
 }
 
+/* `needed` to pursue with two experts at once. */
+static void check_memory(const solve_shape *shape, uint64_t needed)
+{
+    solve_visit held = {.lanes = 2};
+    solve_visit alone = {.lanes = 1};
+    solve_visit streamed = {.streamed = true, .lanes = 1};
+    solve_rows few = {10, 2, 2, 0};
+    solve_rows many = {20, 4, 4, 1};
+    solve_shape exact = *shape;
+    exact.exact = true;
+    assert_true(solve_memory_pursue(shape, &alone) <= needed);
+    assert_true(solve_memory_decompose(shape, &held) < needed);
+    assert_true(solve_memory_decompose(&exact, &held) > solve_memory_decompose(shape, &held));
+    assert_true(solve_memory_refine(shape, &held, &few) < solve_memory_refine(shape, &held, &many));
+    solve_shape large = *shape;
+    large.rows = 100000;
+    large.columns = 4096;
+    uint64_t dense = 5 * large.rows * large.columns * sizeof(float);
+    assert_true(solve_memory_pursue(&large, &streamed) + dense * 9 / 10 <
+                solve_memory_pursue(&large, &alone));
+}
+
 static void limits_and_memory_grow_with_the_ratio(void **state)
 {
     (void)state;
@@ -44,13 +66,23 @@ static void limits_and_memory_grow_with_the_ratio(void **state)
         assert_true(limits.expert >= before.expert && limits.shared >= before.shared);
         assert_true(limits.expert <= 200 && limits.shared <= 200 && limits.expert > 0);
         assert_true(solve_sketch_rows(300, 200, 4, ratio) <= 200);
-        uint64_t needed = solve_memory(300, 200, 4, &limits, false, 2);
+        solve_shape shape = {.rows = 300,
+                             .columns = 200,
+                             .tasks = 4,
+                             .workers = 2,
+                             .limits = limits,
+                             .sketch_rows = solve_sketch_rows(300, 200, 4, ratio)};
+        solve_visit held = {.lanes = 2};
+        uint64_t needed = solve_memory_pursue(&shape, &held);
         assert_true(needed >= memory && needed > 5 * 300 * 200 * sizeof(float));
-        assert_true(solve_memory(300, 200, 4, &limits, true, 2) > needed);
+        check_memory(&shape, needed);
         memory = needed;
         before = limits;
     }
-    assert_true(solve_memory(UINT64_MAX / 2, 8, 4, &before, true, 2) == UINT64_MAX);
+    solve_shape huge = {
+        .rows = UINT64_MAX / 2, .columns = 8, .tasks = 4, .workers = 2, .limits = before};
+    solve_visit held = {.lanes = 1};
+    assert_true(solve_memory_pursue(&huge, &held) == UINT64_MAX);
 }
 
 /* Singular values of tau_t (minus the mean) by LAPACK. */

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opens a layer the way the memory limit allows: loaded, or read panel by panel. */
+#include "src/merge_internal.h"
+
+#include "src/random.h"
+
+#include <string.h>
+
+static int open_layer(didi_merge *self, merge_phase phase, size_t index, layer **ret_layer,
+                      didi_error *error)
+{
+    const family_tensor *tensor = self->layers[index];
+    solve_visit how = merge_visit_of(self, phase, index).how;
+    int status = how.streamed ? family_stream_layer(self->family, tensor, &self->bytes_read,
+                                                    ret_layer, error)
+                              : layer_create(tensor->rows, tensor->columns,
+                                             self->options.task_count, ret_layer, error);
+    if (status != DIDI_OK)
+        return status;
+    (*ret_layer)->team = self->team;
+    (*ret_layer)->cancelled = &self->cancelled;
+    (*ret_layer)->seed = random_mix(self->options.seed, index);
+    (*ret_layer)->lanes = how.lanes;
+    return DIDI_OK;
+}
+
+/* The energies of a streamed layer take a pass over its files, so later visits remember them. */
+static int measure_streamed(merge_phase phase, const layer_summary *summary, layer *target,
+                            didi_error *error)
+{
+    if (phase == PHASE_DECOMPOSE)
+        return layer_measure(target, error);
+    memcpy(target->energy, summary->energy, summary->tasks * sizeof(double));
+    return DIDI_OK;
+}
+
+int merge_load_layer(didi_merge *self, merge_phase phase, size_t index, layer **ret_layer,
+                     didi_error *error)
+{
+    layer_summary *summary = &self->summaries[index];
+    layer *fresh = NULL;
+    int status = family_verify_unchanged(self->family, error);
+    if (status == DIDI_OK)
+        status = open_layer(self, phase, index, &fresh, error);
+    if (status != DIDI_OK)
+        return status;
+    status = layer_is_streamed(fresh) ? measure_streamed(phase, summary, fresh, error)
+                                      : family_load_layer(self->family, self->layers[index], fresh,
+                                                          &self->bytes_read, error);
+    if (status == DIDI_OK)
+        status = family_verify_unchanged(self->family, error);
+    if (status != DIDI_OK) {
+        layer_free(fresh);
+        return status;
+    }
+    memcpy(summary->energy, fresh->energy, summary->tasks * sizeof(double));
+    solve_weights(self->options.weighting, self->task_weight, summary->energy, summary->tasks,
+                  summary->weight);
+    if (self->extension != NULL) { /* energies and weights are of the whole task vector */
+        status = extension_subtract(self->extension, self->layers[index], fresh, error);
+        if (status != DIDI_OK) {
+            layer_free(fresh);
+            return status;
+        }
+    }
+    layer_set_weights(fresh, summary->weight);
+    *ret_layer = fresh;
+    return DIDI_OK;
+}
+
+int merge_verify_streamed(const didi_merge *self, const layer *target, didi_error *error)
+{
+    return layer_is_streamed(target) ? family_verify_unchanged(self->family, error) : DIDI_OK;
+}

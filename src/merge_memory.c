@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How each layer is visited under the memory limit, and what the plan says of memory. */
+#include "src/merge_internal.h"
+
+#include "src/base/memory.h"
+
+#include <stdlib.h>
+
+bool merge_needs_spectra(const didi_merge *self)
+{
+    return self->options.allocator != DIDI_ALLOCATOR_PURSUIT;
+}
+
+bool merge_pursues(const didi_merge *self)
+{
+    return self->options.allocator == DIDI_ALLOCATOR_PURSUIT ||
+           self->options.allocator == DIDI_ALLOCATOR_JOINT;
+}
+
+bool merge_is_of_layer(merge_phase phase)
+{
+    return phase == PHASE_DECOMPOSE || phase == PHASE_PURSUE || phase == PHASE_REFINE;
+}
+
+static solve_shape shape_of(const didi_merge *self, size_t index)
+{
+    const family_tensor *tensor = self->layers[index];
+    double ratio = (double)self->plan.factor_parameters / (double)self->plan.parameters;
+    return (solve_shape){
+        .rows = tensor->rows,
+        .columns = tensor->columns,
+        .tasks = self->options.task_count,
+        .workers = self->options.workers > 0 ? self->options.workers : 1,
+        .limits = self->limits[index],
+        .sketch_rows =
+            solve_sketch_rows(tensor->rows, tensor->columns, self->options.task_count, ratio),
+        .exact = merge_needs_spectra(self),
+        .adam = self->options.optimizer == DIDI_OPTIMIZER_ADAM,
+    };
+}
+
+/* The most that refinement may have to hold. */
+static solve_rows rows_at_most(const solve_shape *shape)
+{
+    const solve_limits *limits = &shape->limits;
+    uint64_t experts = memory_multiply(limits->expert, shape->tasks);
+    return (solve_rows){memory_add(experts, limits->shared), limits->expert, limits->shared, 0};
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* What it holds, once the ranks are known. */
+static solve_rows rows_known(const didi_merge *self, size_t index)
+{
+    const layer_summary *summary = &self->summaries[index];
+    bool listed = merge_pursues(self); /* else the list is the whole spectrum */
+    solve_rows held = {0};
+    for (size_t j = 0; j <= summary->tasks; j++) {
+        uint64_t rows = larger(summary->rank[j], listed ? summary->count[j] : 0);
+        held.all += rows;
+        held.dense += summary->dense[j];
+        if (j == 0)
+            held.shared = rows;
+        else
+            held.expert = larger(held.expert, rows);
+    }
+    return held;
+}
+
+static uint64_t need(const didi_merge *self, merge_phase phase, size_t index, bool ranks_known,
+                     const solve_visit *visit)
+{
+    solve_shape shape = shape_of(self, index);
+    solve_rows held = ranks_known ? rows_known(self, index) : rows_at_most(&shape);
+    switch (phase) {
+    case PHASE_DECOMPOSE:
+        return solve_memory_decompose(&shape, visit);
+    case PHASE_PURSUE:
+        return solve_memory_pursue(&shape, visit);
+    default:
+        return solve_memory_refine(&shape, visit, &held);
+    }
+}
+
+/* In memory if one expert at a time fits, else streamed; then as many experts at once as fit. */
+static merge_visit choose(const didi_merge *self, merge_phase phase, size_t index, bool ranks_known)
+{
+    uint64_t limit = self->options.memory_limit > 0 ? self->options.memory_limit : UINT64_MAX;
+    uint64_t lanes = self->options.workers < self->options.task_count ? self->options.workers
+                                                                      : self->options.task_count;
+    merge_visit found = {.how = {.lanes = 1}};
+    found.bytes = need(self, phase, index, ranks_known, &found.how);
+    if (found.bytes > limit && !merge_needs_spectra(self)) {
+        found.how.streamed = true;
+        found.bytes = need(self, phase, index, ranks_known, &found.how);
+    }
+    for (; lanes > 1; lanes--) {
+        solve_visit wider = {found.how.streamed, lanes};
+        uint64_t bytes = need(self, phase, index, ranks_known, &wider);
+        if (bytes <= limit)
+            return (merge_visit){wider, bytes};
+    }
+    return found;
+}
+
+merge_visit merge_visit_of(const didi_merge *self, merge_phase phase, size_t index)
+{
+    return choose(self, phase, index, phase == PHASE_REFINE);
+}
+
+uint64_t merge_item_memory(const didi_merge *self, merge_phase phase, size_t index)
+{
+    enum { SMALL_BYTES = 4 << 20 };
+    if (!merge_is_of_layer(phase) || index >= self->layer_count)
+        return SMALL_BYTES;
+    uint64_t bytes = merge_visit_of(self, phase, index).bytes;
+    /* An item that was promised to fit is never held back for good. */
+    uint64_t limit = self->options.memory_limit;
+    return limit > 0 && bytes > limit ? limit : bytes;
+}
+
+static int compare_sizes(const void *left, const void *right)
+{
+    uint64_t a = *(const uint64_t *)left;
+    uint64_t b = *(const uint64_t *)right;
+    return a > b ? -1 : a < b;
+}
+
+/* Over all stages: what the layer takes at least, and what it will take. */
+static void plan_layer(const didi_merge *self, size_t index, uint64_t *ret_least,
+                       uint64_t *ret_taken, bool *ret_streamed)
+{
+    static const merge_phase phases[] = {PHASE_DECOMPOSE, PHASE_PURSUE, PHASE_REFINE};
+    solve_visit frugal = {.streamed = !merge_needs_spectra(self), .lanes = 1};
+    solve_visit held = {.lanes = 1};
+    *ret_least = *ret_taken = 0;
+    *ret_streamed = false;
+    for (size_t p = 0; p < sizeof phases / sizeof *phases; p++) {
+        if (phases[p] == PHASE_PURSUE && !merge_pursues(self))
+            continue;
+        merge_visit visit = choose(self, phases[p], index, false);
+        uint64_t streamed = need(self, phases[p], index, false, &frugal);
+        uint64_t whole = need(self, phases[p], index, false, &held);
+        *ret_least = larger(*ret_least, streamed < whole ? streamed : whole);
+        *ret_taken = larger(*ret_taken, visit.bytes);
+        *ret_streamed = *ret_streamed || visit.how.streamed;
+    }
+}
+
+int merge_plan_memory(didi_merge *self, didi_error *error)
+{
+    enum { FLOOR_BYTES = 8 << 20 }; /* dense scan, copies, digests */
+    didi_plan *plan = &self->plan;
+    uint64_t *sizes = memory_zeroed(self->layer_count, sizeof *sizes);
+    if (sizes == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "plan of %zu layers", self->layer_count);
+    plan->memory_minimum_bytes = FLOOR_BYTES;
+    for (size_t i = 0; i < self->layer_count; i++) {
+        uint64_t least = 0;
+        bool streamed = false;
+        plan_layer(self, i, &least, &sizes[i], &streamed);
+        plan->memory_minimum_bytes = larger(plan->memory_minimum_bytes, least);
+        plan->streamed_count += streamed;
+    }
+    qsort(sizes, self->layer_count, sizeof *sizes, compare_sizes);
+    plan->memory_peak_bytes = 0;
+    for (size_t i = 0; i < self->layer_count && i < self->options.workers; i++)
+        plan->memory_peak_bytes = memory_add(plan->memory_peak_bytes, sizes[i]);
+    plan->memory_peak_bytes = larger(plan->memory_peak_bytes, FLOOR_BYTES);
+    uint64_t limit = self->options.memory_limit;
+    if (limit > 0 && plan->memory_peak_bytes > limit && limit >= plan->memory_minimum_bytes)
+        plan->memory_peak_bytes = limit;
+    free(sizes);
+    if (limit > 0 && limit < plan->memory_minimum_bytes)
+        return didi_fail(error, DIDI_MEMORY_LIMIT, "memory_limit",
+                         "memory_limit is %llu bytes; the largest layer needs %llu",
+                         (unsigned long long)limit, (unsigned long long)plan->memory_minimum_bytes);
+    return DIDI_OK;
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How many rows the blocks of a layer may hold, and the memory that each stage takes for them. */
+#include "src/solve.h"
+
+#include "src/base/memory.h"
+#include "src/spectrum.h"
+
+#include <math.h>
+
+static double uniform_rank(double rows, double columns, double tasks, double ratio)
+{
+    return ratio * rows * columns / ((rows + columns) * tasks);
+}
+
+size_t solve_sketch_rows(size_t rows, size_t columns, size_t tasks, double ratio)
+{
+    double wanted =
+        ceil(1.3 * uniform_rank((double)rows, (double)columns, (double)tasks, ratio)) + 10;
+    size_t limit = rows < columns ? rows : columns;
+    return wanted < (double)limit ? (size_t)wanted : limit;
+}
+
+static size_t clamp_rows(double wanted, uint64_t rows, uint64_t columns)
+{
+    uint64_t limit = rows < columns ? rows : columns;
+    return wanted < (double)limit ? (size_t)wanted : (size_t)limit;
+}
+
+solve_limits solve_limits_for(uint64_t rows, uint64_t columns, uint64_t tasks, double ratio)
+{
+    double uniform = uniform_rank((double)rows, (double)columns, (double)tasks, ratio);
+    return (solve_limits){
+        .expert = clamp_rows(ceil(2.25 * uniform) + 32, rows, columns),
+        .shared = clamp_rows(ceil((double)tasks * uniform) + 32, rows, columns),
+    };
+}
+
+/* What one block update holds beside the block: two sides and a spare one, the cores of what is
+ * subtracted, Gram matrices and the eigensolver's work in double. */
+static uint64_t step_memory(const solve_shape *shape, uint64_t basis)
+{
+    uint64_t wide = shape->rows > shape->columns ? shape->rows : shape->columns;
+    uint64_t numbers =
+        memory_multiply(basis, memory_add(memory_add(shape->rows, shape->columns), wide));
+    return memory_add(memory_multiply(numbers, sizeof(float)),
+                      memory_multiply(memory_multiply(basis, basis), 32));
+}
+
+static uint64_t row_memory(const solve_shape *shape, uint64_t rows)
+{
+    return memory_multiply(memory_multiply(rows, memory_add(shape->rows, shape->columns)),
+                           sizeof(float));
+}
+
+/* The dense matrices: all of them, or the panels of those products that may run at once. */
+static uint64_t dense_memory(const solve_shape *shape, const solve_visit *visit)
+{
+    enum { PIECES_BYTES = 2 << 20, OVERHEAD_BYTES = 1 << 20 };
+    uint64_t row = memory_multiply(shape->columns, sizeof(float));
+    if (!visit->streamed)
+        return memory_add(memory_multiply(memory_multiply(row, shape->rows), shape->tasks + 1),
+                          OVERHEAD_BYTES);
+    uint64_t lanes = visit->lanes;
+    uint64_t panels = 2 * (lanes - 1) + (shape->workers > 2 ? shape->workers : 2);
+    uint64_t panel = memory_multiply(row, layer_panel_rows(shape->rows, shape->columns));
+    return memory_add(memory_multiply(panels, panel),
+                      memory_add(memory_multiply(shape->workers, PIECES_BYTES), OVERHEAD_BYTES));
+}
+
+static uint64_t updates_memory(const solve_shape *shape, const solve_visit *visit, uint64_t expert,
+                               uint64_t shared)
+{
+    uint64_t experts = memory_multiply(step_memory(shape, expert), visit->lanes);
+    uint64_t alone = step_memory(shape, shared);
+    return experts > alone ? experts : alone;
+}
+
+uint64_t solve_memory_decompose(const solve_shape *shape, const solve_visit *visit)
+{
+    uint64_t total = dense_memory(shape, visit);
+    if (!shape->exact) {
+        uint64_t rows = memory_multiply(shape->sketch_rows, shape->tasks);
+        total = memory_add(total, row_memory(shape, rows));
+        return memory_add(total, updates_memory(shape, visit, shape->sketch_rows, 0));
+    }
+    uint64_t sides = memory_add(shape->rows, shape->columns);
+    uint64_t matrix = memory_multiply(memory_multiply(shape->rows, shape->columns), sizeof(float));
+    uint64_t shorter = shape->rows < shape->columns ? shape->rows : shape->columns;
+    uint64_t gram = memory_multiply(matrix, shorter <= SPECTRUM_DOUBLE_ORDER ? 4 : 2);
+    total = memory_add(total, gram);
+    total = memory_add(total, memory_multiply(memory_multiply(shorter, shorter), 40));
+    return memory_add(total, memory_multiply(memory_multiply(shorter, sides), 8));
+}
+
+uint64_t solve_memory_pursue(const solve_shape *shape, const solve_visit *visit)
+{
+    const solve_limits *limits = &shape->limits;
+    uint64_t rows = memory_add(memory_multiply(limits->expert, shape->tasks), limits->shared);
+    uint64_t total = memory_add(dense_memory(shape, visit), row_memory(shape, rows));
+    return memory_add(total, updates_memory(shape, visit, limits->expert, limits->shared));
+}
+
+uint64_t solve_memory_refine(const solve_shape *shape, const solve_visit *visit,
+                             const solve_rows *held)
+{
+    uint64_t matrix = memory_multiply(memory_multiply(shape->rows, shape->columns), sizeof(float));
+    uint64_t factors = row_memory(shape, held->all);
+    uint64_t total = memory_add(dense_memory(shape, visit), factors);
+    uint64_t steps = updates_memory(shape, visit, held->expert, held->shared);
+    if (shape->adam) /* values, gradients, two moments and the best */
+        steps = memory_add(steps, memory_multiply(factors, 5));
+    /* Then what is published in float32, and once more as it is stored. */
+    uint64_t published = memory_add(factors, memory_multiply(matrix, held->dense));
+    published = memory_add(published, published / 2);
+    total = memory_add(total, steps > published ? steps : published);
+    if (!shape->exact)
+        return total;
+    uint64_t shorter = shape->rows < shape->columns ? shape->rows : shape->columns;
+    uint64_t gram = memory_multiply(matrix, shorter <= SPECTRUM_DOUBLE_ORDER ? 4 : 2);
+    return memory_add(memory_add(total, gram),
+                      memory_multiply(memory_multiply(shorter, shorter), 40));
+}

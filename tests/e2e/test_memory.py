@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Matrices that do not fit the memory limit are read panel by panel: slower, the same bytes."""
+
+import os
+
+import numpy as np
+import pytest
+
+import artifacts
+
+ROWS, COLUMNS, TASKS = 6000, 1000, 2
+DENSE_BYTES = 4 * ROWS * COLUMNS * (TASKS + 1)
+LIMIT_BYTES = 64 << 20
+
+
+def change(generator, rank):
+    left = generator.standard_normal((ROWS, rank), dtype=np.float32)
+    return left @ generator.standard_normal((rank, COLUMNS), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A family with one large matrix of a small rank, stored as BF16 but for one task in F32."""
+    root = tmp_path_factory.mktemp("large")
+    generator = np.random.default_rng(3)
+    base = generator.standard_normal((ROWS, COLUMNS), dtype=np.float32)
+    shared = change(generator, 4)
+    for name, dtype in (("base", "BF16"), ("one", "BF16"), ("two", "F32")):
+        moved = base if name == "base" else base + 0.05 * (shared + change(generator, 8))
+        artifacts.write_file(root / name / "model.safetensors", {"w": moved}, {"w": dtype})
+    return root
+
+
+@pytest.fixture(scope="module")
+def specification():
+    def make(**fields):
+        return {"base": "base", "budget": 0.1, **fields,
+                "tasks": [{"name": name, "model": name} for name in ("one", "two")]}
+
+    return make
+
+
+def test_panels_change_no_byte(run, large, specification):
+    held = run(specification(), large, "--memory-limit", "8G", "--workers", "2")
+    for workers in ("1", "2"):
+        streamed = run(specification(), large, "--memory-limit", str(LIMIT_BYTES), "--workers",
+                       workers)
+        assert artifacts.digests(streamed.out) == artifacts.digests(held.out)
+        assert streamed.manifest()["error"] == held.manifest()["error"]
+        if "ASAN_OPTIONS" not in os.environ and "TSAN_OPTIONS" not in os.environ:
+            assert streamed.manifest()["peak_memory_bytes"] < LIMIT_BYTES < DENSE_BYTES
+            assert held.manifest()["peak_memory_bytes"] > DENSE_BYTES
+
+
+def test_adam_reads_panels_too(run, large, specification):
+    text = specification(budget=0.04, refine={"optimizer": "adam", "steps": 10})
+    held = run(text, large, "--memory-limit", "8G")
+    streamed = run(text, large, "--memory-limit", str(LIMIT_BYTES))
+    assert artifacts.digests(streamed.out) == artifacts.digests(held.out)
+
+
+@pytest.mark.parametrize("allocator", ["exact", "joint"])
+def test_whole_spectra_need_the_matrix(run, large, specification, allocator):
+    text = specification(ranks={"allocator": allocator})
+    refused = run(text, large, "--memory-limit", str(LIMIT_BYTES), status=None)
+    assert refused.status != 0
+    needed = max(int(word) for word in refused.stderr.replace(".", " ").split() if word.isdigit())
+    assert needed > DENSE_BYTES
+    run(text, large, "--memory-limit", str(needed))
+
+
+def test_the_figure_needed_is_enough(run, large, specification):
+    refused = run(specification(), large, "--memory-limit", "12M", status=None)
+    needed = max(int(word) for word in refused.stderr.replace(".", " ").split() if word.isdigit())
+    assert needed < LIMIT_BYTES
+    run(specification(), large, "--memory-limit", str(needed))
