@@ -3,19 +3,25 @@
 
 It shares no line with the C code, so that tests compare two independent readers of one format:
 a task's model is the base plus whatever the shared file and the expert's file hold for a tensor.
+Packed tensors are read by the reader of docs/format.md.
 """
 
 import hashlib
 import json
 import pathlib
+import sys
 
 import numpy as np
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "docs"))
+import read_package
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4",
           "I16": "<i2", "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1",
           "BOOL": "|b1"}
 FLOATS = ("F64", "F32", "F16", "BF16")
-PARTS = (".shared_A", ".shared_B", ".expert_A", ".expert_B", ".delta")
+PARTS = (".shared_A", ".shared_B", ".expert_A", ".expert_B", ".delta",
+         ".shared_packed", ".expert_packed", ".delta_packed")
 
 
 def read_header(path):
@@ -115,19 +121,24 @@ def split_name(name):
 
 def delta(tensor, shape, shared, expert):
     """What the artifacts add to one base tensor, in float64; None when they hold nothing."""
-    total = None
+    total = np.zeros(shape)
+    rows = shape[0] if len(shape) > 1 else 1
+    found = False
     for prefix, file in (("shared", shared), ("expert", expert)):
         left, right = file.get(f"{tensor}.{prefix}_B"), file.get(f"{tensor}.{prefix}_A")
         if (left is None) != (right is None):
             raise ValueError(f"{tensor}: only one of the {prefix} factors is stored")
         if left is not None:
-            product = left.astype(np.float64) @ right.astype(np.float64)
-            total = product.reshape(shape) if total is None else total + product.reshape(shape)
+            total += (left.astype(np.float64) @ right.astype(np.float64)).reshape(shape)
         dense = file.get(f"{tensor}.delta")
         if dense is not None:
-            dense = dense.astype(np.float64).reshape(shape)
-            total = dense if total is None else total + dense
-    return total
+            total += dense.astype(np.float64).reshape(shape)
+        packed = [file[name] for name in (f"{tensor}.{prefix}_packed", f"{tensor}.delta_packed")
+                  if name in file]
+        for raw in packed:
+            total += read_package.unpack(raw, rows, total.size // rows).reshape(shape)
+        found = found or bool(packed) or left is not None or dense is not None
+    return total if found else None
 
 
 def rebuild(base, directory, task):
@@ -146,8 +157,19 @@ def rebuild(base, directory, task):
     return model
 
 
-def recount(directory):
-    """Stored numbers and bytes, from the files alone: factors, dense, parameters, bytes."""
+def packed_numbers(raw, shape):
+    """Numbers in a packed tensor of a base's tensor of that shape."""
+    rows = shape[0] if len(shape) > 1 else 1
+    size = int(np.prod(shape, dtype=np.int64))
+    if raw[0] == 2:
+        return size
+    segments = raw[4:4 + 5 * int(raw[3])].reshape(-1, 5)[:, 1:].copy().view("<u4")
+    return int(segments.sum()) * (rows + size // rows)
+
+
+def recount(directory, shapes=None):
+    """Stored numbers and bytes, from the files alone: factors, dense, parameters, bytes. `shapes`
+    of the base's tensors are needed where some are packed."""
     total = {"factors": 0, "dense": 0, "parameters": 0, "bytes": 0}
     paths = list(expert_files(directory).values())
     shared = pathlib.Path(directory) / "shared.safetensors"
@@ -155,9 +177,13 @@ def recount(directory):
         paths.append(shared)
     for path in paths:
         header, _ = read_header(path)
+        stored = read_file(path) if shapes else {}
         for name, entry in header.items():
+            tensor, part = split_name(name)
             count = int(np.prod(entry["shape"], dtype=np.int64))
-            kind = "dense" if split_name(name)[1] == "delta" else "factors"
+            if part.endswith("_packed"):
+                count = packed_numbers(stored[name], shapes[tensor])
+            kind = "dense" if part.startswith("delta") else "factors"
             total[kind] += count
             total["parameters"] += count
         total["bytes"] += path.stat().st_size

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""docs/format.md and docs/read_package.py agree with each other and with the artifacts' readers."""
+
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+import artifacts
+import read_package
+
+DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
+LINES_MAX = 60
+
+
+def examples():
+    """The lines of bytes in the page, in order."""
+    text = (DOCS / "format.md").read_text()
+    lines = re.findall(r"^    ((?:[0-9A-F]{2})+(?: +(?:[0-9A-F]{2})+)+)$", text, re.MULTILINE)
+    return [np.frombuffer(bytes.fromhex(line.replace(" ", "")), np.uint8) for line in lines]
+
+
+def test_examples_of_the_page_are_what_it_says():
+    factors, dense = examples()
+    np.testing.assert_array_equal(read_package.unpack(factors, 2, 3),
+                                  [[114.5, 95.5, -110.5], [-110.5, -99.5, 114.5]])
+    np.testing.assert_array_equal(read_package.unpack(dense, 2, 3), [[3, -1, 1], [0, 0, 0]])
+
+
+def test_the_reader_is_short():
+    assert len((DOCS / "read_package.py").read_text().splitlines()) <= LINES_MAX
+
+
+def pack_row(values, bits):
+    """A packed row whose scales are powers of two: not the best, but a row."""
+    codes, scales = [], b""
+    for first in range(0, len(values), 64):
+        group = values[first:first + 64]
+        scale = 2.0 ** np.ceil(np.log2(2 * np.abs(group).max() / 2**bits))
+        codes += list(np.clip(np.floor(group / scale + 2**bits / 2), 0, 2**bits - 1).astype(int))
+        scales += (np.float32(scale).view(np.uint32) >> 15).astype("<u2").tobytes()
+    stream = sum(int(code) << (i * bits) for i, code in enumerate(codes))
+    return stream.to_bytes((len(codes) * bits + 7) // 8, "little") + scales
+
+
+def pack_factors(left, right, bits):
+    """Columns of B and rows of A, as rows both, with bits for each, descending."""
+    kinds = sorted(set(bits), reverse=True)
+    head = bytes([1, 64, 0, len(kinds)])
+    for kind in kinds:
+        head += bytes([kind]) + bits.count(kind).to_bytes(4, "little")
+    rows = [pack_row(row, kind) for pair in zip(left, right, bits)
+            for row, kind in ((pair[0], pair[2]), (pair[1], pair[2]))]
+    return np.frombuffer(head + b"".join(rows), np.uint8)
+
+
+def pack_dense(values, bits):
+    rows = [pack_row(row, bits) for row in values]
+    return np.frombuffer(bytes([2, 64, 0, bits]) + b"".join(rows), np.uint8)
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("m, n", [(1, 1), (3, 65), (70, 9)])
+def test_errors_stay_below_half_a_step(bits, m, n):
+    values = np.random.default_rng(bits).normal(size=(m, n))
+    found = read_package.unpack(pack_dense(values, bits), m, n)
+    assert np.abs(found - values).max() <= np.abs(values).max() * 2 / 2**bits
+
+
+def write_packed(directory):
+    """A package with every kind of part, plain and packed; returns the task's model."""
+    generator = np.random.default_rng(3)
+    base = {"conv.weight": generator.normal(size=(6, 4, 3)), "bias": generator.normal(size=70),
+            "plain": generator.normal(size=(5, 4)), "kept": np.ones(3)}
+    factors = pack_factors(generator.normal(size=(3, 6)), generator.normal(size=(3, 12)), [8, 4, 4])
+    expert = pack_factors(generator.normal(size=(2, 6)), generator.normal(size=(2, 12)), [3, 1])
+    bias, conv = (pack_dense(generator.normal(size=shape), 4) for shape in ((1, 70), (6, 12)))
+    shared = {"conv.weight.shared_packed": factors, "bias.delta": np.arange(70.0),
+              "plain.shared_B": np.ones((5, 1)), "plain.shared_A": np.arange(4.0).reshape(1, 4)}
+    own = {"conv.weight.expert_packed": expert, "conv.weight.delta_packed": conv,
+           "bias.delta_packed": bias}
+    dtypes = {name: "U8" for name in (*shared, *own) if name.endswith("packed")}
+    artifacts.write_file(directory / "base" / "model.safetensors", base, {"kept": "BF16"})
+    artifacts.write_file(directory / "shared.safetensors", shared, dtypes)
+    artifacts.write_file(directory / "experts" / "one.safetensors", own, dtypes)
+    conv_change = sum(read_package.unpack(raw, 6, 12) for raw in (factors, expert, conv))
+    change = {"conv.weight": conv_change.reshape(6, 4, 3), "kept": np.zeros(3),
+              "bias": np.arange(70.0) + read_package.unpack(bias, 1, 70)[0],
+              "plain": np.ones((5, 1)) * np.arange(4.0)}
+    return {name: values.astype(np.float32) + change[name] for name, values in base.items()}
+
+
+def test_readers_agree_on_packages_with_everything(tmp_path):
+    wanted = write_packed(tmp_path)
+    found = read_package.read_package(tmp_path, tmp_path / "base", "one")
+    rebuilt = artifacts.rebuild(artifacts.read_model(tmp_path / "base"), tmp_path, "one")
+    assert found.keys() == wanted.keys() == rebuilt.keys()
+    for name, values in wanted.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-12)
+        np.testing.assert_array_equal(found[name].astype(np.float32), rebuilt[name])
+
+
+def test_recount_counts_what_is_packed(tmp_path):
+    write_packed(tmp_path)
+    shapes = {name: values.shape
+              for name, values in artifacts.read_model(tmp_path / "base").items()}
+    count = artifacts.recount(tmp_path, shapes)
+    assert count["factors"] == (3 + 2) * (6 + 12) + 5 + 4
+    assert count["dense"] == 70 + 70 + 72
