@@ -44,7 +44,7 @@ class Page:
                  "# The HTTP interface", "", info["summary"], "",
                  "`proto/openapi.yaml` is the contract, served at `/v1/openapi.yaml`; this page "
                  "says the same for reading.",
-                 "Formats of the files behind the artifacts are in [method.md](method.md).", "",
+                 "Formats of the files behind the artifacts are in [format.md](format.md).", "",
                  "## Conventions", info["description"].strip(), "",
                  "Every path may answer 400, 405 and, for a failure of the daemon, 5xx, each with "
                  "a [Problem](#problem).", "")

@@ -54,5 +54,6 @@ def read_package(package, base, task):  # name -> array; bf16 is read as float32
             elif part.endswith("_B"):
                 values = values.astype("f8") @ stored[f"{tensor}.{part[:-1]}A"].astype("f8")
             if not part.endswith("_A"):
-                sums[tensor] = sums.get(tensor, 0) + values.astype("f8").reshape(model[tensor].shape)
-    return {name: values + sums[name] if name in sums else values for name, values in model.items()}
+                whole = values.astype("f8").reshape(model[tensor].shape)
+                sums[tensor] = sums.get(tensor, 0) + whole
+    return {name: model[name] + sums[name] if name in sums else model[name] for name in model}
