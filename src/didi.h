@@ -137,7 +137,10 @@ typedef struct didi_merge_options {
     int output_fd; /* directory in which `output_name` will appear by rename; duplicated.
                       -1 for a plan only (didi_merge_open then needs no work_fd either) */
     const char *output_name;
-    bool volatile_work;             /* foreground runs: skip fsync of per-layer state */
+    bool volatile_work; /* foreground runs: skip fsync of per-layer state */
+    bool keep_work;     /* leave in work_fd what another merge can start from (didi_reuse_seal) */
+    int reuse_fd;       /* sealed work directory of a finished merge of the same inputs, read only;
+                           -1 = none; duplicated */
     const char *specification_json; /* echoed as "specification" in the manifest; a JSON object */
 } didi_merge_options;
 
@@ -180,12 +183,14 @@ typedef struct didi_merge_hooks {
  * DIDI_FORMAT, DIDI_NOT_FOUND, DIDI_BUDGET (the message gives the smallest budget that works),
  * DIDI_MEMORY_LIMIT (gives the bytes needed), DIDI_CHANGED, DIDI_IO, DIDI_NO_MEMORY. To extend a
  * package also: DIDI_MISMATCH (another base), DIDI_CHANGED (a file of the package is not what its
- * manifest says; all digests are compared in the first stage). */
+ * manifest says; all digests are compared in the first stage). With reuse_fd also: DIDI_CHANGED (a
+ * file is another than then: named), DIDI_MISMATCH (other models or tasks), DIDI_NOT_FOUND (the
+ * directory holds nothing to start from); the latter two have the subject "/from_job". */
 int didi_merge_open(const didi_merge_options *options, const didi_merge_hooks *hooks,
                     didi_merge **ret_merge, didi_error *error);
 
-/* Frees; no item may be in flight. Work files stay unless the merge is done. NULL is fine. [owner]
- */
+/* Frees; no item may be in flight. Work files stay unless the merge is done and keep_work is off.
+ * NULL is fine. [owner] */
 void didi_merge_close(didi_merge *merge);
 
 /* What the headers alone tell (dry run). */
@@ -254,6 +259,14 @@ int didi_merge_result(const didi_merge *merge, didi_error *error);
 
 /* Progress at this moment, in [0, 1], and the stage in force. [owner] */
 double didi_merge_progress(const didi_merge *merge, didi_stage *ret_stage);
+
+/* ---- what another merge can start from ---- */
+
+/* Leaves in the work directory of a merge that finished with keep_work what reuse_fd takes (spectra
+ * and bases of every layer, digests of the inputs), removes the rest, and tells its size. May be
+ * repeated. Errors: DIDI_NOT_FOUND (nothing to start from: the merge did not finish, or did not
+ * keep), DIDI_IO. [any] */
+int didi_reuse_seal(int work_fd, uint64_t *ret_bytes, didi_error *error);
 
 /* ---- exports ---- */
 

@@ -175,6 +175,8 @@ int merge_schedule(didi_merge *self, didi_error *error)
         status = schedule_learned(self, blocks, count, error);
     else
         status = schedule_exact(self, blocks, count, error);
+    if (status == DIDI_OK)
+        status = merge_warm_schedule(self, error);
 out:
     free(blocks);
     return status;

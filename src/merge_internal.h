@@ -32,9 +32,14 @@ enum {
     PURSUIT_ROUNDS = 8, /* growing steps; then as many at the last threshold as below */
     PURSUIT_POLISH = 2,
     JOINT_ROUNDS = 6,
+    WARM_ROUNDS = 2, /* at most, from blocks of an earlier merge, at the last threshold */
     FRONTIER_POINTS = 65,
     MERGE_NAME_BYTES_MAX = 128,
 };
+
+/* A layer that starts from an earlier merge's blocks is refined until a sweep lowers its loss by
+ * less than this share. */
+#define WARM_TOLERANCE 5e-3
 
 typedef enum item_state { ITEM_PENDING, ITEM_RUNNING, ITEM_DONE } item_state;
 
@@ -76,6 +81,20 @@ typedef struct stage_clock {
     bool ran;
 } stage_clock;
 
+/* What an earlier merge left for this one (merge_reuse.c). */
+typedef struct reuse_source {
+    bool spectra;        /* its decompositions fit */
+    bool blocks;         /* what it pursued fits */
+    size_t *index;       /* of each layer: number of its states there, or SIZE_MAX */
+    char (*digests)[65]; /* of the input files, as taken then */
+    double parameters;   /* of its factors */
+    bool *warm;          /* layers that start from its blocks; set by the schedule */
+    size_t rounds;       /* that these layers are pursued */
+    double thresholds[WARM_ROUNDS];
+    bool *same_place;     /* the very file, not a copy with its times: need not be read again */
+    char fingerprint[65]; /* of that merge */
+} reuse_source;
+
 struct didi_merge {
     didi_merge_options options; /* deep copy; strings in `strings` */
     char **strings;
@@ -114,6 +133,8 @@ struct didi_merge {
     pursued *pursued;           /* of each layer; NULL unless it pursues */
     frontier_point *frontier;
     size_t frontier_count;
+
+    reuse_source reuse;
 
     merge_phase phase;
     item_state *items; /* of the phase */
@@ -195,6 +216,8 @@ int merge_pursue_layer(didi_merge *merge, size_t index, didi_error *error);
 int merge_refine_layer(didi_merge *merge, size_t index, didi_error *error);
 /* Picks up the summary of a finished layer; DIDI_NOT_FOUND when there is none. */
 int merge_recall_layer(didi_merge *merge, merge_phase phase, size_t index, didi_error *error);
+/* The same from what an earlier merge pursued; DIDI_NOT_FOUND where there is none. */
+int merge_recall_pursued(didi_merge *merge, size_t index, didi_error *error);
 void merge_state_name(merge_phase phase, size_t index, char name[64]);
 
 /* merge_load.c */
@@ -238,6 +261,25 @@ int merge_learn_ranks(didi_merge *merge, allocate_block *blocks, size_t count, d
 /* merge_allocate.c: items that look at all layers */
 int merge_schedule(didi_merge *merge, didi_error *error);
 int merge_final_ranks(didi_merge *merge, didi_error *error);
+
+/* merge_reuse.c: what an earlier merge left. All of it is absent without reuse_fd. */
+/* Reads what there is and compares the inputs; after the family is open and layers are sorted. */
+int merge_reuse_open(didi_merge *merge, didi_error *error);
+void merge_reuse_close(didi_merge *merge);
+/* True when that merge may have left a fitting state of this layer: its number there. */
+bool merge_reuse_find(const didi_merge *merge, merge_phase phase, size_t index, size_t *ret_old);
+/* Links (or copies) a state of it into this merge's work directory. */
+bool merge_reuse_take(const didi_merge *merge, const char *old_name, const char *name);
+/* DIDI_CHANGED when an input's digest is not what it was. */
+int merge_reuse_check_digest(const didi_merge *merge, size_t index, didi_error *error);
+/* Leaves for later merges what they must know of this one; before its artifacts appear. */
+int merge_reuse_write(const didi_merge *merge, didi_error *error);
+/* The model of input file `index` (as digests count them) and the file's index in it. */
+const checkpoint *merge_input_at(const didi_merge *merge, size_t index, size_t *ret_file);
+
+/* merge_warm.c: finds the layers that start from an earlier merge's blocks, adopts their spectra
+ * and sets the threshold they are pursued at. Part of the schedule. */
+int merge_warm_schedule(didi_merge *merge, didi_error *error);
 
 /* merge_publish.c */
 int merge_write_file(didi_merge *merge, size_t index, didi_error *error);

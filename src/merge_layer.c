@@ -19,6 +19,12 @@ void merge_state_name(merge_phase phase, size_t index, char name[64])
     (void)snprintf(name, 64, "%s-%05zu.state", what, index);
 }
 
+/* Rows to start pursuit from; of no use to other merges. */
+static void sketch_name(size_t index, char name[64])
+{
+    (void)snprintf(name, 64, "sketch-%05zu.state", index);
+}
+
 enum { PURSUED_NUMBERS = 4 }; /* loss, error, floor, parameters */
 
 /* ---- state entries under construction ---- */
@@ -77,15 +83,21 @@ static int save_entries(didi_merge *self, merge_phase phase, size_t index, const
 
 static int save_sketch(didi_merge *self, size_t index, const layer *target, didi_error *error)
 {
+    char name[64];
     entries list;
     int status = entries_create(&list, 2 * target->tasks + 8, error);
     if (status != DIDI_OK)
         return status;
-    add_summary(&list, &self->summaries[index]);
     for (size_t t = 1; t <= target->tasks; t++)
         entries_add(&list, "right", t, DIDI_DTYPE_F32, target->blocks[t].basis, target->columns,
                     target->blocks[t].right);
-    status = save_entries(self, PHASE_DECOMPOSE, index, &list, error);
+    sketch_name(index, name);
+    status = state_save(self->options.work_fd, name, list.list, list.count,
+                        !self->options.volatile_work, error);
+    list.count = 0;
+    add_summary(&list, &self->summaries[index]);
+    if (status == DIDI_OK)
+        status = save_entries(self, PHASE_DECOMPOSE, index, &list, error);
     entries_free(&list);
     return status;
 }
@@ -192,11 +204,16 @@ static void adopt_sigma(layer *target, const layer_summary *summary)
     }
 }
 
+static bool is_warm(const didi_merge *self, size_t index)
+{
+    return self->reuse.warm != NULL && self->reuse.warm[index];
+}
+
 static int recall_sketch(const didi_merge *self, size_t index, layer *target, didi_error *error)
 {
     char name[64];
     state *from = NULL;
-    merge_state_name(PHASE_DECOMPOSE, index, name);
+    sketch_name(index, name);
     int status = state_open(self->options.work_fd, name, &from, error);
     for (size_t t = 1; t <= target->tasks && status == DIDI_OK; t++)
         status = recall_block(from, target, t, false, error);
@@ -256,20 +273,55 @@ static int save_blocks(didi_merge *self, size_t index, const layer *target, didi
     return status;
 }
 
-int merge_pursue_layer(didi_merge *self, size_t index, didi_error *error)
+static int recall_blocks(const didi_merge *self, int fd, const char *name, size_t index,
+                         layer *target, didi_error *error)
+{
+    state *from = NULL;
+    int status = state_open(fd, name, &from, error);
+    for (size_t j = 0; j <= target->tasks && status == DIDI_OK; j++)
+        status = recall_block(from, target, j, true, error);
+    if (status == DIDI_OK)
+        adopt_sigma(target, &self->summaries[index]);
+    state_close(from);
+    return status;
+}
+
+/* From the blocks an earlier merge pursued. */
+static int pursue_warm(didi_merge *self, size_t index, layer *target, didi_error *error)
+{
+    char name[64];
+    size_t old = 0;
+    const double *thresholds = self->reuse.thresholds;
+    (void)merge_reuse_find(self, PHASE_PURSUE, index, &old);
+    merge_state_name(PHASE_PURSUE, old, name);
+    int status = recall_blocks(self, self->options.reuse_fd, name, index, target, error);
+    if (status != DIDI_OK)
+        return status;
+    solve_resume(target, self->shared, thresholds[0], &self->limits[index]);
+    return solve_pursue(target, self->shared, thresholds, self->reuse.rounds, &self->limits[index],
+                        &self->summaries[index], error);
+}
+
+static int pursue_afresh(didi_merge *self, size_t index, layer *target, didi_error *error)
 {
     layer_summary *summary = &self->summaries[index];
+    int status = self->options.allocator == DIDI_ALLOCATOR_JOINT
+                     ? solve_start_from_mean(target, self->shared, summary, error)
+                     : recall_sketch(self, index, target, error);
+    if (status == DIDI_OK)
+        status = solve_pursue(target, self->shared, self->thresholds, self->rounds,
+                              &self->limits[index], summary, error);
+    return status;
+}
+
+int merge_pursue_layer(didi_merge *self, size_t index, didi_error *error)
+{
     layer *target = NULL;
     int status = merge_load_layer(self, PHASE_PURSUE, index, &target, error);
     if (status != DIDI_OK)
         return status;
-    if (self->options.allocator == DIDI_ALLOCATOR_JOINT)
-        status = solve_start_from_mean(target, self->shared, summary, error);
-    else
-        status = recall_sketch(self, index, target, error);
-    if (status == DIDI_OK)
-        status = solve_pursue(target, self->shared, self->thresholds, self->rounds,
-                              &self->limits[index], summary, error);
+    status = is_warm(self, index) ? pursue_warm(self, index, target, error)
+                                  : pursue_afresh(self, index, target, error);
     if (status == DIDI_OK)
         status = measure_pursued(target, &self->pursued[index], error);
     if (status == DIDI_OK)
@@ -286,15 +338,8 @@ int merge_pursue_layer(didi_merge *self, size_t index, didi_error *error)
 static int recall_pursued(const didi_merge *self, size_t index, layer *target, didi_error *error)
 {
     char name[64];
-    state *from = NULL;
     merge_state_name(PHASE_PURSUE, index, name);
-    int status = state_open(self->options.work_fd, name, &from, error);
-    for (size_t j = 0; j <= target->tasks && status == DIDI_OK; j++)
-        status = recall_block(from, target, j, true, error);
-    if (status == DIDI_OK)
-        adopt_sigma(target, &self->summaries[index]);
-    state_close(from);
-    return status;
+    return recall_blocks(self, self->options.work_fd, name, index, target, error);
 }
 
 /* Stored in the output dtype: the values are already rounded to it. */
@@ -364,6 +409,21 @@ static int save_package(didi_merge *self, size_t index, const layer *target,
     return status;
 }
 
+/* What pursuit left at the ranks allocated since, as far as its rows go. */
+static double expected_loss(const didi_merge *self, size_t index)
+{
+    const layer_summary *summary = &self->summaries[index];
+    double sum = self->pursued[index].floor;
+    double shared = 0;
+    for (size_t t = 0; t < summary->tasks; t++)
+        shared += summary->weight[t];
+    for (size_t j = 0; j <= summary->tasks; j++)
+        for (size_t i = summary->rank[j]; i < summary->count[j]; i++)
+            sum += (j == 0 ? shared : summary->weight[j - 1]) * summary->sigma[j][i] *
+                   summary->sigma[j][i];
+    return sum;
+}
+
 int merge_refine_layer(didi_merge *self, size_t index, didi_error *error)
 {
     layer_summary *summary = &self->summaries[index];
@@ -376,6 +436,10 @@ int merge_refine_layer(didi_merge *self, size_t index, didi_error *error)
                               .steps = self->options.refine_steps,
                               .learning_rate = self->options.refine_learning_rate,
                               .tolerance = self->options.tolerance};
+    if (is_warm(self, index)) {
+        options.before = expected_loss(self, index);
+        options.tolerance = fmax(options.tolerance, WARM_TOLERANCE);
+    }
     status = merge_pursues(self) ? recall_pursued(self, index, target, error)
                                  : solve_start_from_mean(target, self->shared, summary, error);
     if (status == DIDI_OK)
@@ -432,13 +496,12 @@ static int recall_pursuit(const state *from, pursued *out, didi_error *error)
     return status;
 }
 
-int merge_recall_layer(didi_merge *self, merge_phase phase, size_t index, didi_error *error)
+static int recall_from(didi_merge *self, int fd, const char *name, merge_phase phase, size_t index,
+                       didi_error *error)
 {
     layer_summary *summary = &self->summaries[index];
-    char name[64];
     state *from = NULL;
-    merge_state_name(phase, index, name);
-    int status = state_open(self->options.work_fd, name, &from, error);
+    int status = state_open(fd, name, &from, error);
     if (status != DIDI_OK)
         return status;
     status = recall_doubles(from, "energy.0", summary->energy, summary->tasks, error);
@@ -455,4 +518,21 @@ int merge_recall_layer(didi_merge *self, merge_phase phase, size_t index, didi_e
                       summary->weight);
     state_close(from);
     return status;
+}
+
+int merge_recall_layer(didi_merge *self, merge_phase phase, size_t index, didi_error *error)
+{
+    char name[64];
+    merge_state_name(phase, index, name);
+    return recall_from(self, self->options.work_fd, name, phase, index, error);
+}
+
+int merge_recall_pursued(didi_merge *self, size_t index, didi_error *error)
+{
+    char name[64];
+    size_t old = 0;
+    if (!merge_reuse_find(self, PHASE_PURSUE, index, &old))
+        return didi_fail(error, DIDI_NOT_FOUND, NULL, "nothing was pursued earlier");
+    merge_state_name(PHASE_PURSUE, old, name);
+    return recall_from(self, self->options.reuse_fd, name, PHASE_PURSUE, index, error);
 }

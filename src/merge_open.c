@@ -91,9 +91,6 @@ static int order_layers(didi_merge *self, didi_error *error)
 static int create_summaries(didi_merge *self, didi_error *error)
 {
     size_t tasks = self->options.task_count;
-    self->digest_count = checkpoint_file_count(self->family->base);
-    for (size_t t = 0; t < tasks; t++)
-        self->digest_count += checkpoint_file_count(self->family->tasks[t]);
     self->digests = memory_zeroed(self->digest_count, 65);
     self->summaries = memory_zeroed(self->layer_count, sizeof *self->summaries);
     self->pursued = memory_zeroed(self->layer_count, sizeof *self->pursued);
@@ -126,10 +123,16 @@ static int prepare(didi_merge *self, const didi_merge_options *options, didi_err
         status = extension_adopt(self->extension, self->family, error);
     if (status == DIDI_OK)
         status = merge_plan_make(self, error);
-    if (status != DIDI_OK || options->output_fd < 0)
+    if (status != DIDI_OK)
         return status;
     self->shared = options->shared_merge != DIDI_SHARED_NONE && options->task_count > 1 &&
                    self->extension == NULL; /* what is shared is there already */
+    self->digest_count = checkpoint_file_count(self->family->base);
+    for (size_t t = 0; t < options->task_count; t++)
+        self->digest_count += checkpoint_file_count(self->family->tasks[t]);
+    status = merge_reuse_open(self, error);
+    if (status != DIDI_OK || options->output_fd < 0)
+        return status;
     status = create_summaries(self, error);
     if (status == DIDI_OK)
         status = order_layers(self, error);
@@ -158,7 +161,7 @@ int didi_merge_open(const didi_merge_options *options, const didi_merge_hooks *h
     didi_merge *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "merge");
-    self->output_fd = self->package_fd = self->options.work_fd = -1;
+    self->output_fd = self->package_fd = self->options.work_fd = self->options.reuse_fd = -1;
     self->stage_announced = -1;
     atomic_init(&self->cancelled, false);
     atomic_init(&self->bytes_read, 0);
@@ -187,7 +190,8 @@ void didi_merge_close(didi_merge *self)
         if (!(self->finished && self->status == DIDI_OK))
             (void)file_remove_tree(self->output_fd, self->package_name, &ignored);
     }
-    if (self->finished && self->status == DIDI_OK && self->options.work_fd >= 0)
+    if (self->finished && self->status == DIDI_OK && self->options.work_fd >= 0 &&
+        !self->options.keep_work)
         (void)file_remove_contents(self->options.work_fd, &ignored);
     for (size_t l = 0; self->summaries != NULL && l < self->layer_count; l++)
         summary_clear(&self->summaries[l]);
@@ -204,6 +208,7 @@ void didi_merge_close(didi_merge *self)
     free(self->frontier);
     free(self->pursued);
     free(self->items);
+    merge_reuse_close(self);
     team_free(self->team);
     family_close(self->family);
     extension_close(self->extension);

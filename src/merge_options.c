@@ -19,6 +19,7 @@ void didi_merge_options_default(didi_merge_options *options)
     *options = (didi_merge_options){
         .base_fd = -1,
         .work_fd = -1,
+        .reuse_fd = -1,
         .output_fd = -1,
         .extend = {.package_fd = -1, .comparison_fd = -1},
         .budget = 1.24,
@@ -173,7 +174,7 @@ int merge_options_copy(const didi_merge_options *options, didi_merge *self, didi
     size_t strings = 2 * options->task_count + options->include_count + options->exclude_count +
                      options->dense_tensor_count + options->low_rank_tensor_count + 8;
     self->options = *options;
-    self->options.work_fd = self->output_fd = -1;
+    self->options.work_fd = self->options.reuse_fd = self->output_fd = -1;
     self->options.extend = (didi_extension){.package_fd = -1, .comparison_fd = -1};
     if (options->extend.package_fd >= 0 && options->dense == DIDI_DENSE_MEAN)
         self->options.dense = DIDI_DENSE_BASE; /* the mean is stored already, and stays */
@@ -206,6 +207,9 @@ int merge_options_copy(const didi_merge_options *options, didi_merge *self, didi
     mine->work_fd = duplicate_fd(options->work_fd);
     if (status == DIDI_OK && options->work_fd >= 0 && mine->work_fd < 0)
         status = didi_fail_errno(error, errno, "work_fd", "duplicating a descriptor");
+    mine->reuse_fd = duplicate_fd(options->reuse_fd);
+    if (status == DIDI_OK && options->reuse_fd >= 0 && mine->reuse_fd < 0)
+        status = didi_fail_errno(error, errno, "reuse_fd", "duplicating a descriptor");
     self->output_fd = duplicate_fd(options->output_fd);
     if (status == DIDI_OK && options->output_fd >= 0 && self->output_fd < 0)
         status = didi_fail_errno(error, errno, "output_fd", "duplicating a descriptor");
@@ -227,6 +231,8 @@ void merge_options_clear(didi_merge *self)
     free(self->task_weight);
     if (self->options.work_fd >= 0)
         (void)close(self->options.work_fd);
+    if (self->options.reuse_fd >= 0)
+        (void)close(self->options.reuse_fd);
     if (self->output_fd >= 0)
         (void)close(self->output_fd);
 }
@@ -270,6 +276,8 @@ static void print_options(FILE *out, const didi_merge *self)
         extension_print(self->extension, out);
     for (size_t t = 0; t < o->task_count; t++)
         fprintf(out, "task %s %a\n", o->tasks[t].name, o->tasks[t].weight);
+    if (o->reuse_fd >= 0)
+        fprintf(out, "reuse %s\n", self->reuse.fingerprint);
 }
 
 char *merge_options_fingerprint(const didi_merge *self)

@@ -10,17 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const checkpoint *digest_model(const didi_merge *self, size_t index, size_t *ret_file)
-{
-    const checkpoint *model = self->family->base;
-    for (size_t t = 0; index >= checkpoint_file_count(model); t++) {
-        index -= checkpoint_file_count(model);
-        model = self->family->tasks[t];
-    }
-    *ret_file = index;
-    return model;
-}
-
 static void digest_name(size_t index, char name[64])
 {
     (void)snprintf(name, 64, "digest-%05zu.hex", index);
@@ -39,21 +28,45 @@ int merge_digest_file(didi_merge *self, size_t index, didi_error *error)
     if (index >= self->digest_count)
         return extension_verify_file(self->extension, index - self->digest_count, is_cancelled,
                                      self, error);
-    const checkpoint *model = digest_model(self, index, &file);
+    const checkpoint *model = merge_input_at(self, index, &file);
     int status = checkpoint_digest(model, file, is_cancelled, self, self->digests[index], error);
     if (status == DIDI_OK && self->extension != NULL && model == self->family->base)
         status = extension_verify_base(self->extension, model, file, self->digests[index], error);
     digest_name(index, name);
+    if (status == DIDI_OK)
+        status = merge_reuse_check_digest(self, index, error);
     if (status == DIDI_OK && !self->options.volatile_work)
         status = file_write_durable(self->options.work_fd, name, self->digests[index], 64, error);
     atomic_fetch_add(&self->bytes_read, checkpoint_file_at(model, file)->bytes);
     return status;
 }
 
-/* True when an earlier attempt finished this item; its result is then in memory. */
+/* An earlier merge's decomposition becomes this one's. */
+static bool take_layer(didi_merge *self, size_t index)
+{
+    char old_name[64];
+    char name[64];
+    size_t old = 0;
+    didi_error ignored = {0};
+    if (!merge_reuse_find(self, PHASE_DECOMPOSE, index, &old))
+        return false;
+    if (merge_pursues(self) && merge_recall_pursued(self, index, &ignored) != DIDI_OK)
+        return false;
+    merge_state_name(PHASE_DECOMPOSE, old, old_name);
+    merge_state_name(PHASE_DECOMPOSE, index, name);
+    return merge_reuse_take(self, old_name, name) &&
+           merge_recall_layer(self, PHASE_DECOMPOSE, index, &ignored) == DIDI_OK;
+}
+
+/* True when an earlier attempt, or the merge this one starts from, finished this item; its result
+ * is then in memory. */
 static bool recall_item(didi_merge *self, merge_phase phase, size_t index)
 {
     didi_error ignored = {0};
+    if (phase == PHASE_DIGEST && self->reuse.digests != NULL && self->reuse.same_place[index]) {
+        memcpy(self->digests[index], self->reuse.digests[index], 65);
+        return true;
+    }
     if (phase == PHASE_DIGEST) {
         char name[64];
         char *text = NULL;
@@ -72,7 +85,8 @@ static bool recall_item(didi_merge *self, merge_phase phase, size_t index)
     if (phase == PHASE_DECOMPOSE && index == self->layer_count)
         return merge_recall_dense(self, &ignored) == DIDI_OK;
     if (phase == PHASE_DECOMPOSE || phase == PHASE_PURSUE || phase == PHASE_REFINE)
-        return merge_recall_layer(self, phase, index, &ignored) == DIDI_OK;
+        return merge_recall_layer(self, phase, index, &ignored) == DIDI_OK ||
+               (phase == PHASE_DECOMPOSE && take_layer(self, index));
     return false;
 }
 

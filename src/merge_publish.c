@@ -341,6 +341,8 @@ int merge_seal(didi_merge *self, didi_error *error)
         status = didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
     if (status == DIDI_OK)
         status = file_write_durable(self->package_fd, "manifest.json", text, strlen(text), error);
+    if (status == DIDI_OK && self->options.keep_work && self->extension == NULL)
+        status = merge_reuse_write(self, error);
     if (status == DIDI_OK)
         status = publish(self, error);
     for (size_t i = 0; work.names != NULL && i < work.count; i++)

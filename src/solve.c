@@ -126,6 +126,15 @@ static int summarise_blocks(const layer *target, layer_summary *summary, didi_er
     return status;
 }
 
+void solve_resume(layer *target, bool shared, double threshold, const solve_limits *limits)
+{
+    for (size_t j = 0; j <= target->tasks; j++)
+        target->blocks[j].rank =
+            j == 0 && !shared
+                ? 0
+                : count_above(target, j, threshold, j == 0 ? limits->shared : limits->expert);
+}
+
 int solve_pursue(layer *target, bool shared, const double *thresholds, size_t rounds,
                  const solve_limits *limits, layer_summary *summary, didi_error *error)
 {
@@ -173,7 +182,7 @@ static int refine_als(layer *target, const refine_options *options, double *ret_
                       didi_error *error)
 {
     int status = DIDI_OK;
-    double before = INFINITY;
+    double before = options->before > 0 ? options->before : INFINITY;
     for (size_t step = 0; step < options->steps && status == DIDI_OK; step++) {
         double loss = 0;
         status = half_sweep(target, error);

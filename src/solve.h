@@ -70,10 +70,14 @@ int solve_start_from_mean(layer *layer, bool shared, const layer_summary *summar
 int solve_pursue(layer *layer, bool shared, const double *thresholds, size_t rounds,
                  const solve_limits *limits, layer_summary *summary, didi_error *error);
 
+/* Takes up blocks that hold values and rows but no rank: each keeps what `threshold` allows. */
+void solve_resume(layer *layer, bool shared, double threshold, const solve_limits *limits);
+
 typedef struct refine_options {
     didi_optimizer optimizer;
     size_t steps;
     double learning_rate, tolerance;
+    double before; /* ALS: the loss it starts from; 0 where that is not known */
     void *context;
     void (*report)(void *context, size_t step, double loss); /* may be NULL */
 } refine_options;

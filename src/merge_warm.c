@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Layers that go on from blocks of an earlier merge: where pursuit stops at this merge's budget. */
+#include "src/merge_internal.h"
+
+#include "src/base/memory.h"
+
+#include <stdlib.h>
+
+/* A budget that is little larger needs few directions that no row has seen: one round finds them.
+ */
+#define WARM_GROWTH 1.15
+
+int merge_warm_schedule(didi_merge *self, didi_error *error)
+{
+    allocate_block *blocks = NULL;
+    allocate_result result = {0};
+    size_t count = 0;
+    size_t found = 0;
+    if (!self->reuse.blocks)
+        return DIDI_OK;
+    if (self->reuse.warm == NULL)
+        self->reuse.warm = memory_zeroed(self->layer_count, sizeof(bool));
+    if (self->reuse.warm == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "%zu layers", self->layer_count);
+    for (size_t l = 0; l < self->layer_count; l++) {
+        didi_error ignored = {0};
+        self->reuse.warm[l] = merge_recall_pursued(self, l, &ignored) == DIDI_OK;
+        found += self->reuse.warm[l];
+    }
+    if (found == 0)
+        return DIDI_OK;
+    int status = merge_list_blocks(self, &blocks, &count, error);
+    if (status == DIDI_OK)
+        status = allocate_exact(blocks, count, self->factor_budget, &result, error);
+    free(blocks);
+    bool grows = (double)self->factor_budget > WARM_GROWTH * self->reuse.parameters;
+    self->reuse.rounds = grows ? WARM_ROUNDS : 1;
+    for (size_t i = 0; i < WARM_ROUNDS; i++)
+        self->reuse.thresholds[i] = result.threshold;
+    return status;
+}
