@@ -8,6 +8,8 @@
 
 #include <jansson.h>
 
+struct specification;
+
 struct api {
     const config *settings;
     store *records;
@@ -56,6 +58,17 @@ void api_exports_list(void *context, http_request *request);
 void api_exports_create(void *context, http_request *request);
 void api_ranks_get(void *context, http_request *request);
 void api_frontier_get(void *context, http_request *request);
+
+/* ---- api_extend.c ---- */
+
+/* The specification of a job that extends another. Errors: DIDI_INVALID with the field's pointer
+ * (no such job, not succeeded, what cannot be added or removed), DIDI_FORMAT, DIDI_IO. */
+int api_extend_resolve(api *self, const json_t *request, struct specification **ret_specification,
+                       didi_error *error);
+/* Opens the artifacts that `wanted` extends; *ret_fd stays as it is when it extends none. */
+int api_extend_open(api *self, const struct specification *wanted, int *ret_fd, didi_error *error);
+/* Points the errors of an extension's merge at the fields of its request. */
+void api_extend_blame(const struct specification *wanted, didi_error *error);
 
 /* ---- api_job_json.c ---- */
 

@@ -75,6 +75,9 @@ static json_t *results_figures(const json_t *manifest)
     json_object_set(error, "per_task", json_object_get(from, "per_task"));
     json_object_set(figures, "budget", json_object_get(manifest, "budget"));
     json_object_set_new(figures, "error", error);
+    if (json_object_get(manifest, "extends") != NULL) {
+        json_object_set(figures, "extends", json_object_get(manifest, "extends"));
+    }
     return figures;
 }
 

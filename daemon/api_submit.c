@@ -2,16 +2,19 @@
 /* Submission of jobs: everything that headers can tell is checked before a job is accepted. */
 #include "daemon/api_internal.h"
 #include "daemon/planner.h"
+#include "proto/extension_request.h"
 #include "proto/limits.h"
 #include "proto/specification.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct submission {
     bool dry_run, keyed;
     char key[LIMIT_IDEMPOTENCY_KEY_BYTES + 1];
+    json_t *extension; /* the body, when it extends a job */
     specification *specification;
 } submission;
 
@@ -46,7 +49,20 @@ static bool submit_key(http_request *request, submission *asked)
     return true;
 }
 
-static bool submit_parse(http_request *request, submission *asked)
+/* A whole specification, or what makes one of another job's. */
+static int submit_read(api *self, const char *body, size_t bytes, size_t bytes_max,
+                       submission *asked, didi_error *error)
+{
+    int status = extension_request_parse(body, bytes, bytes_max, &asked->extension, error);
+    if (status != DIDI_OK) {
+        return status;
+    }
+    return asked->extension != NULL
+               ? api_extend_resolve(self, asked->extension, &asked->specification, error)
+               : specification_parse(body, bytes, bytes_max, &asked->specification, error);
+}
+
+static bool submit_parse(api *self, http_request *request, submission *asked)
 {
     static const char *const parameters[] = {"dry_run", NULL};
     const char *dry_run = http_query(request, "dry_run");
@@ -60,10 +76,11 @@ static bool submit_parse(http_request *request, submission *asked)
         return submit_refuse(request, "dry_run", "dry_run must be true or false");
     }
     asked->dry_run = dry_run != NULL && strcmp(dry_run, "true") == 0;
-    if (specification_parse(body, bytes, http_body_bytes_max(request), &asked->specification,
-                            &error) != DIDI_OK) {
-        problem type = error.status == DIDI_FORMAT ? PROBLEM_MALFORMED_JSON
-                                                   : problem_from_status(error.status);
+    if (submit_read(self, body, bytes, http_body_bytes_max(request), asked, &error) != DIDI_OK) {
+        problem type = error.status == DIDI_FORMAT && asked->extension == NULL
+                           ? PROBLEM_MALFORMED_JSON
+                           : problem_from_status(error.status);
+        json_decref(asked->extension);
         http_reply_error(request, type, &error);
         return false;
     }
@@ -121,7 +138,16 @@ static int submit_check(api *self, const submission *asked, const char *canonica
     didi_merge_options *options = planner_options(plan);
     options->memory_limit = self->settings->memory_limit;
     options->workers = self->settings->workers;
-    status = didi_merge_open(options, NULL, &merge, error);
+    status = api_extend_open(self, asked->specification, &options->extend.package_fd, error);
+    if (status == DIDI_OK) {
+        status = didi_merge_open(options, NULL, &merge, error);
+    }
+    if (options->extend.package_fd >= 0) {
+        close(options->extend.package_fd);
+    }
+    if (status != DIDI_OK) {
+        api_extend_blame(asked->specification, error);
+    }
     if (status == DIDI_OK && asked->dry_run) {
         *ret_plan = plan_json(didi_merge_plan(merge), canonical);
     }
@@ -228,7 +254,7 @@ void api_submit(void *context, http_request *request)
     submission asked = {0};
     char *canonical = NULL, *labels = NULL;
     didi_error error = {0};
-    if (!submit_parse(request, &asked)) {
+    if (!submit_parse(self, request, &asked)) {
         return;
     }
     int status = specification_render(asked.specification, &canonical, &error);
@@ -244,4 +270,5 @@ void api_submit(void *context, http_request *request)
     free(canonical);
     free(labels);
     specification_free(asked.specification);
+    json_decref(asked.extension);
 }

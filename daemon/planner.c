@@ -7,11 +7,13 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 struct planner {
     didi_merge_options options;
     didi_task_input *tasks;
+    size_t task_count; /* of the specification, or those it adds to another job */
     int base_fd;
     char *canonical;
 };
@@ -24,7 +26,7 @@ static void planner_fill(planner *self, const specification *from)
     options->base_label = from->base;
     options->base_fd = self->base_fd;
     options->tasks = self->tasks;
-    options->task_count = from->task_count;
+    options->task_count = self->task_count;
     options->budget = from->budget;
     options->shared_merge = (didi_shared_merge)from->shared_merge;
     options->allocator = (didi_allocator)from->allocator;
@@ -53,6 +55,15 @@ static void planner_fill(planner *self, const specification *from)
     options->work_fd = -1;
     options->output_fd = -1;
     options->specification_json = self->canonical;
+    if (specification_extends(from)) {
+        options->budget = from->extend.budget * (double)from->extend.add.count;
+        options->extend.job = from->extend.job;
+        options->extend.removed = (const char *const *)from->extend.remove.patterns;
+        options->extend.removed_count = from->extend.remove.count;
+    }
+    if (self->task_count == 0) {
+        options->budget = 1; /* of nothing */
+    }
 }
 
 static int planner_open_model(const model_roots *roots, const char *model, const char *pointer,
@@ -70,18 +81,37 @@ static int planner_open_model(const model_roots *roots, const char *model, const
     return DIDI_OK;
 }
 
+/* A job that extends another merges the tasks it adds. */
+static bool planner_takes(const specification *from, size_t task)
+{
+    bool takes = !specification_extends(from);
+    for (size_t i = 0; i < from->extend.add.count && !takes; i++) {
+        takes = strcmp(from->extend.add.patterns[i], from->tasks[task].name) == 0;
+    }
+    return takes;
+}
+
 static int planner_open(planner *self, const model_roots *roots, const specification *from,
                         didi_error *error)
 {
     char pointer[64];
+    size_t kept = from->extend.job != NULL ? from->task_count - from->extend.add.count : 0;
     int status = planner_open_model(roots, from->base, "/base", &self->base_fd, error);
     for (size_t task = 0; status == DIDI_OK && task < from->task_count; task++) {
-        didi_task_input *input = &self->tasks[task];
+        if (!planner_takes(from, task)) {
+            continue;
+        }
+        didi_task_input *input = &self->tasks[self->task_count];
         input->name = from->tasks[task].name;
         input->label = from->tasks[task].model;
         input->weight = from->tasks[task].weight;
-        snprintf(pointer, sizeof pointer, "/tasks/%zu/model", task);
+        if (task < kept) { /* asked for without being named */
+            snprintf(pointer, sizeof pointer, "/extend/rebalance");
+        } else {
+            snprintf(pointer, sizeof pointer, "/tasks/%zu/model", task - kept);
+        }
         status = planner_open_model(roots, input->label, pointer, &input->directory_fd, error);
+        self->task_count++;
     }
     return status;
 }
@@ -99,7 +129,6 @@ int planner_create(const model_roots *roots, const specification *from, planner 
         free(self);
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a plan");
     }
-    self->options.task_count = from->task_count; /* so that planner_free closes what was opened */
     for (size_t task = 0; task < from->task_count; task++) {
         self->tasks[task].directory_fd = -1;
     }
@@ -121,7 +150,7 @@ void planner_free(planner *self)
     if (self == NULL) {
         return;
     }
-    for (size_t task = 0; task < self->options.task_count; task++) {
+    for (size_t task = 0; task < self->task_count; task++) {
         if (self->tasks[task].directory_fd >= 0) {
             close(self->tasks[task].directory_fd);
         }

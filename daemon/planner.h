@@ -18,5 +18,6 @@ int planner_create(const model_roots *roots, const specification *from, planner 
 void planner_free(planner *self);
 
 /* The options: all of the specification, no output (output_fd -1). The caller sets memory_limit,
- * workers and, for a run, work_fd, output_fd, output_name. Lives as long as the planner. */
+ * workers and, for a run, work_fd, output_fd, output_name; and extend.package_fd when the
+ * specification extends a job (its tasks are then those added). Lives as long as the planner. */
 didi_merge_options *planner_options(planner *self);

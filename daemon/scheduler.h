@@ -6,6 +6,8 @@
  *   jobs/<id>/artifacts   manifest.json, shared.safetensors, experts/: appear together by rename
  *   jobs/<id>/exports/models/<task>/model.safetensors
  *   jobs/<id>/work        the engine's own, gone when the job is done
+ *   jobs/<id>/compare     work and artifacts of the full merge that an extension is compared with,
+ *                         gone likewise
  *   trash/                being deleted */
 #pragma once
 

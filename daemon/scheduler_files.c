@@ -45,7 +45,7 @@ bool files_are_published(int job_fd)
 
 static bool entry_is_ours(const char *name)
 {
-    static const char *const names[] = {".", "..", "artifacts", "exports", "work"};
+    static const char *const names[] = {".", "..", "artifacts", "compare", "exports", "work"};
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strcmp(name, names[i]) == 0)
@@ -77,6 +77,14 @@ void files_remove_results(int job_fd)
 
     files_remove_strays(job_fd);
     file_remove_tree(job_fd, "artifacts", &ignored);
+}
+
+void files_remove_work(int job_fd)
+{
+    didi_error ignored = {0};
+
+    file_remove_tree(job_fd, "work", &ignored);
+    file_remove_tree(job_fd, "compare", &ignored);
 }
 
 int scheduler_open_files(scheduler *self, const char *id, const char *name, int *ret_fd,

@@ -28,7 +28,10 @@ typedef struct run {
     bool cancel;    /* asked for by a user */
     bool published; /* an earlier attempt had published already */
     bool logged;    /* that the store does not take the outcome */
-    int status;     /* outcome */
+    bool comparing; /* `merge` is the full merge that an extension is compared with */
+    bool compared;  /* that has ended, well or not */
+    char reason[DIDI_ERROR_MESSAGE_BYTES_MAX]; /* why there is no comparison */
+    int status;                                /* outcome */
     didi_error why;
     double progress; /* last one stored */
     int64_t began_ms;
@@ -81,6 +84,18 @@ void runs_cancel_all(scheduler *self);
 /* Progress into the store, and outcomes that it did not take before. */
 void runs_tick(scheduler *self);
 
+/* ---- scheduler_compare.c ---- */
+
+/* Opens the full merge of the same tasks and total, whose artifacts stay in the job's directory
+ * until it ends; self->merge is left NULL, with the reason, where that cannot be. */
+void compare_open(run *self, const char *text, int job_fd);
+/* Its outcome; false when the job ends with it (cancelled, or the daemon stops). */
+bool compare_end(run *self);
+/* The progress of both merges as one number. */
+double compare_progress(const run *self, double progress);
+/* Directory of the artifacts to compare with, or -1. */
+int compare_artifacts(const run *self, int job_fd);
+
 /* ---- scheduler_export.c ---- */
 
 /* Claims exports while there is room. */
@@ -102,5 +117,7 @@ int files_open_job(const scheduler *self, const char *id, bool create, int *ret_
 bool files_are_published(int job_fd);
 /* What an interrupted attempt left beside the known directories. */
 void files_remove_strays(int job_fd);
-/* The same and the artifacts; finished layers stay for a retry. */
+/* What a job needs no more once it has succeeded. */
+void files_remove_work(int job_fd);
+/* Strays and the artifacts; finished layers stay for a retry. */
 void files_remove_results(int job_fd);

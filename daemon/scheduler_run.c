@@ -12,26 +12,63 @@
 #include <string.h>
 #include <unistd.h>
 
-static int run_open_merge(run *self, int job_fd, int work_fd, didi_error *error)
+/* The artifacts of the job that this one extends. */
+static int run_open_package(const run *self, const specification *wanted, int *ret_fd,
+                            didi_error *error)
+{
+    didi_error missing = {0};
+    const int status =
+        scheduler_open_files(self->scheduler, wanted->extend.job, "artifacts", ret_fd, &missing);
+
+    if (status != DIDI_OK)
+        return didi_fail(error, status, "/extend/job",
+                         "the artifacts of job %s, which this one "
+                         "extends, cannot be opened: %s",
+                         wanted->extend.job, missing.message);
+    return DIDI_OK;
+}
+
+static int run_open_planned(run *self, const specification *wanted, planner *plan, int job_fd,
+                            int work_fd, didi_error *error)
 {
     const config *settings = self->scheduler->config;
     const didi_merge_hooks hooks = {.context = self->telemetry, .event = telemetry_event};
+    didi_merge_options *options = planner_options(plan);
+    int status = DIDI_OK;
+
+    options->memory_limit = settings->memory_limit;
+    options->workers = settings->workers;
+    options->work_fd = work_fd;
+    options->output_fd = job_fd;
+    options->output_name = "artifacts";
+    if (specification_extends(wanted)) {
+        status = run_open_package(self, wanted, &options->extend.package_fd, error);
+        options->extend.comparison_fd = compare_artifacts(self, job_fd);
+        options->extend.comparison_reason = self->reason[0] != '\0' ? self->reason : NULL;
+    }
+    if (status == DIDI_OK)
+        status = didi_merge_open(options, &hooks, &self->merge, error);
+    if (options->extend.package_fd >= 0)
+        close(options->extend.package_fd);
+    if (options->extend.comparison_fd >= 0)
+        close(options->extend.comparison_fd);
+    return status;
+}
+
+static int run_open_merge(run *self, int job_fd, int work_fd, didi_error *error)
+{
     specification *wanted = NULL;
     planner *plan = NULL;
     const size_t bytes = strlen(self->job.specification);
     int status = specification_parse(self->job.specification, bytes, bytes, &wanted, error);
 
-    if (status == DIDI_OK)
+    if (status == DIDI_OK && specification_extends(wanted) && wanted->extend.compare &&
+        !self->compared)
+        compare_open(self, self->job.specification, job_fd);
+    if (status == DIDI_OK && self->merge == NULL)
         status = planner_create(models_roots(self->scheduler->models), wanted, &plan, error);
-    if (status == DIDI_OK) {
-        didi_merge_options *options = planner_options(plan);
-        options->memory_limit = settings->memory_limit;
-        options->workers = settings->workers;
-        options->work_fd = work_fd;
-        options->output_fd = job_fd;
-        options->output_name = "artifacts";
-        status = didi_merge_open(options, &hooks, &self->merge, error);
-    }
+    if (status == DIDI_OK && self->merge == NULL)
+        status = run_open_planned(self, wanted, plan, job_fd, work_fd, error);
     planner_free(plan);
     specification_free(wanted);
     return status;
@@ -82,7 +119,7 @@ static void close_work(void *context)
     if (cancelled)
         files_remove_results(job_fd);
     else
-        file_remove_tree(job_fd, "work", &ignored);
+        files_remove_work(job_fd);
     close(job_fd);
 }
 
@@ -159,12 +196,33 @@ static void run_close(run *self)
     }
 }
 
+/* On a pool thread: after the comparison, the merge it is for. */
+static void open_second(void *context)
+{
+    run *self = context;
+
+    didi_merge_close(self->merge);
+    self->merge = NULL;
+    open_work(self);
+}
+
+static void open_after(void *context);
+
 static void run_finished(void *context)
 {
     run *self = context;
 
-    self->status = didi_merge_result(self->merge, &self->why);
-    run_close(self);
+    if (!self->comparing) {
+        self->status = didi_merge_result(self->merge, &self->why);
+        run_close(self);
+    } else if (!compare_end(self)) {
+        run_close(self);
+    } else {
+        self->state = RUN_OPENING;
+        self->status = pool_task(self->scheduler->pool, open_second, open_after, self, &self->why);
+        if (self->status != DIDI_OK)
+            run_close(self);
+    }
 }
 
 static void open_after(void *context)
@@ -249,7 +307,8 @@ void runs_tick(scheduler *owner)
             run_record(self);
         } else if (self->state == RUN_RUNNING) {
             didi_stage stage = DIDI_STAGE_DIGEST;
-            const double progress = didi_merge_progress(self->merge, &stage);
+            const double progress =
+                compare_progress(self, didi_merge_progress(self->merge, &stage));
             if (progress > self->progress) {
                 self->progress = progress;
                 store_progress_post(owner->store, self->job.id, self->job.attempt,

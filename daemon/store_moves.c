@@ -236,6 +236,39 @@ int store_job_cancel(store *self, const char *id, job_state *ret_state, didi_err
     return status;
 }
 
+static bool state_is_final(job_state state)
+{
+    return state != JOB_QUEUED && state != JOB_RUNNING;
+}
+
+/* Why a job was not deleted. */
+static int delete_refused(database *writer, const char *id, job_state state, didi_error *error)
+{
+    sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_EXTENDED_BY, error);
+    char later[ID_BYTES];
+    bool row = false;
+
+    if (statement == NULL)
+        return DIDI_IO;
+    bind_text(writer, statement, ":id", id);
+    const int status = database_step(writer, statement, &row, error);
+    if (status != DIDI_OK)
+        return status;
+    if (row && state_is_final(state)) {
+        column_text(statement, 0, later, sizeof later);
+        sqlite3_reset(statement);
+        return didi_fail(error, DIDI_CONFLICT, id,
+                         "job %s extends this one and has not finished; wait for it or cancel it",
+                         later);
+    }
+    if (row)
+        sqlite3_reset(statement);
+    return didi_fail(error, DIDI_CONFLICT, id,
+                     state_is_final(state) ? "the job has %s, but an export of it is running"
+                                           : "the job is %s; cancel it first",
+                     job_state_name(state));
+}
+
 static int delete_operation(database *writer, void *context, store_changes *changes,
                             didi_error *error)
 {
@@ -255,11 +288,7 @@ static int delete_operation(database *writer, void *context, store_changes *chan
     if (status != DIDI_OK)
         return status;
     if (sqlite3_changes(writer->connection) == 0)
-        return didi_fail(error, DIDI_CONFLICT, id,
-                         state == JOB_QUEUED || state == JOB_RUNNING
-                             ? "the job is %s; cancel it first"
-                             : "the job has %s, but an export of it is running",
-                         job_state_name(state));
+        return delete_refused(writer, id, state, error);
     store_changes_add(changes, id);
     return DIDI_OK;
 }

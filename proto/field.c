@@ -120,6 +120,25 @@ json_t *field_integer_write(const json_field *field, const void *object)
     return json_integer(integer);
 }
 
+int field_boolean_read(const json_field *field, json_t *value, void *object, const char *pointer,
+                       didi_error *error)
+{
+    bool flag = json_is_true(value);
+    if (!json_is_boolean(value)) {
+        return didi_fail(error, DIDI_INVALID, pointer, "%s must be true or false, not %s",
+                         field->key, field_type_name(value));
+    }
+    memcpy((char *)object + field->offset, &flag, sizeof flag);
+    return DIDI_OK;
+}
+
+json_t *field_boolean_write(const json_field *field, const void *object)
+{
+    bool flag;
+    memcpy(&flag, (const char *)object + field->offset, sizeof flag);
+    return json_boolean(flag);
+}
+
 /* "a, b or c" */
 static void field_list_words(const json_field *field, char *text, size_t bytes)
 {
@@ -242,6 +261,9 @@ json_t *field_write_all(const json_field *fields, const void *object)
 {
     json_t *value = json_object();
     for (; value != NULL && fields->key != NULL; fields++) {
+        if (fields->is_absent != NULL && fields->is_absent(object)) {
+            continue;
+        }
         if (json_object_set_new(value, fields->key, fields->write(fields, object)) != 0) {
             json_decref(value);
             value = NULL;

@@ -27,7 +27,8 @@ struct json_field {
     bool above_lowest;        /* `lowest` itself is out */
     const char *const *words; /* choices, in the order of their enumeration; ends with NULL */
     bool (*check)(const char *text);
-    const char *expected;     /* what `check` wants, for messages */
+    const char *expected;                  /* what `check` wants, for messages */
+    bool (*is_absent)(const void *object); /* what is absent is not written */
     const json_field *fields; /* nested objects share the struct; ends with a NULL key */
 };
 
@@ -42,6 +43,12 @@ int field_integer_read(const json_field *field, json_t *value, void *object, con
                        didi_error *error);
 json_t *field_integer_write(const json_field *field, const void *object);
 #define FIELD_INTEGER .read = field_integer_read, .write = field_integer_write
+
+/* bool */
+int field_boolean_read(const json_field *field, json_t *value, void *object, const char *pointer,
+                       didi_error *error);
+json_t *field_boolean_write(const json_field *field, const void *object);
+#define FIELD_BOOLEAN .read = field_boolean_read, .write = field_boolean_write
 
 /* int, an index of field->words */
 int field_choice_read(const json_field *field, json_t *value, void *object, const char *pointer,

@@ -6,6 +6,7 @@
 #include "proto/field.h"
 #include "proto/names.h"
 #include "proto/specification_check.h"
+#include "proto/specification_extend.h"
 #include "src/base/memory.h"
 
 #include <stdlib.h>
@@ -337,6 +338,11 @@ static const json_field specification_fields[] = {
      .lowest = -LIMIT_PRIORITY,
      .highest = LIMIT_PRIORITY},
     {.key = "labels", .read = labels_read, .write = labels_write},
+    {.key = "extend",
+     .read = specification_extend_read,
+     .write = specification_extend_write,
+     AT(extend),
+     .is_absent = specification_extend_is_absent},
     {.key = NULL},
 };
 
@@ -405,6 +411,16 @@ int specification_parse(const char *text, size_t bytes, size_t bytes_max,
     return DIDI_OK;
 }
 
+bool specification_extends(const specification *self)
+{
+    return self->extend.job != NULL && !self->extend.rebalance;
+}
+
+void specification_forget_extend(specification *self)
+{
+    specification_extend_clear(&self->extend);
+}
+
 static void globs_clear(specification_globs *globs)
 {
     for (size_t glob = 0; glob < globs->count; glob++) {
@@ -430,6 +446,7 @@ void specification_free(specification *made)
     globs_clear(&made->exclude);
     globs_clear(&made->dense_tensors);
     globs_clear(&made->low_rank_tensors);
+    specification_extend_clear(&made->extend);
     free(made->tasks);
     free(made->labels);
     free(made->name);

@@ -7,6 +7,7 @@
 #include "proto/specification_defaults.h"
 #include "src/base/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,15 @@ typedef struct specification_globs {
     char **patterns;
     size_t count;
 } specification_globs;
+
+/* What a job takes over from a finished one (docs/operations.md, "Extending a job"). */
+typedef struct specification_extend {
+    char *job;               /* NULL: nothing */
+    specification_globs add; /* names of the tasks added, among the job's tasks */
+    specification_globs remove;
+    double budget; /* of each task added, ratio to one model; 0 with rebalance */
+    bool rebalance, compare;
+} specification_extend;
 
 /* Every field holds its default when the user gave none. Choices are enumerators of choices.h. */
 typedef struct specification {
@@ -48,6 +58,7 @@ typedef struct specification {
     int64_t priority;            /* higher first */
     specification_label *labels; /* by key */
     size_t label_count;
+    specification_extend extend;
 } specification;
 
 /* Reads a specification from `bytes` bytes of JSON text (no NUL needed). Errors: DIDI_FORMAT (not
@@ -56,6 +67,13 @@ typedef struct specification {
  * DIDI_NO_MEMORY. Free *ret_specification with specification_free. */
 int specification_parse(const char *text, size_t bytes, size_t bytes_max,
                         specification **ret_specification, didi_error *error);
+
+/* True when new experts are made for the shared part of another job; false for a merge of its own,
+ * a rebalanced one included. */
+bool specification_extends(const specification *self);
+
+/* Makes it the specification of a merge of its own, of the same tasks and total. */
+void specification_forget_extend(specification *self);
 
 /* NULL is fine. */
 void specification_free(specification *made);

@@ -95,7 +95,14 @@ WHERE state = 'running' AND boot_id <> :boot_id ORDER BY id LIMIT 1;
 -- name: job_delete
 DELETE FROM jobs
 WHERE id = :id AND state IN ('succeeded', 'failed', 'cancelled')
-  AND NOT EXISTS (SELECT 1 FROM exports WHERE job_id = :id AND state = 'running');
+  AND NOT EXISTS (SELECT 1 FROM exports WHERE job_id = :id AND state = 'running')
+  AND NOT EXISTS (SELECT 1 FROM jobs AS later WHERE later.state IN ('queued', 'running')
+                    AND json_extract(later.specification, '$.extend.job') = :id);
+
+-- name: job_extended_by
+SELECT id FROM jobs
+WHERE state IN ('queued', 'running') AND json_extract(specification, '$.extend.job') = :id
+LIMIT 1;
 
 -- name: event_count_up
 UPDATE jobs SET event_count = event_count + 1, updated_ms = :now

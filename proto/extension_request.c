@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a request to extend a job to the specification of the new one. */
+#include "proto/extension_request.h"
+
+#include "proto/document.h"
+#include "proto/field.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int extension_request_parse(const char *text, size_t bytes, size_t bytes_max, json_t **ret_request,
+                            didi_error *error)
+{
+    json_t *document = NULL;
+    int status = document_parse(text, bytes, bytes_max, &document, error);
+    if (status != DIDI_OK) {
+        return status;
+    }
+    if (json_object_get(document, "extend") == NULL) {
+        json_decref(document);
+        document = NULL;
+    }
+    *ret_request = document;
+    return DIDI_OK;
+}
+
+int extension_request_job(const json_t *request, const char **ret_job, didi_error *error)
+{
+    const json_t *extend = json_object_get(request, "extend");
+    const char *job = json_string_value(json_object_get(extend, "job"));
+    if (!json_is_object(extend)) {
+        return didi_fail(error, DIDI_INVALID, "/extend", "extend must be an object, not %s",
+                         field_type_name(extend));
+    }
+    if (job == NULL) {
+        return didi_fail(error, DIDI_INVALID, "/extend/job",
+                         "job must be the id of the job to extend");
+    }
+    *ret_job = job;
+    return DIDI_OK;
+}
+
+/* ---- what a request may say ---- */
+
+static bool is_one_of(const char *key, const char *const *keys)
+{
+    while (*keys != NULL && strcmp(*keys, key) != 0) {
+        keys++;
+    }
+    return *keys != NULL;
+}
+
+static int check_keys(const json_t *request, didi_error *error)
+{
+    static const char *const keys[] = {"extend", "tasks",    "base", "name",
+                                       "labels", "priority", NULL};
+    static const char *const parts[] = {"job", "remove", "budget", "rebalance", "compare", NULL};
+    char pointer[DIDI_ERROR_SUBJECT_BYTES_MAX];
+    const json_t *extend = json_object_get(request, "extend");
+    const char *key;
+    const json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)request, key, value)
+    {
+        field_pointer(pointer, "", key);
+        if (!is_one_of(key, keys)) {
+            return didi_fail(error, DIDI_INVALID, pointer,
+                             "%s is taken from the job that is extended; leave it out", key);
+        }
+    }
+    json_object_foreach((json_t *)(uintptr_t)extend, key, value)
+    {
+        field_pointer(pointer, "/extend", key);
+        if (!is_one_of(key, parts)) {
+            return didi_fail(error, DIDI_INVALID, pointer, "unknown field \"%.100s\"", key);
+        }
+    }
+    value = json_object_get(request, "tasks");
+    if (value != NULL && !json_is_array(value)) {
+        return didi_fail(error, DIDI_INVALID, "/tasks", "tasks must be an array, not %s",
+                         field_type_name(value));
+    }
+    value = json_object_get(extend, "remove");
+    if (value != NULL && !json_is_array(value)) {
+        return didi_fail(error, DIDI_INVALID, "/extend/remove", "remove must be an array, not %s",
+                         field_type_name(value));
+    }
+    return DIDI_OK;
+}
+
+static int check_base(const json_t *request, const json_t *old, didi_error *error)
+{
+    const json_t *asked = json_object_get(request, "base");
+    const json_t *base = json_object_get(old, "base");
+    if (asked == NULL || json_equal(asked, base) != 0) {
+        return DIDI_OK;
+    }
+    return didi_fail(error, DIDI_INVALID, "/base",
+                     "the job to extend was made from base \"%s\"; give that or leave base out",
+                     json_string_value(base));
+}
+
+/* ---- tasks ---- */
+
+static const char *name_of(const json_t *tasks, size_t task)
+{
+    const char *name = json_string_value(json_object_get(json_array_get(tasks, task), "name"));
+    return name != NULL ? name : "";
+}
+
+static size_t find_task(const json_t *tasks, const char *name)
+{
+    size_t task = 0;
+    while (task < json_array_size(tasks) && strcmp(name_of(tasks, task), name) != 0) {
+        task++;
+    }
+    return task;
+}
+
+static int fail_unknown(const json_t *tasks, const char *name, const char *pointer,
+                        didi_error *error)
+{
+    char names[512] = "";
+    size_t used = 0;
+    for (size_t task = 0; task < json_array_size(tasks) && used < sizeof names; task++) {
+        int written = snprintf(names + used, sizeof names - used, "%s%s", task > 0 ? ", " : "",
+                               name_of(tasks, task));
+        used += written < 0 ? 0 : (size_t)written;
+    }
+    return didi_fail(error, DIDI_INVALID, pointer,
+                     "the job to extend has no task \"%.128s\" left to remove; it has %s", name,
+                     names);
+}
+
+/* Takes the tasks to be removed out of `tasks`. */
+static int remove_tasks(json_t *tasks, const json_t *names, didi_error *error)
+{
+    char pointer[DIDI_ERROR_SUBJECT_BYTES_MAX];
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        const char *name = json_string_value(json_array_get(names, i));
+        field_pointer_index(pointer, "/extend/remove", i);
+        if (name == NULL) {
+            return didi_fail(error, DIDI_INVALID, pointer, "the name of a task is a string, not %s",
+                             field_type_name(json_array_get(names, i)));
+        }
+        size_t task = find_task(tasks, name);
+        if (task == json_array_size(tasks)) {
+            return fail_unknown(tasks, name, pointer, error);
+        }
+        json_array_remove(tasks, task);
+    }
+    return DIDI_OK;
+}
+
+static int check_change(const json_t *request, size_t kept, didi_error *error)
+{
+    const json_t *extend = json_object_get(request, "extend");
+    size_t added = json_array_size(json_object_get(request, "tasks"));
+    size_t removed = json_array_size(json_object_get(extend, "remove"));
+    if (added + kept == 0) {
+        return didi_fail(error, DIDI_INVALID, "/extend/remove",
+                         "no task would be left; leave one, or add one");
+    }
+    if (added + removed == 0 && !json_is_true(json_object_get(extend, "rebalance"))) {
+        return didi_fail(error, DIDI_INVALID, "/tasks",
+                         "there is no task to add, none to remove, and nothing to rebalance");
+    }
+    return DIDI_OK;
+}
+
+static json_t *names_added(const json_t *request)
+{
+    const json_t *tasks = json_object_get(request, "tasks");
+    json_t *names = json_array();
+    for (size_t task = 0; task < json_array_size(tasks); task++) {
+        json_array_append_new(names, json_string(name_of(tasks, task)));
+    }
+    return names;
+}
+
+/* ---- budget ---- */
+
+typedef struct costs {
+    double model, kept, expert; /* parameters: of one model, of all files kept, of a mean expert */
+} costs;
+
+static int read_costs(const json_t *manifest, const json_t *kept, costs *ret_costs,
+                      didi_error *error)
+{
+    const json_t *files = json_object_get(manifest, "files");
+    const json_t *budget = json_object_get(manifest, "budget");
+    costs found = {.model = json_number_value(json_object_get(budget, "model_parameters"))};
+    size_t experts = 0;
+    for (size_t i = 0; i < json_array_size(files); i++) {
+        const json_t *row = json_array_get(files, i);
+        const char *file = json_string_value(json_object_get(row, "name"));
+        const json_t *parameters = json_object_get(row, "parameters");
+        if (file == NULL || !json_is_integer(parameters)) {
+            return didi_fail(error, DIDI_FORMAT, "/extend/job",
+                             "the job was made by an older didid and cannot be extended; "
+                             "rebalance, or merge again");
+        }
+        bool expert = strncmp(file, "experts/", 8) == 0;
+        bool stays = !expert;
+        for (size_t task = 0; expert && task < json_array_size(kept); task++) {
+            const char *name = name_of(kept, task);
+            size_t length = strlen(name);
+            stays = stays || (strncmp(file + 8, name, length) == 0 &&
+                              strcmp(file + 8 + length, ".safetensors") == 0);
+        }
+        double count = json_number_value(parameters);
+        found.expert += expert ? count : 0;
+        experts += expert;
+        found.kept += stays ? count : 0;
+    }
+    found.expert = experts > 0 ? found.expert / (double)experts : 0;
+    *ret_costs = found;
+    return DIDI_OK;
+}
+
+/* Sets `budget` of the new job and of each task added, ratios to one model. */
+static int set_budget(const json_t *request, const json_t *manifest, json_t *document,
+                      json_t *extend, size_t added, didi_error *error)
+{
+    const json_t *asked = json_object_get(json_object_get(request, "extend"), "budget");
+    costs found;
+    int status = read_costs(manifest, json_object_get(document, "tasks"), &found, error);
+    if (status != DIDI_OK) {
+        return status;
+    }
+    if (!(found.model > 0)) {
+        return didi_fail(error, DIDI_FORMAT, "/extend/job", "the job's manifest has no budget");
+    }
+    if (asked != NULL && !(json_number_value(asked) > 0)) {
+        return didi_fail(error, DIDI_INVALID, "/extend/budget",
+                         "budget must be a number above 0: what each new task may cost, as a ratio "
+                         "to one model (a task of this job costs %.4g)",
+                         found.expert / found.model);
+    }
+    double each = asked != NULL ? json_number_value(asked) : found.expert / found.model;
+    each = added > 0 ? each : 0;
+    json_object_set_new(extend, "budget", json_real(each));
+    json_object_set_new(document, "budget",
+                        json_real(found.kept / found.model + each * (double)added));
+    return DIDI_OK;
+}
+
+/* ---- the new specification ---- */
+
+static int set_extend(const json_t *request, const json_t *manifest, json_t *document,
+                      didi_error *error)
+{
+    const json_t *asked = json_object_get(request, "extend");
+    json_t *extend = json_deep_copy(asked);
+    json_t *added = names_added(request);
+    bool rebalance = json_is_true(json_object_get(asked, "rebalance"));
+    int status = DIDI_OK;
+    if (json_object_set_new(document, "extend", extend) != 0 ||
+        json_object_set_new(extend, "add", added) != 0) {
+        return didi_fail(error, DIDI_NO_MEMORY, "/extend", "no memory for a specification");
+    }
+    if (json_object_get(asked, "compare") == NULL) {
+        json_object_set_new(extend, "compare",
+                            json_boolean(json_array_size(added) > 0 && !rebalance));
+    }
+    if (!rebalance) {
+        status = set_budget(request, manifest, document, extend, json_array_size(added), error);
+    } else if (json_object_get(asked, "budget") != NULL) {
+        status = didi_fail(error, DIDI_INVALID, "/extend/budget",
+                           "a rebalanced job keeps the total of the job it extends; leave budget "
+                           "out");
+    }
+    return status;
+}
+
+static int make_document(const json_t *request, const json_t *manifest, json_t *document,
+                         size_t *ret_kept, didi_error *error)
+{
+    static const char *const own[] = {"name", "labels", "priority"};
+    json_t *tasks = json_object_get(document, "tasks");
+    const json_t *extend = json_object_get(request, "extend");
+    int status = check_base(request, document, error);
+    if (status == DIDI_OK) {
+        status = remove_tasks(tasks, json_object_get(extend, "remove"), error);
+    }
+    *ret_kept = json_array_size(tasks);
+    if (status == DIDI_OK) {
+        status = check_change(request, *ret_kept, error);
+    }
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
+        json_object_del(document, own[i]);
+        if (json_object_get(request, own[i]) != NULL) {
+            json_object_set(document, own[i], json_object_get(request, own[i]));
+        }
+    }
+    json_object_del(document, "extend");
+    if (status == DIDI_OK) {
+        status = set_extend(request, manifest, document, error);
+    }
+    if (status == DIDI_OK) {
+        json_array_extend(tasks, json_object_get(request, "tasks"));
+    }
+    return status;
+}
+
+/* A pointer into the whole list of tasks becomes one into those of the request. */
+static void turn_pointer(didi_error *error, size_t kept)
+{
+    size_t task = 0;
+    int used = 0;
+    if (error == NULL || sscanf(error->subject, "/tasks/%zu%n", &task, &used) != 1 || task < kept) {
+        return;
+    }
+    char rest[64];
+    snprintf(rest, sizeof rest, "%s", error->subject + used);
+    (void)didi_error_blame(error, "/tasks/%zu%s", task - kept, rest);
+}
+
+int extension_request_resolve(const json_t *request, const json_t *manifest,
+                              specification **ret_specification, didi_error *error)
+{
+    json_t *document = json_deep_copy(json_object_get(manifest, "specification"));
+    size_t kept = 0;
+    char *text = NULL;
+    int status = check_keys(request, error);
+    if (status == DIDI_OK && !json_is_array(json_object_get(document, "tasks"))) {
+        status = didi_fail(error, DIDI_FORMAT, "/extend/job",
+                           "the manifest of the job to extend holds no specification");
+    }
+    if (status == DIDI_OK) {
+        status = make_document(request, manifest, document, &kept, error);
+    }
+    if (status == DIDI_OK) {
+        text = document_render(document);
+        status =
+            text != NULL
+                ? specification_parse(text, strlen(text), strlen(text), ret_specification, error)
+                : didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a specification");
+        if (status != DIDI_OK) {
+            turn_pointer(error, kept);
+        }
+    }
+    free(text);
+    json_decref(document);
+    return status;
+}
