@@ -15,7 +15,10 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { TASK_NAME_BYTES_MAX = 128 };
+enum {
+    TASK_NAME_BYTES_MAX = 128,
+    BLOCK_ROWS = 16, /* added up at once; fixes results */
+};
 
 struct addition_file {
     int fd;
@@ -204,6 +207,67 @@ int addition_apply(const addition *self, uint64_t first, uint64_t rows, float *o
     if (status == DIDI_OK && self->delta_bytes != NULL)
         status = packed_add(&self->dense, first, rows, out, error);
     return status;
+}
+
+/* Whole blocks of rows are added up, whatever is asked for: so no bit depends on the piece. */
+int addition_subtract(const addition *self, uint64_t first, uint64_t count, float *values,
+                      didi_error *error)
+{
+    uint64_t end = first + count;
+    float *block = memory_aligned(BLOCK_ROWS, self->columns * sizeof *block);
+    if (block == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "rows of %llu columns",
+                         (unsigned long long)self->columns);
+    int status = DIDI_OK;
+    for (uint64_t row = first / self->columns / BLOCK_ROWS * BLOCK_ROWS;
+         row * self->columns < end && status == DIDI_OK; row += BLOCK_ROWS) {
+        uint64_t height = self->rows - row < BLOCK_ROWS ? self->rows - row : BLOCK_ROWS;
+        uint64_t start = row * self->columns;
+        uint64_t stop = start + height * self->columns;
+        memset(block, 0, height * self->columns * sizeof *block);
+        status = addition_apply(self, row, height, block, error);
+        for (uint64_t i = start > first ? start : first; i < (stop < end ? stop : end); i++)
+            values[i - first] -= block[i - start];
+    }
+    free(block);
+    return status;
+}
+
+int addition_unpack(addition *self, didi_error *error)
+{
+    if (self->factor_bytes == NULL)
+        return DIDI_OK;
+    uint64_t rank = self->rank + self->factors.rank;
+    float *left = memory_aligned(rank, self->rows * sizeof *left);
+    float *right = memory_aligned(rank, self->columns * sizeof *right);
+    float *column = memory_aligned(self->rows, sizeof *column);
+    if (left == NULL || right == NULL || column == NULL) {
+        free(left);
+        free(right);
+        free(column);
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "factors of rank %llu",
+                         (unsigned long long)rank);
+    }
+    for (uint64_t i = 0; i < self->rows; i++)
+        for (uint64_t k = 0; k < self->rank; k++)
+            left[i * rank + k] = self->left[i * self->rank + k];
+    if (self->rank > 0)
+        memcpy(right, self->right, self->rank * self->columns * sizeof *right);
+    for (uint64_t k = self->rank; k < rank; k++) {
+        packed_left(&self->factors, k - self->rank, column);
+        packed_right(&self->factors, k - self->rank, right + k * self->columns);
+        for (uint64_t i = 0; i < self->rows; i++)
+            left[i * rank + k] = column[i];
+    }
+    free(column);
+    free(self->left);
+    free(self->right);
+    free(self->factor_bytes);
+    self->left = left;
+    self->right = right;
+    self->rank = rank;
+    self->factor_bytes = NULL;
+    return DIDI_OK;
 }
 
 void addition_clear(addition *self)

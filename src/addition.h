@@ -42,5 +42,14 @@ bool addition_is_empty(const addition *self);
 int addition_apply(const addition *self, uint64_t first, uint64_t rows, float *out,
                    didi_error *error);
 
+/* values -= elements [first, first + count) of the sum, row by row; no bit depends on how a matrix
+ * is cut into pieces. Errors: DIDI_NO_MEMORY. */
+int addition_subtract(const addition *self, uint64_t first, uint64_t count, float *values,
+                      didi_error *error);
+
+/* Makes packed factors plain ones beside those that are, so that further calls cost no decoding.
+ * Errors: DIDI_NO_MEMORY. */
+int addition_unpack(addition *self, didi_error *error);
+
 /* Frees the arrays; an empty or cleared addition is fine. */
 void addition_clear(addition *self);

@@ -198,15 +198,6 @@ static int list_files(extension *self, didi_error *error)
     return status;
 }
 
-static int open_shared(extension *self, didi_error *error)
-{
-    struct stat found;
-    const char *name = self->files[0].name;
-    int status = open_file(self, name, &self->shared_fd, &found, error);
-    return status == DIDI_OK ? safetensors_header_read(self->shared_fd, name, &self->shared, error)
-                             : status;
-}
-
 size_t extension_file_count(const extension *self)
 {
     return self->file_count;
@@ -337,7 +328,8 @@ static int fill(extension *self, const didi_merge_options *options, didi_error *
         status = check_tasks(self, options, error);
     if (status == DIDI_OK)
         status = list_files(self, error);
-    return status == DIDI_OK ? open_shared(self, error) : status;
+    return status == DIDI_OK ? addition_file_open(self->package_fd, NULL, &self->shared, error)
+                             : status;
 }
 
 int extension_open(const didi_merge_options *options, extension **ret_extension, didi_error *error)
@@ -345,7 +337,7 @@ int extension_open(const didi_merge_options *options, extension **ret_extension,
     extension *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "extension");
-    self->package_fd = self->shared_fd = -1;
+    self->package_fd = -1;
     int status = fill(self, options, error);
     if (status != DIDI_OK)
         extension_close(self);
@@ -360,9 +352,7 @@ void extension_close(extension *self)
         return;
     if (self->package_fd >= 0)
         (void)close(self->package_fd);
-    if (self->shared_fd >= 0)
-        (void)close(self->shared_fd);
-    safetensors_header_free(self->shared);
+    addition_file_close(self->shared);
     json_decref(self->manifest);
     json_decref(self->comparison);
     free(self->job);

@@ -7,6 +7,7 @@
  * Read-only after extension_open: every function may be called by several threads at once. */
 #pragma once
 
+#include "src/addition.h"
 #include "src/didi.h"
 #include "src/family.h"
 
@@ -41,15 +42,10 @@ int extension_verify_file(const extension *extension, size_t index, int (*cancel
 int extension_verify_base(const extension *extension, const checkpoint *base, size_t file,
                           const char *sha256, didi_error *error);
 
-/* tau_t -= S for every task of a loaded layer, whose energy is measured again. Pieces are computed
- * by the layer's team; results do not depend on it. Errors: DIDI_FORMAT (factors that do not fit),
- * DIDI_IO, DIDI_NO_MEMORY. */
-int extension_subtract(const extension *extension, const family_tensor *tensor, layer *layer,
-                       didi_error *error);
-
-/* delta[i] -= S of elements [first, first + count) of a tensor that is kept whole. */
-int extension_subtract_delta(const extension *extension, const family_tensor *tensor,
-                             uint64_t first, uint64_t count, float *delta, didi_error *error);
+/* S of a tensor (empty where there is none), unpacked. The caller clears *ret_shared. Errors:
+ * DIDI_MISMATCH, DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
+int extension_shared(const extension *extension, const family_tensor *tensor, addition *ret_shared,
+                     didi_error *error);
 
 /* Puts the files taken over into a package under construction: hard links, or copies where links
  * cannot be. Errors: DIDI_CHANGED (one changed since extension_open), DIDI_IO, DIDI_DISK_FULL. */

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The base and the added tasks against the package: tensors compared, the shared part taken away.
- */
+/* The base and the added tasks against the package. */
 #include "src/extension_internal.h"
 
-#include "src/base/file.h"
 #include "src/base/memory.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static const char *base_name(const extension *self)
@@ -105,75 +102,17 @@ int extension_verify_base(const extension *self, const checkpoint *base, size_t 
                      wanted != NULL ? wanted : "none");
 }
 
-/* ---- the shared part ---- */
-
-static const safetensors_tensor *find_part(const extension *self, const char *tensor,
-                                           const char *suffix)
+int extension_shared(const extension *self, const family_tensor *tensor, addition *ret_shared,
+                     didi_error *error)
 {
-    char *name = memory_format("%s.%s", tensor, suffix);
-    const safetensors_tensor *found =
-        name != NULL ? safetensors_header_find(self->shared, name) : NULL;
-    free(name);
-    return found;
-}
-
-/* Elements [first, first + count) as float32. */
-static int read_part(const extension *self, const safetensors_tensor *part, uint64_t first,
-                     uint64_t count, float *values, didi_error *error)
-{
-    uint64_t width = didi_dtype_bits(part->dtype) / 8;
-    if (!didi_dtype_is_float(part->dtype) || first > part->elements ||
-        count > part->elements - first)
-        return didi_fail(error, DIDI_FORMAT, part->name, "%s of the package's shared part",
-                         part->name);
-    char *raw = memory_aligned(count, width);
-    if (raw == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, part->name, "a part of the shared file");
-    int status = file_pread_all(self->shared_fd, raw, count * width, part->offset + first * width,
-                                self->files[0].name, error);
+    addition shared = {0};
+    int status =
+        addition_read(self->shared, tensor->name, tensor->rows, tensor->columns, &shared, error);
     if (status == DIDI_OK)
-        didi_dtype_to_f32(part->dtype, raw, values, count);
-    free(raw);
-    return status;
-}
-
-int extension_subtract(const extension *self, const family_tensor *tensor, layer *target,
-                       didi_error *error)
-{
-    const safetensors_tensor *b = find_part(self, tensor->name, "shared_B");
-    const safetensors_tensor *a = find_part(self, tensor->name, "shared_A");
-    if (b == NULL && a == NULL)
-        return DIDI_OK;
-    if (b == NULL || a == NULL || b->dimensions != 2 || a->dimensions != 2 ||
-        b->shape[0] != target->rows || a->shape[1] != target->columns || b->shape[1] != a->shape[0])
-        return didi_fail(error, DIDI_FORMAT, tensor->name,
-                         "the package's shared factors do not fit the tensor");
-    float *left = memory_aligned(b->elements, sizeof *left);
-    float *right = memory_aligned(a->elements, sizeof *right);
-    int status = left != NULL && right != NULL
-                     ? read_part(self, b, 0, b->elements, left, error)
-                     : didi_fail(error, DIDI_NO_MEMORY, NULL, "shared factors");
-    if (status == DIDI_OK)
-        status = read_part(self, a, 0, a->elements, right, error);
-    if (status == DIDI_OK)
-        return layer_take_away(target, b->shape[1], left, right, error);
-    free(left);
-    free(right);
-    return status;
-}
-
-int extension_subtract_delta(const extension *self, const family_tensor *tensor, uint64_t first,
-                             uint64_t count, float *delta, didi_error *error)
-{
-    const safetensors_tensor *part = find_part(self, tensor->name, "delta");
-    if (part == NULL)
-        return DIDI_OK;
-    float *values = memory_aligned(count, sizeof *values);
-    if (values == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "shared delta");
-    int status = read_part(self, part, first, count, values, error);
-    for (uint64_t i = 0; i < count && status == DIDI_OK; i++)
-        delta[i] -= values[i];
-    free(values);
+        status = addition_unpack(&shared, error);
+    if (status != DIDI_OK)
+        addition_clear(&shared);
+    else
+        *ret_shared = shared;
     return status;
 }

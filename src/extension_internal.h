@@ -14,13 +14,13 @@ typedef struct extension_file {
 } extension_file;
 
 struct extension {
-    int package_fd, shared_fd;
-    json_t *manifest;           /* the package's */
-    json_t *comparison;         /* of a full merge, or NULL */
-    char *job, *reason;         /* either may be NULL */
-    safetensors_header *shared; /* header of shared.safetensors */
-    size_t task_count;          /* of the package */
-    bool *removed;              /* of each of them */
+    int package_fd;
+    json_t *manifest;   /* the package's */
+    json_t *comparison; /* of a full merge, or NULL */
+    char *job, *reason; /* either may be NULL */
+    addition_file *shared;
+    size_t task_count; /* of the package */
+    bool *removed;     /* of each of them */
     extension_file *files;
     size_t file_count;
 };

@@ -2,6 +2,7 @@
 /* Block updates by warm-started subspace iteration on residuals that are never formed. */
 #include "src/layer.h"
 
+#include "src/addition.h"
 #include "src/base/memory.h"
 #include "src/linalg.h"
 #include "src/random.h"
@@ -73,8 +74,9 @@ void layer_free(layer *self)
     free(self->weight);
     free(self->mean);
     free(self->tau);
-    free(self->offset.b);
-    free(self->offset.a);
+    if (self->offset != NULL)
+        addition_clear(self->offset);
+    free(self->offset);
     if (self->source.release != NULL)
         self->source.release(self->source.context);
     free(self);
@@ -397,17 +399,23 @@ static int take_piece(void *argument, size_t index, didi_error *error)
     size_t count = total - first < TAKEN_ELEMENTS ? (size_t)(total - first) : TAKEN_ELEMENTS;
     if (layer_is_cancelled(self))
         return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
-    return layer_offset_subtract(&self->offset, self->rows, self->columns, first, count,
-                                 self->tau + index / pieces * total + first, error);
+    return addition_subtract(self->offset, first, count, self->tau + index / pieces * total + first,
+                             error);
 }
 
-int layer_take_away(layer *self, size_t rank, float *b, float *a, didi_error *error)
+int layer_take_away(layer *self, const addition *offset, didi_error *error)
 {
     uint64_t total = (uint64_t)self->rows * self->columns;
     size_t pieces = (size_t)((total + TAKEN_ELEMENTS - 1) / TAKEN_ELEMENTS);
     int status = DIDI_OK;
-    self->offset = (layer_offset){rank, b, a};
-    if (rank > 0 && !layer_is_streamed(self))
+    addition own = *offset;
+    self->offset = memory_zeroed(1, sizeof own);
+    if (self->offset == NULL) {
+        addition_clear(&own);
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "what is taken away");
+    }
+    *self->offset = own;
+    if (!layer_is_streamed(self))
         status = team_try(self->team, self->tasks * pieces, take_piece, self, error);
-    return status == DIDI_OK && rank > 0 ? layer_measure(self, error) : status;
+    return status == DIDI_OK ? layer_measure(self, error) : status;
 }

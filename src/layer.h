@@ -16,6 +16,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct addition;
+
 typedef struct block {
     size_t rank;
     size_t basis;
@@ -39,18 +41,12 @@ typedef struct layer_source {
     void (*will_need)(void *context, size_t model, uint64_t first, uint64_t count);
 } layer_source;
 
-/* What is taken away from every task vector: B (m x rank) A (rank x n). */
-typedef struct layer_offset {
-    size_t rank;
-    float *b, *a;
-} layer_offset;
-
 typedef struct layer {
     size_t rows, columns, tasks; /* m, n, T */
     float *tau;                  /* T x m x n; NULL in a streamed layer */
     float *mean;                 /* m x n: sum_t w_t tau_t / sum_t w_t; NULL likewise */
     layer_source source;         /* of a streamed layer */
-    layer_offset offset;         /* of a streamed layer: tau is what it reads less this */
+    struct addition *offset;     /* of a streamed layer: tau is what it reads less this */
     double *weight;              /* T: w_t >= 0; 0 takes a task out of the shared fit */
     double weight_sum;
     double *energy; /* T: |tau_t|_F^2 */
@@ -76,15 +72,11 @@ bool layer_is_streamed(const layer *layer);
  * every sum. A streamed layer holds two panels for a product and one for each thread. */
 size_t layer_panel_rows(size_t rows, size_t columns);
 
-/* tau_t -= B A for every task, on the spot or, in a streamed layer, wherever it is read from now
- * on; the energies are measured again. `b` (m x rank) and `a` (rank x n), from malloc, become the
- * layer's whatever the outcome. No bit depends on the team, or on whether the layer is streamed.
- * Once for a layer, before layer_set_weights. Errors: DIDI_NO_MEMORY, those of the source. */
-int layer_take_away(layer *layer, size_t rank, float *b, float *a, didi_error *error);
-
-/* values -= elements [first, first + count) of the offset's product. Errors: DIDI_NO_MEMORY. */
-int layer_offset_subtract(const layer_offset *offset, size_t rows, size_t columns, uint64_t first,
-                          size_t count, float *values, didi_error *error);
+/* tau_t -= `offset` for every task, on the spot or, in a streamed layer, wherever it is read from
+ * now on; the energies are measured again. `offset` becomes the layer's, whatever the outcome. No
+ * bit depends on the team, or on whether the layer is streamed. Once for a layer, before
+ * layer_set_weights. Errors: DIDI_NO_MEMORY, DIDI_CANCELLED, those of the source. */
+int layer_take_away(layer *layer, const struct addition *offset, didi_error *error);
 
 /* Largest rank a block can have: min(m, n). */
 size_t layer_full_rank(const layer *layer);

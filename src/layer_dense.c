@@ -3,6 +3,7 @@
  * or read for the occasion, the same pieces are multiplied in the same order: no bit differs. */
 #include "src/layer.h"
 
+#include "src/addition.h"
 #include "src/base/memory.h"
 #include "src/linalg.h"
 
@@ -68,9 +69,8 @@ static int read_task(const layer *self, size_t task, uint64_t first, size_t coun
 {
     const layer_source *from = &self->source;
     int status = from->read_delta(from->context, task, first, count, base, out, error);
-    if (status == DIDI_OK && self->offset.rank > 0)
-        status = layer_offset_subtract(&self->offset, self->rows, self->columns, first, count, out,
-                                       error);
+    if (status == DIDI_OK && self->offset != NULL)
+        status = addition_subtract(self->offset, first, count, out, error);
     return status;
 }
 

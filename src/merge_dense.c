@@ -15,6 +15,7 @@ typedef struct scan_buffers {
     float *delta, *spare, *stored;
     double *sum;
     char *narrow;
+    addition shared; /* what a package that is extended shares of the tensor */
 } scan_buffers;
 
 bool merge_holds_delta(const didi_merge *self, size_t dense, size_t index)
@@ -80,9 +81,8 @@ static int scan_task(const didi_merge *self, const family_tensor *tensor, double
         *ret_error += own;
         return DIDI_OK;
     default:
-        if (self->extension != NULL) /* a package may share a mean */
-            status = extension_subtract_delta(self->extension, tensor, first, count, buffers->delta,
-                                              error);
+        if (!addition_is_empty(&buffers->shared))
+            status = addition_subtract(&buffers->shared, first, count, buffers->delta, error);
         *ret_error += linalg_energy(buffers->delta, count);
         return status;
     }
@@ -129,6 +129,9 @@ static int scan_tensor(didi_merge *self, size_t index, scan_buffers *buffers, di
     memset(found->energy, 0, self->options.task_count * sizeof(double));
     found->error = 0;
     int status = DIDI_OK;
+    addition_clear(&buffers->shared);
+    if (self->extension != NULL && self->options.dense == DIDI_DENSE_BASE)
+        status = extension_shared(self->extension, tensor, &buffers->shared, error);
     for (uint64_t first = 0; first < tensor->elements && status == DIDI_OK;
          first += PIECE_ELEMENTS) {
         uint64_t left = tensor->elements - first;
@@ -186,6 +189,7 @@ int merge_scan_dense(didi_merge *self, didi_error *error)
     free(buffers.stored);
     free(buffers.sum);
     free(buffers.narrow);
+    addition_clear(&buffers.shared);
     return status;
 }
 

@@ -56,12 +56,14 @@ int merge_load_layer(didi_merge *self, merge_phase phase, size_t index, layer **
     memcpy(summary->energy, fresh->energy, summary->tasks * sizeof(double));
     solve_weights(self->options.weighting, self->task_weight, summary->energy, summary->tasks,
                   summary->weight);
-    if (self->extension != NULL) { /* energies and weights are of the whole task vector */
-        status = extension_subtract(self->extension, self->layers[index], fresh, error);
-        if (status != DIDI_OK) {
-            layer_free(fresh);
-            return status;
-        }
+    addition shared = {0}; /* energies and weights are of the whole task vector */
+    if (self->extension != NULL)
+        status = extension_shared(self->extension, self->layers[index], &shared, error);
+    if (status == DIDI_OK && !addition_is_empty(&shared))
+        status = layer_take_away(fresh, &shared, error);
+    if (status != DIDI_OK) {
+        layer_free(fresh);
+        return status;
     }
     layer_set_weights(fresh, summary->weight);
     *ret_layer = fresh;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs that extend a finished one: what is kept is the same bytes, and mistakes name their field."""
+"""Jobs that extend a finished one: what is kept stays the same, and mistakes name their field."""
 
 import hashlib
 

@@ -157,6 +157,42 @@ static void all_that_is_present_is_added(void **state)
     release(&parts);
 }
 
+/* Cut anyhow, unpacked or not, it is what addition_apply adds. */
+static void pieces_are_taken_away(void **state)
+{
+    static const uint8_t bits[RANK] = {8, 4, 4, 3, 1};
+    int root = support_directory(state);
+    numbers parts;
+    addition found;
+    didi_error error = {0};
+    float whole[M * N] = {0};
+    float cut[M * N] = {0};
+    float again[M * N] = {0};
+    draw(&parts, bits, 2);
+    const content rows[] = {
+        {"x.shared_A", DIDI_DTYPE_F32, {RANK, N}, parts.right},
+        {"x.shared_B", DIDI_DTYPE_F32, {M, RANK}, parts.plain},
+        {"x.shared_packed", DIDI_DTYPE_U8, {parts.factor_bytes, 0}, parts.factors},
+        {"x.delta_packed", DIDI_DTYPE_U8, {parts.delta_bytes, 0}, parts.delta},
+    };
+    write_file(root, "shared.safetensors", rows, 4);
+    sample_must(read_one(root, NULL, "x", M, N, &found, &error), &error);
+    sample_must(addition_apply(&found, 0, M, whole, &error), &error);
+    sample_must(addition_unpack(&found, &error), &error);
+    assert_int_equal(found.rank, 2 * RANK);
+    sample_must(addition_subtract(&found, 0, (uint64_t)M * N, cut, &error), &error);
+    for (uint64_t first = 0; first < (uint64_t)M * N; first += 97) {
+        uint64_t left = (uint64_t)M * N - first;
+        sample_must(addition_subtract(&found, first, left < 97 ? left : 97, again + first, &error),
+                    &error);
+    }
+    assert_memory_equal(cut, again, sizeof cut);
+    for (size_t e = 0; e < (size_t)M * N; e++)
+        sample_assert_near((double)whole[e], -(double)cut[e], 1e-4);
+    addition_clear(&found);
+    release(&parts);
+}
+
 static void expect_refused(int root, const content *rows, size_t count, int wanted)
 {
     addition found;
@@ -214,6 +250,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         support_test(all_that_is_present_is_added),
+        support_test(pieces_are_taken_away),
         support_test(misfits_are_refused),
         support_test(files_that_are_not_there_are_named),
     };

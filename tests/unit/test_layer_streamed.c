@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A layer read panel by panel gives the bits of one held in memory. */
+#include "src/addition.h"
 #include "src/base/fault.h"
 #include "src/dtype.h"
 #include "src/random.h"
@@ -79,7 +80,8 @@ static void take_away(layer *target, size_t rank)
     didi_error error = {0};
     random_normal(7, b, target->rows * rank, 1);
     random_normal(8, a, rank * target->columns, 1);
-    must(layer_take_away(target, rank, b, a, &error), &error);
+    const addition taken = {target->rows, target->columns, rank, .left = b, .right = a};
+    must(layer_take_away(target, &taken, &error), &error);
 }
 
 /* Before and after: <tau, x y'> falls by <B A, x y'>. */
@@ -102,8 +104,8 @@ static void what_is_taken_away_is_gone(void **state)
         double taken = 0;
         for (size_t k = 0; k < 3; k++) {
             size_t last = plain->rows - 1;
-            taken += (double)plain->offset.b[last * 3 + k] *
-                     (double)plain->offset.a[(k + 1) * plain->columns - 1];
+            taken += (double)plain->offset->left[last * 3 + k] *
+                     (double)plain->offset->right[(k + 1) * plain->columns - 1];
         }
         sample_assert_near((double)plain->tau[count - 1], (double)whole->tau[count - 1] - taken,
                            1e-4);
