@@ -63,6 +63,11 @@ static void block_clear(block *self)
     *self = (block){0};
 }
 
+void layer_drop_block(layer *self, size_t index)
+{
+    block_clear(&self->blocks[index]);
+}
+
 void layer_free(layer *self)
 {
     if (self == NULL)

@@ -124,6 +124,9 @@ int layer_apply(const layer *layer, size_t index, bool transpose, size_t basis, 
 int layer_read_rows(const layer *layer, size_t task, size_t first_row, size_t rows, float *out,
                     didi_error *error);
 
+/* Empties a block. */
+void layer_drop_block(layer *layer, size_t index);
+
 /* Makes a block's basis at least `rows`: left rows of zeros (the matrix stays what it is) and
  * random right ones. Errors: DIDI_NO_MEMORY. */
 int layer_pad_block(layer *layer, size_t index, size_t rows, didi_error *error);

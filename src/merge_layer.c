@@ -342,31 +342,29 @@ static int recall_pursued(const didi_merge *self, size_t index, layer *target, d
     return recall_blocks(self, self->options.work_fd, name, index, target, error);
 }
 
-/* Stored in the output dtype: the values are already rounded to it. */
-typedef struct narrow {
-    void **arrays;
-    size_t count;
-} narrow;
-
-static const void *narrow_copy(narrow *self, int dtype, const float *values, size_t count)
+/* Values as they are stored, in their own place: they are already rounded to the dtype, and no
+ * longer needed in float32. */
+static const void *narrow_in_place(int dtype, float *values, size_t count)
 {
-    void *copy = memory_aligned(count, didi_dtype_bits((didi_dtype)dtype) / 8);
-    if (copy == NULL)
-        return NULL;
-    didi_dtype_from_f32((didi_dtype)dtype, values, copy, count);
-    self->arrays[self->count++] = copy;
-    return copy;
+    enum { PIECE = 4096 };
+    char piece[PIECE * sizeof(float)];
+    size_t size = didi_dtype_bits((didi_dtype)dtype) / 8;
+    char *out = (char *)values;
+    for (size_t first = 0; first < count; first += PIECE) {
+        size_t part = count - first < PIECE ? count - first : PIECE;
+        didi_dtype_from_f32((didi_dtype)dtype, values + first, piece, part);
+        memcpy(out + first * size, piece, part * size);
+    }
+    return values;
 }
 
-static int add_package(entries *list, narrow *copies, const layer *target,
-                       const solve_package *package, int dtype, didi_error *error)
+/* The values of `package` end as what is stored. */
+static void add_package(entries *list, const layer *target, solve_package *package, int dtype)
 {
     for (size_t j = 0; j <= target->tasks; j++) {
         const solve_factors *f = &package->factors[j];
-        const void *b = narrow_copy(copies, dtype, f->b, f->rank * target->rows);
-        const void *a = narrow_copy(copies, dtype, f->a, f->rank * target->columns);
-        if (b == NULL || a == NULL)
-            return didi_fail(error, DIDI_NO_MEMORY, NULL, "copy of factors");
+        const void *b = narrow_in_place(dtype, f->b, f->rank * target->rows);
+        const void *a = narrow_in_place(dtype, f->a, f->rank * target->columns);
         entries_add(list, "B", j, (didi_dtype)dtype, f->rank > 0 ? target->rows : 0, f->rank, b);
         entries_add(list, "A", j, (didi_dtype)dtype, f->rank, target->columns, a);
     }
@@ -374,37 +372,24 @@ static int add_package(entries *list, narrow *copies, const layer *target,
         if (package->delta[t] == NULL)
             continue;
         const void *delta =
-            narrow_copy(copies, dtype, package->delta[t], target->rows * target->columns);
-        if (delta == NULL)
-            return didi_fail(error, DIDI_NO_MEMORY, NULL, "copy of a delta");
+            narrow_in_place(dtype, package->delta[t], target->rows * target->columns);
         entries_add(list, "delta", t + 1, (didi_dtype)dtype, target->rows, target->columns, delta);
     }
-    return DIDI_OK;
 }
 
-static int save_package(didi_merge *self, size_t index, const layer *target,
-                        const solve_package *package, didi_error *error)
+static int save_package(didi_merge *self, size_t index, const layer *target, solve_package *package,
+                        didi_error *error)
 {
     const layer_summary *summary = &self->summaries[index];
-    size_t room = 4 * target->tasks + 12;
     entries list;
-    narrow copies = {.arrays = memory_zeroed(room, sizeof(void *))};
-    int status = entries_create(&list, room, error);
-    if (status != DIDI_OK || copies.arrays == NULL) {
-        free(copies.arrays);
-        if (status == DIDI_OK)
-            entries_free(&list);
-        return status != DIDI_OK ? status : didi_fail(error, DIDI_NO_MEMORY, NULL, "layer state");
-    }
+    int status = entries_create(&list, 4 * target->tasks + 12, error);
+    if (status != DIDI_OK)
+        return status;
     entries_add(&list, "energy", 0, DIDI_DTYPE_F64, 1, summary->tasks, summary->energy);
     entries_add(&list, "error", 0, DIDI_DTYPE_F64, 1, summary->tasks, summary->error);
     entries_add(&list, "loss", 0, DIDI_DTYPE_F64, 1, 1, &summary->loss);
-    status = add_package(&list, &copies, target, package, self->options.output_dtype, error);
-    if (status == DIDI_OK)
-        status = save_entries(self, PHASE_REFINE, index, &list, error);
-    for (size_t i = 0; i < copies.count; i++)
-        free(copies.arrays[i]);
-    free(copies.arrays);
+    add_package(&list, target, package, self->options.output_dtype);
+    status = save_entries(self, PHASE_REFINE, index, &list, error);
     entries_free(&list);
     return status;
 }

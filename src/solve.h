@@ -134,9 +134,9 @@ typedef struct solve_package {
     float **delta;          /* T: m x n or NULL */
 } solve_package;
 
-/* Makes the package of a refined layer and measures summary->error[t] exactly: |S + E_t - tau_t|^2
- * with the rounded factors, dense, panel by panel. Errors: DIDI_NUMERIC (a factor is out of the
- * output dtype's range), DIDI_NO_MEMORY. */
+/* Makes the package of a refined layer, whose blocks end empty, and measures summary->error[t]
+ * exactly: |S + E_t - tau_t|^2 with the rounded factors, dense, panel by panel. Errors:
+ * DIDI_NUMERIC (a factor is out of the output dtype's range), DIDI_NO_MEMORY. */
 int solve_finish(layer *layer, int output_dtype, layer_summary *summary, solve_package *ret_package,
                  didi_error *error);
 void solve_package_clear(solve_package *package);

@@ -133,6 +133,15 @@ static int measure_all(const layer *target, const solve_package *package, int dt
     return team_try(target->team, target->tasks, measure_one, &work, error);
 }
 
+/* The block goes as its factors come, so that one of them at a time is there twice. */
+static int publish_block(layer *target, size_t index, int dtype, solve_factors *out,
+                         didi_error *error)
+{
+    int status = make_factors(target, index, dtype, out, error);
+    layer_drop_block(target, index);
+    return status;
+}
+
 int solve_finish(layer *target, int output_dtype, layer_summary *summary,
                  solve_package *ret_package, didi_error *error)
 {
@@ -143,7 +152,7 @@ int solve_finish(layer *target, int output_dtype, layer_summary *summary,
     if (package.factors == NULL || package.delta == NULL)
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "package of %zu tasks", target->tasks);
     for (size_t j = 0; j <= target->tasks && status == DIDI_OK; j++)
-        status = make_factors(target, j, output_dtype, &package.factors[j], error);
+        status = publish_block(target, j, output_dtype, &package.factors[j], error);
     for (size_t t = 0; t < target->tasks && status == DIDI_OK; t++) {
         if (!summary->dense[t + 1])
             continue;

@@ -109,9 +109,10 @@ uint64_t solve_memory_refine(const solve_shape *shape, const solve_visit *visit,
     uint64_t steps = updates_memory(shape, visit, held->expert, held->shared);
     if (shape->adam) /* values, gradients, two moments and the best */
         steps = memory_add(steps, memory_multiply(factors, 5));
-    /* Then what is published in float32, and once more as it is stored. */
-    uint64_t published = memory_add(factors, memory_multiply(matrix, held->dense));
-    published = memory_add(published, published / 2);
+    /* Then what is published, one block of it twice. */
+    uint64_t widest = held->expert > held->shared ? held->expert : held->shared;
+    uint64_t published =
+        memory_add(row_memory(shape, widest), memory_multiply(matrix, held->dense));
     total = memory_add(total, steps > published ? steps : published);
     if (!shape->exact)
         return total;
