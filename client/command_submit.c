@@ -75,7 +75,8 @@ static int print_submitted(const command_context *context, const json_t *job, bo
     return wait ? CLIENT_OK : output_json(context->output, job, error);
 }
 
-static int submit(const command_context *context, const json_t *specification, didi_error *error)
+int command_submit_send(const command_context *context, const json_t *specification,
+                        didi_error *error)
 {
     char key[KEY_BYTES_MAX + 1];
     json_t *job = NULL;
@@ -97,7 +98,8 @@ static int submit(const command_context *context, const json_t *specification, d
     return status;
 }
 
-static int plan(const command_context *context, const json_t *specification, didi_error *error)
+int command_submit_plan(const command_context *context, const json_t *specification,
+                        didi_error *error)
 {
     json_t *plan = NULL;
     bool layers = arguments_has(context->arguments, OPTION_LAYERS);
@@ -118,8 +120,8 @@ static int run(const command_context *context, bool dry_run, didi_error *error)
     int status = draft_create(arguments_at(context->arguments, 0), context->arguments,
                               &specification, error);
     if (status == CLIENT_OK) {
-        status =
-            dry_run ? plan(context, specification, error) : submit(context, specification, error);
+        status = dry_run ? command_submit_plan(context, specification, error)
+                         : command_submit_send(context, specification, error);
     }
     json_decref(specification);
     return status;

@@ -2,6 +2,7 @@
 /* The list of all commands. */
 #include "client/command.h"
 #include "client/command_about.h"
+#include "client/command_extend.h"
 #include "client/command_follow.h"
 #include "client/command_jobs.h"
 #include "client/command_models.h"
@@ -16,10 +17,10 @@
 
 static const client_command *const commands[] = {
     &command_model_list, &command_model_show, &command_model_rescan, &command_submit,
-    &command_plan,       &command_jobs,       &command_show,         &command_watch,
-    &command_wait,       &command_cancel,     &command_retry,        &command_rm,
-    &command_events,     &command_ranks,      &command_frontier,     &command_pull,
-    &command_version,    &command_completion,
+    &command_extend,     &command_plan,       &command_jobs,         &command_show,
+    &command_watch,      &command_wait,       &command_cancel,       &command_retry,
+    &command_rm,         &command_events,     &command_ranks,        &command_frontier,
+    &command_pull,       &command_version,    &command_completion,
 };
 
 const client_command *const *command_list(size_t *ret_count)

@@ -112,13 +112,15 @@ static json_t *member(json_t *object, const char *key, json_type type)
     return json_typeof(value) == type ? value : NULL;
 }
 
-static int add_tasks(json_t *specification, const client_arguments *arguments, didi_error *error)
+/* Of the option `id`, called `flag`. */
+static int add_tasks(json_t *specification, const client_arguments *arguments, int id,
+                     const char *flag, didi_error *error)
 {
     size_t cursor = 0;
-    for (const char *text; (text = arguments_each(arguments, OPTION_TASK, &cursor)) != NULL;) {
+    for (const char *text; (text = arguments_each(arguments, id, &cursor)) != NULL;) {
         char *name = NULL;
         const char *model = NULL;
-        int status = split(text, "--task", &name, &model, error);
+        int status = split(text, flag, &name, &model, error);
         if (status != CLIENT_OK) {
             return status;
         }
@@ -126,10 +128,10 @@ static int add_tasks(json_t *specification, const client_arguments *arguments, d
         json_t *task = json_pack("{s:s, s:s}", "name", name, "model", model);
         free(name);
         if (task == NULL) {
-            return didi_fail(error, CLIENT_USAGE, "--task", "'%s' is not UTF-8", text);
+            return didi_fail(error, CLIENT_USAGE, flag, "'%s' is not UTF-8", text);
         }
         if (tasks == NULL || json_array_append_new(tasks, task) != 0) {
-            return didi_fail(error, CLIENT_USAGE, "--task", "the file's tasks are not a list");
+            return didi_fail(error, CLIENT_USAGE, flag, "the file's tasks are not a list");
         }
     }
     return CLIENT_OK;
@@ -265,7 +267,9 @@ int draft_create(const char *file, const client_arguments *arguments, json_t **r
         status = specification == NULL ? fail_memory(error) : CLIENT_OK;
     }
     status = status != CLIENT_OK ? status : add_scalars(specification, arguments, error);
-    status = status != CLIENT_OK ? status : add_tasks(specification, arguments, error);
+    status = status != CLIENT_OK
+                 ? status
+                 : add_tasks(specification, arguments, OPTION_TASK, "--task", error);
     status = status != CLIENT_OK ? status : add_labels(specification, arguments, error);
     status = status != CLIENT_OK ? status : add_settings(specification, arguments, error);
     if (status == CLIENT_OK && file == NULL) {
@@ -276,5 +280,51 @@ int draft_create(const char *file, const client_arguments *arguments, json_t **r
         return status;
     }
     *ret_specification = specification;
+    return CLIENT_OK;
+}
+
+/* The options that belong into `extend`. */
+static int add_extend(json_t *specification, const char *job, const client_arguments *arguments,
+                      didi_error *error)
+{
+    json_t *extend = json_object();
+    json_t *removed = json_array();
+    json_t *budget = json_object_get(specification, "budget");
+    size_t cursor = 0;
+    int failed = json_object_set_new(specification, "extend", extend) != 0 ||
+                 json_object_set_new(extend, "job", json_string(job)) != 0;
+    if (budget != NULL) {
+        failed |= json_object_set(extend, "budget", budget) != 0;
+        failed |= json_object_del(specification, "budget") != 0;
+    }
+    for (const char *name; (name = arguments_each(arguments, OPTION_REMOVE, &cursor)) != NULL;) {
+        failed |= json_array_append_new(removed, json_string(name)) != 0;
+    }
+    failed |= json_object_set_new(extend, "remove", removed) != 0;
+    if (arguments_has(arguments, OPTION_REBALANCE)) {
+        failed |= json_object_set_new(extend, "rebalance", json_true()) != 0;
+    }
+    if (arguments_has(arguments, OPTION_NO_COMPARE)) {
+        failed |= json_object_set_new(extend, "compare", json_false()) != 0;
+    }
+    return failed == 0 ? CLIENT_OK
+                       : didi_fail(error, CLIENT_USAGE, "--remove", "a name is not UTF-8");
+}
+
+int draft_extend(const char *job, const client_arguments *arguments, json_t **ret_request,
+                 didi_error *error)
+{
+    json_t *request = json_object();
+    int status = request == NULL ? fail_memory(error) : CLIENT_OK;
+    status = status != CLIENT_OK ? status : add_scalars(request, arguments, error);
+    status =
+        status != CLIENT_OK ? status : add_tasks(request, arguments, OPTION_ADD, "--add", error);
+    status = status != CLIENT_OK ? status : add_labels(request, arguments, error);
+    status = status != CLIENT_OK ? status : add_extend(request, job, arguments, error);
+    if (status != CLIENT_OK) {
+        json_decref(request);
+        return status;
+    }
+    *ret_request = request;
     return CLIENT_OK;
 }

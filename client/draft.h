@@ -14,3 +14,8 @@ enum { DRAFT_FILE_BYTES_MAX = 16 << 20, DRAFT_PATH_DEPTH_MAX = 8 };
  * Errors: CLIENT_USAGE (an option; no base, task or budget at all), CLIENT_FAILURE (the file). */
 int draft_create(const char *file, const client_arguments *arguments, json_t **ret_specification,
                  didi_error *error);
+
+/* The request to extend a job, from the options add, remove, budget, rebalance, no-compare, name,
+ * label and priority. Caller decrefs *ret_request. Errors: CLIENT_USAGE, CLIENT_FAILURE. */
+int draft_extend(const char *job, const client_arguments *arguments, json_t **ret_request,
+                 didi_error *error);

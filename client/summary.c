@@ -105,6 +105,7 @@ static void add_specification(client_table *table, const json_t *specification)
     add_fact(table, "budget", json_is_string(budget) ? json_string_value(budget) : "");
     add_number(table, "budget", json_is_number(budget) ? json_number_value(budget) : NAN,
                " models");
+    add_fact(table, "extends", record_text(json_object_get(specification, "extend"), "job"));
     add_fact(table, "ranks", record_text(json_object_get(specification, "ranks"), "allocator"));
     add_fact(table, "refine", record_text(json_object_get(specification, "refine"), "optimizer"));
 }
@@ -131,6 +132,31 @@ static void add_result(client_table *table, const json_t *job)
     }
 }
 
+/* What an extension costs against a full merge of the same total. */
+static void add_report(client_table *table, const json_t *job)
+{
+    char text[FORMAT_BYTES_MAX];
+    const json_t *report = json_object_get(result_part(job, "extends"), "report");
+    const json_t *full = json_object_get(report, "full_merge");
+    const char *key;
+    json_t *value;
+    if (report == NULL) {
+        return;
+    }
+    if (!json_is_object(full)) {
+        add_fact(table, "full merge", record_text(report, "reason"));
+        return;
+    }
+    add_number(table, "full merge's error", record_number(full, "relative"), "");
+    json_object_foreach(json_object_get(full, "per_task"), key, value)
+    {
+        if (json_is_number(value)) {
+            table_add(table, "  %s", key);
+            table_add(table, "%s", format_number(text, json_number_value(value), 5));
+        }
+    }
+}
+
 int summary_job(client_output *output, const json_t *job, didi_error *error)
 {
     char text[FORMAT_BYTES_MAX];
@@ -147,6 +173,7 @@ int summary_job(client_output *output, const json_t *job, didi_error *error)
     add_labels(facts, json_object_get(job, "labels"));
     add_specification(facts, json_object_get(job, "specification"));
     add_result(facts, job);
+    add_report(facts, job);
     return output_table(output, facts, false, error);
 }
 

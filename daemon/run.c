@@ -10,6 +10,7 @@
 #include "daemon/planner.h"
 #include "daemon/pool.h"
 #include "daemon/run_display.h"
+#include "daemon/run_extend.h"
 #include "src/base/file.h"
 #include "src/base/memory.h"
 
@@ -36,6 +37,7 @@ enum {
 typedef struct run_options {
     const char *specification_path, *out;
     bool export_full, verbose, help;
+    run_extension extension;
     config config; /* models, workers and memory_limit of it */
 } run_options;
 
@@ -52,6 +54,7 @@ typedef struct foreground {
     didi_merge *merge;
     char *parent, *name, *holder; /* OUT's directory, OUT's name, hidden directory in it */
     int parent_fd, holder_fd, work_fd;
+    int package_fd, comparison_fd; /* to extend, and to compare with */
     atomic_bool interrupted;
     int status;
     didi_error error;
@@ -68,10 +71,17 @@ typedef struct foreground_export {
 static void print_usage(FILE *stream)
 {
     fputs("Usage: didid run SPEC.json --models DIR --out DIR [OPTION]...\n"
+          "       didid run --extend PACKAGE --models DIR --out DIR [OPTION]...\n"
           "Merge in the foreground: no server, no database.\n\n"
           "  --models DIR          model x/y of the specification is DIR/x/y; may be repeated\n"
           "  --out DIR             artifacts go here; absent or empty before\n"
           "  --export full         also rebuild every task's model in DIR/models/TASK\n"
+          "  --extend PACKAGE      add tasks to a finished package, or remove some\n"
+          "  --task NAME=MODEL     a task to add; may be repeated\n"
+          "  --remove NAME         a task to leave out; may be repeated\n"
+          "  --budget X            parameters for each new task, in models [a mean expert's]\n"
+          "  --rebalance           merge all tasks anew under the same total\n"
+          "  --compare PACKAGE     a full merge of the same tasks, for the report\n"
           "  --workers N           worker threads [one for each processor]\n"
           "  --memory-limit BYTES  working memory; K, M, G, T may follow [half of the machine's]\n"
           "  --verbose             print every telemetry point\n"
@@ -84,6 +94,25 @@ static int usage_error(const char *text)
 {
     fprintf(stderr, "didid run: %s; see didid run --help\n", text);
     return RUN_EXIT_USAGE;
+}
+
+static int extension_set(run_extension *extension, int letter, const char *value)
+{
+    if (letter == 'x')
+        extension->package = value;
+    else if (letter == 'c')
+        extension->comparison = value;
+    else if (letter == 'b')
+        extension->budget = value;
+    else if (letter == 'R')
+        extension->rebalance = true;
+    else if (letter == 't' && extension->added_count < LIMIT_TASKS)
+        extension->added[extension->added_count++] = value;
+    else if (letter == 'r' && extension->removed_count < LIMIT_TASKS)
+        extension->removed[extension->removed_count++] = value;
+    else
+        return usage_error("too many tasks");
+    return 0;
 }
 
 /* `word` is what was read last. Returns 0 or an exit code. */
@@ -113,6 +142,13 @@ static int options_set(run_options *options, int letter, const char *value, cons
             return 0;
         snprintf(text, sizeof text, "%s: %s", keys[letter], error.message);
         return usage_error(text);
+    case 'x':
+    case 't':
+    case 'r':
+    case 'b':
+    case 'R':
+    case 'c':
+        return extension_set(&options->extension, letter, value);
     default:
         snprintf(text, sizeof text, "unknown option or missing value: %.200s", word);
         return usage_error(text);
@@ -124,6 +160,12 @@ static int options_parse(run_options *options, int argc, char **argv)
     static const struct option known[] = {{"models", required_argument, NULL, 'm'},
                                           {"out", required_argument, NULL, 'o'},
                                           {"export", required_argument, NULL, 'e'},
+                                          {"extend", required_argument, NULL, 'x'},
+                                          {"task", required_argument, NULL, 't'},
+                                          {"remove", required_argument, NULL, 'r'},
+                                          {"budget", required_argument, NULL, 'b'},
+                                          {"rebalance", no_argument, NULL, 'R'},
+                                          {"compare", required_argument, NULL, 'c'},
                                           {"workers", required_argument, NULL, 'w'},
                                           {"memory-limit", required_argument, NULL, 'l'},
                                           {"verbose", no_argument, NULL, 'v'},
@@ -137,7 +179,9 @@ static int options_parse(run_options *options, int argc, char **argv)
         if (code != 0 || options->help)
             return code;
     }
-    if (optind + 1 != argc)
+    if (options->extension.package != NULL && optind != argc)
+        return usage_error("--extend takes no specification file");
+    if (options->extension.package == NULL && optind + 1 != argc)
         return usage_error("one specification file is needed");
     options->specification_path = argv[optind];
     if (options->config.model_count == 0)
@@ -155,8 +199,11 @@ static int read_specification(foreground *self, didi_error *error)
     const char *path = self->options->specification_path;
     char *text = NULL;
     size_t bytes = 0;
-    int status = file_read_text(AT_FDCWD, path, LIMIT_BODY_BYTES, &text, &bytes, error);
 
+    if (self->options->extension.package != NULL)
+        return run_extension_read(&self->options->extension, &self->package_fd,
+                                  &self->comparison_fd, &self->specification, error);
+    int status = file_read_text(AT_FDCWD, path, LIMIT_BODY_BYTES, &text, &bytes, error);
     if (status != DIDI_OK)
         return status;
     status = specification_parse(text, bytes, LIMIT_BODY_BYTES, &self->specification, error);
@@ -239,6 +286,10 @@ static int open_merge(foreground *self, didi_error *error)
     options->work_fd = self->work_fd;
     options->output_fd = self->holder_fd;
     options->output_name = "artifacts";
+    if (specification_extends(self->specification)) {
+        options->extend.package_fd = self->package_fd;
+        options->extend.comparison_fd = self->comparison_fd;
+    }
     return didi_merge_open(options, &hooks, &self->merge, error);
 }
 
@@ -411,8 +462,10 @@ static void foreground_clear(foreground *self)
         close(self->holder_fd);
     if (self->holder != NULL)
         file_remove_tree(self->parent_fd, strrchr(self->holder, '/') + 1, &ignored);
-    if (self->parent_fd >= 0)
-        close(self->parent_fd);
+    const int fds[] = {self->parent_fd, self->package_fd, self->comparison_fd};
+    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
     run_display_free(self->display);
     free(self->parent);
     free(self->name);
@@ -443,7 +496,12 @@ static void print_failure(const didi_error *error)
 
 static int foreground_main(const run_options *options)
 {
-    foreground self = {.options = options, .parent_fd = -1, .holder_fd = -1, .work_fd = -1};
+    foreground self = {.options = options,
+                       .parent_fd = -1,
+                       .holder_fd = -1,
+                       .work_fd = -1,
+                       .package_fd = -1,
+                       .comparison_fd = -1};
     const int64_t began_ms = clock_monotonic_ms();
     didi_error *error = &self.error;
     char threads[16];
