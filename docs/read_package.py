@@ -19,25 +19,26 @@ def read_file(path):
     return tensors
 
 
-def unpack_rows(raw, count, bits, group):  # each row of bytes: `count` numbers
-    codes, scales = raw[:, :(count * bits + 7) // 8], raw[:, (count * bits + 7) // 8:]
+def unpack_groups(raw, count, bits, group, exponents):  # each row of bytes: `count` numbers
+    codes, level = raw[:, :(count * bits + 7) // 8], raw[:, (count * bits + 7) // 8:].astype("i4")
     stream = np.unpackbits(codes, axis=1, count=count * bits, bitorder="little")
-    levels = stream.reshape(-1, count, bits) @ (1 << np.arange(bits)) - (2**bits - 1) / 2
-    scales = (scales.copy().view("<u2").astype("<u4") << 15).view("<f4")
-    return levels.astype("f4") * np.repeat(scales, group, axis=1)[:, :count]
+    units = stream.reshape(-1, count, bits) @ (1 << np.arange(bits)) - (2**bits - 1) / 2
+    levels = np.ldexp(np.float32(16) + level % 16, level // 16 - 20 + exponents) * (level > 0)
+    steps = levels.astype("f4") / np.float32((2**bits - 1) / 2)
+    return (units.astype("f4") * np.repeat(steps, group, axis=1)[:, :count]).astype("f8")
 
 
 def unpack(raw, m, n):  # the m x n matrix of a packed tensor
-    form, group, last = raw[0], int(raw[1]) + 256 * int(raw[2]), int(raw[3])
-    if form == 2:
-        return unpack_rows(raw[4:].reshape(m, -1), n, last, group).astype("f8")
-    at, total = 4 + 5 * last, np.zeros((m, n))
-    for segment in raw[4:at].reshape(last, 5):
+    group, signed, at, total = 1 << (raw[0] >> 4), raw.view("i1"), 4 + 5 * int(raw[3]), 0
+    if raw[0] & 15 == 2:
+        rows, exponents = raw[2:].reshape(m, -1), signed[2:].reshape(m, -1)[:, :1].astype("i4")
+        return unpack_groups(rows[:, 1:], n, int(raw[1]), group, exponents)
+    for segment in raw[4:at].reshape(-1, 5):
         bits, components = int(segment[0]), int.from_bytes(segment[1:].tobytes(), "little")
-        split, rest = ((x * bits + 7) // 8 + 2 * -(-x // group) for x in (m, n))
+        split, rest = ((x * bits + 7) // 8 + -(-x // group) for x in (m, n))
         rows = raw[at:at + components * (split + rest)].reshape(components, split + rest)
-        left = unpack_rows(rows[:, :split], m, bits, group).astype("f8")
-        total += left.T @ unpack_rows(rows[:, split:], n, bits, group).astype("f8")
+        left = unpack_groups(rows[:, :split], m, bits, group, int(signed[1]))
+        total += left.T @ unpack_groups(rows[:, split:], n, bits, group, int(signed[2]))
         at += rows.size
     return total
 

@@ -9,21 +9,15 @@
 #include <string.h>
 
 enum {
-    FORM_FACTORS = 1,
-    FORM_DENSE = 2,
+    GROUP_LOG2 = 6,
+    START_FACTORS = GROUP_LOG2 << 4 | 1,
+    START_DENSE = GROUP_LOG2 << 4 | 2,
     FACTORS_HEADER_BYTES = 4,
     SEGMENT_BYTES = 5,
     BLOCK = 16, /* components added at a time */
 };
 
-static uint8_t *put_start(uint8_t *out, unsigned form, unsigned last)
-{
-    out[0] = (uint8_t)form;
-    out[1] = QUANTISE_GROUP & 0xFF;
-    out[2] = QUANTISE_GROUP >> 8;
-    out[3] = (uint8_t)last;
-    return out + FACTORS_HEADER_BYTES;
-}
+_Static_assert(QUANTISE_GROUP == 1 << GROUP_LOG2, "the first byte names the group's size");
 
 /* ---- encoding ---- */
 
@@ -37,7 +31,7 @@ static size_t count_segments(const uint8_t *bits, size_t components)
 
 size_t packed_component_bytes(size_t m, size_t n, unsigned bits)
 {
-    return quantise_row_bytes(m, bits) + quantise_row_bytes(n, bits);
+    return quantise_groups_bytes(m, bits) + quantise_groups_bytes(n, bits);
 }
 
 size_t packed_segment_bytes(void)
@@ -56,7 +50,13 @@ size_t packed_factors_bytes(size_t m, size_t n, const uint8_t *bits, size_t comp
 void packed_factors_encode(size_t m, size_t n, const uint8_t *bits, size_t components,
                            const float *left, const float *right, uint8_t *out)
 {
-    out = put_start(out, FORM_FACTORS, (unsigned)count_segments(bits, components));
+    int left_exponent = quantise_exponent(left, components * m);
+    int right_exponent = quantise_exponent(right, components * n);
+    out[0] = START_FACTORS;
+    out[1] = (uint8_t)(int8_t)left_exponent;
+    out[2] = (uint8_t)(int8_t)right_exponent;
+    out[3] = (uint8_t)count_segments(bits, components);
+    out += FACTORS_HEADER_BYTES;
     for (size_t first = 0, last = 0; first < components; first = last) {
         while (last < components && bits[last] == bits[first])
             last++;
@@ -66,10 +66,10 @@ void packed_factors_encode(size_t m, size_t n, const uint8_t *bits, size_t compo
         out += SEGMENT_BYTES;
     }
     for (size_t i = 0; i < components; i++) {
-        quantise_row(left + i * m, m, bits[i], out);
-        out += quantise_row_bytes(m, bits[i]);
-        quantise_row(right + i * n, n, bits[i], out);
-        out += quantise_row_bytes(n, bits[i]);
+        quantise_groups(left + i * m, m, bits[i], left_exponent, out);
+        out += quantise_groups_bytes(m, bits[i]);
+        quantise_groups(right + i * n, n, bits[i], right_exponent, out);
+        out += quantise_groups_bytes(n, bits[i]);
     }
 }
 
@@ -80,7 +80,8 @@ size_t packed_dense_bytes(size_t m, size_t n, unsigned bits)
 
 void packed_dense_begin(unsigned bits, uint8_t *out)
 {
-    put_start(out, FORM_DENSE, bits);
+    out[0] = START_DENSE;
+    out[1] = (uint8_t)bits;
 }
 
 void packed_dense_rows(size_t n, unsigned bits, const float *values, size_t rows, uint8_t *out)
@@ -95,23 +96,8 @@ void packed_dense_rows(size_t n, unsigned bits, const float *values, size_t rows
 /* Bytes from one component of a segment to the next. */
 static size_t stride_of(const packed *self, const packed_segment *segment)
 {
-    size_t row = quantise_row_bytes(self->n, segment->bits);
-    return self->dense ? row : row + quantise_row_bytes(self->m, segment->bits);
-}
-
-static int check_scales(const packed *self, const char *tensor, didi_error *error)
-{
-    for (size_t s = 0; s < self->segment_count; s++) {
-        const packed_segment *segment = &self->segments[s];
-        size_t left = self->dense ? 0 : quantise_row_bytes(self->m, segment->bits);
-        for (size_t i = 0; i < segment->components; i++) {
-            const uint8_t *at = segment->bytes + i * stride_of(self, segment);
-            if (!quantise_row_is_finite(at + left, self->n, segment->bits) ||
-                (!self->dense && !quantise_row_is_finite(at, self->m, segment->bits)))
-                return didi_fail(error, DIDI_FORMAT, tensor, "a scale is too large");
-        }
-    }
-    return DIDI_OK;
+    return self->dense ? quantise_row_bytes(self->n, segment->bits)
+                       : packed_component_bytes(self->m, self->n, segment->bits);
 }
 
 /* Places the segments, whose bits and components are known, over the bytes; all must be used. */
@@ -134,7 +120,7 @@ static int place_segments(packed *self, const uint8_t *bytes, size_t count, cons
         return didi_fail(error, DIDI_FORMAT, tensor,
                          "%zu bytes are left over in a matrix of %zu x %zu", count, self->m,
                          self->n);
-    return check_scales(self, tensor, error);
+    return DIDI_OK;
 }
 
 static int read_segments(packed *self, const uint8_t *bytes, const char *tensor, didi_error *error)
@@ -153,6 +139,41 @@ static int read_segments(packed *self, const uint8_t *bytes, const char *tensor,
     return DIDI_OK;
 }
 
+static int read_exponent(uint8_t byte)
+{
+    return byte < 128 ? byte : byte - 256;
+}
+
+static int parse_factors(packed *self, const uint8_t *bytes, size_t count, const char *tensor,
+                         didi_error *error)
+{
+    size_t segments = count < FACTORS_HEADER_BYTES ? 0 : bytes[3];
+    size_t start = FACTORS_HEADER_BYTES + segments * SEGMENT_BYTES;
+    if (segments < 1 || segments > QUANTISE_BITS_MAX || count < start)
+        return didi_fail(error, DIDI_FORMAT, tensor, "%zu bytes with %zu segments", count,
+                         segments);
+    self->left_exponent = read_exponent(bytes[1]);
+    self->right_exponent = read_exponent(bytes[2]);
+    self->segment_count = segments;
+    int status = read_segments(self, bytes + FACTORS_HEADER_BYTES, tensor, error);
+    return status == DIDI_OK ? place_segments(self, bytes + start, count - start, tensor, error)
+                             : status;
+}
+
+static int parse_dense(packed *self, const uint8_t *bytes, size_t count, const char *tensor,
+                       didi_error *error)
+{
+    unsigned bits = count < PACKED_DENSE_HEADER_BYTES ? 0 : bytes[1];
+    if (bits < 1 || bits > QUANTISE_BITS_MAX)
+        return didi_fail(error, DIDI_FORMAT, tensor, "%zu bytes with %u bits a number", count,
+                         bits);
+    self->dense = true;
+    self->segment_count = 1;
+    self->segments[0] = (packed_segment){bits, self->m, NULL};
+    return place_segments(self, bytes + PACKED_DENSE_HEADER_BYTES,
+                          count - PACKED_DENSE_HEADER_BYTES, tensor, error);
+}
+
 int packed_parse(const uint8_t *bytes, size_t count, size_t m, size_t n, const char *tensor,
                  packed *ret_packed, didi_error *error)
 {
@@ -160,27 +181,12 @@ int packed_parse(const uint8_t *bytes, size_t count, size_t m, size_t n, const c
     if (m < 1 || n < 1 || m > PACKED_DIMENSION_MAX || n > PACKED_DIMENSION_MAX)
         return didi_fail(error, DIDI_FORMAT, tensor, "a matrix of %zu x %zu cannot be packed", m,
                          n);
-    if (count < FACTORS_HEADER_BYTES)
-        return didi_fail(error, DIDI_FORMAT, tensor, "%zu bytes hold no packed matrix", count);
-    size_t group = bytes[1] | (size_t)bytes[2] << 8;
-    if ((bytes[0] != FORM_FACTORS && bytes[0] != FORM_DENSE) || group != QUANTISE_GROUP)
-        return didi_fail(error, DIDI_FORMAT, tensor, "packed form %u in groups of %zu is unknown",
-                         bytes[0], group);
-    self.dense = bytes[0] == FORM_DENSE;
-    self.segment_count = self.dense ? 1 : bytes[3];
-    size_t start = FACTORS_HEADER_BYTES + (self.dense ? 0 : self.segment_count * SEGMENT_BYTES);
-    if (self.segment_count < 1 || self.segment_count > QUANTISE_BITS_MAX || count < start)
-        return didi_fail(error, DIDI_FORMAT, tensor, "%zu bytes with %zu segments", count,
-                         self.segment_count);
-    int status = DIDI_OK;
-    if (!self.dense)
-        status = read_segments(&self, bytes + FACTORS_HEADER_BYTES, tensor, error);
-    else if (bytes[3] < 1 || bytes[3] > QUANTISE_BITS_MAX)
-        status = didi_fail(error, DIDI_FORMAT, tensor, "a dense matrix of %u bits", bytes[3]);
-    else
-        self.segments[0] = (packed_segment){bytes[3], m, NULL};
-    if (status == DIDI_OK)
-        status = place_segments(&self, bytes + start, count - start, tensor, error);
+    unsigned start = count > 0 ? bytes[0] : 0;
+    if (start != START_FACTORS && start != START_DENSE)
+        return didi_fail(error, DIDI_FORMAT, tensor,
+                         "%zu bytes that begin with %u hold no packed matrix", count, start);
+    int status = start == START_DENSE ? parse_dense(&self, bytes, count, tensor, error)
+                                      : parse_factors(&self, bytes, count, tensor, error);
     if (status == DIDI_OK)
         *ret_packed = self;
     return status;
@@ -201,15 +207,18 @@ void packed_left(const packed *self, size_t component, float *ret_column)
 {
     unsigned bits = 0;
     const uint8_t *at = find_component(self, component, &bits);
-    dequantise_row(at, self->m, bits, ret_column);
+    dequantise_groups(at, self->m, bits, self->left_exponent, ret_column);
 }
 
 void packed_right(const packed *self, size_t component, float *ret_row)
 {
     unsigned bits = 0;
     const uint8_t *at = find_component(self, component, &bits);
-    dequantise_row(self->dense ? at : at + quantise_row_bytes(self->m, bits), self->n, bits,
-                   ret_row);
+    if (self->dense)
+        dequantise_row(at, self->n, bits, ret_row);
+    else
+        dequantise_groups(at + quantise_groups_bytes(self->m, bits), self->n, bits,
+                          self->right_exponent, ret_row);
 }
 
 static int add_factors(const packed *self, size_t first, size_t rows, float *out, didi_error *error)

@@ -2,14 +2,15 @@
 /* One matrix, m x n, quantised into one self-describing string of bytes: the content of the tensors
  * `x.shared_packed` and `x.expert_packed` (factors) and `x.delta_packed` (dense). Little-endian:
  *
- *   u8 form    1 factors, 2 dense
- *   u16 group  QUANTISE_GROUP
- *   factors:   u8 number of segments (1 to 8); for each u8 bits, u32 components, bits descending
- * and never the same; then, segment by segment, component by component, the component's column of B
- * (m numbers) and its row of A (n numbers), each by quantise_row dense:     u8 bits; then the rows
- * of the matrix (n numbers each) by quantise_row
+ *   u8 form + 16 log2(group): 0x61 factors, 0x62 dense, in groups of 64; then
+ *   factors: i8 exponent of the columns of B, i8 of the rows of A, u8 number of segments (1 to 8);
+ *            for each segment u8 bits, u32 components, bits descending and never the same; then,
+ *            segment by segment, component by component, the column of B (m numbers) and the row of
+ *            A (n numbers) by quantise_groups
+ *   dense:   u8 bits; the rows of the matrix (n numbers each) by quantise_row
  *
- * Form 1 stands for B A, the sum over components of column times row. */
+ * Factors stand for B A, the sum over components of column times row. docs/format.md says it all.
+ */
 #pragma once
 
 #include "src/base/error.h"
@@ -21,11 +22,10 @@
 
 enum {
     PACKED_DIMENSION_MAX = INT32_MAX, /* rows and columns; factors have as many components */
-    PACKED_DENSE_HEADER_BYTES = 4,
+    PACKED_DENSE_HEADER_BYTES = 2,
 };
 
-/* ---- encoding: m, n and components are at least 1 and at most PACKED_DIMENSION_MAX, bits 1 to 8
- */
+/* ---- encoding; m, n, components: 1 to PACKED_DIMENSION_MAX; bits: 1 to 8 */
 
 /* Bytes of factors whose component i has bits[i] (components of them, not ascending). */
 size_t packed_factors_bytes(size_t m, size_t n, const uint8_t *bits, size_t components);
@@ -37,8 +37,9 @@ size_t packed_component_bytes(size_t m, size_t n, unsigned bits);
 size_t packed_segment_bytes(void);
 
 /* Encodes components rows of `left` (m numbers each, a column of B) and `right` (n numbers each, a
- * row of A) into out[packed_factors_bytes]. Values must be finite. Each row is what quantise_row
- * makes of it. */
+ * row of A) into out[packed_factors_bytes]. Values must be finite. Each row is read back as
+ * dequantise_row reads what quantise_row makes of it, unless its magnitudes are far (2^-8 and more)
+ * below those of the largest row. */
 void packed_factors_encode(size_t m, size_t n, const uint8_t *bits, size_t components,
                            const float *left, const float *right, uint8_t *out);
 
@@ -66,14 +67,15 @@ typedef struct packed_segment {
 typedef struct packed {
     size_t m, n;
     bool dense;
-    size_t rank; /* components of all segments; m when dense */
+    size_t rank;                       /* components of all segments; m when dense */
+    int left_exponent, right_exponent; /* of factors */
     size_t segment_count;
     packed_segment segments[QUANTISE_BITS_MAX];
 } packed;
 
 /* Looks at `count` bytes that shall hold an m x n matrix (m, n >= 1, from the base's tensor). Every
- * length is checked before arithmetic, and that no value is infinite. `bytes` must outlive
- * *ret_packed. Pure. Errors: DIDI_FORMAT with `tensor` as subject. */
+ * length is checked before arithmetic; whatever is accepted holds finite numbers. `bytes` must
+ * outlive *ret_packed. Pure. Errors: DIDI_FORMAT with `tensor` as subject. */
 int packed_parse(const uint8_t *bytes, size_t count, size_t m, size_t n, const char *tensor,
                  packed *ret_packed, didi_error *error);
 

@@ -161,7 +161,7 @@ def packed_numbers(raw, shape):
     """Numbers in a packed tensor of a base's tensor of that shape."""
     rows = shape[0] if len(shape) > 1 else 1
     size = int(np.prod(shape, dtype=np.int64))
-    if raw[0] == 2:
+    if raw[0] & 15 == 2:
         return size
     segments = raw[4:4 + 5 * int(raw[3])].reshape(-1, 5)[:, 1:].copy().view("<u4")
     return int(segments.sum()) * (rows + size // rows)

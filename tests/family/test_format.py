@@ -32,32 +32,39 @@ def test_the_reader_is_short():
     assert len((DOCS / "read_package.py").read_text().splitlines()) <= LINES_MAX
 
 
-def pack_row(values, bits):
-    """A packed row whose scales are powers of two: not the best, but a row."""
-    codes, scales = [], b""
+def pack_groups(values, bits, exponent):
+    """Groups whose levels are powers of two: not the best, but groups."""
+    codes, levels = [], b""
     for first in range(0, len(values), 64):
         group = values[first:first + 64]
-        scale = 2.0 ** np.ceil(np.log2(2 * np.abs(group).max() / 2**bits))
-        codes += list(np.clip(np.floor(group / scale + 2**bits / 2), 0, 2**bits - 1).astype(int))
-        scales += (np.float32(scale).view(np.uint32) >> 15).astype("<u2").tobytes()
+        level = int(np.ceil(np.log2(np.abs(group).max())))
+        step = 2.0 ** level / ((2**bits - 1) / 2)
+        codes += list(np.clip(np.floor(group / step + 2**bits / 2), 0, 2**bits - 1).astype(int))
+        levels += bytes([(level + 16 - exponent) * 16])
     stream = sum(int(code) << (i * bits) for i, code in enumerate(codes))
-    return stream.to_bytes((len(codes) * bits + 7) // 8, "little") + scales
+    return stream.to_bytes((len(codes) * bits + 7) // 8, "little") + levels
+
+
+def exponent_of(values):
+    return int(np.ceil(np.log2(np.abs(values).max()))) + 1
 
 
 def pack_factors(left, right, bits):
     """Columns of B and rows of A, as rows both, with bits for each, descending."""
     kinds = sorted(set(bits), reverse=True)
-    head = bytes([1, 64, 0, len(kinds)])
+    exponents = exponent_of(left), exponent_of(right)
+    head = bytes([0x61, *(exponent % 256 for exponent in exponents), len(kinds)])
     for kind in kinds:
         head += bytes([kind]) + bits.count(kind).to_bytes(4, "little")
-    rows = [pack_row(row, kind) for pair in zip(left, right, bits)
-            for row, kind in ((pair[0], pair[2]), (pair[1], pair[2]))]
+    rows = [pack_groups(row, kind, exponent) for *pair, kind in zip(left, right, bits)
+            for row, exponent in zip(pair, exponents)]
     return np.frombuffer(head + b"".join(rows), np.uint8)
 
 
 def pack_dense(values, bits):
-    rows = [pack_row(row, bits) for row in values]
-    return np.frombuffer(bytes([2, 64, 0, bits]) + b"".join(rows), np.uint8)
+    rows = [bytes([exponent_of(row) % 256]) + pack_groups(row, bits, exponent_of(row))
+            for row in values]
+    return np.frombuffer(bytes([0x62, bits]) + b"".join(rows), np.uint8)
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
@@ -65,7 +72,7 @@ def pack_dense(values, bits):
 def test_errors_stay_below_half_a_step(bits, m, n):
     values = np.random.default_rng(bits).normal(size=(m, n))
     found = read_package.unpack(pack_dense(values, bits), m, n)
-    assert np.abs(found - values).max() <= np.abs(values).max() * 2 / 2**bits
+    assert np.abs(found - values).max() <= np.abs(values).max() * 2 / (2**bits - 1)
 
 
 def write_packed(directory):
