@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -114,11 +115,31 @@ int command_submit_plan(const command_context *context, const json_t *specificat
     return status;
 }
 
+/* --from-job takes what other commands take for a job. */
+static int resolve_source(const command_context *context, json_t *specification, didi_error *error)
+{
+    const char *given = arguments_value(context->arguments, OPTION_FROM_JOB);
+    char *id = NULL;
+    if (given == NULL) {
+        return CLIENT_OK;
+    }
+    int status = job_resolve(context->service, given, &id, error);
+    if (status == CLIENT_OK &&
+        json_object_set_new(specification, "from_job", json_string(id)) != 0) {
+        status = didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+    }
+    free(id);
+    return status;
+}
+
 static int run(const command_context *context, bool dry_run, didi_error *error)
 {
     json_t *specification = NULL;
     int status = draft_create(arguments_at(context->arguments, 0), context->arguments,
                               &specification, error);
+    if (status == CLIENT_OK) {
+        status = resolve_source(context, specification, error);
+    }
     if (status == CLIENT_OK) {
         status = dry_run ? command_submit_plan(context, specification, error)
                          : command_submit_send(context, specification, error);
@@ -138,7 +159,8 @@ static int run_plan(const command_context *context, didi_error *error)
 }
 
 #define DRAFT_ROWS                                                                                 \
-    {OPTION_BASE, 'b', "base", "MODEL", "the model all tasks were tuned from"},                    \
+    {OPTION_FROM_JOB, 'f', "from-job", "JOB", "start from the spectra JOB kept; same models"},     \
+        {OPTION_BASE, 'b', "base", "MODEL", "the model all tasks were tuned from"},                \
         {OPTION_TASK, 't', "task", "NAME=MODEL", "a task and its fine-tuned model (repeat)"},      \
         {OPTION_BUDGET, 0, "budget", "X", "parameters kept, in models: 1.24, or S, M, L"},         \
         {OPTION_NAME, 'n', "name", "NAME", "a name for people"},                                   \

@@ -227,9 +227,8 @@ static int add_scalars(json_t *specification, const client_arguments *arguments,
         const char *flag, *key;
         bool json; /* else always a string */
     } rows[] = {
-        {OPTION_BASE, "--base", "base", false},
-        {OPTION_BUDGET, "--budget", "budget", true},
-        {OPTION_NAME, "--name", "name", false},
+        {OPTION_FROM_JOB, "--from-job", "from_job", false}, {OPTION_BASE, "--base", "base", false},
+        {OPTION_BUDGET, "--budget", "budget", true},        {OPTION_NAME, "--name", "name", false},
         {OPTION_PRIORITY, "--priority", "priority", true},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -244,12 +243,13 @@ static int add_scalars(json_t *specification, const client_arguments *arguments,
 
 static int check_required(const json_t *specification, didi_error *error)
 {
-    static const char *const keys[] = {"base", "tasks", "budget"};
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+    static const char *const keys[] = {"budget", "base", "tasks"};
+    bool inherits = json_object_get(specification, "from_job") != NULL;
+    for (size_t i = 0; i < (inherits ? 1 : sizeof keys / sizeof keys[0]); i++) {
         if (json_object_get(specification, keys[i]) == NULL) {
             return didi_fail(error, CLIENT_USAGE, NULL,
-                             "no %s: give a specification file, or --base, --task and --budget",
-                             keys[i]);
+                             "no %s: give a specification file, or %s--budget", keys[i],
+                             inherits ? "" : "--base, --task and ");
         }
     }
     return CLIENT_OK;

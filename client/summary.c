@@ -168,6 +168,8 @@ int summary_job(client_output *output, const json_t *job, didi_error *error)
     add_fact(facts, "started", record_text(job, "started_at"));
     add_fact(facts, "finished", record_text(job, "finished_at"));
     add_fact(facts, "ran", isnan(seconds_run(job)) ? "" : format_duration(text, seconds_run(job)));
+    add_fact(facts, "from job", record_text(json_object_get(job, "specification"), "from_job"));
+    add_fact(facts, "reusable", record_true(job, "reusable") ? "yes" : "");
     add_number(facts, "attempt", record_number(job, "attempt"), "");
     add_number(facts, "priority", record_number(job, "priority"), "");
     add_labels(facts, json_object_get(job, "labels"));

@@ -3,6 +3,8 @@
 #include "daemon/api_internal.h"
 #include "daemon/clock.h"
 
+#include <string.h>
+
 json_t *api_time(int64_t milliseconds)
 {
     char text[CLOCK_TEXT_BYTES];
@@ -23,7 +25,8 @@ json_t *api_failure(const char *status_name, const char *message, const char *su
     if (status_name == NULL) {
         return json_null();
     }
-    problem type = problem_from_status_name(status_name);
+    const bool reuses = subject != NULL && strcmp(subject, "/from_job") == 0;
+    problem type = reuses ? PROBLEM_NOT_REUSABLE : problem_from_status_name(status_name);
     json_t *value = json_pack("{s:s, s:s, s:s}", "type", problem_type(type), "title",
                               problem_title(type), "detail", message == NULL ? "" : message);
     if (value != NULL && subject != NULL && subject[0] != '\0') {

@@ -59,6 +59,13 @@ void api_exports_create(void *context, http_request *request);
 void api_ranks_get(void *context, http_request *request);
 void api_frontier_get(void *context, http_request *request);
 
+/* ---- api_reuse.c ---- */
+
+/* Reads a specification; one with `from_job` gets that job's base and tasks. Errors as
+ * specification_parse; DIDI_NOT_FOUND with the subject "/from_job" when that job keeps nothing. */
+int api_reuse_parse(api *self, const char *body, size_t bytes, size_t bytes_max,
+                    struct specification **ret_specification, didi_error *error);
+
 /* ---- api_extend.c ---- */
 
 /* The specification of a job that extends another. Errors: DIDI_INVALID with the field's pointer

@@ -14,7 +14,8 @@
 typedef struct submission {
     bool dry_run, keyed;
     char key[LIMIT_IDEMPOTENCY_KEY_BYTES + 1];
-    json_t *extension; /* the body, when it extends a job */
+    char digest[API_DIGEST_BYTES]; /* of the body */
+    json_t *extension;             /* the body, when it extends a job */
     specification *specification;
 } submission;
 
@@ -49,6 +50,64 @@ static bool submit_key(http_request *request, submission *asked)
     return true;
 }
 
+/* What cannot be started from is a problem of its own, whatever the library calls it. */
+static problem submit_problem(const didi_error *error)
+{
+    return error->status == DIDI_NOT_FOUND && strcmp(error->subject, "/from_job") == 0
+               ? PROBLEM_NOT_REUSABLE
+               : problem_from_status(error->status);
+}
+
+static void submit_reply(api *self, http_request *request, const char *id, int status)
+{
+    didi_error error = {0};
+    store_job job;
+    char location[64];
+    if (store_job_get(self->records, id, &job, &error) != DIDI_OK) {
+        api_reply_job_error(request, &error);
+        return;
+    }
+    snprintf(location, sizeof location, "/v1/jobs/%s", id);
+    http_reply_header(request, "Location", location);
+    http_reply_json(request, status, api_job_json(&job, NULL));
+    store_job_clear(&job);
+}
+
+static void submit_answer(api *self, http_request *request, const char *id,
+                          store_submit_outcome outcome)
+{
+    if (outcome == STORE_SUBMIT_KEY_REUSED) {
+        http_reply_problem(request,
+                           &(http_problem){.type = PROBLEM_IDEMPOTENCY_KEY_REUSED,
+                                           .detail = "this key came with another body before",
+                                           .parameter = "Idempotency-Key"});
+        return;
+    }
+    scheduler_wake(self->jobs);
+    submit_reply(self, request, id, outcome == STORE_SUBMIT_CREATED ? 201 : 200);
+}
+
+/* A repeated request gets its job even if the models have changed since. True: a reply was made. */
+static bool submit_replay(api *self, http_request *request, const submission *asked)
+{
+    const store_submission row = {.idempotency_key = asked->key, .body_digest = asked->digest};
+    char id[ID_BYTES];
+    didi_error error = {0};
+    bool found = false;
+    store_submit_outcome outcome;
+    if (!asked->keyed) {
+        return false;
+    }
+    if (store_job_find_submission(self->records, &row, &found, id, &outcome, &error) != DIDI_OK) {
+        http_reply_error(request, problem_from_status(error.status), &error);
+        return true;
+    }
+    if (found) {
+        submit_answer(self, request, id, outcome);
+    }
+    return found;
+}
+
 /* A whole specification, or what makes one of another job's. */
 static int submit_read(api *self, const char *body, size_t bytes, size_t bytes_max,
                        submission *asked, didi_error *error)
@@ -59,7 +118,7 @@ static int submit_read(api *self, const char *body, size_t bytes, size_t bytes_m
     }
     return asked->extension != NULL
                ? api_extend_resolve(self, asked->extension, &asked->specification, error)
-               : specification_parse(body, bytes, bytes_max, &asked->specification, error);
+               : api_reuse_parse(self, body, bytes, bytes_max, &asked->specification, error);
 }
 
 static bool submit_parse(api *self, http_request *request, submission *asked)
@@ -76,10 +135,17 @@ static bool submit_parse(api *self, http_request *request, submission *asked)
         return submit_refuse(request, "dry_run", "dry_run must be true or false");
     }
     asked->dry_run = dry_run != NULL && strcmp(dry_run, "true") == 0;
+    if (api_digest_of_bytes(body, bytes, asked->digest, &error) != DIDI_OK) {
+        http_reply_error(request, problem_from_status(error.status), &error);
+        return false;
+    }
+    if (!asked->dry_run && submit_replay(self, request, asked)) {
+        return false;
+    }
     if (submit_read(self, body, bytes, http_body_bytes_max(request), asked, &error) != DIDI_OK) {
         problem type = error.status == DIDI_FORMAT && asked->extension == NULL
                            ? PROBLEM_MALFORMED_JSON
-                           : problem_from_status(error.status);
+                           : submit_problem(&error);
         json_decref(asked->extension);
         http_reply_error(request, type, &error);
         return false;
@@ -139,11 +205,18 @@ static int submit_check(api *self, const submission *asked, const char *canonica
     options->memory_limit = self->settings->memory_limit;
     options->workers = self->settings->workers;
     status = api_extend_open(self, asked->specification, &options->extend.package_fd, error);
+    if (status == DIDI_OK && asked->specification->from_job != NULL) {
+        status = scheduler_open_kept(self->jobs, asked->specification->from_job, &options->reuse_fd,
+                                     error);
+    }
     if (status == DIDI_OK) {
         status = didi_merge_open(options, NULL, &merge, error);
     }
     if (options->extend.package_fd >= 0) {
         close(options->extend.package_fd);
+    }
+    if (options->reuse_fd >= 0) {
+        close(options->reuse_fd);
     }
     if (status != DIDI_OK) {
         api_extend_blame(asked->specification, error);
@@ -156,55 +229,6 @@ static int submit_check(api *self, const submission *asked, const char *canonica
     return status;
 }
 
-static void submit_reply(api *self, http_request *request, const char *id, int status)
-{
-    didi_error error = {0};
-    store_job job;
-    char location[64];
-    if (store_job_get(self->records, id, &job, &error) != DIDI_OK) {
-        api_reply_job_error(request, &error);
-        return;
-    }
-    snprintf(location, sizeof location, "/v1/jobs/%s", id);
-    http_reply_header(request, "Location", location);
-    http_reply_json(request, status, api_job_json(&job, NULL));
-    store_job_clear(&job);
-}
-
-static void submit_answer(api *self, http_request *request, const char *id,
-                          store_submit_outcome outcome)
-{
-    if (outcome == STORE_SUBMIT_KEY_REUSED) {
-        http_reply_problem(request,
-                           &(http_problem){.type = PROBLEM_IDEMPOTENCY_KEY_REUSED,
-                                           .detail = "this key came with another body before",
-                                           .parameter = "Idempotency-Key"});
-        return;
-    }
-    scheduler_wake(self->jobs);
-    submit_reply(self, request, id, outcome == STORE_SUBMIT_CREATED ? 201 : 200);
-}
-
-/* A repeated request gets its job even if the models have changed since. True: a reply was made. */
-static bool submit_replay(api *self, http_request *request, const store_submission *row)
-{
-    char id[ID_BYTES];
-    didi_error error = {0};
-    bool found = false;
-    store_submit_outcome outcome;
-    if (row->idempotency_key == NULL) {
-        return false;
-    }
-    if (store_job_find_submission(self->records, row, &found, id, &outcome, &error) != DIDI_OK) {
-        http_reply_error(request, problem_from_status(error.status), &error);
-        return true;
-    }
-    if (found) {
-        submit_answer(self, request, id, outcome);
-    }
-    return found;
-}
-
 static void submit_store(api *self, http_request *request, const store_submission *row)
 {
     char id[ID_BYTES];
@@ -214,7 +238,7 @@ static void submit_store(api *self, http_request *request, const store_submissio
     if (status == DIDI_OK) {
         submit_answer(self, request, id, outcome);
     } else {
-        problem type = status == DIDI_CONFLICT ? PROBLEM_QUEUE_FULL : problem_from_status(status);
+        problem type = status == DIDI_CONFLICT ? PROBLEM_QUEUE_FULL : submit_problem(&error);
         http_reply_error(request, type, &error);
     }
 }
@@ -223,10 +247,7 @@ static void submit_store(api *self, http_request *request, const store_submissio
 static int submit_run(api *self, http_request *request, const submission *asked,
                       const char *canonical, const char *labels, didi_error *error)
 {
-    char digest[API_DIGEST_BYTES];
-    size_t bytes;
     json_t *plan = NULL;
-    const char *body = http_body(request, &bytes);
     const store_submission row = {.name = asked->specification->name,
                                   .base = asked->specification->base,
                                   .specification = canonical,
@@ -234,12 +255,9 @@ static int submit_run(api *self, http_request *request, const submission *asked,
                                   .priority = (int)asked->specification->priority,
                                   .active_max = self->settings->queued_jobs_max,
                                   .idempotency_key = asked->keyed ? asked->key : NULL,
-                                  .body_digest = digest};
-    int status = api_digest_of_bytes(body, bytes, digest, error);
-    if (status != DIDI_OK || (!asked->dry_run && submit_replay(self, request, &row))) {
-        return status;
-    }
-    status = submit_check(self, asked, canonical, &plan, error);
+                                  .from_job = asked->specification->from_job,
+                                  .body_digest = asked->digest};
+    int status = submit_check(self, asked, canonical, &plan, error);
     if (status == DIDI_OK && asked->dry_run) {
         http_reply_json(request, 200, plan);
     } else if (status == DIDI_OK) {
@@ -265,7 +283,7 @@ void api_submit(void *context, http_request *request)
         status = submit_run(self, request, &asked, canonical, labels, &error);
     }
     if (status != DIDI_OK) {
-        http_reply_error(request, problem_from_status(status), &error);
+        http_reply_error(request, submit_problem(&error), &error);
     }
     free(canonical);
     free(labels);

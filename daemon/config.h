@@ -24,6 +24,8 @@ enum { CONFIG_MODEL_ROOTS_MAX = 16, CONFIG_FILE_BYTES_MAX = 65536, CONFIG_LISTEN
       "working memory of all running merges together; 0 = half of the machine's")                  \
     X(running_jobs_max, INTEGER, "jobs", "4", 1, 64, "merges in progress at once")                 \
     X(queued_jobs_max, INTEGER, "jobs", "10000", 1, 1000000, "jobs accepted and not finished")     \
+    X(keep_spectra_bytes, INTEGER, "bytes", "16G", 0, INT64_MAX,                                   \
+      "disk for spectra that finished jobs keep for from_job, oldest dropped; 0 = keep none")      \
     X(shutdown_seconds, INTEGER, "seconds", "20", 1, 3600,                                         \
       "time given to work items and downloads at shutdown")                                        \
     X(http_connections_max, INTEGER, "connections", "256", 8, 65536, "client connections at once") \
@@ -43,6 +45,7 @@ typedef struct config {
     uint64_t memory_limit; /* bytes, resolved: never 0 after config_finish */
     size_t running_jobs_max;
     size_t queued_jobs_max;
+    uint64_t keep_spectra_bytes;
     unsigned shutdown_seconds;
     unsigned http_connections_max;
     size_t http_body_bytes_max;

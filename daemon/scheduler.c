@@ -122,7 +122,8 @@ static int scheduler_recover(scheduler *self, didi_error *error)
     if (count > 0)
         log_emit(LOG_LEVEL_WARNING, "jobs of an interrupted process go on",
                  LOG_INTEGER("jobs", count));
-    return files_sweep(self, error);
+    const int swept = files_sweep(self, error);
+    return swept == DIDI_OK ? kept_sweep(self, error) : swept;
 }
 
 int scheduler_create(uv_loop_t *loop, const config *settings, store *records, models *registry,
@@ -136,7 +137,7 @@ int scheduler_create(uv_loop_t *loop, const config *settings, store *records, mo
     self->config = settings;
     self->store = records;
     self->models = registry;
-    self->jobs_fd = self->trash_fd = -1;
+    self->jobs_fd = self->trash_fd = self->kept_fd = -1;
     self->look = true;
     self->advance = scheduler_continue;
     int status = files_open(self, state_fd, error);
@@ -177,6 +178,8 @@ void scheduler_free(scheduler *self)
         close(self->jobs_fd);
     if (self->trash_fd >= 0)
         close(self->trash_fd);
+    if (self->kept_fd >= 0)
+        close(self->kept_fd);
     free(self);
 }
 
@@ -197,6 +200,7 @@ int scheduler_job_delete(scheduler *self, const char *id, didi_error *error)
         return status;
     /* A crash here leaves an orphan, swept at the next start. */
     files_throw_away(self, id);
+    kept_release(self, id);
     scheduler_wake(self);
     return DIDI_OK;
 }

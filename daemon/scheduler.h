@@ -8,6 +8,7 @@
  *   jobs/<id>/work        the engine's own, gone when the job is done
  *   jobs/<id>/compare     work and artifacts of the full merge that an extension is compared with,
  *                         gone likewise
+ *   kept/<id>             spectra and bases that job keeps for others; stays while they need it
  *   trash/                being deleted */
 #pragma once
 
@@ -46,3 +47,7 @@ int scheduler_export_request(scheduler *self, const char *job_id, const char *co
  * DIDI_NOT_FOUND when there is none. [any] */
 int scheduler_open_files(scheduler *self, const char *id, const char *name, int *ret_fd,
                          didi_error *error);
+
+/* Opens kept/<id>, O_DIRECTORY; the caller closes. DIDI_NOT_FOUND with the subject "/from_job" when
+ * there is none. [any] */
+int scheduler_open_kept(scheduler *self, const char *id, int *ret_fd, didi_error *error);

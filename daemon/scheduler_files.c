@@ -18,6 +18,8 @@ int files_open(scheduler *self, int state_fd, didi_error *error)
     if (status == DIDI_OK)
         status = file_open_directory(state_fd, "trash", 1, &self->trash_fd, error);
     if (status == DIDI_OK)
+        status = file_open_directory(state_fd, "kept", 1, &self->kept_fd, error);
+    if (status == DIDI_OK)
         status = file_sync_directory(state_fd, "state directory", error);
     return status;
 }
@@ -113,9 +115,7 @@ void files_throw_away(scheduler *self, const char *name)
     }
 }
 
-typedef int directory_visit(scheduler *self, const char *name, didi_error *error);
-
-static int directory_each(scheduler *self, int directory_fd, directory_visit *visit,
+int directory_each(scheduler *self, int directory_fd, directory_visit *visit,
                           didi_error *error)
 {
     const int fd = openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

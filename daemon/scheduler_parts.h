@@ -55,7 +55,7 @@ struct scheduler {
     store *store;
     models *models;
     pool *pool;
-    int jobs_fd, trash_fd;
+    int jobs_fd, trash_fd, kept_fd;
     char boot_id[ID_BYTES];
     uv_async_t wake;
     uv_timer_t tick;
@@ -115,9 +115,22 @@ int files_open_job(const scheduler *self, const char *id, bool create, int *ret_
                    didi_error *error);
 /* True if artifacts/manifest.json is in the job's directory. */
 bool files_are_published(int job_fd);
+typedef int directory_visit(scheduler *self, const char *name, didi_error *error);
+/* Calls visit for every entry until one fails. */
+int directory_each(scheduler *self, int directory_fd, directory_visit *visit, didi_error *error);
 /* What an interrupted attempt left beside the known directories. */
 void files_remove_strays(int job_fd);
 /* What a job needs no more once it has succeeded. */
 void files_remove_work(int job_fd);
 /* Strays and the artifacts; finished layers stay for a retry. */
 void files_remove_results(int job_fd);
+
+/* ---- scheduler_kept.c ---- */
+
+/* Keeps what a published job's work directory offers to others, within keep_spectra_bytes; else
+ * removes it. Before the job's end is recorded; on any thread. */
+void kept_take(scheduler *self, const store_job *job, int job_fd);
+/* Removes kept/<id> unless a job needs it. "" is fine; on any thread. */
+void kept_release(scheduler *self, const char *id);
+/* Makes directories and rows agree, and the sum of them stay below the limit. */
+int kept_sweep(scheduler *self, didi_error *error);

@@ -46,8 +46,13 @@ static int run_open_planned(run *self, const specification *wanted, planner *pla
         options->extend.comparison_fd = compare_artifacts(self, job_fd);
         options->extend.comparison_reason = self->reason[0] != '\0' ? self->reason : NULL;
     }
+    options->keep_work = settings->keep_spectra_bytes > 0;
+    if (status == DIDI_OK && wanted->from_job != NULL)
+        status = scheduler_open_kept(self->scheduler, wanted->from_job, &options->reuse_fd, error);
     if (status == DIDI_OK)
         status = didi_merge_open(options, &hooks, &self->merge, error);
+    if (options->reuse_fd >= 0)
+        close(options->reuse_fd);
     if (options->extend.package_fd >= 0)
         close(options->extend.package_fd);
     if (options->extend.comparison_fd >= 0)
@@ -119,7 +124,7 @@ static void close_work(void *context)
     if (cancelled)
         files_remove_results(job_fd);
     else
-        files_remove_work(job_fd);
+        kept_take(self->scheduler, &self->job, job_fd);
     close(job_fd);
 }
 
@@ -172,6 +177,7 @@ static void run_record(run *self)
              LOG_TEXT("outcome", didi_status_name(self->status)),
              LOG_TEXT("subject", self->why.subject), LOG_TEXT("error", self->why.message),
              LOG_REAL("seconds", (double)(clock_monotonic_ms() - self->began_ms) / 1000.0));
+    kept_release(self->scheduler, self->job.from_job);
     run_free(self);
 }
 

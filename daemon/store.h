@@ -73,6 +73,8 @@ typedef struct store_job {
     int64_t created_ms, updated_ms;
     int64_t started_ms, finished_ms; /* 0 = not yet */
     int64_t event_count;             /* number of the last event; 0 for none */
+    char from_job[ID_BYTES];         /* whose spectra it starts from; "" for none */
+    uint64_t kept_bytes;             /* spectra and bases kept for others; 0 for none */
 } store_job;
 
 /* Frees what it holds and zeroes it. */
@@ -83,6 +85,7 @@ typedef struct store_submission {
     const char *name, *base, *specification, *labels; /* as in store_job */
     int priority;
     size_t active_max; /* refused with DIDI_CONFLICT when so many are unfinished; 0: none */
+    const char *from_job;        /* NULL for none; must have succeeded and keep its spectra */
     const char *idempotency_key; /* NULL for none; scoped to jobs */
     const char *body_digest;     /* hex SHA-256 of the request body; with a key */
 } store_submission;
@@ -93,7 +96,8 @@ typedef enum store_submit_outcome {
     STORE_SUBMIT_KEY_REUSED, /* same key, other body: nothing was done */
 } store_submit_outcome;
 
-/* Accepts a job: on disk when this returns 0. */
+/* Accepts a job: on disk when this returns 0. Errors: DIDI_NOT_FOUND with the subject "/from_job"
+ * when there is nothing to start from (and what is there stays while the new job is unfinished). */
 int store_job_submit(store *self, const store_submission *submission, char ret_id[ID_BYTES],
                      store_submit_outcome *ret_outcome, didi_error *error);
 
@@ -157,6 +161,29 @@ int store_job_delete(store *self, const char *id, didi_error *error);
 /* Calls visit for every job id, oldest first, with its state. For the sweep at start. */
 int store_job_each(store *self, int (*visit)(void *context, const char *id, job_state state),
                    void *context, didi_error *error);
+
+/* ---- spectra and bases kept for other jobs ---- */
+
+/* Notes what a running job keeps; before its end is recorded. DIDI_CONFLICT if it is not running
+ * this attempt. */
+int store_job_keep(store *self, const char *id, unsigned attempt, uint64_t bytes,
+                   didi_error *error);
+
+/* While all together exceed `limit` bytes, the oldest that no unfinished job starts from keeps
+ * nothing any more. One a call: *ret_found is false and ret_id untouched when there is none. */
+int store_kept_shrink(store *self, uint64_t limit, char ret_id[ID_BYTES], bool *ret_found,
+                      didi_error *error);
+
+/* The files are gone. */
+int store_kept_forget(store *self, const char *id, didi_error *error);
+
+/* True while the job `id` keeps its spectra or, itself deleted or not, an unfinished one starts
+ * from them. Once false it stays so. */
+int store_kept_is_needed(store *self, const char *id, bool *ret_needed, didi_error *error);
+
+/* Calls visit for every job that keeps something. For the sweep at start. */
+int store_kept_each(store *self, int (*visit)(void *context, const char *id), void *context,
+                    didi_error *error);
 
 /* ---- events ---- */
 

@@ -77,6 +77,8 @@ static int job_read(sqlite3_stmt *statement, store_job *ret_job, didi_error *err
     job.started_ms = sqlite3_column_int64(statement, 16);
     job.finished_ms = sqlite3_column_int64(statement, 17);
     job.event_count = sqlite3_column_int64(statement, 18);
+    column_text(statement, 19, job.from_job, sizeof job.from_job);
+    job.kept_bytes = (uint64_t)sqlite3_column_int64(statement, 20);
     if (status == DIDI_OK)
         *ret_job = job;
     else
@@ -149,6 +151,29 @@ static int submit_check_room(database *writer, size_t active_max, didi_error *er
     return DIDI_OK;
 }
 
+/* In the transaction that inserts the row which from then on holds on to what it needs. */
+static int submit_check_source(database *writer, const char *from_job, didi_error *error)
+{
+    store_job source = {0};
+    didi_error missing = {0};
+
+    if (from_job == NULL)
+        return DIDI_OK;
+    const int status = job_select(writer, from_job, &source, &missing);
+    const bool reusable =
+        status == DIDI_OK && source.state == JOB_SUCCEEDED && source.kept_bytes > 0;
+    store_job_clear(&source);
+    if (reusable)
+        return DIDI_OK;
+    if (status != DIDI_OK && status != DIDI_NOT_FOUND) {
+        *error = missing;
+        return status;
+    }
+    return didi_fail(error, DIDI_NOT_FOUND, "/from_job",
+                     "job %s keeps nothing to start from; leave from_job out to merge afresh",
+                     from_job);
+}
+
 static int submit_operation(database *writer, void *context, store_changes *changes,
                             didi_error *error)
 {
@@ -162,6 +187,8 @@ static int submit_operation(database *writer, void *context, store_changes *chan
     if (status != DIDI_OK || found)
         return status;
     status = submit_check_room(writer, submission->active_max, error);
+    if (status == DIDI_OK)
+        status = submit_check_source(writer, submission->from_job, error);
     if (status == DIDI_OK)
         status = database_new_id(writer, argument->id, error);
     if (status != DIDI_OK)
@@ -178,6 +205,7 @@ static int submit_operation(database *writer, void *context, store_changes *chan
     bind_text(writer, statement, ":idempotency_key", submission->idempotency_key);
     bind_text(writer, statement, ":body_digest",
               submission->idempotency_key != NULL ? submission->body_digest : NULL);
+    bind_text(writer, statement, ":from_job", submission->from_job);
     bind_integer(writer, statement, ":now", clock_now_ms());
     argument->outcome = STORE_SUBMIT_CREATED;
     store_changes_add(changes, argument->id);

@@ -88,3 +88,9 @@ bool name_is_plain_text(const char *text, size_t characters_max)
     }
     return true;
 }
+
+bool name_is_job(const char *text)
+{
+    return strlen(text) == LIMIT_JOB_ID_CHARACTERS && text[0] <= '7' &&
+           strspn(text, "0123456789abcdefghjkmnpqrstvwxyz") == LIMIT_JOB_ID_CHARACTERS;
+}

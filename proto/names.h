@@ -12,6 +12,9 @@ bool name_is_model(const char *text);
 /* A task: one such component of at most LIMIT_TASK_NAME_BYTES. */
 bool name_is_task(const char *text);
 
+/* The id of a job: 26 digits in base 32 (0-9 and a-z without i, l, o, u). */
+bool name_is_job(const char *text);
+
 /* A label's key ([A-Za-z0-9] then [A-Za-z0-9._-]) and value (printable ASCII, may be empty). */
 bool name_is_label_key(const char *text);
 bool name_is_label_value(const char *text);

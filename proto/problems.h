@@ -27,6 +27,7 @@
     X(INVALID_SPECIFICATION, "invalid-specification", 422, "The specification is invalid")         \
     X(INVALID_REQUEST, "invalid-request", 422, "The body has a field that cannot be used")         \
     X(MISSING_MODEL, "missing-model", 422, "The specification names a model that is not there")    \
+    X(NOT_REUSABLE, "not-reusable", 422, "The job has nothing another one could start from")       \
     X(UNKNOWN_TASK, "unknown-task", 422, "The job has no such task")                               \
     X(IDEMPOTENCY_KEY_REUSED, "idempotency-key-reused", 422,                                       \
       "The idempotency key belongs to another body")                                               \

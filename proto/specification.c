@@ -301,19 +301,36 @@ static const json_field output_fields[] = {
     {.key = NULL},
 };
 
+static bool from_job_is_absent(const void *object)
+{
+    return ((const specification *)object)->from_job == NULL;
+}
+
+/* Until it is inherited. */
+static bool base_is_absent(const void *object)
+{
+    return ((const specification *)object)->base == NULL;
+}
+
 static const json_field specification_fields[] = {
     {.key = "name",
      FIELD_TEXT,
      AT(name),
      .check = specification_name_is_valid,
      .expected = "at most 128 characters, none of them control characters"},
+    {.key = "from_job",
+     FIELD_TEXT,
+     AT(from_job),
+     .is_absent = from_job_is_absent,
+     .check = name_is_job,
+     .expected = "the id of a job: 26 of 0-9 and a-z but i, l, o and u"},
     {.key = "base",
      FIELD_TEXT,
      AT(base),
-     .required = true,
+     .is_absent = base_is_absent,
      .check = name_is_model,
      .expected = MODEL_EXPECTED},
-    {.key = "tasks", .read = tasks_read, .write = tasks_write, .required = true},
+    {.key = "tasks", .read = tasks_read, .write = tasks_write},
     {.key = "method", FIELD_CHOICE, AT(method), .words = method_words},
     {.key = "budget",
      .read = budget_read,
@@ -451,6 +468,7 @@ void specification_free(specification *made)
     free(made->labels);
     free(made->name);
     free(made->base);
+    free(made->from_job);
     free(made);
 }
 

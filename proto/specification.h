@@ -37,8 +37,9 @@ typedef struct specification_extend {
 
 /* Every field holds its default when the user gave none. Choices are enumerators of choices.h. */
 typedef struct specification {
-    char *name; /* "" when not self */
-    char *base;
+    char *name;     /* "" when not self */
+    char *from_job; /* the job whose spectra it starts from; NULL for none */
+    char *base;     /* NULL, and no tasks, until inherited from from_job */
     specification_task *tasks;
     size_t task_count;
     int method;
@@ -74,6 +75,10 @@ bool specification_extends(const specification *self);
 
 /* Makes it the specification of a merge of its own, of the same tasks and total. */
 void specification_forget_extend(specification *self);
+
+/* Takes base and tasks, where they were left out, from those of the job it starts from. Errors:
+ * DIDI_INVALID (others were given; subject = "/base" or "/tasks..."), DIDI_NO_MEMORY. */
+int specification_inherit(specification *self, const specification *parent, didi_error *error);
 
 /* NULL is fine. */
 void specification_free(specification *made);

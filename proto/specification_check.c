@@ -23,12 +23,28 @@ static int check_pair(const specification *self, size_t earlier, size_t later, d
     return DIDI_OK;
 }
 
+/* A job that starts from another may leave out what it inherits. */
+static int check_inputs(const specification *self, didi_error *error)
+{
+    if (self->base == NULL && self->from_job == NULL) {
+        return didi_fail(error, DIDI_INVALID, "/base", "base is missing");
+    }
+    if (self->task_count == 0 && self->from_job == NULL) {
+        return didi_fail(error, DIDI_INVALID, "/tasks", "tasks is missing");
+    }
+    return DIDI_OK;
+}
+
 int specification_check(const specification *self, didi_error *error)
 {
     char pointer[64];
+    int inputs = check_inputs(self, error);
+    if (inputs != DIDI_OK) {
+        return inputs;
+    }
     for (size_t later = 0; later < self->task_count; later++) {
         const specification_task *task = &self->tasks[later];
-        if (strcmp(task->model, self->base) == 0) {
+        if (self->base != NULL && strcmp(task->model, self->base) == 0) {
             snprintf(pointer, sizeof pointer, "/tasks/%zu/model", later);
             return didi_fail(error, DIDI_INVALID, pointer, "task \"%s\" is the base \"%s\" itself",
                              task->name, task->model);

@@ -18,9 +18,9 @@ BEGIN;
 
 -- name: job_insert
 INSERT INTO jobs (id, state, priority, name, base, specification, labels, idempotency_key,
-                  body_digest, created_ms, updated_ms)
+                  body_digest, from_job, created_ms, updated_ms)
 VALUES (:id, 'queued', :priority, :name, :base, :specification, :labels, :idempotency_key,
-        :body_digest, :now, :now);
+        :body_digest, :from_job, :now, :now);
 
 -- name: job_by_idempotency_key
 SELECT id, body_digest FROM jobs WHERE idempotency_key = :idempotency_key;
@@ -34,13 +34,13 @@ SELECT max(id) FROM jobs;
 -- name: job_select
 SELECT id, state, priority, name, base, specification, labels, attempt, cancel_requested, stage,
        progress, error_status, error_subject, error_message, created_ms, updated_ms, started_ms,
-       finished_ms, event_count
+       finished_ms, event_count, from_job, kept_bytes
 FROM jobs WHERE id = :id;
 
 -- name: job_list
 SELECT id, state, priority, name, base, specification, labels, attempt, cancel_requested, stage,
        progress, error_status, error_subject, error_message, created_ms, updated_ms, started_ms,
-       finished_ms, event_count
+       finished_ms, event_count, from_job, kept_bytes
 FROM jobs
 WHERE id < coalesce(:before_id, '~')
   AND (:state IS NULL OR state = :state)
@@ -103,6 +103,30 @@ WHERE id = :id AND state IN ('succeeded', 'failed', 'cancelled')
 SELECT id FROM jobs
 WHERE state IN ('queued', 'running') AND json_extract(specification, '$.extend.job') = :id
 LIMIT 1;
+
+-- name: job_keep
+UPDATE jobs SET kept_bytes = :bytes WHERE id = :id AND attempt = :attempt AND state = 'running';
+
+-- name: kept_forget
+UPDATE jobs SET kept_bytes = 0 WHERE id = :id AND kept_bytes > 0;
+
+-- name: kept_total
+SELECT coalesce(sum(kept_bytes), 0) FROM jobs WHERE kept_bytes > 0;
+
+-- The oldest that no unfinished job starts from.
+-- name: kept_oldest
+SELECT id FROM jobs AS source
+WHERE kept_bytes > 0 AND state <> 'running'
+  AND NOT EXISTS (SELECT 1 FROM jobs AS other
+                  WHERE other.from_job = source.id AND other.state IN ('queued', 'running'))
+ORDER BY id LIMIT 1;
+
+-- name: kept_is_needed
+SELECT EXISTS (SELECT 1 FROM jobs WHERE id = :id AND kept_bytes > 0)
+    OR EXISTS (SELECT 1 FROM jobs WHERE from_job = :id AND state IN ('queued', 'running'));
+
+-- name: kept_list
+SELECT id FROM jobs WHERE kept_bytes > 0 ORDER BY id;
 
 -- name: event_count_up
 UPDATE jobs SET event_count = event_count + 1, updated_ms = :now

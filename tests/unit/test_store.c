@@ -358,12 +358,32 @@ static void test_newer_or_foreign_database_is_refused(void **state)
     change_database(made, "PRAGMA user_version = 999");
     assert_int_equal(store_open(made->directory, &made->store, &error), DIDI_CONFLICT);
     assert_non_null(strstr(error.message, "999"));
-    change_database(made, "PRAGMA user_version = 1; PRAGMA application_id = 5");
+    change_database(made, "PRAGMA user_version = 2; PRAGMA application_id = 5");
     assert_int_equal(store_open(made->directory, &made->store, &error), DIDI_CONFLICT);
     change_database(made, "PRAGMA application_id = 1684628585");
     assert_int_equal(store_open(made->directory, &made->store, &error), DIDI_OK);
     store_job job = {0};
     assert_int_equal(store_job_get(made->store, id, &job, &error), DIDI_OK);
+    store_job_clear(&job);
+}
+
+static void a_database_of_version_1_is_migrated(void **state)
+{
+    fixture *made = *state;
+    didi_error error = {0};
+    store_job job = {0};
+    char id[ID_BYTES];
+
+    submit(made->store, 0, id);
+    store_close(made->store);
+    made->store = NULL;
+    change_database(made, "DROP INDEX jobs_starting_from; DROP INDEX jobs_that_keep;"
+                          "ALTER TABLE jobs DROP COLUMN from_job;"
+                          "ALTER TABLE jobs DROP COLUMN kept_bytes; PRAGMA user_version = 1");
+    assert_int_equal(store_open(made->directory, &made->store, &error), DIDI_OK);
+    assert_int_equal(store_job_get(made->store, id, &job, &error), DIDI_OK);
+    assert_int_equal(job.kept_bytes, 0);
+    assert_string_equal(job.from_job, "");
     store_job_clear(&job);
 }
 
@@ -395,6 +415,51 @@ static void test_models(void **state)
     store_model_clear(&model);
 }
 
+static void kept_spectra_are_dropped_oldest_first(void **state)
+{
+    store *records = ((fixture *)*state)->store;
+    char ids[3][ID_BYTES], found_id[ID_BYTES] = {0}, child[ID_BYTES];
+    store_job job = {0};
+    didi_error error = {0};
+    bool found = true, needed = false;
+    store_submit_outcome outcome = STORE_SUBMIT_CREATED;
+    store_submission submission = {.name = "n", .base = "b", .specification = "{}", .labels = "{}"};
+
+    for (int i = 0; i < 3; i++) {
+        submit(records, 0, ids[i]);
+        assert_int_equal(store_job_claim(records, &job, &found, &error), DIDI_OK);
+        assert_int_equal(store_job_keep(records, ids[i], 2, 100, &error), DIDI_CONFLICT);
+        assert_int_equal(store_job_keep(records, ids[i], 1, 100, &error), DIDI_OK);
+        assert_int_equal(store_job_finish(records, ids[i], 1, JOB_SUCCEEDED, NULL, &error),
+                         DIDI_OK);
+        store_job_clear(&job);
+    }
+    submission.from_job = ids[0];
+    assert_int_equal(store_job_submit(records, &submission, child, &outcome, &error), DIDI_OK);
+    assert_int_equal(store_job_get(records, child, &job, &error), DIDI_OK);
+    assert_string_equal(job.from_job, ids[0]);
+    store_job_clear(&job);
+    assert_int_equal(store_kept_shrink(records, 300, found_id, &found, &error), DIDI_OK);
+    assert_false(found);
+    /* The oldest is in use. */
+    assert_int_equal(store_kept_shrink(records, 299, found_id, &found, &error), DIDI_OK);
+    assert_true(found);
+    assert_string_equal(found_id, ids[1]);
+    submission.from_job = ids[1];
+    assert_int_equal(store_job_submit(records, &submission, found_id, &outcome, &error),
+                     DIDI_NOT_FOUND);
+    assert_string_equal(error.subject, "/from_job");
+    assert_int_equal(store_job_delete(records, ids[0], &error), DIDI_OK);
+    assert_int_equal(store_kept_is_needed(records, ids[0], &needed, &error), DIDI_OK);
+    assert_true(needed);
+    assert_int_equal(store_job_cancel(records, child, &(job_state){JOB_QUEUED}, &error), DIDI_OK);
+    assert_int_equal(store_kept_is_needed(records, ids[0], &needed, &error), DIDI_OK);
+    assert_false(needed);
+    assert_int_equal(store_kept_forget(records, ids[2], &error), DIDI_OK);
+    assert_int_equal(store_kept_shrink(records, 0, found_id, &found, &error), DIDI_OK);
+    assert_false(found);
+}
+
 int main(void)
 {
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -406,7 +471,9 @@ int main(void)
         STORE_TEST(test_events_number_without_holes_and_stop_at_the_limit),
         STORE_TEST(test_list_pages_and_filters),
         STORE_TEST(test_exports),
+        STORE_TEST(kept_spectra_are_dropped_oldest_first),
         STORE_TEST(test_threads),
+        STORE_TEST(a_database_of_version_1_is_migrated),
         STORE_TEST(test_newer_or_foreign_database_is_refused),
         STORE_TEST(test_models),
     };
