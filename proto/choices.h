@@ -15,7 +15,8 @@
 #define DENSE_CHOICES(X)                                                                           \
     X(DENSE_PER_TASK, "per_task")                                                                  \
     X(DENSE_MEAN, "mean")                                                                          \
-    X(DENSE_BASE, "base")
+    X(DENSE_BASE, "base")                                                                          \
+    X(DENSE_AUTO, "auto")
 #define OUTPUT_DTYPE_CHOICES(X)                                                                    \
     X(OUTPUT_DTYPE_F32, "f32")                                                                     \
     X(OUTPUT_DTYPE_BF16, "bf16")                                                                   \

@@ -36,7 +36,8 @@ typedef struct didi_item didi_item;
 #define DIDI_DENSE_TABLE(X)                                                                        \
     X(PER_TASK, "per_task") /* tensors without factors are kept whole for every task */            \
     X(MEAN, "mean")         /* their mean delta is stored once, as shared */                       \
-    X(BASE, "base")         /* nothing is stored: the base's value serves */
+    X(BASE, "base")         /* nothing is stored: the base's value serves */                       \
+    X(AUTO, "auto")         /* matrices per task; vectors too where they earn it, else the mean */
 #define DIDI_MERGE_TABLE(X)                                                                        \
     X(MEAN, "mean") /* S starts as the mean of the task vectors (paper 4.1) */                     \
     X(NONE, "none") /* no shared part: experts alone */

@@ -47,6 +47,9 @@ int extension_verify_base(const extension *extension, const checkpoint *base, si
 int extension_shared(const extension *extension, const family_tensor *tensor, addition *ret_shared,
                      didi_error *error);
 
+/* True when the package shares something of a tensor that is kept whole. */
+bool extension_shares(const extension *extension, const family_tensor *tensor);
+
 /* Puts the files taken over into a package under construction: hard links, or copies where links
  * cannot be. Errors: DIDI_CHANGED (one changed since extension_open), DIDI_IO, DIDI_DISK_FULL. */
 int extension_link(const extension *extension, int package_fd, didi_error *error);

@@ -116,3 +116,14 @@ int extension_shared(const extension *self, const family_tensor *tensor, additio
         *ret_shared = shared;
     return status;
 }
+
+bool extension_shares(const extension *self, const family_tensor *tensor)
+{
+    addition shared = {0};
+    didi_error ignored = {0};
+    bool shares = addition_read(self->shared, tensor->name, tensor->rows, tensor->columns, &shared,
+                                &ignored) == DIDI_OK &&
+                  !addition_is_empty(&shared);
+    addition_clear(&shared);
+    return shares;
+}

@@ -173,21 +173,33 @@ static int sort_tensor(const didi_merge_options *options, family_tensor *self, d
     return DIDI_OK;
 }
 
+/* At least so many deltas are stored of a tensor kept whole. */
+static double dense_copies(const didi_merge_options *options, const family *self,
+                           const family_tensor *tensor)
+{
+    if (options->dense == DIDI_DENSE_AUTO)
+        return tensor->rank_limit > 0 || options->shared_merge == DIDI_SHARED_NONE
+                   ? (double)self->task_count
+                   : 1.0;
+    return options->dense == DIDI_DENSE_PER_TASK ? (double)self->task_count
+           : options->dense == DIDI_DENSE_MEAN   ? 1.0
+                                                 : 0.0;
+}
+
 /* The size rule: small sensitive matrices become dense, unless the dense tensors would then eat
  * more than half of the budget. */
 static void keep_sensitive(const didi_merge_options *options, family *self)
 {
     double parameters = (double)self->parameters;
-    double copies = options->dense == DIDI_DENSE_PER_TASK ? (double)self->task_count
-                    : options->dense == DIDI_DENSE_MEAN   ? 1.0
-                                                          : 0.0;
+    bool apart = options->dense == DIDI_DENSE_PER_TASK || options->dense == DIDI_DENSE_AUTO;
     double stored = 0;
     for (size_t i = 0; i < self->tensor_count; i++)
         if (self->tensors[i].kind == FAMILY_DENSE)
-            stored += copies * (double)self->tensors[i].elements;
-    for (size_t i = 0; i < self->tensor_count && options->dense == DIDI_DENSE_PER_TASK; i++) {
+            stored +=
+                dense_copies(options, self, &self->tensors[i]) * (double)self->tensors[i].elements;
+    for (size_t i = 0; i < self->tensor_count && apart; i++) {
         family_tensor *tensor = &self->tensors[i];
-        double cost = copies * (double)tensor->elements;
+        double cost = (double)self->task_count * (double)tensor->elements;
         if (tensor->kind != FAMILY_MATRIX || !is_sensitive(tensor->name) ||
             matches(tensor->name, options->low_rank_tensors, options->low_rank_tensor_count) ||
             (double)tensor->elements > FAMILY_SENSITIVE_SHARE_MAX * parameters ||

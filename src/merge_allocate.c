@@ -15,15 +15,10 @@ static void count_dense(didi_merge *self)
 {
     size_t tasks = self->options.task_count;
     self->dense_stored = 0;
-    for (size_t i = 0; i < self->dense_count; i++) {
-        size_t changed = 0;
-        for (size_t t = 0; t < tasks; t++)
-            changed += self->dense_summaries[i].energy[t] > 0;
-        size_t copies = self->options.dense == DIDI_DENSE_PER_TASK ? changed
-                        : self->options.dense == DIDI_DENSE_MEAN   ? (changed > 0)
-                                                                   : 0;
-        self->dense_stored += self->dense[i]->elements * copies;
-    }
+    for (size_t i = 0; i < self->dense_count; i++)
+        for (size_t file = 0; file <= tasks; file++)
+            if (merge_holds_delta(self, i, file))
+                self->dense_stored += self->dense[i]->elements;
     uint64_t ceiling = (uint64_t)floor(self->options.budget * (double)self->plan.parameters);
     self->factor_budget = ceiling > self->dense_stored ? ceiling - self->dense_stored : 0;
 }
@@ -163,6 +158,9 @@ int merge_schedule(didi_merge *self, didi_error *error)
     int status = check_tasks_differ(self, error);
     if (status == DIDI_OK)
         status = merge_list_blocks(self, &blocks, &count, error);
+    if (status == DIDI_OK)
+        status = merge_promote_dense(self, blocks, count, error);
+    count_dense(self);
     if (status == DIDI_OK)
         status = merge_frontier_from_spectra(self, blocks, count, error);
     if (status != DIDI_OK)

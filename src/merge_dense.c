@@ -21,12 +21,23 @@ typedef struct scan_buffers {
 bool merge_holds_delta(const didi_merge *self, size_t dense, size_t index)
 {
     const double *energy = self->dense_summaries[dense].energy;
-    if (self->options.dense == DIDI_DENSE_PER_TASK)
+    didi_dense form = self->dense_summaries[dense].form;
+    if (form == DIDI_DENSE_PER_TASK)
         return index > 0 && energy[index - 1] > 0;
     bool changed = false;
     for (size_t t = 0; t < self->options.task_count; t++)
         changed = changed || energy[t] > 0;
-    return self->options.dense == DIDI_DENSE_MEAN && index == 0 && changed;
+    return form == DIDI_DENSE_MEAN && index == 0 && changed;
+}
+
+didi_dense merge_dense_form(const didi_merge *self, const family_tensor *tensor)
+{
+    if (self->options.dense != DIDI_DENSE_AUTO)
+        return self->options.dense;
+    if (self->extension != NULL)
+        return extension_shares(self->extension, tensor) ? DIDI_DENSE_BASE : DIDI_DENSE_PER_TASK;
+    bool vector = tensor->rank_limit == 0 && self->shared;
+    return vector ? DIDI_DENSE_MEAN : DIDI_DENSE_PER_TASK;
 }
 
 void merge_mean_of(const double *sum, size_t tasks, uint64_t count, float *ret_mean)
@@ -60,30 +71,38 @@ static double rounding_error(const scan_buffers *buffers, uint64_t count)
     return sum;
 }
 
+static int scan_own(const didi_merge *self, const family_tensor *tensor, double *ret_error,
+                    scan_buffers *buffers, uint64_t first, uint64_t count, didi_error *error)
+{
+    memcpy(buffers->stored, buffers->delta, count * sizeof(float));
+    int status = round_piece(self, tensor, first, count, buffers, error);
+    if (status == DIDI_OK)
+        *ret_error += rounding_error(buffers, count);
+    return status;
+}
+
 /* Adds one task's piece: its energy, and the error of what will be stored of it. */
-static int scan_task(const didi_merge *self, const family_tensor *tensor, double *ret_energy,
-                     double *ret_error, scan_buffers *buffers, uint64_t first, uint64_t count,
+static int scan_task(const didi_merge *self, const family_tensor *tensor, dense_summary *found,
+                     size_t task, scan_buffers *buffers, uint64_t first, uint64_t count,
                      didi_error *error)
 {
     double own = linalg_energy(buffers->delta, count);
     int status = DIDI_OK;
-    *ret_energy += own;
-    switch (self->options.dense) {
+    found->energy[task] += own;
+    switch (found->form) {
     case DIDI_DENSE_PER_TASK:
-        memcpy(buffers->stored, buffers->delta, count * sizeof(float));
-        status = round_piece(self, tensor, first, count, buffers, error);
-        if (status == DIDI_OK)
-            *ret_error += rounding_error(buffers, count);
-        return status;
+        return scan_own(self, tensor, &found->error, buffers, first, count, error);
     case DIDI_DENSE_MEAN:
         for (uint64_t i = 0; i < count; i++)
             buffers->sum[i] += (double)buffers->delta[i];
-        *ret_error += own;
-        return DIDI_OK;
+        found->error += own;
+        return self->options.dense == DIDI_DENSE_AUTO
+                   ? scan_own(self, tensor, &found->own_error, buffers, first, count, error)
+                   : DIDI_OK;
     default:
         if (!addition_is_empty(&buffers->shared))
             status = addition_subtract(&buffers->shared, first, count, buffers->delta, error);
-        *ret_error += linalg_energy(buffers->delta, count);
+        found->error += linalg_energy(buffers->delta, count);
         return status;
     }
 }
@@ -112,12 +131,11 @@ static int scan_piece(didi_merge *self, const family_tensor *tensor, dense_summa
         int status = family_read_delta(self->family, tensor, t, first, count, buffers->delta,
                                        buffers->spare, &self->bytes_read, error);
         if (status == DIDI_OK)
-            status = scan_task(self, tensor, &found->energy[t], &found->error, buffers, first,
-                               count, error);
+            status = scan_task(self, tensor, found, t, buffers, first, count, error);
         if (status != DIDI_OK)
             return status;
     }
-    return self->options.dense == DIDI_DENSE_MEAN
+    return found->form == DIDI_DENSE_MEAN
                ? scan_mean(self, tensor, &found->error, buffers, first, count, error)
                : DIDI_OK;
 }
@@ -127,10 +145,11 @@ static int scan_tensor(didi_merge *self, size_t index, scan_buffers *buffers, di
     const family_tensor *tensor = self->dense[index];
     dense_summary *found = &self->dense_summaries[index];
     memset(found->energy, 0, self->options.task_count * sizeof(double));
-    found->error = 0;
+    found->form = merge_dense_form(self, tensor);
+    found->error = found->own_error = 0;
     int status = DIDI_OK;
     addition_clear(&buffers->shared);
-    if (self->extension != NULL && self->options.dense == DIDI_DENSE_BASE)
+    if (self->extension != NULL && found->form == DIDI_DENSE_BASE)
         status = extension_shared(self->extension, tensor, &buffers->shared, error);
     for (uint64_t first = 0; first < tensor->elements && status == DIDI_OK;
          first += PIECE_ELEMENTS) {
@@ -144,17 +163,21 @@ static int scan_tensor(didi_merge *self, size_t index, scan_buffers *buffers, di
     return status;
 }
 
+enum { SCAN_ERRORS = 2 }; /* numbers of a row after the energies */
+
 static int save_scan(didi_merge *self, didi_error *error)
 {
     size_t tasks = self->options.task_count;
-    double *table = memory_zeroed(self->dense_count, (tasks + 1) * sizeof(double));
+    size_t row = tasks + SCAN_ERRORS;
+    double *table = memory_zeroed(self->dense_count, row * sizeof(double));
     if (table == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "table of %zu tensors", self->dense_count);
     for (size_t i = 0; i < self->dense_count; i++) {
-        memcpy(table + i * (tasks + 1), self->dense_summaries[i].energy, tasks * sizeof(double));
-        table[i * (tasks + 1) + tasks] = self->dense_summaries[i].error;
+        memcpy(table + i * row, self->dense_summaries[i].energy, tasks * sizeof(double));
+        table[i * row + tasks] = self->dense_summaries[i].error;
+        table[i * row + tasks + 1] = self->dense_summaries[i].own_error;
     }
-    state_entry entry = {"dense", DIDI_DTYPE_F64, self->dense_count, tasks + 1, table};
+    state_entry entry = {"dense", DIDI_DTYPE_F64, self->dense_count, row, table};
     int status = state_save(self->options.work_fd, "dense.state", &entry, 1,
                             !self->options.volatile_work, error);
     free(table);
@@ -196,19 +219,23 @@ int merge_scan_dense(didi_merge *self, didi_error *error)
 int merge_recall_dense(didi_merge *self, didi_error *error)
 {
     size_t tasks = self->options.task_count;
+    size_t row = tasks + SCAN_ERRORS;
     state *from = NULL;
     const void *data = NULL;
     uint64_t rows = 0;
     int status = state_open(self->options.work_fd, "dense.state", &from, error);
     if (status == DIDI_OK)
-        status = state_find(from, "dense", DIDI_DTYPE_F64, tasks + 1, &rows, &data, error);
+        status = state_find(from, "dense", DIDI_DTYPE_F64, row, &rows, &data, error);
     if (status == DIDI_OK && rows != self->dense_count)
         status = didi_fail(error, DIDI_FORMAT, "dense.state", "%llu rows for %zu tensors",
                            (unsigned long long)rows, self->dense_count);
     const double *table = data;
     for (size_t i = 0; i < self->dense_count && status == DIDI_OK; i++) {
-        memcpy(self->dense_summaries[i].energy, table + i * (tasks + 1), tasks * sizeof(double));
-        self->dense_summaries[i].error = table[i * (tasks + 1) + tasks];
+        dense_summary *found = &self->dense_summaries[i];
+        memcpy(found->energy, table + i * row, tasks * sizeof(double));
+        found->form = merge_dense_form(self, self->dense[i]);
+        found->error = table[i * row + tasks];
+        found->own_error = table[i * row + tasks + 1];
     }
     state_close(from);
     return status;

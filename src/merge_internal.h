@@ -56,8 +56,10 @@ struct didi_item {
 
 /* A tensor kept whole: what the scan found. */
 typedef struct dense_summary {
-    double *energy; /* T: |delta_t|^2; 0 = nothing to store */
-    double error;   /* sum over tasks of |stored - delta_t|^2: rounding, and what is left out */
+    didi_dense form;  /* how it is kept: never AUTO */
+    double *energy;   /* T: |delta_t|^2; 0 = nothing to store */
+    double error;     /* sum over tasks of |stored - delta_t|^2: rounding, and what is left out */
+    double own_error; /* the same if it were kept per task; a mean that may be dropped for it */
 } dense_summary;
 
 /* What pursuit left of one layer, at the ranks of its last threshold. */
@@ -231,6 +233,9 @@ int merge_verify_streamed(const didi_merge *merge, const layer *layer, didi_erro
 /* merge_dense.c */
 /* True when file `index` (0 = shared, then the experts) holds a delta of this dense tensor. */
 bool merge_holds_delta(const didi_merge *merge, size_t dense, size_t index);
+/* The form a dense tensor starts in. `auto` keeps matrices for each task and vectors as their mean,
+ * until merge_promote_dense finds room for more; in an extension what the package shares stays. */
+didi_dense merge_dense_form(const didi_merge *merge, const family_tensor *tensor);
 /* What `mean` stores of a piece: sum over tasks / T, in `ret_mean`. */
 void merge_mean_of(const double *sum, size_t tasks, uint64_t count, float *ret_mean);
 int merge_scan_dense(didi_merge *merge, didi_error *error);
@@ -247,6 +252,12 @@ int merge_round_ranks(const didi_merge *merge, allocate_block *blocks, size_t co
                       const double *real, didi_error *error);
 int merge_uniform_ranks(const didi_merge *merge, allocate_block *blocks, size_t count,
                         didi_error *error);
+
+/* merge_promote.c */
+/* `dense: auto`: vectors kept as their mean become deltas for each task where that lowers the
+ * squared error more than the same numbers spent on the components `blocks` would take last. Spends
+ * from factor_budget; dense_stored is then to be counted again. Errors: DIDI_NO_MEMORY. */
+int merge_promote_dense(didi_merge *merge, allocate_block *blocks, size_t count, didi_error *error);
 
 /* merge_frontier.c */
 int merge_frontier_from_spectra(didi_merge *merge, const allocate_block *blocks, size_t count,

@@ -34,7 +34,7 @@ void didi_merge_options_default(didi_merge_options *options)
         .refine_steps = 4,
         .refine_learning_rate = 0.02,
         .tolerance = 5e-4,
-        .dense = DIDI_DENSE_PER_TASK,
+        .dense = DIDI_DENSE_AUTO,
         .output_dtype = DIDI_DTYPE_BF16,
         .workers = 1,
     };

@@ -28,9 +28,9 @@ static int sort_lists(didi_merge *self, didi_error *error)
     return DIDI_OK;
 }
 
-static uint64_t dense_copies(const didi_merge *self)
+static uint64_t dense_copies(const didi_merge *self, const family_tensor *tensor)
 {
-    switch (self->options.dense) {
+    switch (merge_dense_form(self, tensor)) {
     case DIDI_DENSE_PER_TASK:
         return self->options.task_count;
     case DIDI_DENSE_MEAN:
@@ -146,8 +146,9 @@ int merge_plan_make(didi_merge *self, didi_error *error)
     plan->dense_count = self->dense_count;
     plan->passthrough_count = self->passthrough_count;
     for (size_t i = 0; i < self->dense_count; i++)
-        plan->dense_parameters = memory_add(
-            plan->dense_parameters, memory_multiply(self->dense[i]->elements, dense_copies(self)));
+        plan->dense_parameters =
+            memory_add(plan->dense_parameters, memory_multiply(self->dense[i]->elements,
+                                                               dense_copies(self, self->dense[i])));
     double ceiling = floor(plan->budget * (double)plan->parameters);
     double left = ceiling - (double)plan->dense_parameters;
     plan->factor_parameters = left > 0 ? (uint64_t)left : 0;

@@ -80,7 +80,7 @@ def check(models, outcome, tasks=TASKS):
 
 
 @pytest.mark.parametrize("dtype", ["f32", "bf16", "f16"])
-@pytest.mark.parametrize("dense", ["per_task", "mean", "base"])
+@pytest.mark.parametrize("dense", ["per_task", "mean", "base", "auto"])
 def test_dense_error_is_that_of_the_files(run, tmp_path, dense, dtype):
     models = make_family(tmp_path)
     outcome = run(specification(dense=dense, output={"dtype": dtype}), tmp_path)
@@ -98,6 +98,28 @@ def test_mean_of_dense_tensors(run, tmp_path):
     for name in ("c.bias", "d.scale", "e.row", "f.column"):
         mean = np.mean([models[task][name] - models["base"][name] for task in TASKS], axis=0)
         np.testing.assert_allclose(shared[f"{name}.delta"], mean, rtol=1e-4, atol=1e-7)
+
+
+def kept_for_each_task(outcome, name):
+    return {f"{name}.delta" in artifacts.read_file(path)
+            for path in artifacts.expert_files(outcome.out).values()}
+
+
+@pytest.mark.parametrize("factor, apart", [(0.001, False), (100, True)])
+def test_vectors_are_kept_for_each_task_where_they_earn_it(run, tmp_path, factor, apart):
+    """Changes of a bias that are small or large against those of the matrices."""
+    make_family(tmp_path)
+    for task in TASKS:
+        path = tmp_path / task / "model.safetensors"
+        tensors = artifacts.read_file(path)
+        base = artifacts.read_file(tmp_path / "base" / "model.safetensors")["c.bias"]
+        tensors["c.bias"] = base + factor * (tensors["c.bias"] - base)
+        artifacts.write_file(path, tensors, {"h.index": "I64"})
+    outcome = run(specification(budget=0.6), tmp_path)
+    shared = artifacts.read_file(outcome.out / "shared.safetensors")
+    assert kept_for_each_task(outcome, "c.bias") == {apart}
+    assert ("c.bias.delta" in shared) != apart
+    assert outcome.manifest()["budget"]["parameters"] <= 0.6
 
 
 def test_single_rows_and_columns_are_dense(run, tmp_path):

@@ -192,6 +192,7 @@ static void a_plan_counts_what_headers_tell(void **state)
     didi_error error = {0};
     sample_family_create(&family, support_directory(state), TASKS);
     family.options.output_fd = family.options.work_fd = -1;
+    family.options.dense = DIDI_DENSE_PER_TASK;
     sample_must(didi_merge_open(&family.options, NULL, &merge, &error), &error);
     const didi_plan *plan = didi_merge_plan(merge);
     assert_true(plan->tasks == TASKS && plan->parameters == SAMPLE_PARAMETERS);
