@@ -113,10 +113,12 @@ int layer_resize_block(layer *self, size_t index, size_t basis, didi_error *erro
 /* ---- the residual operator X of one block ---- */
 
 /* out -= share * (in * from') * to, with from and to the two factors of `other`. */
-static int subtract_block(const block *other, double share, size_t basis, size_t inner,
-                          size_t columns, bool transpose, const float *in, float *out,
-                          didi_error *error)
+static int subtract_block(const layer *self, size_t index, double share, size_t basis,
+                          bool transpose, const float *in, float *out, didi_error *error)
 {
+    const block *other = &self->blocks[index];
+    size_t inner = transpose ? self->columns : self->rows;
+    size_t columns = transpose ? self->rows : self->columns;
     if (other->rank == 0 || share == 0)
         return DIDI_OK;
     float *core = memory_aligned(basis * other->rank, sizeof *core);
@@ -124,6 +126,7 @@ static int subtract_block(const block *other, double share, size_t basis, size_t
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "product of %zu x %zu", basis, other->rank);
     const float *from = transpose ? other->right : other->left;
     const float *to = transpose ? other->left : other->right;
+    layer_count_product(self, basis, inner + columns, other->rank);
     linalg_gemm(false, true, basis, other->rank, inner, 1.0F, in, inner, from, inner, 0.0F, core,
                 other->rank);
     linalg_gemm(false, false, basis, columns, other->rank, -(float)share, core, other->rank, to,
@@ -136,15 +139,12 @@ static int subtract_block(const block *other, double share, size_t basis, size_t
 static int apply_residual(const layer *self, size_t index, bool transpose, size_t basis,
                           const float *in, float *out, didi_error *error)
 {
-    size_t inner = transpose ? self->columns : self->rows;
-    size_t columns = transpose ? self->rows : self->columns;
     int status = layer_apply(self, index, transpose, basis, in, out, error);
     if (status == DIDI_OK && index > 0)
-        return subtract_block(&self->blocks[0], 1.0, basis, inner, columns, transpose, in, out,
-                              error);
+        return subtract_block(self, 0, 1.0, basis, transpose, in, out, error);
     for (size_t t = 0; t < self->tasks && self->weight_sum > 0 && status == DIDI_OK; t++)
-        status = subtract_block(&self->blocks[t + 1], self->weight[t] / self->weight_sum, basis,
-                                inner, columns, transpose, in, out, error);
+        status = subtract_block(self, t + 1, self->weight[t] / self->weight_sum, basis, transpose,
+                                in, out, error);
     return status;
 }
 
@@ -185,45 +185,90 @@ static int step_create(const layer *self, size_t basis, step *ret_step, didi_err
 }
 
 /* Warm rows of length one (so that no direction drowns the others), then random ones. */
-static void make_start(const layer *self, size_t index, size_t basis, float *start)
+static void make_start(const layer *self, size_t index, bool right, size_t basis, float *start)
 {
     const block *old = &self->blocks[index];
-    size_t n = self->columns;
+    size_t length = right ? self->columns : self->rows;
     size_t warm = old->basis < basis ? old->basis : basis;
     if (warm > 0)
-        memcpy(start, old->right, warm * n * sizeof(float));
+        memcpy(start, right ? old->right : old->left, warm * length * sizeof(float));
     for (size_t i = 0; i < warm; i++) {
-        float *row = start + i * n;
-        double norm = sqrt(linalg_energy(row, n));
+        float *row = start + i * length;
+        double norm = sqrt(linalg_energy(row, length));
         float scale = norm > 0 ? (float)(1.0 / norm) : 0.0F;
-        for (size_t j = 0; j < n; j++)
+        for (size_t j = 0; j < length; j++)
             row[j] *= scale;
     }
     uint64_t stream = random_mix(self->seed, (uint64_t)index * 1000003U + (uint64_t)old->basis);
-    random_normal(stream, start + warm * n, (basis - warm) * n, (float)(1.0 / sqrt((double)n)));
+    random_normal(stream, start + warm * length, (basis - warm) * length,
+                  (float)(1.0 / sqrt((double)length)));
 }
 
-/* Rotates Q (left) and P = Q X (right) to the Ritz directions: P P' = W' diag(sigma^2) W. */
-static int rotate_to_ritz(const layer *self, step *work, size_t rows, didi_error *error)
+/* One Gram matrix and one triangular solve are counted: what it takes at least. */
+static int orthonormalise(const layer *self, size_t rows, size_t length, float *values,
+                          float *spare, size_t *ret_rows, didi_error *error)
 {
+    layer_count_product(self, rows, rows, length);
+    return linalg_orthonormalise_rows(rows, length, values, spare, ret_rows, error);
+}
+
+/* The two sides of a step: the orthonormal rows it goes from, and what they are multiplied to. */
+typedef struct sides {
+    float *known, *fresh;
+    size_t known_length, fresh_length;
+} sides;
+
+static sides step_sides(const layer *self, const step *work, bool to_left)
+{
+    return to_left ? (sides){work->right, work->left, self->columns, self->rows}
+                   : (sides){work->left, work->right, self->rows, self->columns};
+}
+
+/* rows = scale[i] * (W rows), with W the eigenvectors in `gram` and scale NULL for ones. */
+static int rotate_side(step *work, size_t rows, size_t length, const double *scale, float *side,
+                       didi_error *error)
+{
+    int status = linalg_rotate_rows(rows, rows, length, work->gram, rows, side, work->spare, error);
+    for (size_t i = 0; i < rows && status == DIDI_OK; i++) {
+        const float *from = work->spare + i * length;
+        float *to = side + i * length;
+        float by = scale != NULL ? (float)scale[i] : 1.0F;
+        for (size_t j = 0; j < length; j++)
+            to[j] = by * from[j];
+    }
+    return status;
+}
+
+/* Rotates both sides to the Ritz directions, F F' = W' diag(sigma^2) W of the fresh side, and moves
+ * sigma to the right side: left rows become orthonormal, right row i has norm sigma_i. */
+static int rotate_to_ritz(const layer *self, step *work, bool to_left, size_t rows,
+                          didi_error *error)
+{
+    sides at = step_sides(self, work, to_left);
+    double *inverse = NULL;
     int status =
-        linalg_gram_rows(rows, self->columns, work->right, self->columns, work->gram, error);
+        linalg_gram_rows(rows, at.fresh_length, at.fresh, at.fresh_length, work->gram, error);
     if (status == DIDI_OK)
         status = linalg_eigen_symmetric(rows, work->gram, work->sigma, error);
-    if (status == DIDI_OK)
-        status = linalg_rotate_rows(rows, rows, self->rows, work->gram, rows, work->left,
-                                    work->spare, error);
     if (status != DIDI_OK)
         return status;
-    memcpy(work->left, work->spare, rows * self->rows * sizeof(float));
-    status = linalg_rotate_rows(rows, rows, self->columns, work->gram, rows, work->right,
-                                work->spare, error);
-    if (status != DIDI_OK)
-        return status;
-    memcpy(work->right, work->spare, rows * self->columns * sizeof(float));
+    layer_count_product(self, rows, rows / 2, at.fresh_length);
+    layer_count_product(self, rows, rows, at.fresh_length + at.known_length);
     for (size_t i = 0; i < rows; i++)
         work->sigma[i] = work->sigma[i] > 0 ? sqrt(work->sigma[i]) : 0;
-    return DIDI_OK;
+    if (to_left) {
+        inverse = memory_zeroed(rows, sizeof *inverse);
+        if (inverse == NULL)
+            return didi_fail(error, DIDI_NO_MEMORY, NULL, "%zu singular values", rows);
+        for (size_t i = 0; i < rows; i++)
+            inverse[i] = work->sigma[i] > 0 ? 1 / work->sigma[i] : 0;
+    }
+    status = rotate_side(work, rows, at.fresh_length, inverse, at.fresh, error);
+    if (status == DIDI_OK)
+        status =
+            rotate_side(work, rows, at.known_length, to_left ? work->sigma : NULL, at.known, error);
+    free(inverse);
+    return status;
 }
 
 static void adopt_step(layer *self, size_t index, step *work, size_t rows, bool left_is_fresh)
@@ -256,16 +301,43 @@ int layer_update(layer *self, size_t index, size_t basis, didi_error *error)
     int status = step_create(self, basis, &work, error);
     if (status != DIDI_OK)
         return status;
-    make_start(self, index, basis, work.right);
+    make_start(self, index, true, basis, work.right);
     status = apply_residual(self, index, true, basis, work.right, work.left, error);
     if (status == DIDI_OK)
-        status = linalg_orthonormalise_rows(basis, self->rows, work.left, work.spare, &rows, error);
+        status = orthonormalise(self, basis, self->rows, work.left, work.spare, &rows, error);
     if (status == DIDI_OK)
         status = apply_residual(self, index, false, rows, work.left, work.right, error);
     if (status == DIDI_OK)
-        status = rotate_to_ritz(self, &work, rows, error);
+        status = rotate_to_ritz(self, &work, false, rows, error);
     if (status == DIDI_OK)
         adopt_step(self, index, &work, rows, false);
+    step_free(&work);
+    return status;
+}
+
+int layer_turn(layer *self, size_t index, size_t basis, didi_error *error)
+{
+    if (layer_is_cancelled(self))
+        return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
+    if (basis > layer_full_rank(self))
+        basis = layer_full_rank(self);
+    if (basis == 0 || self->blocks[index].basis == 0)
+        return layer_update(self, index, basis, error);
+    bool to_left = !self->blocks[index].left_is_fresh;
+    step work = {0};
+    size_t rows = 0;
+    int status = step_create(self, basis, &work, error);
+    if (status != DIDI_OK)
+        return status;
+    sides at = step_sides(self, &work, to_left);
+    make_start(self, index, to_left, basis, at.known);
+    status = linalg_orthonormalise_rows(basis, at.known_length, at.known, work.spare, &rows, error);
+    if (status == DIDI_OK)
+        status = apply_residual(self, index, to_left, rows, at.known, at.fresh, error);
+    if (status == DIDI_OK)
+        status = rotate_to_ritz(self, &work, to_left, rows, error);
+    if (status == DIDI_OK)
+        adopt_step(self, index, &work, rows, to_left);
     step_free(&work);
     return status;
 }
@@ -288,7 +360,7 @@ int layer_half_step(layer *self, size_t index, didi_error *error)
     float *known = from_left ? work.left : work.right;
     float *fresh = from_left ? work.right : work.left;
     memcpy(known, from_left ? old->left : old->right, rank * length * sizeof(float));
-    status = linalg_orthonormalise_rows(rank, length, known, work.spare, &rows, error);
+    status = orthonormalise(self, rank, length, known, work.spare, &rows, error);
     if (status == DIDI_OK)
         status = apply_residual(self, index, !from_left, rows, known, fresh, error);
     if (status == DIDI_OK) {
@@ -336,21 +408,25 @@ int layer_pad_block(layer *self, size_t index, size_t rows, didi_error *error)
 
 typedef struct experts_update {
     layer *layer;
-    const size_t *basis; /* NULL for half-steps */
-    size_t first;        /* task */
+    layer_step kind;
+    const size_t *basis;
+    size_t first; /* task */
 } experts_update;
 
 static int update_expert(void *argument, size_t lane, didi_error *error)
 {
     const experts_update *work = argument;
     size_t task = work->first + lane;
-    return work->basis != NULL ? layer_update(work->layer, task + 1, work->basis[task], error)
-                               : layer_half_step(work->layer, task + 1, error);
+    if (work->kind == LAYER_HALF_STEP)
+        return layer_half_step(work->layer, task + 1, error);
+    return work->kind == LAYER_UPDATE
+               ? layer_update(work->layer, task + 1, work->basis[task], error)
+               : layer_turn(work->layer, task + 1, work->basis[task], error);
 }
 
-int layer_update_experts(layer *self, const size_t *basis, didi_error *error)
+int layer_update_experts(layer *self, layer_step kind, const size_t *basis, didi_error *error)
 {
-    experts_update work = {.layer = self, .basis = basis};
+    experts_update work = {.layer = self, .kind = kind, .basis = basis};
     size_t lanes = self->lanes > 0 ? self->lanes : self->tasks;
     int status = DIDI_OK;
     for (; work.first < self->tasks && status == DIDI_OK; work.first += lanes) {

@@ -55,6 +55,7 @@ typedef struct layer {
     team *team;     /* may be NULL */
     size_t lanes;   /* experts updated at once; 0 = all. Results do not depend on it */
     const atomic_bool *cancelled;
+    atomic_ullong *flops; /* counts operations of float32 products, by their shapes; may be NULL */
 } layer;
 
 /* Makes an empty layer with room for tau and mean (uninitialised), weights 1, no blocks.
@@ -95,6 +96,12 @@ void layer_set_weights(layer *layer, const double *weight);
  * about 5 basis^2 (m + n). Errors: DIDI_NO_MEMORY, DIDI_NUMERIC, DIDI_CANCELLED. */
 int layer_update(layer *layer, size_t index, size_t basis, didi_error *error);
 
+/* Half of layer_update, at half its cost: the side solved for last, made orthonormal, with random
+ * rows up to `basis`, is multiplied to the other one; both are rotated to the Ritz directions and
+ * sigma is on the right as after layer_update. The sides alternate from call to call. A block
+ * without rows gets a whole layer_update. Rank and errors as there. */
+int layer_turn(layer *layer, size_t index, size_t basis, didi_error *error);
+
 /* Half an ALS sweep for block `index` at its rank (rows beyond it are dropped): the side solved for
  * last is made orthonormal, the other becomes the least-squares answer (method.md 4). Sides
  * alternate from call to call, the left one after layer_update. |X - block|^2 never rises. sigma
@@ -102,9 +109,11 @@ int layer_update(layer *layer, size_t index, size_t basis, didi_error *error);
  * rank flops. */
 int layer_half_step(layer *layer, size_t index, didi_error *error);
 
-/* layer_update of every expert, in parallel over the team, basis[T] giving each one's size; with
- * basis NULL, layer_half_step of every expert. */
-int layer_update_experts(layer *layer, const size_t *basis, didi_error *error);
+typedef enum layer_step { LAYER_UPDATE, LAYER_TURN, LAYER_HALF_STEP } layer_step;
+
+/* One of the three above for every expert, in parallel over the team, basis[T] giving each one's
+ * size (not used by LAYER_HALF_STEP). */
+int layer_update_experts(layer *layer, layer_step kind, const size_t *basis, didi_error *error);
 
 /* Sets block `index` from scratch to the leading `basis` singular triplets of a dense m x n matrix,
  * exactly (spectrum.h), with rank = basis. */
@@ -151,3 +160,6 @@ double layer_weighted_energy(const layer *layer);
 void layer_shared_residual(const layer *layer, size_t task, float *out);
 
 bool layer_is_cancelled(const layer *layer);
+
+/* Counts a product of m x k and k x n. */
+void layer_count_product(const layer *layer, size_t m, size_t n, size_t k);

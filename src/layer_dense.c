@@ -25,6 +25,13 @@ bool layer_is_cancelled(const layer *self)
     return self->cancelled != NULL && atomic_load_explicit(self->cancelled, memory_order_relaxed);
 }
 
+void layer_count_product(const layer *self, size_t m, size_t n, size_t k)
+{
+    if (self->flops != NULL)
+        atomic_fetch_add_explicit(self->flops, 2 * (unsigned long long)m * n * k,
+                                  memory_order_relaxed);
+}
+
 bool layer_is_streamed(const layer *self)
 {
     return self->tau == NULL;
@@ -361,6 +368,7 @@ int layer_apply(const layer *self, size_t index, bool transpose, size_t basis, c
                     .out = out};
     if (basis == 0 || self->rows == 0 || self->columns == 0)
         return DIDI_OK;
+    layer_count_product(self, basis, self->rows, self->columns);
     if (transpose)
         return team_try(self->team, panel_count(&work), transposed_panel, &work, error);
     if (!layer_is_streamed(self)) {

@@ -26,6 +26,7 @@ static int block_dot(const layer *self, const block *a, const block *b, double *
         if (lefts == NULL)
             return didi_fail(error, DIDI_NO_MEMORY, NULL, "inner product of factors");
         float *rights = lefts + count;
+        layer_count_product(self, a->rank, b->rank, self->rows + self->columns);
         linalg_gemm(false, true, a->rank, b->rank, self->rows, 1.0F, a->left, self->rows, b->left,
                     self->rows, 0.0F, lefts, b->rank);
         linalg_gemm(false, true, a->rank, b->rank, self->columns, 1.0F, a->right, self->columns,

@@ -224,6 +224,23 @@ static json_t *seconds_section(const didi_merge *self)
     return seconds;
 }
 
+/* What each stage took, in the process that finished. `flops` are those of float32 products; `cpu`
+ * is that of all threads. The last stage's are as they are when this is written. */
+static json_t *stages_section(const didi_merge *self)
+{
+    json_t *stages = json_object();
+    for (int i = 0; i < DIDI_STAGE_COUNT; i++) {
+        const stage_usage *usage = &self->stages[i];
+        json_t *stage = json_pack(
+            "{s:f,s:f,s:I,s:I,s:I}", "seconds", merge_stage_seconds(self, (didi_stage)i),
+            "cpu_seconds", 1e-9 * (double)atomic_load(&usage->cpu_ns), "flops",
+            (json_int_t)atomic_load(&usage->flops), "bytes_read", (json_int_t)usage->bytes_read,
+            "peak_memory_bytes", (json_int_t)atomic_load(&usage->peak_memory));
+        json_object_set_new(stages, didi_stage_name((didi_stage)i), stage);
+    }
+    return stages;
+}
+
 static json_t *tensors_section(const didi_merge *self)
 {
     static const char *const kinds[] = {"factors", "dense", "passthrough", "excluded"};
@@ -259,12 +276,12 @@ int manifest_text(const didi_merge *self, const char *const *file_names, const u
     if (specification == NULL)
         specification = json_object();
     json_t *manifest =
-        json_pack("{s:i,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:o,s:I,s:s}", "format", 1,
+        json_pack("{s:i,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:o,s:I,s:s}", "format", 1,
                   "specification", specification, "inputs", inputs_section(self), "budget",
                   budget_section(self), "error", error_section(self), "ranks", ranks_section(self),
                   "frontier", frontier_section(self), "tensors", tensors_section(self), "files",
                   files_section(self, file_names, file_bytes, file_digests, file_count), "seconds",
-                  seconds_section(self), "peak_memory_bytes",
+                  seconds_section(self), "stages", stages_section(self), "peak_memory_bytes",
                   (json_int_t)atomic_load(&self->peak_memory), "versions", build_section(), "seed",
                   (json_int_t)self->options.seed, "fingerprint", self->fingerprint);
     int status = DIDI_OK;

@@ -104,13 +104,29 @@ static void add_context(const didi_merge *self, didi_item *item)
     (void)didi_error_wrap(&item->error, "tensor '%s'", self->layers[item->index]->name);
 }
 
+static uint64_t thread_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+static void help(didi_merge *self, stage_usage *usage)
+{
+    uint64_t began = thread_ns();
+    team_help(self->team);
+    atomic_fetch_add(&usage->cpu_ns, thread_ns() - began);
+}
+
 void didi_item_execute(didi_item *item)
 {
     didi_merge *self = item->merge;
+    stage_usage *usage = &self->stages[merge_phase_stage(item->phase)];
     if (item->helper) {
-        team_help(self->team);
+        help(self, usage);
         return;
     }
+    uint64_t began = thread_ns();
     clock_gettime(CLOCK_MONOTONIC, &item->began);
     if (atomic_load(&self->cancelled))
         item->status = didi_fail(&item->error, DIDI_CANCELLED, NULL, "cancelled");
@@ -119,6 +135,7 @@ void didi_item_execute(didi_item *item)
     if (item->status != DIDI_OK)
         add_context(self, item);
     merge_sample_memory(self);
+    atomic_fetch_add(&usage->cpu_ns, thread_ns() - began);
     clock_gettime(CLOCK_MONOTONIC, &item->ended);
     team_leave(self->team);
 }
@@ -159,8 +176,11 @@ static bool is_before(const struct timespec *a, const struct timespec *b)
     return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
 }
 
-static void clock_item(stage_clock *clock, const didi_item *item)
+static void clock_item(didi_merge *self, stage_usage *clock, const didi_item *item)
 {
+    uint64_t bytes = atomic_load(&self->bytes_read);
+    clock->bytes_read += bytes - self->bytes_counted;
+    self->bytes_counted = bytes;
     if (!clock->ran || is_before(&item->began, &clock->began))
         clock->began = item->began;
     if (!clock->ran || is_before(&clock->ended, &item->ended))
@@ -174,7 +194,7 @@ void didi_merge_complete(didi_merge *self, didi_item *item)
     self->helpers_running -= item->helper;
     if (!item->helper) {
         self->memory_running -= item->memory;
-        clock_item(&self->stages[merge_phase_stage(item->phase)], item);
+        clock_item(self, &self->stages[merge_phase_stage(item->phase)], item);
         if (item->status != DIDI_OK)
             merge_fail(self, item->status, &item->error);
         else

@@ -92,13 +92,20 @@ double merge_seconds(const didi_merge *self)
 /* The stage in force lasts until now. */
 double merge_stage_seconds(const didi_merge *self, didi_stage stage)
 {
-    const stage_clock *clock = &self->stages[stage];
+    const stage_usage *clock = &self->stages[stage];
     struct timespec now;
     if (self->phase < PHASE_COUNT && phases[self->phase].stage == stage) {
         clock_gettime(CLOCK_MONOTONIC, &now);
         return clock->ran ? seconds_between(&clock->began, &now) : 0;
     }
     return clock->ran ? seconds_between(&clock->began, &clock->ended) : 0;
+}
+
+static void raise_peak(atomic_ullong *peak, unsigned long long now)
+{
+    unsigned long long known = atomic_load(peak);
+    while (now > known && !atomic_compare_exchange_weak(peak, &known, now))
+        continue;
 }
 
 void merge_sample_memory(didi_merge *self)
@@ -112,10 +119,9 @@ void merge_sample_memory(didi_merge *self)
         if (sscanf(line, "RssAnon: %llu", &kilobytes) == 1)
             break;
     (void)fclose(file);
-    unsigned long long now = kilobytes * 1024;
-    unsigned long long peak = atomic_load(&self->peak_memory);
-    while (now > peak && !atomic_compare_exchange_weak(&self->peak_memory, &peak, now))
-        continue;
+    raise_peak(&self->peak_memory, kilobytes * 1024);
+    if (self->phase < PHASE_COUNT)
+        raise_peak(&self->stages[phases[self->phase].stage].peak_memory, kilobytes * 1024);
 }
 
 /* ---- events ---- */

@@ -30,7 +30,7 @@ typedef enum merge_phase {
 
 enum {
     PURSUIT_ROUNDS = 8, /* growing steps; then as many at the last threshold as below */
-    PURSUIT_POLISH = 2,
+    PURSUIT_POLISH = 3,
     JOINT_ROUNDS = 6,
     WARM_ROUNDS = 2, /* at most, from blocks of an earlier merge, at the last threshold */
     FRONTIER_POINTS = 65,
@@ -77,11 +77,15 @@ typedef struct frontier_point {
     bool from_blocks;    /* by pursuit's blocks; else by the spectra of the decomposition */
 } frontier_point;
 
-/* When a stage's first item began and its last one ended. */
-typedef struct stage_clock {
+/* What a stage took: from its first item's begin to its last one's end, over all its threads. */
+typedef struct stage_usage {
     struct timespec began, ended;
     bool ran;
-} stage_clock;
+    uint64_t bytes_read;
+    atomic_ullong flops;       /* of float32 products */
+    atomic_ullong cpu_ns;      /* of the threads that worked or helped */
+    atomic_ullong peak_memory; /* as sampled, bytes */
+} stage_usage;
 
 /* What an earlier merge left for this one (merge_reuse.c). */
 typedef struct reuse_source {
@@ -147,7 +151,8 @@ struct didi_merge {
     bool finished;
     int stage_announced;                    /* -1 before the first */
     atomic_size_t steps_done, steps_wanted; /* inside the item of the allocate stage */
-    stage_clock stages[DIDI_STAGE_COUNT];
+    stage_usage stages[DIDI_STAGE_COUNT];
+    uint64_t bytes_counted; /* of bytes_read, already put down to a stage */
     struct timespec began;
     atomic_ullong peak_memory; /* bytes, as sampled */
     uint64_t published_bytes;  /* safetensors files */

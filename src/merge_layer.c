@@ -229,19 +229,11 @@ static double block_weight(const layer *target, size_t index)
 }
 
 /* What pursuit left, at the ranks it ended with. */
-static int measure_pursued(const layer *target, pursued *out, didi_error *error)
+static pursued measure_pursued(const layer *target, const layer_summary *summary)
 {
-    pursued found = {0};
-    double *errors = memory_zeroed(target->tasks, sizeof *errors);
-    if (errors == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "errors of %zu tasks", target->tasks);
-    int status = layer_errors_fitted(target, errors, &found.loss, error);
+    pursued found = {.loss = summary->loss, .floor = summary->loss};
     for (size_t t = 0; t < target->tasks; t++)
-        found.error += errors[t];
-    free(errors);
-    if (status != DIDI_OK)
-        return status;
-    found.floor = found.loss;
+        found.error += summary->error[t];
     for (size_t j = 0; j <= target->tasks; j++) {
         const block *from = &target->blocks[j];
         found.parameters += (double)from->rank * (double)(target->rows + target->columns);
@@ -249,8 +241,7 @@ static int measure_pursued(const layer *target, pursued *out, didi_error *error)
             found.floor -= block_weight(target, j) * from->sigma[i] * from->sigma[i];
     }
     found.floor = found.floor > 0 ? found.floor : 0;
-    *out = found;
-    return DIDI_OK;
+    return found;
 }
 
 static int save_blocks(didi_merge *self, size_t index, const layer *target, didi_error *error)
@@ -323,7 +314,7 @@ int merge_pursue_layer(didi_merge *self, size_t index, didi_error *error)
     status = is_warm(self, index) ? pursue_warm(self, index, target, error)
                                   : pursue_afresh(self, index, target, error);
     if (status == DIDI_OK)
-        status = measure_pursued(target, &self->pursued[index], error);
+        self->pursued[index] = measure_pursued(target, &self->summaries[index]);
     if (status == DIDI_OK)
         status = merge_verify_streamed(self, target, error);
     if (status == DIDI_OK)

@@ -19,6 +19,7 @@ static int open_layer(didi_merge *self, merge_phase phase, size_t index, layer *
         return status;
     (*ret_layer)->team = self->team;
     (*ret_layer)->cancelled = &self->cancelled;
+    (*ret_layer)->flops = &self->stages[merge_phase_stage(phase)].flops;
     (*ret_layer)->seed = random_mix(self->options.seed, index);
     (*ret_layer)->lanes = how.lanes;
     return DIDI_OK;

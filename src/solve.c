@@ -46,9 +46,9 @@ int solve_sketch(layer *target, size_t sketch_rows, layer_summary *summary, didi
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "sketch of %zu tasks", target->tasks);
     for (size_t t = 0; t < target->tasks; t++)
         basis[t] = sketch_rows;
-    int status = layer_update_experts(target, basis, error);
+    int status = layer_update_experts(target, LAYER_UPDATE, basis, error);
     if (status == DIDI_OK) /* once more: a single step reads flat spectra far too low */
-        status = layer_update_experts(target, basis, error);
+        status = layer_update_experts(target, LAYER_UPDATE, basis, error);
     free(basis);
     for (size_t t = 0; t < target->tasks && status == DIDI_OK; t++) {
         const block *found = &target->blocks[t + 1];
@@ -60,7 +60,10 @@ int solve_sketch(layer *target, size_t sketch_rows, layer_summary *summary, didi
 
 /* ---- pursuit ---- */
 
-enum { LOOK_AHEAD = 3 }; /* rounds whose rows are kept warm already */
+enum {
+    LOOK_AHEAD = 3,   /* rounds whose rows are kept warm already */
+    SHORT_PURSUIT = 4 /* rounds up to which half updates would not settle */
+};
 
 /* How many rows the next update should carry: those a later threshold will want, with room to grow,
  * and more room when every row was worth keeping. A block that holds nothing yet starts as wide as
@@ -86,8 +89,9 @@ static size_t widest_expert(const layer *target)
     return widest;
 }
 
-/* One round at `threshold`, on the way to `last`. */
-static int pursue_round(layer *target, bool shared, double threshold, double last,
+/* One round at `threshold`, on the way to `last`. The experts, which are most of the work, take
+ * half an update a round (`step`): what a round is for is that shared block and experts meet. */
+static int pursue_round(layer *target, bool shared, layer_step step, double threshold, double last,
                         const solve_limits *limits, size_t *basis, didi_error *error)
 {
     size_t start = widest_expert(target);
@@ -100,29 +104,25 @@ static int pursue_round(layer *target, bool shared, double threshold, double las
     }
     for (size_t t = 0; t < target->tasks; t++)
         basis[t] = next_basis(target, t + 1, last, start, limits->expert);
-    int status = layer_update_experts(target, basis, error);
+    int status = layer_update_experts(target, step, basis, error);
     for (size_t t = 0; t < target->tasks && status == DIDI_OK; t++)
         target->blocks[t + 1].rank = count_above(target, t + 1, threshold, limits->expert);
     return status;
 }
 
-/* Singular values of every block, and for the experts the energy that no row of theirs holds. */
+/* Errors, loss and the singular values of every block, and for the experts the energy that no row
+ * of theirs holds. */
 static int summarise_blocks(const layer *target, layer_summary *summary, didi_error *error)
 {
-    double loss = 0;
-    double *left = memory_zeroed(target->tasks, sizeof *left);
-    if (left == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "summary of %zu tasks", target->tasks);
-    int status = layer_errors_fitted(target, left, &loss, error);
+    int status = layer_errors_fitted(target, summary->error, &summary->loss, error);
     for (size_t j = 0; j <= target->tasks && status == DIDI_OK; j++) {
         const block *found = &target->blocks[j];
         double tail = 0;
         if (j > 0)
-            tail =
-                left[j - 1] - sum_squares(found->sigma + found->rank, found->basis - found->rank);
+            tail = summary->error[j - 1] -
+                   sum_squares(found->sigma + found->rank, found->basis - found->rank);
         status = summary_set_sigma(summary, j, found->sigma, found->basis, tail, error);
     }
-    free(left);
     return status;
 }
 
@@ -142,11 +142,12 @@ int solve_pursue(layer *target, bool shared, const double *thresholds, size_t ro
     if (basis == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "pursuit of %zu tasks", target->tasks);
     int status = DIDI_OK;
-    for (size_t round = 0; round < rounds && status == DIDI_OK; round++)
-        status =
-            pursue_round(target, shared, thresholds[round],
-                         thresholds[round + LOOK_AHEAD < rounds ? round + LOOK_AHEAD : rounds - 1],
-                         limits, basis, error);
+    for (size_t round = 0; round < rounds && status == DIDI_OK; round++) {
+        size_t ahead = round + LOOK_AHEAD < rounds ? round + LOOK_AHEAD : rounds - 1;
+        bool whole = rounds <= SHORT_PURSUIT || round + 1 == rounds;
+        status = pursue_round(target, shared, whole ? LAYER_UPDATE : LAYER_TURN, thresholds[round],
+                              thresholds[ahead], limits, basis, error);
+    }
     if (status == DIDI_OK)
         status = summarise_blocks(target, summary, error);
     free(basis);
@@ -175,7 +176,7 @@ static int set_rank(layer *target, size_t index, size_t rank, didi_error *error)
 static int half_sweep(layer *target, didi_error *error)
 {
     int status = target->weight_sum > 0 ? layer_half_step(target, 0, error) : DIDI_OK;
-    return status == DIDI_OK ? layer_update_experts(target, NULL, error) : status;
+    return status == DIDI_OK ? layer_update_experts(target, LAYER_HALF_STEP, NULL, error) : status;
 }
 
 static int refine_als(layer *target, const refine_options *options, double *ret_loss,

@@ -66,7 +66,8 @@ int solve_start_from_mean(layer *layer, bool shared, const layer_summary *summar
 
 /* Pursue: one round per threshold; at threshold theta a component stays when
  * w sigma^2 / (m + n) > theta, in the shared block first, then in the experts on what is left.
- * Blocks keep all Ritz rows, summary their values. `limits` (below) cap the rows. */
+ * Blocks keep all Ritz rows, summary their values, the tasks' errors and the loss. `limits` (below)
+ * cap the rows. */
 int solve_pursue(layer *layer, bool shared, const double *thresholds, size_t rounds,
                  const solve_limits *limits, layer_summary *summary, didi_error *error);
 

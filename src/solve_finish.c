@@ -123,6 +123,9 @@ typedef struct measure {
 static int measure_one(void *argument, size_t task, didi_error *error)
 {
     const measure *work = argument;
+    const solve_factors *factors = work->package->factors;
+    layer_count_product(work->layer, work->layer->rows, work->layer->columns,
+                        factors[0].rank + factors[task + 1].rank);
     return measure_task(work->layer, work->package, task, work->dtype, &work->error[task], error);
 }
 

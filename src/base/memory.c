@@ -8,8 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { ALIGNMENT_BYTES = 64 };
+enum { ALIGNMENT_BYTES = 64, HUGE_PAGE_BYTES = 2 << 20, HUGE_BYTES_MIN = 4 << 20 };
 
 void *memory_zeroed(size_t count, size_t size)
 {
@@ -28,7 +29,13 @@ void *memory_aligned(size_t count, size_t size)
     if (bytes == 0)
         bytes = 1;
     bytes = (bytes + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
-    return aligned_alloc(ALIGNMENT_BYTES, bytes);
+    if (bytes < HUGE_BYTES_MIN)
+        return aligned_alloc(ALIGNMENT_BYTES, bytes);
+    void *block = aligned_alloc(HUGE_PAGE_BYTES, bytes);
+    /* Fewer faults, and products that walk down a column miss fewer translations. A mere hint. */
+    if (block != NULL)
+        (void)madvise(block, bytes / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES, MADV_HUGEPAGE);
+    return block;
 }
 
 void *memory_resized(void *block, size_t count, size_t size)

@@ -84,7 +84,7 @@ def artifact_digests(directory):
     found = {str(path.relative_to(directory)): digest(path)
              for path in sorted(directory.rglob("*.safetensors")) if "models" not in path.parts}
     manifest = json.loads((directory / "manifest.json").read_text())
-    for volatile in ("seconds", "peak_memory_bytes", "specification"):
+    for volatile in ("seconds", "stages", "peak_memory_bytes", "specification"):
         manifest.pop(volatile, None)
     found["manifest.json"] = json.dumps(manifest, sort_keys=True)
     return found

@@ -116,15 +116,17 @@ static void losses_equal_dense_losses(void **state)
         }
 }
 
-/* One pass of updates or half-steps over all blocks, the dense loss watched after each. */
-static void check_pass(layer *self, bool half, size_t basis)
+/* One pass of steps of a kind over all blocks, the dense loss watched after each. */
+static void check_pass(layer *self, layer_step kind, size_t basis)
 {
     double bound = LOSS_BOUND * layer_weighted_energy(self) + 1e-12;
     double before = sample_loss(self, NULL);
     didi_error error = {0};
     for (size_t j = 0; j <= self->tasks; j++) {
         size_t rank = self->blocks[j].rank;
-        must(half ? layer_half_step(self, j, &error) : layer_update(self, j, basis, &error),
+        must(kind == LAYER_HALF_STEP ? layer_half_step(self, j, &error)
+             : kind == LAYER_TURN    ? layer_turn(self, j, basis, &error)
+                                     : layer_update(self, j, basis, &error),
              &error);
         assert_true(self->blocks[j].rank <= rank);
         double after = sample_loss(self, NULL);
@@ -144,10 +146,12 @@ static void no_step_raises_the_loss(void **state)
                 layer *self = sample_layer(&recipes[r]);
                 layer_set_weights(self, weights[w]);
                 grow(self, rank);
+                static const layer_step kinds[] = {LAYER_UPDATE, LAYER_HALF_STEP, LAYER_TURN,
+                                                   LAYER_TURN,   LAYER_HALF_STEP, LAYER_TURN};
+                for (size_t pass = 0; pass < sizeof kinds / sizeof *kinds; pass++)
+                    check_pass(self, kinds[pass], rank + pass);
                 for (int pass = 0; pass < 4; pass++)
-                    check_pass(self, pass % 2 == 1, rank + (size_t)pass);
-                for (int pass = 0; pass < 4; pass++)
-                    check_pass(self, true, 0);
+                    check_pass(self, LAYER_HALF_STEP, 0);
                 layer_free(self);
             }
 }
@@ -192,6 +196,36 @@ static void an_update_of_full_basis_finds_singular_values(void **state)
     for (size_t i = 0; i < 9; i++)
         sample_assert_near(self->blocks[1].sigma[i], sigma[i], 1e-5 * sigma[0]);
     must(layer_update(self, 1, 0, &error), &error);
+    assert_int_equal(self->blocks[1].basis, 0);
+    layer_free(self);
+}
+
+/* Rows of the left side are orthonormal and those of the right sigma_i long, whichever was solved.
+ */
+static void turns_alternate_and_find_singular_values(void **state)
+{
+    (void)state;
+    layer *self = sample_layer(&recipes[0]);
+    float copy[108];
+    float u[12 * 9];
+    float v[9 * 9];
+    double sigma[9];
+    didi_error error = {0};
+    memcpy(copy, self->tau, sizeof copy);
+    must(linalg_svd(12, 9, copy, u, sigma, v, &error), &error);
+    for (int call = 0; call < 4; call++) {
+        const block *found = &self->blocks[1];
+        must(layer_turn(self, 1, 9, &error), &error);
+        assert_int_equal(found->basis, 9);
+        assert_int_equal(found->left_is_fresh, call % 2 == 1); /* the first is a whole update */
+        for (size_t i = 0; i < 5; i++) {
+            sample_assert_near(found->sigma[i], sigma[i], 1e-4 * sigma[0]);
+            sample_assert_near(linalg_energy(found->left + i * 12, 12), 1, 1e-4);
+            sample_assert_near(sqrt(linalg_energy(found->right + i * 9, 9)), found->sigma[i],
+                               1e-4 * sigma[0]);
+        }
+    }
+    must(layer_turn(self, 1, 0, &error), &error);
     assert_int_equal(self->blocks[1].basis, 0);
     layer_free(self);
 }
@@ -258,8 +292,9 @@ static void helpers_change_no_bit(void **state)
         must(layer_measure(both[i], &error), &error);
         layer_set_weights(both[i], weight);
         grow(both[i], 6);
-        must(layer_update_experts(both[i], basis, &error), &error);
-        must(layer_update_experts(both[i], NULL, &error), &error);
+        must(layer_update_experts(both[i], LAYER_UPDATE, basis, &error), &error);
+        must(layer_update_experts(both[i], LAYER_TURN, basis, &error), &error);
+        must(layer_update_experts(both[i], LAYER_HALF_STEP, NULL, &error), &error);
     }
     team_leave(crew);
     for (size_t i = 0; i < 2; i++)
@@ -287,8 +322,9 @@ static void a_cancelled_layer_stops(void **state)
     self->cancelled = &cancelled;
     assert_true(layer_is_cancelled(self));
     assert_int_equal(layer_update(self, 1, 2, &error), DIDI_CANCELLED);
+    assert_int_equal(layer_turn(self, 1, 2, &error), DIDI_CANCELLED);
     assert_int_equal(layer_half_step(self, 1, &error), DIDI_CANCELLED);
-    assert_int_equal(layer_update_experts(self, NULL, &error), DIDI_CANCELLED);
+    assert_int_equal(layer_update_experts(self, LAYER_HALF_STEP, NULL, &error), DIDI_CANCELLED);
     layer_free(self);
 }
 
@@ -299,9 +335,11 @@ static int everything(layer *self, didi_error *error)
     double loss = 0;
     int status = layer_update(self, 0, 5, error);
     if (status == DIDI_OK)
-        status = layer_update_experts(self, basis, error);
+        status = layer_update_experts(self, LAYER_UPDATE, basis, error);
     if (status == DIDI_OK)
-        status = layer_update_experts(self, NULL, error);
+        status = layer_update_experts(self, LAYER_TURN, basis, error);
+    if (status == DIDI_OK)
+        status = layer_update_experts(self, LAYER_HALF_STEP, NULL, error);
     if (status == DIDI_OK)
         status = layer_set_block(self, 2, self->tau, 4, error);
     if (status == DIDI_OK)
@@ -345,6 +383,7 @@ int main(void)
         cmocka_unit_test(no_step_raises_the_loss),
         cmocka_unit_test(half_steps_know_their_energy),
         cmocka_unit_test(an_update_of_full_basis_finds_singular_values),
+        cmocka_unit_test(turns_alternate_and_find_singular_values),
         cmocka_unit_test(a_shared_residual_is_what_is_left),
         cmocka_unit_test(padding_adds_nothing),
         cmocka_unit_test(helpers_change_no_bit),
