@@ -46,7 +46,8 @@ static int run_open_planned(run *self, const specification *wanted, planner *pla
         options->extend.comparison_fd = compare_artifacts(self, job_fd);
         options->extend.comparison_reason = self->reason[0] != '\0' ? self->reason : NULL;
     }
-    options->keep_work = settings->keep_spectra_bytes > 0;
+    /* What an extension found out is of some of its tasks alone. */
+    options->keep_work = settings->keep_spectra_bytes > 0 && !specification_extends(wanted);
     if (status == DIDI_OK && wanted->from_job != NULL)
         status = scheduler_open_kept(self->scheduler, wanted->from_job, &options->reuse_fd, error);
     if (status == DIDI_OK)

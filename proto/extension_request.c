@@ -295,6 +295,7 @@ static int make_document(const json_t *request, const json_t *manifest, json_t *
         }
     }
     json_object_del(document, "extend");
+    json_object_del(document, "from_job");
     if (status == DIDI_OK) {
         status = set_extend(request, manifest, document, error);
     }

@@ -132,6 +132,19 @@ def test_the_parent_may_go(wire):
     refused(wire, {"extend": {"job": one}, "tasks": TASKS[3:]}, "/extend/job", "no job has the id")
 
 
+def test_nothing_starts_from_an_extension_but_one_extends_what_did(wire, parent, extended):
+    assert wire.get(f"/v1/jobs/{extended}").json()["reusable"] is False
+    answer = wire.post("/v1/jobs", {"from_job": extended, "budget": 1})
+    assert answer.status == 422 and answer.json()["pointer"] == "/from_job"
+    one = wire.submit({"from_job": parent, "budget": 0.8})["id"]
+    wire.wait(one, "succeeded")
+    two = wire.submit({"extend": {"job": one, "compare": False}, "tasks": TASKS[3:]})
+    assert "from_job" not in two["specification"]
+    wire.wait(two["id"], "succeeded")
+    assert artifact(wire, one, "shared.safetensors") == artifact(wire, two["id"],
+                                                                 "shared.safetensors")
+
+
 def test_mistakes_name_their_field(wire, parent, held):
     added = {"tasks": TASKS[3:]}
     of = {"job": parent}
