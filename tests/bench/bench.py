@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmarks: bench.py BUILD [accuracy|speed|memory|polling|crash ...] [options]
+"""Benchmarks: bench.py BUILD [stages|accuracy|speed|memory|polling|crash ...] [options]
 
 Prints one table a benchmark; exits with 1 when a figure misses its bar. Timings are of this machine
 and this run alone. Environment: DIDI_GLYPH8, directory of a larger suite; DIDI_PEER, a PyTorch
@@ -21,8 +21,10 @@ import bench_crash  # noqa: E402
 import bench_memory  # noqa: E402
 import bench_polling  # noqa: E402
 import bench_speed  # noqa: E402
+import bench_stages  # noqa: E402
 
 BENCHMARKS = {
+    "stages": bench_stages.measure,
     "accuracy": bench_accuracy.measure,
     "speed": bench_speed.measure,
     "memory": bench_memory.measure,
