@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the machine's sgemm reaches on large squares: the same OpenBLAS as didid, one thread each."""
+"""What sgemm reaches here on large squares: the same OpenBLAS as didid, one thread each."""
 
 import ctypes
 import ctypes.util
