@@ -4,6 +4,7 @@
 
 #include "src/addition.h"
 #include "src/base/memory.h"
+#include "src/base/spill.h"
 #include "src/linalg.h"
 #include "src/random.h"
 #include "src/spectrum.h"
@@ -57,8 +58,8 @@ int layer_create_streamed(size_t rows, size_t columns, size_t tasks, const layer
 
 static void block_clear(block *self)
 {
-    free(self->left);
-    free(self->right);
+    spill_free(self->left);
+    spill_free(self->right);
     free(self->sigma);
     *self = (block){0};
 }
@@ -96,14 +97,14 @@ int layer_resize_block(layer *self, size_t index, size_t basis, didi_error *erro
 {
     block fresh = {
         .basis = basis,
-        .left = memory_aligned(basis, self->rows * sizeof(float)),
-        .right = memory_aligned(basis, self->columns * sizeof(float)),
+        .left = layer_allocate(self, basis, self->rows * sizeof(float)),
+        .right = layer_allocate(self, basis, self->columns * sizeof(float)),
         .sigma = memory_zeroed(basis, sizeof(double)),
     };
     if (fresh.left == NULL || fresh.right == NULL || fresh.sigma == NULL) {
+        int status = layer_fail_allocation(self, error);
         block_clear(&fresh);
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "factors of rank %zu for %zu x %zu", basis,
-                         self->rows, self->columns);
+        return status;
     }
     block_clear(&self->blocks[index]);
     self->blocks[index] = fresh;
@@ -160,9 +161,9 @@ typedef struct step {
 
 static void step_free(step *self)
 {
-    free(self->right);
-    free(self->left);
-    free(self->spare);
+    spill_free(self->right);
+    spill_free(self->left);
+    spill_free(self->spare);
     free(self->gram);
     free(self->sigma);
 }
@@ -170,15 +171,16 @@ static void step_free(step *self)
 static int step_create(const layer *self, size_t basis, step *ret_step, didi_error *error)
 {
     size_t wide = self->rows > self->columns ? self->rows : self->columns;
-    step fresh = {.right = memory_aligned(basis, self->columns * sizeof(float)),
-                  .left = memory_aligned(basis, self->rows * sizeof(float)),
-                  .spare = memory_aligned(basis, wide * sizeof(float)),
+    step fresh = {.right = layer_allocate(self, basis, self->columns * sizeof(float)),
+                  .left = layer_allocate(self, basis, self->rows * sizeof(float)),
+                  .spare = layer_allocate(self, basis, wide * sizeof(float)),
                   .gram = memory_aligned(basis * basis, sizeof(double)),
                   .sigma = memory_zeroed(basis, sizeof(double))};
     if (fresh.right == NULL || fresh.left == NULL || fresh.spare == NULL || fresh.gram == NULL ||
         fresh.sigma == NULL) {
+        int status = layer_fail_allocation(self, error);
         step_free(&fresh);
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "subspace of %zu rows", basis);
+        return status;
     }
     *ret_step = fresh;
     return DIDI_OK;
@@ -191,13 +193,14 @@ static void make_start(const layer *self, size_t index, bool right, size_t basis
     size_t length = right ? self->columns : self->rows;
     size_t warm = old->basis < basis ? old->basis : basis;
     if (warm > 0)
-        memcpy(start, right ? old->right : old->left, warm * length * sizeof(float));
+        spill_copy(start, right ? old->right : old->left, warm * length * sizeof(float));
     for (size_t i = 0; i < warm; i++) {
         float *row = start + i * length;
         double norm = sqrt(linalg_energy(row, length));
         float scale = norm > 0 ? (float)(1.0 / norm) : 0.0F;
         for (size_t j = 0; j < length; j++)
             row[j] *= scale;
+        spill_touched(length * sizeof *row);
     }
     uint64_t stream = random_mix(self->seed, (uint64_t)index * 1000003U + (uint64_t)old->basis);
     random_normal(stream, start + warm * length, (basis - warm) * length,
@@ -235,6 +238,7 @@ static int rotate_side(step *work, size_t rows, size_t length, const double *sca
         float by = scale != NULL ? (float)scale[i] : 1.0F;
         for (size_t j = 0; j < length; j++)
             to[j] = by * from[j];
+        spill_touched(2 * length * sizeof *to);
     }
     return status;
 }
@@ -359,7 +363,7 @@ int layer_half_step(layer *self, size_t index, didi_error *error)
         return status;
     float *known = from_left ? work.left : work.right;
     float *fresh = from_left ? work.right : work.left;
-    memcpy(known, from_left ? old->left : old->right, rank * length * sizeof(float));
+    spill_copy(known, from_left ? old->left : old->right, rank * length * sizeof(float));
     status = orthonormalise(self, rank, length, known, work.spare, &rows, error);
     if (status == DIDI_OK)
         status = apply_residual(self, index, !from_left, rows, known, fresh, error);
@@ -388,13 +392,16 @@ int layer_pad_block(layer *self, size_t index, size_t rows, didi_error *error)
         return status;
     }
     block *fresh = &self->blocks[index];
-    memset(fresh->left, 0, rows * self->rows * sizeof(float));
-    memset(fresh->right, 0, rows * self->columns * sizeof(float));
+    for (size_t i = 0; i < rows; i++) {
+        memset(fresh->left + i * self->rows, 0, self->rows * sizeof(float));
+        memset(fresh->right + i * self->columns, 0, self->columns * sizeof(float));
+        spill_touched((self->rows + self->columns) * sizeof(float));
+    }
     for (size_t i = 0; i < old.basis; i++)
         fresh->sigma[i] = old.sigma[i];
     if (old.basis > 0) {
-        memcpy(fresh->left, old.left, old.basis * self->rows * sizeof(float));
-        memcpy(fresh->right, old.right, old.basis * self->columns * sizeof(float));
+        spill_copy(fresh->left, old.left, old.basis * self->rows * sizeof(float));
+        spill_copy(fresh->right, old.right, old.basis * self->columns * sizeof(float));
     }
     /* Nothing is added to the matrix, but a half-step finds new directions to solve for. */
     uint64_t stream = random_mix(self->seed, (uint64_t)index * 1000003U + (uint64_t)rows);

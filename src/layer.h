@@ -56,6 +56,8 @@ typedef struct layer {
     size_t lanes;   /* experts updated at once; 0 = all. Results do not depend on it */
     const atomic_bool *cancelled;
     atomic_ullong *flops; /* counts operations of float32 products, by their shapes; may be NULL */
+    bool spilled;         /* factors and what updates them live in unlinked files ... */
+    int scratch_fd;       /* ... of this directory (base/spill.h) */
 } layer;
 
 /* Makes an empty layer with room for tau and mean (uninitialised), weights 1, no blocks.
@@ -78,6 +80,13 @@ size_t layer_panel_rows(size_t rows, size_t columns);
  * bit depends on the team, or on whether the layer is streamed. Once for a layer, before
  * layer_set_weights. Errors: DIDI_NO_MEMORY, DIDI_CANCELLED, those of the source. */
 int layer_take_away(layer *layer, const struct addition *offset, didi_error *error);
+
+/* Uninitialised memory for count * size bytes of factors or scratch: spilled when the layer is,
+ * else from malloc. NULL when there is none, and layer_fail_allocation then tells why. For
+ * spill_free. */
+void *layer_allocate(const layer *layer, size_t count, size_t size);
+/* DIDI_DISK_FULL or DIDI_NO_MEMORY. */
+int layer_fail_allocation(const layer *layer, didi_error *error);
 
 /* Largest rank a block can have: min(m, n). */
 size_t layer_full_rank(const layer *layer);

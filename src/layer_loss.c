@@ -3,6 +3,7 @@
 #include "src/layer.h"
 
 #include "src/base/memory.h"
+#include "src/base/spill.h"
 #include "src/linalg.h"
 
 #include <stdlib.h>
@@ -44,13 +45,13 @@ static int dense_dot(const layer *self, size_t index, const block *a, double *re
 {
     double sum = 0;
     if (a->rank > 0) {
-        float *projected = memory_aligned(a->rank, self->columns * sizeof *projected);
+        float *projected = layer_allocate(self, a->rank, self->columns * sizeof *projected);
         if (projected == NULL)
-            return didi_fail(error, DIDI_NO_MEMORY, NULL, "projection on %zu rows", a->rank);
+            return layer_fail_allocation(self, error);
         int status = layer_apply(self, index, false, a->rank, a->left, projected, error);
         if (status == DIDI_OK)
             sum = linalg_dot(projected, a->right, a->rank * self->columns);
-        free(projected);
+        spill_free(projected);
         if (status != DIDI_OK)
             return status;
     }

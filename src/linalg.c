@@ -3,6 +3,7 @@
 #include "src/linalg.h"
 
 #include "src/base/memory.h"
+#include "src/base/spill.h"
 
 #include <assert.h>
 #include <cblas.h>
@@ -18,15 +19,50 @@ static int blas_int(size_t value)
     return (int)value;
 }
 
+/* Long sides are gone through in pieces, of a width that the shape alone decides: memory that is
+ * spilled then stays out of the process, and no bit depends on whether it is. */
+enum { PIECE_ELEMENTS = SPILL_PIECE_BYTES / sizeof(float), PIECE_STEP = 256 };
+
+static size_t piece_width(size_t short_side)
+{
+    size_t wanted = PIECE_ELEMENTS / (short_side > 0 ? short_side : 1) / PIECE_STEP * PIECE_STEP;
+    return wanted > PIECE_STEP ? wanted : PIECE_STEP;
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 void linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k, float alpha,
                  const float *a, size_t stride_a, const float *b, size_t stride_b, float beta,
                  float *c, size_t stride_c)
 {
     if (m == 0 || n == 0)
         return;
-    cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
-                transpose_b ? CblasTrans : CblasNoTrans, blas_int(m), blas_int(n), blas_int(k),
-                alpha, a, blas_int(stride_a), b, blas_int(stride_b), beta, c, blas_int(stride_c));
+    bool along_k = k > n;
+    size_t length = along_k ? k : n;
+    size_t width = piece_width(larger(m, smaller(n, k)));
+    size_t first = 0;
+    do {
+        size_t part = smaller(length - first, width);
+        size_t across = along_k ? n : part;
+        size_t inner = along_k ? part : k;
+        const float *a_part = !along_k ? a : transpose_a ? a + first * stride_a : a + first;
+        const float *b_part = b + (along_k == transpose_b ? first : first * stride_b);
+        cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
+                    transpose_b ? CblasTrans : CblasNoTrans, blas_int(m), blas_int(across),
+                    blas_int(inner), alpha, a_part, blas_int(stride_a), b_part, blas_int(stride_b),
+                    along_k && first > 0 ? 1.0F : beta, along_k ? c : c + first,
+                    blas_int(stride_c));
+        spill_touched((m * inner + inner * across + m * across) * sizeof(float));
+        first += part;
+    } while (first < length);
 }
 
 int linalg_gram_rows(size_t rows, size_t columns, const float *x, size_t stride, double *ret_gram,
@@ -37,8 +73,14 @@ int linalg_gram_rows(size_t rows, size_t columns, const float *x, size_t stride,
     float *gram = memory_aligned(rows * rows, sizeof *gram);
     if (gram == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "Gram matrix of order %zu", rows);
-    cblas_ssyrk(CblasRowMajor, CblasLower, CblasNoTrans, blas_int(rows), blas_int(columns), 1.0F, x,
-                blas_int(stride), 0.0F, gram, blas_int(rows));
+    size_t first = 0;
+    do {
+        size_t part = smaller(columns - first, piece_width(rows));
+        cblas_ssyrk(CblasRowMajor, CblasLower, CblasNoTrans, blas_int(rows), blas_int(part), 1.0F,
+                    x + first, blas_int(stride), first > 0 ? 1.0F : 0.0F, gram, blas_int(rows));
+        spill_touched(rows * part * sizeof(float));
+        first += part;
+    } while (first < columns);
     for (size_t i = 0; i < rows; i++)
         for (size_t j = 0; j <= i; j++)
             ret_gram[i * rows + j] = ret_gram[j * rows + i] = (double)gram[i * rows + j];
@@ -49,14 +91,22 @@ int linalg_gram_rows(size_t rows, size_t columns, const float *x, size_t stride,
 int linalg_gram_rows_double(size_t rows, size_t columns, const float *x, size_t stride,
                             double *ret_gram, didi_error *error)
 {
-    double *wide = memory_aligned(rows * columns, sizeof *wide);
+    size_t width = smaller(columns, piece_width(rows));
+    double *wide = memory_aligned(rows * width, sizeof *wide);
     if (wide == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "matrix of %zu x %zu", rows, columns);
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < columns; j++)
-            wide[i * columns + j] = (double)x[i * stride + j];
-    cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, blas_int(rows), blas_int(columns), 1.0,
-                wide, blas_int(columns), 0.0, ret_gram, blas_int(rows));
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "matrix of %zu x %zu", rows, width);
+    size_t first = 0;
+    do {
+        size_t part = smaller(columns - first, width);
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = 0; j < part; j++)
+                wide[i * width + j] = (double)x[i * stride + first + j];
+        cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, blas_int(rows), blas_int(part), 1.0,
+                    wide, blas_int(larger(width, 1)), first > 0 ? 1.0 : 0.0, ret_gram,
+                    blas_int(rows));
+        spill_touched(rows * part * sizeof(float));
+        first += part;
+    } while (first < columns);
     for (size_t i = 0; i < rows; i++)
         for (size_t j = 0; j < i; j++)
             ret_gram[j * rows + i] = ret_gram[i * rows + j];
@@ -167,6 +217,7 @@ static void normalise_rows(size_t rows, size_t columns, float *x)
         double norm = sqrt(linalg_energy(x + i * columns, columns));
         if (norm > 0)
             cblas_sscal(blas_int(columns), (float)(1.0 / norm), x + i * columns, 1);
+        spill_touched(columns * sizeof *x);
     }
 }
 
@@ -194,8 +245,12 @@ static bool cholesky_pass(size_t rows, size_t columns, float *x, double *gram, f
     for (size_t i = 0; i < rows * rows; i++)
         factor[i] = (float)gram[i];
     /* Column-major upper R with G = R'R is row-major lower L with G = L L'. */
-    cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, n,
-                blas_int(columns), 1.0F, factor, n, x, blas_int(columns));
+    for (size_t first = 0; first < columns; first += piece_width(rows)) {
+        size_t part = smaller(columns - first, piece_width(rows));
+        cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, n,
+                    blas_int(part), 1.0F, factor, n, x + first, blas_int(columns));
+        spill_touched(rows * part * sizeof *x);
+    }
     return true;
 }
 
@@ -219,7 +274,7 @@ static int eigen_pass(size_t rows, size_t columns, float *x, float *scratch, dou
     status = linalg_rotate_rows(kept, rows, columns, gram, rows, x, scratch, error);
     if (status != DIDI_OK)
         goto out;
-    memcpy(x, scratch, kept * columns * sizeof *x);
+    spill_copy(x, scratch, kept * columns * sizeof *x);
     *ret_rows = kept;
 out:
     free(values);
@@ -283,9 +338,13 @@ double linalg_dot(const float *x, const float *y, size_t count)
 {
     double lanes[8] = {0};
     size_t i = 0;
-    for (; i + 8 <= count; i += 8)
-        for (size_t j = 0; j < 8; j++)
-            lanes[j] += (double)x[i + j] * (double)y[i + j];
+    while (i + 8 <= count) {
+        size_t end = i + smaller(count - i, PIECE_ELEMENTS) / 8 * 8;
+        spill_touched(2 * (end - i) * sizeof *x);
+        for (; i < end; i += 8)
+            for (size_t j = 0; j < 8; j++)
+                lanes[j] += (double)x[i + j] * (double)y[i + j];
+    }
     double sum = 0;
     for (; i < count; i++)
         sum += (double)x[i] * (double)y[i];

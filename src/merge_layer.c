@@ -4,6 +4,7 @@
 #include "src/merge_internal.h"
 
 #include "src/base/memory.h"
+#include "src/base/spill.h"
 #include "src/state.h"
 
 #include <math.h>
@@ -168,6 +169,17 @@ int merge_decompose_layer(didi_merge *self, size_t index, didi_error *error)
 
 /* ---- pursue ---- */
 
+/* In pieces, so that neither side stays in memory longer than it must. */
+static void copy_array(const state *from, void *to, const void *data, size_t bytes)
+{
+    for (size_t first = 0; first < bytes; first += SPILL_PIECE_BYTES) {
+        size_t part = bytes - first < SPILL_PIECE_BYTES ? bytes - first : SPILL_PIECE_BYTES;
+        memcpy((char *)to + first, (const char *)data + first, part);
+        state_forget(from);
+        spill_touched(part);
+    }
+}
+
 /* Right rows alone are enough to go on from: left is solved for next. */
 static int recall_block(const state *from, layer *target, size_t index, bool with_left,
                         didi_error *error)
@@ -188,10 +200,9 @@ static int recall_block(const state *from, layer *target, size_t index, bool wit
     if (status != DIDI_OK)
         return status;
     block *out = &target->blocks[index];
-    memcpy(out->right, right, rows * target->columns * sizeof(float));
+    copy_array(from, out->right, right, rows * target->columns * sizeof(float));
     if (left != NULL)
-        memcpy(out->left, left, rows * target->rows * sizeof(float));
-    state_forget(from);
+        copy_array(from, out->left, left, rows * target->rows * sizeof(float));
     return DIDI_OK;
 }
 
@@ -345,6 +356,7 @@ static const void *narrow_in_place(int dtype, float *values, size_t count)
         size_t part = count - first < PIECE ? count - first : PIECE;
         didi_dtype_from_f32((didi_dtype)dtype, values + first, piece, part);
         memcpy(out + first * size, piece, part * size);
+        spill_touched(part * sizeof *values);
     }
     return values;
 }

@@ -22,6 +22,8 @@ static int open_layer(didi_merge *self, merge_phase phase, size_t index, layer *
     (*ret_layer)->flops = &self->stages[merge_phase_stage(phase)].flops;
     (*ret_layer)->seed = random_mix(self->options.seed, index);
     (*ret_layer)->lanes = how.lanes;
+    (*ret_layer)->spilled = how.spilled;
+    (*ret_layer)->scratch_fd = self->options.work_fd;
     return DIDI_OK;
 }
 

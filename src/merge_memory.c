@@ -85,7 +85,8 @@ static uint64_t need(const didi_merge *self, merge_phase phase, size_t index, bo
     }
 }
 
-/* In memory if one expert at a time fits, else streamed; then as many experts at once as fit. */
+/* In memory if one expert at a time fits, else streamed, else factors spilled too; then as many
+ * experts at once as fit. */
 static merge_visit choose(const didi_merge *self, merge_phase phase, size_t index, bool ranks_known)
 {
     uint64_t limit = self->options.memory_limit > 0 ? self->options.memory_limit : UINT64_MAX;
@@ -97,8 +98,14 @@ static merge_visit choose(const didi_merge *self, merge_phase phase, size_t inde
         found.how.streamed = true;
         found.bytes = need(self, phase, index, ranks_known, &found.how);
     }
+    if (found.bytes > limit && found.how.streamed) {
+        solve_visit spilled = {true, true, 1};
+        uint64_t bytes = need(self, phase, index, ranks_known, &spilled);
+        if (bytes < found.bytes)
+            found = (merge_visit){spilled, bytes};
+    }
     for (; lanes > 1; lanes--) {
-        solve_visit wider = {found.how.streamed, lanes};
+        solve_visit wider = {found.how.streamed, found.how.spilled, lanes};
         uint64_t bytes = need(self, phase, index, ranks_known, &wider);
         if (bytes <= limit)
             return (merge_visit){wider, bytes};
@@ -129,25 +136,35 @@ static int compare_sizes(const void *left, const void *right)
     return a > b ? -1 : a < b;
 }
 
-/* Over all stages: what the layer takes at least, and what it will take. */
-static void plan_layer(const didi_merge *self, size_t index, uint64_t *ret_least,
-                       uint64_t *ret_taken, bool *ret_streamed)
+/* Over all stages: the memory a layer takes at least and will take, and its spilled bytes. */
+typedef struct layer_plan {
+    uint64_t least, taken, spilled;
+    bool streamed;
+} layer_plan;
+
+static layer_plan plan_layer(const didi_merge *self, size_t index)
 {
     static const merge_phase phases[] = {PHASE_DECOMPOSE, PHASE_PURSUE, PHASE_REFINE};
-    solve_visit frugal = {.streamed = !merge_needs_spectra(self), .lanes = 1};
-    solve_visit held = {.lanes = 1};
-    *ret_least = *ret_taken = 0;
-    *ret_streamed = false;
+    bool exact = merge_needs_spectra(self);
+    solve_shape shape = shape_of(self, index);
+    layer_plan found = {0};
     for (size_t p = 0; p < sizeof phases / sizeof *phases; p++) {
         if (phases[p] == PHASE_PURSUE && !merge_pursues(self))
             continue;
         merge_visit visit = choose(self, phases[p], index, false);
-        uint64_t streamed = need(self, phases[p], index, false, &frugal);
-        uint64_t whole = need(self, phases[p], index, false, &held);
-        *ret_least = larger(*ret_least, streamed < whole ? streamed : whole);
-        *ret_taken = larger(*ret_taken, visit.bytes);
-        *ret_streamed = *ret_streamed || visit.how.streamed;
+        uint64_t least = UINT64_MAX;
+        for (unsigned way = 0; way < (exact ? 1 : 3); way++) {
+            solve_visit frugal = {way > 0, way > 1, 1};
+            uint64_t bytes = need(self, phases[p], index, false, &frugal);
+            least = bytes < least ? bytes : least;
+        }
+        found.least = larger(found.least, least);
+        found.taken = larger(found.taken, visit.bytes);
+        found.streamed = found.streamed || visit.how.streamed;
+        if (visit.how.spilled)
+            found.spilled = larger(found.spilled, solve_spill_bytes(&shape, &visit.how));
     }
+    return found;
 }
 
 int merge_plan_memory(didi_merge *self, didi_error *error)
@@ -157,14 +174,19 @@ int merge_plan_memory(didi_merge *self, didi_error *error)
     uint64_t *sizes = memory_zeroed(self->layer_count, sizeof *sizes);
     if (sizes == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "plan of %zu layers", self->layer_count);
+    uint64_t largest = 0;
+    uint64_t spilled = 0;
     plan->memory_minimum_bytes = FLOOR_BYTES;
     for (size_t i = 0; i < self->layer_count; i++) {
-        uint64_t least = 0;
-        bool streamed = false;
-        plan_layer(self, i, &least, &sizes[i], &streamed);
-        plan->memory_minimum_bytes = larger(plan->memory_minimum_bytes, least);
-        plan->streamed_count += streamed;
+        layer_plan of = plan_layer(self, i);
+        sizes[i] = of.taken;
+        plan->memory_minimum_bytes = larger(plan->memory_minimum_bytes, of.least);
+        plan->streamed_count += of.streamed;
+        largest = larger(largest, of.spilled);
+        spilled += of.spilled > 0;
     }
+    uint64_t at_once = spilled < self->options.workers ? spilled : self->options.workers;
+    plan->spilled_bytes = memory_multiply(largest, at_once);
     qsort(sizes, self->layer_count, sizeof *sizes, compare_sizes);
     plan->memory_peak_bytes = 0;
     for (size_t i = 0; i < self->layer_count && i < self->options.workers; i++)

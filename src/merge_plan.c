@@ -105,6 +105,7 @@ static void plan_disk(didi_merge *self)
         sketch = memory_add(sketch, memory_multiply(each, 4 * plan->tasks));
     }
     plan->disk_bytes = memory_add(plan->artifact_bytes, memory_add(work, sketch));
+    plan->disk_bytes = memory_add(plan->disk_bytes, plan->spilled_bytes);
 }
 
 static int plan_layers(didi_merge *self, uint64_t *ret_smallest, didi_error *error)

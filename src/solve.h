@@ -102,10 +102,10 @@ typedef struct solve_shape {
     bool adam;
 } solve_shape;
 
-/* How a layer is visited: dense matrices read panel by panel or held in memory, and how many
- * experts are updated at once. */
+/* How a layer is visited: dense matrices read panel by panel or held in memory, factors in memory
+ * or on disk (spilled), and how many experts are updated at once. */
 typedef struct solve_visit {
-    bool streamed;
+    bool streamed, spilled;
     uint64_t lanes;
 } solve_visit;
 
@@ -120,6 +120,8 @@ uint64_t solve_memory_decompose(const solve_shape *shape, const solve_visit *vis
 uint64_t solve_memory_pursue(const solve_shape *shape, const solve_visit *visit);
 uint64_t solve_memory_refine(const solve_shape *shape, const solve_visit *visit,
                              const solve_rows *rows);
+/* Bytes on disk that a spilled layer takes in flight, at most. */
+uint64_t solve_spill_bytes(const solve_shape *shape, const solve_visit *visit);
 
 /* Factors as they are published: B (m x k) and A (k x n) balanced (row i of A as long as column i
  * of B) and rounded to the output dtype, values kept as float32. */

@@ -3,6 +3,7 @@
 #include "src/solve.h"
 
 #include "src/base/memory.h"
+#include "src/base/spill.h"
 #include "src/dtype.h"
 #include "src/linalg.h"
 
@@ -15,11 +16,11 @@ enum { PANEL_ROWS = 256 };
 void solve_package_clear(solve_package *self)
 {
     for (size_t j = 0; self->factors != NULL && j <= self->tasks; j++) {
-        free(self->factors[j].b);
-        free(self->factors[j].a);
+        spill_free(self->factors[j].b);
+        spill_free(self->factors[j].a);
     }
     for (size_t t = 0; self->delta != NULL && t < self->tasks; t++)
-        free(self->delta[t]);
+        spill_free(self->delta[t]);
     free(self->factors);
     free(self->delta);
     *self = (solve_package){0};
@@ -33,11 +34,29 @@ static int round_values(int dtype, float *values, size_t count, didi_error *erro
         size_t piece = count - first < PIECE ? count - first : PIECE;
         didi_dtype_from_f32((didi_dtype)dtype, values + first, rounded, piece);
         didi_dtype_to_f32((didi_dtype)dtype, rounded, values + first, piece);
+        if (didi_dtype_first_nonfinite(values + first, piece) < piece)
+            return didi_fail(error, DIDI_NUMERIC, NULL, "a value is out of the range of %s",
+                             didi_dtype_name((didi_dtype)dtype));
+        spill_touched(piece * sizeof *values);
     }
-    if (didi_dtype_first_nonfinite(values, count) < count)
-        return didi_fail(error, DIDI_NUMERIC, NULL, "a value is out of the range of %s",
-                         didi_dtype_name((didi_dtype)dtype));
     return DIDI_OK;
+}
+
+/* b (m x k): column i is left row i times balance[i]; in squares, so that both are read in order.
+ */
+static void scale_columns(const block *source, size_t m, const double *balance, float *b)
+{
+    enum { SQUARE = 64 };
+    size_t k = source->rank;
+    for (size_t first = 0; first < m; first += SQUARE) {
+        size_t end = first + SQUARE < m ? first + SQUARE : m;
+        for (size_t i = 0; i < k; i++) {
+            float up = (float)balance[i];
+            for (size_t j = first; j < end; j++)
+                b[j * k + i] = source->left[i * m + j] * up;
+        }
+        spill_touched(2 * (end - first) * k * sizeof(float));
+    }
 }
 
 static int make_factors(const layer *target, size_t index, int dtype, solve_factors *out,
@@ -50,21 +69,24 @@ static int make_factors(const layer *target, size_t index, int dtype, solve_fact
     out->rank = k;
     if (k == 0)
         return DIDI_OK;
-    out->b = memory_aligned(k, m * sizeof(float));
-    out->a = memory_aligned(k, n * sizeof(float));
-    if (out->b == NULL || out->a == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "factors of rank %zu", k);
+    double *balance = memory_zeroed(k, sizeof *balance);
+    out->b = layer_allocate(target, k, m * sizeof(float));
+    out->a = layer_allocate(target, k, n * sizeof(float));
+    if (balance == NULL || out->b == NULL || out->a == NULL) {
+        free(balance);
+        return layer_fail_allocation(target, error);
+    }
     for (size_t i = 0; i < k; i++) {
         double left = sqrt(linalg_energy(source->left + i * m, m));
         double right = sqrt(linalg_energy(source->right + i * n, n));
-        double balance = left > 0 && right > 0 ? sqrt(right / left) : 0;
-        float up = (float)balance;
-        float down = balance > 0 ? (float)(1 / balance) : 0.0F;
-        for (size_t j = 0; j < m; j++)
-            out->b[j * k + i] = source->left[i * m + j] * up;
+        balance[i] = left > 0 && right > 0 ? sqrt(right / left) : 0;
+        float down = balance[i] > 0 ? (float)(1 / balance[i]) : 0.0F;
         for (size_t j = 0; j < n; j++)
             out->a[i * n + j] = source->right[i * n + j] * down;
+        spill_touched(2 * n * sizeof(float));
     }
+    scale_columns(source, m, balance, out->b);
+    free(balance);
     int status = round_values(dtype, out->b, k * m, error);
     return status == DIDI_OK ? round_values(dtype, out->a, k * n, error) : status;
 }
@@ -106,6 +128,7 @@ static int measure_task(const layer *target, const solve_package *package, size_
         for (size_t i = 0; delta != NULL && i < rows * n; i++)
             panel[i] += delta[i];
         sum += linalg_energy(panel, rows * n);
+        spill_touched(delta != NULL ? rows * n * sizeof(float) : 0);
     }
     free(panel);
     if (status == DIDI_OK)
@@ -159,10 +182,9 @@ int solve_finish(layer *target, int output_dtype, layer_summary *summary,
     for (size_t t = 0; t < target->tasks && status == DIDI_OK; t++) {
         if (!summary->dense[t + 1])
             continue;
-        package.delta[t] = memory_aligned(target->rows, target->columns * sizeof(float));
+        package.delta[t] = layer_allocate(target, target->rows, target->columns * sizeof(float));
         if (package.delta[t] == NULL)
-            status = didi_fail(error, DIDI_NO_MEMORY, NULL, "delta of %zu x %zu", target->rows,
-                               target->columns);
+            status = layer_fail_allocation(target, error);
     }
     if (status == DIDI_OK)
         status = measure_all(target, &package, output_dtype, summary, error);

@@ -3,6 +3,7 @@
 #include "src/solve.h"
 
 #include "src/base/memory.h"
+#include "src/base/spill.h"
 #include "src/spectrum.h"
 
 #include <math.h>
@@ -35,21 +36,44 @@ solve_limits solve_limits_for(uint64_t rows, uint64_t columns, uint64_t tasks, d
     };
 }
 
-/* What one block update holds beside the block: two sides and a spare one, the cores of what is
- * subtracted, Gram matrices and the eigensolver's work in double. */
-static uint64_t step_memory(const solve_shape *shape, uint64_t basis)
+/* Gram matrices, the cores of what is subtracted, and the eigensolver's work in double. */
+static uint64_t square_memory(uint64_t basis)
+{
+    return memory_multiply(memory_multiply(basis, basis), 32);
+}
+
+/* Two sides and a spare one. */
+static uint64_t side_memory(const solve_shape *shape, uint64_t basis)
 {
     uint64_t wide = shape->rows > shape->columns ? shape->rows : shape->columns;
     uint64_t numbers =
         memory_multiply(basis, memory_add(memory_add(shape->rows, shape->columns), wide));
-    return memory_add(memory_multiply(numbers, sizeof(float)),
-                      memory_multiply(memory_multiply(basis, basis), 32));
+    return memory_multiply(numbers, sizeof(float));
 }
 
-static uint64_t row_memory(const solve_shape *shape, uint64_t rows)
+/* What one block update holds beside the block. */
+static uint64_t step_memory(const solve_shape *shape, const solve_visit *visit, uint64_t basis)
+{
+    return memory_add(visit->spilled ? 0 : side_memory(shape, basis), square_memory(basis));
+}
+
+static uint64_t row_bytes(const solve_shape *shape, uint64_t rows)
 {
     return memory_multiply(memory_multiply(rows, memory_add(shape->rows, shape->columns)),
                            sizeof(float));
+}
+
+static uint64_t row_memory(const solve_shape *shape, const solve_visit *visit, uint64_t rows)
+{
+    return visit->spilled ? 0 : row_bytes(shape, rows);
+}
+
+/* What of the spilled factors is in the process: touched since the last time they were dropped, and
+ * up to three pieces for each thread. */
+static uint64_t window_memory(const solve_shape *shape, const solve_visit *visit)
+{
+    uint64_t pieces = memory_multiply(shape->workers, 3 * (uint64_t)SPILL_PIECE_BYTES);
+    return visit->spilled ? memory_add(pieces, SPILL_TOUCHED_BYTES_MAX) : 0;
 }
 
 /* The dense matrices: all of them, or the panels of those products that may run at once. */
@@ -63,15 +87,16 @@ static uint64_t dense_memory(const solve_shape *shape, const solve_visit *visit)
     uint64_t lanes = visit->lanes;
     uint64_t panels = 2 * (lanes - 1) + (shape->workers > 2 ? shape->workers : 2);
     uint64_t panel = memory_multiply(row, layer_panel_rows(shape->rows, shape->columns));
-    return memory_add(memory_multiply(panels, panel),
-                      memory_add(memory_multiply(shape->workers, PIECES_BYTES), OVERHEAD_BYTES));
+    uint64_t pieces = memory_add(memory_multiply(shape->workers, PIECES_BYTES), OVERHEAD_BYTES);
+    return memory_add(memory_add(memory_multiply(panels, panel), pieces),
+                      window_memory(shape, visit));
 }
 
 static uint64_t updates_memory(const solve_shape *shape, const solve_visit *visit, uint64_t expert,
                                uint64_t shared)
 {
-    uint64_t experts = memory_multiply(step_memory(shape, expert), visit->lanes);
-    uint64_t alone = step_memory(shape, shared);
+    uint64_t experts = memory_multiply(step_memory(shape, visit, expert), visit->lanes);
+    uint64_t alone = step_memory(shape, visit, shared);
     return experts > alone ? experts : alone;
 }
 
@@ -80,7 +105,7 @@ uint64_t solve_memory_decompose(const solve_shape *shape, const solve_visit *vis
     uint64_t total = dense_memory(shape, visit);
     if (!shape->exact) {
         uint64_t rows = memory_multiply(shape->sketch_rows, shape->tasks);
-        total = memory_add(total, row_memory(shape, rows));
+        total = memory_add(total, row_memory(shape, visit, rows));
         return memory_add(total, updates_memory(shape, visit, shape->sketch_rows, 0));
     }
     uint64_t sides = memory_add(shape->rows, shape->columns);
@@ -96,7 +121,7 @@ uint64_t solve_memory_pursue(const solve_shape *shape, const solve_visit *visit)
 {
     const solve_limits *limits = &shape->limits;
     uint64_t rows = memory_add(memory_multiply(limits->expert, shape->tasks), limits->shared);
-    uint64_t total = memory_add(dense_memory(shape, visit), row_memory(shape, rows));
+    uint64_t total = memory_add(dense_memory(shape, visit), row_memory(shape, visit, rows));
     return memory_add(total, updates_memory(shape, visit, limits->expert, limits->shared));
 }
 
@@ -104,15 +129,15 @@ uint64_t solve_memory_refine(const solve_shape *shape, const solve_visit *visit,
                              const solve_rows *held)
 {
     uint64_t matrix = memory_multiply(memory_multiply(shape->rows, shape->columns), sizeof(float));
-    uint64_t factors = row_memory(shape, held->all);
+    uint64_t factors = row_memory(shape, visit, held->all);
     uint64_t total = memory_add(dense_memory(shape, visit), factors);
     uint64_t steps = updates_memory(shape, visit, held->expert, held->shared);
     if (shape->adam) /* values, gradients, two moments and the best */
-        steps = memory_add(steps, memory_multiply(factors, 5));
+        steps = memory_add(steps, memory_multiply(row_bytes(shape, held->all), 5));
     /* Then what is published, one block of it twice. */
     uint64_t widest = held->expert > held->shared ? held->expert : held->shared;
-    uint64_t published =
-        memory_add(row_memory(shape, widest), memory_multiply(matrix, held->dense));
+    uint64_t published = memory_add(row_memory(shape, visit, widest),
+                                    visit->spilled ? 0 : memory_multiply(matrix, held->dense));
     total = memory_add(total, steps > published ? steps : published);
     if (!shape->exact)
         return total;
@@ -120,4 +145,13 @@ uint64_t solve_memory_refine(const solve_shape *shape, const solve_visit *visit,
     uint64_t gram = memory_multiply(matrix, shorter <= SPECTRUM_DOUBLE_ORDER ? 4 : 2);
     return memory_add(memory_add(total, gram),
                       memory_multiply(memory_multiply(shorter, shorter), 40));
+}
+
+uint64_t solve_spill_bytes(const solve_shape *shape, const solve_visit *visit)
+{
+    const solve_limits *limits = &shape->limits;
+    uint64_t rows = memory_add(memory_multiply(limits->expert, shape->tasks), limits->shared);
+    uint64_t experts = memory_multiply(side_memory(shape, limits->expert), visit->lanes);
+    uint64_t shared = side_memory(shape, limits->shared);
+    return memory_add(row_bytes(shape, rows), experts > shared ? experts : shared);
 }

@@ -4,6 +4,7 @@
 
 #include "src/base/file.h"
 #include "src/base/memory.h"
+#include "src/base/spill.h"
 #include "src/safetensors.h"
 
 #include <errno.h>
@@ -29,10 +30,14 @@ static int put_entries(safetensors_writer *writer, const state_entry *entries, s
             entries[i].rows * entries[i].columns * didi_dtype_bits(entries[i].dtype) / 8;
         if (bytes == 0)
             continue;
-        int status =
-            safetensors_writer_put_bytes(writer, entries[i].name, 0, entries[i].data, bytes, error);
-        if (status != DIDI_OK)
-            return status;
+        for (uint64_t first = 0; first < bytes; first += SPILL_PIECE_BYTES) {
+            uint64_t part = bytes - first < SPILL_PIECE_BYTES ? bytes - first : SPILL_PIECE_BYTES;
+            int status = safetensors_writer_put_bytes(
+                writer, entries[i].name, first, (const char *)entries[i].data + first, part, error);
+            if (status != DIDI_OK)
+                return status;
+            spill_touched(part);
+        }
     }
     return DIDI_OK;
 }

@@ -24,27 +24,29 @@ static double row_dot(const float *a, const float *b, size_t count)
     return sum;
 }
 
-static void check_gemm(bool turn_a, bool turn_b, float alpha, float beta)
+static void check_gemm(bool turn_a, bool turn_b, size_t m, size_t n, size_t count, float alpha,
+                       float beta)
 {
-    enum { M = 7, N = 5, K = 9, SPARE = 3 };
-    size_t stride_a = (turn_a ? M : K) + SPARE;
-    size_t stride_b = (turn_b ? K : N) + SPARE;
-    size_t stride_c = N + SPARE;
-    float *a = random_matrix(turn_a ? K : M, stride_a, 1);
-    float *b = random_matrix(turn_b ? N : K, stride_b, 2);
-    float *c = random_matrix(M, stride_c, 3);
-    float *out = random_matrix(M, stride_c, 3);
-    linalg_gemm(turn_a, turn_b, M, N, K, alpha, a, stride_a, b, stride_b, beta, out, stride_c);
-    for (size_t i = 0; i < M; i++)
+    enum { SPARE = 3 };
+    double bound = 1e-5 * sqrt((double)count);
+    size_t stride_a = (turn_a ? m : count) + SPARE;
+    size_t stride_b = (turn_b ? count : n) + SPARE;
+    size_t stride_c = n + SPARE;
+    float *a = random_matrix(turn_a ? count : m, stride_a, 1);
+    float *b = random_matrix(turn_b ? n : count, stride_b, 2);
+    float *c = random_matrix(m, stride_c, 3);
+    float *out = random_matrix(m, stride_c, 3);
+    linalg_gemm(turn_a, turn_b, m, n, count, alpha, a, stride_a, b, stride_b, beta, out, stride_c);
+    for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < stride_c; j++) {
             double wanted = (double)c[i * stride_c + j];
-            for (size_t k = 0; k < K && j < N; k++) {
+            for (size_t k = 0; k < count && j < n; k++) {
                 float left = turn_a ? a[k * stride_a + i] : a[i * stride_a + k];
                 float right = turn_b ? b[j * stride_b + k] : b[k * stride_b + j];
                 wanted = k == 0 ? wanted * (double)beta : wanted;
                 wanted += (double)alpha * (double)left * (double)right;
             }
-            sample_assert_near((double)out[i * stride_c + j], wanted, 1e-5);
+            sample_assert_near((double)out[i * stride_c + j], wanted, bound);
         }
     free(a);
     free(b);
@@ -56,8 +58,11 @@ static void products_equal_plain_loops(void **state)
 {
     (void)state;
     for (int turn = 0; turn < 4; turn++) {
-        check_gemm((turn & 1) != 0, (turn & 2) != 0, 1.0F, 0.0F);
-        check_gemm((turn & 1) != 0, (turn & 2) != 0, -0.5F, 2.0F);
+        check_gemm((turn & 1) != 0, (turn & 2) != 0, 7, 5, 9, 1.0F, 0.0F);
+        check_gemm((turn & 1) != 0, (turn & 2) != 0, 7, 5, 9, -0.5F, 2.0F);
+        check_gemm((turn & 1) != 0, (turn & 2) != 0, 3000, 3000, 2, -0.5F, 2.0F); /* in pieces */
+        check_gemm((turn & 1) != 0, (turn & 2) != 0, 3000, 2, 3000, 1.0F, 0.0F);
+        check_gemm((turn & 1) != 0, (turn & 2) != 0, 3000, 2, 3000, 1.0F, 2.0F);
     }
 }
 
