@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ranks and frontier. */
+/* ranks, frontier and similarity. */
 #include "client/command_results.h"
 
 #include "client/exit_code.h"
@@ -193,22 +193,194 @@ static int print_frontier(client_output *output, const json_t *frontier, didi_er
     return output_table(output, table, true, error);
 }
 
+static const struct {
+    const char *name;
+    char mark;
+} precisions[] = {{"f32", 'f'},  {"bf16", 'b'}, {"f16", 'h'}, {"int8", '8'},
+                  {"int4", '4'}, {"int3", '3'}, {"auto", 'a'}};
+enum { PRECISION_COUNT = sizeof precisions / sizeof precisions[0] };
+
+/* One precision's points: to the plot and the table. */
+static size_t add_precision(const json_t *list, const char *name, char mark, plot_point *points,
+                            client_table *table)
+{
+    size_t count = 0;
+    char bytes[FORMAT_BYTES_MAX];
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *row = json_array_get(list, i);
+        plot_point read = {
+            .x = record_number(row, "bytes_ratio"), .y = record_number(row, "error"), .mark = mark};
+        if (!isfinite(read.x) || !isfinite(read.y)) {
+            continue;
+        }
+        points[count++] = read;
+        table_add(table, "%s", name);
+        table_add(table, "%.4f", read.x);
+        table_add(table, "%s", format_bytes(bytes, record_integer(row, "bytes")));
+        table_add(table, "%.5f", read.y);
+    }
+    return count;
+}
+
+static size_t count_precision_points(const json_t *curves)
+{
+    size_t room = 0;
+    for (size_t p = 0; p < PRECISION_COUNT; p++) {
+        room += json_array_size(json_object_get(curves, precisions[p].name));
+    }
+    return room;
+}
+
+/* Error against bytes, a curve for each precision. */
+static int print_bytes(client_output *output, const json_t *frontier, didi_error *error)
+{
+    static const table_column columns[] = {
+        {"PRECISION", false}, {"BYTES RATIO", true}, {"BYTES", true}, {"RELATIVE ERROR", true}};
+    const json_t *curves = json_object_get(frontier, "precisions");
+    size_t room = count_precision_points(curves), count = 0;
+    if (room == 0) {
+        return didi_fail(error, CLIENT_FAILURE, NULL, "the job has no figures by bytes");
+    }
+    plot_point *points = memory_zeroed(room, sizeof *points);
+    client_table *table = table_create(columns, sizeof columns / sizeof columns[0]);
+    if (points == NULL || table == NULL) {
+        free(points);
+        table_free(table);
+        return fail_memory(error);
+    }
+    for (size_t p = 0; p < PRECISION_COUNT; p++) {
+        count += add_precision(json_object_get(curves, precisions[p].name), precisions[p].name,
+                               precisions[p].mark, points + count, table);
+    }
+    if (isatty(STDOUT_FILENO) == 1 && count > 0) {
+        plot_print(stdout, points, count, "bytes ratio (b: bf16, 8, 4, 3: integers, a: auto)",
+                   "relative error");
+        putchar('\n');
+    }
+    free(points);
+    return output_table(output, table, true, error);
+}
+
 static int run_frontier(const command_context *context, didi_error *error)
 {
     json_t *frontier = NULL;
     int status = read_result(context, "/frontier", &frontier, error);
     if (status == CLIENT_OK) {
-        status = output_format_wanted(context->output) == OUTPUT_TABLE
-                     ? print_frontier(context->output, frontier, error)
-                     : output_json(context->output, frontier, error);
+        bool bytes = arguments_has(context->arguments, OPTION_BYTES);
+        status = output_format_wanted(context->output) != OUTPUT_TABLE
+                     ? output_json(context->output, frontier, error)
+                 : bytes ? print_bytes(context->output, frontier, error)
+                         : print_frontier(context->output, frontier, error);
     }
     json_decref(frontier);
+    return status;
+}
+
+static void add_cosine(client_table *table, const json_t *number)
+{
+    if (json_is_number(number)) {
+        table_add(table, "%.3f", json_number_value(number));
+    } else {
+        table_add(table, "-");
+    }
+}
+
+/* A square of cosines, and what the shared part explains of each task. */
+static int print_cosines(client_output *output, const json_t *tasks, const json_t *cosines,
+                         const json_t *explained, didi_error *error)
+{
+    size_t count = json_array_size(tasks);
+    size_t width = count + (explained != NULL ? 2 : 1);
+    table_column *columns = memory_zeroed(width, sizeof *columns);
+    if (columns == NULL) {
+        return fail_memory(error);
+    }
+    columns[0] = (table_column){"TASK", false};
+    for (size_t i = 0; i < count; i++) {
+        const char *name = json_string_value(json_array_get(tasks, i));
+        columns[i + 1] = (table_column){name != NULL ? name : "?", true};
+    }
+    if (explained != NULL) {
+        columns[count + 1] = (table_column){"BY SHARED", true};
+    }
+    client_table *table = table_create(columns, width);
+    free(columns);
+    for (size_t i = 0; i < count; i++) {
+        const char *name = json_string_value(json_array_get(tasks, i));
+        table_add(table, "%s", name != NULL ? name : "?");
+        for (size_t j = 0; j < count; j++) {
+            add_cosine(table, json_array_get(json_array_get(cosines, i), j));
+        }
+        if (explained != NULL) {
+            add_cosine(table, json_array_get(explained, i));
+        }
+    }
+    return output_table(output, table, true, error);
+}
+
+/* The layer named by --layer, or NULL after an error. */
+static const json_t *find_layer(const json_t *similarity, const char *tensor, didi_error *error)
+{
+    const json_t *layers = json_object_get(similarity, "layers");
+    for (size_t i = 0; i < json_array_size(layers); i++) {
+        const json_t *layer = json_array_get(layers, i);
+        if (strcmp(record_text(layer, "tensor"), tensor) == 0) {
+            return layer;
+        }
+    }
+    (void)didi_fail(error, CLIENT_FAILURE, NULL, "no layer has the name '%s'", tensor);
+    return NULL;
+}
+
+static int print_similarity(const command_context *context, const json_t *similarity,
+                            didi_error *error)
+{
+    const char *tensor = arguments_value(context->arguments, OPTION_LAYER);
+    const json_t *tasks = json_object_get(similarity, "tasks");
+    if (tensor != NULL) {
+        const json_t *layer = find_layer(similarity, tensor, error);
+        return layer == NULL ? CLIENT_FAILURE
+                             : print_cosines(context->output, tasks,
+                                             json_object_get(layer, "cosine"), NULL, error);
+    }
+    if (json_array_size(tasks) == 0) {
+        return didi_fail(error, CLIENT_FAILURE, NULL, "the server's similarity is malformed");
+    }
+    return print_cosines(context->output, tasks, json_object_get(similarity, "cosine"),
+                         json_object_get(similarity, "explained_by_shared"), error);
+}
+
+static int run_similarity(const command_context *context, didi_error *error)
+{
+    json_t *similarity = NULL;
+    int status = read_result(context, "/similarity", &similarity, error);
+    if (status == CLIENT_OK) {
+        status = output_format_wanted(context->output) == OUTPUT_TABLE
+                     ? print_similarity(context, similarity, error)
+                     : output_json(context->output, similarity, error);
+    }
+    json_decref(similarity);
     return status;
 }
 
 static const option_row ranks_options[] = {
     {OPTION_ERRORS, 'e', "errors", NULL, "relative errors in place of the tasks' ranks"}};
 
+static const option_row frontier_options[] = {
+    {OPTION_BYTES, 0, "bytes", NULL, "error against bytes, for each precision"}};
+static const option_row similarity_options[] = {
+    {OPTION_LAYER, 0, "layer", "TENSOR", "of one layer in place of all together"}};
+
+const client_command command_similarity = {
+    .name = "similarity",
+    .words = "JOB",
+    .word_min = 1,
+    .word_max = 1,
+    .summary = "show which tasks share: cosines of their task vectors",
+    .text = "BY SHARED is the share of a task's change that the shared part takes over alone.\n",
+    .options = COMMAND_OPTIONS(similarity_options),
+    .run = run_similarity,
+};
 const client_command command_ranks = {
     .name = "ranks",
     .words = "JOB",
@@ -226,6 +398,6 @@ const client_command command_frontier = {
     .word_max = 1,
     .summary = "show error against budget, with a plot on a terminal",
     .text = "The curve is what the spectra alone promise; a job's own point is after refinement.\n",
-    .options = COMMAND_NO_OPTIONS,
+    .options = COMMAND_OPTIONS(frontier_options),
     .run = run_frontier,
 };

@@ -6,3 +6,4 @@
 
 extern const client_command command_ranks;
 extern const client_command command_frontier;
+extern const client_command command_similarity;

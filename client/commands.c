@@ -20,7 +20,7 @@ static const client_command *const commands[] = {
     &command_extend,     &command_plan,       &command_jobs,         &command_show,
     &command_watch,      &command_wait,       &command_cancel,       &command_retry,
     &command_rm,         &command_events,     &command_ranks,        &command_frontier,
-    &command_pull,       &command_version,    &command_completion,
+    &command_similarity, &command_pull,       &command_version,      &command_completion,
 };
 
 const client_command *const *command_list(size_t *ret_count)

@@ -273,7 +273,7 @@ static void manifest_member(api *self, http_request *request, const char *member
     if (status != DIDI_OK) {
         http_reply_error(request, status == DIDI_NOT_FOUND ? PROBLEM_UNKNOWN_ARTIFACT : PROBLEM_IO,
                          &error);
-    } else if (value == NULL) {
+    } else if (value == NULL || json_is_null(value)) {
         http_reply_problem(request, &(http_problem){.type = PROBLEM_NO_RESULT,
                                                     .detail = "the manifest has no such figures",
                                                     .subject = member});
@@ -292,4 +292,9 @@ void api_ranks_get(void *context, http_request *request)
 void api_frontier_get(void *context, http_request *request)
 {
     manifest_member(context, request, "frontier");
+}
+
+void api_similarity_get(void *context, http_request *request)
+{
+    manifest_member(context, request, "similarity");
 }

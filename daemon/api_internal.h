@@ -58,6 +58,7 @@ void api_exports_list(void *context, http_request *request);
 void api_exports_create(void *context, http_request *request);
 void api_ranks_get(void *context, http_request *request);
 void api_frontier_get(void *context, http_request *request);
+void api_similarity_get(void *context, http_request *request);
 
 /* ---- api_reuse.c ---- */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* manifest.json: what was asked, what went in, what came out, and what it cost. */
-#include "src/merge_internal.h"
+#include "src/merge_similarity.h"
 
 #include "src/base/file.h"
 
@@ -285,6 +285,8 @@ int manifest_text(const didi_merge *self, const char *const *file_names, const u
                   (json_int_t)atomic_load(&self->peak_memory), "versions", build_section(), "seed",
                   (json_int_t)self->options.seed, "fingerprint", self->fingerprint);
     int status = DIDI_OK;
+    if (manifest != NULL)
+        json_object_set_new(manifest, "similarity", merge_similarity_json(self));
     if (manifest != NULL && self->extension != NULL)
         status = extension_complete(self->extension, manifest, error);
     if (status != DIDI_OK) {

@@ -235,6 +235,11 @@ int merge_load_layer(didi_merge *merge, merge_phase phase, size_t index, layer *
  * Errors: DIDI_CHANGED, DIDI_IO. */
 int merge_verify_streamed(const didi_merge *merge, const layer *layer, didi_error *error);
 
+/* merge_similarity.c */
+/* Saves the inner products of a loaded layer's task vectors: T x T, double. */
+int merge_save_gram(didi_merge *merge, size_t index, const layer *target, didi_error *error);
+void merge_gram_name(size_t index, char name[64]);
+
 /* merge_dense.c */
 /* True when file `index` (0 = shared, then the experts) holds a delta of this dense tensor. */
 bool merge_holds_delta(const didi_merge *merge, size_t dense, size_t index);

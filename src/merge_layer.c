@@ -151,6 +151,11 @@ int merge_decompose_layer(didi_merge *self, size_t index, didi_error *error)
     int status = merge_load_layer(self, PHASE_DECOMPOSE, index, &target, error);
     if (status != DIDI_OK)
         return status;
+    status = merge_save_gram(self, index, target, error);
+    if (status != DIDI_OK) {
+        layer_free(target);
+        return status;
+    }
     if (merge_needs_spectra(self)) {
         status = decompose_exactly(self, index, target, error);
     } else {
@@ -390,6 +395,7 @@ static int save_package(didi_merge *self, size_t index, const layer *target, sol
         return status;
     entries_add(&list, "energy", 0, DIDI_DTYPE_F64, 1, summary->tasks, summary->energy);
     entries_add(&list, "error", 0, DIDI_DTYPE_F64, 1, summary->tasks, summary->error);
+    entries_add(&list, "unshared", 0, DIDI_DTYPE_F64, 1, summary->tasks, summary->unshared);
     entries_add(&list, "loss", 0, DIDI_DTYPE_F64, 1, 1, &summary->loss);
     add_package(&list, target, package, self->options.output_dtype);
     status = save_entries(self, PHASE_REFINE, index, &list, error);
@@ -499,6 +505,8 @@ static int recall_from(didi_merge *self, int fd, const char *name, merge_phase p
         status = recall_pursuit(from, &self->pursued[index], error);
     if (status == DIDI_OK && phase == PHASE_REFINE)
         status = recall_doubles(from, "error.0", summary->error, summary->tasks, error);
+    if (status == DIDI_OK && phase == PHASE_REFINE)
+        status = recall_doubles(from, "unshared.0", summary->unshared, summary->tasks, error);
     if (status == DIDI_OK && phase == PHASE_REFINE)
         status = recall_doubles(from, "loss.0", &summary->loss, 1, error);
     if (status == DIDI_OK)

@@ -261,7 +261,7 @@ static void print_files(FILE *out, const checkpoint *model, bool place)
 static void print_options(FILE *out, const didi_merge *self)
 {
     const didi_merge_options *o = &self->options;
-    fprintf(out, "didi state 2\n");
+    fprintf(out, "didi state 3\n");
     fprintf(out, "budget %a shared %d allocator %d weighting %d beta %a lambda %a\n", o->budget,
             (int)o->shared_merge, (int)o->allocator, (int)o->weighting, o->beta, o->lambda);
     fprintf(out, "rank_rate %a rank_steps %zu optimizer %d steps %zu rate %a tolerance %a\n",

@@ -52,6 +52,10 @@ static bool take_layer(didi_merge *self, size_t index)
         return false;
     if (merge_pursues(self) && merge_recall_pursued(self, index, &ignored) != DIDI_OK)
         return false;
+    merge_gram_name(old, old_name);
+    merge_gram_name(index, name);
+    if (!merge_reuse_take(self, old_name, name))
+        return false;
     merge_state_name(PHASE_DECOMPOSE, old, old_name);
     merge_state_name(PHASE_DECOMPOSE, index, name);
     return merge_reuse_take(self, old_name, name) &&

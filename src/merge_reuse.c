@@ -75,7 +75,8 @@ int merge_reuse_write(const didi_merge *self, didi_error *error)
 
 static bool entry_is_kept(const char *name)
 {
-    static const char *const kept[] = {REUSE_FILE, "decompose-*.state", "pursue-*.state"};
+    static const char *const kept[] = {REUSE_FILE, "decompose-*.state", "gram-*.state",
+                                       "pursue-*.state"};
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
         if (fnmatch(kept[i], name, FNM_NOESCAPE) == 0)
             return true;

@@ -17,7 +17,8 @@ typedef struct layer_summary {
     size_t *rank;   /* T + 1: allocated */
     bool *dense;    /* T + 1: kept dense instead (experts only) */
     double *error;  /* T: |tau_hat - tau|^2 as published */
-    double loss;    /* weighted, latest */
+    double *unshared; /* T: |tau - S|^2, the shared part as published */
+    double loss;      /* weighted, latest */
 } layer_summary;
 
 /* Errors: DIDI_NO_MEMORY. summary_clear accepts a zeroed summary. */

@@ -103,7 +103,7 @@ static void add_panel(const solve_factors *factors, size_t columns, size_t first
 
 /* Rows of S + E_t - tau_t, its energy added up; a dense expert gets tau_t - S first. */
 static int measure_task(const layer *target, const solve_package *package, size_t task, int dtype,
-                        double *ret_error, didi_error *error)
+                        double *ret_error, double *ret_unshared, didi_error *error)
 {
     size_t n = target->columns;
     float *panel = memory_aligned(PANEL_ROWS, n * sizeof(float));
@@ -111,6 +111,7 @@ static int measure_task(const layer *target, const solve_package *package, size_
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "panel of %zu columns", n);
     int status = DIDI_OK;
     double sum = 0;
+    double unshared = 0;
     for (size_t first = 0; first < target->rows && status == DIDI_OK; first += PANEL_ROWS) {
         size_t rows = target->rows - first < PANEL_ROWS ? target->rows - first : PANEL_ROWS;
         status = layer_read_rows(target, task, first, rows, panel, error);
@@ -119,6 +120,7 @@ static int measure_task(const layer *target, const solve_package *package, size_
         for (size_t i = 0; i < rows * n; i++)
             panel[i] = -panel[i];
         add_panel(&package->factors[0], n, first, rows, panel);
+        unshared += linalg_energy(panel, rows * n);
         add_panel(&package->factors[task + 1], n, first, rows, panel);
         float *delta = package->delta[task] != NULL ? package->delta[task] + first * n : NULL;
         for (size_t i = 0; delta != NULL && i < rows * n; i++)
@@ -131,8 +133,10 @@ static int measure_task(const layer *target, const solve_package *package, size_
         spill_touched(delta != NULL ? rows * n * sizeof(float) : 0);
     }
     free(panel);
-    if (status == DIDI_OK)
+    if (status == DIDI_OK) {
         *ret_error = sum;
+        *ret_unshared = unshared;
+    }
     return status;
 }
 
@@ -140,7 +144,7 @@ typedef struct measure {
     const layer *layer;
     const solve_package *package;
     int dtype;
-    double *error;
+    double *error, *unshared;
 } measure;
 
 static int measure_one(void *argument, size_t task, didi_error *error)
@@ -149,13 +153,14 @@ static int measure_one(void *argument, size_t task, didi_error *error)
     const solve_factors *factors = work->package->factors;
     layer_count_product(work->layer, work->layer->rows, work->layer->columns,
                         factors[0].rank + factors[task + 1].rank);
-    return measure_task(work->layer, work->package, task, work->dtype, &work->error[task], error);
+    return measure_task(work->layer, work->package, task, work->dtype, &work->error[task],
+                        &work->unshared[task], error);
 }
 
 static int measure_all(const layer *target, const solve_package *package, int dtype,
                        layer_summary *summary, didi_error *error)
 {
-    measure work = {target, package, dtype, summary->error};
+    measure work = {target, package, dtype, summary->error, summary->unshared};
     return team_try(target->team, target->tasks, measure_one, &work, error);
 }
 

@@ -20,11 +20,12 @@ int summary_create(layer_summary *self, size_t tasks, didi_error *error)
         .rank = memory_zeroed(tasks + 1, sizeof(size_t)),
         .dense = memory_zeroed(tasks + 1, sizeof(bool)),
         .error = memory_zeroed(tasks, sizeof(double)),
+        .unshared = memory_zeroed(tasks, sizeof(double)),
     };
     *self = fresh;
     if (fresh.energy == NULL || fresh.weight == NULL || fresh.count == NULL ||
         fresh.sigma == NULL || fresh.tail == NULL || fresh.rank == NULL || fresh.dense == NULL ||
-        fresh.error == NULL) {
+        fresh.error == NULL || fresh.unshared == NULL) {
         summary_clear(self);
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "summary of %zu tasks", tasks);
     }
@@ -43,6 +44,7 @@ void summary_clear(layer_summary *self)
     free(self->rank);
     free(self->dense);
     free(self->error);
+    free(self->unshared);
     *self = (layer_summary){0};
 }
 

@@ -74,6 +74,21 @@ def test_the_same_request_gives_the_same_bytes(wire, source):
         assert artifact(wire, jobs[0]["id"], name) == artifact(wire, jobs[1]["id"], name)
 
 
+def test_similarity_is_the_manifests_and_goes_on(wire, source):
+    job = finish(wire, from_job=source["id"], budget=0.9)
+    found = [wire.get(f"/v1/jobs/{one['id']}/similarity") for one in (source, job)]
+    assert [answer.status for answer in found] == [200, 200]
+    assert found[0].json()["cosine"] == found[1].json()["cosine"]
+    manifest = wire.get(f"/v1/jobs/{job['id']}/artifacts/manifest.json").json()
+    assert found[1].json() == manifest["similarity"]
+    assert found[1].json()["tasks"] == ["hiragana", "latin"]
+
+
+def test_similarity_waits_for_the_result(wire, held):
+    answer = wire.get(f"/v1/jobs/{held}/similarity")
+    assert answer.status == 409 and answer.problem() == "no-result"
+
+
 def test_dry_run_checks_it_too(wire, source):
     answer = wire.post("/v1/jobs?dry_run=true", {"from_job": source["id"], "budget": 1.0})
     assert answer.status == 200

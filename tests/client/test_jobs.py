@@ -403,6 +403,44 @@ def test_ranks(call, fake):
     assert "No result" in call("ranks", JOB, status=1).stderr
 
 
+def test_frontier_by_bytes(call, fake, didictl, environment):
+    points = [{"bytes": 1000 * ratio, "bytes_ratio": ratio, "error": 1 - ratio / 3}
+              for ratio in (1, 2)]
+    fake.on("GET", f"/v1/jobs/{JOB}/frontier", {"points": [], "precisions": {
+        "bf16": points, "int4": [{"bytes": 400, "bytes_ratio": 0.4, "error": 0.3}]}})
+    shown = call("frontier", JOB, "--bytes").stdout.splitlines()
+    assert shown[0].split() == ["PRECISION", "BYTES", "RATIO", "BYTES", "RELATIVE", "ERROR"]
+    assert [line.split()[0] for line in shown[1:]] == ["bf16", "bf16", "int4"]
+    text = on_terminal([didictl, "frontier", JOB, "--bytes"], environment)
+    assert "bytes ratio" in text and "|" in text
+    fake.on("GET", f"/v1/jobs/{JOB}/frontier", {"points": []})
+    call("frontier", JOB, "--bytes", status=1)
+
+
+def test_similarity(call, fake):
+    similarity = {"tasks": ["one", "two"], "cosine": [[1, 0.25], [0.25, 1]],
+                  "explained_by_shared": [0.125, -0.5],
+                  "layers": [{"tensor": "a.weight", "cosine": [[1, None], [None, None]]}]}
+    fake.on("GET", f"/v1/jobs/{JOB}/similarity", similarity)
+    shown = [line.split() for line in call("similarity", JOB).stdout.splitlines()]
+    assert shown == [["TASK", "one", "two", "BY", "SHARED"], ["one", "1.000", "0.250", "0.125"],
+                     ["two", "0.250", "1.000", "-0.500"]]
+    shown = [line.split() for line in
+             call("similarity", JOB, "--layer", "a.weight").stdout.splitlines()]
+    assert shown[1:] == [["one", "1.000", "-"], ["two", "-", "-"]]
+    call("similarity", JOB, "--layer", "b.weight", status=1)
+    assert json.loads(call("similarity", JOB, "-o", "json").stdout) == similarity
+    fake.on("GET", f"/v1/jobs/{JOB}/similarity", {})
+    call("similarity", JOB, status=1)
+
+
+def test_submit_from_a_job(call, fake):
+    accept(fake)
+    call("submit", "--from-job", JOB, "--budget", "1.1")
+    assert fake.seen[-1].json() == {"from_job": JOB, "budget": 1.1}
+    call("submit", "--from-job", JOB, status=2)
+
+
 def test_frontier(call, fake, didictl, environment):
     points = [{"budget": 0.5 + number / 10, "error": 1 / (1 + number)} for number in range(20)]
     frontier = {"kind": "spectra", "points": points, "chosen": {"budget": 1.24, "error": 0.1}}

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which tasks share: the manifest's cosines and shares, computed again with NumPy alone."""
+
+import numpy as np
+import pytest
+
+import artifacts
+
+
+def task_vectors(models, manifest):
+    """{tensor: tasks x numbers} of the matrices that got factors."""
+    base = artifacts.read_model(models / "base")
+    names = manifest["similarity"]["tasks"]
+    tuned = [artifacts.read_model(models / manifest["inputs"]["tasks"][name]["model"])
+             for name in names]
+    matrices = [row["tensor"] for row in manifest["ranks"]["layers"]]
+    return {tensor: np.stack([model[tensor].astype(np.float64).ravel()
+                              - base[tensor].astype(np.float64).ravel() for model in tuned])
+            for tensor in matrices}
+
+
+def cosines(gram):
+    lengths = np.sqrt(np.diag(gram))
+    return gram / np.outer(lengths, lengths)
+
+
+@pytest.mark.parametrize("allocator", ["pursuit", "exact"])
+def test_similarity_is_that_of_the_task_vectors(run, demo_specification, family, allocator):
+    outcome = run(demo_specification(ranks={"allocator": allocator}, output={"dtype": "f32"}),
+                  family)
+    manifest = outcome.manifest()
+    found = manifest["similarity"]
+    vectors = task_vectors(family, manifest)
+    assert found["tasks"] == ["mnist", "latin", "hiragana", "orient"]
+    grams = {tensor: rows @ rows.T for tensor, rows in vectors.items()}
+    assert np.allclose(found["cosine"], cosines(sum(grams.values())), atol=2e-6)
+    assert [row["tensor"] for row in found["layers"]] == list(vectors)
+    for row in found["layers"]:
+        assert np.allclose(row["cosine"], cosines(grams[row["tensor"]]), atol=2e-6)
+
+
+def test_what_the_shared_part_explains(run, demo_specification, family):
+    outcome = run(demo_specification(output={"dtype": "f32"}), family)
+    manifest = outcome.manifest()
+    vectors = task_vectors(family, manifest)
+    shared = artifacts.read_file(outcome.out / "shared.safetensors")
+    left = energy = 0
+    for tensor, rows in vectors.items():
+        if f"{tensor}.shared_B" in shared:
+            product = (shared[f"{tensor}.shared_B"].astype(np.float64)
+                       @ shared[f"{tensor}.shared_A"].astype(np.float64))
+            rows = rows - product.ravel()
+        left = left + np.sum(rows ** 2, axis=1)
+        energy = energy + np.sum(vectors[tensor] ** 2, axis=1)
+    assert np.allclose(manifest["similarity"]["explained_by_shared"], 1 - left / energy, atol=1e-5)
+
+
+def test_without_a_shared_part_nothing_is_explained(run, small_specification, models):
+    manifest = run(small_specification(shared={"merge": "none"}), models).manifest()
+    assert np.allclose(manifest["similarity"]["explained_by_shared"], 0)
+    assert manifest["similarity"]["cosine"][0][0] == 1
