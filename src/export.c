@@ -44,26 +44,40 @@ static int export_raw(export_job *self, const checkpoint_tensor *source, didi_er
     return status;
 }
 
-static int export_panels(export_job *self, const checkpoint_tensor *source, uint64_t rows,
-                         uint64_t columns, const addition *shared, const addition *expert,
-                         didi_error *error)
+/* Sums all additions before they meet the base's larger numbers, so that W is rounded once. */
+static int add_to_panel(const addition *shared, const addition *expert, uint64_t first,
+                        uint64_t rows, float *panel, float *sum, didi_error *error)
 {
+    uint64_t count = rows * shared->columns;
+    memset(sum, 0, count * sizeof *sum);
+    int status = addition_apply(shared, first, rows, sum, error);
+    if (status == DIDI_OK)
+        status = addition_apply(expert, first, rows, sum, error);
+    for (uint64_t i = 0; i < count && status == DIDI_OK; i++)
+        panel[i] += sum[i];
+    return status;
+}
+
+static int export_panels(export_job *self, const checkpoint_tensor *source, const addition *shared,
+                         const addition *expert, didi_error *error)
+{
+    const char *name = source->tensor->name;
+    uint64_t rows = shared->rows;
+    uint64_t columns = shared->columns;
     uint64_t step = PANEL_ELEMENTS / columns > 0 ? PANEL_ELEMENTS / columns : 1;
-    float *panel = memory_aligned(step < rows ? step : rows, columns * sizeof(float));
-    int status =
-        panel != NULL ? DIDI_OK : didi_fail(error, DIDI_NO_MEMORY, source->tensor->name, "panel");
+    step = step < rows ? step : rows;
+    float *panel = memory_aligned(2 * step, columns * sizeof *panel);
+    int status = panel != NULL ? DIDI_OK : didi_fail(error, DIDI_NO_MEMORY, name, "panel");
     for (uint64_t first = 0; first < rows && status == DIDI_OK; first += step) {
         uint64_t count = rows - first < step ? rows - first : step;
         status =
             checkpoint_read_f32(self->base, source, first * columns, panel, count * columns, error);
-        if (status != DIDI_OK)
-            break;
-        status = addition_apply(shared, first, count, panel, error);
         if (status == DIDI_OK)
-            status = addition_apply(expert, first, count, panel, error);
+            status =
+                add_to_panel(shared, expert, first, count, panel, panel + step * columns, error);
         if (status == DIDI_OK)
-            status = safetensors_writer_put_f32(self->writer, source->tensor->name, first * columns,
-                                                panel, count * columns, error);
+            status = safetensors_writer_put_f32(self->writer, name, first * columns, panel,
+                                                count * columns, error);
     }
     free(panel);
     return status;
@@ -86,7 +100,7 @@ static int export_tensor(export_job *self, const checkpoint_tensor *source, didi
     if (status == DIDI_OK && addition_is_empty(&shared) && addition_is_empty(&expert))
         status = export_raw(self, source, error);
     else if (status == DIDI_OK)
-        status = export_panels(self, source, rows, columns, &shared, &expert, error);
+        status = export_panels(self, source, &shared, &expert, error);
     addition_clear(&shared);
     addition_clear(&expert);
     return status;
