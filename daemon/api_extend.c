@@ -26,7 +26,7 @@ static int extend_check_job(api *self, const char *id, didi_error *error)
     return status;
 }
 
-int api_extend_resolve(api *self, const json_t *request, specification **ret_specification,
+int api_extend_resolve(api *self, json_t *request, specification **ret_specification,
                        didi_error *error)
 {
     const char *id = NULL;

@@ -71,7 +71,7 @@ int api_reuse_parse(api *self, const char *body, size_t bytes, size_t bytes_max,
 
 /* The specification of a job that extends another. Errors: DIDI_INVALID with the field's pointer
  * (no such job, not succeeded, what cannot be added or removed), DIDI_FORMAT, DIDI_IO. */
-int api_extend_resolve(api *self, const json_t *request, struct specification **ret_specification,
+int api_extend_resolve(api *self, json_t *request, struct specification **ret_specification,
                        didi_error *error);
 /* Opens the artifacts that `wanted` extends; *ret_fd stays as it is when it extends none. */
 int api_extend_open(api *self, const struct specification *wanted, int *ret_fd, didi_error *error);

@@ -52,16 +52,16 @@ static bool is_one_of(const char *key, const char *const *keys)
     return *keys != NULL;
 }
 
-static int check_keys(const json_t *request, didi_error *error)
+static int check_keys(json_t *request, didi_error *error)
 {
     static const char *const keys[] = {"extend", "tasks",    "base", "name",
                                        "labels", "priority", NULL};
     static const char *const parts[] = {"job", "remove", "budget", "rebalance", "compare", NULL};
     char pointer[DIDI_ERROR_SUBJECT_BYTES_MAX];
-    const json_t *extend = json_object_get(request, "extend");
+    json_t *extend = json_object_get(request, "extend");
     const char *key;
-    const json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)request, key, value)
+    json_t *value;
+    json_object_foreach(request, key, value)
     {
         field_pointer(pointer, "", key);
         if (!is_one_of(key, keys)) {
@@ -69,7 +69,7 @@ static int check_keys(const json_t *request, didi_error *error)
                              "%s is taken from the job that is extended; leave it out", key);
         }
     }
-    json_object_foreach((json_t *)(uintptr_t)extend, key, value)
+    json_object_foreach(extend, key, value)
     {
         field_pointer(pointer, "/extend", key);
         if (!is_one_of(key, parts)) {
@@ -224,7 +224,7 @@ static int set_budget(const json_t *request, const json_t *manifest, json_t *doc
                       json_t *extend, size_t added, didi_error *error)
 {
     const json_t *asked = json_object_get(json_object_get(request, "extend"), "budget");
-    costs found;
+    costs found = {0};
     int status = read_costs(manifest, json_object_get(document, "tasks"), &found, error);
     if (status != DIDI_OK) {
         return status;
@@ -318,7 +318,7 @@ static void turn_pointer(didi_error *error, size_t kept)
     (void)didi_error_blame(error, "/tasks/%zu%s", task - kept, rest);
 }
 
-int extension_request_resolve(const json_t *request, const json_t *manifest,
+int extension_request_resolve(json_t *request, const json_t *manifest,
                               specification **ret_specification, didi_error *error)
 {
     json_t *document = json_deep_copy(json_object_get(manifest, "specification"));

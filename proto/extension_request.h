@@ -23,5 +23,5 @@ int extension_request_job(const json_t *request, const char **ret_job, didi_erro
  * and those added, and `extend` with the names added and what each may cost. Errors: DIDI_INVALID
  * (subject = JSON pointer into the request), DIDI_FORMAT (a manifest that says too little),
  * DIDI_NO_MEMORY. Free *ret_specification with specification_free. */
-int extension_request_resolve(const json_t *request, const json_t *manifest,
+int extension_request_resolve(json_t *request, const json_t *manifest,
                               specification **ret_specification, didi_error *error);

@@ -18,11 +18,11 @@ const json_t *extension_tasks(const json_t *manifest)
     return json_object_get(json_object_get(manifest, "ranks"), "tasks");
 }
 
-const json_t *extension_file_row(const json_t *manifest, const char *name)
+json_t *extension_file_row(const json_t *manifest, const char *name)
 {
     const json_t *files = json_object_get(manifest, "files");
     for (size_t i = 0; i < json_array_size(files); i++) {
-        const json_t *row = json_array_get(files, i);
+        json_t *row = json_array_get(files, i);
         const char *found = json_string_value(json_object_get(row, "name"));
         if (found != NULL && strcmp(found, name) == 0)
             return row;

@@ -9,7 +9,7 @@
 /* A file taken over. Strings belong to the manifest. */
 typedef struct extension_file {
     const char *name, *sha256;
-    const json_t *row; /* of the manifest's `files` */
+    json_t *row;       /* of the manifest's `files` */
     struct stat found; /* when it was opened */
 } extension_file;
 
@@ -29,4 +29,4 @@ struct extension {
 const json_t *extension_tasks(const json_t *manifest);
 
 /* Row of `files` by name, or NULL. */
-const json_t *extension_file_row(const json_t *manifest, const char *name);
+json_t *extension_file_row(const json_t *manifest, const char *name);

@@ -44,10 +44,10 @@ static const json_t *find_layer(const json_t *layers, const char *tensor)
     return NULL;
 }
 
-static json_t *join_layer(const extension *self, const json_t *old, const json_t *added)
+static json_t *join_layer(const extension *self, json_t *old, const json_t *added)
 {
     static const char *const lists[] = {"experts", "dense", "errors", "energies"};
-    json_t *row = json_copy((json_t *)(uintptr_t)old);
+    json_t *row = json_copy(old);
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         json_object_set_new(
             row, lists[i],
@@ -62,7 +62,7 @@ static json_t *join_ranks(const extension *self, const json_t *added)
     const json_t *layers = json_object_get(added, "layers");
     json_t *rows = json_array();
     for (size_t l = 0; l < json_array_size(old_layers); l++) {
-        const json_t *row = json_array_get(old_layers, l);
+        json_t *row = json_array_get(old_layers, l);
         const char *tensor = json_string_value(json_object_get(row, "tensor"));
         json_array_append_new(rows, join_layer(self, row, find_layer(layers, tensor)));
     }
@@ -89,13 +89,13 @@ static void add_entry(sums *to, const json_t *row, size_t task)
 }
 
 /* Of the dense tensors the package knows one error for all tasks. */
-static double join_dense(const json_t *old, const json_t *added, const json_t *energies,
+static double join_dense(const json_t *old, const json_t *added, json_t *energies,
                          const json_t *added_energies)
 {
     sums all = {0};
     const char *task = NULL;
-    const json_t *value = NULL;
-    json_object_foreach((json_t *)(uintptr_t)energies, task, value)
+    json_t *value = NULL;
+    json_object_foreach(energies, task, value)
     {
         bool fresh = json_object_get(added_energies, task) != NULL;
         all.energy += json_number_value(value);
@@ -154,7 +154,7 @@ static json_t *join_files(const extension *self, const json_t *written)
 {
     json_t *files = json_array();
     for (size_t i = 0; i < self->file_count; i++)
-        json_array_append(files, (json_t *)(uintptr_t)self->files[i].row);
+        json_array_append(files, self->files[i].row);
     for (size_t i = 1; i < json_array_size(written); i++)
         json_array_append(files, json_array_get(written, i));
     return files;
