@@ -70,19 +70,17 @@ static solve_rows rows_known(const didi_merge *self, size_t index)
     return held;
 }
 
+/* A sixteenth of the memory goes to what is not counted: BLAS's buffers, gaps of the heap, code. */
 static uint64_t need(const didi_merge *self, merge_phase phase, size_t index, bool ranks_known,
                      const solve_visit *visit)
 {
+    enum { COUNTED_PARTS = 15 };
     solve_shape shape = shape_of(self, index);
     solve_rows held = ranks_known ? rows_known(self, index) : rows_at_most(&shape);
-    switch (phase) {
-    case PHASE_DECOMPOSE:
-        return solve_memory_decompose(&shape, visit);
-    case PHASE_PURSUE:
-        return solve_memory_pursue(&shape, visit);
-    default:
-        return solve_memory_refine(&shape, visit, &held);
-    }
+    uint64_t counted = phase == PHASE_DECOMPOSE ? solve_memory_decompose(&shape, visit)
+                       : phase == PHASE_PURSUE  ? solve_memory_pursue(&shape, visit)
+                                                : solve_memory_refine(&shape, visit, &held);
+    return memory_add(counted, counted / COUNTED_PARTS);
 }
 
 /* In memory if one expert at a time fits, else streamed, else factors spilled too; then as many

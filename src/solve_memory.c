@@ -39,7 +39,7 @@ solve_limits solve_limits_for(uint64_t rows, uint64_t columns, uint64_t tasks, d
 /* Gram matrices, the cores of what is subtracted, and the eigensolver's work in double. */
 static uint64_t square_memory(uint64_t basis)
 {
-    return memory_multiply(memory_multiply(basis, basis), 32);
+    return memory_multiply(memory_multiply(basis, basis), 26);
 }
 
 /* Two sides and a spare one. */
