@@ -11,6 +11,7 @@
 #include "daemon/pool.h"
 #include "daemon/run_display.h"
 #include "daemon/run_extend.h"
+#include "daemon/run_keep.h"
 #include "src/base/file.h"
 #include "src/base/memory.h"
 
@@ -38,6 +39,7 @@ typedef struct run_options {
     const char *specification_path, *out;
     bool export_full, verbose, help;
     run_extension extension;
+    run_keep keep;
     config config; /* models, workers and memory_limit of it */
 } run_options;
 
@@ -76,6 +78,8 @@ static void print_usage(FILE *stream)
           "  --models DIR          model x/y of the specification is DIR/x/y; may be repeated\n"
           "  --out DIR             artifacts go here; absent or empty before\n"
           "  --export full         also rebuild every task's model in DIR/models/TASK\n"
+          "  --keep DIR            leave spectra and bases in DIR, absent or empty before\n"
+          "  --reuse DIR           start from those a merge of the same models left in DIR\n"
           "  --extend PACKAGE      add tasks to a finished package, or remove some\n"
           "  --task NAME=MODEL     a task to add; may be repeated\n"
           "  --remove NAME         a task to leave out; may be repeated\n"
@@ -129,6 +133,12 @@ static int options_set(run_options *options, int letter, const char *value, cons
     case 'e':
         options->export_full = strcmp(value, "full") == 0;
         return options->export_full ? 0 : usage_error("--export takes 'full'");
+    case 'k':
+        options->keep.keep = value;
+        return 0;
+    case 'u':
+        options->keep.reuse = value;
+        return 0;
     case 'v':
         options->verbose = true;
         return 0;
@@ -160,6 +170,8 @@ static int options_parse(run_options *options, int argc, char **argv)
     static const struct option known[] = {{"models", required_argument, NULL, 'm'},
                                           {"out", required_argument, NULL, 'o'},
                                           {"export", required_argument, NULL, 'e'},
+                                          {"keep", required_argument, NULL, 'k'},
+                                          {"reuse", required_argument, NULL, 'u'},
                                           {"extend", required_argument, NULL, 'x'},
                                           {"task", required_argument, NULL, 't'},
                                           {"remove", required_argument, NULL, 'r'},
@@ -290,7 +302,12 @@ static int open_merge(foreground *self, didi_error *error)
         options->extend.package_fd = self->package_fd;
         options->extend.comparison_fd = self->comparison_fd;
     }
-    return didi_merge_open(options, &hooks, &self->merge, error);
+    status = run_keep_open(&self->options->keep, self->specification->from_job, options, error);
+    if (status == DIDI_OK)
+        status = didi_merge_open(options, &hooks, &self->merge, error);
+    if (options->reuse_fd >= 0)
+        close(options->reuse_fd);
+    return status;
 }
 
 /* ---- running ---- */
@@ -403,6 +420,9 @@ static void merge_finished(void *context)
     self->status = didi_merge_result(self->merge, &self->error);
     didi_merge_close(self->merge);
     self->merge = NULL;
+    if (self->status == DIDI_OK)
+        self->status =
+            run_keep_finish(&self->options->keep, self->holder_fd, self->work_fd, &self->error);
     if (self->status == DIDI_OK && self->options->export_full) {
         run_display_say(self->display, "exporting full models");
         start_exports(self);
