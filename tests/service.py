@@ -97,9 +97,14 @@ class Daemon:
 
 def anonymous_bytes(pid):
     """RssAnon of a process; 0 when it is gone."""
+    return memory_bytes(pid, "RssAnon")
+
+
+def memory_bytes(pid, key):
+    """A line of /proc/PID/status that is in kB: RssAnon, VmHWM; 0 when the process is gone."""
     try:
         status = pathlib.Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0
-    found = re.search(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)
+    found = re.search(rf"^{key}:\s+(\d+) kB", status, re.MULTILINE)
     return int(found.group(1)) * 1024 if found else 0

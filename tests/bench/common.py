@@ -16,10 +16,11 @@ SAMPLE_SECONDS = 0.005
 class Outcome:
     """A merge that ended well."""
 
-    def __init__(self, out, seconds, peak_anonymous_bytes):
+    def __init__(self, out, seconds, peak_anonymous_bytes, peak_resident_bytes):
         self.out = pathlib.Path(out)
         self.seconds = seconds
         self.peak_anonymous_bytes = peak_anonymous_bytes
+        self.peak_resident_bytes = peak_resident_bytes
         self.manifest = json.loads((self.out / "manifest.json").read_text())
 
 
@@ -37,11 +38,12 @@ def merge(build, specification, models, out, workers, *options):
     started = time.monotonic()
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                stderr=subprocess.PIPE, text=True)
-    peak = [0]
+    peak = [0, 0]
 
     def sample():
         while process.poll() is None:
             peak[0] = max(peak[0], service.anonymous_bytes(process.pid))
+            peak[1] = max(peak[1], service.memory_bytes(process.pid, "VmHWM"))
             time.sleep(SAMPLE_SECONDS)
 
     sampler = threading.Thread(target=sample)
@@ -51,7 +53,7 @@ def merge(build, specification, models, out, workers, *options):
     sampler.join()
     if process.returncode != 0:
         raise RuntimeError(f"didid run ended with {process.returncode}:\n{errors[-2000:]}")
-    return Outcome(out, seconds, peak[0])
+    return Outcome(out, seconds, *peak)
 
 
 def specification(base, tasks, budget, **fields):
