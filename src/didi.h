@@ -213,6 +213,7 @@ typedef struct didi_plan {
     uint64_t memory_minimum_bytes;                         /* what memory_limit must at least be */
     uint64_t memory_peak_bytes;                            /* with `workers` items in flight */
     size_t streamed_count;   /* matrices read panel by panel, to stay within memory_limit */
+    uint64_t streamed_bytes; /* of these in one model's files */
     uint64_t spilled_bytes;  /* of disk_bytes: factors in flight that do not fit memory */
     uint64_t disk_bytes;     /* work files and artifacts together, at most */
     uint64_t artifact_bytes; /* at most */

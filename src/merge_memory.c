@@ -180,6 +180,9 @@ int merge_plan_memory(didi_merge *self, didi_error *error)
         sizes[i] = of.taken;
         plan->memory_minimum_bytes = larger(plan->memory_minimum_bytes, of.least);
         plan->streamed_count += of.streamed;
+        if (of.streamed)
+            plan->streamed_bytes =
+                memory_add(plan->streamed_bytes, self->layers[i]->base->tensor->bytes);
         largest = larger(largest, of.spilled);
         spilled += of.spilled > 0;
     }

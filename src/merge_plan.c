@@ -57,6 +57,19 @@ static int check_budget(const didi_merge *self, uint64_t smallest_cost, didi_err
         (unsigned long long)plan->dense_parameters, plan->tasks, plan->tasks == 1 ? "" : "s");
 }
 
+/* How often a streamed matrix is read of some model or other: the base and one task for a product
+ * with an expert, all for one with the shared block. */
+static uint64_t streamed_reads(const didi_merge *self)
+{
+    uint64_t experts = 2 * (uint64_t)self->options.task_count;
+    uint64_t shared = self->options.task_count + 1;
+    uint64_t decompose = experts + 2 * 2 * experts; /* energies, two updates */
+    uint64_t rounds = PURSUIT_ROUNDS + PURSUIT_POLISH;
+    uint64_t pursue = (rounds + 2) * (experts + 2 * shared) + experts;
+    uint64_t sweep = 2 * (experts + shared) + shared; /* two half-steps and a loss */
+    return decompose + pursue + memory_multiply(self->options.refine_steps, sweep) + experts;
+}
+
 /* Flops: what decomposition, pursuit and refinement multiply, at the uniform rank. */
 static void plan_work(didi_merge *self)
 {
@@ -83,6 +96,8 @@ static void plan_work(didi_merge *self)
         for (size_t f = 0; f < checkpoint_file_count(all->tasks[t]); f++)
             size = memory_add(size, checkpoint_file_at(all->tasks[t], f)->bytes);
     plan->bytes_to_read = memory_multiply(size, visits + 1); /* and once for the digests */
+    plan->bytes_to_read = memory_add(plan->bytes_to_read,
+                                     memory_multiply(plan->streamed_bytes, streamed_reads(self)));
 }
 
 static void plan_disk(didi_merge *self)
