@@ -10,7 +10,10 @@
     X(ALLOCATOR_DIFFERENTIABLE, "differentiable")                                                  \
     X(ALLOCATOR_JOINT, "joint")                                                                    \
     X(ALLOCATOR_PURSUIT, "pursuit")
-#define WEIGHTING_CHOICES(X) X(WEIGHTING_NONE, "none") X(WEIGHTING_BALANCED, "balanced")
+#define WEIGHTING_CHOICES(X)                                                                       \
+    X(WEIGHTING_NONE, "none")                                                                      \
+    X(WEIGHTING_BALANCED, "balanced")                                                              \
+    X(WEIGHTING_ACCURACY, "accuracy")
 #define OPTIMIZER_CHOICES(X) X(OPTIMIZER_ALS, "als") X(OPTIMIZER_ADAM, "adam")
 #define DENSE_CHOICES(X)                                                                           \
     X(DENSE_PER_TASK, "per_task")                                                                  \

@@ -29,7 +29,8 @@ typedef struct didi_item didi_item;
     X(PURSUIT, "pursuit")               /* grown from zero (method.md 6) */
 #define DIDI_WEIGHTING_TABLE(X)                                                                    \
     X(NONE, "none")         /* every task vector as it is */                                       \
-    X(BALANCED, "balanced") /* each layer by 1 / (mean_t |tau_t|^2)^(1/2) */
+    X(BALANCED, "balanced") /* each layer by 1 / (mean_t |tau_t|^2)^(1/2) */                       \
+    X(ACCURACY, "accuracy") /* balanced; queries and keys by half; lengths restored */
 #define DIDI_OPTIMIZER_TABLE(X)                                                                    \
     X(ALS, "als")   /* alternating least squares */                                                \
     X(ADAM, "adam") /* the paper's */

@@ -38,6 +38,7 @@ static int create(size_t rows, size_t columns, size_t tasks, bool resident, laye
     for (size_t t = 0; t < tasks; t++)
         self->weight[t] = 1.0;
     self->weight_sum = (double)tasks;
+    self->gain = 1;
     *ret_layer = self;
     return DIDI_OK;
 }
@@ -140,7 +141,10 @@ static int subtract_block(const layer *self, size_t index, double share, size_t 
 static int apply_residual(const layer *self, size_t index, bool transpose, size_t basis,
                           const float *in, float *out, didi_error *error)
 {
+    size_t count = basis * (transpose ? self->rows : self->columns);
     int status = layer_apply(self, index, transpose, basis, in, out, error);
+    for (size_t i = 0; i < count && status == DIDI_OK && self->gain != 1; i++)
+        out[i] *= (float)self->gain;
     if (status == DIDI_OK && index > 0)
         return subtract_block(self, 0, 1.0, basis, transpose, in, out, error);
     for (size_t t = 0; t < self->tasks && self->weight_sum > 0 && status == DIDI_OK; t++)

@@ -51,6 +51,7 @@ typedef struct layer {
     double weight_sum;
     double *energy; /* T: |tau_t|_F^2 */
     block *blocks;  /* T + 1: shared, then the experts */
+    double gain;    /* blocks approximate gain tau_t: 1, or what solve_restore made it */
     uint64_t seed;  /* of the random rows; one per layer */
     team *team;     /* may be NULL */
     size_t lanes;   /* experts updated at once; 0 = all. Results do not depend on it */

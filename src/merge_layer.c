@@ -438,6 +438,8 @@ int merge_refine_layer(didi_merge *self, size_t index, didi_error *error)
                                  : solve_start_from_mean(target, self->shared, summary, error);
     if (status == DIDI_OK)
         status = solve_refine(target, &options, summary, error);
+    if (status == DIDI_OK && self->options.weighting == DIDI_WEIGHTING_ACCURACY)
+        solve_restore(target, summary);
     if (status == DIDI_OK)
         status = solve_finish(target, self->options.output_dtype, summary, &package, error);
     if (status == DIDI_OK)
@@ -510,8 +512,7 @@ static int recall_from(didi_merge *self, int fd, const char *name, merge_phase p
     if (status == DIDI_OK && phase == PHASE_REFINE)
         status = recall_doubles(from, "loss.0", &summary->loss, 1, error);
     if (status == DIDI_OK)
-        solve_weights(self->options.weighting, self->task_weight, summary->energy, summary->tasks,
-                      summary->weight);
+        merge_set_weights(self, index);
     state_close(from);
     return status;
 }

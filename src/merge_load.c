@@ -37,6 +37,13 @@ static int measure_streamed(merge_phase phase, const layer_summary *summary, lay
     return DIDI_OK;
 }
 
+void merge_set_weights(didi_merge *self, size_t index)
+{
+    layer_summary *summary = &self->summaries[index];
+    solve_weights(self->options.weighting, solve_role(self->layers[index]->name), self->task_weight,
+                  summary->energy, summary->tasks, summary->weight);
+}
+
 int merge_load_layer(didi_merge *self, merge_phase phase, size_t index, layer **ret_layer,
                      didi_error *error)
 {
@@ -57,8 +64,7 @@ int merge_load_layer(didi_merge *self, merge_phase phase, size_t index, layer **
         return status;
     }
     memcpy(summary->energy, fresh->energy, summary->tasks * sizeof(double));
-    solve_weights(self->options.weighting, self->task_weight, summary->energy, summary->tasks,
-                  summary->weight);
+    merge_set_weights(self, index);
     addition shared = {0}; /* energies and weights are of the whole task vector */
     if (self->extension != NULL)
         status = extension_shared(self->extension, self->layers[index], &shared, error);

@@ -25,7 +25,7 @@ void didi_merge_options_default(didi_merge_options *options)
         .budget = 1.24,
         .shared_merge = DIDI_SHARED_MEAN,
         .allocator = DIDI_ALLOCATOR_PURSUIT,
-        .weighting = DIDI_WEIGHTING_BALANCED,
+        .weighting = DIDI_WEIGHTING_ACCURACY,
         .beta = 1.0,
         .lambda = 1.0,
         .rank_learning_rate = 1.0,

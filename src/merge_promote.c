@@ -17,7 +17,7 @@ static size_t count_changed(const didi_merge *self, const dense_summary *found)
 
 /* How much more a squared error in a vector costs than one in a matrix, by the accuracy lost
  * (docs/method.md, "What is kept dense"): it is the same at every input. */
-#define VECTOR_WEIGHT 4.0
+#define VECTOR_WEIGHT 3.0
 
 /* What one unit of squared error weighs, on the average over the matrices' energy: vectors have no
  * weight of their own. */
@@ -45,7 +45,7 @@ int merge_promote_dense(didi_merge *self, allocate_block *blocks, size_t count, 
         dense_summary *found = &self->dense_summaries[i];
         size_t copies = count_changed(self, found);
         uint64_t cost = copies > 1 ? self->dense[i]->elements * (copies - 1) : 0;
-        double gain = weight * (found->error - found->own_error);
+        double gain = weight * solve_role(self->dense[i]->name) * (found->error - found->own_error);
         bool free = cost <= unused;
         if (found->form != DIDI_DENSE_MEAN || copies == 0 || !(gain > 0) || cost > room ||
             (!free && gain <= greedy.threshold * (double)cost))

@@ -232,3 +232,27 @@ int solve_refine(layer *target, const refine_options *options, layer_summary *su
         return solve_refine_adam(target, options, &summary->loss, error);
     return refine_als(target, options, &summary->loss, error);
 }
+
+/* ---- lengths ---- */
+
+#define RESTORE_EXPONENT (-0.25)
+#define RESTORE_MAX 1.08
+
+static void scale_block(block *target, size_t columns, double gain)
+{
+    for (size_t i = 0; i < target->basis * columns; i++)
+        target->right[i] *= (float)gain;
+    for (size_t i = 0; i < target->basis; i++)
+        target->sigma[i] *= gain;
+}
+
+void solve_restore(layer *target, const layer_summary *summary)
+{
+    double energy = layer_weighted_energy(target);
+    double kept = energy > 0 ? 1 - summary->loss / energy : 1;
+    double gain = kept > 0 && kept < 1 ? pow(kept, RESTORE_EXPONENT) : 1;
+    gain = gain < RESTORE_MAX ? gain : RESTORE_MAX;
+    for (size_t j = 0; j <= target->tasks; j++)
+        scale_block(&target->blocks[j], target->columns, gain);
+    target->gain *= gain;
+}

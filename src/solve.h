@@ -34,11 +34,16 @@ typedef struct solve_limits {
     size_t expert, shared;
 } solve_limits;
 
-/* w_t of one layer: task_weight[t], when balanced divided by the root of the layer's mean energy
- * sum_t |tau_t|^2 / T, so that layers with large task vectors do not drown the others while tasks
- * of one layer keep their proportions (docs/method.md, "Weighting"). 0 for a zero task vector. */
-void solve_weights(didi_weighting weighting, const double *task_weight, const double *energy,
-                   size_t tasks, double *ret_weight);
+/* What `weighting: accuracy` multiplies a matrix's weight by, from its name: 1/2 for queries and
+ * keys, which act through attention scores alone, else 1. */
+double solve_role(const char *tensor);
+
+/* w_t of one layer: task_weight[t], unless weighting is none divided by the root of the layer's
+ * mean energy sum_t |tau_t|^2 / T, so that layers with large task vectors do not drown the others
+ * while tasks of one layer keep their proportions; times `role` with DIDI_WEIGHTING_ACCURACY
+ * (docs/method.md, "Weights"). 0 for a zero task vector. */
+void solve_weights(didi_weighting weighting, double role, const double *task_weight,
+                   const double *energy, size_t tasks, double *ret_weight);
 
 /* Rows a sketch holds of each expert for a factor budget `ratio` (of m n), and of the shared block.
  */
@@ -91,6 +96,11 @@ int solve_refine(layer *layer, const refine_options *options, layer_summary *sum
 /* The Adam form (paper 4.3); the same contract but for monotony: the best step is kept. */
 int solve_refine_adam(layer *layer, const refine_options *options, double *ret_loss,
                       didi_error *error);
+
+/* After solve_refine: blocks and gain times (1 - loss / energy)^(-1/4), at most 1.08: up to half of
+ * the length, in the geometric mean, that least squares at a low rank takes from the task vectors
+ * (docs/method.md, "Lengths"). */
+void solve_restore(layer *layer, const layer_summary *summary);
 
 solve_limits solve_limits_for(uint64_t rows, uint64_t columns, uint64_t tasks, double ratio);
 

@@ -4,6 +4,7 @@
 
 #include "src/base/memory.h"
 
+#include <fnmatch.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,13 +64,26 @@ int summary_set_sigma(layer_summary *self, size_t index, const double *sigma, si
     return DIDI_OK;
 }
 
-void solve_weights(didi_weighting weighting, const double *task_weight, const double *energy,
-                   size_t tasks, double *ret_weight)
+double solve_role(const char *tensor)
+{
+    static const char *const scores[] = {"*q_proj*", "*k_proj*", "*query*",  "*.key.*",
+                                         "*.wq.*",   "*.wk.*",   "*.to_q.*", "*.to_k.*",
+                                         "*q_lin.*", "*k_lin.*", "*.q.*",    "*.k.*"};
+    for (size_t i = 0; i < sizeof scores / sizeof *scores; i++)
+        if (fnmatch(scores[i], tensor, 0) == 0)
+            return 0.5;
+    return 1;
+}
+
+void solve_weights(didi_weighting weighting, double role, const double *task_weight,
+                   const double *energy, size_t tasks, double *ret_weight)
 {
     double mean = 0;
     for (size_t t = 0; t < tasks; t++)
         mean += energy[t] / (double)tasks;
-    double scale = weighting == DIDI_WEIGHTING_BALANCED && mean > 0 ? 1 / sqrt(mean) : 1;
+    double scale = weighting != DIDI_WEIGHTING_NONE && mean > 0 ? 1 / sqrt(mean) : 1;
+    if (weighting == DIDI_WEIGHTING_ACCURACY)
+        scale *= role;
     for (size_t t = 0; t < tasks; t++)
         ret_weight[t] = energy[t] > 0 ? task_weight[t] * scale : 0;
 }

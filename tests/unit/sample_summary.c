@@ -23,7 +23,7 @@ layer_summary sample_summary(layer *target, didi_weighting weighting)
         made.energy[t] = target->energy[t];
         made.error[t] = 1; /* so that it serves as the tasks' weights below */
     }
-    solve_weights(weighting, made.error, made.energy, target->tasks, made.weight);
+    solve_weights(weighting, 1, made.error, made.energy, target->tasks, made.weight);
     layer_set_weights(target, made.weight);
     return made;
 }

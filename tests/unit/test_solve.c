@@ -27,10 +27,26 @@ static void weights_are_balanced_by_layer(void **state)
     static const double task[] = {1, 2, 3};
     static const double energy[] = {3, 0, 9}; /* a mean of 4 */
     double weight[3];
-    solve_weights(DIDI_WEIGHTING_NONE, task, energy, 3, weight);
+    solve_weights(DIDI_WEIGHTING_NONE, 0.5, task, energy, 3, weight);
     assert_true(weight[0] == 1 && weight[1] == 0 && weight[2] == 3);
-    solve_weights(DIDI_WEIGHTING_BALANCED, task, energy, 3, weight);
+    solve_weights(DIDI_WEIGHTING_BALANCED, 0.5, task, energy, 3, weight);
     assert_true(weight[0] == 0.5 && weight[1] == 0 && weight[2] == 1.5);
+    solve_weights(DIDI_WEIGHTING_ACCURACY, 0.5, task, energy, 3, weight);
+    assert_true(weight[0] == 0.25 && weight[1] == 0 && weight[2] == 0.75);
+}
+
+static void queries_and_keys_count_half(void **state)
+{
+    (void)state;
+    static const char *const half[] = {"vision_model.encoder.layers.0.self_attn.q_proj.weight",
+                                       "bert.encoder.layer.3.attention.self.key.weight",
+                                       "layers.1.attention.wq.weight"};
+    static const char *const whole[] = {"vision_model.encoder.layers.0.self_attn.v_proj.weight",
+                                        "model.layers.0.mlp.up_proj.weight", "transformer.wte"};
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(solve_role(half[i]) == 0.5);
+        assert_true(solve_role(whole[i]) == 1);
+    }
 }
 
 /* `needed` to pursue with two experts at once. */
@@ -444,6 +460,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(weights_are_balanced_by_layer),
+        cmocka_unit_test(queries_and_keys_count_half),
         cmocka_unit_test(limits_and_memory_grow_with_the_ratio),
         cmocka_unit_test(a_sketch_wide_enough_finds_the_spectrum),
         cmocka_unit_test(exact_spectra_equal_lapack),
