@@ -31,6 +31,7 @@ static void planner_fill(planner *self, const specification *from)
     options->shared_merge = (didi_shared_merge)from->shared_merge;
     options->allocator = (didi_allocator)from->allocator;
     options->weighting = (didi_weighting)from->weighting;
+    options->objective = (didi_objective)from->objective;
     options->beta = from->beta;
     options->lambda = from->lambda;
     options->rank_learning_rate = from->rank_learning_rate;

@@ -14,6 +14,7 @@
     X(WEIGHTING_NONE, "none")                                                                      \
     X(WEIGHTING_BALANCED, "balanced")                                                              \
     X(WEIGHTING_ACCURACY, "accuracy")
+#define OBJECTIVE_CHOICES(X) X(OBJECTIVE_MEAN, "mean") X(OBJECTIVE_WORST_TASK, "worst_task")
 #define OPTIMIZER_CHOICES(X) X(OPTIMIZER_ALS, "als") X(OPTIMIZER_ADAM, "adam")
 #define DENSE_CHOICES(X)                                                                           \
     X(DENSE_PER_TASK, "per_task")                                                                  \
@@ -30,6 +31,7 @@ enum { METHOD_CHOICES(CHOICE_ENUMERATOR) };
 enum { SHARED_MERGE_CHOICES(CHOICE_ENUMERATOR) };
 enum { ALLOCATOR_CHOICES(CHOICE_ENUMERATOR) };
 enum { WEIGHTING_CHOICES(CHOICE_ENUMERATOR) };
+enum { OBJECTIVE_CHOICES(CHOICE_ENUMERATOR) };
 enum { OPTIMIZER_CHOICES(CHOICE_ENUMERATOR) };
 enum { DENSE_CHOICES(CHOICE_ENUMERATOR) };
 enum { OUTPUT_DTYPE_CHOICES(CHOICE_ENUMERATOR) };

@@ -17,6 +17,7 @@ static const char *const method_words[] = {METHOD_CHOICES(SPECIFICATION_WORD) NU
 static const char *const shared_merge_words[] = {SHARED_MERGE_CHOICES(SPECIFICATION_WORD) NULL};
 static const char *const allocator_words[] = {ALLOCATOR_CHOICES(SPECIFICATION_WORD) NULL};
 static const char *const weighting_words[] = {WEIGHTING_CHOICES(SPECIFICATION_WORD) NULL};
+static const char *const objective_words[] = {OBJECTIVE_CHOICES(SPECIFICATION_WORD) NULL};
 static const char *const optimizer_words[] = {OPTIMIZER_CHOICES(SPECIFICATION_WORD) NULL};
 static const char *const dense_words[] = {DENSE_CHOICES(SPECIFICATION_WORD) NULL};
 static const char *const output_dtype_words[] = {OUTPUT_DTYPE_CHOICES(SPECIFICATION_WORD) NULL};
@@ -339,6 +340,7 @@ static const json_field specification_fields[] = {
      .required = true,
      .above_lowest = true,
      .highest = LIMIT_BUDGET},
+    {.key = "objective", FIELD_CHOICE, AT(objective), .words = objective_words},
     {.key = "shared", FIELD_OBJECT, .fields = shared_fields},
     {.key = "ranks", FIELD_OBJECT, .fields = rank_fields},
     {.key = "refine", FIELD_OBJECT, .fields = refine_fields},
@@ -377,6 +379,7 @@ static int specification_create(specification **ret_specification, didi_error *e
     made->shared_merge = SPECIFICATION_DEFAULT_SHARED_MERGE;
     made->allocator = SPECIFICATION_DEFAULT_ALLOCATOR;
     made->weighting = -1; /* depends on the allocator */
+    made->objective = SPECIFICATION_DEFAULT_OBJECTIVE;
     made->beta = SPECIFICATION_DEFAULT_BETA;
     made->lambda = SPECIFICATION_DEFAULT_LAMBDA;
     made->rank_learning_rate = SPECIFICATION_DEFAULT_RANK_LEARNING_RATE;

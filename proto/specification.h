@@ -47,6 +47,7 @@ typedef struct specification {
     int shared_merge;
     int allocator;
     int weighting;
+    int objective;
     double beta, lambda, rank_learning_rate;
     int64_t rank_steps;
     int optimizer;

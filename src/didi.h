@@ -31,6 +31,9 @@ typedef struct didi_item didi_item;
     X(NONE, "none")         /* every task vector as it is */                                       \
     X(BALANCED, "balanced") /* each layer by 1 / (mean_t |tau_t|^2)^(1/2) */                       \
     X(ACCURACY, "accuracy") /* balanced; queries and keys by half; lengths restored */
+#define DIDI_OBJECTIVE_TABLE(X)                                                                    \
+    X(MEAN, "mean")             /* the weighted sum over tasks */                                  \
+    X(WORST_TASK, "worst_task") /* tasks weighted until their relative errors are alike */
 #define DIDI_OPTIMIZER_TABLE(X)                                                                    \
     X(ALS, "als")   /* alternating least squares */                                                \
     X(ADAM, "adam") /* the paper's */
@@ -45,6 +48,7 @@ typedef struct didi_item didi_item;
 
 #define DIDI_OPTION_ENUMERATOR_ALLOCATOR(id, name) DIDI_ALLOCATOR_##id,
 #define DIDI_OPTION_ENUMERATOR_WEIGHTING(id, name) DIDI_WEIGHTING_##id,
+#define DIDI_OPTION_ENUMERATOR_OBJECTIVE(id, name) DIDI_OBJECTIVE_##id,
 #define DIDI_OPTION_ENUMERATOR_OPTIMIZER(id, name) DIDI_OPTIMIZER_##id,
 #define DIDI_OPTION_ENUMERATOR_DENSE(id, name) DIDI_DENSE_##id,
 #define DIDI_OPTION_ENUMERATOR_MERGE(id, name) DIDI_SHARED_##id,
@@ -54,6 +58,9 @@ typedef enum didi_allocator {
 typedef enum didi_weighting {
     DIDI_WEIGHTING_TABLE(DIDI_OPTION_ENUMERATOR_WEIGHTING)
 } didi_weighting;
+typedef enum didi_objective {
+    DIDI_OBJECTIVE_TABLE(DIDI_OPTION_ENUMERATOR_OBJECTIVE)
+} didi_objective;
 typedef enum didi_optimizer {
     DIDI_OPTIMIZER_TABLE(DIDI_OPTION_ENUMERATOR_OPTIMIZER)
 } didi_optimizer;
@@ -112,6 +119,7 @@ typedef struct didi_merge_options {
     didi_shared_merge shared_merge;
     didi_allocator allocator;
     didi_weighting weighting;
+    didi_objective objective;
     double beta;               /* gate sharpness, differentiable only; > 0 */
     double lambda;             /* weight of |R - R_target|; >= 0 */
     double rank_learning_rate; /* in units of rank; > 0 */

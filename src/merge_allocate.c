@@ -157,6 +157,8 @@ int merge_schedule(didi_merge *self, didi_error *error)
     count_dense(self);
     int status = check_tasks_differ(self, error);
     if (status == DIDI_OK)
+        status = merge_balance_tasks(self, true, error);
+    if (status == DIDI_OK)
         status = merge_list_blocks(self, &blocks, &count, error);
     if (status == DIDI_OK)
         status = merge_promote_dense(self, blocks, count, error);
@@ -185,7 +187,9 @@ int merge_final_ranks(didi_merge *self, didi_error *error)
     allocate_block *blocks = NULL;
     allocate_result result = {0};
     size_t count = 0;
-    int status = merge_list_blocks(self, &blocks, &count, error);
+    int status = merge_balance_tasks(self, false, error);
+    if (status == DIDI_OK)
+        status = merge_list_blocks(self, &blocks, &count, error);
     if (status == DIDI_OK)
         status = allocate_exact(blocks, count, self->factor_budget, &result, error);
     if (status == DIDI_OK)

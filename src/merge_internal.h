@@ -107,6 +107,7 @@ struct didi_merge {
     size_t string_count;
     didi_task_input *tasks;
     double *task_weight;
+    double *task_share; /* T: what the objective multiplies each task's weight by; mean 1 */
     didi_merge_hooks hooks;
     family *family;
     extension *extension; /* NULL: a merge of its own */
@@ -264,6 +265,12 @@ int merge_round_ranks(const didi_merge *merge, allocate_block *blocks, size_t co
                       const double *real, didi_error *error);
 int merge_uniform_ranks(const didi_merge *merge, allocate_block *blocks, size_t count,
                         didi_error *error);
+
+/* merge_objective.c */
+/* `objective: worst_task`: sets task_share and every layer's weights so that the relative errors
+ * which a greedy allocation of factor_budget leaves, predicted from the summaries, are alike. From
+ * scratch, or from the shares in force. Nothing with `mean`. Errors: DIDI_NO_MEMORY. */
+int merge_balance_tasks(didi_merge *merge, bool from_scratch, didi_error *error);
 
 /* merge_promote.c */
 /* `dense: auto`: vectors kept as their mean become deltas for each task where that lowers the

@@ -42,6 +42,8 @@ void merge_set_weights(didi_merge *self, size_t index)
     layer_summary *summary = &self->summaries[index];
     solve_weights(self->options.weighting, solve_role(self->layers[index]->name), self->task_weight,
                   summary->energy, summary->tasks, summary->weight);
+    for (size_t t = 0; t < summary->tasks; t++)
+        summary->weight[t] *= self->task_share[t];
 }
 
 int merge_load_layer(didi_merge *self, merge_phase phase, size_t index, layer **ret_layer,

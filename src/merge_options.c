@@ -155,7 +155,8 @@ static int copy_tasks(const didi_merge_options *options, didi_merge *self, didi_
 {
     self->tasks = memory_zeroed(options->task_count, sizeof *self->tasks);
     self->task_weight = memory_zeroed(options->task_count, sizeof(double));
-    if (self->tasks == NULL || self->task_weight == NULL)
+    self->task_share = memory_zeroed(options->task_count, sizeof(double));
+    if (self->tasks == NULL || self->task_weight == NULL || self->task_share == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "%zu tasks", options->task_count);
     for (size_t t = 0; t < options->task_count; t++) {
         self->tasks[t] = options->tasks[t];
@@ -163,6 +164,7 @@ static int copy_tasks(const didi_merge_options *options, didi_merge *self, didi_
         self->tasks[t].name = keep_string(self, options->tasks[t].name);
         self->tasks[t].label = keep_string(self, options->tasks[t].label);
         self->task_weight[t] = options->tasks[t].weight;
+        self->task_share[t] = 1;
         if (self->tasks[t].name == NULL || self->tasks[t].label == NULL)
             return didi_fail(error, DIDI_NO_MEMORY, NULL, "%zu tasks", options->task_count);
     }
@@ -229,6 +231,7 @@ void merge_options_clear(didi_merge *self)
     free((void *)self->options.low_rank_tensors);
     free(self->tasks);
     free(self->task_weight);
+    free(self->task_share);
     if (self->options.work_fd >= 0)
         (void)close(self->options.work_fd);
     if (self->options.reuse_fd >= 0)
@@ -262,8 +265,9 @@ static void print_options(FILE *out, const didi_merge *self)
 {
     const didi_merge_options *o = &self->options;
     fprintf(out, "didi state 3\n");
-    fprintf(out, "budget %a shared %d allocator %d weighting %d beta %a lambda %a\n", o->budget,
-            (int)o->shared_merge, (int)o->allocator, (int)o->weighting, o->beta, o->lambda);
+    fprintf(out, "budget %a shared %d allocator %d weighting %d objective %d beta %a lambda %a\n",
+            o->budget, (int)o->shared_merge, (int)o->allocator, (int)o->weighting,
+            (int)o->objective, o->beta, o->lambda);
     fprintf(out, "rank_rate %a rank_steps %zu optimizer %d steps %zu rate %a tolerance %a\n",
             o->rank_learning_rate, o->rank_steps, (int)o->optimizer, o->refine_steps,
             o->refine_learning_rate, o->tolerance);

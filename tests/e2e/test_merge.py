@@ -190,3 +190,11 @@ def test_more_files_than_the_soft_limit_of_descriptors(didid, tmp_path):
          didid], cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_worst_task_lowers_the_largest_error(run, family, demo_specification):
+    """The others pay a little: the errors come together."""
+    plain, balanced = (run(demo_specification(objective=objective), family).manifest()["error"]
+                       for objective in ("mean", "worst_task"))
+    assert max(balanced["per_task"].values()) < 0.97 * max(plain["per_task"].values())
+    assert balanced["relative"] < 1.05 * plain["relative"]

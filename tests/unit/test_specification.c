@@ -216,6 +216,7 @@ static void choices_are_the_librarys(void **state)
     (void)state;
     SAME(ALLOCATOR_CHOICES, DIDI_ALLOCATOR_TABLE);
     SAME(WEIGHTING_CHOICES, DIDI_WEIGHTING_TABLE);
+    SAME(OBJECTIVE_CHOICES, DIDI_OBJECTIVE_TABLE);
     SAME(OPTIMIZER_CHOICES, DIDI_OPTIMIZER_TABLE);
     SAME(DENSE_CHOICES, DIDI_DENSE_TABLE);
     SAME(SHARED_MERGE_CHOICES, DIDI_MERGE_TABLE);
@@ -234,6 +235,7 @@ static void defaults_are_the_librarys(void **state)
     assert_int_equal(made->shared_merge, options.shared_merge);
     assert_int_equal(made->allocator, options.allocator);
     assert_int_equal(made->weighting, options.weighting);
+    assert_int_equal(made->objective, options.objective);
     assert_int_equal(made->optimizer, options.optimizer);
     assert_int_equal(made->dense, options.dense);
     assert_int_equal(made->rank_steps, options.rank_steps);
