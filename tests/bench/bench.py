@@ -45,7 +45,7 @@ def main():
     parser.add_argument("--scratch", default=os.environ.get("DIDI_BENCH_DIR"), metavar="DIR")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--limit", type=int, metavar="N", help="accuracy: first N images a task")
-    parser.add_argument("--budgets", default="1.24,1.4", help="accuracy: comma-separated")
+    parser.add_argument("--budgets", default="1.0,1.24,1.4,2.08", help="accuracy: comma-separated")
     parser.add_argument("--peer-steps", default="2,4", metavar="RANK,REFINE",
                         help="speed: steps the peer really runs; the rest is scaled")
     parser.add_argument("--kills", type=int, default=50, help="crash: how many")
