@@ -169,11 +169,12 @@ static json_t *plan_layers(const didi_plan *plan)
 static json_t *plan_json(const didi_plan *plan, const char *canonical)
 {
     json_t *value = json_pack(
-        "{s:o, s:I, s:I, s:I, s:I, s:f, s:f, s:o, s:{s:I, s:I, s:I, s:I}}", "specification",
+        "{s:o, s:I, s:I, s:I, s:I, s:f, s:s, s:f, s:o, s:{s:I, s:I, s:I, s:I}}", "specification",
         json_loads(canonical, 0, NULL), "tasks", (json_int_t)plan->tasks, "parameters",
         (json_int_t)plan->parameters, "dense_parameters", (json_int_t)plan->dense_parameters,
         "factor_parameters", (json_int_t)plan->factor_parameters, "budget", plan->budget,
-        "budget_minimum", plan->budget_minimum, "layers", plan_layers(plan), "tensors", "low_rank",
+        "budget_unit", didi_budget_unit_name(plan->budget_unit), "budget_minimum",
+        plan->budget_minimum, "layers", plan_layers(plan), "tensors", "low_rank",
         (json_int_t)plan->layer_count, "dense", (json_int_t)plan->dense_count, "passed_through",
         (json_int_t)plan->passthrough_count, "excluded", (json_int_t)plan->excluded_count);
     json_t *cost =

@@ -28,6 +28,7 @@ static void planner_fill(planner *self, const specification *from)
     options->tasks = self->tasks;
     options->task_count = self->task_count;
     options->budget = from->budget;
+    options->budget_unit = (didi_budget_unit)from->budget_unit;
     options->shared_merge = (didi_shared_merge)from->shared_merge;
     options->allocator = (didi_allocator)from->allocator;
     options->weighting = (didi_weighting)from->weighting;
@@ -49,9 +50,7 @@ static void planner_fill(planner *self, const specification *from)
     options->low_rank_tensors = (const char *const *)from->low_rank_tensors.patterns;
     options->low_rank_tensor_count = from->low_rank_tensors.count;
     options->dense = (didi_dense)from->dense;
-    options->output_dtype = from->output_dtype == OUTPUT_DTYPE_F32    ? DIDI_DTYPE_F32
-                            : from->output_dtype == OUTPUT_DTYPE_BF16 ? DIDI_DTYPE_BF16
-                                                                      : DIDI_DTYPE_F16;
+    options->precision = (didi_precision)from->output_dtype;
     options->seed = (uint64_t)from->seed;
     options->work_fd = -1;
     options->output_fd = -1;

@@ -24,7 +24,16 @@
 #define OUTPUT_DTYPE_CHOICES(X)                                                                    \
     X(OUTPUT_DTYPE_F32, "f32")                                                                     \
     X(OUTPUT_DTYPE_BF16, "bf16")                                                                   \
-    X(OUTPUT_DTYPE_F16, "f16")
+    X(OUTPUT_DTYPE_F16, "f16")                                                                     \
+    X(OUTPUT_DTYPE_INT8, "int8")                                                                   \
+    X(OUTPUT_DTYPE_INT4, "int4")                                                                   \
+    X(OUTPUT_DTYPE_INT3, "int3")                                                                   \
+    X(OUTPUT_DTYPE_AUTO, "auto")
+#define BUDGET_CHOICES(X)                                                                          \
+    X(BUDGET_PARAMETERS, "parameters")                                                             \
+    X(BUDGET_BYTES, "bytes")                                                                       \
+    X(BUDGET_BYTES_RATIO, "bytes_ratio")                                                           \
+    X(BUDGET_MAX_ERROR, "max_error")
 
 #define CHOICE_ENUMERATOR(id, name) id,
 enum { METHOD_CHOICES(CHOICE_ENUMERATOR) };
@@ -35,4 +44,5 @@ enum { OBJECTIVE_CHOICES(CHOICE_ENUMERATOR) };
 enum { OPTIMIZER_CHOICES(CHOICE_ENUMERATOR) };
 enum { DENSE_CHOICES(CHOICE_ENUMERATOR) };
 enum { OUTPUT_DTYPE_CHOICES(CHOICE_ENUMERATOR) };
+enum { BUDGET_CHOICES(CHOICE_ENUMERATOR) };
 #undef CHOICE_ENUMERATOR

@@ -2,6 +2,7 @@
 /* The job specification's fields, read and written by one table. */
 #include "proto/specification.h"
 
+#include "proto/budget.h"
 #include "proto/document.h"
 #include "proto/field.h"
 #include "proto/names.h"
@@ -116,27 +117,16 @@ static json_t *tasks_write(const json_field *field, const void *object)
 static int budget_read(const json_field *field, json_t *value, void *object, const char *pointer,
                        didi_error *error)
 {
-    static const struct {
-        const char *name;
-        double ratio;
-    } sizes[] = {
-#define BUDGET_SIZE(name, ratio) {name, ratio},
-        SPECIFICATION_BUDGET_TABLE(BUDGET_SIZE)
-#undef BUDGET_SIZE
-    };
     specification *into = object;
-    if (!json_is_string(value)) {
-        return field_real_read(field, value, object, pointer, error);
-    }
-    for (size_t size = 0; size < sizeof sizes / sizeof sizes[0]; size++) {
-        if (strcmp(sizes[size].name, json_string_value(value)) == 0) {
-            into->budget = sizes[size].ratio;
-            return DIDI_OK;
-        }
-    }
-    return didi_fail(error, DIDI_INVALID, pointer,
-                     "budget must be a number or one of S, M and L, not \"%.100s\"",
-                     json_string_value(value));
+    (void)field;
+    return budget_read_value(value, pointer, &into->budget, &into->budget_unit, error);
+}
+
+static json_t *budget_write(const json_field *field, const void *object)
+{
+    const specification *from = object;
+    (void)field;
+    return budget_write_value(from->budget, from->budget_unit);
 }
 
 static int globs_read(const json_field *field, json_t *value, void *object, const char *pointer,
@@ -333,13 +323,7 @@ static const json_field specification_fields[] = {
      .expected = MODEL_EXPECTED},
     {.key = "tasks", .read = tasks_read, .write = tasks_write},
     {.key = "method", FIELD_CHOICE, AT(method), .words = method_words},
-    {.key = "budget",
-     .read = budget_read,
-     .write = field_real_write,
-     AT(budget),
-     .required = true,
-     .above_lowest = true,
-     .highest = LIMIT_BUDGET},
+    {.key = "budget", .read = budget_read, .write = budget_write, .required = true},
     {.key = "objective", FIELD_CHOICE, AT(objective), .words = objective_words},
     {.key = "shared", FIELD_OBJECT, .fields = shared_fields},
     {.key = "ranks", FIELD_OBJECT, .fields = rank_fields},

@@ -43,7 +43,8 @@ typedef struct specification {
     specification_task *tasks;
     size_t task_count;
     int method;
-    double budget; /* ratio to one model; named sizes are resolved */
+    double budget; /* named sizes are resolved */
+    int budget_unit;
     int shared_merge;
     int allocator;
     int weighting;

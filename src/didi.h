@@ -45,6 +45,19 @@ typedef struct didi_item didi_item;
 #define DIDI_MERGE_TABLE(X)                                                                        \
     X(MEAN, "mean") /* S starts as the mean of the task vectors (paper 4.1) */                     \
     X(NONE, "none") /* no shared part: experts alone */
+#define DIDI_PRECISION_TABLE(X)                                                                    \
+    X(F32, "f32")                                                                                  \
+    X(BF16, "bf16")                                                                                \
+    X(F16, "f16")                                                                                  \
+    X(INT8, "int8") /* packed with a scale for every group (packed.h); 4 and 3 bits likewise */    \
+    X(INT4, "int4")                                                                                \
+    X(INT3, "int3")                                                                                \
+    X(AUTO, "auto") /* 1 to 8 bits for each component, allocated with the ranks */
+#define DIDI_BUDGET_TABLE(X)                                                                       \
+    X(PARAMETERS, "parameters") /* stored parameters / one model's; with auto, of 16 bits each */  \
+    X(BYTES, "bytes")           /* of the safetensors files, headers too */                        \
+    X(BYTES_RATIO, "bytes_ratio") /* the same / bytes of the base's files */                       \
+    X(MAX_ERROR, "max_error")     /* the smallest package of at most this relative error */
 
 #define DIDI_OPTION_ENUMERATOR_ALLOCATOR(id, name) DIDI_ALLOCATOR_##id,
 #define DIDI_OPTION_ENUMERATOR_WEIGHTING(id, name) DIDI_WEIGHTING_##id,
@@ -52,6 +65,8 @@ typedef struct didi_item didi_item;
 #define DIDI_OPTION_ENUMERATOR_OPTIMIZER(id, name) DIDI_OPTIMIZER_##id,
 #define DIDI_OPTION_ENUMERATOR_DENSE(id, name) DIDI_DENSE_##id,
 #define DIDI_OPTION_ENUMERATOR_MERGE(id, name) DIDI_SHARED_##id,
+#define DIDI_OPTION_ENUMERATOR_PRECISION(id, name) DIDI_PRECISION_##id,
+#define DIDI_OPTION_ENUMERATOR_BUDGET(id, name) DIDI_BUDGET_##id,
 typedef enum didi_allocator {
     DIDI_ALLOCATOR_TABLE(DIDI_OPTION_ENUMERATOR_ALLOCATOR)
 } didi_allocator;
@@ -66,6 +81,12 @@ typedef enum didi_optimizer {
 } didi_optimizer;
 typedef enum didi_dense { DIDI_DENSE_TABLE(DIDI_OPTION_ENUMERATOR_DENSE) } didi_dense;
 typedef enum didi_shared_merge { DIDI_MERGE_TABLE(DIDI_OPTION_ENUMERATOR_MERGE) } didi_shared_merge;
+typedef enum didi_precision {
+    DIDI_PRECISION_TABLE(DIDI_OPTION_ENUMERATOR_PRECISION)
+} didi_precision;
+typedef enum didi_budget_unit { DIDI_BUDGET_TABLE(DIDI_OPTION_ENUMERATOR_BUDGET) } didi_budget_unit;
+const char *didi_precision_name(didi_precision precision);
+const char *didi_budget_unit_name(didi_budget_unit unit);
 
 /* Stages in order. A job that needs no learned ranks skips none: empty stages just have no items.
  */
@@ -83,8 +104,6 @@ typedef enum didi_stage {
         DIDI_STAGE_COUNT
 } didi_stage;
 const char *didi_stage_name(didi_stage stage);
-
-/* Output dtype of factors and deltas: a didi_dtype of src/dtype.h restricted to F32, BF16, F16. */
 
 typedef struct didi_task_input {
     const char *name;  /* names the expert's file: 1 to 128 of [A-Za-z0-9._-], no leading dot */
@@ -115,7 +134,8 @@ typedef struct didi_merge_options {
     size_t task_count;
     didi_extension extend;
 
-    double budget; /* ratio of parameters stored (factors + dense) to one model; > 0, finite */
+    double budget; /* what is stored, factors and dense together; > 0, finite, in budget_unit */
+    didi_budget_unit budget_unit;
     didi_shared_merge shared_merge;
     didi_allocator allocator;
     didi_weighting weighting;
@@ -137,7 +157,7 @@ typedef struct didi_merge_options {
     const char *const *low_rank_tensors; /* globs: never keep these whole by the size rule */
     size_t low_rank_tensor_count;
     didi_dense dense;
-    int output_dtype; /* didi_dtype: F32, BF16 or F16 */
+    didi_precision precision; /* how factors and deltas are stored */
     uint64_t seed;
 
     uint64_t memory_limit; /* bytes of working memory for all items in flight; 0 = no limit */
@@ -214,8 +234,9 @@ typedef struct didi_plan {
     uint64_t parameters;        /* of one model, over the tensors merged */
     uint64_t dense_parameters;  /* stored whole, all tasks together */
     uint64_t factor_parameters; /* ceiling left for factors */
+    didi_budget_unit budget_unit;
     double budget;
-    double budget_minimum; /* smallest ratio with one rank somewhere */
+    double budget_minimum; /* smallest with one rank somewhere, in the budget's unit */
     size_t layer_count;
     const didi_plan_layer *layers;                         /* matrices, by name */
     size_t dense_count, passthrough_count, excluded_count; /* tensors */

@@ -2,6 +2,8 @@
 /* Opening, comparing and sorting the tensors of a family. */
 #include "src/family.h"
 
+#include "src/precision.h"
+
 #include "src/base/memory.h"
 
 #include <fnmatch.h>
@@ -186,12 +188,35 @@ static double dense_copies(const didi_merge_options *options, const family *self
                                                  : 0.0;
 }
 
+/* A budget as a ratio of parameters, dense tensors being stored as wide as they usually are. */
+static double parameters_of_budget(const didi_merge_options *options, const family *self)
+{
+    enum { AUTO_BITS = 5 };
+    unsigned dense = precision_bits(precision_of_dense(options->precision));
+    double bits = options->precision == DIDI_PRECISION_AUTO ? AUTO_BITS : (double)dense;
+    double bytes = 0;
+    switch (options->budget_unit) {
+    case DIDI_BUDGET_PARAMETERS:
+        return options->budget;
+    case DIDI_BUDGET_MAX_ERROR:
+        return 1;
+    case DIDI_BUDGET_BYTES_RATIO:
+        for (size_t f = 0; f < checkpoint_file_count(self->base); f++)
+            bytes += options->budget * (double)checkpoint_file_at(self->base, f)->bytes;
+        break;
+    default:
+        bytes = options->budget;
+    }
+    return self->parameters > 0 ? bytes * 8 / bits / (double)self->parameters : 0;
+}
+
 /* The size rule: small sensitive matrices become dense, unless the dense tensors would then eat
  * more than half of the budget. */
 static void keep_sensitive(const didi_merge_options *options, family *self)
 {
     double parameters = (double)self->parameters;
     bool apart = options->dense == DIDI_DENSE_PER_TASK || options->dense == DIDI_DENSE_AUTO;
+    double budget = parameters_of_budget(options, self);
     double stored = 0;
     for (size_t i = 0; i < self->tensor_count; i++)
         if (self->tensors[i].kind == FAMILY_DENSE)
@@ -203,7 +228,7 @@ static void keep_sensitive(const didi_merge_options *options, family *self)
         if (tensor->kind != FAMILY_MATRIX || !is_sensitive(tensor->name) ||
             matches(tensor->name, options->low_rank_tensors, options->low_rank_tensor_count) ||
             (double)tensor->elements > FAMILY_SENSITIVE_SHARE_MAX * parameters ||
-            stored + cost > 0.5 * options->budget * parameters)
+            stored + cost > 0.5 * budget * parameters)
             continue;
         tensor->kind = FAMILY_DENSE;
         tensor->reduced_by_size = true;

@@ -137,9 +137,8 @@ static int subtract_block(const layer *self, size_t index, double share, size_t 
     return DIDI_OK;
 }
 
-/* transpose: out (basis x m) = in (basis x n) X'; else out (basis x n) = in (basis x m) X. */
-static int apply_residual(const layer *self, size_t index, bool transpose, size_t basis,
-                          const float *in, float *out, didi_error *error)
+int layer_apply_residual(const layer *self, size_t index, bool transpose, size_t basis,
+                         const float *in, float *out, didi_error *error)
 {
     size_t count = basis * (transpose ? self->rows : self->columns);
     int status = layer_apply(self, index, transpose, basis, in, out, error);
@@ -310,11 +309,11 @@ int layer_update(layer *self, size_t index, size_t basis, didi_error *error)
     if (status != DIDI_OK)
         return status;
     make_start(self, index, true, basis, work.right);
-    status = apply_residual(self, index, true, basis, work.right, work.left, error);
+    status = layer_apply_residual(self, index, true, basis, work.right, work.left, error);
     if (status == DIDI_OK)
         status = orthonormalise(self, basis, self->rows, work.left, work.spare, &rows, error);
     if (status == DIDI_OK)
-        status = apply_residual(self, index, false, rows, work.left, work.right, error);
+        status = layer_apply_residual(self, index, false, rows, work.left, work.right, error);
     if (status == DIDI_OK)
         status = rotate_to_ritz(self, &work, false, rows, error);
     if (status == DIDI_OK)
@@ -341,11 +340,45 @@ int layer_turn(layer *self, size_t index, size_t basis, didi_error *error)
     make_start(self, index, to_left, basis, at.known);
     status = linalg_orthonormalise_rows(basis, at.known_length, at.known, work.spare, &rows, error);
     if (status == DIDI_OK)
-        status = apply_residual(self, index, to_left, rows, at.known, at.fresh, error);
+        status = layer_apply_residual(self, index, to_left, rows, at.known, at.fresh, error);
     if (status == DIDI_OK)
         status = rotate_to_ritz(self, &work, to_left, rows, error);
     if (status == DIDI_OK)
         adopt_step(self, index, &work, rows, to_left);
+    step_free(&work);
+    return status;
+}
+
+int layer_make_singular(layer *self, size_t index, didi_error *error)
+{
+    const block *old = &self->blocks[index];
+    size_t rank = old->rank;
+    size_t rows = 0;
+    if (rank == 0)
+        return DIDI_OK;
+    step work = {0};
+    int status = step_create(self, rank, &work, error);
+    float *core = memory_aligned(rank * rank, sizeof *core);
+    if (status == DIDI_OK && core == NULL)
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "core of rank %zu", rank);
+    if (status != DIDI_OK)
+        goto out;
+    memcpy(work.left, old->left, rank * self->rows * sizeof(float));
+    status = linalg_orthonormalise_rows(rank, self->rows, work.left, work.spare, &rows, error);
+    if (status != DIDI_OK)
+        goto out;
+    linalg_gemm(false, true, rows, rank, self->rows, 1.0F, work.left, self->rows, old->left,
+                self->rows, 0.0F, core, rank);
+    linalg_gemm(false, false, rows, self->columns, rank, 1.0F, core, rank, old->right,
+                self->columns, 0.0F, work.right, self->columns);
+    status = rotate_to_ritz(self, &work, false, rows, error);
+    if (status != DIDI_OK)
+        goto out;
+    adopt_step(self, index, &work, rows, false);
+    status = layer_pad_block(self, index, rank, error);
+    self->blocks[index].rank = rank;
+out:
+    free(core);
     step_free(&work);
     return status;
 }
@@ -370,7 +403,7 @@ int layer_half_step(layer *self, size_t index, didi_error *error)
     spill_copy(known, from_left ? old->left : old->right, rank * length * sizeof(float));
     status = orthonormalise(self, rank, length, known, work.spare, &rows, error);
     if (status == DIDI_OK)
-        status = apply_residual(self, index, !from_left, rows, known, fresh, error);
+        status = layer_apply_residual(self, index, !from_left, rows, known, fresh, error);
     if (status == DIDI_OK) {
         size_t other = from_left ? self->columns : self->rows;
         for (size_t i = 0; i < rows; i++)

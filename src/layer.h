@@ -119,6 +119,16 @@ int layer_turn(layer *layer, size_t index, size_t basis, didi_error *error);
  * rank flops. */
 int layer_half_step(layer *layer, size_t index, didi_error *error);
 
+/* Turns block `index` to its singular directions, the matrix staying what it is: left rows
+ * orthonormal, right rows orthogonal, sigma descending; rows beyond the rank are dropped. Errors:
+ * DIDI_NO_MEMORY, DIDI_NUMERIC. */
+int layer_make_singular(layer *layer, size_t index, didi_error *error);
+
+/* out (basis x m) = in (basis x n) X' when `transpose`, else out (basis x n) = in (basis x m) X, X
+ * being the residual of layer_update. Errors: DIDI_NO_MEMORY, those of the source. */
+int layer_apply_residual(const layer *layer, size_t index, bool transpose, size_t basis,
+                         const float *in, float *out, didi_error *error);
+
 typedef enum layer_step { LAYER_UPDATE, LAYER_TURN, LAYER_HALF_STEP } layer_step;
 
 /* One of the three above for every expert, in parallel over the team, basis[T] giving each one's

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* manifest.json: what was asked, what went in, what came out, and what it cost. */
+#include "src/manifest_precision.h"
+#include "src/merge_bytes.h"
 #include "src/merge_similarity.h"
 
 #include "src/base/file.h"
@@ -46,7 +48,7 @@ static json_t *error_section(const didi_merge *self)
                             json_real(energy > 0 ? error / energy : 0));
     }
     for (size_t i = 0; i < self->dense_count; i++)
-        dense_error += self->dense_summaries[i].error;
+        dense_error += merge_dense_error(self, i);
     for (size_t t = 0; t < tasks; t++) {
         double energy = 0;
         for (size_t i = 0; i < self->dense_count; i++)
@@ -58,6 +60,22 @@ static json_t *error_section(const didi_merge *self)
                      energy_sum > 0 ? error_sum / energy_sum : 0, "dense",
                      dense_energy > 0 ? dense_error / dense_energy : 0, "per_task", per_task,
                      "per_layer", per_layer, "dense_energy", per_dense);
+}
+
+/* Of a packed layer: components by width, and the widths of experts kept whole. */
+static void add_widths(const didi_merge *self, const layer_summary *summary, json_t *row)
+{
+    if (precision_is_plain(self->options.precision, NULL))
+        return;
+    json_t *experts = json_array();
+    json_t *dense = json_array();
+    for (size_t t = 1; t <= summary->tasks; t++) {
+        json_array_append_new(experts, manifest_widths(summary, t));
+        json_array_append_new(dense, json_integer((json_int_t)summary->dense_bits[t]));
+    }
+    json_object_set_new(row, "bits",
+                        json_pack("{s:o,s:o,s:o}", "shared", manifest_widths(summary, 0), "experts",
+                                  experts, "dense", dense));
 }
 
 static json_t *ranks_section(const didi_merge *self)
@@ -81,13 +99,13 @@ static json_t *ranks_section(const didi_merge *self)
             json_array_append_new(errors, json_real(energy > 0 ? summary->error[t] / energy : 0));
             json_array_append_new(energies, json_real(energy));
         }
-        json_array_append_new(layers,
-                              json_pack("{s:s,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:o}", "tensor",
-                                        tensor->name, "rows", (json_int_t)tensor->rows, "columns",
-                                        (json_int_t)tensor->columns, "rank_limit",
-                                        (json_int_t)tensor->rank_limit, "shared",
-                                        (json_int_t)summary->rank[0], "experts", experts, "dense",
-                                        dense, "errors", errors, "energies", energies));
+        json_t *row = json_pack(
+            "{s:s,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:o}", "tensor", tensor->name, "rows",
+            (json_int_t)tensor->rows, "columns", (json_int_t)tensor->columns, "rank_limit",
+            (json_int_t)tensor->rank_limit, "shared", (json_int_t)summary->rank[0], "experts",
+            experts, "dense", dense, "errors", errors, "energies", energies);
+        add_widths(self, summary, row);
+        json_array_append_new(layers, row);
     }
     return json_pack("{s:o,s:o}", "tasks", names, "layers", layers);
 }
@@ -95,14 +113,6 @@ static json_t *ranks_section(const didi_merge *self)
 static double share_of_model(const didi_merge *self, uint64_t parameters)
 {
     return (double)parameters / (double)self->plan.parameters;
-}
-
-static uint64_t model_bytes(const checkpoint *model)
-{
-    uint64_t bytes = 0;
-    for (size_t f = 0; f < checkpoint_file_count(model); f++)
-        bytes += checkpoint_file_at(model, f)->bytes;
-    return bytes;
 }
 
 /* Experts that the allocation kept whole. */
@@ -119,13 +129,18 @@ static json_t *budget_section(const didi_merge *self)
 {
     uint64_t stored = self->factor_parameters + self->dense_stored;
     uint64_t factors = self->factor_parameters - whole_experts(self);
-    uint64_t one_model = model_bytes(self->family->base);
-    return json_pack("{s:f,s:f,s:f,s:I,s:f,s:I,s:I,s:I}", "requested", self->options.budget,
-                     "factors", share_of_model(self, factors), "parameters",
-                     share_of_model(self, stored), "bytes", (json_int_t)self->published_bytes,
-                     "bytes_ratio", (double)self->published_bytes / (double)one_model,
-                     "model_parameters", (json_int_t)self->plan.parameters, "factor_parameters",
-                     (json_int_t)factors, "dense_parameters", (json_int_t)(stored - factors));
+    uint64_t one_model = merge_base_bytes(self);
+    double published = (double)self->published_bytes;
+    double half_width = 2 * (double)self->plan.parameters; /* one model in 16 bits */
+    return json_pack("{s:f,s:s,s:s,s:f,s:f,s:I,s:f,s:f,s:I,s:I,s:I,s:I}", "requested",
+                     self->options.budget, "unit", didi_budget_unit_name(self->options.budget_unit),
+                     "dtype", didi_precision_name(self->options.precision), "factors",
+                     share_of_model(self, factors), "parameters", share_of_model(self, stored),
+                     "bytes", (json_int_t)self->published_bytes, "bytes_ratio",
+                     published / (double)one_model, "bytes_ratio_16bit", published / half_width,
+                     "model_bytes", (json_int_t)one_model, "model_parameters",
+                     (json_int_t)self->plan.parameters, "factor_parameters", (json_int_t)factors,
+                     "dense_parameters", (json_int_t)(stored - factors));
 }
 
 /* Error against budget, as a share of the weighted energy. All points are predicted: those of kind
@@ -150,9 +165,11 @@ static json_t *frontier_section(const didi_merge *self)
             energy += self->summaries[l].weight[t] * self->summaries[l].energy[t];
         }
     uint64_t stored = self->factor_parameters + self->dense_stored;
-    return json_pack("{s:o,s:{s:f,s:f,s:s}}", "points", points, "chosen", "budget",
-                     share_of_model(self, stored), "error", energy > 0 ? loss / energy : 0, "kind",
-                     "measured");
+    return json_pack("{s:o,s:{s:f,s:I,s:s,s:f,s:s},s:o}", "points", points, "chosen", "budget",
+                     share_of_model(self, stored), "bytes", (json_int_t)self->published_bytes,
+                     "dtype", didi_precision_name(self->options.precision), "error",
+                     energy > 0 ? loss / energy : 0, "kind", "measured", "precisions",
+                     manifest_curves(self));
 }
 
 static json_t *model_section(const didi_merge *self, const checkpoint *model, size_t *digest)
@@ -284,6 +301,10 @@ int manifest_text(const didi_merge *self, const char *const *file_names, const u
                   seconds_section(self), "stages", stages_section(self), "peak_memory_bytes",
                   (json_int_t)atomic_load(&self->peak_memory), "versions", build_section(), "seed",
                   (json_int_t)self->options.seed, "fingerprint", self->fingerprint);
+    if (!precision_is_plain(self->options.precision, NULL)) {
+        json_object_set_new(manifest, "packing", manifest_packing());
+        json_object_set_new(manifest, "dense_bits", manifest_dense_widths(self));
+    }
     int status = DIDI_OK;
     if (manifest != NULL)
         json_object_set_new(manifest, "similarity", merge_similarity_json(self));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The items that look at all layers at once: the ranks, or pursuit's schedule of thresholds. */
-#include "src/merge_internal.h"
+#include "src/merge_bytes.h"
 
 #include "src/allocate.h"
 #include "src/base/memory.h"
@@ -10,15 +10,40 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What the scan found zero need not be stored, and leaves its room to the factors. */
-static void count_dense(didi_merge *self)
+/* Parameters that fit, headers and all, whichever blocks take them. */
+static uint64_t parameters_within_bytes(const didi_merge *self)
 {
-    size_t tasks = self->options.task_count;
-    self->dense_stored = 0;
+    unsigned bits = precision_bits(precision_of_matrices(self->options.precision));
+    uint64_t taken = 0;
+    double dearest = 0;
+    for (size_t l = 0; l < self->layer_count; l++) {
+        const family_tensor *tensor = self->layers[l];
+        double bytes = (double)precision_component_bytes(tensor->rows, tensor->columns, bits);
+        double each = bytes / (double)(tensor->rows + tensor->columns);
+        dearest = each > dearest ? each : dearest;
+        taken = memory_add(taken, memory_multiply(merge_entry_bytes(self, tensor, true),
+                                                  self->options.task_count + 1));
+    }
     for (size_t i = 0; i < self->dense_count; i++)
-        for (size_t file = 0; file <= tasks; file++)
+        for (size_t file = 0; file <= self->options.task_count; file++) {
+            const family_tensor *tensor = self->dense[i];
+            unsigned dense = precision_bits(precision_of_dense(self->options.precision));
             if (merge_holds_delta(self, i, file))
-                self->dense_stored += self->dense[i]->elements;
+                taken = memory_add(
+                    taken, memory_add(merge_entry_bytes(self, tensor, false),
+                                      precision_dense_bytes(tensor->rows, tensor->columns, dense)));
+        }
+    taken = memory_add(taken, merge_file_headers(self));
+    uint64_t budget = merge_byte_budget(self);
+    return budget > taken && dearest > 0 ? (uint64_t)((double)(budget - taken) / dearest) : 0;
+}
+
+static void set_factor_budget(didi_merge *self)
+{
+    if (self->options.budget_unit != DIDI_BUDGET_PARAMETERS) {
+        self->factor_budget = parameters_within_bytes(self);
+        return;
+    }
     uint64_t ceiling = (uint64_t)floor(self->options.budget * (double)self->plan.parameters);
     self->factor_budget = ceiling > self->dense_stored ? ceiling - self->dense_stored : 0;
 }
@@ -150,55 +175,83 @@ static int schedule_uniform(didi_merge *self, allocate_block *blocks, size_t cou
     return status;
 }
 
+static int schedule_by_parameters(didi_merge *self, allocate_block *blocks, size_t count,
+                                  didi_error *error)
+{
+    int status = merge_promote_dense(self, blocks, count, error);
+    if (status != DIDI_OK)
+        return status;
+    merge_count_dense(self);
+    set_factor_budget(self);
+    switch (self->options.allocator) {
+    case DIDI_ALLOCATOR_PURSUIT:
+        return schedule_pursuit(self, blocks, count, error);
+    case DIDI_ALLOCATOR_UNIFORM:
+        return schedule_uniform(self, blocks, count, error);
+    default:
+        return learns_ranks(self) ? schedule_learned(self, blocks, count, error)
+                                  : schedule_exact(self, blocks, count, error);
+    }
+}
+
 int merge_schedule(didi_merge *self, didi_error *error)
 {
     allocate_block *blocks = NULL;
     size_t count = 0;
-    count_dense(self);
+    bool bytes = merge_counts_bytes(self);
+    merge_set_fixed_widths(self);
+    merge_count_dense(self);
+    if (!bytes)
+        set_factor_budget(self);
     int status = check_tasks_differ(self, error);
     if (status == DIDI_OK)
         status = merge_balance_tasks(self, true, error);
     if (status == DIDI_OK)
         status = merge_list_blocks(self, &blocks, &count, error);
     if (status == DIDI_OK)
-        status = merge_promote_dense(self, blocks, count, error);
-    count_dense(self);
-    if (status == DIDI_OK)
         status = merge_frontier_from_spectra(self, blocks, count, error);
-    if (status != DIDI_OK)
-        goto out;
-    if (self->options.allocator == DIDI_ALLOCATOR_PURSUIT)
-        status = schedule_pursuit(self, blocks, count, error);
-    else if (self->options.allocator == DIDI_ALLOCATOR_UNIFORM)
-        status = schedule_uniform(self, blocks, count, error);
-    else if (learns_ranks(self))
-        status = schedule_learned(self, blocks, count, error);
-    else
-        status = schedule_exact(self, blocks, count, error);
+    if (status == DIDI_OK)
+        status = bytes ? merge_schedule_bytes(self, error)
+                       : schedule_by_parameters(self, blocks, count, error);
     if (status == DIDI_OK)
         status = merge_warm_schedule(self, error);
-out:
+    if (status == DIDI_OK && !bytes)
+        merge_set_fixed_widths(self);
+    if (status == DIDI_OK && merge_phase_items(self, PHASE_RANKS) == 0)
+        status = merge_curves(self, error);
     free(blocks);
     return status;
+}
+
+static int final_by_parameters(didi_merge *self, allocate_block *blocks, size_t count,
+                               didi_error *error)
+{
+    allocate_result result = {0};
+    int status = allocate_exact(blocks, count, self->factor_budget, &result, error);
+    if (status != DIDI_OK)
+        return status;
+    adopt_ranks(self, blocks);
+    merge_set_fixed_widths(self);
+    return DIDI_OK;
 }
 
 int merge_final_ranks(didi_merge *self, didi_error *error)
 {
     allocate_block *blocks = NULL;
-    allocate_result result = {0};
     size_t count = 0;
     int status = merge_balance_tasks(self, false, error);
     if (status == DIDI_OK)
         status = merge_list_blocks(self, &blocks, &count, error);
     if (status == DIDI_OK)
-        status = allocate_exact(blocks, count, self->factor_budget, &result, error);
-    if (status == DIDI_OK)
+        status = merge_counts_bytes(self) ? merge_final_bytes(self, error)
+                                          : final_by_parameters(self, blocks, count, error);
+    if (status == DIDI_OK && self->pass == 0 && merge_pursues(self))
         status = merge_frontier_from_blocks(self, blocks, count, error);
-    if (status == DIDI_OK) {
-        adopt_ranks(self, blocks);
+    if (status == DIDI_OK && self->pass == 0)
+        status = merge_curves(self, error);
+    if (status == DIDI_OK)
         merge_point(self, DIDI_STAGE_PURSUE, self->layer_count + 1, NAN, NAN,
                     merge_ratio_with_dense(self, (double)self->factor_parameters));
-    }
     free(blocks);
     return status;
 }

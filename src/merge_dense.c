@@ -22,11 +22,14 @@ bool merge_holds_delta(const didi_merge *self, size_t dense, size_t index)
 {
     const double *energy = self->dense_summaries[dense].energy;
     didi_dense form = self->dense_summaries[dense].form;
-    if (form == DIDI_DENSE_PER_TASK)
-        return index > 0 && energy[index - 1] > 0;
     bool changed = false;
+    if (!precision_is_plain(self->options.precision, NULL) &&
+        self->dense_summaries[dense].bits[index] == 0)
+        return false;
     for (size_t t = 0; t < self->options.task_count; t++)
         changed = changed || energy[t] > 0;
+    if (form == DIDI_DENSE_PER_TASK)
+        return index > 0 && energy[index - 1] > 0;
     return form == DIDI_DENSE_MEAN && index == 0 && changed;
 }
 
@@ -40,6 +43,16 @@ didi_dense merge_dense_form(const didi_merge *self, const family_tensor *tensor)
     return vector ? DIDI_DENSE_MEAN : DIDI_DENSE_PER_TASK;
 }
 
+/* What the scan found zero need not be stored, and leaves its room to the factors. */
+void merge_count_dense(didi_merge *self)
+{
+    self->dense_stored = 0;
+    for (size_t i = 0; i < self->dense_count; i++)
+        for (size_t file = 0; file <= self->options.task_count; file++)
+            if (merge_holds_delta(self, i, file))
+                self->dense_stored += self->dense[i]->elements;
+}
+
 void merge_mean_of(const double *sum, size_t tasks, uint64_t count, float *ret_mean)
 {
     for (uint64_t i = 0; i < count; i++)
@@ -50,7 +63,9 @@ void merge_mean_of(const double *sum, size_t tasks, uint64_t count, float *ret_m
 static int round_piece(const didi_merge *self, const family_tensor *tensor, uint64_t first,
                        uint64_t count, scan_buffers *buffers, didi_error *error)
 {
-    didi_dtype dtype = (didi_dtype)self->options.output_dtype;
+    didi_dtype dtype = DIDI_DTYPE_F32;
+    if (!precision_is_plain(self->options.precision, &dtype))
+        return DIDI_OK; /* measured when it is packed */
     didi_dtype_from_f32(dtype, buffers->stored, buffers->narrow, count);
     didi_dtype_to_f32(dtype, buffers->narrow, buffers->stored, count);
     size_t bad = didi_dtype_first_nonfinite(buffers->stored, count);

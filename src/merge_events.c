@@ -47,7 +47,7 @@ size_t merge_phase_items(const didi_merge *self, merge_phase phase)
     case PHASE_PURSUE:
         return merge_pursues(self) ? self->layer_count : 0;
     case PHASE_RANKS:
-        return merge_pursues(self) ? 1 : 0;
+        return merge_pursues(self) || merge_counts_bytes(self) ? 1 : 0;
     case PHASE_REFINE:
         return self->layer_count;
     case PHASE_WRITE:

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "src/allocate.h"
+#include "src/allocate_precision.h"
 #include "src/extension.h"
 #include "src/family.h"
 #include "src/solve.h"
@@ -34,6 +35,9 @@ enum {
     JOINT_ROUNDS = 6,
     WARM_ROUNDS = 2, /* at most, from blocks of an earlier merge, at the last threshold */
     FRONTIER_POINTS = 65,
+    CURVE_POINTS = 33,
+    MERGE_PRECISIONS = DIDI_PRECISION_AUTO + 1,
+    MERGE_PASSES_MAX = 6, /* of refinement, for an error asked for */
     MERGE_NAME_BYTES_MAX = 128,
 };
 
@@ -60,6 +64,8 @@ typedef struct dense_summary {
     double *energy;   /* T: |delta_t|^2; 0 = nothing to store */
     double error;     /* sum over tasks of |stored - delta_t|^2: rounding, and what is left out */
     double own_error; /* the same if it were kept per task; a mean that may be dropped for it */
+    unsigned *bits; /* T + 1 files: width in the file, where packed; 0 = nothing is stored there */
+    double *packed_error; /* T + 1 files: as `error`, measured when packed */
 } dense_summary;
 
 /* What pursuit left of one layer, at the ranks of its last threshold. */
@@ -76,6 +82,22 @@ typedef struct frontier_point {
     double error;        /* loss / weighted energy, predicted */
     bool from_blocks;    /* by pursuit's blocks; else by the spectra of the decomposition */
 } frontier_point;
+
+/* Error against bytes at one precision, by rising bytes. */
+typedef struct precision_curve {
+    size_t count;
+    struct {
+        uint64_t bytes;
+        double error; /* loss / weighted energy, predicted */
+    } points[CURVE_POINTS];
+} precision_curve;
+
+/* A pass of ranks and refinement on the way to an error asked for. */
+typedef struct merge_pass {
+    double scale; /* of the error the allocation aims at */
+    double error; /* measured, relative */
+    uint64_t bytes;
+} merge_pass;
 
 /* What a stage took: from its first item's begin to its last one's end, over all its threads. */
 typedef struct stage_usage {
@@ -140,6 +162,9 @@ struct didi_merge {
     pursued *pursued;           /* of each layer; NULL unless it pursues */
     frontier_point *frontier;
     size_t frontier_count;
+    precision_curve curves[MERGE_PRECISIONS];
+    merge_pass passes[MERGE_PASSES_MAX];
+    size_t pass, pass_count; /* in force; measured so far */
 
     reuse_source reuse;
 
@@ -202,6 +227,8 @@ int merge_options_digest(const didi_merge *merge, char ret_hex[65], didi_error *
 /* merge_memory.c */
 bool merge_needs_spectra(const didi_merge *merge);
 bool merge_pursues(const didi_merge *merge);
+/* True when ranks and widths are chosen together: the budget asks for it and the allocator can. */
+bool merge_counts_bytes(const didi_merge *merge);
 bool merge_is_of_layer(merge_phase phase);
 /* How a layer is visited in a phase, and the bytes that takes. Depends on the shape, the limit, the
  * workers and (refining) the ranks; what is computed does not depend on it. */
@@ -217,6 +244,12 @@ int merge_plan_memory(didi_merge *merge, didi_error *error);
 
 /* merge_plan.c */
 int merge_plan_make(didi_merge *merge, didi_error *error);
+/* merge_plan_budget.c */
+void merge_plan_budget(didi_merge *merge);
+/* Factors that a sketch is made wide enough for, as a ratio of one model's parameters. */
+double merge_sketch_ratio(const didi_merge *merge);
+/* `smallest`: parameters of the cheapest rank. */
+int merge_plan_check_budget(didi_merge *merge, uint64_t smallest, didi_error *error);
 
 /* merge_layer.c: items that work on one layer, and on the dense tensors */
 int merge_decompose_layer(didi_merge *merge, size_t index, didi_error *error);
@@ -226,7 +259,7 @@ int merge_refine_layer(didi_merge *merge, size_t index, didi_error *error);
 int merge_recall_layer(didi_merge *merge, merge_phase phase, size_t index, didi_error *error);
 /* The same from what an earlier merge pursued; DIDI_NOT_FOUND where there is none. */
 int merge_recall_pursued(didi_merge *merge, size_t index, didi_error *error);
-void merge_state_name(merge_phase phase, size_t index, char name[64]);
+void merge_state_name(const didi_merge *merge, merge_phase phase, size_t index, char name[64]);
 
 /* merge_load.c */
 /* Opens a layer for a phase, loaded or streamed, with its weights set. */
@@ -251,6 +284,8 @@ bool merge_holds_delta(const didi_merge *merge, size_t dense, size_t index);
 didi_dense merge_dense_form(const didi_merge *merge, const family_tensor *tensor);
 /* What `mean` stores of a piece: sum over tasks / T, in `ret_mean`. */
 void merge_mean_of(const double *sum, size_t tasks, uint64_t count, float *ret_mean);
+/* Parameters stored of tensors kept whole: what the scan found zero is not. */
+void merge_count_dense(didi_merge *merge);
 int merge_scan_dense(didi_merge *merge, didi_error *error);
 int merge_recall_dense(didi_merge *merge, didi_error *error);
 
@@ -275,7 +310,7 @@ int merge_balance_tasks(didi_merge *merge, bool from_scratch, didi_error *error)
 /* merge_promote.c */
 /* `dense: auto`: vectors kept as their mean become deltas for each task where that lowers the
  * squared error more than the same numbers spent on the components `blocks` would take last. Spends
- * from factor_budget; dense_stored is then to be counted again. Errors: DIDI_NO_MEMORY. */
+ * factor_budget, so dense_stored and it are then to be counted again. Errors: DIDI_NO_MEMORY. */
 int merge_promote_dense(didi_merge *merge, allocate_block *blocks, size_t count, didi_error *error);
 
 /* merge_frontier.c */
@@ -285,12 +320,36 @@ int merge_frontier_from_spectra(didi_merge *merge, const allocate_block *blocks,
 int merge_frontier_from_blocks(didi_merge *merge, const allocate_block *blocks, size_t count,
                                didi_error *error);
 
+/* merge_precision.c: ranks and widths together, for budgets that are not of parameters */
+/* Thresholds of pursuit, or the ranks of the other allocators. */
+int merge_schedule_bytes(didi_merge *merge, didi_error *error);
+int merge_final_bytes(didi_merge *merge, didi_error *error);
+/* errors[t]: the relative error predicted of each task's matrices under the budget. */
+int merge_bytes_errors(didi_merge *merge, double *errors, didi_error *error);
+/* Where pursuit would stop by the singular values known now (loss per parameter), and the
+ * parameters of factors taken then. */
+int merge_bytes_threshold(didi_merge *merge, double *ret_threshold, uint64_t *ret_parameters,
+                          didi_error *error);
+/* One width for everything, after ranks were found under a budget of parameters. */
+void merge_set_fixed_widths(didi_merge *merge);
+/* After a refinement: true when another pass is needed to come to the error asked for. */
+int merge_judge_pass(didi_merge *merge, bool *ret_again, didi_error *error);
+int merge_curves(didi_merge *merge, didi_error *error);
+
 /* merge_learn.c: ranks by the differentiable truncation */
 int merge_learn_ranks(didi_merge *merge, allocate_block *blocks, size_t count, didi_error *error);
 
 /* merge_allocate.c: items that look at all layers */
 int merge_schedule(didi_merge *merge, didi_error *error);
 int merge_final_ranks(didi_merge *merge, didi_error *error);
+
+/* merge_write_dense.c */
+/* |stored - delta_t|^2 over tasks of a tensor kept whole; of packed ones once they are written. */
+double merge_dense_error(const didi_merge *merge, size_t index);
+
+/* merge_layout.c */
+/* Bytes of all safetensors files at the ranks and widths in force. */
+int merge_package_bytes(const didi_merge *merge, uint64_t *ret_bytes, didi_error *error);
 
 /* merge_reuse.c: what an earlier merge left. All of it is absent without reuse_fd. */
 /* Reads what there is and compares the inputs; after the family is open and layers are sorted. */

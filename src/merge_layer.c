@@ -12,12 +12,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-void merge_state_name(merge_phase phase, size_t index, char name[64])
+void merge_state_name(const didi_merge *self, merge_phase phase, size_t index, char name[64])
 {
     const char *what = phase == PHASE_DECOMPOSE ? "decompose"
                        : phase == PHASE_PURSUE  ? "pursue"
                                                 : "refine";
-    (void)snprintf(name, 64, "%s-%05zu.state", what, index);
+    if (phase == PHASE_REFINE && self->pass > 0)
+        (void)snprintf(name, 64, "%s%zu-%05zu.state", what, self->pass, index);
+    else
+        (void)snprintf(name, 64, "%s-%05zu.state", what, index);
 }
 
 /* Rows to start pursuit from; of no use to other merges. */
@@ -75,7 +78,7 @@ static int save_entries(didi_merge *self, merge_phase phase, size_t index, const
                         didi_error *error)
 {
     char name[64];
-    merge_state_name(phase, index, name);
+    merge_state_name(self, phase, index, name);
     return state_save(self->options.work_fd, name, list->list, list->count,
                       !self->options.volatile_work, error);
 }
@@ -159,7 +162,7 @@ int merge_decompose_layer(didi_merge *self, size_t index, didi_error *error)
     if (merge_needs_spectra(self)) {
         status = decompose_exactly(self, index, target, error);
     } else {
-        double ratio = (double)self->plan.factor_parameters / (double)self->plan.parameters;
+        double ratio = merge_sketch_ratio(self);
         size_t rows = solve_sketch_rows(tensor->rows, tensor->columns, target->tasks, ratio);
         status = solve_sketch(target, rows, &self->summaries[index], error);
         if (status == DIDI_OK)
@@ -300,7 +303,7 @@ static int pursue_warm(didi_merge *self, size_t index, layer *target, didi_error
     size_t old = 0;
     const double *thresholds = self->reuse.thresholds;
     (void)merge_reuse_find(self, PHASE_PURSUE, index, &old);
-    merge_state_name(PHASE_PURSUE, old, name);
+    merge_state_name(self, PHASE_PURSUE, old, name);
     int status = recall_blocks(self, self->options.reuse_fd, name, index, target, error);
     if (status != DIDI_OK)
         return status;
@@ -345,7 +348,7 @@ int merge_pursue_layer(didi_merge *self, size_t index, didi_error *error)
 static int recall_pursued(const didi_merge *self, size_t index, layer *target, didi_error *error)
 {
     char name[64];
-    merge_state_name(PHASE_PURSUE, index, name);
+    merge_state_name(self, PHASE_PURSUE, index, name);
     return recall_blocks(self, self->options.work_fd, name, index, target, error);
 }
 
@@ -367,21 +370,27 @@ static const void *narrow_in_place(int dtype, float *values, size_t count)
 }
 
 /* The values of `package` end as what is stored. */
-static void add_package(entries *list, const layer *target, solve_package *package, int dtype)
+static void add_package(entries *list, const layer *target, solve_package *package,
+                        didi_precision precision)
 {
-    for (size_t j = 0; j <= target->tasks; j++) {
+    didi_dtype dtype = DIDI_DTYPE_U8;
+    bool plain = precision_is_plain(precision, &dtype);
+    for (size_t j = 0; j <= target->tasks && !plain; j++)
+        entries_add(list, "packed", j, DIDI_DTYPE_U8, package->packed_bytes[j], 1,
+                    package->packed[j]);
+    for (size_t j = 0; j <= target->tasks && plain; j++) {
         const solve_factors *f = &package->factors[j];
-        const void *b = narrow_in_place(dtype, f->b, f->rank * target->rows);
-        const void *a = narrow_in_place(dtype, f->a, f->rank * target->columns);
-        entries_add(list, "B", j, (didi_dtype)dtype, f->rank > 0 ? target->rows : 0, f->rank, b);
-        entries_add(list, "A", j, (didi_dtype)dtype, f->rank, target->columns, a);
+        const void *b = narrow_in_place((int)dtype, f->b, f->rank * target->rows);
+        const void *a = narrow_in_place((int)dtype, f->a, f->rank * target->columns);
+        entries_add(list, "B", j, dtype, f->rank > 0 ? target->rows : 0, f->rank, b);
+        entries_add(list, "A", j, dtype, f->rank, target->columns, a);
     }
     for (size_t t = 0; t < target->tasks; t++) {
         if (package->delta[t] == NULL)
             continue;
         const void *delta =
-            narrow_in_place(dtype, package->delta[t], target->rows * target->columns);
-        entries_add(list, "delta", t + 1, (didi_dtype)dtype, target->rows, target->columns, delta);
+            narrow_in_place((int)dtype, package->delta[t], target->rows * target->columns);
+        entries_add(list, "delta", t + 1, dtype, target->rows, target->columns, delta);
     }
 }
 
@@ -397,7 +406,7 @@ static int save_package(didi_merge *self, size_t index, const layer *target, sol
     entries_add(&list, "error", 0, DIDI_DTYPE_F64, 1, summary->tasks, summary->error);
     entries_add(&list, "unshared", 0, DIDI_DTYPE_F64, 1, summary->tasks, summary->unshared);
     entries_add(&list, "loss", 0, DIDI_DTYPE_F64, 1, 1, &summary->loss);
-    add_package(&list, target, package, self->options.output_dtype);
+    add_package(&list, target, package, self->options.precision);
     status = save_entries(self, PHASE_REFINE, index, &list, error);
     entries_free(&list);
     return status;
@@ -441,7 +450,7 @@ int merge_refine_layer(didi_merge *self, size_t index, didi_error *error)
     if (status == DIDI_OK && self->options.weighting == DIDI_WEIGHTING_ACCURACY)
         solve_restore(target, summary);
     if (status == DIDI_OK)
-        status = solve_finish(target, self->options.output_dtype, summary, &package, error);
+        status = solve_finish(target, self->options.precision, summary, &package, error);
     if (status == DIDI_OK)
         status = merge_verify_streamed(self, target, error);
     if (status == DIDI_OK)
@@ -520,7 +529,7 @@ static int recall_from(didi_merge *self, int fd, const char *name, merge_phase p
 int merge_recall_layer(didi_merge *self, merge_phase phase, size_t index, didi_error *error)
 {
     char name[64];
-    merge_state_name(phase, index, name);
+    merge_state_name(self, phase, index, name);
     return recall_from(self, self->options.work_fd, name, phase, index, error);
 }
 
@@ -530,6 +539,6 @@ int merge_recall_pursued(didi_merge *self, size_t index, didi_error *error)
     size_t old = 0;
     if (!merge_reuse_find(self, PHASE_PURSUE, index, &old))
         return didi_fail(error, DIDI_NOT_FOUND, NULL, "nothing was pursued earlier");
-    merge_state_name(PHASE_PURSUE, old, name);
+    merge_state_name(self, PHASE_PURSUE, old, name);
     return recall_from(self, self->options.reuse_fd, name, PHASE_PURSUE, index, error);
 }

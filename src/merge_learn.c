@@ -65,7 +65,7 @@ static int open_layer(learner *self, size_t l, didi_error *error)
     differentiable_layer *out = &self->layers[l];
     size_t q = limits->expert > limits->shared ? limits->expert : limits->shared;
     char name[64];
-    merge_state_name(PHASE_DECOMPOSE, l, name);
+    merge_state_name(merge, PHASE_DECOMPOSE, l, name);
     out->tasks = merge->options.task_count;
     out->q = q;
     out->cost = merge->layers[l]->rows + merge->layers[l]->columns;

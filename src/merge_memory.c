@@ -17,6 +17,15 @@ bool merge_pursues(const didi_merge *self)
            self->options.allocator == DIDI_ALLOCATOR_JOINT;
 }
 
+bool merge_counts_bytes(const didi_merge *self)
+{
+    didi_allocator allocator = self->options.allocator;
+    bool greedy = allocator == DIDI_ALLOCATOR_PURSUIT || allocator == DIDI_ALLOCATOR_EXACT ||
+                  allocator == DIDI_ALLOCATOR_JOINT;
+    return greedy && (self->options.budget_unit != DIDI_BUDGET_PARAMETERS ||
+                      self->options.precision == DIDI_PRECISION_AUTO);
+}
+
 bool merge_is_of_layer(merge_phase phase)
 {
     return phase == PHASE_DECOMPOSE || phase == PHASE_PURSUE || phase == PHASE_REFINE;
@@ -25,7 +34,7 @@ bool merge_is_of_layer(merge_phase phase)
 static solve_shape shape_of(const didi_merge *self, size_t index)
 {
     const family_tensor *tensor = self->layers[index];
-    double ratio = (double)self->plan.factor_parameters / (double)self->plan.parameters;
+    double ratio = merge_sketch_ratio(self);
     return (solve_shape){
         .rows = tensor->rows,
         .columns = tensor->columns,

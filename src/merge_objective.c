@@ -63,6 +63,8 @@ static int balance_step(didi_merge *self, double *errors, didi_error *error)
     allocate_block *blocks = NULL;
     allocate_result result = {0};
     size_t count = 0;
+    if (merge_counts_bytes(self))
+        return merge_bytes_errors(self, errors, error);
     int status = merge_list_blocks(self, &blocks, &count, error);
     if (status == DIDI_OK)
         status = allocate_exact(blocks, count, self->factor_budget, &result, error);

@@ -102,8 +102,11 @@ static int create_summaries(didi_merge *self, didi_error *error)
     for (size_t l = 0; l < self->layer_count && status == DIDI_OK; l++)
         status = summary_create(&self->summaries[l], tasks, error);
     for (size_t i = 0; i < self->dense_count && status == DIDI_OK; i++) {
-        self->dense_summaries[i].energy = memory_zeroed(tasks, sizeof(double));
-        if (self->dense_summaries[i].energy == NULL)
+        dense_summary *dense = &self->dense_summaries[i];
+        dense->energy = memory_zeroed(tasks, sizeof(double));
+        dense->bits = memory_zeroed(tasks + 1, sizeof(unsigned));
+        dense->packed_error = memory_zeroed(tasks + 1, sizeof(double));
+        if (dense->energy == NULL || dense->bits == NULL || dense->packed_error == NULL)
             status = didi_fail(error, DIDI_NO_MEMORY, NULL, "summaries");
     }
     return status;
@@ -195,8 +198,11 @@ void didi_merge_close(didi_merge *self)
         (void)file_remove_contents(self->options.work_fd, &ignored);
     for (size_t l = 0; self->summaries != NULL && l < self->layer_count; l++)
         summary_clear(&self->summaries[l]);
-    for (size_t i = 0; self->dense_summaries != NULL && i < self->dense_count; i++)
+    for (size_t i = 0; self->dense_summaries != NULL && i < self->dense_count; i++) {
         free(self->dense_summaries[i].energy);
+        free(self->dense_summaries[i].bits);
+        free(self->dense_summaries[i].packed_error);
+    }
     free(self->summaries);
     free(self->dense_summaries);
     free(self->digests);

@@ -35,9 +35,29 @@ void didi_merge_options_default(didi_merge_options *options)
         .refine_learning_rate = 0.02,
         .tolerance = 5e-4,
         .dense = DIDI_DENSE_AUTO,
-        .output_dtype = DIDI_DTYPE_BF16,
+        .precision = DIDI_PRECISION_BF16,
         .workers = 1,
     };
+}
+
+const char *didi_precision_name(didi_precision precision)
+{
+    static const char *const names[] = {
+#define PRECISION_NAME(id, name) [DIDI_PRECISION_##id] = (name),
+        DIDI_PRECISION_TABLE(PRECISION_NAME)
+#undef PRECISION_NAME
+    };
+    return (size_t)precision < sizeof names / sizeof *names ? names[precision] : "unknown";
+}
+
+const char *didi_budget_unit_name(didi_budget_unit unit)
+{
+    static const char *const names[] = {
+#define UNIT_NAME(id, name) [DIDI_BUDGET_##id] = (name),
+        DIDI_BUDGET_TABLE(UNIT_NAME)
+#undef UNIT_NAME
+    };
+    return (size_t)unit < sizeof names / sizeof *names ? names[unit] : "unknown";
 }
 
 static int check_number(const char *field, double value, double low, bool open_low, double high,
@@ -86,11 +106,41 @@ static int check_tasks(const didi_merge_options *options, didi_error *error)
     return DIDI_OK;
 }
 
+static int check_budget(const didi_merge_options *options, didi_error *error)
+{
+    didi_allocator allocator = options->allocator;
+    bool greedy = allocator != DIDI_ALLOCATOR_UNIFORM && allocator != DIDI_ALLOCATOR_DIFFERENTIABLE;
+    double floor = precision_floor(options->precision);
+    if (!greedy && options->precision == DIDI_PRECISION_AUTO)
+        return didi_fail(error, DIDI_INVALID, "/output/dtype",
+                         "output dtype auto needs allocator pursuit, joint or exact");
+    switch (options->budget_unit) {
+    case DIDI_BUDGET_PARAMETERS:
+        return check_number("/budget", options->budget, 0, true, 1000, error);
+    case DIDI_BUDGET_BYTES:
+        return check_number("/budget/bytes", options->budget, 1, false, 1e18, error);
+    case DIDI_BUDGET_BYTES_RATIO:
+        return check_number("/budget/bytes_ratio", options->budget, 0, true, 1000, error);
+    default:
+        break;
+    }
+    if (!greedy)
+        return didi_fail(error, DIDI_INVALID, "/budget/max_error",
+                         "max_error needs allocator pursuit, joint or exact");
+    int status = check_number("/budget/max_error", options->budget, 0, true, 1, error);
+    if (status == DIDI_OK && options->budget < floor)
+        status = didi_fail(error, DIDI_BUDGET, "/budget/max_error",
+                           "max_error %.4g is out of reach: output dtype %s rounds everything by "
+                           "about %.4g, which would work",
+                           options->budget, didi_precision_name(options->precision), floor);
+    return status;
+}
+
 int merge_options_check(const didi_merge_options *options, didi_error *error)
 {
     int status = check_tasks(options, error);
     if (status == DIDI_OK)
-        status = check_number("/budget", options->budget, 0, true, 1000, error);
+        status = check_budget(options, error);
     if (status == DIDI_OK)
         status = check_number("/ranks/beta", options->beta, 0, true, 1e6, error);
     if (status == DIDI_OK)
@@ -109,9 +159,9 @@ int merge_options_check(const didi_merge_options *options, didi_error *error)
         status = check_number("/refine/tolerance", options->tolerance, 0, false, 1, error);
     if (status != DIDI_OK)
         return status;
-    if (options->output_dtype != DIDI_DTYPE_F32 && options->output_dtype != DIDI_DTYPE_BF16 &&
-        options->output_dtype != DIDI_DTYPE_F16)
-        return didi_fail(error, DIDI_INVALID, "/output/dtype", "output is f32, bf16 or f16");
+    if ((unsigned)options->precision > DIDI_PRECISION_AUTO)
+        return didi_fail(error, DIDI_INVALID, "/output/dtype",
+                         "output dtype is f32, bf16, f16, int8, int4, int3 or auto");
     if (options->output_fd >= 0 && !name_is_plain(options->output_name))
         return didi_fail(error, DIDI_INVALID, "output_name",
                          "output_name is not a plain file name");
@@ -271,7 +321,8 @@ static void print_options(FILE *out, const didi_merge *self)
     fprintf(out, "rank_rate %a rank_steps %zu optimizer %d steps %zu rate %a tolerance %a\n",
             o->rank_learning_rate, o->rank_steps, (int)o->optimizer, o->refine_steps,
             o->refine_learning_rate, o->tolerance);
-    fprintf(out, "dense %d dtype %d seed %" PRIu64 "\n", (int)o->dense, o->output_dtype, o->seed);
+    fprintf(out, "dense %d precision %d unit %d seed %" PRIu64 "\n", (int)o->dense,
+            (int)o->precision, (int)o->budget_unit, o->seed);
     print_globs(out, "include", o->include, o->include_count);
     print_globs(out, "exclude", o->exclude, o->exclude_count);
     print_globs(out, "dense_tensors", o->dense_tensors, o->dense_tensor_count);

@@ -56,8 +56,8 @@ static bool take_layer(didi_merge *self, size_t index)
     merge_gram_name(index, name);
     if (!merge_reuse_take(self, old_name, name))
         return false;
-    merge_state_name(PHASE_DECOMPOSE, old, old_name);
-    merge_state_name(PHASE_DECOMPOSE, index, name);
+    merge_state_name(self, PHASE_DECOMPOSE, old, old_name);
+    merge_state_name(self, PHASE_DECOMPOSE, index, name);
     return merge_reuse_take(self, old_name, name) &&
            merge_recall_layer(self, PHASE_DECOMPOSE, index, &ignored) == DIDI_OK;
 }
@@ -126,10 +126,25 @@ static int begin_phase(didi_merge *self, merge_phase phase, didi_error *error)
     return DIDI_OK;
 }
 
+/* True when the refined layers are not what was asked for and another pass may be. */
+static bool go_back(didi_merge *self, didi_error *error)
+{
+    bool again = false;
+    if (merge_judge_pass(self, &again, error) != DIDI_OK)
+        merge_fail(self, error->status, error);
+    return again && self->status == DIDI_OK;
+}
+
 void merge_enter_phase(didi_merge *self, merge_phase phase)
 {
     didi_error error = {0};
     for (; phase < PHASE_COUNT; phase++) {
+        if (phase == PHASE_WRITE && go_back(self, &error)) {
+            phase = PHASE_RANKS - 1;
+            continue;
+        }
+        if (self->status != DIDI_OK)
+            return;
         if (merge_phase_items(self, phase) == 0)
             continue;
         if (begin_phase(self, phase, &error) != DIDI_OK) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the headers alone tell: parameters, memory, disk and work; and what cannot be done. */
-#include "src/merge_internal.h"
+#include "src/merge_bytes.h"
 
 #include "src/base/memory.h"
 
@@ -26,35 +26,6 @@ static int sort_lists(didi_merge *self, didi_error *error)
             self->plan.excluded_count++;
     }
     return DIDI_OK;
-}
-
-static uint64_t dense_copies(const didi_merge *self, const family_tensor *tensor)
-{
-    switch (merge_dense_form(self, tensor)) {
-    case DIDI_DENSE_PER_TASK:
-        return self->options.task_count;
-    case DIDI_DENSE_MEAN:
-        return 1;
-    default:
-        return 0;
-    }
-}
-
-static int check_budget(const didi_merge *self, uint64_t smallest_cost, didi_error *error)
-{
-    const didi_plan *plan = &self->plan;
-    if (self->layer_count == 0 &&
-        (double)plan->dense_parameters <= plan->budget * (double)plan->parameters + 0.5)
-        return DIDI_OK;
-    double needed = (double)plan->dense_parameters + (double)smallest_cost;
-    if (needed <= floor(plan->budget * (double)plan->parameters))
-        return DIDI_OK;
-    return didi_fail(
-        error, DIDI_BUDGET, "/budget",
-        "budget %g is below the %g that the tensors kept dense (%llu parameters for %zu "
-        "task%s) and one rank need",
-        plan->budget, ceil(plan->budget_minimum * 1e4) / 1e4,
-        (unsigned long long)plan->dense_parameters, plan->tasks, plan->tasks == 1 ? "" : "s");
 }
 
 /* How often a streamed matrix is read of some model or other: the base and one task for a product
@@ -103,10 +74,15 @@ static void plan_work(didi_merge *self)
 static void plan_disk(didi_merge *self)
 {
     didi_plan *plan = &self->plan;
-    uint64_t width = didi_dtype_bits((didi_dtype)self->options.output_dtype) / 8;
+    didi_precision precision = self->options.precision;
+    uint64_t width = precision == DIDI_PRECISION_F32       ? 4
+                     : precision_is_plain(precision, NULL) ? 2
+                                                           : 1;
     uint64_t headers = 512 * (self->layer_count + self->dense_count) * (plan->tasks + 1);
     uint64_t stored = memory_add(plan->factor_parameters, plan->dense_parameters);
     plan->artifact_bytes = memory_add(memory_multiply(stored, width), headers + (1 << 16));
+    if (plan->artifact_bytes > merge_byte_budget(self))
+        plan->artifact_bytes = merge_byte_budget(self);
     /* Pursuit keeps float32 factors with spare rows, refinement the published ones. */
     uint64_t work =
         memory_multiply(plan->factor_parameters, merge_pursues(self) ? 6 + width : width);
@@ -157,23 +133,14 @@ int merge_plan_make(didi_merge *self, didi_error *error)
         return status;
     plan->tasks = self->options.task_count;
     plan->parameters = self->family->parameters;
-    plan->budget = self->options.budget;
     plan->layer_count = self->layer_count;
     plan->dense_count = self->dense_count;
     plan->passthrough_count = self->passthrough_count;
-    for (size_t i = 0; i < self->dense_count; i++)
-        plan->dense_parameters =
-            memory_add(plan->dense_parameters, memory_multiply(self->dense[i]->elements,
-                                                               dense_copies(self, self->dense[i])));
-    double ceiling = floor(plan->budget * (double)plan->parameters);
-    double left = ceiling - (double)plan->dense_parameters;
-    plan->factor_parameters = left > 0 ? (uint64_t)left : 0;
+    merge_plan_budget(self);
     status = plan_layers(self, &smallest, error);
     if (status != DIDI_OK)
         return status;
-    plan->budget_minimum =
-        ((double)plan->dense_parameters + (double)smallest) / (double)plan->parameters;
-    status = check_budget(self, smallest, error);
+    status = merge_plan_check_budget(self, smallest, error);
     if (status == DIDI_OK)
         status = merge_plan_memory(self, error);
     if (status == DIDI_OK) {

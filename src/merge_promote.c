@@ -51,7 +51,6 @@ int merge_promote_dense(didi_merge *self, allocate_block *blocks, size_t count, 
             (!free && gain <= greedy.threshold * (double)cost))
             continue;
         found->form = DIDI_DENSE_PER_TASK;
-        found->error = found->own_error;
         room -= cost;
         unused -= free ? cost : 0;
     }

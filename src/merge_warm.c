@@ -29,11 +29,15 @@ int merge_warm_schedule(didi_merge *self, didi_error *error)
     }
     if (found == 0)
         return DIDI_OK;
-    int status = merge_list_blocks(self, &blocks, &count, error);
-    if (status == DIDI_OK)
+    int status = merge_counts_bytes(self)
+                     ? merge_bytes_threshold(self, &result.threshold, &result.parameters, error)
+                     : merge_list_blocks(self, &blocks, &count, error);
+    if (status == DIDI_OK && !merge_counts_bytes(self)) {
         status = allocate_exact(blocks, count, self->factor_budget, &result, error);
+        result.parameters = self->factor_budget;
+    }
     free(blocks);
-    bool grows = (double)self->factor_budget > WARM_GROWTH * self->reuse.parameters;
+    bool grows = (double)result.parameters > WARM_GROWTH * self->reuse.parameters;
     self->reuse.rounds = grows ? WARM_ROUNDS : 1;
     for (size_t i = 0; i < WARM_ROUNDS; i++)
         self->reuse.thresholds[i] = result.threshold;

@@ -5,6 +5,7 @@
 
 #include "src/didi.h"
 #include "src/layer.h"
+#include "src/precision.h"
 
 /* What later stages need to know of a layer, small: kept in memory for all layers. */
 typedef struct layer_summary {
@@ -16,9 +17,11 @@ typedef struct layer_summary {
     double *tail;   /* T + 1: energy beyond them */
     size_t *rank;   /* T + 1: allocated */
     bool *dense;    /* T + 1: kept dense instead (experts only) */
-    double *error;  /* T: |tau_hat - tau|^2 as published */
-    double *unshared; /* T: |tau - S|^2, the shared part as published */
-    double loss;      /* weighted, latest */
+    size_t (*components)[PRECISION_WIDTHS]; /* T + 1: the rank by width */
+    unsigned *dense_bits;                   /* T + 1: width of the dense form */
+    double *error;                          /* T: |tau_hat - tau|^2 as published */
+    double *unshared;                       /* T: |tau - S|^2, the shared part as published */
+    double loss;                            /* weighted, latest */
 } layer_summary;
 
 /* Errors: DIDI_NO_MEMORY. summary_clear accepts a zeroed summary. */
@@ -146,11 +149,22 @@ typedef struct solve_package {
     size_t tasks;
     solve_factors *factors; /* T + 1 */
     float **delta;          /* T: m x n or NULL */
+    uint8_t **packed;       /* T + 1: packed.h, factors or dense; NULL where nothing is packed */
+    size_t *packed_bytes;   /* T + 1 */
 } solve_package;
 
 /* Makes the package of a refined layer, whose blocks end empty, and measures summary->error[t]
- * exactly: |S + E_t - tau_t|^2 with the rounded factors, dense, panel by panel. Errors:
- * DIDI_NUMERIC (a factor is out of the output dtype's range), DIDI_NO_MEMORY. */
-int solve_finish(layer *layer, int output_dtype, layer_summary *summary, solve_package *ret_package,
-                 didi_error *error);
+ * exactly: |S + E_t - tau_t|^2 with the rounded factors, dense, panel by panel. Packed factors take
+ * the widths of summary->components (see solve_quantise). Errors: DIDI_NUMERIC (a factor is out of
+ * the output dtype's range), DIDI_NO_MEMORY. */
+int solve_finish(layer *layer, didi_precision precision, layer_summary *summary,
+                 solve_package *ret_package, didi_error *error);
 void solve_package_clear(solve_package *package);
+
+/* Quantises the blocks of a refined layer, shared first, then the experts on what it leaves: a
+ * block is turned to its singular directions, which take the widths of summary->components from the
+ * widest down; its left rows are quantised, the right ones solved for again (least squares) and
+ * quantised. The layer's blocks become what is stored; `package` gets the bytes and the values as
+ * factors. Cost: 2 m n rank flops a block. Errors: DIDI_NUMERIC, DIDI_NO_MEMORY, DIDI_CANCELLED. */
+int solve_quantise(layer *layer, const layer_summary *summary, solve_package *package,
+                   didi_error *error);

@@ -6,12 +6,20 @@
 #include "src/base/spill.h"
 #include "src/dtype.h"
 #include "src/linalg.h"
+#include "src/packed.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { PANEL_ROWS = 256 };
+
+/* How values are stored: rounded to a dtype, or packed. */
+typedef struct finish_form {
+    bool packed;
+    int dtype;
+    const unsigned *dense_bits; /* of packed dense experts */
+} finish_form;
 
 void solve_package_clear(solve_package *self)
 {
@@ -21,8 +29,12 @@ void solve_package_clear(solve_package *self)
     }
     for (size_t t = 0; self->delta != NULL && t < self->tasks; t++)
         spill_free(self->delta[t]);
+    for (size_t j = 0; self->packed != NULL && j <= self->tasks; j++)
+        free(self->packed[j]);
     free(self->factors);
     free(self->delta);
+    free(self->packed);
+    free(self->packed_bytes);
     *self = (solve_package){0};
 }
 
@@ -91,46 +103,72 @@ static int make_factors(const layer *target, size_t index, int dtype, solve_fact
     return status == DIDI_OK ? round_values(dtype, out->a, k * n, error) : status;
 }
 
-/* out (panel x n) = rows [first, first + panel) of B A, added to what is there. */
-static void add_panel(const solve_factors *factors, size_t columns, size_t first, size_t panel,
-                      float *out)
+/* Takes rows [first, first + panel) of B A off what is in out (panel x n). */
+static void subtract_panel(const solve_factors *factors, size_t columns, size_t first, size_t panel,
+                           float *out)
 {
     if (factors->rank > 0)
-        linalg_gemm(false, false, panel, columns, factors->rank, 1.0F,
+        linalg_gemm(false, false, panel, columns, factors->rank, -1.0F,
                     factors->b + first * factors->rank, factors->rank, factors->a, columns, 1.0F,
                     out, columns);
 }
 
-/* Rows of S + E_t - tau_t, its energy added up; a dense expert gets tau_t - S first. */
-static int measure_task(const layer *target, const solve_package *package, size_t task, int dtype,
-                        double *ret_error, double *ret_unshared, didi_error *error)
+/* What is stored of `rows` rows of a dense expert, whose values become what is stored. */
+static int keep_rows(const layer *target, const solve_package *package, size_t task,
+                     const finish_form *form, size_t first, size_t rows, float *values,
+                     didi_error *error)
 {
     size_t n = target->columns;
-    float *panel = memory_aligned(PANEL_ROWS, n * sizeof(float));
+    if (!form->packed) {
+        int status = round_values(form->dtype, values, rows * n, error);
+        if (status == DIDI_OK)
+            memcpy(package->delta[task] + first * n, values, rows * n * sizeof(float));
+        return status;
+    }
+    unsigned bits = form->dense_bits[task + 1];
+    size_t row_bytes = quantise_row_bytes(n, bits);
+    uint8_t *out = package->packed[task + 1] + PACKED_DENSE_HEADER_BYTES + first * row_bytes;
+    packed_dense_rows(n, bits, values, rows, out);
+    for (size_t i = 0; i < rows; i++)
+        dequantise_row(out + i * row_bytes, n, bits, values + i * n);
+    return DIDI_OK;
+}
+
+static bool is_dense(const solve_package *package, size_t task, const finish_form *form)
+{
+    return form->packed ? form->dense_bits[task + 1] > 0 : package->delta[task] != NULL;
+}
+
+/* Rows of tau_t - S - E_t, their energy added up; a dense expert holds tau_t - S, rounded. */
+static int measure_task(const layer *target, const solve_package *package, size_t task,
+                        const finish_form *form, double *ret_error, double *ret_unshared,
+                        didi_error *error)
+{
+    size_t n = target->columns;
+    float *panel = memory_aligned(PANEL_ROWS, 2 * n * sizeof(float));
     if (panel == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "panel of %zu columns", n);
+    float *kept = panel + PANEL_ROWS * n;
     int status = DIDI_OK;
     double sum = 0;
     double unshared = 0;
+    bool dense = is_dense(package, task, form);
     for (size_t first = 0; first < target->rows && status == DIDI_OK; first += PANEL_ROWS) {
         size_t rows = target->rows - first < PANEL_ROWS ? target->rows - first : PANEL_ROWS;
         status = layer_read_rows(target, task, first, rows, panel, error);
         if (status != DIDI_OK)
             break;
-        for (size_t i = 0; i < rows * n; i++)
-            panel[i] = -panel[i];
-        add_panel(&package->factors[0], n, first, rows, panel);
+        subtract_panel(&package->factors[0], n, first, rows, panel);
         unshared += linalg_energy(panel, rows * n);
-        add_panel(&package->factors[task + 1], n, first, rows, panel);
-        float *delta = package->delta[task] != NULL ? package->delta[task] + first * n : NULL;
-        for (size_t i = 0; delta != NULL && i < rows * n; i++)
-            delta[i] = -panel[i];
-        if (delta != NULL)
-            status = round_values(dtype, delta, rows * n, error);
-        for (size_t i = 0; delta != NULL && i < rows * n; i++)
-            panel[i] += delta[i];
+        subtract_panel(&package->factors[task + 1], n, first, rows, panel);
+        if (dense) {
+            memcpy(kept, panel, rows * n * sizeof(float));
+            status = keep_rows(target, package, task, form, first, rows, kept, error);
+            for (size_t i = 0; i < rows * n; i++)
+                panel[i] -= kept[i];
+        }
         sum += linalg_energy(panel, rows * n);
-        spill_touched(delta != NULL ? rows * n * sizeof(float) : 0);
+        spill_touched(dense ? rows * n * sizeof(float) : 0);
     }
     free(panel);
     if (status == DIDI_OK) {
@@ -143,7 +181,7 @@ static int measure_task(const layer *target, const solve_package *package, size_
 typedef struct measure {
     const layer *layer;
     const solve_package *package;
-    int dtype;
+    finish_form form;
     double *error, *unshared;
 } measure;
 
@@ -153,15 +191,31 @@ static int measure_one(void *argument, size_t task, didi_error *error)
     const solve_factors *factors = work->package->factors;
     layer_count_product(work->layer, work->layer->rows, work->layer->columns,
                         factors[0].rank + factors[task + 1].rank);
-    return measure_task(work->layer, work->package, task, work->dtype, &work->error[task],
+    return measure_task(work->layer, work->package, task, &work->form, &work->error[task],
                         &work->unshared[task], error);
 }
 
-static int measure_all(const layer *target, const solve_package *package, int dtype,
-                       layer_summary *summary, didi_error *error)
+/* Room for an expert kept dense. */
+static int make_room(const layer *target, const layer_summary *summary, const finish_form *form,
+                     size_t task, solve_package *package, didi_error *error)
 {
-    measure work = {target, package, dtype, summary->error, summary->unshared};
-    return team_try(target->team, target->tasks, measure_one, &work, error);
+    if (!summary->dense[task + 1])
+        return DIDI_OK;
+    bool fine = false;
+    if (form->packed) {
+        unsigned bits = summary->dense_bits[task + 1];
+        size_t bytes = packed_dense_bytes(target->rows, target->columns, bits);
+        package->packed[task + 1] = memory_zeroed(bytes, 1);
+        package->packed_bytes[task + 1] = bytes;
+        fine = package->packed[task + 1] != NULL;
+        if (fine)
+            packed_dense_begin(bits, package->packed[task + 1]);
+    } else {
+        package->delta[task] =
+            layer_allocate(target, target->rows, target->columns * sizeof(float));
+        fine = package->delta[task] != NULL;
+    }
+    return fine ? DIDI_OK : layer_fail_allocation(target, error);
 }
 
 /* The block goes as its factors come, so that one of them at a time is there twice. */
@@ -173,26 +227,40 @@ static int publish_block(layer *target, size_t index, int dtype, solve_factors *
     return status;
 }
 
-int solve_finish(layer *target, int output_dtype, layer_summary *summary,
+static int create_package(const layer *target, solve_package *package, didi_error *error)
+{
+    size_t tasks = target->tasks;
+    *package = (solve_package){.tasks = tasks,
+                               .factors = memory_zeroed(tasks + 1, sizeof(solve_factors)),
+                               .delta = memory_zeroed(tasks, sizeof(float *)),
+                               .packed = memory_zeroed(tasks + 1, sizeof(uint8_t *)),
+                               .packed_bytes = memory_zeroed(tasks + 1, sizeof(size_t))};
+    return package->factors != NULL && package->delta != NULL && package->packed != NULL &&
+                   package->packed_bytes != NULL
+               ? DIDI_OK
+               : didi_fail(error, DIDI_NO_MEMORY, NULL, "package of %zu tasks", tasks);
+}
+
+int solve_finish(layer *target, didi_precision precision, layer_summary *summary,
                  solve_package *ret_package, didi_error *error)
 {
-    solve_package package = {.tasks = target->tasks,
-                             .factors = memory_zeroed(target->tasks + 1, sizeof(solve_factors)),
-                             .delta = memory_zeroed(target->tasks, sizeof(float *))};
-    int status = DIDI_OK;
-    if (package.factors == NULL || package.delta == NULL)
-        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "package of %zu tasks", target->tasks);
-    for (size_t j = 0; j <= target->tasks && status == DIDI_OK; j++)
-        status = publish_block(target, j, output_dtype, &package.factors[j], error);
-    for (size_t t = 0; t < target->tasks && status == DIDI_OK; t++) {
-        if (!summary->dense[t + 1])
-            continue;
-        package.delta[t] = layer_allocate(target, target->rows, target->columns * sizeof(float));
-        if (package.delta[t] == NULL)
-            status = layer_fail_allocation(target, error);
+    solve_package package;
+    didi_dtype dtype = DIDI_DTYPE_F32;
+    bool plain = precision_is_plain(precision, &dtype);
+    finish_form form = {!plain, (int)dtype, summary->dense_bits};
+    int status = create_package(target, &package, error);
+    if (status == DIDI_OK && !plain)
+        status = solve_quantise(target, summary, &package, error);
+    for (size_t j = 0; j <= target->tasks && !plain; j++)
+        layer_drop_block(target, j);
+    for (size_t j = 0; j <= target->tasks && status == DIDI_OK && plain; j++)
+        status = publish_block(target, j, form.dtype, &package.factors[j], error);
+    for (size_t t = 0; t < target->tasks && status == DIDI_OK; t++)
+        status = make_room(target, summary, &form, t, &package, error);
+    if (status == DIDI_OK) {
+        measure work = {target, &package, form, summary->error, summary->unshared};
+        status = team_try(target->team, target->tasks, measure_one, &work, error);
     }
-    if (status == DIDI_OK)
-        status = measure_all(target, &package, output_dtype, summary, error);
     if (status != DIDI_OK)
         solve_package_clear(&package);
     else

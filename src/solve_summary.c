@@ -20,13 +20,16 @@ int summary_create(layer_summary *self, size_t tasks, didi_error *error)
         .tail = memory_zeroed(tasks + 1, sizeof(double)),
         .rank = memory_zeroed(tasks + 1, sizeof(size_t)),
         .dense = memory_zeroed(tasks + 1, sizeof(bool)),
+        .components = memory_zeroed(tasks + 1, sizeof(size_t[PRECISION_WIDTHS])),
+        .dense_bits = memory_zeroed(tasks + 1, sizeof(unsigned)),
         .error = memory_zeroed(tasks, sizeof(double)),
         .unshared = memory_zeroed(tasks, sizeof(double)),
     };
     *self = fresh;
     if (fresh.energy == NULL || fresh.weight == NULL || fresh.count == NULL ||
         fresh.sigma == NULL || fresh.tail == NULL || fresh.rank == NULL || fresh.dense == NULL ||
-        fresh.error == NULL || fresh.unshared == NULL) {
+        fresh.components == NULL || fresh.dense_bits == NULL || fresh.error == NULL ||
+        fresh.unshared == NULL) {
         summary_clear(self);
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "summary of %zu tasks", tasks);
     }
@@ -44,6 +47,8 @@ void summary_clear(layer_summary *self)
     free(self->tail);
     free(self->rank);
     free(self->dense);
+    free(self->components);
+    free(self->dense_bits);
     free(self->error);
     free(self->unshared);
     *self = (layer_summary){0};

@@ -140,7 +140,7 @@ void sample_family_create(sample_family *self, int root, size_t tasks)
     options->tasks = self->inputs;
     options->task_count = tasks;
     options->budget = 1.4;
-    options->output_dtype = DIDI_DTYPE_F32;
+    options->precision = DIDI_PRECISION_F32;
     options->work_fd = self->work;
     options->output_fd = self->output;
     options->output_name = "package";

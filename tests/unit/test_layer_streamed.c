@@ -142,7 +142,7 @@ static solve_package solve(layer *target, layer_summary *summary, didi_optimizer
     summary->dense[target->tasks] = true;
     summary->rank[target->tasks] = 0;
     must(solve_refine(target, &options, summary, &error), &error);
-    must(solve_finish(target, DIDI_DTYPE_BF16, summary, &package, &error), &error);
+    must(solve_finish(target, DIDI_PRECISION_BF16, summary, &package, &error), &error);
     return package;
 }
 

@@ -77,9 +77,9 @@ static void names_and_dtypes_are_checked(void **state)
     family.inputs[2].name = longest;
     check_refused(&family, false, DIDI_INVALID, "/tasks/2/name", "1 to 128");
     family.inputs[2].name = "t2";
-    family.options.output_dtype = DIDI_DTYPE_F64;
+    family.options.precision = (didi_precision)99;
     check_refused(&family, false, DIDI_INVALID, "/output/dtype", "bf16");
-    family.options.output_dtype = DIDI_DTYPE_F32;
+    family.options.precision = DIDI_PRECISION_F32;
     family.options.output_name = "../x";
     check_refused(&family, false, DIDI_INVALID, "output_name", "plain");
     family.options.output_name = "package";

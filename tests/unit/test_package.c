@@ -102,7 +102,7 @@ static void the_manifest_tells_the_true_error(void **state)
     family.options.low_rank_tensor_count = 1;
     for (size_t t = 0; t < TASKS; t++) {
         sample_model_write(family.models[t], &(sample_model){.seed = 100 + t, .same = "bias"});
-        family.options.output_dtype = DIDI_DTYPE_BF16;
+        family.options.precision = DIDI_PRECISION_BF16;
     }
     merge(&family, "package");
     json_t *manifest = manifest_of(&family, "package");
@@ -163,7 +163,7 @@ static void dense_experts_are_exact_up_to_the_output_dtype(void **state)
     family.options.budget = 20;
     family.options.shared_merge = DIDI_SHARED_NONE;
     family.options.allocator = DIDI_ALLOCATOR_EXACT;
-    family.options.output_dtype = DIDI_DTYPE_BF16;
+    family.options.precision = DIDI_PRECISION_BF16;
     merge(&family, "package");
     for (size_t t = 0; t < TASKS; t++)
         assert_true(sample_package_error(&family, "package", t, NULL) < 1.0 / (1 << 16));

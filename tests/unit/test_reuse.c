@@ -92,7 +92,7 @@ static void other_weights_types_and_methods_are_taken(void **state)
     prepare(&family, support_directory(state), DIDI_ALLOCATOR_PURSUIT, &kept);
     family.inputs[1].weight = 4;
     compare_with_fresh(&family, kept, CLOSE);
-    family.options.output_dtype = DIDI_DTYPE_BF16;
+    family.options.precision = DIDI_PRECISION_BF16;
     compare_with_fresh(&family, kept, CLOSE);
     family.options.shared_merge = DIDI_SHARED_NONE;
     compare_with_fresh(&family, kept, 1.0001);

@@ -142,6 +142,8 @@ static void packages_are_rounded_balanced_and_measured(void **state)
 {
     (void)state;
     static const int dtypes[] = {DIDI_DTYPE_F32, DIDI_DTYPE_BF16, DIDI_DTYPE_F16};
+    static const didi_precision stored[] = {DIDI_PRECISION_F32, DIDI_PRECISION_BF16,
+                                            DIDI_PRECISION_F16};
     for (size_t d = 0; d < 3; d++) {
         layer_summary summary;
         layer *target = started(&summary, 5, 3);
@@ -149,7 +151,7 @@ static void packages_are_rounded_balanced_and_measured(void **state)
         solve_package package = {0};
         didi_error error = {0};
         (void)sample_loss(target, before);
-        sample_must(solve_finish(target, dtypes[d], &summary, &package, &error), &error);
+        sample_must(solve_finish(target, stored[d], &summary, &package, &error), &error);
         for (size_t t = 0; t < TASKS; t++) {
             double wanted = package_error(target, &package, t);
             sample_assert_near(summary.error[t], wanted, 1e-5 * target->energy[t]);
@@ -181,7 +183,7 @@ static void dense_experts_rebuild_their_task(void **state)
     summary.rank[2] = 0;
     sample_must(solve_refine(target, &options, &summary, &error), &error);
     assert_true(target->weight[1] == 0); /* it no longer pulls at the shared part */
-    sample_must(solve_finish(target, DIDI_DTYPE_F32, &summary, &package, &error), &error);
+    sample_must(solve_finish(target, DIDI_PRECISION_F32, &summary, &package, &error), &error);
     assert_non_null(package.delta[1]);
     assert_true(package.delta[0] == NULL && package.delta[2] == NULL);
     assert_int_equal(package.factors[2].rank, 0);
@@ -200,7 +202,7 @@ static void rank_zero_publishes_nothing(void **state)
     layer *target = started(&summary, 0, 0);
     solve_package package = {0};
     didi_error error = {0};
-    sample_must(solve_finish(target, DIDI_DTYPE_BF16, &summary, &package, &error), &error);
+    sample_must(solve_finish(target, DIDI_PRECISION_BF16, &summary, &package, &error), &error);
     for (size_t j = 0; j <= TASKS; j++)
         assert_int_equal(package.factors[j].rank, 0);
     for (size_t t = 0; t < TASKS; t++)
@@ -224,11 +226,11 @@ static void values_out_of_range_are_told(void **state)
     summary = sample_summary(target, DIDI_WEIGHTING_NONE);
     summary.rank[1] = 2;
     sample_must(solve_start_from_mean(target, false, &summary, &error), &error);
-    assert_int_equal(solve_finish(target, DIDI_DTYPE_F16, &summary, &package, &error),
+    assert_int_equal(solve_finish(target, DIDI_PRECISION_F16, &summary, &package, &error),
                      DIDI_NUMERIC);
     support_assert_contains(error.message, "F16");
     assert_null(package.factors);
-    sample_must(solve_finish(target, DIDI_DTYPE_BF16, &summary, &package, &error), &error);
+    sample_must(solve_finish(target, DIDI_PRECISION_BF16, &summary, &package, &error), &error);
     solve_package_clear(&package);
     summary_clear(&summary);
     layer_free(target);
@@ -252,7 +254,7 @@ static void no_memory_is_told(void **state)
         assert_int_equal(fault_arm(fault), 0);
         int status = solve_refine(target, &options, &summary, &error);
         if (status == DIDI_OK)
-            status = solve_finish(target, DIDI_DTYPE_BF16, &summary, &package, &error);
+            status = solve_finish(target, DIDI_PRECISION_BF16, &summary, &package, &error);
         fired = fault_all_fired();
         assert_int_equal(fault_arm(NULL), 0);
         assert_int_equal(status, fired ? DIDI_NO_MEMORY : DIDI_OK);

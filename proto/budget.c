@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Budgets as users write them. */
+#include "proto/budget.h"
+
+#include "proto/limits.h"
+#include "proto/specification_defaults.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct budget_number {
+    double value;
+} budget_number;
+
+#define BUDGET_AT .offset = offsetof(budget_number, value)
+
+/* By unit; the first is the plain number. */
+static const json_field budget_fields[] = {
+    {.key = "budget", FIELD_REAL, BUDGET_AT, .above_lowest = true, .highest = LIMIT_BUDGET},
+    {.key = "bytes", FIELD_REAL, BUDGET_AT, .lowest = 1, .highest = LIMIT_SAFE_INTEGER},
+    {.key = "bytes_ratio", FIELD_REAL, BUDGET_AT, .above_lowest = true, .highest = LIMIT_BUDGET},
+    {.key = "max_error", FIELD_REAL, BUDGET_AT, .above_lowest = true, .highest = 1},
+};
+
+static int read_size(const char *name, const char *pointer, double *ret_budget, didi_error *error)
+{
+    static const struct {
+        const char *name;
+        double ratio;
+    } sizes[] = {
+#define BUDGET_SIZE(name, ratio) {name, ratio},
+        SPECIFICATION_BUDGET_TABLE(BUDGET_SIZE)
+#undef BUDGET_SIZE
+    };
+    for (size_t size = 0; size < sizeof sizes / sizeof sizes[0]; size++) {
+        if (strcmp(sizes[size].name, name) == 0) {
+            *ret_budget = sizes[size].ratio;
+            return DIDI_OK;
+        }
+    }
+    return didi_fail(error, DIDI_INVALID, pointer,
+                     "budget must be a number, one of S, M and L, or an object, not \"%.100s\"",
+                     name);
+}
+
+static int read_object(json_t *value, const char *pointer, double *ret_budget, int *ret_unit,
+                       didi_error *error)
+{
+    char child[DIDI_ERROR_SUBJECT_BYTES_MAX];
+    const char *key = NULL;
+    json_t *member = NULL;
+    if (json_object_size(value) != 1) {
+        return didi_fail(error, DIDI_INVALID, pointer,
+                         "budget must have one member, bytes, bytes_ratio or max_error; it has %zu",
+                         json_object_size(value));
+    }
+    json_object_foreach(value, key, member)
+    {
+        field_pointer(child, pointer, key);
+        for (size_t unit = 1; unit < sizeof budget_fields / sizeof budget_fields[0]; unit++) {
+            budget_number number = {0};
+            if (strcmp(budget_fields[unit].key, key) != 0) {
+                continue;
+            }
+            int status = field_real_read(&budget_fields[unit], member, &number, child, error);
+            *ret_budget = number.value;
+            *ret_unit = (int)unit;
+            return status;
+        }
+        return didi_fail(error, DIDI_INVALID, child,
+                         "unknown field \"%.100s\"; a budget is in bytes, bytes_ratio or max_error",
+                         key);
+    }
+    return DIDI_OK;
+}
+
+int budget_read_value(json_t *value, const char *pointer, double *ret_budget, int *ret_unit,
+                      didi_error *error)
+{
+    budget_number number = {0};
+    *ret_unit = BUDGET_PARAMETERS;
+    if (json_is_object(value)) {
+        return read_object(value, pointer, ret_budget, ret_unit, error);
+    }
+    if (json_is_string(value)) {
+        return read_size(json_string_value(value), pointer, ret_budget, error);
+    }
+    int status = field_real_read(&budget_fields[0], value, &number, pointer, error);
+    *ret_budget = number.value;
+    return status;
+}
+
+json_t *budget_write_value(double budget, int unit)
+{
+    budget_number number = {budget};
+    json_t *value = field_real_write(&budget_fields[unit], &number);
+    return unit == BUDGET_PARAMETERS ? value : json_pack("{s:o}", budget_fields[unit].key, value);
+}
