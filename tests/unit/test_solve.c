@@ -313,6 +313,27 @@ static void no_steps_leave_the_truncated_factors(void **state)
     layer_free(target);
 }
 
+/* The blocks of a refined layer grow, and so does the target of what is fitted after. */
+static void lengths_are_restored(void **state)
+{
+    (void)state;
+    layer *target = sample_layer(&recipes[0]);
+    layer_summary summary = sample_summary(target, DIDI_WEIGHTING_ACCURACY);
+    refine_options options = {.optimizer = DIDI_OPTIMIZER_ALS, .steps = 3};
+    didi_error error = {0};
+    for (size_t j = 0; j <= target->tasks; j++)
+        summary.rank[j] = 2;
+    sample_must(solve_start_from_mean(target, true, &summary, &error), &error);
+    sample_must(solve_refine(target, &options, &summary, &error), &error);
+    double kept = 1 - summary.loss / layer_weighted_energy(target);
+    double before = target->blocks[1].right[0];
+    solve_restore(target, &summary);
+    sample_assert_near(target->gain, fmin(pow(kept, -0.25), 1.08), 1e-12);
+    sample_assert_near(target->blocks[1].right[0], before * target->gain, 1e-6 * fabs(before));
+    summary_clear(&summary);
+    layer_free(target);
+}
+
 /* Loss of each task's own best ranks at the budget. */
 static double loss_of_separate_svds(const sample_recipe *recipe, uint64_t budget)
 {
@@ -461,6 +482,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(weights_are_balanced_by_layer),
         cmocka_unit_test(queries_and_keys_count_half),
+        cmocka_unit_test(lengths_are_restored),
         cmocka_unit_test(limits_and_memory_grow_with_the_ratio),
         cmocka_unit_test(a_sketch_wide_enough_finds_the_spectrum),
         cmocka_unit_test(exact_spectra_equal_lapack),
