@@ -7,11 +7,11 @@ import pytest
 import artifacts
 import read_package
 
-PLAIN = ("f32", "bf16", "f16")
+PRECISIONS = ("f32", "bf16", "f16", "int8", "int4", "int3", "auto")
 TASKS = ("mnist", "latin", "hiragana", "orient")
 
 
-@pytest.fixture(scope="module", params=PLAIN)
+@pytest.fixture(scope="module", params=PRECISIONS)
 def package(run, family, demo_specification, request):
     """A merge at one precision, with full exports."""
     specification = demo_specification(budget=0.8, output={"dtype": request.param},
