@@ -31,10 +31,11 @@ void *memory_aligned(size_t count, size_t size)
     bytes = (bytes + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
     if (bytes < HUGE_BYTES_MIN)
         return aligned_alloc(ALIGNMENT_BYTES, bytes);
-    void *block = aligned_alloc(HUGE_PAGE_BYTES, bytes);
+    void *block = NULL; /* posix_memalign, for the size need not be a multiple of the alignment */
+    if (posix_memalign(&block, HUGE_PAGE_BYTES, bytes) != 0)
+        return NULL;
     /* Fewer faults, and products that walk down a column miss fewer translations. A mere hint. */
-    if (block != NULL)
-        (void)madvise(block, bytes / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES, MADV_HUGEPAGE);
+    (void)madvise(block, bytes / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES, MADV_HUGEPAGE);
     return block;
 }
 
