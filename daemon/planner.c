@@ -57,12 +57,14 @@ static void planner_fill(planner *self, const specification *from)
     options->specification_json = self->canonical;
     if (specification_extends(from)) {
         options->budget = from->extend.budget * (double)from->extend.add.count;
+        options->budget_unit = (didi_budget_unit)from->extend.budget_unit;
         options->extend.job = from->extend.job;
         options->extend.removed = (const char *const *)from->extend.remove.patterns;
         options->extend.removed_count = from->extend.remove.count;
     }
     if (self->task_count == 0) {
         options->budget = 1; /* of nothing */
+        options->budget_unit = DIDI_BUDGET_PARAMETERS;
     }
 }
 

@@ -2,6 +2,7 @@
 /* From a request to extend a job to the specification of the new one. */
 #include "proto/extension_request.h"
 
+#include "proto/budget.h"
 #include "proto/document.h"
 #include "proto/field.h"
 
@@ -181,68 +182,111 @@ static json_t *names_added(const json_t *request)
 
 /* ---- budget ---- */
 
+/* Of what a package stores, in the unit of its budget: parameters as a ratio to one model, or
+ * bytes.
+ */
 typedef struct costs {
-    double model, kept, expert; /* parameters: of one model, of all files kept, of a mean expert */
+    int unit;      /* BUDGET_PARAMETERS or BUDGET_BYTES */
+    double kept;   /* all files kept together */
+    double expert; /* a mean expert of the package */
 } costs;
+
+/* Bits and ranks were allocated together, or bytes were asked for: then bytes count. */
+static int unit_of(const json_t *budget)
+{
+    const char *unit = json_string_value(json_object_get(budget, "unit"));
+    const char *dtype = json_string_value(json_object_get(budget, "dtype"));
+    bool bytes = (unit != NULL && strcmp(unit, "parameters") != 0) ||
+                 (dtype != NULL && strcmp(dtype, "auto") == 0);
+    return bytes ? BUDGET_BYTES : BUDGET_PARAMETERS;
+}
+
+/* "experts/NAME.safetensors" of a task that stays, or the shared file. */
+static bool file_stays(const char *file, const json_t *kept)
+{
+    bool stays = strncmp(file, "experts/", 8) != 0;
+    for (size_t task = 0; !stays && task < json_array_size(kept); task++) {
+        const char *name = name_of(kept, task);
+        size_t length = strlen(name);
+        stays =
+            strncmp(file + 8, name, length) == 0 && strcmp(file + 8 + length, ".safetensors") == 0;
+    }
+    return stays;
+}
 
 static int read_costs(const json_t *manifest, const json_t *kept, costs *ret_costs,
                       didi_error *error)
 {
     const json_t *files = json_object_get(manifest, "files");
     const json_t *budget = json_object_get(manifest, "budget");
-    costs found = {.model = json_number_value(json_object_get(budget, "model_parameters"))};
+    double model = json_number_value(json_object_get(budget, "model_parameters"));
+    costs found = {.unit = unit_of(budget)};
+    double unit = found.unit == BUDGET_BYTES ? 1 : model;
     size_t experts = 0;
     for (size_t i = 0; i < json_array_size(files); i++) {
         const json_t *row = json_array_get(files, i);
         const char *file = json_string_value(json_object_get(row, "name"));
-        const json_t *parameters = json_object_get(row, "parameters");
-        if (file == NULL || !json_is_integer(parameters)) {
+        const json_t *cost =
+            json_object_get(row, found.unit == BUDGET_BYTES ? "bytes" : "parameters");
+        if (file == NULL || !json_is_integer(cost) || !(model > 0)) {
             return didi_fail(error, DIDI_FORMAT, "/extend/job",
                              "the job was made by an older didid and cannot be extended; "
                              "rebalance, or merge again");
         }
         bool expert = strncmp(file, "experts/", 8) == 0;
-        bool stays = !expert;
-        for (size_t task = 0; expert && task < json_array_size(kept); task++) {
-            const char *name = name_of(kept, task);
-            size_t length = strlen(name);
-            stays = stays || (strncmp(file + 8, name, length) == 0 &&
-                              strcmp(file + 8 + length, ".safetensors") == 0);
-        }
-        double count = json_number_value(parameters);
-        found.expert += expert ? count : 0;
+        found.expert += expert ? json_number_value(cost) / unit : 0;
         experts += expert;
-        found.kept += stays ? count : 0;
+        found.kept += file_stays(file, kept) ? json_number_value(cost) / unit : 0;
     }
     found.expert = experts > 0 ? found.expert / (double)experts : 0;
     *ret_costs = found;
     return DIDI_OK;
 }
 
-/* Sets `budget` of the new job and of each task added, ratios to one model. */
-static int set_budget(const json_t *request, const json_t *manifest, json_t *document,
-                      json_t *extend, size_t added, didi_error *error)
+/* What each new task may cost, in the unit of the package's budget. */
+static int read_each(json_t *asked, const costs *found, double *ret_each, didi_error *error)
 {
-    const json_t *asked = json_object_get(json_object_get(request, "extend"), "budget");
-    costs found = {0};
-    int status = read_costs(manifest, json_object_get(document, "tasks"), &found, error);
+    double each = found->expert;
+    int unit = found->unit;
+    int status =
+        asked != NULL ? budget_read_value(asked, "/extend/budget", &each, &unit, error) : DIDI_OK;
     if (status != DIDI_OK) {
         return status;
     }
-    if (!(found.model > 0)) {
-        return didi_fail(error, DIDI_FORMAT, "/extend/job", "the job's manifest has no budget");
+    if (unit != found->unit) {
+        return didi_fail(
+            error, DIDI_INVALID, "/extend/budget",
+            found->unit == BUDGET_BYTES
+                ? "the budget of this job counts bytes: give {\"bytes\": N} (a task of "
+                  "it costs %.0f)"
+                : "the budget of this job counts parameters: give a number, a ratio to "
+                  "one model (a task of it costs %.4g)",
+            found->expert);
     }
-    if (asked != NULL && !(json_number_value(asked) > 0)) {
-        return didi_fail(error, DIDI_INVALID, "/extend/budget",
-                         "budget must be a number above 0: what each new task may cost, as a ratio "
-                         "to one model (a task of this job costs %.4g)",
-                         found.expert / found.model);
+    *ret_each = found->unit == BUDGET_BYTES ? floor(each) : each;
+    return DIDI_OK;
+}
+
+/* Sets `budget` of the new job and of each task added. */
+static int set_budget(const json_t *request, const json_t *manifest, json_t *document,
+                      json_t *extend, size_t added, didi_error *error)
+{
+    costs found = {0};
+    double each = 0;
+    int status = read_costs(manifest, json_object_get(document, "tasks"), &found, error);
+    if (status == DIDI_OK) {
+        json_t *asked = json_object_get(json_object_get(request, "extend"), "budget");
+        status = read_each(asked, &found, &each, error);
     }
-    double each = asked != NULL ? json_number_value(asked) : found.expert / found.model;
-    each = added > 0 ? each : 0;
-    json_object_set_new(extend, "budget", json_real(each));
-    json_object_set_new(document, "budget",
-                        json_real(found.kept / found.model + each * (double)added));
+    if (status != DIDI_OK) {
+        return status;
+    }
+    double total = found.kept + each * (double)added;
+    json_object_del(extend, "budget");
+    if (added > 0) {
+        json_object_set_new(extend, "budget", budget_write_value(each, found.unit));
+    }
+    json_object_set_new(document, "budget", budget_write_value(total, found.unit));
     return DIDI_OK;
 }
 

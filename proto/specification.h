@@ -31,7 +31,8 @@ typedef struct specification_extend {
     char *job;               /* NULL: nothing */
     specification_globs add; /* names of the tasks added, among the job's tasks */
     specification_globs remove;
-    double budget; /* of each task added, ratio to one model; 0 with rebalance */
+    double budget;   /* of each task added; 0 where none is, and with rebalance */
+    int budget_unit; /* BUDGET_PARAMETERS (ratio to one model) or BUDGET_BYTES */
     bool rebalance, compare;
 } specification_extend;
 

@@ -2,6 +2,7 @@
 /* Reading and writing of `extend`. */
 #include "proto/specification_extend.h"
 
+#include "proto/budget.h"
 #include "proto/names.h"
 #include "src/base/memory.h"
 
@@ -58,6 +59,38 @@ static json_t *names_write(const json_field *field, const void *object)
     return value;
 }
 
+static int budget_read(const json_field *field, json_t *value, void *object, const char *pointer,
+                       didi_error *error)
+{
+    specification_extend *into = object;
+    double budget = 0;
+    int unit = BUDGET_PARAMETERS;
+    (void)field;
+    int status = budget_read_value(value, pointer, &budget, &unit, error);
+    if (status != DIDI_OK) {
+        return status;
+    }
+    if (unit != BUDGET_PARAMETERS && unit != BUDGET_BYTES) {
+        return didi_fail(error, DIDI_INVALID, pointer,
+                         "what a task may cost is a ratio of parameters or {\"bytes\": N}");
+    }
+    into->budget = budget;
+    into->budget_unit = unit;
+    return DIDI_OK;
+}
+
+static json_t *budget_write(const json_field *field, const void *object)
+{
+    const specification_extend *from = object;
+    (void)field;
+    return budget_write_value(from->budget, from->budget_unit);
+}
+
+static bool budget_is_absent(const void *object)
+{
+    return !(((const specification_extend *)object)->budget > 0);
+}
+
 static bool job_is_valid(const char *text)
 {
     size_t length = strlen(text);
@@ -74,7 +107,7 @@ static const json_field extend_fields[] = {
      .expected = "the id of a job"},
     {.key = "add", .read = names_read, .write = names_write, AT(add)},
     {.key = "remove", .read = names_read, .write = names_write, AT(remove)},
-    {.key = "budget", FIELD_REAL, AT(budget), .highest = LIMIT_BUDGET},
+    {.key = "budget", .read = budget_read, .write = budget_write, .is_absent = budget_is_absent},
     {.key = "rebalance", FIELD_BOOLEAN, AT(rebalance)},
     {.key = "compare", FIELD_BOOLEAN, AT(compare)},
     {.key = NULL},

@@ -44,14 +44,42 @@ static const json_t *find_layer(const json_t *layers, const char *tensor)
     return NULL;
 }
 
+/* Widths of packed experts. */
+static json_t *join_bits(const extension *self, const json_t *old, const json_t *added)
+{
+    return json_pack("{s:O,s:o,s:o}", "shared", json_object_get(old, "shared"), "experts",
+                     join(self, json_object_get(old, "experts"), json_object_get(added, "experts")),
+                     "dense",
+                     join(self, json_object_get(old, "dense"), json_object_get(added, "dense")));
+}
+
+/* Widths of tensors kept whole: one for each task, or one of what is shared. */
+static json_t *join_dense_bits(const extension *self, json_t *added)
+{
+    json_t *joined = json_object();
+    const char *tensor = NULL;
+    json_t *widths = NULL;
+    json_object_foreach(json_object_get(self->manifest, "dense_bits"), tensor, widths)
+    {
+        bool each = json_array_size(widths) == self->task_count;
+        json_object_set_new(joined, tensor,
+                            each ? join(self, widths, json_object_get(added, tensor))
+                                 : json_deep_copy(widths));
+    }
+    return joined;
+}
+
 static json_t *join_layer(const extension *self, json_t *old, const json_t *added)
 {
     static const char *const lists[] = {"experts", "dense", "errors", "energies"};
     json_t *row = json_copy(old);
+    const json_t *bits = json_object_get(old, "bits");
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         json_object_set_new(
             row, lists[i],
             join(self, json_object_get(old, lists[i]), json_object_get(added, lists[i])));
+    if (bits != NULL)
+        json_object_set_new(row, "bits", join_bits(self, bits, json_object_get(added, "bits")));
     return row;
 }
 
@@ -168,6 +196,14 @@ static json_int_t total(const json_t *files, const char *key)
     return sum;
 }
 
+static uint64_t extension_bytes(const extension *self)
+{
+    json_int_t sum = 0;
+    for (size_t i = 0; i < self->file_count; i++)
+        sum += whole(self->files[i].row, "bytes");
+    return (uint64_t)sum;
+}
+
 /* `budget` of the added tasks becomes the whole package's. */
 static void join_budget(const extension *self, json_t *budget, const json_t *files)
 {
@@ -177,14 +213,34 @@ static void join_budget(const extension *self, json_t *budget, const json_t *fil
     json_int_t factors = total(files, "factor_parameters");
     json_int_t bytes = total(files, "bytes");
     double kept = (double)extension_parameters(self) / model;
+    const char *unit = json_string_value(json_object_get(budget, "unit"));
+    bool in_bytes = unit != NULL && strcmp(unit, "bytes") == 0;
     double asked = json_array_size(files) > self->file_count ? number(budget, "requested") : 0;
-    json_object_set_new(budget, "requested", json_real(kept + asked));
+    double before = in_bytes ? (double)extension_bytes(self) : kept;
+    json_object_set_new(budget, "requested", json_real(before + asked));
     json_object_set_new(budget, "factors", json_real((double)factors / model));
     json_object_set_new(budget, "parameters", json_real((double)parameters / model));
     json_object_set_new(budget, "bytes", json_integer(bytes));
     json_object_set_new(budget, "bytes_ratio", json_real((double)bytes * per_byte));
+    json_object_set_new(budget, "bytes_ratio_16bit", json_real((double)bytes / (2 * model)));
     json_object_set_new(budget, "factor_parameters", json_integer(factors));
     json_object_set_new(budget, "dense_parameters", json_integer(parameters - factors));
+}
+
+/* Curves of bytes likewise. */
+static void shift_curves(const extension *self, json_t *curves, double model_bytes)
+{
+    const char *precision = NULL;
+    json_t *points = NULL;
+    json_object_foreach(curves, precision, points)
+    {
+        for (size_t i = 0; i < json_array_size(points); i++) {
+            json_t *point = json_array_get(points, i);
+            json_int_t bytes = whole(point, "bytes") + (json_int_t)extension_bytes(self);
+            json_object_set_new(point, "bytes", json_integer(bytes));
+            json_object_set_new(point, "bytes_ratio", json_real((double)bytes / model_bytes));
+        }
+    }
 }
 
 /* The curve is of the added tasks; its budgets become the whole package's. */
@@ -272,6 +328,13 @@ int extension_complete(const extension *self, json_t *manifest, didi_error *erro
                                                  json_object_get(manifest, "inputs")));
     join_budget(self, budget, files);
     shift_frontier(self, json_object_get(manifest, "frontier"), number(budget, "model_parameters"));
+    shift_curves(self, json_object_get(json_object_get(manifest, "frontier"), "precisions"),
+                 number(budget, "model_bytes"));
+    json_object_set(json_object_get(json_object_get(manifest, "frontier"), "chosen"), "bytes",
+                    json_object_get(budget, "bytes"));
+    if (json_object_get(self->manifest, "dense_bits") != NULL)
+        failed |= json_object_set_new(
+            manifest, "dense_bits", join_dense_bits(self, json_object_get(manifest, "dense_bits")));
     failed |= json_object_set_new(manifest, "error", errors);
     failed |= json_object_set_new(manifest, "ranks", ranks);
     failed |= json_object_set_new(manifest, "files", files);

@@ -118,6 +118,29 @@ def test_a_budget_of_its_own(wire, parent):
     assert found["extends"]["report"]["full_merge"] is None
 
 
+@pytest.mark.parametrize("dtype, budget", [
+    ("int4", {"bytes": 90000}), ("auto", 0.25), ("auto", {"bytes_ratio": 0.12}),
+    ("int8", 0.93), ("auto", {"max_error": 0.3})])
+def test_packed_jobs_are_extended_in_their_unit(wire, dtype, budget):
+    parent = wire.submit(specification(tasks=TASKS[:3], budget=budget,
+                                       output={"dtype": dtype}))["id"]
+    wire.wait(parent, "succeeded")
+    child = wire.submit({"extend": {"job": parent}, "tasks": TASKS[3:]})
+    wire.wait(child["id"], "succeeded")
+    old, new = manifest(wire, parent), manifest(wire, child["id"])
+    assert artifact(wire, parent, "shared.safetensors") == artifact(wire, child["id"],
+                                                                    "shared.safetensors")
+    counted = "parameters" if budget == 0.93 else "bytes"
+    experts = [row[counted] for row in old["files"][1:]]
+    assert 0.8 * sum(experts) / 3 < new["files"][-1][counted] <= sum(experts) / 3 + 1
+    assert new["budget"]["bytes"] == sum(row["bytes"] for row in new["files"])
+    assert new["extends"]["report"]["full_merge"] is not None, new["extends"]
+    assert new["error"]["per_task"]["orient"] < 1
+    for layer in new["ranks"]["layers"]:
+        assert len(layer["bits"]["experts"]) == len(layer["bits"]["dense"]) == 4
+    assert all(len(bits) in (1, 4) for bits in new["dense_bits"].values())
+
+
 def test_the_parent_may_go(wire):
     """A running child holds it; a finished one does not need it."""
     one = wire.submit(specification(tasks=TASKS[:2], budget=0.7))["id"]
@@ -168,11 +191,19 @@ def test_mistakes_name_their_field(wire, parent, held):
             "it has hiragana, mnist")
     refused(wire, {"extend": {**of, "remove": ["hiragana", "latin", "mnist"]}}, "/extend/remove",
             "no task would be left")
-    refused(wire, {"extend": {**of, "budget": -1}, **added}, "/extend/budget", "a task of this job")
+    refused(wire, {"extend": {**of, "budget": -1}, **added}, "/extend/budget", "must be > 0")
+    refused(wire, {"extend": {**of, "budget": {"bytes": 9000}}, **added}, "/extend/budget",
+            "counts parameters")
     refused(wire, {"extend": {**of, "budget": 1, "rebalance": True}, **added}, "/extend/budget",
             "leave budget out")
     assert refused(wire, {"extend": {**of, "budget": 0.001}, **added}, "/extend/budget",
                    "is below the") == "budget-unreachable"
+    counted = wire.submit(specification(tasks=TASKS[:2], budget={"bytes": 120000}))["id"]
+    wire.wait(counted, "succeeded")
+    refused(wire, {"extend": {"job": counted, "budget": 0.2}, **added}, "/extend/budget",
+            "counts bytes")
+    refused(wire, {"extend": {"job": counted, "budget": {"bytes": 90}}, **added},
+            "/extend/budget", "is below the")
 
 
 def test_a_missing_job_makes_no_row(wire, parent):
