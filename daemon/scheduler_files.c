@@ -115,8 +115,7 @@ void files_throw_away(scheduler *self, const char *name)
     }
 }
 
-int directory_each(scheduler *self, int directory_fd, directory_visit *visit,
-                          didi_error *error)
+int directory_each(scheduler *self, int directory_fd, directory_visit *visit, didi_error *error)
 {
     const int fd = openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;

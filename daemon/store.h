@@ -84,8 +84,8 @@ void store_jobs_free(store_job *jobs, size_t count);
 typedef struct store_submission {
     const char *name, *base, *specification, *labels; /* as in store_job */
     int priority;
-    size_t active_max; /* refused with DIDI_CONFLICT when so many are unfinished; 0: none */
-    const char *from_job;        /* NULL for none; must have succeeded and keep its spectra */
+    size_t active_max;    /* refused with DIDI_CONFLICT when so many are unfinished; 0: none */
+    const char *from_job; /* NULL for none; must have succeeded and keep its spectra */
     const char *idempotency_key; /* NULL for none; scoped to jobs */
     const char *body_digest;     /* hex SHA-256 of the request body; with a key */
 } store_submission;
