@@ -346,13 +346,30 @@ static double highest_price(const precision_table *self)
     return 2 * highest;
 }
 
+/* The highest price between `low` and `high` at which at least `bytes` are taken. */
+static void choose_highest(precision_table *self, double low, double high, uint64_t bytes,
+                           precision_choice *ret_choice)
+{
+    for (int step = 0; step < SEARCH_STEPS; step++) {
+        double middle = sqrt(low) * sqrt(high);
+        choose_all(self, middle, ret_choice);
+        if (ret_choice->bytes >= bytes)
+            low = middle;
+        else
+            high = middle;
+    }
+    choose_all(self, low, ret_choice);
+}
+
 void precision_within_bytes(precision_table *self, uint64_t bytes, precision_choice *ret_choice)
 {
     double high = highest_price(self);
     double low = high * 1e-40;
     choose_all(self, low, ret_choice);
-    if (ret_choice->bytes <= bytes)
+    if (ret_choice->bytes <= bytes) { /* everything fits */
+        choose_highest(self, low, high, ret_choice->bytes, ret_choice);
         return;
+    }
     for (int step = 0; step < SEARCH_STEPS; step++) {
         double middle = sqrt(low) * sqrt(high);
         choose_all(self, middle, ret_choice);
