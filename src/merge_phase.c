@@ -62,6 +62,22 @@ static bool take_layer(didi_merge *self, size_t index)
            merge_recall_layer(self, PHASE_DECOMPOSE, index, &ignored) == DIDI_OK;
 }
 
+/* The blocks it pursued do as they are where the budget does not grow. */
+static bool take_blocks(didi_merge *self, size_t index)
+{
+    char old_name[64];
+    char name[64];
+    size_t old = 0;
+    didi_error ignored = {0};
+    if (self->reuse.warm == NULL || !self->reuse.warm[index] || self->reuse.rounds > 0 ||
+        !merge_reuse_find(self, PHASE_PURSUE, index, &old))
+        return false;
+    merge_state_name(self, PHASE_PURSUE, old, old_name);
+    merge_state_name(self, PHASE_PURSUE, index, name);
+    return merge_reuse_take(self, old_name, name) &&
+           merge_recall_layer(self, PHASE_PURSUE, index, &ignored) == DIDI_OK;
+}
+
 /* True when an earlier attempt, or the merge this one starts from, finished this item; its result
  * is then in memory. */
 static bool recall_item(didi_merge *self, merge_phase phase, size_t index)
@@ -90,7 +106,8 @@ static bool recall_item(didi_merge *self, merge_phase phase, size_t index)
         return merge_recall_dense(self, &ignored) == DIDI_OK;
     if (phase == PHASE_DECOMPOSE || phase == PHASE_PURSUE || phase == PHASE_REFINE)
         return merge_recall_layer(self, phase, index, &ignored) == DIDI_OK ||
-               (phase == PHASE_DECOMPOSE && take_layer(self, index));
+               (phase == PHASE_DECOMPOSE && take_layer(self, index)) ||
+               (phase == PHASE_PURSUE && take_blocks(self, index));
     return false;
 }
 

@@ -4,10 +4,11 @@
 
 #include "src/base/memory.h"
 
+#include <math.h>
 #include <stdlib.h>
 
-/* A budget that is little larger needs few directions that no row has seen: one round finds them.
- */
+/* A budget that is little larger needs few directions that no row has seen: one round finds them. A
+ * smaller one has them all, and refinement fits what is left of them to each other. */
 #define WARM_GROWTH 1.15
 
 int merge_warm_schedule(didi_merge *self, didi_error *error)
@@ -37,8 +38,9 @@ int merge_warm_schedule(didi_merge *self, didi_error *error)
         result.parameters = self->factor_budget;
     }
     free(blocks);
-    bool grows = (double)result.parameters > WARM_GROWTH * self->reuse.parameters;
-    self->reuse.rounds = grows ? WARM_ROUNDS : 1;
+    double growth =
+        self->reuse.parameters > 0 ? (double)result.parameters / self->reuse.parameters : INFINITY;
+    self->reuse.rounds = growth > WARM_GROWTH ? WARM_ROUNDS : growth > 1 ? 1 : 0;
     for (size_t i = 0; i < WARM_ROUNDS; i++)
         self->reuse.thresholds[i] = result.threshold;
     return status;
