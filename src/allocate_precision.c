@@ -24,6 +24,7 @@ typedef struct prepared {
     double left; /* energy in no component */
     hull_point hull[PRECISION_WIDTHS];
     size_t hull_count;
+    uint64_t dense_bytes[PRECISION_WIDTHS]; /* overhead included; 0 where not allowed */
 } prepared;
 
 struct precision_table {
@@ -31,6 +32,7 @@ struct precision_table {
     prepared *prepared;
     size_t count;
     double *numbers;
+    double kept_factors[PRECISION_WIDTHS], kept_dense[PRECISION_WIDTHS];
 };
 
 size_t precision_block_rank(const precision_block *self)
@@ -60,6 +62,15 @@ static void make_hull(const precision_block *source, prepared *out)
         }
         out->hull[out->hull_count++] = (hull_point){above, kept, bytes, i};
     }
+}
+
+static void make_dense(const precision_block *source, prepared *out)
+{
+    for (unsigned i = 0; i < PRECISION_WIDTHS; i++)
+        if ((source->dense >> i & 1U) != 0)
+            out->dense_bytes[i] =
+                source->overhead +
+                precision_dense_bytes(source->rows, source->columns, precision_width_bits[i]);
 }
 
 enum { GUESSED_FALL = 30 }; /* as allocate.c guesses */
@@ -107,6 +118,10 @@ int precision_table_create(precision_block *blocks, size_t count, precision_tabl
     }
     self->blocks = blocks;
     self->count = count;
+    for (unsigned i = 0; i < PRECISION_WIDTHS; i++) {
+        self->kept_factors[i] = precision_kept_factors(precision_width_bits[i]);
+        self->kept_dense[i] = precision_kept_dense(precision_width_bits[i]);
+    }
     double *next = self->numbers;
     for (size_t i = 0; i < count; i++) {
         prepared *out = &self->prepared[i];
@@ -115,6 +130,7 @@ int precision_table_create(precision_block *blocks, size_t count, precision_tabl
         next += 2 * blocks[i].limit + 1;
         fill_energies(&blocks[i], out);
         make_hull(&blocks[i], out);
+        make_dense(&blocks[i], out);
     }
     *ret_table = self;
     return DIDI_OK;
@@ -145,16 +161,18 @@ static size_t count_above(const prepared *self, double least)
 }
 
 /* Energy a block's choice keeps. */
-static double kept_energy(const precision_block *block, const prepared *source)
+static double kept_energy(const precision_table *self, size_t index)
 {
-    if (block->dense_bits > 0)
-        return block->dense_energy * precision_kept_dense(block->dense_bits);
+    const precision_block *block = &self->blocks[index];
+    const prepared *source = &self->prepared[index];
     double kept = 0;
     size_t first = 0;
-    for (size_t i = PRECISION_WIDTHS; i-- > 0;) {
+    for (unsigned i = 0; block->dense_bits > 0 && i < PRECISION_WIDTHS; i++)
+        if (precision_width_bits[i] == block->dense_bits)
+            return block->dense_energy * self->kept_dense[i];
+    for (size_t i = PRECISION_WIDTHS; block->bytes > 0 && i-- > 0;) {
         size_t end = first + block->components[i];
-        kept += precision_kept_factors(precision_width_bits[i]) *
-                (source->prefix[end] - source->prefix[first]);
+        kept += self->kept_factors[i] * (source->prefix[end] - source->prefix[first]);
         first = end;
     }
     return kept;
@@ -191,44 +209,44 @@ static void choose_factors(precision_block *block, const prepared *source, doubl
 }
 
 /* Takes the dense form where its value less its price is higher than what is chosen. */
-static void choose_dense(precision_block *block, const prepared *source, double price)
+static void choose_dense(precision_table *self, size_t index, double price)
 {
-    double best = block->weight * kept_energy(block, source) - price * (double)block->bytes;
+    precision_block *block = &self->blocks[index];
+    double best = block->weight * kept_energy(self, index) - price * (double)block->bytes;
     bool none = block->bytes == 0;
     for (unsigned i = 0; i < PRECISION_WIDTHS; i++) {
-        unsigned bits = precision_width_bits[i];
-        if ((block->dense >> i & 1U) == 0)
+        uint64_t bytes = self->prepared[index].dense_bytes[i];
+        if (bytes == 0)
             continue;
-        uint64_t bytes = precision_dense_bytes(block->rows, block->columns, bits) + block->overhead;
-        double value = block->weight * block->dense_energy * precision_kept_dense(bits) -
-                       price * (double)bytes;
+        double value =
+            block->weight * block->dense_energy * self->kept_dense[i] - price * (double)bytes;
         if (!(value > best) && !(none && block->required))
             continue;
         none = false;
         best = value;
         memset(block->components, 0, sizeof block->components);
-        block->dense_bits = bits;
+        block->dense_bits = precision_width_bits[i];
         block->bytes = bytes;
     }
 }
 
-static void choose_block(precision_block *block, const prepared *source, double price)
+static void choose_block(precision_table *self, size_t index, double price)
 {
+    precision_block *block = &self->blocks[index];
     take_nothing(block);
     if (block->sigma != NULL)
-        choose_factors(block, source, price);
-    double value = block->weight * kept_energy(block, source);
-    if (block->bytes > 0 && value <= price * (double)block->bytes)
+        choose_factors(block, &self->prepared[index], price);
+    if (block->bytes > 0 &&
+        block->weight * kept_energy(self, index) <= price * (double)block->bytes)
         take_nothing(block);
     if (block->dense != 0 && block->dense_energy > 0)
-        choose_dense(block, source, price);
+        choose_dense(self, index, price);
 }
 
 static double value_of(const precision_table *self, size_t index, double price)
 {
     const precision_block *block = &self->blocks[index];
-    return block->weight * kept_energy(block, &self->prepared[index]) -
-           price * (double)block->bytes;
+    return block->weight * kept_energy(self, index) - price * (double)block->bytes;
 }
 
 /* Leaves one block or its rivals, whichever is worth more. */
@@ -250,7 +268,7 @@ double precision_lost(const precision_table *self, size_t index)
 {
     const precision_block *block = &self->blocks[index];
     const prepared *source = &self->prepared[index];
-    return all_energy(block, source) - kept_energy(block, source);
+    return all_energy(block, source) - kept_energy(self, index);
 }
 
 static void add_up(const precision_table *self, precision_choice *sums)
@@ -269,7 +287,7 @@ static void add_up(const precision_table *self, precision_choice *sums)
 static void choose_all(precision_table *self, double price, precision_choice *ret_choice)
 {
     for (size_t i = 0; i < self->count; i++)
-        choose_block(&self->blocks[i], &self->prepared[i], price);
+        choose_block(self, i, price);
     for (size_t i = 0; i < self->count; i++)
         if (self->blocks[i].rivals > 0)
             settle(self, i, price);
@@ -333,7 +351,7 @@ static void fill_up(precision_table *self, uint64_t budget, precision_choice *ch
     choice->price = price;
 }
 
-enum { SEARCH_STEPS = 90 };
+enum { SEARCH_STEPS = 56 }; /* halvings of 92 in the logarithm: more than a double tells apart */
 
 /* Prices between nothing and more than any component is worth. */
 static double highest_price(const precision_table *self)
@@ -344,6 +362,23 @@ static double highest_price(const precision_table *self)
         highest = value > highest ? value : highest;
     }
     return 2 * highest;
+}
+
+double precision_price_near(precision_table *self, uint64_t bytes)
+{
+    enum { NEAR_STEPS = 14 };
+    precision_choice choice;
+    double high = highest_price(self);
+    double low = high * 1e-16; /* a double holds no smaller loss beside the whole */
+    for (int step = 0; step < NEAR_STEPS; step++) {
+        double middle = sqrt(low) * sqrt(high);
+        choose_all(self, middle, &choice);
+        if (choice.bytes <= bytes)
+            high = middle;
+        else
+            low = middle;
+    }
+    return high;
 }
 
 /* The highest price between `low` and `high` at which at least `bytes` are taken. */

@@ -58,6 +58,9 @@ void precision_within_bytes(precision_table *table, uint64_t bytes, precision_ch
 /* The smallest choice whose error (by `tasks`) is at most `most`, or the one of lowest error. */
 void precision_within_error(precision_table *table, double most, precision_choice *ret_choice);
 
+/* The price at which about `bytes` are taken, to a few percent: cheap. */
+double precision_price_near(precision_table *table, uint64_t bytes);
+
 /* The choice at a price of loss per byte. */
 void precision_at_price(precision_table *table, double price, precision_choice *ret_choice);
 

@@ -341,16 +341,17 @@ static int make_curve(didi_merge *self, didi_precision precision, didi_error *er
     int status = list_everything(self, precision, &from, error);
     if (status != DIDI_OK)
         return status;
-    precision_choice low = {0};
-    precision_choice high = {0};
     uint64_t model = memory_multiply(self->plan.parameters, 2);
-    precision_within_bytes(from.table, model / 20, &low);
-    precision_within_bytes(from.table, memory_multiply(model, 3), &high);
+    double first = precision_price_near(from.table, model / 20);
+    precision_choice all = {0};
+    precision_at_price(from.table, 0, &all);
+    uint64_t most = memory_multiply(model, 3) < all.bytes ? model * 3 : all.bytes - all.bytes / 50;
+    double last = precision_price_near(from.table, most);
+    double ratio = first > last ? last / first : 1;
     out->count = 0;
-    double ratio = low.price > high.price ? high.price / low.price : 1;
     for (size_t i = 0; i < CURVE_POINTS && energy > 0; i++) {
         precision_choice at = {0};
-        double price = low.price * pow(ratio, (double)i / (CURVE_POINTS - 1));
+        double price = first * pow(ratio, (double)i / (CURVE_POINTS - 1));
         precision_at_price(from.table, price, &at);
         uint64_t bytes = memory_add(at.bytes, merge_file_headers(self));
         double share = precision_matrix_loss(from.table) / energy;
