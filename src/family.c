@@ -188,18 +188,23 @@ static double dense_copies(const didi_merge_options *options, const family *self
                                                  : 0.0;
 }
 
-/* A budget as a ratio of parameters, dense tensors being stored as wide as they usually are. */
-static double parameters_of_budget(const didi_merge_options *options, const family *self)
+/* Bits that numbers of dense tensors usually have. */
+static double usual_bits(const didi_merge_options *options)
 {
     enum { AUTO_BITS = 5 };
-    unsigned dense = precision_bits(precision_of_dense(options->precision));
-    double bits = options->precision == DIDI_PRECISION_AUTO ? AUTO_BITS : (double)dense;
+    bool automatic = options->precision == DIDI_PRECISION_AUTO;
+    return automatic ? AUTO_BITS : (double)precision_bits(precision_of_dense(options->precision));
+}
+
+/* A budget as so many parameters of dense tensors. */
+static double parameters_of_budget(const didi_merge_options *options, const family *self)
+{
     double bytes = 0;
     switch (options->budget_unit) {
     case DIDI_BUDGET_PARAMETERS:
-        return options->budget;
+        return options->budget * (double)self->parameters;
     case DIDI_BUDGET_MAX_ERROR:
-        return 1;
+        return (double)self->parameters;
     case DIDI_BUDGET_BYTES_RATIO:
         for (size_t f = 0; f < checkpoint_file_count(self->base); f++)
             bytes += options->budget * (double)checkpoint_file_at(self->base, f)->bytes;
@@ -207,32 +212,64 @@ static double parameters_of_budget(const didi_merge_options *options, const fami
     default:
         bytes = options->budget;
     }
-    return self->parameters > 0 ? bytes * 8 / bits / (double)self->parameters : 0;
+    return bytes * 8 / usual_bits(options);
+}
+
+/* What files take without dense tensors, one component being stored: at most about that many
+ * parameters. Nothing where parameters are what counts. */
+static double parameters_of_files(const didi_merge_options *options, const family *self)
+{
+    enum { FILE_BYTES = 96, ENTRIES_BYTES = 512 };
+    double sides = 0;
+    if (options->budget_unit == DIDI_BUDGET_PARAMETERS)
+        return 0;
+    for (size_t i = 0; i < self->tensor_count; i++) {
+        double own = (double)(self->tensors[i].rows + self->tensors[i].columns);
+        if (self->tensors[i].kind == FAMILY_MATRIX && (sides == 0 || own < sides))
+            sides = own;
+    }
+    double bytes = FILE_BYTES * ((double)self->task_count + 1) + ENTRIES_BYTES + 4 * sides;
+    return bytes * 8 / usual_bits(options);
+}
+
+/* What an entry of a header takes, likewise. */
+static double parameters_of_entry(const didi_merge_options *options, const family_tensor *tensor)
+{
+    enum { ENTRY_BYTES = 160 };
+    if (options->budget_unit == DIDI_BUDGET_PARAMETERS)
+        return 0;
+    return (ENTRY_BYTES + (double)strlen(tensor->name)) * 8 / usual_bits(options);
 }
 
 /* The size rule: small sensitive matrices become dense, unless the dense tensors would then eat
- * more than half of the budget. */
+ * more than half of the budget, or with their headers leave no room for a component. */
 static void keep_sensitive(const didi_merge_options *options, family *self)
 {
-    double parameters = (double)self->parameters;
     bool apart = options->dense == DIDI_DENSE_PER_TASK || options->dense == DIDI_DENSE_AUTO;
     double budget = parameters_of_budget(options, self);
+    double headers = parameters_of_files(options, self);
     double stored = 0;
-    for (size_t i = 0; i < self->tensor_count; i++)
-        if (self->tensors[i].kind == FAMILY_DENSE)
-            stored +=
-                dense_copies(options, self, &self->tensors[i]) * (double)self->tensors[i].elements;
+    for (size_t i = 0; i < self->tensor_count; i++) {
+        const family_tensor *tensor = &self->tensors[i];
+        if (tensor->kind != FAMILY_DENSE)
+            continue;
+        double copies = dense_copies(options, self, tensor);
+        stored += copies * (double)tensor->elements;
+        headers += copies * parameters_of_entry(options, tensor);
+    }
     for (size_t i = 0; i < self->tensor_count && apart; i++) {
         family_tensor *tensor = &self->tensors[i];
         double cost = (double)self->task_count * (double)tensor->elements;
+        double entries = (double)self->task_count * parameters_of_entry(options, tensor);
         if (tensor->kind != FAMILY_MATRIX || !is_sensitive(tensor->name) ||
             matches(tensor->name, options->low_rank_tensors, options->low_rank_tensor_count) ||
-            (double)tensor->elements > FAMILY_SENSITIVE_SHARE_MAX * parameters ||
-            stored + cost > 0.5 * budget * parameters)
+            (double)tensor->elements > FAMILY_SENSITIVE_SHARE_MAX * (double)self->parameters ||
+            stored + cost > 0.5 * budget || stored + cost + headers + entries > budget)
             continue;
         tensor->kind = FAMILY_DENSE;
         tensor->reduced_by_size = true;
         stored += cost;
+        headers += entries;
     }
 }
 

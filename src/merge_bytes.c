@@ -13,8 +13,6 @@
  * that of a matrix (docs/method.md, "Bytes"). */
 #define DENSE_TENSOR_WEIGHT 4.0
 
-enum { DENSE_WIDTH_MAX = 4 }; /* bits of large matrices kept whole, in auto */
-
 uint64_t merge_base_bytes(const didi_merge *self)
 {
     uint64_t bytes = 0;
@@ -147,8 +145,7 @@ static void fill_layer(const didi_merge *self, size_t l, didi_precision precisio
                                    .factors = precision_of_matrices(precision)};
         if (j == 0)
             continue;
-        bool narrow = precision == DIDI_PRECISION_AUTO;
-        out[j].dense = narrow ? (1U << DENSE_WIDTH_MAX) - 1 : out[j].factors;
+        out[j].dense = out[j].factors;
         if (precision_is_plain(precision, NULL) && from->dense_cost == 0)
             out[j].dense = 0;
         out[j].dense_energy = from->tail;

@@ -128,7 +128,7 @@ static int check_budget(const didi_merge_options *options, didi_error *error)
         return didi_fail(error, DIDI_INVALID, "/budget/max_error",
                          "max_error needs allocator pursuit, joint or exact");
     int status = check_number("/budget/max_error", options->budget, 0, true, 1, error);
-    if (status == DIDI_OK && options->budget < floor)
+    if (status == DIDI_OK && options->budget < floor * (1 - 1e-9))
         status = didi_fail(error, DIDI_BUDGET, "/budget/max_error",
                            "max_error %.4g is out of reach: output dtype %s rounds everything by "
                            "about %.4g, which would work",

@@ -295,7 +295,8 @@ static int fail_error(const didi_merge *self, didi_error *error)
         lowest = self->passes[i].error < lowest ? self->passes[i].error : lowest;
     return didi_fail(error, DIDI_BUDGET, "/budget/max_error",
                      "max_error %.4g is out of reach with output dtype %s: %.4g was reached",
-                     self->options.budget, didi_precision_name(self->options.precision), lowest);
+                     self->options.budget, didi_precision_name(self->options.precision),
+                     precision_round_up(lowest));
 }
 
 int merge_judge_pass(didi_merge *self, bool *ret_again, didi_error *error)

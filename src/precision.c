@@ -84,6 +84,12 @@ uint64_t precision_dense_bytes(uint64_t m, uint64_t n, unsigned bits)
                                      : memory_multiply(memory_multiply(m, n), bits / 8);
 }
 
+double precision_round_up(double value)
+{
+    double unit = value > 0 ? pow(10, floor(log10(value)) - 2) : 1;
+    return ceil(value / unit - 1e-9) * unit;
+}
+
 double precision_floor(didi_precision precision)
 {
     switch (precision) {
@@ -98,7 +104,7 @@ double precision_floor(didi_precision precision)
     }
     precision_widths widths = precision_of_matrices(precision);
     unsigned bits = precision == DIDI_PRECISION_AUTO ? QUANTISE_BITS_MAX : precision_bits(widths);
-    return 1.2 * quantise_noise(bits);
+    return precision_round_up(1.2 * quantise_noise(bits));
 }
 
 double precision_entry_bytes(precision_widths widths)

@@ -37,6 +37,9 @@ uint64_t precision_dense_bytes(uint64_t m, uint64_t n, unsigned bits);
 /* The smallest relative error a precision can reach, everything kept whole: about. */
 double precision_floor(didi_precision precision);
 
+/* A value >= 0 in three digits, not below it: for figures that shall work when sent back. */
+double precision_round_up(double value);
+
 /* Bytes per parameter at which a component earns its place: the lowest of bytes / energy kept over
  * the widths, groups of full length. With it a threshold of gain per byte is one per parameter. */
 double precision_entry_bytes(precision_widths widths);

@@ -61,12 +61,60 @@ static void budgets_have_names(void **state)
     }
 }
 
+#define BUDGET_OF(text) "{\"base\":\"m/base\"," GOOD_TASKS ",\"budget\":" text "}"
+
+/* Read, written as canonical text, and read again: the same number in the same unit. */
+static void budgets_have_units(void **state)
+{
+    static const struct {
+        const char *text;
+        double value;
+        int unit;
+    } cases[] = {
+        {BUDGET_OF("1.24"), 1.24, BUDGET_PARAMETERS},
+        {BUDGET_OF("{\"bytes\":1}"), 1, BUDGET_BYTES},
+        {BUDGET_OF("{\"bytes\":9007199254740991}"), 9007199254740991, BUDGET_BYTES},
+        {BUDGET_OF("{\"bytes_ratio\":0.3}"), 0.3, BUDGET_BYTES_RATIO},
+        {BUDGET_OF("{\"max_error\":0.30000000000000004}"), 0.30000000000000004, BUDGET_MAX_ERROR},
+        {BUDGET_OF("{\"max_error\":1}"), 1, BUDGET_MAX_ERROR},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        specification *made = NULL;
+        char *text = NULL;
+        assert_int_equal(parse(cases[i].text, &made, NULL), DIDI_OK);
+        for (int turn = 0; turn < 2; turn++) {
+            assert_true(made->budget == cases[i].value);
+            assert_int_equal(made->budget_unit, cases[i].unit);
+            assert_int_equal(specification_render(made, &text, NULL), DIDI_OK);
+            specification_free(made);
+            assert_int_equal(parse(text, &made, NULL), DIDI_OK);
+            free(text);
+        }
+        specification_free(made);
+    }
+}
+
 static void mistakes_name_their_place(void **state)
 {
     static const struct {
         const char *text, *pointer, *part;
     } cases[] = {
         {"[]", "", "an object"},
+        {BUDGET_OF("{}"), "/budget", "one member"},
+        {BUDGET_OF("[]"), "/budget", "number"},
+        {BUDGET_OF("null"), "/budget", "number"},
+        {BUDGET_OF("0"), "/budget", "> 0"},
+        {BUDGET_OF("\"XL\""), "/budget", "S, M and L"},
+        {BUDGET_OF("{\"bytes\":5,\"max_error\":0.1}"), "/budget", "it has 2"},
+        {BUDGET_OF("{\"bites\":5}"), "/budget/bites", "unknown field"},
+        {BUDGET_OF("{\"bytes\":0}"), "/budget/bytes", "1"},
+        {BUDGET_OF("{\"bytes\":\"many\"}"), "/budget/bytes", "number"},
+        {BUDGET_OF("{\"bytes\":9007199254740993}"), "/budget/bytes", "it must be"},
+        {BUDGET_OF("{\"bytes_ratio\":0}"), "/budget/bytes_ratio", "> 0"},
+        {BUDGET_OF("{\"max_error\":1.5}"), "/budget/max_error", "1"},
+        {BUDGET_OF("{\"max_error\":0}"), "/budget/max_error", "> 0"},
+        {"{" GOOD ",\"output\":{\"dtype\":\"int2\"}}", "/output/dtype", "int3"},
         {"{" GOOD ",\"x\":1}", "/x", "unknown field"},
         {"{" GOOD ",\"a/b~\":1}", "/a~1b~0", "unknown field"},
         {"{" GOOD ",\"ranks\":{\"steps\":2.5}}", "/ranks/steps", "integer"},
@@ -269,6 +317,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_are_filled),
         cmocka_unit_test(budgets_have_names),
+        cmocka_unit_test(budgets_have_units),
         cmocka_unit_test(mistakes_name_their_place),
         cmocka_unit_test(what_is_not_json_is_malformed),
         cmocka_unit_test(canonical_text_reads_back_equal),
