@@ -220,12 +220,14 @@ int allocate_frontier(const allocate_block *blocks, size_t count, size_t points,
         return status;
     double loss = 0;
     uint64_t total = 0;
-    for (size_t i = 0; i < count; i++)
-        loss += blocks[i].weight * blocks[i].tail;
-    for (size_t i = 0; i < used; i++) {
-        total += list[i].cost;
-        loss += list[i].dense ? 0 : list[i].value;
+    for (size_t i = 0; i < count; i++) {
+        double energy = blocks[i].tail; /* components that are guessed are part of it */
+        for (size_t j = 0; j < blocks[i].count; j++)
+            energy += blocks[i].sigma[j] * blocks[i].sigma[j];
+        loss += blocks[i].weight * energy;
     }
+    for (size_t i = 0; i < used; i++)
+        total += list[i].cost;
     size_t written = 0;
     uint64_t spent = 0;
     for (size_t i = 0, point = 0; point < points; point++) {

@@ -5,6 +5,7 @@
 #include "src/allocate.h"
 #include "src/base/memory.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 /* Appends a point; the curve never rises, and starts at nothing kept. */
@@ -23,6 +24,18 @@ static double share_of_energy(const didi_merge *self, double loss)
 {
     double energy = merge_total_energy(self);
     return energy > 0 ? loss / energy : 0;
+}
+
+double merge_counted_twice(const didi_merge *self)
+{
+    double twice = 0;
+    for (size_t l = 0; self->pursued != NULL && l < self->layer_count; l++) {
+        const layer_summary *summary = &self->summaries[l];
+        for (size_t t = 0; t < summary->tasks; t++)
+            twice += summary->weight[t] * summary->tail[t + 1];
+        twice -= self->pursued[l].floor;
+    }
+    return twice > 0 ? twice : 0;
 }
 
 int merge_frontier_from_spectra(didi_merge *self, const allocate_block *blocks, size_t count,
@@ -50,9 +63,7 @@ int merge_frontier_from_blocks(didi_merge *self, const allocate_block *blocks, s
     frontier_point *old = self->frontier;
     size_t old_count = self->frontier_count;
     size_t used = 0;
-    double floor = 0;
-    for (size_t l = 0; l < self->layer_count; l++)
-        floor += self->pursued[l].floor;
+    double twice = merge_counted_twice(self);
     int status = allocate_frontier(blocks, count, FRONTIER_POINTS, found, &used, error);
     if (status != DIDI_OK)
         return status;
@@ -63,7 +74,7 @@ int merge_frontier_from_blocks(didi_merge *self, const allocate_block *blocks, s
     self->frontier_count = 0;
     size_t reached = 0; /* points of the spectra that cost no more */
     for (size_t i = 0; i < used; i++) {
-        double share = share_of_energy(self, found[i].loss + floor);
+        double share = share_of_energy(self, fmax(found[i].loss - twice, 0));
         while (reached < old_count && old[reached].parameters <= found[i].parameters)
             reached++;
         bool better = reached == 0 || share <= old[reached - 1].error;

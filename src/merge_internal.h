@@ -314,6 +314,9 @@ int merge_balance_tasks(didi_merge *merge, bool from_scratch, didi_error *error)
 int merge_promote_dense(didi_merge *merge, allocate_block *blocks, size_t count, didi_error *error);
 
 /* merge_frontier.c */
+/* After a pursuit: weighted energy that the list of blocks holds twice, in rows of the shared
+ * blocks beyond pursuit's ranks and in what the experts leave. */
+double merge_counted_twice(const didi_merge *merge);
 int merge_frontier_from_spectra(didi_merge *merge, const allocate_block *blocks, size_t count,
                                 didi_error *error);
 /* The lower of what the blocks of a pursuit and the spectra predict; after the above. */

@@ -8,8 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const package_layout_metadata[PACKAGE_METADATA][2] = {{"format", "didi"},
-                                                                  {"didi_format", "1"}};
+/* Format 2 has packed tensors. */
+static const char *const plain_metadata[PACKAGE_METADATA][2] = {{"format", "didi"},
+                                                                {"didi_format", "1"}};
+static const char *const packed_metadata[PACKAGE_METADATA][2] = {{"format", "didi"},
+                                                                 {"didi_format", "2"}};
+
+const char *const (*package_layout_metadata(const didi_merge *merge))[2]
+{
+    return precision_is_plain(merge->options.precision, NULL) ? plain_metadata : packed_metadata;
+}
 
 void package_layout_clear(package_layout *self)
 {
@@ -70,7 +78,7 @@ static int add_factors(package_layout *self, didi_dtype dtype, const family_tens
 
 static uint64_t factors_bytes(const family_tensor *tensor, const size_t *components)
 {
-    uint64_t bytes = 4; /* form, group, number of segments */
+    uint64_t bytes = PACKED_FACTORS_HEADER_BYTES;
     for (size_t i = 0; i < PRECISION_WIDTHS; i++)
         if (components[i] > 0)
             bytes += packed_segment_bytes() +
@@ -137,8 +145,9 @@ int merge_package_bytes(const didi_merge *self, uint64_t *ret_bytes, didi_error 
         uint64_t bytes = 0;
         int status = package_layout_create(self, file, &found, error);
         if (status == DIDI_OK)
-            status = safetensors_layout_bytes(found.entries, found.count, package_layout_metadata,
-                                              PACKAGE_METADATA, &bytes, error);
+            status =
+                safetensors_layout_bytes(found.entries, found.count, package_layout_metadata(self),
+                                         PACKAGE_METADATA, &bytes, error);
         package_layout_clear(&found);
         if (status != DIDI_OK)
             return status;

@@ -6,7 +6,7 @@
 #include "src/safetensors.h"
 
 enum { PACKAGE_METADATA = 2 };
-extern const char *const package_layout_metadata[PACKAGE_METADATA][2];
+const char *const (*package_layout_metadata(const didi_merge *merge))[2];
 
 /* One file's tensors. */
 typedef struct package_layout {

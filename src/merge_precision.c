@@ -339,6 +339,7 @@ static int make_curve(didi_merge *self, didi_precision precision, didi_error *er
     listed from;
     precision_curve *out = &self->curves[precision];
     double energy = merge_total_energy(self);
+    double twice = merge_counted_twice(self);
     int status = list_everything(self, precision, &from, error);
     if (status != DIDI_OK)
         return status;
@@ -355,11 +356,11 @@ static int make_curve(didi_merge *self, didi_precision precision, didi_error *er
         double price = first * pow(ratio, (double)i / (CURVE_POINTS - 1));
         precision_at_price(from.table, price, &at);
         uint64_t bytes = memory_add(at.bytes, merge_file_headers(self));
-        double share = precision_matrix_loss(from.table) / energy;
+        double share = (precision_matrix_loss(from.table) - twice) / energy;
         if (out->count > 0 && bytes <= out->points[out->count - 1].bytes)
             continue;
         out->points[out->count].bytes = bytes;
-        out->points[out->count].error = share;
+        out->points[out->count].error = fmax(fmin(share, 1), 0);
         out->count++;
     }
     listed_free(&from);

@@ -127,9 +127,9 @@ int merge_write_file(didi_merge *self, size_t index, didi_error *error)
         status = file_open_directory(self->package_fd, index == 0 ? "." : "experts", 0, &directory,
                                      error);
     if (status == DIDI_OK)
-        status =
-            safetensors_writer_create(directory, name, found.entries, found.count,
-                                      package_layout_metadata, PACKAGE_METADATA, &writer, error);
+        status = safetensors_writer_create(directory, name, found.entries, found.count,
+                                           package_layout_metadata(self), PACKAGE_METADATA, &writer,
+                                           error);
     if (status == DIDI_OK)
         status = write_tensors(self, index, writer, error);
     if (status == DIDI_OK) {

@@ -12,7 +12,6 @@ enum {
     GROUP_LOG2 = 6,
     START_FACTORS = GROUP_LOG2 << 4 | 1,
     START_DENSE = GROUP_LOG2 << 4 | 2,
-    FACTORS_HEADER_BYTES = 4,
     SEGMENT_BYTES = 5,
     BLOCK = 16, /* components added at a time */
 };
@@ -41,7 +40,7 @@ size_t packed_segment_bytes(void)
 
 size_t packed_factors_bytes(size_t m, size_t n, const uint8_t *bits, size_t components)
 {
-    size_t sum = FACTORS_HEADER_BYTES + SEGMENT_BYTES * count_segments(bits, components);
+    size_t sum = PACKED_FACTORS_HEADER_BYTES + SEGMENT_BYTES * count_segments(bits, components);
     for (size_t i = 0; i < components; i++)
         sum += packed_component_bytes(m, n, bits[i]);
     return sum;
@@ -56,7 +55,7 @@ void packed_factors_encode(size_t m, size_t n, const uint8_t *bits, size_t compo
     out[1] = (uint8_t)(int8_t)left_exponent;
     out[2] = (uint8_t)(int8_t)right_exponent;
     out[3] = (uint8_t)count_segments(bits, components);
-    out += FACTORS_HEADER_BYTES;
+    out += PACKED_FACTORS_HEADER_BYTES;
     for (size_t first = 0, last = 0; first < components; first = last) {
         while (last < components && bits[last] == bits[first])
             last++;
@@ -147,15 +146,15 @@ static int read_exponent(uint8_t byte)
 static int parse_factors(packed *self, const uint8_t *bytes, size_t count, const char *tensor,
                          didi_error *error)
 {
-    size_t segments = count < FACTORS_HEADER_BYTES ? 0 : bytes[3];
-    size_t start = FACTORS_HEADER_BYTES + segments * SEGMENT_BYTES;
+    size_t segments = count < PACKED_FACTORS_HEADER_BYTES ? 0 : bytes[3];
+    size_t start = PACKED_FACTORS_HEADER_BYTES + segments * SEGMENT_BYTES;
     if (segments < 1 || segments > QUANTISE_BITS_MAX || count < start)
         return didi_fail(error, DIDI_FORMAT, tensor, "%zu bytes with %zu segments", count,
                          segments);
     self->left_exponent = read_exponent(bytes[1]);
     self->right_exponent = read_exponent(bytes[2]);
     self->segment_count = segments;
-    int status = read_segments(self, bytes + FACTORS_HEADER_BYTES, tensor, error);
+    int status = read_segments(self, bytes + PACKED_FACTORS_HEADER_BYTES, tensor, error);
     return status == DIDI_OK ? place_segments(self, bytes + start, count - start, tensor, error)
                              : status;
 }

@@ -246,6 +246,10 @@ static void the_frontier_falls_from_all_to_the_tails(void **state)
         assert_true(points[i].loss <= points[i - 1].loss &&
                     points[i].parameters >= points[i - 1].parameters);
     assert_true(blocks[0].rank == 1 && blocks[1].rank == 2); /* ranks are left alone */
+    blocks[0].limit = 8; /* what is guessed is part of the tail */
+    assert_int_equal(allocate_frontier(blocks, 2, POINTS, points, &count, &error), DIDI_OK);
+    sample_assert_near(points[0].loss, 16 + 4 + 1 + 0.25 + 2 * 9.25, 1e-12);
+    sample_assert_near(points[POINTS - 1].loss, 0, 1e-12);
 }
 
 static void no_memory_is_told(void **state)
