@@ -189,8 +189,9 @@ typedef struct didi_event {
     uint64_t step;         /* within the stage: rank step, sweep, layers done */
     double loss;           /* the stage's objective, summed over the layers it covers */
     double relative_error; /* sum |tau_hat - tau|^2 / sum |tau|^2 so far */
-    double ratio;          /* parameters now / one model's */
-    double ratio_target;
+    double ratio; /* parameters now / one model's; for a budget in bytes: bytes / the base files',
+                     with precision auto / a model's in 16 bits */
+    double ratio_target;            /* the budget in this unit; NaN where an error is asked for */
     size_t items_done, items_total; /* of the stage; steps while ranks are learned */
     double seconds;                 /* since the merge began (this process) */
     uint64_t bytes_read;            /* from inputs, this process */

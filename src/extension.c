@@ -293,6 +293,14 @@ uint64_t extension_parameters(const extension *self)
     return (uint64_t)sum;
 }
 
+uint64_t extension_bytes(const extension *self)
+{
+    json_int_t sum = 0;
+    for (size_t i = 0; i < self->file_count; i++)
+        sum += json_integer_value(json_object_get(self->files[i].row, "bytes"));
+    return (uint64_t)sum;
+}
+
 /* ---- open and close ---- */
 
 static int copy_words(extension *self, const didi_extension *asked, didi_error *error)

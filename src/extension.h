@@ -56,6 +56,8 @@ int extension_link(const extension *extension, int package_fd, didi_error *error
 
 /* Parameters of the files taken over. */
 uint64_t extension_parameters(const extension *extension);
+/* Bytes of these files. */
+uint64_t extension_bytes(const extension *extension);
 
 /* From the manifest of the added tasks alone (`manifest`, changed in place) to the whole package's:
  * inputs, budget, errors, ranks and files of all tasks, and the section `extends`. Errors:

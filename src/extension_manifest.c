@@ -196,14 +196,6 @@ static json_int_t total(const json_t *files, const char *key)
     return sum;
 }
 
-static uint64_t extension_bytes(const extension *self)
-{
-    json_int_t sum = 0;
-    for (size_t i = 0; i < self->file_count; i++)
-        sum += whole(self->files[i].row, "bytes");
-    return (uint64_t)sum;
-}
-
 /* `budget` of the added tasks becomes the whole package's. */
 static void join_budget(const extension *self, json_t *budget, const json_t *files)
 {

@@ -235,22 +235,43 @@ static double phase_progress(const didi_merge *self)
     return self->item_count > 0 ? (double)self->items_done / (double)self->item_count : 0;
 }
 
+/* Nobody knows how many passes an error asked for takes: each gets half of what is left. */
+static double pass_progress(const didi_merge *self)
+{
+    double ranks = merge_phase_share(PHASE_RANKS);
+    double refine = merge_phase_share(PHASE_REFINE);
+    double within = self->phase == PHASE_RANKS ? ranks * phase_progress(self)
+                                               : ranks + refine * phase_progress(self);
+    double left = ldexp(1, -(int)self->pass_count);
+    return 1 - left + left / 2 * within / (ranks + refine);
+}
+
+/* Ranks are part of refinement once there was one. */
+static didi_stage stage_in_force(const didi_merge *self)
+{
+    bool again = self->phase == PHASE_RANKS && self->pass_count > 0;
+    return again ? DIDI_STAGE_REFINE : merge_phase_stage(self->phase);
+}
+
 double didi_merge_progress(const didi_merge *self, didi_stage *ret_stage)
 {
     double done = 0;
     double total = 0;
+    bool passing = self->options.budget_unit == DIDI_BUDGET_MAX_ERROR &&
+                   (self->phase == PHASE_RANKS || self->phase == PHASE_REFINE);
     for (int phase = 0; phase < PHASE_COUNT; phase++) {
         double share = merge_phase_share((merge_phase)phase);
         if (merge_phase_items(self, (merge_phase)phase) == 0)
             continue;
         total += share;
-        if (phase < (int)self->phase)
+        if (passing && (phase == PHASE_RANKS || phase == PHASE_REFINE))
+            done += share * pass_progress(self);
+        else if (phase < (int)self->phase)
             done += share;
         else if (phase == (int)self->phase)
             done += share * phase_progress(self);
     }
     if (ret_stage != NULL)
-        *ret_stage =
-            self->phase < PHASE_COUNT ? merge_phase_stage(self->phase) : DIDI_STAGE_PUBLISH;
+        *ret_stage = self->phase < PHASE_COUNT ? stage_in_force(self) : DIDI_STAGE_PUBLISH;
     return total > 0 ? done / total : 0;
 }

@@ -215,8 +215,10 @@ int merge_schedule(didi_merge *self, didi_error *error)
                        : schedule_by_parameters(self, blocks, count, error);
     if (status == DIDI_OK)
         status = merge_warm_schedule(self, error);
-    if (status == DIDI_OK && !bytes)
+    if (status == DIDI_OK && !bytes) {
         merge_set_fixed_widths(self);
+        status = merge_package_bytes(self, &self->chosen_bytes, error);
+    }
     if (status == DIDI_OK && merge_phase_items(self, PHASE_RANKS) == 0)
         status = merge_curves(self, error);
     free(blocks);
@@ -249,9 +251,9 @@ int merge_final_ranks(didi_merge *self, didi_error *error)
         status = merge_frontier_from_blocks(self, blocks, count, error);
     if (status == DIDI_OK && self->pass == 0)
         status = merge_curves(self, error);
-    if (status == DIDI_OK)
+    if (status == DIDI_OK && self->pass_count == 0)
         merge_point(self, DIDI_STAGE_PURSUE, self->layer_count + 1, NAN, NAN,
-                    merge_ratio_with_dense(self, (double)self->factor_parameters));
+                    merge_ratio(self, (double)self->factor_parameters));
     free(blocks);
     return status;
 }

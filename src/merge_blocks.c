@@ -62,11 +62,6 @@ double merge_matrix_parameters(const didi_merge *self)
     return sum;
 }
 
-double merge_ratio_with_dense(const didi_merge *self, double factors)
-{
-    return (factors + (double)self->dense_stored) / (double)self->plan.parameters;
-}
-
 int merge_round_ranks(const didi_merge *self, allocate_block *blocks, size_t count,
                       const double *real, didi_error *error)
 {

@@ -131,11 +131,7 @@ void merge_emit(didi_merge *self, const didi_event *event)
     if (self->hooks.event == NULL)
         return;
     didi_event full = *event;
-    double kept = self->extension != NULL ? (double)extension_parameters(self->extension) /
-                                                (double)self->plan.parameters
-                                          : 0;
-    full.ratio += kept;
-    full.ratio_target = self->options.budget + kept;
+    full.ratio_target = merge_ratio_target(self);
     merge_stage_items(self, &full.items_done, &full.items_total);
     full.seconds = merge_seconds(self);
     full.bytes_read = atomic_load(&self->bytes_read);
@@ -144,7 +140,7 @@ void merge_emit(didi_merge *self, const didi_event *event)
 
 void merge_announce(didi_merge *self, didi_stage stage)
 {
-    if (self->stage_announced == (int)stage)
+    if (self->stage_announced >= (int)stage) /* another pass tells nothing new */
         return;
     self->stage_announced = (int)stage;
     didi_event event = {
@@ -201,7 +197,7 @@ static void emit_sums(didi_merge *self, didi_stage stage, const progress_sums *s
     merge_stage_items(self, &done, &total);
     merge_point(self, stage, done, sums->weighted > 0 ? sums->loss / sums->weighted : 0,
                 sums->energy > 0 ? sums->error / sums->energy : 0,
-                (sums->parameters + (double)self->dense_stored) / (double)self->plan.parameters);
+                merge_ratio(self, sums->parameters));
 }
 
 void merge_report_pursued(didi_merge *self)

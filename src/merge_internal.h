@@ -159,6 +159,8 @@ struct didi_merge {
     uint64_t dense_stored;      /* parameters, after the scan */
     uint64_t factor_budget;     /* parameters */
     uint64_t factor_parameters; /* taken */
+    uint64_t chosen_bytes;      /* of the files, at these; 0 = not known yet */
+    uint64_t chosen_dense;      /* of chosen_bytes: tensors kept whole, headers */
     pursued *pursued;           /* of each layer; NULL unless it pursues */
     frontier_point *frontier;
     size_t frontier_count;
@@ -294,12 +296,19 @@ int merge_list_blocks(const didi_merge *merge, allocate_block **ret_blocks, size
                       didi_error *error);
 double merge_total_energy(const didi_merge *merge);
 double merge_matrix_parameters(const didi_merge *merge);
-double merge_ratio_with_dense(const didi_merge *merge, double factors);
 /* Whole ranks under the budget, one global factor times real[i] (allocate_round). */
 int merge_round_ranks(const didi_merge *merge, allocate_block *blocks, size_t count,
                       const double *real, didi_error *error);
 int merge_uniform_ranks(const didi_merge *merge, allocate_block *blocks, size_t count,
                         didi_error *error);
+
+/* merge_ratio.c */
+/* What is stored when factors have so many parameters, in the unit that progress is told in: bytes
+ * / bytes of the base's files for budgets in bytes, bytes / those of a model in 16 bits with
+ * precision auto, else parameters / those of a model. What an extension keeps is included. */
+double merge_ratio(const didi_merge *merge, double factors);
+/* The budget in that unit; NaN where an error is asked for. */
+double merge_ratio_target(const didi_merge *merge);
 
 /* merge_objective.c */
 /* `objective: worst_task`: sets task_share and every layer's weights so that the relative errors

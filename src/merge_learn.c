@@ -120,7 +120,7 @@ static void report_step(void *context, size_t step, double loss, double ratio)
     didi_merge *merge = context;
     atomic_store(&merge->steps_done, step + 1);
     merge_point(merge, DIDI_STAGE_ALLOCATE, step, loss, NAN,
-                merge_ratio_with_dense(merge, ratio * merge_matrix_parameters(merge)));
+                merge_ratio(merge, ratio * merge_matrix_parameters(merge)));
 }
 
 /* Truncated loss of whole ranks, relative to the weighted energy. */

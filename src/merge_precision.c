@@ -62,10 +62,18 @@ static void adopt_dense(didi_merge *self, size_t index, const precision_block *b
 static void adopt_choice(didi_merge *self, const precision_block *blocks)
 {
     size_t tasks = self->options.task_count;
+    size_t matrices = self->layer_count * (tasks + 1);
+    size_t all = matrices + self->dense_count * (tasks + 1);
     self->factor_parameters = 0;
+    self->chosen_dense = merge_file_headers(self);
+    for (size_t i = matrices; i < all; i++)
+        self->chosen_dense = memory_add(self->chosen_dense, blocks[i].bytes);
+    self->chosen_bytes = self->chosen_dense;
+    for (size_t i = 0; i < matrices; i++)
+        self->chosen_bytes = memory_add(self->chosen_bytes, blocks[i].bytes);
     for (size_t l = 0; l < self->layer_count; l++)
         adopt_layer(self, l, blocks + l * (tasks + 1));
-    const precision_block *dense = blocks + self->layer_count * (tasks + 1);
+    const precision_block *dense = blocks + matrices;
     for (size_t i = 0; i < self->dense_count; i++)
         adopt_dense(self, i, dense + i * (tasks + 1));
     merge_count_dense(self);
@@ -253,7 +261,9 @@ static int fill_bytes(didi_merge *self, listed *from, didi_error *error)
         bytes = fits ? memory_add(bytes, more) : bytes;
         more = fits ? budget - exact : more / 2;
     }
-    return status == DIDI_OK ? try_bytes(self, from, bytes, &exact, error) : status;
+    if (status == DIDI_OK)
+        status = try_bytes(self, from, bytes, &self->chosen_bytes, error);
+    return status;
 }
 
 int merge_final_bytes(didi_merge *self, didi_error *error)

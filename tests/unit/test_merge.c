@@ -126,6 +126,51 @@ static void pursuit_tells_its_error(void **state)
     sample_family_close(&family);
 }
 
+/* Ratio and target are both in the budget's unit, and the last ratio is what the files take. */
+static void ratios_are_told_in_the_budgets_unit(void **state)
+{
+    static const struct {
+        didi_budget_unit unit;
+        didi_allocator allocator;
+        didi_precision precision;
+        double budget, target;
+    } cases[] = {
+        {DIDI_BUDGET_BYTES, DIDI_ALLOCATOR_PURSUIT, DIDI_PRECISION_AUTO, 3000, 0},
+        {DIDI_BUDGET_BYTES, DIDI_ALLOCATOR_UNIFORM, DIDI_PRECISION_INT8, 4000, 0},
+        {DIDI_BUDGET_BYTES_RATIO, DIDI_ALLOCATOR_EXACT, DIDI_PRECISION_INT4, 0.7, 0.7},
+        {DIDI_BUDGET_PARAMETERS, DIDI_ALLOCATOR_PURSUIT, DIDI_PRECISION_AUTO, 1.5, 1.5},
+        {DIDI_BUDGET_PARAMETERS, DIDI_ALLOCATOR_PURSUIT, DIDI_PRECISION_INT8, 1.3, 1.3},
+        {DIDI_BUDGET_MAX_ERROR, DIDI_ALLOCATOR_PURSUIT, DIDI_PRECISION_AUTO, 0.2, NAN},
+    };
+    sample_family family;
+    recorder heard;
+    struct stat base;
+    didi_error error = {0};
+    sample_family_create(&family, support_directory(state), TASKS);
+    assert_int_equal(fstatat(family.base, "model.safetensors", &base, 0), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        double ratio = NAN;
+        double target = cases[i].target;
+        family.options.budget_unit = cases[i].unit;
+        family.options.budget = cases[i].budget;
+        family.options.allocator = cases[i].allocator;
+        family.options.precision = cases[i].precision;
+        if (cases[i].unit == DIDI_BUDGET_BYTES)
+            target = cases[i].budget / (double)base.st_size;
+        finish(&family, &heard);
+        for (size_t e = 0; e < heard.count; e++) {
+            const didi_event *event = &heard.events[e];
+            ratio = isnan(event->ratio) ? ratio : event->ratio;
+            assert_true(isnan(target) == isnan(event->ratio_target));
+            if (!isnan(target))
+                sample_assert_near(event->ratio_target, target, 1e-12);
+        }
+        assert_true(isnan(target) || (ratio <= target * (1 + 1e-9) && ratio > 0.75 * target));
+        sample_must(file_remove_tree(family.output, "package", &error), &error);
+    }
+    sample_family_close(&family);
+}
+
 static void rank_steps_are_progress(void **state)
 {
     sample_family family;
@@ -257,6 +302,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         support_test(each_stage_is_told_once),
         support_test(pursuit_tells_its_error),
+        support_test(ratios_are_told_in_the_budgets_unit),
         support_test(rank_steps_are_progress),
         support_test(an_interrupted_merge_goes_on),
         support_test(published_artifacts_are_found),
