@@ -230,18 +230,19 @@ static sides step_sides(const layer *self, const step *work, bool to_left)
                    : (sides){work->left, work->right, self->rows, self->columns};
 }
 
-/* rows = scale[i] * (W rows), with W the eigenvectors in `gram` and scale NULL for ones. */
-static int rotate_side(step *work, size_t rows, size_t length, const double *scale, float *side,
-                       didi_error *error)
+/* *side = scale[i] * (W side), with W the eigenvectors in `gram` and scale NULL for ones. The spare
+ * rows are of the longer side's length, and become that side. */
+static int rotate_side(step *work, size_t rows, size_t length, bool longer, const double *scale,
+                       float **side, didi_error *error)
 {
-    int status = linalg_rotate_rows(rows, rows, length, work->gram, rows, side, work->spare, error);
-    for (size_t i = 0; i < rows && status == DIDI_OK; i++) {
-        const float *from = work->spare + i * length;
-        float *to = side + i * length;
-        float by = scale != NULL ? (float)scale[i] : 1.0F;
-        for (size_t j = 0; j < length; j++)
-            to[j] = by * from[j];
-        spill_touched(2 * length * sizeof *to);
+    int status =
+        linalg_rotate_rows(rows, rows, length, work->gram, rows, scale, *side, work->spare, error);
+    if (status == DIDI_OK && !longer)
+        spill_copy(*side, work->spare, rows * length * sizeof(float));
+    if (status == DIDI_OK && longer) {
+        float *old = *side;
+        *side = work->spare;
+        work->spare = old;
     }
     return status;
 }
@@ -270,10 +271,12 @@ static int rotate_to_ritz(const layer *self, step *work, bool to_left, size_t ro
         for (size_t i = 0; i < rows; i++)
             inverse[i] = work->sigma[i] > 0 ? 1 / work->sigma[i] : 0;
     }
-    status = rotate_side(work, rows, at.fresh_length, inverse, at.fresh, error);
-    if (status == DIDI_OK)
+    status = rotate_side(work, rows, at.fresh_length, at.fresh_length >= at.known_length, inverse,
+                         to_left ? &work->left : &work->right, error);
+    if (status == DIDI_OK) /* a side that is not longer leaves the spare rows as they are */
         status =
-            rotate_side(work, rows, at.known_length, to_left ? work->sigma : NULL, at.known, error);
+            rotate_side(work, rows, at.known_length, at.known_length >= at.fresh_length,
+                        to_left ? work->sigma : NULL, to_left ? &work->right : &work->left, error);
     free(inverse);
     return status;
 }

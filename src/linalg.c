@@ -4,6 +4,7 @@
 
 #include "src/base/memory.h"
 #include "src/base/spill.h"
+#include "src/vector.h"
 
 #include <assert.h>
 #include <cblas.h>
@@ -254,6 +255,23 @@ static bool cholesky_pass(size_t rows, size_t columns, float *x, double *gram, f
     return true;
 }
 
+/* True when L^-1 is small: one Cholesky pass then leaves the rows orthonormal to float32's accuracy
+ * times |L^-1|^2. Estimated by the growth of a solution of L x = (+-1), each sign chosen for more
+ * (Cline, Moler, Stewart and Wilkinson 1979). `x` holds `order` values. */
+static bool is_well_conditioned(size_t order, const double *lower, float *x)
+{
+    double sum = 0;
+    for (size_t i = 0; i < order; i++) {
+        double above = 0;
+        for (size_t j = 0; j < i; j++)
+            above += lower[i * order + j] * (double)x[j];
+        double value = ((above > 0 ? -1 : 1) - above) / lower[i * order + i];
+        x[i] = (float)value;
+        sum += value * value;
+    }
+    return sum < 16 * (double)order;
+}
+
 /* X <- Lambda^-1/2 W X, dropping directions whose eigenvalue is rounding noise. */
 static int eigen_pass(size_t rows, size_t columns, float *x, float *scratch, double *gram,
                       size_t *ret_rows, didi_error *error)
@@ -271,7 +289,7 @@ static int eigen_pass(size_t rows, size_t columns, float *x, float *scratch, dou
             gram[kept * rows + j] *= scale;
         kept++;
     }
-    status = linalg_rotate_rows(kept, rows, columns, gram, rows, x, scratch, error);
+    status = linalg_rotate_rows(kept, rows, columns, gram, rows, NULL, x, scratch, error);
     if (status != DIDI_OK)
         goto out;
     spill_copy(x, scratch, kept * columns * sizeof *x);
@@ -297,8 +315,11 @@ int linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scr
         status = linalg_gram_rows(kept, columns, x, columns, gram, error);
         if (status != DIDI_OK || is_identity(kept, gram))
             goto out;
-        if (cholesky_pass(kept, columns, x, gram, factor))
+        if (cholesky_pass(kept, columns, x, gram, factor)) {
+            if (is_well_conditioned(kept, gram, factor))
+                goto out;
             continue;
+        }
         status = linalg_gram_rows_double(kept, columns, x, columns, gram, error);
         if (status == DIDI_OK)
             status = eigen_pass(kept, columns, x, scratch, gram, &kept, error);
@@ -314,14 +335,16 @@ out:
 }
 
 int linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const double *w,
-                       size_t inner_stride, const float *x, float *ret_y, didi_error *error)
+                       size_t inner_stride, const double *scale, const float *x, float *ret_y,
+                       didi_error *error)
 {
     float *narrow = memory_aligned(rows * inner, sizeof *narrow);
     if (narrow == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "rotation of %zu rows", rows);
     for (size_t i = 0; i < rows; i++)
         for (size_t j = 0; j < inner; j++)
-            narrow[i * inner + j] = (float)w[i * inner_stride + j];
+            narrow[i * inner + j] = (float)(scale != NULL ? scale[i] * w[i * inner_stride + j]
+                                                          : w[i * inner_stride + j]);
     linalg_gemm(false, false, rows, columns, inner, 1.0F, narrow, inner, x, columns, 0.0F, ret_y,
                 columns);
     free(narrow);
@@ -333,22 +356,34 @@ double linalg_energy(const float *x, size_t count)
     return linalg_dot(x, x, count);
 }
 
-/* Eight independent sums in double, so that the compiler can vectorise. */
+enum { DOT_LANES = 8 };
+
+/* Independent sums in double, so that the compiler can vectorise. */
+VECTOR_CLONES
+static void add_products(const float *x, const float *y, size_t count, double sums[DOT_LANES])
+{
+    double lanes[DOT_LANES];
+    memcpy(lanes, sums, sizeof lanes);
+    for (size_t i = 0; i < count; i += DOT_LANES)
+        for (size_t j = 0; j < DOT_LANES; j++)
+            lanes[j] += (double)x[i + j] * (double)y[i + j];
+    memcpy(sums, lanes, sizeof lanes);
+}
+
 double linalg_dot(const float *x, const float *y, size_t count)
 {
-    double lanes[8] = {0};
+    double lanes[DOT_LANES] = {0};
     size_t i = 0;
-    while (i + 8 <= count) {
-        size_t end = i + smaller(count - i, PIECE_ELEMENTS) / 8 * 8;
-        spill_touched(2 * (end - i) * sizeof *x);
-        for (; i < end; i += 8)
-            for (size_t j = 0; j < 8; j++)
-                lanes[j] += (double)x[i + j] * (double)y[i + j];
+    while (i + DOT_LANES <= count) {
+        size_t part = smaller(count - i, PIECE_ELEMENTS) / DOT_LANES * DOT_LANES;
+        spill_touched(2 * part * sizeof *x);
+        add_products(x + i, y + i, part, lanes);
+        i += part;
     }
     double sum = 0;
     for (; i < count; i++)
         sum += (double)x[i] * (double)y[i];
-    for (size_t j = 0; j < 8; j++)
+    for (size_t j = 0; j < DOT_LANES; j++)
         sum += lanes[j];
     return sum;
 }

@@ -38,15 +38,17 @@ int linalg_svd(size_t m, size_t n, float *x, float *ret_u, double *ret_sigma, fl
 
 /* Makes the rows of X (rows x columns, contiguous) orthonormal in place, spanning the same space,
  * and packs them to the front; *ret_rows <= rows tells how many are left after dependent ones are
- * dropped. Cholesky QR done twice, with an eigenvalue form where the first fails. `scratch` holds
+ * dropped. Cholesky QR, done twice unless the rows were well-conditioned, with an eigenvalue form
+ * where it fails. `scratch` holds
  * rows x columns floats. Errors: DIDI_NUMERIC, DIDI_NO_MEMORY. */
 int linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scratch,
                                size_t *ret_rows, didi_error *error);
 
-/* Y (rows x columns) = W[0..rows) (rows x inner, double, stride inner_stride) * X (inner x
- * columns). Errors: DIDI_NO_MEMORY. */
+/* Y (rows x columns) = diag(scale) W[0..rows) (rows x inner, double, stride inner_stride) * X
+ * (inner x columns); `scale` NULL for ones. Errors: DIDI_NO_MEMORY. */
 int linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const double *w,
-                       size_t inner_stride, const float *x, float *ret_y, didi_error *error);
+                       size_t inner_stride, const double *scale, const float *x, float *ret_y,
+                       didi_error *error);
 
 /* Sum of squares and inner product in double. */
 double linalg_energy(const float *x, size_t count);

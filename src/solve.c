@@ -89,15 +89,16 @@ static size_t widest_expert(const layer *target)
     return widest;
 }
 
-/* One round at `threshold`, on the way to `last`. The experts, which are most of the work, take
- * half an update a round (`step`): what a round is for is that shared block and experts meet. */
+/* One round at `threshold`, on the way to `last`: an update of every block or half of one (`step`),
+ * since what a round is for is that shared block and experts meet. */
 static int pursue_round(layer *target, bool shared, layer_step step, double threshold, double last,
                         const solve_limits *limits, size_t *basis, didi_error *error)
 {
     size_t start = widest_expert(target);
     if (shared) {
-        int status =
-            layer_update(target, 0, next_basis(target, 0, last, start, limits->shared), error);
+        size_t rows = next_basis(target, 0, last, start, limits->shared);
+        int status = step == LAYER_TURN ? layer_turn(target, 0, rows, error)
+                                        : layer_update(target, 0, rows, error);
         if (status != DIDI_OK)
             return status;
         target->blocks[0].rank = count_above(target, 0, threshold, limits->shared);

@@ -145,14 +145,14 @@ static int measure_task(const layer *target, const solve_package *package, size_
                         didi_error *error)
 {
     size_t n = target->columns;
-    float *panel = memory_aligned(PANEL_ROWS, 2 * n * sizeof(float));
+    bool dense = is_dense(package, task, form);
+    float *panel = memory_aligned(PANEL_ROWS, (dense ? 2 : 1) * n * sizeof(float));
     if (panel == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "panel of %zu columns", n);
-    float *kept = panel + PANEL_ROWS * n;
+    float *kept = dense ? panel + PANEL_ROWS * n : NULL;
     int status = DIDI_OK;
     double sum = 0;
     double unshared = 0;
-    bool dense = is_dense(package, task, form);
     for (size_t first = 0; first < target->rows && status == DIDI_OK; first += PANEL_ROWS) {
         size_t rows = target->rows - first < PANEL_ROWS ? target->rows - first : PANEL_ROWS;
         status = layer_read_rows(target, task, first, rows, panel, error);

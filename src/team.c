@@ -19,8 +19,8 @@ typedef struct loop {
 struct team {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    loop *loops; /* loops that may still have indexes to hand out */
-    size_t items;
+    loop *loops;          /* loops that may still have indexes to hand out */
+    size_t items, visits; /* visits: how often items fell to none */
     bool recalled;
 };
 
@@ -132,7 +132,8 @@ void team_enter(team *self)
 void team_leave(team *self)
 {
     pthread_mutex_lock(&self->mutex);
-    self->items--;
+    if (--self->items == 0)
+        self->visits++;
     pthread_cond_broadcast(&self->changed);
     pthread_mutex_unlock(&self->mutex);
 }
@@ -148,7 +149,8 @@ static loop *find_open_loop(team *self)
 void team_help(team *self)
 {
     pthread_mutex_lock(&self->mutex);
-    while (self->items > 0 && !self->recalled) {
+    size_t visit = self->visits; /* what comes after a pause may be of another stage */
+    while (self->items > 0 && self->visits == visit && !self->recalled) {
         loop *work = find_open_loop(self);
         if (work != NULL)
             run_indexes(self, work, true);

@@ -240,7 +240,7 @@ static void rotations_multiply_rows(void **state)
     static const float wanted[] = {9, 12, 15, 1, 0.5F, 0};
     float out[6];
     didi_error error = {0};
-    assert_int_equal(linalg_rotate_rows(2, 2, 3, w, 3, x, out, &error), DIDI_OK);
+    assert_int_equal(linalg_rotate_rows(2, 2, 3, w, 3, NULL, x, out, &error), DIDI_OK);
     for (size_t i = 0; i < 6; i++)
         assert_true(out[i] == wanted[i]);
 }
