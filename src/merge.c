@@ -27,6 +27,7 @@ static didi_next give_item(didi_merge *self, size_t index, bool helper, didi_ite
     item->phase = self->phase;
     item->index = index;
     item->helper = helper;
+    item->visit = team_visit(self->team);
     item->memory = helper ? 0 : merge_item_memory(self, self->phase, index);
     if (!helper) {
         self->items[index] = ITEM_RUNNING;
@@ -111,10 +112,10 @@ static uint64_t thread_ns(void)
     return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 }
 
-static void help(didi_merge *self, stage_usage *usage)
+static void help(didi_merge *self, const didi_item *item, stage_usage *usage)
 {
     uint64_t began = thread_ns();
-    team_help(self->team);
+    team_help(self->team, item->visit);
     atomic_fetch_add(&usage->cpu_ns, thread_ns() - began);
 }
 
@@ -123,7 +124,7 @@ void didi_item_execute(didi_item *item)
     didi_merge *self = item->merge;
     stage_usage *usage = &self->stages[merge_phase_stage(item->phase)];
     if (item->helper) {
-        help(self, usage);
+        help(self, item, usage);
         return;
     }
     uint64_t began = thread_ns();

@@ -52,6 +52,7 @@ struct didi_item {
     merge_phase phase;
     size_t index;
     bool helper;
+    size_t visit; /* of the team, when a helper was sent */
     uint64_t memory;
     int status;
     didi_error error;

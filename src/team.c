@@ -146,10 +146,17 @@ static loop *find_open_loop(team *self)
     return NULL;
 }
 
-void team_help(team *self)
+size_t team_visit(team *self)
 {
     pthread_mutex_lock(&self->mutex);
-    size_t visit = self->visits; /* what comes after a pause may be of another stage */
+    size_t visit = self->visits;
+    pthread_mutex_unlock(&self->mutex);
+    return visit;
+}
+
+void team_help(team *self, size_t visit)
+{
+    pthread_mutex_lock(&self->mutex);
     while (self->items > 0 && self->visits == visit && !self->recalled) {
         loop *work = find_open_loop(self);
         if (work != NULL)

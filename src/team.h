@@ -26,8 +26,12 @@ int team_try(team *team, size_t count, int (*task)(void *argument, size_t index,
 void team_enter(team *team);
 void team_leave(team *team);
 
-/* Lends the calling thread until no item is left or team_recall. */
-void team_help(team *team);
+/* Counts how often the items fell to none: a stage of work, for team_help. */
+size_t team_visit(team *team);
+
+/* Lends the calling thread until no item is left or team_recall; returns at once when the items
+ * have fallen to none since `visit` was taken, for what runs now may belong to something else. */
+void team_help(team *team, size_t visit);
 
 /* Makes helpers return after the index they are at; lasts until team_welcome. */
 void team_recall(team *team);

@@ -267,7 +267,7 @@ static void padding_adds_nothing(void **state)
 
 static void *help(void *argument)
 {
-    team_help(argument);
+    team_help(argument, team_visit(argument));
     return NULL;
 }
 

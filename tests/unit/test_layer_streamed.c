@@ -163,7 +163,7 @@ static void compare_packages(const layer *shape, const solve_package *one, const
 
 static void *help(void *argument)
 {
-    team_help(argument);
+    team_help(argument, team_visit(argument));
     return NULL;
 }
 

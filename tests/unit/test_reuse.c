@@ -16,7 +16,7 @@ enum { TASKS = 3 };
 
 /* Matrices this small have little in common with what was kept for another budget; real families
  * come within a hundredth (docs/method.md). */
-#define CLOSE 1.16
+#define CLOSE 1.12
 
 /* A family with a finished merge "first" whose spectra are kept in the directory `kept`. */
 static void prepare(sample_family *family, int root, didi_allocator allocator, int *ret_kept)

@@ -73,7 +73,7 @@ static void alone_every_index_runs_once(void **state)
 
 static void *help(void *argument)
 {
-    team_help(argument);
+    team_help(argument, team_visit(argument));
     return NULL;
 }
 
@@ -111,12 +111,12 @@ static void recalled_helpers_leave_and_may_come_back(void **state)
     (void)state;
     pthread_t helpers[HELPERS];
     tally self = {.team = make_team()};
-    team_help(self.team); /* no item: returns at once */
+    team_help(self.team, team_visit(self.team)); /* no item: returns at once */
     team_enter(self.team);
     start_helpers(helpers, self.team);
     team_recall(self.team);
     join_helpers(helpers);
-    team_help(self.team); /* still recalled */
+    team_help(self.team, team_visit(self.team)); /* still recalled */
     team_run(self.team, COUNT, count_index, &self);
     assert_each_once(&self, COUNT);
     team_welcome(self.team);
@@ -124,6 +124,19 @@ static void recalled_helpers_leave_and_may_come_back(void **state)
     team_leave(self.team);
     join_helpers(helpers);
     team_free(self.team);
+}
+
+static void a_helper_of_an_earlier_stage_goes_home(void **state)
+{
+    (void)state;
+    team *made = make_team();
+    team_enter(made);
+    size_t visit = team_visit(made);
+    team_leave(made);
+    team_enter(made); /* the next stage's, which has helpers of its own */
+    team_help(made, visit);
+    team_leave(made);
+    team_free(made);
 }
 
 static void no_memory_is_told(void **state)
@@ -144,6 +157,7 @@ int main(void)
         cmocka_unit_test(alone_every_index_runs_once),
         cmocka_unit_test(with_helpers_every_index_runs_once),
         cmocka_unit_test(recalled_helpers_leave_and_may_come_back),
+        cmocka_unit_test(a_helper_of_an_earlier_stage_goes_home),
         cmocka_unit_test(no_memory_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
