@@ -2,6 +2,7 @@
 /* jobs, show, cancel, retry, rm. */
 #include "client/command_jobs.h"
 
+#include "client/budget_text.h"
 #include "client/exit_code.h"
 #include "client/format.h"
 #include "client/job.h"
@@ -60,11 +61,7 @@ static void add_job(client_table *table, const json_t *job)
     table_add(table, "%s", running ? stage : "");
     table_add(table, "%.0f%%", isfinite(progress) ? floor(100.0 * progress) : 0.0);
     table_add(table, "%zu", json_array_size(json_object_get(specification, "tasks")));
-    if (json_is_string(budget)) {
-        table_add(table, "%s", json_string_value(budget));
-    } else {
-        table_add(table, "%s", format_number(age, json_number_value(budget), 4));
-    }
+    table_add(table, "%s", budget_text_show(age, budget));
     table_add(table, "%s", format_age(age, record_text(job, "created_at")));
     table_add(table, "%s",
               format_duration(time_run, (running ? (double)time(NULL) : finished) - started));

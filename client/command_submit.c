@@ -162,7 +162,10 @@ static int run_plan(const command_context *context, didi_error *error)
     {OPTION_FROM_JOB, 'f', "from-job", "JOB", "start from the spectra JOB kept; same models"},     \
         {OPTION_BASE, 'b', "base", "MODEL", "the model all tasks were tuned from"},                \
         {OPTION_TASK, 't', "task", "NAME=MODEL", "a task and its fine-tuned model (repeat)"},      \
-        {OPTION_BUDGET, 0, "budget", "X", "parameters kept, in models: 1.24, or S, M, L"},         \
+        {OPTION_BUDGET, 0, "budget", "X",                                                          \
+         "models kept: 1.24 or S, M, L; bytes=N, bytes_ratio=X, max_error=E"},                     \
+        {OPTION_DTYPE, 'd', "dtype", "TYPE", "f32, bf16, f16, int8, int4, int3 or auto"},          \
+        {OPTION_OBJECTIVE, 0, "objective", "WHAT", "mean or worst_task"},                          \
         {OPTION_NAME, 'n', "name", "NAME", "a name for people"},                                   \
         {OPTION_LABEL, 'l', "label", "KEY=VALUE", "a label (repeat)"},                             \
         {OPTION_PRIORITY, 'p', "priority", "N", "-100 to 100, higher goes first (0)"},             \

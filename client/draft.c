@@ -2,6 +2,7 @@
 /* A job specification put together from a file and from options. */
 #include "client/draft.h"
 
+#include "client/budget_text.h"
 #include "client/command.h"
 #include "client/exit_code.h"
 #include "src/base/memory.h"
@@ -227,9 +228,11 @@ static int add_scalars(json_t *specification, const client_arguments *arguments,
         const char *flag, *key;
         bool json; /* else always a string */
     } rows[] = {
-        {OPTION_FROM_JOB, "--from-job", "from_job", false}, {OPTION_BASE, "--base", "base", false},
-        {OPTION_BUDGET, "--budget", "budget", true},        {OPTION_NAME, "--name", "name", false},
+        {OPTION_FROM_JOB, "--from-job", "from_job", false},
+        {OPTION_BASE, "--base", "base", false},
+        {OPTION_NAME, "--name", "name", false},
         {OPTION_PRIORITY, "--priority", "priority", true},
+        {OPTION_OBJECTIVE, "--objective", "objective", false},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const char *text = arguments_value(arguments, rows[i].id);
@@ -239,6 +242,18 @@ static int add_scalars(json_t *specification, const client_arguments *arguments,
         }
     }
     return CLIENT_OK;
+}
+
+static int add_size(json_t *specification, const client_arguments *arguments, didi_error *error)
+{
+    const char *budget = arguments_value(arguments, OPTION_BUDGET);
+    const char *dtype = arguments_value(arguments, OPTION_DTYPE);
+    char path[] = "output.dtype";
+    if (budget != NULL &&
+        json_object_set_new(specification, "budget", budget_text_read(budget)) != 0) {
+        return didi_fail(error, CLIENT_USAGE, "--budget", "'%s' is not UTF-8", budget);
+    }
+    return dtype != NULL ? set_path(specification, path, dtype, error) : CLIENT_OK;
 }
 
 static int check_required(const json_t *specification, didi_error *error)
@@ -271,6 +286,7 @@ int draft_create(const char *file, const client_arguments *arguments, json_t **r
                  ? status
                  : add_tasks(specification, arguments, OPTION_TASK, "--task", error);
     status = status != CLIENT_OK ? status : add_labels(specification, arguments, error);
+    status = status != CLIENT_OK ? status : add_size(specification, arguments, error);
     status = status != CLIENT_OK ? status : add_settings(specification, arguments, error);
     if (status == CLIENT_OK && file == NULL) {
         status = check_required(specification, error);
@@ -317,6 +333,7 @@ int draft_extend(const char *job, const client_arguments *arguments, json_t **re
     json_t *request = json_object();
     int status = request == NULL ? fail_memory(error) : CLIENT_OK;
     status = status != CLIENT_OK ? status : add_scalars(request, arguments, error);
+    status = status != CLIENT_OK ? status : add_size(request, arguments, error);
     status =
         status != CLIENT_OK ? status : add_tasks(request, arguments, OPTION_ADD, "--add", error);
     status = status != CLIENT_OK ? status : add_labels(request, arguments, error);

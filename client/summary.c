@@ -2,6 +2,7 @@
 /* Jobs and plans in words, for people. */
 #include "client/summary.h"
 
+#include "client/budget_text.h"
 #include "client/exit_code.h"
 #include "client/format.h"
 #include "client/record.h"
@@ -102,9 +103,15 @@ static void add_specification(client_table *table, const json_t *specification)
         table_add(table, "task");
         table_add(table, "%s = %s", record_text(task, "name"), record_text(task, "model"));
     }
-    add_fact(table, "budget", json_is_string(budget) ? json_string_value(budget) : "");
-    add_number(table, "budget", json_is_number(budget) ? json_number_value(budget) : NAN,
-               " models");
+    char text[FORMAT_BYTES_MAX];
+    budget_text_show(text, budget);
+    if (budget != NULL) {
+        table_add(table, "budget");
+        table_add(table, "%s%s", text, json_is_number(budget) ? " models" : "");
+    }
+    const json_t *output = json_object_get(specification, "output");
+    add_fact(table, "dtype", record_text(output, "dtype"));
+    add_fact(table, "objective", record_text(specification, "objective"));
     add_fact(table, "extends", record_text(json_object_get(specification, "extend"), "job"));
     add_fact(table, "ranks", record_text(json_object_get(specification, "ranks"), "allocator"));
     add_fact(table, "refine", record_text(json_object_get(specification, "refine"), "optimizer"));
@@ -120,6 +127,12 @@ static void add_result(client_table *table, const json_t *job)
     if (bytes >= 0) {
         add_fact(table, "size", format_bytes(text, bytes));
     }
+    add_number(table, "of a 16-bit model", record_number(budget, "bytes_ratio_16bit"), "");
+    add_number(table, "of the base's bytes", record_number(budget, "bytes_ratio"), "");
+    double taken =
+        8 * record_number(budget, "bytes") /
+        (record_number(budget, "parameters") * record_number(budget, "model_parameters"));
+    add_number(table, "bits per number", taken, "");
     add_number(table, "relative error", record_number(error, "relative"), "");
     const char *key;
     json_t *value;
@@ -214,8 +227,10 @@ int summary_plan(client_output *output, const json_t *plan, bool layers, didi_er
     const json_t *tensors = json_object_get(plan, "tensors");
     client_table *facts = table_create(fact_columns, 2);
     add_number(facts, "tasks", record_number(plan, "tasks"), "");
-    add_number(facts, "budget", record_number(plan, "budget"), " models");
-    add_number(facts, "smallest budget", record_number(plan, "budget_minimum"), " models");
+    const char *unit = record_text(plan, "budget_unit");
+    add_fact(facts, "budget", budget_text_value(text, unit, record_number(plan, "budget"), false));
+    add_fact(facts, "smallest budget",
+             budget_text_value(text, unit, record_number(plan, "budget_minimum"), true));
     add_count(facts, "parameters of a model", record_number(plan, "parameters"));
     add_count(facts, "parameters kept dense", record_number(plan, "dense_parameters"));
     add_count(facts, "parameters for factors", record_number(plan, "factor_parameters"));

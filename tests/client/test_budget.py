@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Budgets in bytes and of error, through a real daemon: what is asked for is what is stored."""
+
+import json
+import os
+import re
+
+import pytest
+
+TASKS = ("hiragana", "latin", "mnist", "orient")
+FLAGS = ["--base", "base"]
+FLAGS += [word for name in TASKS for word in ("--task", f"{name}=tasks/{name}")]
+
+
+@pytest.fixture
+def environment(start_daemon, family, tmp_path):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DIDI_")}
+    daemon = start_daemon(family)
+    return {**kept, "DIDI_HOST": daemon.url, "HOME": str(tmp_path), "XDG_CONFIG_HOME": ""}
+
+
+def read(call, *arguments):
+    return json.loads(call(*arguments, "-o", "json").stdout)
+
+
+def submit(call, *arguments):
+    job = call("submit", *FLAGS, *arguments, "--wait", "-q").stdout.strip()
+    return read(call, "show", job)
+
+
+@pytest.mark.parametrize(
+    "budget, shown",
+    [
+        ("bytes_ratio=0.15", "0.15 in bytes"),
+        ('{"bytes_ratio":0.15}', "0.15 in bytes"),
+        ("bytes=100000", "100000 bytes"),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["auto", "int4", "bf16"])
+def test_bytes_are_kept(call, tmp_path, budget, shown, dtype):
+    job = submit(call, "--budget", budget, "--dtype", dtype)
+    told = job["result"]["budget"]
+    call("pull", job["id"], str(tmp_path / "package"))
+    files = list((tmp_path / "package").rglob("*.safetensors"))
+    stored = sum(path.stat().st_size for path in files)
+    ceiling = 100000 if "ratio" not in budget else 0.15 * told["model_bytes"]
+    assert stored == told["bytes"] and 0.99 * ceiling < stored <= ceiling
+    table = call("show", job["id"]).stdout
+    assert shown in table and dtype in table and "bits per number" in table
+    assert shown in call("jobs").stdout
+    last = [point for point in read(call, "events", job["id"]) if "ratio" in point][-1]
+    assert last["ratio"] == pytest.approx(stored / told["model_bytes"])
+    assert last["ratio_target"] == pytest.approx(ceiling / told["model_bytes"])
+
+
+@pytest.mark.parametrize("dtype", ["auto", "int8", "bf16"])
+@pytest.mark.parametrize("wanted", [0.1, 0.35])
+def test_errors_asked_for_are_met_closely(call, dtype, wanted):
+    job = submit(call, "--budget", f"max_error={wanted}", "--dtype", dtype)
+    error = job["result"]["error"]["relative"]
+    assert 0.97 * wanted <= error <= wanted
+    assert f"error {wanted:g}" in call("show", job["id"]).stdout
+
+
+@pytest.mark.parametrize(
+    "budget, dtype, pattern, again",
+    [
+        ("bytes=1000", "auto", r"below the (\d+) ", "bytes={}"),
+        ("bytes=1000", "bf16", r"below the (\d+) ", "bytes={}"),
+        ("bytes_ratio=0.001", "int4", r"bytes_ratio ([\d.]+)\)", "bytes_ratio={}"),
+        ("max_error=0.0001", "int4", r"about ([\d.]+),", "max_error={}"),
+        ("max_error=0.00001", "auto", r"about ([\d.e-]+),", "max_error={}"),
+    ],
+)
+def test_refusals_give_a_figure_that_works(call, budget, dtype, pattern, again):
+    flags = [*FLAGS, "--dtype", dtype]
+    said = call("submit", *flags, "--budget", budget, status=1).stderr
+    assert "/budget/" + budget.split("=")[0] in said
+    figure = re.search(pattern, said).group(1)
+    job = submit(call, "--dtype", dtype, "--budget", again.format(figure))
+    assert job["state"] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    "arguments, place",
+    [
+        (["--budget", "1", "--dtype", "int2"], "/output/dtype"),
+        (["--budget", '{"bytes":5,"max_error":1}'], "/budget"),
+        (["--budget", "{}"], "/budget"),
+        (["--budget", "bytes=many"], "/budget/bytes"),
+        (["--budget", "kilobytes=3"], "/budget"),
+        (["--budget", "1", "--objective", "best"], "/objective"),
+    ],
+)
+def test_refusals_name_the_place(call, arguments, place):
+    assert place in call("submit", *FLAGS, *arguments, status=1).stderr
+
+
+def test_plans_are_in_the_budgets_unit(call):
+    flags = [*FLAGS, "--dtype", "auto"]
+    assert re.search(r"smallest budget +\d+ bytes", call("plan", *flags, "--budget", "bytes=90000").stdout)
+    shown = call("plan", *flags, "--budget", "bytes_ratio=0.3").stdout
+    assert "0.3 in bytes" in shown
+    figure = re.search(r"smallest budget +([\d.]+) in bytes", shown).group(1)
+    call("plan", *flags, "--budget", f"bytes_ratio={figure}")
+    assert "error 0.2" in call("plan", *flags, "--budget", "max_error=0.2").stdout
+    assert "1.24 models" in call("plan", *flags, "--budget", "1.24").stdout
