@@ -124,12 +124,12 @@ static int prepare(didi_merge *self, const didi_merge_options *options, didi_err
         status = family_open(options, &self->family, error);
     if (status == DIDI_OK && self->extension != NULL)
         status = extension_adopt(self->extension, self->family, error);
+    self->shared = options->shared_merge != DIDI_SHARED_NONE && options->task_count > 1 &&
+                   self->extension == NULL; /* what is shared is there already */
     if (status == DIDI_OK)
         status = merge_plan_make(self, error);
     if (status != DIDI_OK)
         return status;
-    self->shared = options->shared_merge != DIDI_SHARED_NONE && options->task_count > 1 &&
-                   self->extension == NULL; /* what is shared is there already */
     self->digest_count = checkpoint_file_count(self->family->base);
     for (size_t t = 0; t < options->task_count; t++)
         self->digest_count += checkpoint_file_count(self->family->tasks[t]);
