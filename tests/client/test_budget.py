@@ -98,7 +98,8 @@ def test_refusals_name_the_place(call, arguments, place):
 
 def test_plans_are_in_the_budgets_unit(call):
     flags = [*FLAGS, "--dtype", "auto"]
-    assert re.search(r"smallest budget +\d+ bytes", call("plan", *flags, "--budget", "bytes=90000").stdout)
+    shown = call("plan", *flags, "--budget", "bytes=90000").stdout
+    assert re.search(r"smallest budget +\d+ bytes", shown)
     shown = call("plan", *flags, "--budget", "bytes_ratio=0.3").stdout
     assert "0.3 in bytes" in shown
     figure = re.search(r"smallest budget +([\d.]+) in bytes", shown).group(1)
