@@ -9,6 +9,7 @@
 #include "src/random.h"
 #include "src/spectrum.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -182,6 +183,7 @@ static int step_create(const layer *self, size_t basis, step *ret_step, didi_err
     if (fresh.right == NULL || fresh.left == NULL || fresh.spare == NULL || fresh.gram == NULL ||
         fresh.sigma == NULL) {
         int status = layer_fail_allocation(self, error);
+        assert(status != DIDI_OK);
         step_free(&fresh);
         return status;
     }
