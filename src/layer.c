@@ -105,6 +105,7 @@ int layer_resize_block(layer *self, size_t index, size_t basis, didi_error *erro
     };
     if (fresh.left == NULL || fresh.right == NULL || fresh.sigma == NULL) {
         int status = layer_fail_allocation(self, error);
+        assert(status != DIDI_OK);
         block_clear(&fresh);
         return status;
     }
