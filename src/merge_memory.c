@@ -45,6 +45,7 @@ static solve_shape shape_of(const didi_merge *self, size_t index)
             solve_sketch_rows(tensor->rows, tensor->columns, self->options.task_count, ratio),
         .exact = merge_needs_spectra(self),
         .adam = self->options.optimizer == DIDI_OPTIMIZER_ADAM,
+        .packed = !precision_is_plain(self->options.precision, NULL),
     };
 }
 

@@ -114,6 +114,7 @@ typedef struct solve_shape {
     uint64_t sketch_rows;
     bool exact; /* whole spectra are computed */
     bool adam;
+    bool packed; /* factors are quantised when published */
 } solve_shape;
 
 /* How a layer is visited: dense matrices read panel by panel or held in memory, factors in memory
@@ -164,7 +165,8 @@ void solve_package_clear(solve_package *package);
 /* Quantises the blocks of a refined layer, shared first, then the experts on what it leaves: a
  * block is turned to its singular directions, which take the widths of summary->components from the
  * widest down; its left rows are quantised, the right ones solved for again (least squares) and
- * quantised. The layer's blocks become what is stored; `package` gets the bytes and the values as
- * factors. Cost: 2 m n rank flops a block. Errors: DIDI_NUMERIC, DIDI_NO_MEMORY, DIDI_CANCELLED. */
+ * quantised. The shared block becomes what is stored, the experts' end empty; `package` gets the
+ * bytes and the values as factors. As many experts at once as the layer has lanes. Cost: 2 m n rank
+ * flops a block. Errors: DIDI_NUMERIC, DIDI_NO_MEMORY, DIDI_CANCELLED. */
 int solve_quantise(layer *layer, const layer_summary *summary, solve_package *package,
                    didi_error *error);

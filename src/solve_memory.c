@@ -125,6 +125,24 @@ uint64_t solve_memory_pursue(const solve_shape *shape, const solve_visit *visit)
     return memory_add(total, updates_memory(shape, visit, limits->expert, limits->shared));
 }
 
+/* Quantising: copies of both sides of each block under way and its Gram matrix, beside its factors;
+ * the shared block besides its factors; and the packed bytes, at most 8 bits and scales. */
+static uint64_t quantise_memory(const solve_shape *shape, const solve_visit *visit,
+                                const solve_rows *held)
+{
+    uint64_t expert = memory_add(row_memory(shape, visit, memory_multiply(held->expert, 2)),
+                                 memory_multiply(memory_multiply(held->expert, held->expert), 8));
+    uint64_t shared = memory_add(row_memory(shape, visit, memory_multiply(held->shared, 2)),
+                                 memory_multiply(memory_multiply(held->shared, held->shared), 8));
+    uint64_t experts = memory_multiply(expert, visit->lanes);
+    uint64_t steps = experts > shared ? experts : shared;
+    uint64_t stored =
+        memory_add(row_bytes(shape, held->all) / 4,
+                   memory_multiply(memory_multiply(shape->rows, shape->columns), held->dense));
+    steps = memory_add(steps, row_memory(shape, visit, held->shared));
+    return memory_add(steps, memory_add(stored, stored / 32));
+}
+
 uint64_t solve_memory_refine(const solve_shape *shape, const solve_visit *visit,
                              const solve_rows *held)
 {
@@ -138,6 +156,8 @@ uint64_t solve_memory_refine(const solve_shape *shape, const solve_visit *visit,
     uint64_t widest = held->expert > held->shared ? held->expert : held->shared;
     uint64_t published = memory_add(row_memory(shape, visit, widest),
                                     visit->spilled ? 0 : memory_multiply(matrix, held->dense));
+    if (shape->packed)
+        published = quantise_memory(shape, visit, held);
     total = memory_add(total, steps > published ? steps : published);
     if (!shape->exact)
         return total;

@@ -118,6 +118,7 @@ out:
 
 typedef struct quantise_experts {
     layer *layer;
+    size_t first; /* task of the first expert under way */
     const layer_summary *summary;
     solve_package *package;
 } quantise_experts;
@@ -125,14 +126,21 @@ typedef struct quantise_experts {
 static int quantise_expert(void *argument, size_t task, didi_error *error)
 {
     const quantise_experts *work = argument;
-    return quantise_block(work->layer, task + 1, work->summary, work->package, error);
+    size_t index = work->first + task + 1;
+    int status = quantise_block(work->layer, index, work->summary, work->package, error);
+    layer_drop_block(work->layer, index); /* the factors say the same */
+    return status;
 }
 
 int solve_quantise(layer *target, const layer_summary *summary, solve_package *package,
                    didi_error *error)
 {
-    quantise_experts work = {target, summary, package};
+    quantise_experts work = {target, 0, summary, package};
+    size_t lanes = target->lanes > 0 ? target->lanes : target->tasks;
     int status = quantise_block(target, 0, summary, package, error);
-    return status == DIDI_OK ? team_try(target->team, target->tasks, quantise_expert, &work, error)
-                             : status;
+    for (; work.first < target->tasks && status == DIDI_OK; work.first += lanes) {
+        size_t left = target->tasks - work.first;
+        status = team_try(target->team, left < lanes ? left : lanes, quantise_expert, &work, error);
+    }
+    return status;
 }
