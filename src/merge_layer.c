@@ -427,6 +427,18 @@ static double expected_loss(const didi_merge *self, size_t index)
     return sum;
 }
 
+/* Where all blocks take little of what the matrices hold, they hardly meet: sweeps converge at once
+ * and what a later one gains is not worth its time. */
+#define ROOMY_SHARE 0.16
+#define ROOMY_TOLERANCES 20
+
+static double stop_tolerance(const didi_merge *self)
+{
+    double whole = merge_matrix_parameters(self) * (double)self->options.task_count;
+    bool roomy = (double)self->factor_parameters <= ROOMY_SHARE * whole;
+    return self->options.tolerance * (roomy ? ROOMY_TOLERANCES : 1);
+}
+
 int merge_refine_layer(didi_merge *self, size_t index, didi_error *error)
 {
     layer_summary *summary = &self->summaries[index];
@@ -438,7 +450,7 @@ int merge_refine_layer(didi_merge *self, size_t index, didi_error *error)
     refine_options options = {.optimizer = self->options.optimizer,
                               .steps = self->options.refine_steps,
                               .learning_rate = self->options.refine_learning_rate,
-                              .tolerance = self->options.tolerance};
+                              .tolerance = stop_tolerance(self)};
     if (is_warm(self, index)) {
         options.before = expected_loss(self, index);
         options.tolerance = fmax(options.tolerance, WARM_TOLERANCE);

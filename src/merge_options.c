@@ -31,7 +31,7 @@ void didi_merge_options_default(didi_merge_options *options)
         .rank_learning_rate = 1.0,
         .rank_steps = 200,
         .optimizer = DIDI_OPTIMIZER_ALS,
-        .refine_steps = 2,
+        .refine_steps = 30,
         .refine_learning_rate = 0.02,
         .tolerance = 5e-4,
         .dense = DIDI_DENSE_AUTO,

@@ -28,6 +28,16 @@ static int sort_lists(didi_merge *self, didi_error *error)
     return DIDI_OK;
 }
 
+enum { EXPECTED_SWEEPS = 6 };
+
+/* Sweeps or steps that refinement is expected to take: the tolerance ends most layers early. */
+static size_t expected_steps(const didi_merge *self)
+{
+    const didi_merge_options *o = &self->options;
+    bool ends = o->optimizer == DIDI_OPTIMIZER_ALS && o->tolerance > 0;
+    return ends && o->refine_steps > EXPECTED_SWEEPS ? EXPECTED_SWEEPS : o->refine_steps;
+}
+
 /* How often a streamed matrix is read of some model or other: the base and one task for a product
  * with an expert, all for one with the shared block. */
 static uint64_t streamed_reads(const didi_merge *self)
@@ -38,7 +48,7 @@ static uint64_t streamed_reads(const didi_merge *self)
     uint64_t rounds = PURSUIT_ROUNDS + PURSUIT_POLISH;
     uint64_t pursue = (rounds + 2) * (experts + 2 * shared) + experts;
     uint64_t sweep = 2 * (experts + shared) + shared; /* two half-steps and a loss */
-    return decompose + pursue + memory_multiply(self->options.refine_steps, sweep) + experts;
+    return decompose + pursue + memory_multiply(expected_steps(self), sweep) + experts;
 }
 
 /* Flops: what decomposition, pursuit and refinement multiply, at the uniform rank. */
@@ -47,7 +57,7 @@ static void plan_work(didi_merge *self)
     didi_plan *plan = &self->plan;
     double tasks = (double)plan->tasks;
     double ratio = (double)plan->factor_parameters / (double)plan->parameters;
-    double sweeps = (double)self->options.refine_steps + 2;
+    double sweeps = (double)expected_steps(self) + 2;
     sweeps += merge_pursues(self) ? PURSUIT_ROUNDS + PURSUIT_POLISH : 0;
     uint64_t visits = merge_pursues(self) ? 3 : 2;
     for (size_t i = 0; i < self->layer_count; i++) {

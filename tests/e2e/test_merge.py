@@ -198,3 +198,9 @@ def test_worst_task_lowers_the_largest_error(run, family, demo_specification):
                        for objective in ("mean", "worst_task"))
     assert max(balanced["per_task"].values()) < 0.97 * max(plain["per_task"].values())
     assert balanced["relative"] < 1.05 * plain["relative"]
+
+
+def test_a_large_budget_is_not_dominated_by_simpler_methods(run, family, demo_specification):
+    """Weighting costs error, but leaves it below that of greedy SVDs of each task: 0.0866."""
+    told = run(demo_specification(budget=2.08), family).manifest()["error"]
+    assert told["relative"] < 0.0866
