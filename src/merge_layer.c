@@ -430,7 +430,7 @@ static double expected_loss(const didi_merge *self, size_t index)
 /* Where all blocks take little of what the matrices hold, they hardly meet: sweeps converge at once
  * and what a later one gains is not worth its time. */
 #define ROOMY_SHARE 0.16
-#define ROOMY_TOLERANCES 20
+#define ROOMY_TOLERANCES 10
 
 static double stop_tolerance(const didi_merge *self)
 {
