@@ -43,7 +43,7 @@ enum {
 
 /* A layer that starts from an earlier merge's blocks is refined until a sweep lowers its loss by
  * less than this share. */
-#define WARM_TOLERANCE 1e-3
+#define WARM_TOLERANCE 5e-3
 
 typedef enum item_state { ITEM_PENDING, ITEM_RUNNING, ITEM_DONE } item_state;
 
