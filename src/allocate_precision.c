@@ -180,6 +180,12 @@ static double kept_energy(const precision_table *self, size_t index)
     return kept;
 }
 
+static double value_of(const precision_table *self, size_t index, double price)
+{
+    const precision_block *block = &self->blocks[index];
+    return block->weight * kept_energy(self, index) - price * (double)block->bytes;
+}
+
 static double all_energy(const precision_block *block, const prepared *source)
 {
     if (block->rivals > 0)
@@ -214,7 +220,7 @@ static void choose_factors(precision_block *block, const prepared *source, doubl
 static void choose_dense(precision_table *self, size_t index, double price)
 {
     precision_block *block = &self->blocks[index];
-    double best = block->weight * kept_energy(self, index) - price * (double)block->bytes;
+    double best = value_of(self, index, price);
     bool none = block->bytes == 0;
     for (unsigned i = 0; i < PRECISION_WIDTHS; i++) {
         uint64_t bytes = self->prepared[index].dense_bytes[i];
@@ -238,17 +244,10 @@ static void choose_block(precision_table *self, size_t index, double price)
     take_nothing(block);
     if (block->sigma != NULL)
         choose_factors(block, &self->prepared[index], price);
-    if (block->bytes > 0 &&
-        block->weight * kept_energy(self, index) <= price * (double)block->bytes)
+    if (block->bytes > 0 && value_of(self, index, price) <= 0)
         take_nothing(block);
     if (block->dense != 0 && block->dense_energy > 0)
         choose_dense(self, index, price);
-}
-
-static double value_of(const precision_table *self, size_t index, double price)
-{
-    const precision_block *block = &self->blocks[index];
-    return block->weight * kept_energy(self, index) - price * (double)block->bytes;
 }
 
 /* Leaves one block or its rivals, whichever is worth more. */
@@ -286,7 +285,7 @@ static void add_up(const precision_table *self, precision_choice *sums)
     }
 }
 
-static void choose_all(precision_table *self, double price, precision_choice *ret_choice)
+void precision_at_price(precision_table *self, double price, precision_choice *ret_choice)
 {
     for (size_t i = 0; i < self->count; i++)
         choose_block(self, i, price);
@@ -295,11 +294,6 @@ static void choose_all(precision_table *self, double price, precision_choice *re
             settle(self, i, price);
     ret_choice->price = price;
     add_up(self, ret_choice);
-}
-
-void precision_at_price(precision_table *self, double price, precision_choice *ret_choice)
-{
-    choose_all(self, price, ret_choice);
 }
 
 double precision_matrix_loss(const precision_table *self)
@@ -348,14 +342,10 @@ static void fill_up(precision_table *self, uint64_t budget, precision_choice *ch
         self->blocks[at].bytes += cost;
         choice->bytes += cost;
     }
-    double price = choice->price;
     add_up(self, choice);
-    choice->price = price;
 }
 
-enum { SEARCH_STEPS = 56 }; /* halvings of 92 in the logarithm: more than a double tells apart */
-
-/* Prices between nothing and more than any component is worth. */
+/* More than any component is worth. */
 static double highest_price(const precision_table *self)
 {
     double highest = 1e-300;
@@ -366,56 +356,48 @@ static double highest_price(const precision_table *self)
     return 2 * highest;
 }
 
+enum { SEARCH_STEPS = 56 }; /* halvings of 92 in the logarithm: more than a double tells apart */
+
+typedef struct wish {
+    uint64_t bytes; /* at least */
+    double error;   /* at most */
+} wish;
+
+/* Halves the range between a price at which `wanted` is met and a higher one at which it is not. */
+static void narrow(precision_table *self, wish wanted, int steps, double *low, double *high)
+{
+    for (int step = 0; step < steps; step++) {
+        precision_choice at;
+        double middle = sqrt(*low) * sqrt(*high);
+        precision_at_price(self, middle, &at);
+        if (at.bytes >= wanted.bytes && at.error <= wanted.error)
+            *low = middle;
+        else
+            *high = middle;
+    }
+}
+
 double precision_price_near(precision_table *self, uint64_t bytes)
 {
     enum { NEAR_STEPS = 14 };
-    precision_choice choice;
     double high = highest_price(self);
     double low = high * 1e-16; /* a double holds no smaller loss beside the whole */
-    for (int step = 0; step < NEAR_STEPS; step++) {
-        double middle = sqrt(low) * sqrt(high);
-        choose_all(self, middle, &choice);
-        if (choice.bytes <= bytes)
-            high = middle;
-        else
-            low = middle;
-    }
+    narrow(self, (wish){memory_add(bytes, 1), INFINITY}, NEAR_STEPS, &low, &high);
     return high;
-}
-
-/* The highest price between `low` and `high` at which at least `bytes` are taken. */
-static void choose_highest(precision_table *self, double low, double high, uint64_t bytes,
-                           precision_choice *ret_choice)
-{
-    for (int step = 0; step < SEARCH_STEPS; step++) {
-        double middle = sqrt(low) * sqrt(high);
-        choose_all(self, middle, ret_choice);
-        if (ret_choice->bytes >= bytes)
-            low = middle;
-        else
-            high = middle;
-    }
-    choose_all(self, low, ret_choice);
 }
 
 void precision_within_bytes(precision_table *self, uint64_t bytes, precision_choice *ret_choice)
 {
     double high = highest_price(self);
     double low = high * 1e-40;
-    choose_all(self, low, ret_choice);
-    if (ret_choice->bytes <= bytes) { /* everything fits */
-        choose_highest(self, low, high, ret_choice->bytes, ret_choice);
+    precision_at_price(self, low, ret_choice);
+    if (ret_choice->bytes <= bytes) { /* everything fits: at the highest price that takes it all */
+        narrow(self, (wish){ret_choice->bytes, INFINITY}, SEARCH_STEPS, &low, &high);
+        precision_at_price(self, low, ret_choice);
         return;
     }
-    for (int step = 0; step < SEARCH_STEPS; step++) {
-        double middle = sqrt(low) * sqrt(high);
-        choose_all(self, middle, ret_choice);
-        if (ret_choice->bytes <= bytes)
-            high = middle;
-        else
-            low = middle;
-    }
-    choose_all(self, high, ret_choice);
+    narrow(self, (wish){bytes + 1, INFINITY}, SEARCH_STEPS, &low, &high);
+    precision_at_price(self, high, ret_choice);
     fill_up(self, bytes, ret_choice);
 }
 
@@ -423,16 +405,9 @@ void precision_within_error(precision_table *self, double most, precision_choice
 {
     double high = highest_price(self);
     double low = high * 1e-40;
-    choose_all(self, high, ret_choice);
+    precision_at_price(self, high, ret_choice);
     if (ret_choice->error <= most)
         return;
-    for (int step = 0; step < SEARCH_STEPS; step++) {
-        double middle = sqrt(low) * sqrt(high);
-        choose_all(self, middle, ret_choice);
-        if (ret_choice->error <= most)
-            low = middle;
-        else
-            high = middle;
-    }
-    choose_all(self, low, ret_choice);
+    narrow(self, (wish){0, most}, SEARCH_STEPS, &low, &high);
+    precision_at_price(self, low, ret_choice);
 }
