@@ -26,12 +26,10 @@ static json_t *error_section(const didi_merge *self)
     json_t *per_layer = json_object();
     json_t *per_dense = json_object();
     for (size_t t = 0; t < tasks; t++) {
+        double energy = merge_task_energy(self, t);
         double error = 0;
-        double energy = 0;
-        for (size_t l = 0; l < self->layer_count; l++) {
+        for (size_t l = 0; l < self->layer_count; l++)
             error += self->summaries[l].error[t];
-            energy += self->summaries[l].energy[t];
-        }
         error_sum += error;
         energy_sum += energy;
         json_object_set_new(per_task, self->options.tasks[t].name,
@@ -157,13 +155,11 @@ static json_t *frontier_section(const didi_merge *self)
                               share_of_model(self, point->parameters + self->dense_stored), "error",
                               point->error, "kind", point->from_blocks ? "blocks" : "spectra"));
     }
+    double energy = merge_total_energy(self);
     double loss = 0;
-    double energy = 0;
     for (size_t l = 0; l < self->layer_count; l++)
-        for (size_t t = 0; t < self->options.task_count; t++) {
+        for (size_t t = 0; t < self->options.task_count; t++)
             loss += self->summaries[l].weight[t] * self->summaries[l].error[t];
-            energy += self->summaries[l].weight[t] * self->summaries[l].energy[t];
-        }
     uint64_t stored = self->factor_parameters + self->dense_stored;
     return json_pack("{s:o,s:{s:f,s:I,s:s,s:f,s:s},s:o}", "points", points, "chosen", "budget",
                      share_of_model(self, stored), "bytes", (json_int_t)self->published_bytes,

@@ -52,9 +52,7 @@ static void set_factor_budget(didi_merge *self)
 static int check_tasks_differ(const didi_merge *self, didi_error *error)
 {
     for (size_t t = 0; t < self->options.task_count; t++) {
-        double energy = 0;
-        for (size_t l = 0; l < self->layer_count; l++)
-            energy += self->summaries[l].energy[t];
+        double energy = merge_task_energy(self, t);
         for (size_t i = 0; i < self->dense_count; i++)
             energy += self->dense_summaries[i].energy[t];
         if (energy == 0)

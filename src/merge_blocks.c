@@ -54,6 +54,23 @@ double merge_total_energy(const didi_merge *self)
     return sum;
 }
 
+double merge_plain_energy(const didi_merge *self)
+{
+    double sum = 0;
+    for (size_t l = 0; l < self->layer_count; l++)
+        for (size_t t = 0; t < self->options.task_count; t++)
+            sum += self->summaries[l].energy[t];
+    return sum;
+}
+
+double merge_task_energy(const didi_merge *self, size_t task)
+{
+    double sum = 0;
+    for (size_t l = 0; l < self->layer_count; l++)
+        sum += self->summaries[l].energy[task];
+    return sum;
+}
+
 double merge_matrix_parameters(const didi_merge *self)
 {
     double sum = 0;

@@ -295,7 +295,10 @@ int merge_recall_dense(didi_merge *merge, didi_error *error);
 /* merge_blocks.c: the blocks of all layers as the allocation sees them */
 int merge_list_blocks(const didi_merge *merge, allocate_block **ret_blocks, size_t *ret_count,
                       didi_error *error);
+/* |tau_t|^2 over all matrices: weighted and over all tasks, plain over all tasks, of one task. */
 double merge_total_energy(const didi_merge *merge);
+double merge_plain_energy(const didi_merge *merge);
+double merge_task_energy(const didi_merge *merge, size_t task);
 double merge_matrix_parameters(const didi_merge *merge);
 /* Whole ranks under the budget, one global factor times real[i] (allocate_round). */
 int merge_round_ranks(const didi_merge *merge, allocate_block *blocks, size_t count,

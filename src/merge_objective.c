@@ -29,12 +29,10 @@ static void predict_errors(const didi_merge *self, const allocate_block *blocks,
 {
     size_t tasks = self->options.task_count;
     for (size_t t = 0; t < tasks; t++) {
+        double energy = merge_task_energy(self, t);
         double left = 0;
-        double energy = 0;
-        for (size_t l = 0; l < self->layer_count; l++) {
+        for (size_t l = 0; l < self->layer_count; l++)
             left += residual(&blocks[l * (tasks + 1) + t + 1]);
-            energy += self->summaries[l].energy[t];
-        }
         errors[t] = energy > 0 ? left / energy : 0;
     }
 }

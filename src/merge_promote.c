@@ -23,10 +23,7 @@ static size_t count_changed(const didi_merge *self, const dense_summary *found)
  * weight of their own. */
 static double mean_weight(const didi_merge *self)
 {
-    double energy = 0;
-    for (size_t l = 0; l < self->layer_count; l++)
-        for (size_t t = 0; t < self->options.task_count; t++)
-            energy += self->summaries[l].energy[t];
+    double energy = merge_plain_energy(self);
     return energy > 0 ? merge_total_energy(self) / energy : 1;
 }
 

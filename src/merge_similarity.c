@@ -104,12 +104,10 @@ static json_t *explained_json(const didi_merge *self)
 {
     json_t *list = json_array();
     for (size_t t = 0; t < self->options.task_count; t++) {
+        double energy = merge_task_energy(self, t);
         double left = 0;
-        double energy = 0;
-        for (size_t l = 0; l < self->layer_count; l++) {
+        for (size_t l = 0; l < self->layer_count; l++)
             left += self->summaries[l].unshared[t];
-            energy += self->summaries[l].energy[t];
-        }
         json_array_append_new(list, json_real(energy > 0 ? 1 - left / energy : 0));
     }
     return list;
