@@ -81,19 +81,10 @@ static void adopt_choice(didi_merge *self, const precision_block *blocks)
 
 /* ---- the error asked for ---- */
 
-static double plain_energy(const didi_merge *self)
-{
-    double energy = 0;
-    for (size_t l = 0; l < self->layer_count; l++)
-        for (size_t t = 0; t < self->options.task_count; t++)
-            energy += self->summaries[l].energy[t];
-    return energy;
-}
-
 static double error_wanted(const didi_merge *self)
 {
     double scale = self->pass > 0 ? self->passes[self->pass].scale : 1;
-    return self->options.budget * scale * plain_energy(self);
+    return self->options.budget * scale * merge_plain_energy(self);
 }
 
 static uint64_t bytes_for_tensors(const didi_merge *self)
@@ -101,15 +92,6 @@ static uint64_t bytes_for_tensors(const didi_merge *self)
     uint64_t budget = merge_byte_budget(self);
     uint64_t headers = merge_file_headers(self);
     return budget > headers ? budget - headers : 0;
-}
-
-static void choose(const didi_merge *self, precision_table *table, uint64_t bytes,
-                   precision_choice *ret_choice)
-{
-    if (self->options.budget_unit == DIDI_BUDGET_MAX_ERROR)
-        precision_within_error(table, error_wanted(self), ret_choice);
-    else
-        precision_within_bytes(table, bytes, ret_choice);
 }
 
 typedef struct listed {
@@ -136,53 +118,61 @@ static int list_everything(const didi_merge *self, didi_precision precision, lis
     return status;
 }
 
-static uint64_t dense_bytes(const didi_merge *self, const listed *from)
+/* Lists everything and makes the choice that the budget asks for. */
+static int list_and_choose(const didi_merge *self, listed *out, precision_choice *ret_choice,
+                           didi_error *error)
 {
-    uint64_t bytes = 0;
-    for (size_t i = self->layer_count * (self->options.task_count + 1); i < from->count; i++)
-        bytes = memory_add(bytes, from->blocks[i].bytes);
-    return bytes;
+    int status = list_everything(self, self->options.precision, out, error);
+    if (status != DIDI_OK)
+        return status;
+    if (self->options.budget_unit == DIDI_BUDGET_MAX_ERROR)
+        precision_within_error(out->table, error_wanted(self), ret_choice);
+    else
+        precision_within_bytes(out->table, bytes_for_tensors(self), ret_choice);
+    return DIDI_OK;
+}
+
+/* A price of loss per byte as a threshold of loss per parameter. */
+static double threshold_at(const didi_merge *self, double price)
+{
+    return price * precision_entry_bytes(precision_of_matrices(self->options.precision));
 }
 
 /* ---- schedules ---- */
 
-static int schedule_pursuit(didi_merge *self, listed *from, const precision_choice *last)
+static void schedule_pursuit(didi_merge *self, listed *from, const precision_choice *last)
 {
-    uint64_t dense = dense_bytes(self, from);
+    uint64_t dense = self->chosen_dense - merge_file_headers(self);
     uint64_t rest = last->bytes > dense ? last->bytes - dense : 0;
-    double entry = precision_entry_bytes(precision_of_matrices(self->options.precision));
     for (size_t round = 1; round <= PURSUIT_ROUNDS; round++) {
         precision_choice step = *last;
         uint64_t share = (uint64_t)((double)rest * (double)round / PURSUIT_ROUNDS);
         if (round < PURSUIT_ROUNDS)
             precision_within_bytes(from->table, dense + share, &step);
-        self->thresholds[round - 1] = step.price * entry;
+        self->thresholds[round - 1] = threshold_at(self, step.price);
     }
     self->rounds = PURSUIT_ROUNDS + PURSUIT_POLISH;
     for (size_t i = PURSUIT_ROUNDS; i < self->rounds; i++)
         self->thresholds[i] = self->thresholds[PURSUIT_ROUNDS - 1];
-    return DIDI_OK;
 }
 
 int merge_schedule_bytes(didi_merge *self, didi_error *error)
 {
     listed from;
     precision_choice choice = {0};
-    int status = list_everything(self, self->options.precision, &from, error);
+    int status = list_and_choose(self, &from, &choice, error);
     if (status != DIDI_OK)
         return status;
-    choose(self, from.table, bytes_for_tensors(self), &choice);
     adopt_choice(self, from.blocks);
     if (self->options.allocator == DIDI_ALLOCATOR_PURSUIT) {
-        status = schedule_pursuit(self, &from, &choice);
+        schedule_pursuit(self, &from, &choice);
     } else {
-        double entry = precision_entry_bytes(precision_of_matrices(self->options.precision));
         self->rounds = self->options.allocator == DIDI_ALLOCATOR_JOINT ? JOINT_ROUNDS : 0;
         for (size_t i = 0; i < self->rounds; i++)
-            self->thresholds[i] = choice.price * entry;
+            self->thresholds[i] = threshold_at(self, choice.price);
     }
     listed_free(&from);
-    return status;
+    return DIDI_OK;
 }
 
 int merge_bytes_threshold(didi_merge *self, double *ret_threshold, uint64_t *ret_parameters,
@@ -190,14 +180,12 @@ int merge_bytes_threshold(didi_merge *self, double *ret_threshold, uint64_t *ret
 {
     listed from;
     precision_choice choice = {0};
-    int status = list_everything(self, self->options.precision, &from, error);
+    int status = list_and_choose(self, &from, &choice, error);
     if (status != DIDI_OK)
         return status;
-    choose(self, from.table, bytes_for_tensors(self), &choice);
     adopt_choice(self, from.blocks);
     listed_free(&from);
-    *ret_threshold =
-        choice.price * precision_entry_bytes(precision_of_matrices(self->options.precision));
+    *ret_threshold = threshold_at(self, choice.price);
     *ret_parameters = self->factor_parameters;
     return DIDI_OK;
 }
@@ -207,17 +195,14 @@ int merge_bytes_errors(didi_merge *self, double *errors, didi_error *error)
     size_t tasks = self->options.task_count;
     listed from;
     precision_choice choice = {0};
-    int status = list_everything(self, self->options.precision, &from, error);
+    int status = list_and_choose(self, &from, &choice, error);
     if (status != DIDI_OK)
         return status;
-    choose(self, from.table, bytes_for_tensors(self), &choice);
     for (size_t t = 0; t < tasks; t++) {
+        double energy = merge_task_energy(self, t);
         double lost = 0;
-        double energy = 0;
-        for (size_t l = 0; l < self->layer_count; l++) {
+        for (size_t l = 0; l < self->layer_count; l++)
             lost += precision_lost(from.table, l * (tasks + 1) + t + 1);
-            energy += self->summaries[l].energy[t];
-        }
         errors[t] = energy > 0 ? lost / energy : 0;
     }
     listed_free(&from);
@@ -245,13 +230,14 @@ static int try_bytes(didi_merge *self, listed *from, uint64_t bytes, uint64_t *r
     return merge_package_bytes(self, ret_exact, error);
 }
 
-/* Headers are estimated from above; what the real ones leave is spent in further tries. */
+/* Headers are estimated from above; what the real ones leave of the choice in force is spent in
+ * further tries. */
 static int fill_bytes(didi_merge *self, listed *from, didi_error *error)
 {
     uint64_t budget = merge_byte_budget(self);
     uint64_t bytes = bytes_for_tensors(self);
     uint64_t exact = 0;
-    int status = try_bytes(self, from, bytes, &exact, error);
+    int status = merge_package_bytes(self, &exact, error);
     if (status == DIDI_OK && exact > budget)
         status = fail_budget(self, exact, error);
     uint64_t more = budget - exact;
@@ -269,16 +255,13 @@ static int fill_bytes(didi_merge *self, listed *from, didi_error *error)
 int merge_final_bytes(didi_merge *self, didi_error *error)
 {
     listed from;
-    int status = list_everything(self, self->options.precision, &from, error);
+    precision_choice choice = {0};
+    int status = list_and_choose(self, &from, &choice, error);
     if (status != DIDI_OK)
         return status;
-    if (self->options.budget_unit == DIDI_BUDGET_MAX_ERROR) {
-        precision_choice choice = {0};
-        choose(self, from.table, 0, &choice);
-        adopt_choice(self, from.blocks);
-    } else {
+    adopt_choice(self, from.blocks);
+    if (self->options.budget_unit != DIDI_BUDGET_MAX_ERROR)
         status = fill_bytes(self, &from, error);
-    }
     listed_free(&from);
     return status;
 }
@@ -320,7 +303,7 @@ int merge_judge_pass(didi_merge *self, bool *ret_again, didi_error *error)
     for (size_t l = 0; l < self->layer_count; l++)
         for (size_t t = 0; t < self->options.task_count; t++)
             sum += self->summaries[l].error[t];
-    double energy = plain_energy(self);
+    double energy = merge_plain_energy(self);
     last->error = energy > 0 ? sum / energy : 0;
     last->scale = self->pass > 0 ? last->scale : 1;
     int status = merge_package_bytes(self, &last->bytes, error);
