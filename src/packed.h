@@ -22,7 +22,7 @@
 
 enum {
     PACKED_DIMENSION_MAX = INT32_MAX, /* rows and columns; factors have as many components */
-    PACKED_FACTORS_HEADER_BYTES = 4, /* segments aside */
+    PACKED_FACTORS_HEADER_BYTES = 4,  /* segments aside */
     PACKED_DENSE_HEADER_BYTES = 2,
 };
 
