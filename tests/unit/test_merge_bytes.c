@@ -3,17 +3,16 @@
 #include "src/base/file.h"
 #include "tests/unit/sample_family.h"
 #include "tests/unit/sample_layer.h"
+#include "tests/unit/sample_manifest.h"
 #include "tests/unit/sample_summary.h"
 #include "tests/unit/support.h"
 
 #include <fcntl.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 enum { TASKS = 2, PRECISIONS = DIDI_PRECISION_AUTO + 1 };
 
@@ -35,26 +34,6 @@ static uint64_t package_bytes(const sample_family *family, const char *package)
         bytes += file_bytes(family, package, file);
     }
     return bytes;
-}
-
-static json_t *manifest_of(const sample_family *family, const char *package)
-{
-    int directory = -1;
-    char *text = NULL;
-    size_t bytes = 0;
-    didi_error error = {0};
-    sample_must(file_open_directory(family->output, package, 0, &directory, &error), &error);
-    sample_must(file_read_text(directory, "manifest.json", 1 << 20, &text, &bytes, &error), &error);
-    close(directory);
-    json_t *manifest = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, NULL);
-    assert_non_null(manifest);
-    free(text);
-    return manifest;
-}
-
-static double number(const json_t *object, const char *section, const char *name)
-{
-    return json_number_value(json_object_get(json_object_get(object, section), name));
 }
 
 /* Smallest budget by the plan, in the options' unit. */
@@ -98,12 +77,12 @@ static double check_merge(sample_family *family, uint64_t *ret_bytes)
         ceiling *= 2 * SAMPLE_PARAMETERS;
     sample_must(sample_merge(&family->options, 1, 0, &error), &error);
     uint64_t bytes = package_bytes(family, "package");
-    json_t *manifest = manifest_of(family, "package");
+    json_t *manifest = sample_manifest(family, "package");
     assert_true((double)bytes <= ceiling);
-    sample_assert_near(number(manifest, "budget", "bytes"), (double)bytes, 0);
-    sample_assert_near(number(manifest, "budget", "bytes_ratio"),
+    sample_assert_near(sample_number(manifest, "budget", "bytes"), (double)bytes, 0);
+    sample_assert_near(sample_number(manifest, "budget", "bytes_ratio"),
                        (double)bytes / (double)base_bytes(family), 1e-8);
-    double relative = number(manifest, "error", "relative");
+    double relative = sample_number(manifest, "error", "relative");
     assert_true(relative >= 0 && relative <= 1 + 1e-6);
     json_decref(manifest);
     remove_package(family);
@@ -244,8 +223,8 @@ static void errors_asked_for_are_met(void **state)
             didi_error error = {0};
             family.options.budget = wanted < 1 ? wanted : 1;
             sample_must(sample_merge(&family.options, 1, 0, &error), &error);
-            json_t *manifest = manifest_of(&family, "package");
-            assert_true(number(manifest, "error", "relative") <= family.options.budget);
+            json_t *manifest = sample_manifest(&family, "package");
+            assert_true(sample_number(manifest, "error", "relative") <= family.options.budget);
             json_decref(manifest);
             uint64_t bytes = package_bytes(&family, "package");
             assert_true(bytes <= last);
@@ -272,8 +251,8 @@ static void the_smallest_error_can_be_asked_for(void **state)
         assert_non_null(at);
         family.options.budget = strtod(at + strlen("about "), NULL);
         sample_must(sample_merge(&family.options, 1, 0, &error), &error);
-        json_t *manifest = manifest_of(&family, "package");
-        assert_true(number(manifest, "error", "relative") <= family.options.budget);
+        json_t *manifest = sample_manifest(&family, "package");
+        assert_true(sample_number(manifest, "error", "relative") <= family.options.budget);
         json_decref(manifest);
         remove_package(&family);
     }

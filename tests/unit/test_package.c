@@ -3,13 +3,12 @@
 #include "src/base/file.h"
 #include "tests/unit/sample_family.h"
 #include "tests/unit/sample_layer.h"
+#include "tests/unit/sample_manifest.h"
 #include "tests/unit/sample_summary.h"
 #include "tests/unit/support.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -23,36 +22,16 @@ static void merge(sample_family *family, const char *package)
     assert_int_equal(support_entries(family->work), 0); /* done: nothing is left to resume */
 }
 
-static json_t *manifest_of(const sample_family *family, const char *package)
-{
-    int directory = -1;
-    char *text = NULL;
-    size_t bytes = 0;
-    didi_error error = {0};
-    sample_must(file_open_directory(family->output, package, 0, &directory, &error), &error);
-    sample_must(file_read_text(directory, "manifest.json", 1 << 20, &text, &bytes, &error), &error);
-    close(directory);
-    json_t *manifest = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, NULL);
-    assert_non_null(manifest);
-    free(text);
-    return manifest;
-}
-
-static double number(const json_t *object, const char *section, const char *name)
-{
-    return json_number_value(json_object_get(json_object_get(object, section), name));
-}
-
 /* The manifest's word against a recount and a rebuild. */
 static void check_package(const sample_family *family, const char *package)
 {
-    json_t *manifest = manifest_of(family, package);
+    json_t *manifest = sample_manifest(family, package);
     double stored = (double)sample_package_parameters(family, package);
     double ratio = stored / SAMPLE_PARAMETERS;
     assert_true(ratio <= family->options.budget);
-    sample_assert_near(number(manifest, "budget", "parameters"), ratio, 1e-8);
-    double dense = number(manifest, "budget", "dense_parameters");
-    sample_assert_near(number(manifest, "budget", "factor_parameters") + dense, stored, 0.5);
+    sample_assert_near(sample_number(manifest, "budget", "parameters"), ratio, 1e-8);
+    double dense = sample_number(manifest, "budget", "dense_parameters");
+    sample_assert_near(sample_number(manifest, "budget", "factor_parameters") + dense, stored, 0.5);
     assert_true(json_object_size(json_object_get(json_object_get(manifest, "error"), "per_task")) ==
                 family->options.task_count);
     json_decref(manifest);
@@ -105,11 +84,11 @@ static void the_manifest_tells_the_true_error(void **state)
         family.options.precision = DIDI_PRECISION_BF16;
     }
     merge(&family, "package");
-    json_t *manifest = manifest_of(&family, "package");
+    json_t *manifest = sample_manifest(&family, "package");
     const json_t *layers = json_object_get(json_object_get(manifest, "ranks"), "layers");
     assert_int_equal(json_array_size(layers), 3);
     double parameters = 24 * 16 + 12 * 40 + 4 * 6;
-    sample_assert_near(number(manifest, "budget", "model_parameters"), parameters, 0);
+    sample_assert_near(sample_number(manifest, "budget", "model_parameters"), parameters, 0);
     double counted = 0;
     for (size_t l = 0; l < 3; l++) {
         const json_t *row = json_array_get(layers, l);
