@@ -178,17 +178,25 @@ static void half_steps_know_their_energy(void **state)
     layer_free(self);
 }
 
-static void an_update_of_full_basis_finds_singular_values(void **state)
+/* The first recipe's layer, and the singular values of its first task. */
+static layer *layer_with_spectrum(double sigma[9])
 {
-    (void)state;
     layer *self = sample_layer(&recipes[0]);
     float copy[108];
     float u[12 * 9];
     float v[9 * 9];
-    double sigma[9];
     didi_error error = {0};
     memcpy(copy, self->tau, sizeof copy);
     must(linalg_svd(12, 9, copy, u, sigma, v, &error), &error);
+    return self;
+}
+
+static void an_update_of_full_basis_finds_singular_values(void **state)
+{
+    (void)state;
+    double sigma[9];
+    didi_error error = {0};
+    layer *self = layer_with_spectrum(sigma);
     must(layer_update(self, 1, 9, &error), &error);
     must(layer_update(self, 1, 9, &error), &error);
     assert_int_equal(self->blocks[1].basis, 9);
@@ -205,14 +213,9 @@ static void an_update_of_full_basis_finds_singular_values(void **state)
 static void turns_alternate_and_find_singular_values(void **state)
 {
     (void)state;
-    layer *self = sample_layer(&recipes[0]);
-    float copy[108];
-    float u[12 * 9];
-    float v[9 * 9];
     double sigma[9];
     didi_error error = {0};
-    memcpy(copy, self->tau, sizeof copy);
-    must(linalg_svd(12, 9, copy, u, sigma, v, &error), &error);
+    layer *self = layer_with_spectrum(sigma);
     for (int call = 0; call < 4; call++) {
         const block *found = &self->blocks[1];
         must(layer_turn(self, 1, 9, &error), &error);
