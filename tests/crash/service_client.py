@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import json
 import pathlib
+import random
 import time
 import urllib.parse
 
@@ -72,6 +73,14 @@ def wait_state(daemon, job, state, seconds=60):
             return shown
         time.sleep(0.01)
     raise AssertionError(f"job {job} is not {state}: {shown}")
+
+
+def kills_and_chooser(config):
+    """How often to kill, and the randomness of this run; the seed printed repeats it."""
+    kills, seed = config.getoption("--kills"), config.getoption("--crash-seed")
+    seed = random.SystemRandom().randrange(2**32) if seed is None else seed
+    print(f"{kills} kills, seed {seed}")
+    return kills, random.Random(seed)
 
 
 def digest(path):

@@ -3,7 +3,6 @@
 
 import http.client
 import json
-import random
 import sqlite3
 import subprocess
 import time
@@ -124,11 +123,7 @@ def check_exports(daemon, state, ledger, expected):
 
 
 def test_killed_at_random_instants(request, start_daemon, didid, family, tmp_path):
-    kills = request.config.getoption("--kills")
-    seed = request.config.getoption("--crash-seed")
-    seed = random.SystemRandom().randrange(2**32) if seed is None else seed
-    print(f"{kills} kills, seed {seed}")
-    chooser = random.Random(seed)
+    kills, chooser = client.kills_and_chooser(request.config)
     references = tmp_path / "reference"
     references.mkdir()
     expected = reference(didid, family, references)

@@ -2,7 +2,6 @@
 """kill -9 while a job is extended, in the full merge it is compared with or after it: the job goes
 on, keeps what it was to keep, and its other files equal those of an uninterrupted run."""
 
-import random
 import time
 
 import service_client as client
@@ -18,11 +17,7 @@ def extension(parent):
 
 
 def test_killed_while_extending(request, start_daemon, family, tmp_path):
-    kills = request.config.getoption("--kills")
-    seed = request.config.getoption("--crash-seed")
-    seed = random.SystemRandom().randrange(2**32) if seed is None else seed
-    print(f"{kills} kills, seed {seed}")
-    chooser = random.Random(seed)
+    kills, chooser = client.kills_and_chooser(request.config)
     state = tmp_path / "state"
     daemon = start_daemon(family, state=state)
     parent = client.submit(daemon, PARENT, "parent")

@@ -3,7 +3,6 @@
 end well and equal, and what is kept on disk is whole and that of the database."""
 
 import json
-import random
 import sqlite3
 import time
 
@@ -57,11 +56,7 @@ def make_source(daemon, number):
 
 
 def test_killed_while_starting_from_another(request, start_daemon, family, tmp_path):
-    kills = request.config.getoption("--kills")
-    seed = request.config.getoption("--crash-seed")
-    seed = random.SystemRandom().randrange(2**32) if seed is None else seed
-    print(f"{kills} kills, seed {seed}")
-    chooser = random.Random(seed)
+    kills, chooser = client.kills_and_chooser(request.config)
     state = tmp_path / "state"
     daemon = start_daemon(family, state=state)
     began = time.monotonic()
