@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""didictl as a user runs it, against a server made for the test."""
+"""didictl as a user runs it, against a server made for the test or (`host`) a real daemon."""
 
 import os
 import subprocess
@@ -19,13 +19,19 @@ def fake():
 
 
 @pytest.fixture
-def environment(fake, tmp_path):
-    """A user without settings who talks to the fake server."""
+def host(fake):
+    """The URL of the server that `call` talks to."""
+    return fake.url
+
+
+@pytest.fixture
+def environment(host, tmp_path):
+    """A user without settings."""
     kept = {name: value for name, value in os.environ.items()
             if not name.startswith("DIDI_") and name != "NO_COLOR"}
     return {
         **kept,
-        "DIDI_HOST": fake.url,
+        "DIDI_HOST": host,
         "HOME": str(tmp_path),
         "XDG_CONFIG_HOME": "",
         "LC_ALL": "C.UTF-8",

@@ -2,7 +2,6 @@
 """didictl against the real daemon: what only both together can get wrong."""
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -17,10 +16,8 @@ LONG = ["--set", "ranks.allocator=differentiable", "--set", "ranks.steps=100000"
 
 
 @pytest.fixture
-def environment(start_daemon, family, tmp_path):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("DIDI_")}
-    daemon = start_daemon(family)
-    return {**kept, "DIDI_HOST": daemon.url, "HOME": str(tmp_path), "XDG_CONFIG_HOME": ""}
+def host(start_daemon, family):
+    return start_daemon(family).url
 
 
 def read(call, *arguments):

@@ -2,7 +2,6 @@
 """didictl extend, and didid run --extend, on the demo family."""
 
 import json
-import os
 import subprocess
 
 import pytest
@@ -13,10 +12,8 @@ FLAGS += [word for name in ("hiragana", "latin", "mnist")
 
 
 @pytest.fixture
-def environment(start_daemon, family, tmp_path):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("DIDI_")}
-    daemon = start_daemon(family)
-    return {**kept, "DIDI_HOST": daemon.url, "HOME": str(tmp_path), "XDG_CONFIG_HOME": ""}
+def host(start_daemon, family):
+    return start_daemon(family).url
 
 
 def test_a_job_is_extended(call, tmp_path):
