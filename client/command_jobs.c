@@ -53,7 +53,6 @@ static void add_job(client_table *table, const json_t *job)
     double progress = record_number(job, "progress");
     const char *stage = record_text(job, "stage");
     const json_t *specification = json_object_get(job, "specification");
-    const json_t *budget = json_object_get(specification, "budget");
     table_add(table, "%s", record_text(job, "id"));
     table_add(table, "%s", record_text(job, "name"));
     table_add(table, "%s", record_text(job, "state"));
@@ -61,7 +60,7 @@ static void add_job(client_table *table, const json_t *job)
     table_add(table, "%s", running ? stage : "");
     table_add(table, "%.0f%%", isfinite(progress) ? floor(100.0 * progress) : 0.0);
     table_add(table, "%zu", json_array_size(json_object_get(specification, "tasks")));
-    table_add(table, "%s", budget_text_show(age, budget));
+    table_add(table, "%s", budget_text_show(age, specification));
     table_add(table, "%s", format_age(age, record_text(job, "created_at")));
     table_add(table, "%s",
               format_duration(time_run, (running ? (double)time(NULL) : finished) - started));

@@ -2,9 +2,9 @@
 /* A job specification put together from a file and from options. */
 #include "client/draft.h"
 
-#include "client/budget_text.h"
 #include "client/command.h"
 #include "client/exit_code.h"
+#include "proto/budget_words.h"
 #include "src/base/memory.h"
 
 #include <errno.h>
@@ -250,7 +250,7 @@ static int add_size(json_t *specification, const client_arguments *arguments, di
     const char *dtype = arguments_value(arguments, OPTION_DTYPE);
     char path[] = "output.dtype";
     if (budget != NULL &&
-        json_object_set_new(specification, "budget", budget_text_read(budget)) != 0) {
+        json_object_set_new(specification, "budget", budget_words_read(budget)) != 0) {
         return didi_fail(error, CLIENT_USAGE, "--budget", "'%s' is not UTF-8", budget);
     }
     return dtype != NULL ? set_path(specification, path, dtype, error) : CLIENT_OK;

@@ -2,6 +2,7 @@
 /* One job as the client handles it: finding, checking, following to its end. */
 #include "client/job.h"
 
+#include "client/budget_text.h"
 #include "client/exit_code.h"
 #include "client/record.h"
 #include "proto/states.h"
@@ -234,6 +235,7 @@ static int read_job(follower *self, didi_error *error)
                                                                         : state;
     strncpy(self->label, label, sizeof self->label - 1);
     self->moment.label = self->label;
+    self->moment.ratio_counts = budget_text_counted(json_object_get(job, "specification"));
     self->moment.fraction = record_number(job, "progress");
     self->moment.ended = job_is_over(job);
     int64_t newest = record_integer(job, "last_event");

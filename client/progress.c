@@ -109,7 +109,7 @@ static void line_add_numbers(text_line *line, const progress_moment *moment, dou
         line_add(line, "  error %s", format_number(number, moment->relative_error, 4));
     }
     if (isfinite(moment->ratio)) {
-        line_add(line, "  ratio %s", format_number(number, moment->ratio, 4));
+        line_add(line, "  %s %s", moment->ratio_counts, format_number(number, moment->ratio, 4));
         if (isfinite(moment->ratio_target)) {
             line_add(line, " of %s", format_number(number, moment->ratio_target, 4));
         }

@@ -13,6 +13,7 @@ typedef struct progress_moment {
     double loss;
     double relative_error;
     double ratio, ratio_target;
+    const char *ratio_counts; /* "parameters" or "bytes"; not NULL where ratio is known */
     double bytes, bytes_total;
     bool ended; /* no time is left to tell */
 } progress_moment;

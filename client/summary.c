@@ -30,16 +30,16 @@ static const json_t *result_part(const json_t *job, const char *part)
 
 void summary_note(const client_output *output, const json_t *job)
 {
-    char duration[FORMAT_BYTES_MAX], relative[FORMAT_BYTES_MAX], ratio[FORMAT_BYTES_MAX];
+    char duration[FORMAT_BYTES_MAX], relative[FORMAT_BYTES_MAX], stored[FORMAT_BYTES_MAX];
     double error_now = record_number(result_part(job, "error"), "relative");
-    double parameters = record_number(result_part(job, "budget"), "parameters");
-    if (isnan(error_now) && isnan(parameters)) {
+    const json_t *budget = result_part(job, "budget");
+    if (isnan(error_now) && budget == NULL) {
         output_note(output, "%s after %s", record_text(job, "state"),
                     format_duration(duration, seconds_run(job)));
     } else {
-        output_note(output, "%s after %s, relative error %s, %s models' parameters",
-                    record_text(job, "state"), format_duration(duration, seconds_run(job)),
-                    format_number(relative, error_now, 4), format_number(ratio, parameters, 4));
+        output_note(output, "%s after %s, relative error %s, %s", record_text(job, "state"),
+                    format_duration(duration, seconds_run(job)),
+                    format_number(relative, error_now, 4), budget_text_stored(stored, budget));
     }
 }
 
@@ -95,7 +95,6 @@ static void add_labels(client_table *table, const json_t *labels)
 
 static void add_specification(client_table *table, const json_t *specification)
 {
-    const json_t *budget = json_object_get(specification, "budget");
     add_fact(table, "base", record_text(specification, "base"));
     const json_t *tasks = json_object_get(specification, "tasks");
     for (size_t i = 0; i < json_array_size(tasks); i++) {
@@ -104,10 +103,8 @@ static void add_specification(client_table *table, const json_t *specification)
         table_add(table, "%s = %s", record_text(task, "name"), record_text(task, "model"));
     }
     char text[FORMAT_BYTES_MAX];
-    budget_text_show(text, budget);
-    if (budget != NULL) {
-        table_add(table, "budget");
-        table_add(table, "%s%s", text, json_is_number(budget) ? " models" : "");
+    if (json_object_get(specification, "budget") != NULL) {
+        add_fact(table, "budget", budget_text_show(text, specification));
     }
     const json_t *output = json_object_get(specification, "output");
     add_fact(table, "dtype", record_text(output, "dtype"));
@@ -228,9 +225,12 @@ int summary_plan(client_output *output, const json_t *plan, bool layers, didi_er
     client_table *facts = table_create(fact_columns, 2);
     add_number(facts, "tasks", record_number(plan, "tasks"), "");
     const char *unit = record_text(plan, "budget_unit");
-    add_fact(facts, "budget", budget_text_value(text, unit, record_number(plan, "budget"), false));
+    const json_t *wanted = json_object_get(json_object_get(plan, "specification"), "output");
+    const char *dtype = record_text(wanted, "dtype");
+    add_fact(facts, "budget",
+             budget_text_value(text, unit, dtype, record_number(plan, "budget"), false));
     add_fact(facts, "smallest budget",
-             budget_text_value(text, unit, record_number(plan, "budget_minimum"), true));
+             budget_text_value(text, unit, dtype, record_number(plan, "budget_minimum"), true));
     add_count(facts, "parameters of a model", record_number(plan, "parameters"));
     add_count(facts, "parameters kept dense", record_number(plan, "dense_parameters"));
     add_count(facts, "parameters for factors", record_number(plan, "factor_parameters"));

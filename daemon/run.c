@@ -12,6 +12,7 @@
 #include "daemon/run_display.h"
 #include "daemon/run_extend.h"
 #include "daemon/run_keep.h"
+#include "daemon/run_summary.h"
 #include "src/base/file.h"
 #include "src/base/memory.h"
 
@@ -19,7 +20,6 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <libgen.h>
-#include <math.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -83,7 +83,7 @@ static void print_usage(FILE *stream)
           "  --extend PACKAGE      add tasks to a finished package, or remove some\n"
           "  --task NAME=MODEL     a task to add; may be repeated\n"
           "  --remove NAME         a task to leave out; may be repeated\n"
-          "  --budget X            parameters for each new task, in models [a mean expert's]\n"
+          "  --budget X            for each new task: models, or bytes=N [a mean expert's]\n"
           "  --rebalance           merge all tasks anew under the same total\n"
           "  --compare PACKAGE     a full merge of the same tasks, for the report\n"
           "  --workers N           worker threads [one for each processor]\n"
@@ -492,19 +492,6 @@ static void foreground_clear(foreground *self)
     free(self->holder);
 }
 
-static void print_summary(foreground *self, int64_t began_ms)
-{
-    const double error = run_display_relative_error(self->display);
-    const double ratio = run_display_ratio(self->display);
-
-    printf("%s: ", self->options->out);
-    if (!isnan(ratio))
-        printf("parameters %.4fx, ", ratio);
-    if (!isnan(error))
-        printf("relative error %.4f, ", error);
-    printf("%.1f s\n", (double)(clock_monotonic_ms() - began_ms) / 1000.0);
-}
-
 /* One line; the subject goes before unless the message names it. */
 static void print_failure(const didi_error *error)
 {
@@ -535,6 +522,8 @@ static int foreground_main(const run_options *options)
     if (status == DIDI_OK)
         status = read_specification(&self, error);
     if (status == DIDI_OK)
+        run_display_count(self.display, specification_counts_bytes(self.specification));
+    if (status == DIDI_OK)
         status = make_holder(&self, error);
     if (status == DIDI_OK)
         status = open_merge(&self, error);
@@ -545,7 +534,8 @@ static int foreground_main(const run_options *options)
     if (self.display != NULL)
         run_display_clear(self.display);
     if (status == DIDI_OK)
-        print_summary(&self, began_ms);
+        run_summary_print(options->out, self.parent_fd, self.name,
+                          (double)(clock_monotonic_ms() - began_ms) / 1000.0);
     else if (status == DIDI_CANCELLED && atomic_load(&self.interrupted))
         fputs("didid run: interrupted, nothing was written\n", stderr);
     else

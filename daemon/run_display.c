@@ -18,10 +18,11 @@ enum { DISPLAY_BAR_CELLS = 24, DISPLAY_LINE_BYTES = 256 };
 
 struct run_display {
     bool verbose, terminal, drawn;
+    bool counts_bytes; /* of ratios; else parameters */
     int64_t began_ms;
     pthread_mutex_t lock; /* guards what follows, and the stream */
     int stage;            /* said last, -1 for none */
-    double loss, relative_error, ratio, ratio_target;
+    double loss, ratio;
 };
 
 int run_display_create(bool verbose, run_display **ret_display, didi_error *error)
@@ -34,10 +35,15 @@ int run_display_create(bool verbose, run_display **ret_display, didi_error *erro
     self->terminal = !verbose && isatty(STDERR_FILENO) != 0;
     self->stage = -1;
     self->began_ms = clock_monotonic_ms();
-    self->loss = self->relative_error = self->ratio = self->ratio_target = NAN;
+    self->loss = self->ratio = NAN;
     pthread_mutex_init(&self->lock, NULL);
     *ret_display = self;
     return DIDI_OK;
+}
+
+void run_display_count(run_display *self, bool bytes)
+{
+    self->counts_bytes = bytes;
 }
 
 /* Under the lock. */
@@ -81,7 +87,12 @@ static void append_number(char *line, const char *name, double value)
         snprintf(line + length, DISPLAY_LINE_BYTES - length, "  %s %.6g", name, value);
 }
 
-static void print_point(const didi_event *event)
+static const char *counted(const run_display *self)
+{
+    return self->counts_bytes ? "bytes" : "parameters";
+}
+
+static void print_point(const run_display *self, const didi_event *event)
 {
     char line[DISPLAY_LINE_BYTES];
 
@@ -89,7 +100,7 @@ static void print_point(const didi_event *event)
              didi_stage_name(event->stage), event->step);
     append_number(line, "loss", event->loss);
     append_number(line, "error", event->relative_error);
-    append_number(line, "ratio", event->ratio);
+    append_number(line, counted(self), event->ratio);
     append_number(line, "target", event->ratio_target);
     fprintf(stderr, "%s  items %zu/%zu\n", line, event->items_done, event->items_total);
 }
@@ -101,14 +112,10 @@ void run_display_event(void *context, const didi_event *event)
     pthread_mutex_lock(&self->lock);
     if (event->kind == DIDI_EVENT_POINT) {
         self->loss = event->loss;
-        if (!isnan(event->relative_error))
-            self->relative_error = event->relative_error;
         if (!isnan(event->ratio))
             self->ratio = event->ratio;
-        if (!isnan(event->ratio_target))
-            self->ratio_target = event->ratio_target;
         if (self->verbose)
-            print_point(event);
+            print_point(self, event);
     } else if (event->kind == DIDI_EVENT_STAGE) {
         self->loss = NAN;
         clear_bar(self);
@@ -137,7 +144,7 @@ void run_display_draw(run_display *self, didi_stage stage, double progress)
     snprintf(line, sizeof line, "[%s] %3.0f%%  %-9s", bar, progress * 100.0,
              didi_stage_name(stage));
     append_number(line, "loss", self->loss);
-    append_number(line, "ratio", self->ratio);
+    append_number(line, counted(self), self->ratio);
     if (progress > 0.02 && seconds > 1.0) {
         const size_t length = strlen(line);
         snprintf(line + length, sizeof line - length, "  %.0f s left",
@@ -146,20 +153,4 @@ void run_display_draw(run_display *self, didi_stage stage, double progress)
     fprintf(stderr, "\r%s\033[K", line);
     self->drawn = true;
     pthread_mutex_unlock(&self->lock);
-}
-
-double run_display_relative_error(run_display *self)
-{
-    pthread_mutex_lock(&self->lock);
-    const double value = self->relative_error;
-    pthread_mutex_unlock(&self->lock);
-    return value;
-}
-
-double run_display_ratio(run_display *self)
-{
-    pthread_mutex_lock(&self->lock);
-    const double value = self->ratio;
-    pthread_mutex_unlock(&self->lock);
-    return value;
 }

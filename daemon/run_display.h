@@ -11,6 +11,9 @@ typedef struct run_display run_display;
 /* `verbose`: one line for each telemetry point, and no bar. Errors: DIDI_NO_MEMORY. */
 int run_display_create(bool verbose, run_display **ret_display, didi_error *error);
 
+/* What ratios are called: bytes, or parameters as at first. Before the first event. */
+void run_display_count(run_display *self, bool bytes);
+
 /* Clears the bar and frees. NULL is fine. */
 void run_display_free(run_display *self);
 
@@ -25,7 +28,3 @@ void run_display_say(run_display *self, const char *text);
 
 /* Removes the bar from the terminal. */
 void run_display_clear(run_display *self);
-
-/* The last numbers heard; NaN = never. */
-double run_display_relative_error(run_display *self);
-double run_display_ratio(run_display *self);

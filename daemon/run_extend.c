@@ -2,6 +2,7 @@
 /* A request to extend a package, put together from the command line. */
 #include "daemon/run_extend.h"
 
+#include "proto/budget_words.h"
 #include "proto/extension_request.h"
 #include "src/base/file.h"
 
@@ -22,7 +23,8 @@ static int open_directory(const char *path, int *ret_fd, didi_error *error)
     return DIDI_OK;
 }
 
-static int read_manifest(int package_fd, const char *path, json_t **ret_manifest, didi_error *error)
+int run_extension_manifest(int package_fd, const char *path, json_t **ret_manifest,
+                           didi_error *error)
 {
     char *text = NULL;
     size_t bytes = 0;
@@ -73,7 +75,7 @@ static int make_request(const run_extension *self, const json_t *manifest, json_
     for (size_t i = 0; i < self->removed_count; i++)
         json_array_append_new(removed, json_string(self->removed[i]));
     if (self->budget != NULL)
-        json_object_set_new(extend, "budget", json_real(strtod(self->budget, NULL)));
+        json_object_set_new(extend, "budget", budget_words_read(self->budget));
     return add_tasks(self, tasks, error);
 }
 
@@ -86,7 +88,7 @@ int run_extension_read(const run_extension *self, int *ret_package_fd, int *ret_
     if (status == DIDI_OK && self->comparison != NULL)
         status = open_directory(self->comparison, ret_comparison_fd, error);
     if (status == DIDI_OK)
-        status = read_manifest(*ret_package_fd, self->package, &manifest, error);
+        status = run_extension_manifest(*ret_package_fd, self->package, &manifest, error);
     if (status == DIDI_OK)
         status = make_request(self, manifest, request, error);
     if (status == DIDI_OK)

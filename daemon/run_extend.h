@@ -4,6 +4,8 @@
 
 #include "proto/specification.h"
 
+#include <jansson.h>
+
 /* Strings are the command line's. */
 typedef struct run_extension {
     const char *package;    /* directory of the package to extend; NULL: none */
@@ -15,6 +17,11 @@ typedef struct run_extension {
     const char *budget; /* of each task added; NULL: as the package's own */
     bool rebalance;
 } run_extension;
+
+/* manifest.json of the package called `path` in messages; *ret_manifest is a new reference. Errors:
+ * DIDI_NOT_FOUND, DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
+int run_extension_manifest(int package_fd, const char *path, json_t **ret_manifest,
+                           didi_error *error);
 
 /* Opens the package (*ret_package_fd) and, where one is named, that to compare with
  * (*ret_comparison_fd); they are the caller's, even after a failure. *ret_specification is the

@@ -63,6 +63,10 @@ static int read_object(json_t *value, const char *pointer, double *ret_budget, i
                 continue;
             }
             int status = field_real_read(&budget_fields[unit], member, &number, child, error);
+            if (status == DIDI_OK && unit == BUDGET_BYTES && number.value != floor(number.value)) {
+                status = didi_fail(error, DIDI_INVALID, child,
+                                   "bytes is %.17g; it must be an integer", number.value);
+            }
             *ret_budget = number.value;
             *ret_unit = (int)unit;
             return status;

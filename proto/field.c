@@ -57,7 +57,7 @@ void field_pointer_index(char ret_pointer[DIDI_ERROR_SUBJECT_BYTES_MAX], const c
 static int field_out_of_range(const json_field *field, double value, const char *pointer,
                               didi_error *error)
 {
-    return didi_fail(error, DIDI_INVALID, pointer, "%s is %.17g; it must be %s %.15g and <= %.15g",
+    return didi_fail(error, DIDI_INVALID, pointer, "%s is %.17g; it must be %s %.16g and <= %.16g",
                      field->key, value, field->above_lowest ? ">" : ">=", field->lowest,
                      field->highest);
 }

@@ -420,6 +420,12 @@ bool specification_extends(const specification *self)
     return self->extend.job != NULL && !self->extend.rebalance;
 }
 
+bool specification_counts_bytes(const specification *self)
+{
+    return self->budget_unit == BUDGET_BYTES || self->budget_unit == BUDGET_BYTES_RATIO ||
+           self->output_dtype == OUTPUT_DTYPE_AUTO;
+}
+
 void specification_forget_extend(specification *self)
 {
     specification_extend_clear(&self->extend);

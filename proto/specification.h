@@ -76,6 +76,9 @@ int specification_parse(const char *text, size_t bytes, size_t bytes_max,
  * a rebalanced one included. */
 bool specification_extends(const specification *self);
 
+/* True when its budget is held in bytes: the ratios of its events count these, not parameters. */
+bool specification_counts_bytes(const specification *self);
+
 /* Makes it the specification of a merge of its own, of the same tasks and total. */
 void specification_forget_extend(specification *self);
 

@@ -190,7 +190,7 @@ typedef struct didi_event {
     double loss;           /* the stage's objective, summed over the layers it covers */
     double relative_error; /* sum |tau_hat - tau|^2 / sum |tau|^2 so far */
     double ratio; /* parameters now / one model's; for a budget in bytes: bytes / the base files',
-                     with precision auto / a model's in 16 bits */
+                     with precision auto, of a number or an error, / a model's in 16 bits */
     double ratio_target;            /* the budget in this unit; NaN where an error is asked for */
     size_t items_done, items_total; /* of the stage; steps while ranks are learned */
     double seconds;                 /* since the merge began (this process) */

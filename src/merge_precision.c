@@ -260,7 +260,9 @@ int merge_final_bytes(didi_merge *self, didi_error *error)
     if (status != DIDI_OK)
         return status;
     adopt_choice(self, from.blocks);
-    if (self->options.budget_unit != DIDI_BUDGET_MAX_ERROR)
+    if (self->options.budget_unit == DIDI_BUDGET_MAX_ERROR)
+        status = merge_package_bytes(self, &self->chosen_bytes, error);
+    else
         status = fill_bytes(self, &from, error);
     listed_free(&from);
     return status;

@@ -12,11 +12,11 @@ static double unit_bytes(const didi_merge *self)
     case DIDI_BUDGET_BYTES_RATIO:
         return (double)merge_base_bytes(self);
     case DIDI_BUDGET_PARAMETERS:
+    case DIDI_BUDGET_MAX_ERROR:
         return self->options.precision == DIDI_PRECISION_AUTO ? 2 * (double)self->plan.parameters
                                                               : 0;
-    default:
-        return 0;
     }
+    return 0;
 }
 
 /* Exact for the parameters chosen, in proportion for fewer. */

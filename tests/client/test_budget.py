@@ -28,8 +28,8 @@ def submit(call, *arguments):
 @pytest.mark.parametrize(
     "budget, shown",
     [
-        ("bytes_ratio=0.15", "0.15 in bytes"),
-        ('{"bytes_ratio":0.15}', "0.15 in bytes"),
+        ("bytes_ratio=0.15", "0.15 of the base's bytes"),
+        ('{"bytes_ratio":0.15}', "0.15 of the base's bytes"),
         ("bytes=100000", "100000 bytes"),
     ],
 )
@@ -85,6 +85,7 @@ def test_refusals_give_a_figure_that_works(call, budget, dtype, pattern, again):
         (["--budget", '{"bytes":5,"max_error":1}'], "/budget"),
         (["--budget", "{}"], "/budget"),
         (["--budget", "bytes=many"], "/budget/bytes"),
+        (["--budget", "bytes=90000.5"], "/budget/bytes"),
         (["--budget", "kilobytes=3"], "/budget"),
         (["--budget", "1", "--objective", "best"], "/objective"),
     ],
@@ -98,8 +99,37 @@ def test_plans_are_in_the_budgets_unit(call):
     shown = call("plan", *flags, "--budget", "bytes=90000").stdout
     assert re.search(r"smallest budget +\d+ bytes", shown)
     shown = call("plan", *flags, "--budget", "bytes_ratio=0.3").stdout
-    assert "0.3 in bytes" in shown
-    figure = re.search(r"smallest budget +([\d.]+) in bytes", shown).group(1)
+    assert "0.3 of the base's bytes" in shown
+    figure = re.search(r"smallest budget +([\d.]+) of the base", shown).group(1)
     call("plan", *flags, "--budget", f"bytes_ratio={figure}")
     assert "error 0.2" in call("plan", *flags, "--budget", "max_error=0.2").stdout
-    assert "1.24 models" in call("plan", *flags, "--budget", "1.24").stdout
+    shown = call("plan", *flags, "--budget", "1.24").stdout
+    assert re.search(r"budget +1.24 16-bit models\n", shown)
+    shown = call("plan", *FLAGS, "--dtype", "int4", "--budget", "1.24").stdout
+    assert re.search(r"budget +1.24 models\n", shown)
+
+
+@pytest.mark.parametrize(
+    "budget, dtype, counted, stored, shown",
+    [
+        ("0.9", "bf16", "parameters", r"0\.\d+ models", "0.9 models"),
+        ("0.9", "int4", "parameters", r"0\.\d+ models", "0.9 models"),
+        ("0.2", "auto", "bytes", r"0\.\d+ 16-bit models", "0.2 16-bit models"),
+        ("bytes=90000", "bf16", "bytes", r"\d+ bytes", "90000 bytes"),
+        ("bytes_ratio=0.12", "int8", "bytes", r"0\.\d+ of the base's bytes", "0.12 of the base's"),
+        ("max_error=0.4", "int4", "parameters", r"[\d.]+ kB", "error 0.4"),
+        ("max_error=0.4", "auto", "bytes", r"[\d.]+ kB", "error 0.4"),
+    ],
+)
+def test_figures_say_what_they_count(call, budget, dtype, counted, stored, shown):
+    flags = [*FLAGS, "--dtype", dtype, "--budget", budget]
+    done = call("submit", *flags, "--wait")
+    assert re.search(rf"after \d+:\d+, relative error 0\.\d+, {stored}\n", done.stderr)
+    assert re.search(rf"  {counted} [\d.]+( of [\d.]+)?", done.stderr)
+    job = done.stdout.strip()
+    assert shown in call("show", job).stdout and shown in call("jobs").stdout
+    if counted == "bytes":  # the last point tells what the package takes
+        told = read(call, "show", job)["result"]["budget"]
+        last = [point for point in read(call, "events", job) if "ratio" in point][-1]
+        unit = "bytes_ratio" if budget.startswith("bytes") else "bytes_ratio_16bit"
+        assert last["ratio"] == pytest.approx(told[unit])

@@ -156,7 +156,7 @@ def test_the_outcome_is_the_exit_code(call, fake, state, code):
     accept(fake, state)
     done = call("submit", *FLAGS, "--wait", status=code)
     assert done.stdout == JOB + "\n"
-    assert "refine      50%  loss 0.5  error 0.4  ratio 1.3 of 1.24" in done.stderr
+    assert "refine      50%  loss 0.5  error 0.4  parameters 1.3 of 1.24" in done.stderr
     accept(fake, state)
     assert call("wait", JOB, "-q", status=code).stdout == state + "\n"
     accept(fake, state)

@@ -18,6 +18,7 @@ class Run:
 
     def __init__(self, done, out):
         self.status = done.returncode
+        self.stdout = done.stdout
         self.stderr = done.stderr
         self.out = out
 
@@ -32,10 +33,11 @@ def run(didid, tmp_path_factory):
     def execute(specification, models, *options, status=0, environment=None):
         folder = tmp_path_factory.mktemp("run")
         path, out = folder / "specification.json", folder / "out"
+        given = [] if specification is None else [str(path)]  # None: --extend takes its place
         text = specification if isinstance(specification, str) else json.dumps(specification)
         path.write_text(text)
         done = subprocess.run(
-            [didid, "run", str(path), "--models", str(models), "--out", str(out), *options],
+            [didid, "run", *given, "--models", str(models), "--out", str(out), *options],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=RUN_SECONDS,
             check=False, env={**os.environ, **(environment or {})})
         assert "Sanitizer" not in done.stderr and "runtime error:" not in done.stderr, done.stderr

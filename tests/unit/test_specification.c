@@ -109,6 +109,8 @@ static void mistakes_name_their_place(void **state)
         {BUDGET_OF("{\"bytes\":5,\"max_error\":0.1}"), "/budget", "it has 2"},
         {BUDGET_OF("{\"bites\":5}"), "/budget/bites", "unknown field"},
         {BUDGET_OF("{\"bytes\":0}"), "/budget/bytes", "1"},
+        {BUDGET_OF("{\"bytes\":5.5}"), "/budget/bytes", "an integer"},
+        {BUDGET_OF("{\"bytes\":-1}"), "/budget/bytes", "<= 9007199254740991"},
         {BUDGET_OF("{\"bytes\":\"many\"}"), "/budget/bytes", "number"},
         {BUDGET_OF("{\"bytes\":9007199254740993}"), "/budget/bytes", "it must be"},
         {BUDGET_OF("{\"bytes_ratio\":0}"), "/budget/bytes_ratio", "> 0"},
