@@ -46,7 +46,7 @@ static int read_manifest(int package_fd, json_t **ret_manifest, didi_error *erro
     if (json_is_string(fingerprint) && json_is_array(extension_tasks(manifest)) &&
         json_is_array(json_object_get(base, "files")) &&
         json_is_integer(json_object_get(row, "parameters")) &&
-        json_is_object(json_object_get(json_object_get(manifest, "error"), "dense_energy"))) {
+        json_is_object(json_object_get(json_object_get(manifest, "error"), "dense_per_task"))) {
         *ret_manifest = manifest;
         return DIDI_OK;
     }

@@ -116,33 +116,34 @@ static void add_entry(sums *to, const json_t *row, size_t task)
     to->error += energy * json_number_value(json_array_get(json_object_get(row, "errors"), task));
 }
 
-/* Of the dense tensors the package knows one error for all tasks. */
-static double join_dense(const json_t *old, const json_t *added, json_t *energies,
-                         const json_t *added_energies)
+/* Of every task, the number that `key` of the added tasks' errors or of the package's has. */
+static json_t *join_numbers(const json_t *names, const char *key, const json_t *old,
+                            const json_t *added)
 {
-    sums all = {0};
-    const char *task = NULL;
-    json_t *value = NULL;
-    json_object_foreach(energies, task, value)
-    {
-        bool fresh = json_object_get(added_energies, task) != NULL;
-        all.energy += json_number_value(value);
-        all.error += json_number_value(value) * number(fresh ? added : old, "dense");
-    }
-    return share(all);
-}
-
-static json_t *join_energies(const json_t *names, const json_t *old, const json_t *added)
-{
+    const json_t *fresh = json_object_get(added, key);
+    const json_t *kept = json_object_get(old, key);
     json_t *joined = json_object();
     for (size_t t = 0; t < json_array_size(names); t++) {
         const char *name = name_at(names, t);
-        const json_t *value = json_object_get(added, name);
-        json_object_set_new(
-            joined, name,
-            json_real(json_number_value(value != NULL ? value : json_object_get(old, name))));
+        const json_t *value = json_object_get(fresh, name);
+        if (value == NULL)
+            value = json_object_get(kept, name);
+        json_object_set_new(joined, name, json_real(json_number_value(value)));
     }
     return joined;
+}
+
+static double join_dense(const json_t *errors, const json_t *energies)
+{
+    sums all = {0};
+    const char *task = NULL;
+    json_t *energy = NULL;
+    json_object_foreach((json_t *)energies, task, energy)
+    {
+        all.energy += json_number_value(energy);
+        all.error += json_number_value(energy) * number(errors, task);
+    }
+    return share(all);
 }
 
 static json_t *join_errors(const extension *self, const json_t *ranks, const json_t *added)
@@ -150,7 +151,6 @@ static json_t *join_errors(const extension *self, const json_t *ranks, const jso
     const json_t *old = json_object_get(self->manifest, "error");
     const json_t *names = json_object_get(ranks, "tasks");
     const json_t *layers = json_object_get(ranks, "layers");
-    const json_t *added_energies = json_object_get(added, "dense_energy");
     json_t *per_task = json_object();
     json_t *per_layer = json_object();
     sums all = {0};
@@ -169,10 +169,11 @@ static json_t *join_errors(const extension *self, const json_t *ranks, const jso
         json_object_set_new(per_layer, json_string_value(json_object_get(row, "tensor")),
                             json_real(share(one)));
     }
-    json_t *energies = join_energies(names, json_object_get(old, "dense_energy"), added_energies);
-    double dense = join_dense(old, added, energies, added_energies);
-    return json_pack("{s:f,s:f,s:o,s:o,s:o}", "relative", share(all), "dense", dense, "per_task",
-                     per_task, "per_layer", per_layer, "dense_energy", energies);
+    json_t *energies = join_numbers(names, "dense_energy", old, added);
+    json_t *dense = join_numbers(names, "dense_per_task", old, added);
+    return json_pack("{s:f,s:f,s:o,s:o,s:o,s:o}", "relative", share(all), "dense",
+                     join_dense(dense, energies), "per_task", per_task, "per_layer", per_layer,
+                     "dense_per_task", dense, "dense_energy", energies);
 }
 
 /* ---- files and budget ---- */

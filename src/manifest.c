@@ -25,6 +25,7 @@ static json_t *error_section(const didi_merge *self)
     json_t *per_task = json_object();
     json_t *per_layer = json_object();
     json_t *per_dense = json_object();
+    json_t *energies = json_object();
     for (size_t t = 0; t < tasks; t++) {
         double energy = merge_task_energy(self, t);
         double error = 0;
@@ -45,19 +46,23 @@ static json_t *error_section(const didi_merge *self)
         json_object_set_new(per_layer, self->layers[l]->name,
                             json_real(energy > 0 ? error / energy : 0));
     }
-    for (size_t i = 0; i < self->dense_count; i++)
-        dense_error += merge_dense_error(self, i);
     for (size_t t = 0; t < tasks; t++) {
+        double error = 0;
         double energy = 0;
-        for (size_t i = 0; i < self->dense_count; i++)
+        for (size_t i = 0; i < self->dense_count; i++) {
+            error += merge_dense_error(self, i, t);
             energy += self->dense_summaries[i].energy[t];
+        }
+        dense_error += error;
         dense_energy += energy;
-        json_object_set_new(per_dense, self->options.tasks[t].name, json_real(energy));
+        json_object_set_new(per_dense, self->options.tasks[t].name,
+                            json_real(energy > 0 ? error / energy : 0));
+        json_object_set_new(energies, self->options.tasks[t].name, json_real(energy));
     }
-    return json_pack("{s:f,s:f,s:o,s:o,s:o}", "relative",
+    return json_pack("{s:f,s:f,s:o,s:o,s:o,s:o}", "relative",
                      energy_sum > 0 ? error_sum / energy_sum : 0, "dense",
                      dense_energy > 0 ? dense_error / dense_energy : 0, "per_task", per_task,
-                     "per_layer", per_layer, "dense_energy", per_dense);
+                     "per_layer", per_layer, "dense_per_task", per_dense, "dense_energy", energies);
 }
 
 /* Of a packed layer: components by width, and the widths of experts kept whole. */

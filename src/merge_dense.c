@@ -104,6 +104,10 @@ static int scan_task(const didi_merge *self, const family_tensor *tensor, dense_
     double own = linalg_energy(buffers->delta, count);
     int status = DIDI_OK;
     found->energy[task] += own;
+    if (!addition_is_empty(&buffers->shared)) /* then nothing is stored of the task */
+        status = addition_subtract(&buffers->shared, first, count, buffers->delta, error);
+    double left = addition_is_empty(&buffers->shared) ? own : linalg_energy(buffers->delta, count);
+    found->unstored[task] += left;
     switch (found->form) {
     case DIDI_DENSE_PER_TASK:
         return scan_own(self, tensor, &found->error, buffers, first, count, error);
@@ -115,9 +119,7 @@ static int scan_task(const didi_merge *self, const family_tensor *tensor, dense_
                    ? scan_own(self, tensor, &found->own_error, buffers, first, count, error)
                    : DIDI_OK;
     default:
-        if (!addition_is_empty(&buffers->shared))
-            status = addition_subtract(&buffers->shared, first, count, buffers->delta, error);
-        found->error += linalg_energy(buffers->delta, count);
+        found->error += left;
         return status;
     }
 }
@@ -160,6 +162,7 @@ static int scan_tensor(didi_merge *self, size_t index, scan_buffers *buffers, di
     const family_tensor *tensor = self->dense[index];
     dense_summary *found = &self->dense_summaries[index];
     memset(found->energy, 0, self->options.task_count * sizeof(double));
+    memset(found->unstored, 0, self->options.task_count * sizeof(double));
     found->form = merge_dense_form(self, tensor);
     found->error = found->own_error = 0;
     int status = DIDI_OK;
@@ -178,19 +181,20 @@ static int scan_tensor(didi_merge *self, size_t index, scan_buffers *buffers, di
     return status;
 }
 
-enum { SCAN_ERRORS = 2 }; /* numbers of a row after the energies */
+enum { SCAN_ERRORS = 2 }; /* numbers of a row after energies and what is lost unstored */
 
 static int save_scan(didi_merge *self, didi_error *error)
 {
     size_t tasks = self->options.task_count;
-    size_t row = tasks + SCAN_ERRORS;
+    size_t row = 2 * tasks + SCAN_ERRORS;
     double *table = memory_zeroed(self->dense_count, row * sizeof(double));
     if (table == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "table of %zu tensors", self->dense_count);
     for (size_t i = 0; i < self->dense_count; i++) {
         memcpy(table + i * row, self->dense_summaries[i].energy, tasks * sizeof(double));
-        table[i * row + tasks] = self->dense_summaries[i].error;
-        table[i * row + tasks + 1] = self->dense_summaries[i].own_error;
+        memcpy(table + i * row + tasks, self->dense_summaries[i].unstored, tasks * sizeof(double));
+        table[i * row + 2 * tasks] = self->dense_summaries[i].error;
+        table[i * row + 2 * tasks + 1] = self->dense_summaries[i].own_error;
     }
     state_entry entry = {"dense", DIDI_DTYPE_F64, self->dense_count, row, table};
     int status = state_save(self->options.work_fd, "dense.state", &entry, 1,
@@ -234,7 +238,7 @@ int merge_scan_dense(didi_merge *self, didi_error *error)
 int merge_recall_dense(didi_merge *self, didi_error *error)
 {
     size_t tasks = self->options.task_count;
-    size_t row = tasks + SCAN_ERRORS;
+    size_t row = 2 * tasks + SCAN_ERRORS;
     state *from = NULL;
     const void *data = NULL;
     uint64_t rows = 0;
@@ -248,9 +252,10 @@ int merge_recall_dense(didi_merge *self, didi_error *error)
     for (size_t i = 0; i < self->dense_count && status == DIDI_OK; i++) {
         dense_summary *found = &self->dense_summaries[i];
         memcpy(found->energy, table + i * row, tasks * sizeof(double));
+        memcpy(found->unstored, table + i * row + tasks, tasks * sizeof(double));
         found->form = merge_dense_form(self, self->dense[i]);
-        found->error = table[i * row + tasks];
-        found->own_error = table[i * row + tasks + 1];
+        found->error = table[i * row + 2 * tasks];
+        found->own_error = table[i * row + 2 * tasks + 1];
     }
     state_close(from);
     return status;

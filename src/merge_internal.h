@@ -66,7 +66,8 @@ typedef struct dense_summary {
     double error;     /* sum over tasks of |stored - delta_t|^2: rounding, and what is left out */
     double own_error; /* the same if it were kept per task; a mean that may be dropped for it */
     unsigned *bits; /* T + 1 files: width in the file, where packed; 0 = nothing is stored there */
-    double *packed_error; /* T + 1 files: as `error`, measured when packed */
+    double *unstored;     /* T: error of a task where nothing is stored of it */
+    double *stored_error; /* T: |stored - delta_t|^2, measured when written */
 } dense_summary;
 
 /* What pursuit left of one layer, at the ranks of its last threshold. */
@@ -360,8 +361,8 @@ int merge_schedule(didi_merge *merge, didi_error *error);
 int merge_final_ranks(didi_merge *merge, didi_error *error);
 
 /* merge_write_dense.c */
-/* |stored - delta_t|^2 over tasks of a tensor kept whole; of packed ones once they are written. */
-double merge_dense_error(const didi_merge *merge, size_t index);
+/* |stored - delta_t|^2 of a task and a tensor kept whole, once this is written. */
+double merge_dense_error(const didi_merge *merge, size_t index, size_t task);
 
 /* merge_layout.c */
 /* Bytes of all safetensors files at the ranks and widths in force. */

@@ -105,8 +105,10 @@ static int create_summaries(didi_merge *self, didi_error *error)
         dense_summary *dense = &self->dense_summaries[i];
         dense->energy = memory_zeroed(tasks, sizeof(double));
         dense->bits = memory_zeroed(tasks + 1, sizeof(unsigned));
-        dense->packed_error = memory_zeroed(tasks + 1, sizeof(double));
-        if (dense->energy == NULL || dense->bits == NULL || dense->packed_error == NULL)
+        dense->unstored = memory_zeroed(tasks, sizeof(double));
+        dense->stored_error = memory_zeroed(tasks, sizeof(double));
+        if (dense->energy == NULL || dense->bits == NULL || dense->unstored == NULL ||
+            dense->stored_error == NULL)
             status = didi_fail(error, DIDI_NO_MEMORY, NULL, "summaries");
     }
     return status;
@@ -201,7 +203,8 @@ void didi_merge_close(didi_merge *self)
     for (size_t i = 0; self->dense_summaries != NULL && i < self->dense_count; i++) {
         free(self->dense_summaries[i].energy);
         free(self->dense_summaries[i].bits);
-        free(self->dense_summaries[i].packed_error);
+        free(self->dense_summaries[i].unstored);
+        free(self->dense_summaries[i].stored_error);
     }
     free(self->summaries);
     free(self->dense_summaries);
