@@ -160,7 +160,7 @@ typedef struct step {
     float *right; /* basis x n */
     float *left;  /* basis x m */
     float *spare; /* basis x max(m, n) */
-    double *gram; /* basis x basis */
+    float *turn;  /* basis x basis: Ritz directions as rows */
     double *sigma;
 } step;
 
@@ -169,7 +169,7 @@ static void step_free(step *self)
     spill_free(self->right);
     spill_free(self->left);
     spill_free(self->spare);
-    free(self->gram);
+    free(self->turn);
     free(self->sigma);
 }
 
@@ -179,9 +179,9 @@ static int step_create(const layer *self, size_t basis, step *ret_step, didi_err
     step fresh = {.right = layer_allocate(self, basis, self->columns * sizeof(float)),
                   .left = layer_allocate(self, basis, self->rows * sizeof(float)),
                   .spare = layer_allocate(self, basis, wide * sizeof(float)),
-                  .gram = memory_aligned(basis * basis, sizeof(double)),
+                  .turn = memory_aligned(basis * basis, sizeof(float)),
                   .sigma = memory_zeroed(basis, sizeof(double))};
-    if (fresh.right == NULL || fresh.left == NULL || fresh.spare == NULL || fresh.gram == NULL ||
+    if (fresh.right == NULL || fresh.left == NULL || fresh.spare == NULL || fresh.turn == NULL ||
         fresh.sigma == NULL) {
         int status = layer_fail_allocation(self, error);
         assert(status != DIDI_OK);
@@ -233,13 +233,13 @@ static sides step_sides(const layer *self, const step *work, bool to_left)
                    : (sides){work->left, work->right, self->rows, self->columns};
 }
 
-/* *side = scale[i] * (W side), with W the eigenvectors in `gram` and scale NULL for ones. The spare
+/* *side = scale[i] * (W side), with W the rows of `turn` and scale NULL for ones. The spare
  * rows are of the longer side's length, and become that side. */
 static int rotate_side(step *work, size_t rows, size_t length, bool longer, const double *scale,
                        float **side, didi_error *error)
 {
     int status =
-        linalg_rotate_rows(rows, rows, length, work->gram, rows, scale, *side, work->spare, error);
+        linalg_rotate_rows(rows, rows, length, work->turn, scale, *side, work->spare, error);
     if (status == DIDI_OK && !longer)
         spill_copy(*side, work->spare, rows * length * sizeof(float));
     if (status == DIDI_OK && longer) {
@@ -258,9 +258,7 @@ static int rotate_to_ritz(const layer *self, step *work, bool to_left, size_t ro
     sides at = step_sides(self, work, to_left);
     double *inverse = NULL;
     int status =
-        linalg_gram_rows(rows, at.fresh_length, at.fresh, at.fresh_length, work->gram, error);
-    if (status == DIDI_OK)
-        status = linalg_eigen_symmetric(rows, work->gram, work->sigma, error);
+        linalg_eigen_gram(rows, at.fresh_length, at.fresh, work->turn, work->sigma, error);
     if (status != DIDI_OK)
         return status;
     layer_count_product(self, rows, rows / 2, at.fresh_length);

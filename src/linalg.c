@@ -4,6 +4,7 @@
 
 #include "src/base/memory.h"
 #include "src/base/spill.h"
+#include "src/gemm.h"
 #include "src/vector.h"
 
 #include <assert.h>
@@ -40,6 +41,12 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
+/* As BLAS's own buffers it cannot fail: without it the same sums take longer. */
+static float *make_room(void)
+{
+    return aligned_alloc(64, GEMM_ROOM * sizeof(float));
+}
+
 void linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k, float alpha,
                  const float *a, size_t stride_a, const float *b, size_t stride_b, float beta,
                  float *c, size_t stride_c)
@@ -49,6 +56,8 @@ void linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t 
     bool along_k = k > n;
     size_t length = along_k ? k : n;
     size_t width = piece_width(larger(m, smaller(n, k)));
+    bool own = !transpose_a && gemm_is_here();
+    float *room = own ? make_room() : NULL;
     size_t first = 0;
     do {
         size_t part = smaller(length - first, width);
@@ -56,14 +65,39 @@ void linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t 
         size_t inner = along_k ? part : k;
         const float *a_part = !along_k ? a : transpose_a ? a + first * stride_a : a + first;
         const float *b_part = b + (along_k == transpose_b ? first : first * stride_b);
-        cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
-                    transpose_b ? CblasTrans : CblasNoTrans, blas_int(m), blas_int(across),
-                    blas_int(inner), alpha, a_part, blas_int(stride_a), b_part, blas_int(stride_b),
-                    along_k && first > 0 ? 1.0F : beta, along_k ? c : c + first,
-                    blas_int(stride_c));
+        float keep = along_k && first > 0 ? 1.0F : beta;
+        float *c_part = along_k ? c : c + first;
+        if (own)
+            gemm_multiply(transpose_b, m, across, inner, alpha, a_part, stride_a, b_part, stride_b,
+                          keep, c_part, stride_c, room);
+        else
+            cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
+                        transpose_b ? CblasTrans : CblasNoTrans, blas_int(m), blas_int(across),
+                        blas_int(inner), alpha, a_part, blas_int(stride_a), b_part,
+                        blas_int(stride_b), keep, c_part, blas_int(stride_c));
         spill_touched((m * inner + inner * across + m * across) * sizeof(float));
         first += part;
     } while (first < length);
+    free(room);
+}
+
+/* The lower triangle of X X'. */
+static void lower_gram(size_t rows, size_t columns, const float *x, size_t stride, float *gram)
+{
+    float *room = gemm_is_here() ? make_room() : NULL;
+    size_t first = 0;
+    do {
+        size_t part = smaller(columns - first, piece_width(rows));
+        float keep = first > 0 ? 1.0F : 0.0F;
+        if (gemm_is_here())
+            gemm_gram(rows, part, x + first, stride, keep, gram, room);
+        else
+            cblas_ssyrk(CblasRowMajor, CblasLower, CblasNoTrans, blas_int(rows), blas_int(part),
+                        1.0F, x + first, blas_int(stride), keep, gram, blas_int(rows));
+        spill_touched(rows * part * sizeof(float));
+        first += part;
+    } while (first < columns);
+    free(room);
 }
 
 int linalg_gram_rows(size_t rows, size_t columns, const float *x, size_t stride, double *ret_gram,
@@ -74,14 +108,7 @@ int linalg_gram_rows(size_t rows, size_t columns, const float *x, size_t stride,
     float *gram = memory_aligned(rows * rows, sizeof *gram);
     if (gram == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "Gram matrix of order %zu", rows);
-    size_t first = 0;
-    do {
-        size_t part = smaller(columns - first, piece_width(rows));
-        cblas_ssyrk(CblasRowMajor, CblasLower, CblasNoTrans, blas_int(rows), blas_int(part), 1.0F,
-                    x + first, blas_int(stride), first > 0 ? 1.0F : 0.0F, gram, blas_int(rows));
-        spill_touched(rows * part * sizeof(float));
-        first += part;
-    } while (first < columns);
+    lower_gram(rows, columns, x, stride, gram);
     for (size_t i = 0; i < rows; i++)
         for (size_t j = 0; j <= i; j++)
             ret_gram[i * rows + j] = ret_gram[j * rows + i] = (double)gram[i * rows + j];
@@ -176,6 +203,23 @@ int linalg_eigen_symmetric_f32(size_t order, float *matrix, float *ret_values, d
     return status;
 }
 
+int linalg_eigen_gram(size_t rows, size_t columns, const float *x, float *ret_vectors,
+                      double *ret_values, didi_error *error)
+{
+    float *values = memory_aligned(rows, sizeof *values);
+    if (values == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "eigenvalues of order %zu", rows);
+    lower_gram(rows, columns, x, columns, ret_vectors);
+    for (size_t i = 0; i < rows; i++) /* LAPACK reads columns */
+        for (size_t j = 0; j < i; j++)
+            ret_vectors[j * rows + i] = ret_vectors[i * rows + j];
+    int status = linalg_eigen_symmetric_f32(rows, ret_vectors, values, error);
+    for (size_t i = 0; i < rows && status == DIDI_OK; i++)
+        ret_values[i] = (double)values[i];
+    free(values);
+    return status;
+}
+
 int linalg_svd(size_t m, size_t n, float *x, float *ret_u, double *ret_sigma, float *ret_v,
                didi_error *error)
 {
@@ -234,7 +278,32 @@ static bool is_identity(size_t order, const double *gram)
     return worst < 2e-4;
 }
 
-/* X <- L^-1 X where G = X X' = L L'. Fails (false) when X is close to dependent. */
+/* X <- L^-1 X, L the lower triangle of `factor` (row-major). */
+static void solve_lower(size_t rows, size_t columns, const float *factor, float *x)
+{
+    for (size_t first = 0; first < columns; first += piece_width(rows)) {
+        size_t part = smaller(columns - first, piece_width(rows));
+        cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit,
+                    blas_int(rows), blas_int(part), 1.0F, factor, blas_int(rows), x + first,
+                    blas_int(columns));
+        spill_touched(rows * part * sizeof *x);
+    }
+}
+
+/* The same with the inverse of L in `inverse`. */
+static void multiply_lower(size_t rows, size_t columns, const float *inverse, float *x)
+{
+    float *room = make_room();
+    for (size_t first = 0; first < columns; first += piece_width(rows)) {
+        size_t part = smaller(columns - first, piece_width(rows));
+        gemm_lower(rows, part, inverse, x + first, columns, room);
+        spill_touched(rows * part * sizeof *x);
+    }
+    free(room);
+}
+
+/* X <- L^-1 X where G = X X' = L L'. Fails (false) when X is close to dependent; else `gram` holds
+ * L below the diagonal and on it. */
 static bool cholesky_pass(size_t rows, size_t columns, float *x, double *gram, float *factor)
 {
     lapack_int n = blas_int(rows);
@@ -243,15 +312,17 @@ static bool cholesky_pass(size_t rows, size_t columns, float *x, double *gram, f
     for (size_t i = 0; i < rows; i++)
         if (!(gram[i * rows + i] > 3e-3))
             return false;
-    for (size_t i = 0; i < rows * rows; i++)
-        factor[i] = (float)gram[i];
     /* Column-major upper R with G = R'R is row-major lower L with G = L L'. */
-    for (size_t first = 0; first < columns; first += piece_width(rows)) {
-        size_t part = smaller(columns - first, piece_width(rows));
-        cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, n,
-                    blas_int(part), 1.0F, factor, n, x + first, blas_int(columns));
-        spill_touched(rows * part * sizeof *x);
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < rows; j++)
+            factor[i * rows + j] = j <= i ? (float)gram[i * rows + j] : 0.0F;
+    if (!gemm_is_here() || rows > GEMM_LOWER_MAX) {
+        solve_lower(rows, columns, factor, x);
+        return true;
     }
+    if (LAPACKE_strtri(LAPACK_COL_MAJOR, 'U', 'N', n, factor, n) != 0)
+        return false;
+    multiply_lower(rows, columns, factor, x);
     return true;
 }
 
@@ -272,9 +343,10 @@ static bool is_well_conditioned(size_t order, const double *lower, float *x)
     return sum < 16 * (double)order;
 }
 
-/* X <- Lambda^-1/2 W X, dropping directions whose eigenvalue is rounding noise. */
+/* X <- Lambda^-1/2 W X, dropping directions whose eigenvalue is rounding noise. `factor` holds
+ * rows x rows values. */
 static int eigen_pass(size_t rows, size_t columns, float *x, float *scratch, double *gram,
-                      size_t *ret_rows, didi_error *error)
+                      float *factor, size_t *ret_rows, didi_error *error)
 {
     double *values = memory_zeroed(rows, sizeof *values);
     if (values == NULL)
@@ -286,10 +358,10 @@ static int eigen_pass(size_t rows, size_t columns, float *x, float *scratch, dou
     while (kept < rows && values[kept] > 1e-6 * values[0] && values[kept] > 0) {
         double scale = 1.0 / sqrt(values[kept]);
         for (size_t j = 0; j < rows; j++)
-            gram[kept * rows + j] *= scale;
+            factor[kept * rows + j] = (float)(scale * gram[kept * rows + j]);
         kept++;
     }
-    status = linalg_rotate_rows(kept, rows, columns, gram, rows, NULL, x, scratch, error);
+    status = linalg_rotate_rows(kept, rows, columns, factor, NULL, x, scratch, error);
     if (status != DIDI_OK)
         goto out;
     spill_copy(x, scratch, kept * columns * sizeof *x);
@@ -322,7 +394,7 @@ int linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scr
         }
         status = linalg_gram_rows_double(kept, columns, x, columns, gram, error);
         if (status == DIDI_OK)
-            status = eigen_pass(kept, columns, x, scratch, gram, &kept, error);
+            status = eigen_pass(kept, columns, x, scratch, gram, factor, &kept, error);
         if (status != DIDI_OK)
             goto out;
     }
@@ -334,20 +406,21 @@ out:
     return status;
 }
 
-int linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const double *w,
-                       size_t inner_stride, const double *scale, const float *x, float *ret_y,
-                       didi_error *error)
+int linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const float *w,
+                       const double *scale, const float *x, float *ret_y, didi_error *error)
 {
-    float *narrow = memory_aligned(rows * inner, sizeof *narrow);
-    if (narrow == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "rotation of %zu rows", rows);
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < inner; j++)
-            narrow[i * inner + j] = (float)(scale != NULL ? scale[i] * w[i * inner_stride + j]
-                                                          : w[i * inner_stride + j]);
-    linalg_gemm(false, false, rows, columns, inner, 1.0F, narrow, inner, x, columns, 0.0F, ret_y,
-                columns);
-    free(narrow);
+    float *scaled = NULL;
+    if (scale != NULL) {
+        scaled = memory_aligned(rows * inner, sizeof *scaled);
+        if (scaled == NULL)
+            return didi_fail(error, DIDI_NO_MEMORY, NULL, "rotation of %zu rows", rows);
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = 0; j < inner; j++)
+                scaled[i * inner + j] = (float)(scale[i] * (double)w[i * inner + j]);
+    }
+    linalg_gemm(false, false, rows, columns, inner, 1.0F, scaled != NULL ? scaled : w, inner, x,
+                columns, 0.0F, ret_y, columns);
+    free(scaled);
     return DIDI_OK;
 }
 

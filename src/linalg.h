@@ -30,6 +30,12 @@ int linalg_eigen_symmetric(size_t order, double *matrix, double *ret_values, did
 /* As above in float32 arithmetic, about three times faster on large orders. */
 int linalg_eigen_symmetric_f32(size_t order, float *matrix, float *ret_values, didi_error *error);
 
+/* Eigenvalues in descending order, and eigenvectors as rows (rows x rows), of X X' for X (rows x
+ * columns, contiguous), in float32: to about 1e-7 of the largest value. Errors: DIDI_NUMERIC,
+ * DIDI_NO_MEMORY. */
+int linalg_eigen_gram(size_t rows, size_t columns, const float *x, float *ret_vectors,
+                      double *ret_values, didi_error *error);
+
 /* Thin singular value decomposition X (m x n) = U' diag(sigma) V with r = min(m, n): U (r x m) and
  * V (r x n) hold singular vectors as rows, sigma descends. X must be finite and is destroyed. The
  * fallback and the tests' reference (LAPACK sgesdd). Errors: DIDI_NUMERIC, DIDI_NO_MEMORY. */
@@ -44,11 +50,10 @@ int linalg_svd(size_t m, size_t n, float *x, float *ret_u, double *ret_sigma, fl
 int linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scratch,
                                size_t *ret_rows, didi_error *error);
 
-/* Y (rows x columns) = diag(scale) W[0..rows) (rows x inner, double, stride inner_stride) * X
- * (inner x columns); `scale` NULL for ones. Errors: DIDI_NO_MEMORY. */
-int linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const double *w,
-                       size_t inner_stride, const double *scale, const float *x, float *ret_y,
-                       didi_error *error);
+/* Y (rows x columns) = diag(scale) W (rows x inner) X (inner x columns), all contiguous; `scale`
+ * NULL for ones. Errors: DIDI_NO_MEMORY. */
+int linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const float *w,
+                       const double *scale, const float *x, float *ret_y, didi_error *error);
 
 /* Sum of squares and inner product in double. */
 double linalg_energy(const float *x, size_t count);

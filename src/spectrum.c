@@ -16,21 +16,6 @@ static int gram_eigen_double(size_t order, size_t other, const float *rows, doub
     return status == DIDI_OK ? linalg_eigen_symmetric(order, vectors, values, error) : status;
 }
 
-static int gram_eigen_float(size_t order, size_t other, const float *rows, float *vectors,
-                            double *values, didi_error *error)
-{
-    float *narrow = memory_aligned(order, sizeof *narrow);
-    if (narrow == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "spectrum of order %zu", order);
-    linalg_gemm(false, true, order, order, other, 1.0F, rows, other, rows, other, 0.0F, vectors,
-                order);
-    int status = linalg_eigen_symmetric_f32(order, vectors, narrow, error);
-    for (size_t i = 0; i < order; i++)
-        values[i] = (double)narrow[i];
-    free(narrow);
-    return status;
-}
-
 /* rows: order x other with order <= other. Fills `near` (count x order) with eigenvectors and
  * sigma. */
 static int short_side(size_t order, size_t other, const float *rows, size_t count, float *near_rows,
@@ -46,7 +31,7 @@ static int short_side(size_t order, size_t other, const float *rows, size_t coun
         goto out;
     }
     status = wide ? gram_eigen_double(order, other, rows, vectors, values, error)
-                  : gram_eigen_float(order, other, rows, narrow, values, error);
+                  : linalg_eigen_gram(order, other, rows, narrow, values, error);
     if (status != DIDI_OK)
         goto out;
     for (size_t i = 0; i < count; i++) {

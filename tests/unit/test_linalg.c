@@ -235,14 +235,34 @@ static void rows_become_orthonormal_and_keep_their_space(void **state)
 static void rotations_multiply_rows(void **state)
 {
     (void)state;
-    static const double w[] = {1, 2, 99, -1, 0.5, 99};
+    static const float w[] = {1, 2, -1, 0.5F};
+    static const double scale[] = {2, -1};
     static const float x[] = {1, 2, 3, 4, 5, 6};
     static const float wanted[] = {9, 12, 15, 1, 0.5F, 0};
     float out[6];
     didi_error error = {0};
-    assert_int_equal(linalg_rotate_rows(2, 2, 3, w, 3, NULL, x, out, &error), DIDI_OK);
+    assert_int_equal(linalg_rotate_rows(2, 2, 3, w, NULL, x, out, &error), DIDI_OK);
     for (size_t i = 0; i < 6; i++)
         assert_true(out[i] == wanted[i]);
+    assert_int_equal(linalg_rotate_rows(2, 2, 3, w, scale, x, out, &error), DIDI_OK);
+    for (size_t i = 0; i < 6; i++)
+        assert_true(out[i] == wanted[i] * (float)scale[i / 3]);
+}
+
+/* X = diag(5, 3, 1) with a column of zeros and the rows in another order. */
+static void gram_matrices_have_eigenvalues(void **state)
+{
+    (void)state;
+    static const float x[] = {0, 0, 3, 0, 5, 0, 0, 0, 0, 0, 0, 1};
+    float vectors[9];
+    double values[3];
+    didi_error error = {0};
+    assert_int_equal(linalg_eigen_gram(3, 4, x, vectors, values, &error), DIDI_OK);
+    for (size_t i = 0; i < 3; i++)
+        sample_assert_near(sqrt(values[i]), 5 - 2 * (double)i, 1e-5);
+    sample_assert_near(fabs((double)vectors[1]), 1, 1e-6); /* the second row is the longest */
+    sample_assert_near(fabs((double)vectors[3]), 1, 1e-6);
+    sample_assert_near(fabs((double)vectors[8]), 1, 1e-6);
 }
 
 static void systems_are_solved_even_when_singular(void **state)
@@ -275,6 +295,7 @@ int main(void)
         cmocka_unit_test(singular_triplets_rebuild_the_matrix),
         cmocka_unit_test(rows_become_orthonormal_and_keep_their_space),
         cmocka_unit_test(rotations_multiply_rows),
+        cmocka_unit_test(gram_matrices_have_eigenvalues),
         cmocka_unit_test(systems_are_solved_even_when_singular),
     };
     return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);
