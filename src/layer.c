@@ -257,8 +257,7 @@ static int rotate_to_ritz(const layer *self, step *work, bool to_left, size_t ro
 {
     sides at = step_sides(self, work, to_left);
     double *inverse = NULL;
-    int status =
-        linalg_eigen_gram(rows, at.fresh_length, at.fresh, work->turn, work->sigma, error);
+    int status = linalg_eigen_gram(rows, at.fresh_length, at.fresh, work->turn, work->sigma, error);
     if (status != DIDI_OK)
         return status;
     layer_count_product(self, rows, rows / 2, at.fresh_length);
