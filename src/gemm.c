@@ -3,11 +3,10 @@
  * read where they lie, each number times a whole row of the panel. */
 #include "src/gemm.h"
 
+#if defined(__x86_64__) && !defined(GEMM_ABSENT)
 #include <assert.h>
-#include <string.h>
-
-#if defined(__x86_64__)
 #include <immintrin.h>
+#include <string.h>
 
 #define WITH_AVX512 __attribute__((target("avx512f,avx512vl,fma")))
 #define INLINED static inline __attribute__((always_inline)) WITH_AVX512
@@ -278,7 +277,7 @@ WITH_AVX512
 static void multiply_panels(const product *work, size_t first, size_t span, size_t k0, size_t k,
                             const float *panels)
 {
-    float tile[TILE_ROWS * TILE_WIDTH] __attribute__((aligned(64)));
+    float tile[TILE_ROWS * TILE_WIDTH] __attribute__((aligned(64))) = {0};
     size_t count = smaller(span, work->p_count - first);
     size_t line = 0;
     for (size_t q = 0; q < work->q_count; q += TILE_ROWS) {
@@ -316,15 +315,9 @@ static void run(const product *work, float *room)
     } while (k0 < work->k);
 }
 
-bool gemm_is_here(void)
-{
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("fma");
-}
-
-void gemm_multiply(bool transpose_b, size_t m, size_t n, size_t k, float alpha, const float *a,
-                   size_t stride_a, const float *b, size_t stride_b, float beta, float *c,
-                   size_t stride_c, float *room)
+static void multiply_all(bool transpose_b, size_t m, size_t n, size_t k, float alpha,
+                         const float *a, size_t stride_a, const float *b, size_t stride_b,
+                         float beta, float *c, size_t stride_c, float *room)
 {
     product work = {.across = transpose_b,
                     .turned = transpose_b && m < n,
@@ -342,8 +335,8 @@ void gemm_multiply(bool transpose_b, size_t m, size_t n, size_t k, float alpha, 
     run(&work, room);
 }
 
-void gemm_gram(size_t rows, size_t columns, const float *x, size_t stride, float beta, float *c,
-               float *room)
+static void multiply_gram(size_t rows, size_t columns, const float *x, size_t stride, float beta,
+                          float *c, float *room)
 {
     product work = {.across = true,
                     .lower = true,
@@ -361,8 +354,8 @@ void gemm_gram(size_t rows, size_t columns, const float *x, size_t stride, float
     run(&work, room);
 }
 
-void gemm_lower(size_t rows, size_t columns, const float *lower, float *x, size_t stride,
-                float *room)
+static void multiply_lower(size_t rows, size_t columns, const float *lower, float *x, size_t stride,
+                           float *room)
 {
     assert(rows <= GEMM_LOWER_MAX); /* columns are packed whole before they are written */
     product work = {.wedge = true,
@@ -379,11 +372,19 @@ void gemm_lower(size_t rows, size_t columns, const float *lower, float *x, size_
     run(&work, room);
 }
 
+const gemm *gemm_here(void)
+{
+    static const gemm here = {multiply_all, multiply_gram, multiply_lower};
+    bool able = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                __builtin_cpu_supports("fma");
+    return able ? &here : NULL;
+}
+
 #else
 
-bool gemm_is_here(void)
+const gemm *gemm_here(void)
 {
-    return false;
+    return NULL;
 }
 
 #endif

@@ -56,8 +56,8 @@ void linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t 
     bool along_k = k > n;
     size_t length = along_k ? k : n;
     size_t width = piece_width(larger(m, smaller(n, k)));
-    bool own = !transpose_a && gemm_is_here();
-    float *room = own ? make_room() : NULL;
+    const gemm *own = transpose_a ? NULL : gemm_here();
+    float *room = own != NULL ? make_room() : NULL;
     size_t first = 0;
     do {
         size_t part = smaller(length - first, width);
@@ -67,8 +67,8 @@ void linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t 
         const float *b_part = b + (along_k == transpose_b ? first : first * stride_b);
         float keep = along_k && first > 0 ? 1.0F : beta;
         float *c_part = along_k ? c : c + first;
-        if (own)
-            gemm_multiply(transpose_b, m, across, inner, alpha, a_part, stride_a, b_part, stride_b,
+        if (own != NULL)
+            own->multiply(transpose_b, m, across, inner, alpha, a_part, stride_a, b_part, stride_b,
                           keep, c_part, stride_c, room);
         else
             cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
@@ -84,13 +84,14 @@ void linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t 
 /* The lower triangle of X X'. */
 static void lower_gram(size_t rows, size_t columns, const float *x, size_t stride, float *gram)
 {
-    float *room = gemm_is_here() ? make_room() : NULL;
+    const gemm *own = gemm_here();
+    float *room = own != NULL ? make_room() : NULL;
     size_t first = 0;
     do {
         size_t part = smaller(columns - first, piece_width(rows));
         float keep = first > 0 ? 1.0F : 0.0F;
-        if (gemm_is_here())
-            gemm_gram(rows, part, x + first, stride, keep, gram, room);
+        if (own != NULL)
+            own->gram(rows, part, x + first, stride, keep, gram, room);
         else
             cblas_ssyrk(CblasRowMajor, CblasLower, CblasNoTrans, blas_int(rows), blas_int(part),
                         1.0F, x + first, blas_int(stride), keep, gram, blas_int(rows));
@@ -206,6 +207,8 @@ int linalg_eigen_symmetric_f32(size_t order, float *matrix, float *ret_values, d
 int linalg_eigen_gram(size_t rows, size_t columns, const float *x, float *ret_vectors,
                       double *ret_values, didi_error *error)
 {
+    if (rows == 0)
+        return DIDI_OK;
     float *values = memory_aligned(rows, sizeof *values);
     if (values == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "eigenvalues of order %zu", rows);
@@ -291,12 +294,13 @@ static void solve_lower(size_t rows, size_t columns, const float *factor, float 
 }
 
 /* The same with the inverse of L in `inverse`. */
-static void multiply_lower(size_t rows, size_t columns, const float *inverse, float *x)
+static void multiply_lower(const gemm *own, size_t rows, size_t columns, const float *inverse,
+                           float *x)
 {
     float *room = make_room();
     for (size_t first = 0; first < columns; first += piece_width(rows)) {
         size_t part = smaller(columns - first, piece_width(rows));
-        gemm_lower(rows, part, inverse, x + first, columns, room);
+        own->lower(rows, part, inverse, x + first, columns, room);
         spill_touched(rows * part * sizeof *x);
     }
     free(room);
@@ -316,13 +320,14 @@ static bool cholesky_pass(size_t rows, size_t columns, float *x, double *gram, f
     for (size_t i = 0; i < rows; i++)
         for (size_t j = 0; j < rows; j++)
             factor[i * rows + j] = j <= i ? (float)gram[i * rows + j] : 0.0F;
-    if (!gemm_is_here() || rows > GEMM_LOWER_MAX) {
+    const gemm *own = gemm_here();
+    if (own == NULL || rows > GEMM_LOWER_MAX) {
         solve_lower(rows, columns, factor, x);
         return true;
     }
     if (LAPACKE_strtri(LAPACK_COL_MAJOR, 'U', 'N', n, factor, n) != 0)
         return false;
-    multiply_lower(rows, columns, factor, x);
+    multiply_lower(own, rows, columns, factor, x);
     return true;
 }
 

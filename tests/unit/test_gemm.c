@@ -23,7 +23,7 @@ static float *random_matrix(size_t rows, size_t columns, uint64_t seed)
 static int needs_processor(void **state)
 {
     (void)state;
-    if (!gemm_is_here())
+    if (gemm_here() == NULL)
         skip();
     return 0;
 }
@@ -47,8 +47,8 @@ static void check_product(bool transpose_b, size_t m, size_t n, size_t k, float 
     if (beta == 0) /* what was there does not matter, be it no number */
         for (size_t i = 0; i < m * stride_c; i++)
             out[i] = i % stride_c < n ? NAN : out[i];
-    gemm_multiply(transpose_b, m, n, k, alpha, a, k + SPARE, b, stride_b, beta, out, stride_c,
-                  room);
+    gemm_here()->multiply(transpose_b, m, n, k, alpha, a, k + SPARE, b, stride_b, beta, out,
+                          stride_c, room);
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < stride_c; j++) {
             const float *from = b + (transpose_b ? j * stride_b : j);
@@ -98,8 +98,8 @@ static void gram_matrices_have_their_lower_triangle(void **state)
         size_t columns = rows % 2 == 0 ? 900 : 33;
         float *x = random_matrix(rows, columns + SPARE, rows);
         float *gram = support_allocate(rows * rows * sizeof *gram);
-        gemm_gram(rows, columns, x, columns + SPARE, 0, gram, room);
-        gemm_gram(rows, columns, x, columns + SPARE, 1, gram, room); /* once more on top */
+        gemm_here()->gram(rows, columns, x, columns + SPARE, 0, gram, room);
+        gemm_here()->gram(rows, columns, x, columns + SPARE, 1, gram, room); /* once more on top */
         for (size_t i = 0; i < rows; i++)
             for (size_t j = 0; j <= i; j++)
                 sample_assert_near(
@@ -122,7 +122,7 @@ static void triangles_multiply_in_place(void **state)
         for (size_t i = 0; i < rows; i++)
             for (size_t j = i + 1; j < rows; j++)
                 lower[i * rows + j] = 0;
-        gemm_lower(rows, COLUMNS, lower, out, COLUMNS, room);
+        gemm_here()->lower(rows, COLUMNS, lower, out, COLUMNS, room);
         for (size_t i = 0; i < rows; i++)
             for (size_t j = 0; j < COLUMNS; j++)
                 sample_assert_near((double)out[i * COLUMNS + j],
@@ -145,8 +145,8 @@ static void no_bit_depends_on_memory(void **state)
     float *scarce = random_matrix(M, N, 3);
     for (int turn = 0; turn < 2; turn++) {
         size_t stride = turn != 0 ? K : N;
-        gemm_multiply(turn != 0, M, N, K, 1, a, K, b, stride, 1, c, N, room);
-        gemm_multiply(turn != 0, M, N, K, 1, a, K, b, stride, 1, scarce, N, NULL);
+        gemm_here()->multiply(turn != 0, M, N, K, 1, a, K, b, stride, 1, c, N, room);
+        gemm_here()->multiply(turn != 0, M, N, K, 1, a, K, b, stride, 1, scarce, N, NULL);
         assert_memory_equal(c, scarce, M * N * sizeof *c);
     }
     free(a);
