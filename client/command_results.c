@@ -171,7 +171,8 @@ static size_t read_points(const json_t *frontier, plot_point *ret_points)
 
 static int print_frontier(client_output *output, const json_t *frontier, didi_error *error)
 {
-    static const table_column columns[] = {{"BUDGET", true}, {"RELATIVE ERROR", true}, {"", false}};
+    static const table_column columns[] = {
+        {"PARAMETERS", true}, {"RELATIVE ERROR", true}, {"", false}};
     size_t room = json_array_size(json_object_get(frontier, "points")) + 1;
     plot_point *points = memory_zeroed(room, sizeof *points);
     size_t count = points != NULL ? read_points(frontier, points) : 0;
@@ -180,7 +181,8 @@ static int print_frontier(client_output *output, const json_t *frontier, didi_er
         return didi_fail(error, CLIENT_FAILURE, NULL, "the server's frontier is malformed");
     }
     if (isatty(STDOUT_FILENO) == 1) {
-        plot_print(stdout, points, count, "budget (O: this job, refined)", "relative error");
+        plot_print(stdout, points, count, "parameters, to one model (O: this job, refined)",
+                   "relative error");
         putchar('\n');
     }
     client_table *table = table_create(columns, sizeof columns / sizeof columns[0]);
@@ -200,24 +202,31 @@ static const struct {
                   {"int4", '4'}, {"int3", '3'}, {"auto", 'a'}};
 enum { PRECISION_COUNT = sizeof precisions / sizeof precisions[0] };
 
-/* One precision's points: to the plot and the table. */
+/* A point of bytes, or of this job (mark O), to the plot and the table; 0 where it is none. */
+static size_t add_bytes(const json_t *row, const char *name, char mark, plot_point *ret_point,
+                        client_table *table)
+{
+    char bytes[FORMAT_BYTES_MAX];
+    plot_point read = {
+        .x = record_number(row, "bytes_ratio"), .y = record_number(row, "error"), .mark = mark};
+    if (!isfinite(read.x) || !isfinite(read.y)) {
+        return 0;
+    }
+    *ret_point = read;
+    table_add(table, "%s", name);
+    table_add(table, "%.4f", read.x);
+    table_add(table, "%s", format_bytes(bytes, record_integer(row, "bytes")));
+    table_add(table, "%.5f", read.y);
+    table_add(table, "%s", mark == 'O' ? "this job, refined" : "");
+    return 1;
+}
+
 static size_t add_precision(const json_t *list, const char *name, char mark, plot_point *points,
                             client_table *table)
 {
     size_t count = 0;
-    char bytes[FORMAT_BYTES_MAX];
     for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *row = json_array_get(list, i);
-        plot_point read = {
-            .x = record_number(row, "bytes_ratio"), .y = record_number(row, "error"), .mark = mark};
-        if (!isfinite(read.x) || !isfinite(read.y)) {
-            continue;
-        }
-        points[count++] = read;
-        table_add(table, "%s", name);
-        table_add(table, "%.4f", read.x);
-        table_add(table, "%s", format_bytes(bytes, record_integer(row, "bytes")));
-        table_add(table, "%.5f", read.y);
+        count += add_bytes(json_array_get(list, i), name, mark, &points[count], table);
     }
     return count;
 }
@@ -234,14 +243,15 @@ static size_t count_precision_points(const json_t *curves)
 /* Error against bytes, a curve for each precision. */
 static int print_bytes(client_output *output, const json_t *frontier, didi_error *error)
 {
-    static const table_column columns[] = {
-        {"PRECISION", false}, {"BYTES RATIO", true}, {"BYTES", true}, {"RELATIVE ERROR", true}};
+    static const table_column columns[] = {{"PRECISION", false},
+                                           {"OF THE BASE'S BYTES", true},
+                                           {"BYTES", true},
+                                           {"RELATIVE ERROR", true},
+                                           {"", false}};
     const json_t *curves = json_object_get(frontier, "precisions");
+    const json_t *chosen = json_object_get(frontier, "chosen");
     size_t room = count_precision_points(curves), count = 0;
-    if (room == 0) {
-        return didi_fail(error, CLIENT_FAILURE, NULL, "the job has no figures by bytes");
-    }
-    plot_point *points = memory_zeroed(room, sizeof *points);
+    plot_point *points = memory_zeroed(room + 1, sizeof *points);
     client_table *table = table_create(columns, sizeof columns / sizeof columns[0]);
     if (points == NULL || table == NULL) {
         free(points);
@@ -252,9 +262,15 @@ static int print_bytes(client_output *output, const json_t *frontier, didi_error
         count += add_precision(json_object_get(curves, precisions[p].name), precisions[p].name,
                                precisions[p].mark, points + count, table);
     }
-    if (isatty(STDOUT_FILENO) == 1 && count > 0) {
-        plot_print(stdout, points, count, "bytes ratio (b: bf16, 8, 4, 3: integers, a: auto)",
-                   "relative error");
+    count += add_bytes(chosen, record_text(chosen, "dtype"), 'O', points + count, table);
+    if (count == 0) {
+        free(points);
+        table_free(table);
+        return didi_fail(error, CLIENT_FAILURE, NULL, "the job has no figures by bytes");
+    }
+    if (isatty(STDOUT_FILENO) == 1) {
+        plot_print(stdout, points, count,
+                   "of the base's bytes (b: bf16, 8, 4, 3: integers, a: auto)", "relative error");
         putchar('\n');
     }
     free(points);

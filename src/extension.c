@@ -30,6 +30,16 @@ json_t *extension_file_row(const json_t *manifest, const char *name)
     return NULL;
 }
 
+const json_t *extension_layer_row(const json_t *layers, const char *tensor)
+{
+    for (size_t l = 0; l < json_array_size(layers); l++) {
+        const char *found = json_string_value(json_object_get(json_array_get(layers, l), "tensor"));
+        if (found != NULL && tensor != NULL && strcmp(found, tensor) == 0)
+            return json_array_get(layers, l);
+    }
+    return NULL;
+}
+
 static int read_manifest(int package_fd, json_t **ret_manifest, didi_error *error)
 {
     char *text = NULL;
@@ -318,6 +328,7 @@ static int copy_words(extension *self, const didi_extension *asked, didi_error *
 static int fill(extension *self, const didi_merge_options *options, didi_error *error)
 {
     const didi_extension *asked = &options->extend;
+    self->weighting = options->weighting;
     self->package_fd = fcntl(asked->package_fd, F_DUPFD_CLOEXEC, 3);
     if (self->package_fd < 0)
         return didi_fail_errno(error, errno, "/extend", "duplicating a descriptor");

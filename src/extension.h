@@ -15,6 +15,8 @@
 
 typedef struct extension extension;
 
+enum { SIMILARITY_LAYER_TASKS = 64 }; /* more tasks than this: no cosines of single layers */
+
 /* Opens options->extend.package_fd and checks options->tasks (those added) and the names to be
  * removed against its manifest; sizes of the files kept are checked, not their digests. Errors:
  * DIDI_NOT_FOUND (no manifest, a file is missing), DIDI_FORMAT, DIDI_CHANGED (a file has another

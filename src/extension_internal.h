@@ -21,6 +21,7 @@ struct extension {
     addition_file *shared;
     size_t task_count; /* of the package */
     bool *removed;     /* of each of them */
+    didi_weighting weighting;
     extension_file *files;
     size_t file_count;
 };
@@ -30,3 +31,18 @@ const json_t *extension_tasks(const json_t *manifest);
 
 /* Row of `files` by name, or NULL. */
 json_t *extension_file_row(const json_t *manifest, const char *name);
+
+/* The row of a list of layers that is about `tensor` (which may be NULL), or NULL. */
+const json_t *extension_layer_row(const json_t *layers, const char *tensor);
+
+/* extension_frontier.c: the `frontier` of a manifest of the added tasks becomes that of the whole
+ * package, the tasks kept staying as they are; `ranks` are the whole package's already, and so is
+ * the budget in the manifest. Errors: DIDI_NO_MEMORY. */
+int extension_join_frontier(const extension *self, json_t *manifest, const json_t *ranks,
+                            didi_error *error);
+
+/* extension_similarity.c: its `similarity` likewise. Tasks kept and tasks added were never read
+ * together: their cosines are those of the comparison, when that is `comparable`, else null.
+ * Errors: DIDI_NO_MEMORY. */
+int extension_join_similarity(const extension *self, json_t *manifest, const json_t *ranks,
+                              bool comparable, didi_error *error);

@@ -34,16 +34,6 @@ static json_t *join(const extension *self, const json_t *old, const json_t *adde
 
 /* ---- ranks and errors ---- */
 
-static const json_t *find_layer(const json_t *layers, const char *tensor)
-{
-    for (size_t l = 0; l < json_array_size(layers); l++) {
-        const char *found = json_string_value(json_object_get(json_array_get(layers, l), "tensor"));
-        if (found != NULL && tensor != NULL && strcmp(found, tensor) == 0)
-            return json_array_get(layers, l);
-    }
-    return NULL;
-}
-
 /* Widths of packed experts. */
 static json_t *join_bits(const extension *self, const json_t *old, const json_t *added)
 {
@@ -92,7 +82,7 @@ static json_t *join_ranks(const extension *self, const json_t *added)
     for (size_t l = 0; l < json_array_size(old_layers); l++) {
         json_t *row = json_array_get(old_layers, l);
         const char *tensor = json_string_value(json_object_get(row, "tensor"));
-        json_array_append_new(rows, join_layer(self, row, find_layer(layers, tensor)));
+        json_array_append_new(rows, join_layer(self, row, extension_layer_row(layers, tensor)));
     }
     return json_pack("{s:o,s:o}", "tasks",
                      join(self, extension_tasks(self->manifest), json_object_get(added, "tasks")),
@@ -220,40 +210,6 @@ static void join_budget(const extension *self, json_t *budget, const json_t *fil
     json_object_set_new(budget, "dense_parameters", json_integer(parameters - factors));
 }
 
-/* Curves of bytes likewise. */
-static void shift_curves(const extension *self, json_t *curves, double model_bytes)
-{
-    const char *precision = NULL;
-    json_t *points = NULL;
-    json_object_foreach(curves, precision, points)
-    {
-        for (size_t i = 0; i < json_array_size(points); i++) {
-            json_t *point = json_array_get(points, i);
-            json_int_t bytes = whole(point, "bytes") + (json_int_t)extension_bytes(self);
-            json_object_set_new(point, "bytes", json_integer(bytes));
-            json_object_set_new(point, "bytes_ratio", json_real((double)bytes / model_bytes));
-        }
-    }
-}
-
-/* The curve is of the added tasks; its budgets become the whole package's. */
-static void shift_frontier(const extension *self, json_t *frontier, double model)
-{
-    double kept = (double)extension_parameters(self) / model;
-    json_t *points = json_object_get(frontier, "points");
-    json_t *chosen = json_object_get(frontier, "chosen");
-    for (size_t i = 0; i < json_array_size(points); i++) {
-        json_t *point = json_array_get(points, i);
-        json_object_set_new(point, "budget", json_real(number(point, "budget") + kept));
-    }
-    json_object_set_new(chosen, "budget", json_real(number(chosen, "budget") + kept));
-    if (json_array_size(points) < 2) /* nothing was added */
-        json_object_set(
-            chosen, "error",
-            json_object_get(json_object_get(json_object_get(self->manifest, "frontier"), "chosen"),
-                            "error"));
-}
-
 static json_t *join_inputs(const json_t *names, const json_t *old, const json_t *added)
 {
     json_t *tasks = json_object();
@@ -320,14 +276,13 @@ int extension_complete(const extension *self, json_t *manifest, didi_error *erro
                                      join_inputs(names, json_object_get(self->manifest, "inputs"),
                                                  json_object_get(manifest, "inputs")));
     join_budget(self, budget, files);
-    shift_frontier(self, json_object_get(manifest, "frontier"), number(budget, "model_parameters"));
-    shift_curves(self, json_object_get(json_object_get(manifest, "frontier"), "precisions"),
-                 number(budget, "model_bytes"));
-    json_object_set(json_object_get(json_object_get(manifest, "frontier"), "chosen"), "bytes",
-                    json_object_get(budget, "bytes"));
+    int status = extension_join_frontier(self, manifest, ranks, error);
     if (json_object_get(self->manifest, "dense_bits") != NULL)
         failed |= json_object_set_new(
             manifest, "dense_bits", join_dense_bits(self, json_object_get(manifest, "dense_bits")));
+    bool measured = self->comparison != NULL && same_inputs(manifest, self->comparison);
+    if (status == DIDI_OK)
+        status = extension_join_similarity(self, manifest, ranks, measured, error);
     failed |= json_object_set_new(manifest, "error", errors);
     failed |= json_object_set_new(manifest, "ranks", ranks);
     failed |= json_object_set_new(manifest, "files", files);
@@ -338,6 +293,8 @@ int extension_complete(const extension *self, json_t *manifest, didi_error *erro
                               names_of(self, true), "report", report(self, manifest, added));
     failed |= json_object_set_new(manifest, "extends", about);
     json_decref(added);
+    if (status != DIDI_OK)
+        return status;
     return failed == 0 ? DIDI_OK
                        : didi_fail(error, DIDI_NO_MEMORY, "manifest.json", "an extended manifest");
 }

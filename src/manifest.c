@@ -166,10 +166,11 @@ static json_t *frontier_section(const didi_merge *self)
         for (size_t t = 0; t < self->options.task_count; t++)
             loss += self->summaries[l].weight[t] * self->summaries[l].error[t];
     uint64_t stored = self->factor_parameters + self->dense_stored;
-    return json_pack("{s:o,s:{s:f,s:I,s:s,s:f,s:s},s:o}", "points", points, "chosen", "budget",
+    double ratio = (double)self->published_bytes / (double)merge_base_bytes(self);
+    return json_pack("{s:o,s:{s:f,s:I,s:f,s:s,s:f,s:s},s:o}", "points", points, "chosen", "budget",
                      share_of_model(self, stored), "bytes", (json_int_t)self->published_bytes,
-                     "dtype", didi_precision_name(self->options.precision), "error",
-                     energy > 0 ? loss / energy : 0, "kind", "measured", "precisions",
+                     "bytes_ratio", ratio, "dtype", didi_precision_name(self->options.precision),
+                     "error", energy > 0 ? loss / energy : 0, "kind", "measured", "precisions",
                      manifest_curves(self));
 }
 

@@ -154,11 +154,6 @@ int merge_decompose_layer(didi_merge *self, size_t index, didi_error *error)
     int status = merge_load_layer(self, PHASE_DECOMPOSE, index, &target, error);
     if (status != DIDI_OK)
         return status;
-    status = merge_save_gram(self, index, target, error);
-    if (status != DIDI_OK) {
-        layer_free(target);
-        return status;
-    }
     if (merge_needs_spectra(self)) {
         status = decompose_exactly(self, index, target, error);
     } else {

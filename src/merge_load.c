@@ -68,7 +68,9 @@ int merge_load_layer(didi_merge *self, merge_phase phase, size_t index, layer **
     memcpy(summary->energy, fresh->energy, summary->tasks * sizeof(double));
     merge_set_weights(self, index);
     addition shared = {0}; /* energies and weights are of the whole task vector */
-    if (self->extension != NULL)
+    if (phase == PHASE_DECOMPOSE)
+        status = merge_save_gram(self, index, fresh, error);
+    if (status == DIDI_OK && self->extension != NULL)
         status = extension_shared(self->extension, self->layers[index], &shared, error);
     if (status == DIDI_OK && !addition_is_empty(&shared))
         status = layer_take_away(fresh, &shared, error);

@@ -14,7 +14,6 @@
 
 enum {
     PANEL_NUMBERS = 1 << 18,     /* of all tasks: summed in float32, panels in double */
-    SIMILARITY_LAYER_TASKS = 64, /* more tasks than this: the sum over layers alone */
 };
 
 void merge_gram_name(size_t index, char name[64])
@@ -66,8 +65,6 @@ static int sum_panels(const layer *target, double *gram, didi_error *error)
 int merge_save_gram(didi_merge *self, size_t index, const layer *target, didi_error *error)
 {
     char name[64];
-    if (self->extension != NULL) /* its task vectors are without the shared part */
-        return DIDI_OK;
     double *gram = memory_zeroed(target->tasks * target->tasks, sizeof *gram);
     if (gram == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "inner products of %zu tasks", target->tasks);
@@ -160,7 +157,7 @@ json_t *merge_similarity_json(const didi_merge *self)
     json_t *section = NULL;
     for (size_t t = 0; t < tasks; t++)
         json_array_append_new(names, json_string(self->options.tasks[t].name));
-    if (sum != NULL && self->extension == NULL && sum_layers(self, sum, layers) == DIDI_OK)
+    if (sum != NULL && sum_layers(self, sum, layers) == DIDI_OK)
         section = json_pack("{s:O,s:o,s:o,s:O}", "tasks", names, "cosine", cosines_json(sum, tasks),
                             "explained_by_shared", explained_json(self), "layers", layers);
     json_decref(layers);

@@ -7,5 +7,6 @@
 #include <jansson.h>
 
 /* {"tasks": names, "cosine": T x T, "explained_by_shared": T, "layers": [{"tensor", "cosine"}]} of
- * a refined merge, or null for an extension. A new reference; NULL when out of memory. */
+ * a refined merge, of an extension for the tasks added; or null. A new reference; NULL when out of
+ * memory. */
 json_t *merge_similarity_json(const didi_merge *merge);

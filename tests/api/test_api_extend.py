@@ -81,6 +81,22 @@ def test_it_is_compared_with_a_full_merge(wire, extended):
     assert 0 < full["relative"] <= added["relative"] < 1
 
 
+def test_curves_and_similarity_are_of_all_its_tasks(wire, parent, extended):
+    frontier = wire.get(f"/v1/jobs/{extended}/frontier").json()
+    found = wire.get(f"/v1/jobs/{extended}").json()["result"]
+    assert frontier["chosen"]["error"] == pytest.approx(found["error"]["relative"], rel=0.1)
+    assert frontier["chosen"]["bytes"] == found["budget"]["bytes"]
+    assert frontier["points"][0]["error"] < 1 and frontier["precisions"]["auto"]
+    similarity = wire.get(f"/v1/jobs/{extended}/similarity").json()
+    assert similarity["tasks"] == [task["name"] for task in TASKS]
+    assert all(-1 <= value <= 1 for row in similarity["cosine"] for value in row)
+    alone = wire.submit({"extend": {"job": parent, "compare": False}, "tasks": TASKS[3:]})["id"]
+    wire.wait(alone, "succeeded")
+    cosines = wire.get(f"/v1/jobs/{alone}/similarity").json()["cosine"]
+    assert [value is None for value in cosines[3]] == [True, True, True, False]
+    assert cosines[0][:3] == similarity["cosine"][0][:3]
+
+
 def test_a_task_is_removed(wire, parent, extended):
     job = wire.submit({"extend": {"job": extended, "remove": ["latin"]}})
     wire.wait(job["id"], "succeeded")

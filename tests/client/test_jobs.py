@@ -407,12 +407,14 @@ def test_frontier_by_bytes(call, fake, didictl, environment):
     points = [{"bytes": 1000 * ratio, "bytes_ratio": ratio, "error": 1 - ratio / 3}
               for ratio in (1, 2)]
     fake.on("GET", f"/v1/jobs/{JOB}/frontier", {"points": [], "precisions": {
-        "bf16": points, "int4": [{"bytes": 400, "bytes_ratio": 0.4, "error": 0.3}]}})
+        "bf16": points, "int4": [{"bytes": 400, "bytes_ratio": 0.4, "error": 0.3}]},
+        "chosen": {"bytes": 700, "bytes_ratio": 0.7, "error": 0.2, "dtype": "int8"}})
     shown = call("frontier", JOB, "--bytes").stdout.splitlines()
-    assert shown[0].split() == ["PRECISION", "BYTES", "RATIO", "BYTES", "RELATIVE", "ERROR"]
-    assert [line.split()[0] for line in shown[1:]] == ["bf16", "bf16", "int4"]
+    assert shown[0].split() == "PRECISION OF THE BASE'S BYTES BYTES RELATIVE ERROR".split()
+    assert [line.split()[0] for line in shown[1:]] == ["bf16", "bf16", "int4", "int8"]
+    assert shown[-1].endswith("this job, refined") and "0.7000" in shown[-1]
     text = on_terminal([didictl, "frontier", JOB, "--bytes"], environment)
-    assert "bytes ratio" in text and "|" in text
+    assert "of the base's bytes" in text and "|" in text
     fake.on("GET", f"/v1/jobs/{JOB}/frontier", {"points": []})
     call("frontier", JOB, "--bytes", status=1)
 
