@@ -56,6 +56,9 @@ void family_close(family *family);
 int family_load_layer(const family *family, const family_tensor *tensor, layer *layer,
                       atomic_ullong *bytes_read, didi_error *error);
 
+/* Tells the system that one matrix of all models is read soon: it comes off the disk meanwhile. */
+void family_will_need(const family *family, const family_tensor *tensor);
+
 /* A layer that reads the task vectors of one matrix panel by panel, from files that must stay open
  * and unchanged while it lives (family_verify_unchanged tells). Energies are not measured. Errors:
  * DIDI_NO_MEMORY; of its products those of family_load_layer. */

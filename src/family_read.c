@@ -76,6 +76,13 @@ int family_load_layer(const family *self, const family_tensor *tensor, layer *ta
     return status;
 }
 
+void family_will_need(const family *self, const family_tensor *tensor)
+{
+    checkpoint_will_need(self->base, tensor->base, 0, tensor->elements);
+    for (size_t t = 0; t < self->task_count; t++)
+        checkpoint_will_need(self->tasks[t], tensor->task[t], 0, tensor->elements);
+}
+
 /* ---- panel by panel ---- */
 
 typedef struct stream {

@@ -46,6 +46,21 @@ void merge_set_weights(didi_merge *self, size_t index)
         summary->weight[t] *= self->task_share[t];
 }
 
+/* Layers are given out in order: while the workers are at this one and its neighbours, the first
+ * one after them is read. */
+static void announce_next(const didi_merge *self, merge_phase phase, size_t index)
+{
+    size_t at = 0;
+    while (at < self->layer_count && self->layer_order[at] != index)
+        at++;
+    size_t ahead = self->options.workers > 0 ? self->options.workers : 1;
+    if (at + ahead >= self->layer_count)
+        return;
+    size_t next = self->layer_order[at + ahead];
+    if (!merge_visit_of(self, phase, next).how.streamed)
+        family_will_need(self->family, self->layers[next]);
+}
+
 int merge_load_layer(didi_merge *self, merge_phase phase, size_t index, layer **ret_layer,
                      didi_error *error)
 {
@@ -79,6 +94,7 @@ int merge_load_layer(didi_merge *self, merge_phase phase, size_t index, layer **
         return status;
     }
     layer_set_weights(fresh, summary->weight);
+    announce_next(self, phase, index);
     *ret_layer = fresh;
     return DIDI_OK;
 }
