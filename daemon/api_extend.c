@@ -53,11 +53,3 @@ int api_extend_open(api *self, const specification *wanted, int *ret_fd, didi_er
                ? scheduler_open_files(self->jobs, wanted->extend.job, "artifacts", ret_fd, error)
                : DIDI_OK;
 }
-
-void api_extend_blame(const specification *wanted, didi_error *error)
-{
-    if (specification_extends(wanted) && error->status == DIDI_BUDGET) {
-        (void)didi_error_wrap(error, "the %zu added together", wanted->extend.add.count);
-        (void)didi_error_blame(error, "/extend/budget");
-    }
-}

@@ -75,9 +75,6 @@ int api_extend_resolve(api *self, json_t *request, struct specification **ret_sp
                        didi_error *error);
 /* Opens the artifacts that `wanted` extends; *ret_fd stays as it is when it extends none. */
 int api_extend_open(api *self, const struct specification *wanted, int *ret_fd, didi_error *error);
-/* Points the errors of an extension's merge at the fields of its request. */
-void api_extend_blame(const struct specification *wanted, didi_error *error);
-
 /* ---- api_job_json.c ---- */
 
 /* A job as the wire has it; `result` is taken and may be NULL. */

@@ -219,9 +219,6 @@ static int submit_check(api *self, const submission *asked, const char *canonica
     if (options->reuse_fd >= 0) {
         close(options->reuse_fd);
     }
-    if (status != DIDI_OK) {
-        api_extend_blame(asked->specification, error);
-    }
     if (status == DIDI_OK && asked->dry_run) {
         *ret_plan = plan_json(didi_merge_plan(merge), canonical);
     }

@@ -68,13 +68,14 @@ static void planner_fill(planner *self, const specification *from)
     }
 }
 
-static int planner_open_model(const model_roots *roots, const char *model, const char *pointer,
-                              int *ret_fd, didi_error *error)
+/* `origin`: who asked for the model, where the request did not name it. */
+static int planner_open_model(const model_roots *roots, const char *model, const char *origin,
+                              const char *pointer, int *ret_fd, didi_error *error)
 {
     didi_error reason = {0};
     int status = model_roots_open_model(roots, model, ret_fd, NULL, &reason);
     if (status == DIDI_NOT_FOUND) {
-        return didi_fail(error, status, pointer, "there is no model \"%s\"", model);
+        return didi_fail(error, status, pointer, "there is no model \"%s\"%s", model, origin);
     }
     if (status != DIDI_OK) {
         return didi_fail(error, status, pointer, "cannot open model \"%s\": %s", model,
@@ -98,7 +99,10 @@ static int planner_open(planner *self, const model_roots *roots, const specifica
 {
     char pointer[64];
     size_t kept = from->extend.job != NULL ? from->task_count - from->extend.add.count : 0;
-    int status = planner_open_model(roots, from->base, "/base", &self->base_fd, error);
+    const char *earlier = from->extend.job != NULL ? ", which the job to extend was made from"
+                          : from->from_job != NULL ? ", which from_job was made from"
+                                                   : "";
+    int status = planner_open_model(roots, from->base, earlier, "/base", &self->base_fd, error);
     for (size_t task = 0; status == DIDI_OK && task < from->task_count; task++) {
         if (!planner_takes(from, task)) {
             continue;
@@ -107,12 +111,15 @@ static int planner_open(planner *self, const model_roots *roots, const specifica
         input->name = from->tasks[task].name;
         input->label = from->tasks[task].model;
         input->weight = from->tasks[task].weight;
-        if (task < kept) { /* asked for without being named */
+        bool named = task >= kept;
+        if (!named) {
             snprintf(pointer, sizeof pointer, "/extend/rebalance");
         } else {
             snprintf(pointer, sizeof pointer, "/tasks/%zu/model", task - kept);
         }
-        status = planner_open_model(roots, input->label, pointer, &input->directory_fd, error);
+        status =
+            planner_open_model(roots, input->label, named && from->from_job == NULL ? "" : earlier,
+                               pointer, &input->directory_fd, error);
         self->task_count++;
     }
     return status;

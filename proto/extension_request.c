@@ -170,6 +170,24 @@ static int check_change(const json_t *request, size_t kept, didi_error *error)
     return DIDI_OK;
 }
 
+/* `tasks` are those kept. */
+static int check_names(const json_t *request, const json_t *tasks, didi_error *error)
+{
+    const json_t *added = json_object_get(request, "tasks");
+    char pointer[DIDI_ERROR_SUBJECT_BYTES_MAX];
+    for (size_t task = 0; task < json_array_size(added); task++) {
+        const char *name = name_of(added, task);
+        if (name[0] != '\0' && find_task(tasks, name) < json_array_size(tasks)) {
+            (void)snprintf(pointer, sizeof pointer, "/tasks/%zu/name", task);
+            return didi_fail(error, DIDI_INVALID, pointer,
+                             "the job to extend has a task \"%.128s\" already; choose another "
+                             "name, or remove the old one in the same step",
+                             name);
+        }
+    }
+    return DIDI_OK;
+}
+
 static json_t *names_added(const json_t *request)
 {
     const json_t *tasks = json_object_get(request, "tasks");
@@ -331,6 +349,9 @@ static int make_document(const json_t *request, const json_t *manifest, json_t *
     *ret_kept = json_array_size(tasks);
     if (status == DIDI_OK) {
         status = check_change(request, *ret_kept, error);
+    }
+    if (status == DIDI_OK) {
+        status = check_names(request, tasks, error);
     }
     for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
         json_object_del(document, own[i]);

@@ -60,6 +60,36 @@ static int adopt_tensor(const extension *self, const char *base, family_tensor *
     return DIDI_OK;
 }
 
+static const json_t *base_file(const extension *self, const char *name)
+{
+    const json_t *inputs = json_object_get(json_object_get(self->manifest, "inputs"), "base");
+    const json_t *files = json_object_get(inputs, "files");
+    for (size_t i = 0; i < json_array_size(files); i++) {
+        const json_t *row = json_array_get(files, i);
+        const char *found = json_string_value(json_object_get(row, "name"));
+        if (found != NULL && strcmp(found, name) == 0)
+            return row;
+    }
+    return NULL;
+}
+
+/* What sizes alone tell, before anything is read. */
+static int compare_sizes(const extension *self, const checkpoint *base, didi_error *error)
+{
+    const char *label = checkpoint_label(base);
+    for (size_t f = 0; f < checkpoint_file_count(base); f++) {
+        const checkpoint_file *file = checkpoint_file_at(base, f);
+        const json_t *bytes = json_object_get(base_file(self, file->name), "bytes");
+        if (json_is_integer(bytes) && (uint64_t)json_integer_value(bytes) != file->bytes)
+            return didi_fail(error, DIDI_MISMATCH, label,
+                             "%s/%s has %llu bytes; that of the base the package was made from, "
+                             "%s, had %lld: put it back",
+                             label, file->name, (unsigned long long)file->bytes, base_name(self),
+                             (long long)json_integer_value(bytes));
+    }
+    return DIDI_OK;
+}
+
 int extension_adopt(const extension *self, family *from, didi_error *error)
 {
     const char *base = checkpoint_label(from->base);
@@ -72,6 +102,8 @@ int extension_adopt(const extension *self, family *from, didi_error *error)
         if (tensor->kind == FAMILY_MATRIX || tensor->kind == FAMILY_DENSE)
             from->parameters = memory_add(from->parameters, tensor->elements);
     }
+    if (status == DIDI_OK)
+        status = compare_sizes(self, from->base, error);
     if (status == DIDI_OK && count != from->tensor_count)
         status = didi_fail(error, DIDI_MISMATCH, base,
                            "%s has %zu tensors, the package %zu; it was made from base %s", base,
@@ -82,21 +114,13 @@ int extension_adopt(const extension *self, family *from, didi_error *error)
 int extension_verify_base(const extension *self, const checkpoint *base, size_t file,
                           const char *sha256, didi_error *error)
 {
-    const json_t *inputs = json_object_get(json_object_get(self->manifest, "inputs"), "base");
-    const json_t *files = json_object_get(inputs, "files");
     const char *name = checkpoint_file_at(base, file)->name;
-    const char *wanted = NULL;
-    for (size_t i = 0; i < json_array_size(files); i++) {
-        const json_t *row = json_array_get(files, i);
-        const char *found = json_string_value(json_object_get(row, "name"));
-        if (found != NULL && strcmp(found, name) == 0)
-            wanted = json_string_value(json_object_get(row, "sha256"));
-    }
+    const char *wanted = json_string_value(json_object_get(base_file(self, name), "sha256"));
     if (wanted != NULL && strcmp(wanted, sha256) == 0)
         return DIDI_OK;
     return didi_fail(error, DIDI_MISMATCH, checkpoint_label(base),
                      "%s/%s (SHA-256 %.16s...) is not the base file the package was made from: "
-                     "that was %s/%s, SHA-256 %.16s...",
+                     "that was %s/%s, SHA-256 %.16s...: put it back",
                      checkpoint_label(base), name, sha256, base_name(self),
                      wanted != NULL ? name : "(no file of this name)",
                      wanted != NULL ? wanted : "none");

@@ -5,6 +5,7 @@
 #include "src/base/memory.h"
 
 #include <math.h>
+#include <stdio.h>
 
 /* Sketches for an error asked for are as wide as for this budget; pursuit widens them. */
 #define SKETCH_RATIO_UNKNOWN 1.4
@@ -66,20 +67,48 @@ double merge_sketch_ratio(const didi_merge *self)
     return unknown && ratio > SKETCH_RATIO_UNKNOWN ? SKETCH_RATIO_UNKNOWN : ratio;
 }
 
+/* What each task of an extension may at least cost, for messages: budgets of extensions are given
+ * for one task. */
+static const char *of_each(const didi_merge *self, double needed, double step, char text[80])
+{
+    size_t tasks = self->options.task_count;
+    text[0] = '\0';
+    if (self->extension != NULL && tasks > 1)
+        (void)snprintf(text, 80, "; for each of the %zu tasks added: %.15g", tasks,
+                       ceil(needed / (double)tasks / step) * step);
+    return text;
+}
+
+static const char *budget_field(const didi_merge *self)
+{
+    if (self->extension != NULL)
+        return "/extend/budget";
+    switch (self->options.budget_unit) {
+    case DIDI_BUDGET_BYTES:
+        return "/budget/bytes";
+    case DIDI_BUDGET_BYTES_RATIO:
+        return "/budget/bytes_ratio";
+    default:
+        return "/budget";
+    }
+}
+
 static int check_parameters(didi_merge *self, uint64_t smallest, didi_error *error)
 {
     didi_plan *plan = &self->plan;
+    char each[80];
     double needed = (double)plan->dense_parameters + (double)smallest;
     double half = self->layer_count == 0 ? 0.5 : 0;
     plan->budget_minimum = needed / (double)plan->parameters;
     if (needed <= floor(plan->budget * (double)plan->parameters + half))
         return DIDI_OK;
     return didi_fail(
-        error, DIDI_BUDGET, "/budget",
+        error, DIDI_BUDGET, budget_field(self),
         "budget %g is below the %g that the tensors kept dense (%llu parameters for %zu "
-        "task%s) and one rank need",
+        "task%s) and one rank need%s",
         plan->budget, ceil(plan->budget_minimum * 1e4) / 1e4,
-        (unsigned long long)plan->dense_parameters, plan->tasks, plan->tasks == 1 ? "" : "s");
+        (unsigned long long)plan->dense_parameters, plan->tasks, plan->tasks == 1 ? "" : "s",
+        of_each(self, plan->budget_minimum, 1e-4, each));
 }
 
 static int check_bytes(didi_merge *self, didi_error *error)
@@ -88,6 +117,8 @@ static int check_bytes(didi_merge *self, didi_error *error)
     uint64_t needed = merge_bytes_minimum(self);
     uint64_t budget = merge_byte_budget(self);
     double unit = 1;
+    char ratio[48] = "";
+    char each[80];
     if (plan->budget_unit == DIDI_BUDGET_BYTES_RATIO)
         unit = (double)merge_base_bytes(self);
     else if (plan->budget_unit == DIDI_BUDGET_PARAMETERS)
@@ -95,18 +126,16 @@ static int check_bytes(didi_merge *self, didi_error *error)
     plan->budget_minimum = (double)needed / unit;
     if (needed <= budget)
         return DIDI_OK;
-    const char *field = plan->budget_unit == DIDI_BUDGET_BYTES         ? "/budget/bytes"
-                        : plan->budget_unit == DIDI_BUDGET_BYTES_RATIO ? "/budget/bytes_ratio"
-                                                                       : "/budget";
-    return didi_fail(
-        error, DIDI_BUDGET, field,
-        "a budget of %llu bytes is below the %llu (%s %.6g) that the tensors kept "
-        "dense for %zu task%s and one component need with output dtype %s",
-        (unsigned long long)budget, (unsigned long long)needed,
-        plan->budget_unit == DIDI_BUDGET_BYTES_RATIO ? "bytes_ratio" : "budget",
-        plan->budget_unit == DIDI_BUDGET_BYTES ? plan->budget_minimum
-                                               : ceil(plan->budget_minimum * 1e4) / 1e4,
-        plan->tasks, plan->tasks == 1 ? "" : "s", didi_precision_name(self->options.precision));
+    if (plan->budget_unit != DIDI_BUDGET_BYTES)
+        (void)snprintf(ratio, sizeof ratio, " (%s %.6g)",
+                       plan->budget_unit == DIDI_BUDGET_BYTES_RATIO ? "bytes_ratio" : "budget",
+                       ceil(plan->budget_minimum * 1e4) / 1e4);
+    return didi_fail(error, DIDI_BUDGET, budget_field(self),
+                     "a budget of %llu bytes is below the %llu%s that the tensors kept dense for "
+                     "%zu task%s and one component need with output dtype %s%s",
+                     (unsigned long long)budget, (unsigned long long)needed, ratio, plan->tasks,
+                     plan->tasks == 1 ? "" : "s", didi_precision_name(self->options.precision),
+                     of_each(self, (double)needed, 1, each));
 }
 
 int merge_plan_check_budget(didi_merge *self, uint64_t smallest, didi_error *error)

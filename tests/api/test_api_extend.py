@@ -2,6 +2,7 @@
 """Jobs that extend a finished one: what is kept stays the same, and mistakes name their field."""
 
 import hashlib
+import re
 
 import pytest
 
@@ -196,7 +197,8 @@ def test_mistakes_name_their_field(wire, parent, held):
     refused(wire, {"extend": {**of, "x": 1}, **added}, "/extend/x", "unknown field")
     refused(wire, {"extend": {**of, "compare": 1}, **added}, "/extend/compare", "true or false")
     refused(wire, {"extend": of}, "/tasks", "no task to add")
-    refused(wire, {"extend": of, "tasks": TASKS[2:]}, "/tasks/0/name", "there twice")
+    refused(wire, {"extend": of, "tasks": TASKS[2:]}, "/tasks/0/name",
+            'has a task "mnist" already')
     refused(wire, {"extend": of, "tasks": [{"name": "new", "model": "tasks/mnist"}]},
             "/tasks/0/model", "already")
     refused(wire, {"extend": of, "tasks": [{"name": "new", "model": "tasks/none"}]},
@@ -220,6 +222,23 @@ def test_mistakes_name_their_field(wire, parent, held):
             "counts bytes")
     refused(wire, {"extend": {"job": counted, "budget": {"bytes": 90}}, **added},
             "/extend/budget", "is below the")
+
+
+@pytest.mark.parametrize("budget, dtype, small, each", [
+    (0.6, "bf16", 0.001, float), ({"bytes": 90000}, "int4", {"bytes": 90}, int),
+    (0.3, "auto", {"bytes": 90}, int)])
+def test_the_figure_given_for_each_task_works(wire, budget, dtype, small, each):
+    parent = wire.submit(specification(tasks=TASKS[:2], budget=budget, output={"dtype": dtype}))
+    wire.wait(parent["id"], "succeeded")
+    for added, pattern in ((TASKS[2:3], r"is below the ([\d.]+) "),
+                           (TASKS[2:], r"for each of the 2 tasks added: ([\d.]+)$")):
+        body = {"extend": {"job": parent["id"], "budget": small, "compare": False}, "tasks": added}
+        answer = wire.post("/v1/jobs", body)
+        assert (answer.status, answer.problem()) == (422, "budget-unreachable")
+        assert answer.json()["pointer"] == "/extend/budget"
+        figure = each(re.search(pattern, answer.json()["detail"]).group(1))
+        body["extend"]["budget"] = figure if each is float else {"bytes": figure}
+        wire.wait(wire.submit(body)["id"], "succeeded")
 
 
 def test_a_missing_job_makes_no_row(wire, parent):

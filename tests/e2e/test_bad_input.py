@@ -2,6 +2,7 @@
 """Bad input: every case ends with an error that names the culprit, and leaves nothing behind."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -229,3 +230,46 @@ def test_odd_shapes(run, tmp_path, small_specification, shape):
 def test_one_task(run, models, small_specification):
     outcome = run(small_specification(tasks=[ONE]), models)
     assert list(artifacts.expert_files(outcome.out)) == ["one"]
+
+
+def test_an_extension_tells_another_base_by_its_size(run, models, small_specification):
+    package = run(small_specification(), models).out
+    base = artifacts.read_model(models / "base")
+    artifacts.write_file(models / "base" / "model.safetensors", base,
+                         dict.fromkeys(base, "BF16"))
+    outcome = run(None, models, "--extend", package, "--remove", "one", status=1)
+    assert "base/model.safetensors has" in outcome.stderr and "bytes" in outcome.stderr
+    assert "decompose" not in outcome.stderr and "digest" not in outcome.stderr  # before any work
+
+
+@pytest.mark.parametrize("gone, words", [
+    ("base", ["/base", 'no model "base", which the job to extend was made from']),
+    ("two", ["/tasks/0/model", 'no model "two"'])])
+def test_an_extension_without_its_inputs(run, models, small_specification, gone, words):
+    tasks = [{"name": "one", "model": "one"}]
+    package = run(small_specification(tasks=tasks), models).out
+    (models / gone / "model.safetensors").unlink()
+    (models / gone).rmdir()
+    outcome = run(None, models, "--extend", package, "--task", "two=two", status=1)
+    for word in words:
+        assert word in outcome.stderr
+
+
+@pytest.mark.parametrize("fields, place, pattern, again", [
+    ({"budget": {"bytes": 10}}, "/budget/bytes", r"below the (\d+) ", lambda x: {"bytes": int(x)}),
+    ({"budget": {"bytes_ratio": 1e-5}}, "/budget/bytes_ratio", r"bytes_ratio ([\d.]+)\)",
+     lambda x: {"bytes_ratio": float(x)}),
+    ({"budget": 1e-5}, "/budget", r"below the ([\d.]+) ", float),
+    ({"budget": 1e-5, "output": {"dtype": "auto"}}, "/budget", r"\(budget ([\d.]+)\)", float),
+    ({"budget": {"max_error": 1e-9}, "output": {"dtype": "int3"}}, "/budget/max_error",
+     r"about ([\d.]+),", lambda x: {"max_error": float(x)})])
+def test_figures_of_refusals_work(run, models, small_specification, fields, place, pattern, again):
+    outcome = run(small_specification(**fields), models, status=1)
+    assert place in outcome.stderr
+    fields["budget"] = again(re.search(pattern, outcome.stderr).group(1))
+    run(small_specification(**fields), models)
+
+
+def test_an_unknown_precision_is_told_the_known_ones(refused, small_specification):
+    refused("/output/dtype", "f32, bf16, f16, int8, int4, int3 or auto",
+            text=json.dumps(small_specification(output={"dtype": "int2"})))
