@@ -2,15 +2,15 @@
 /* Manifests, and the few figures of them that are asked for often. */
 #include "daemon/api_manifest.h"
 
-#include "src/base/file.h"
 #include "src/base/memory.h"
+#include "src/manifest_file.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { API_RESULTS_KEPT = 64, API_MANIFEST_BYTES_MAX = 256 * 1024 * 1024 };
+enum { API_RESULTS_KEPT = 64 };
 
 typedef struct result_row {
     char job_id[ID_BYTES];
@@ -46,25 +46,14 @@ void api_results_free(api_results *self)
 
 int api_manifest_read(scheduler *jobs, const char *job_id, json_t **ret_manifest, didi_error *error)
 {
-    char *text = NULL;
-    size_t bytes = 0;
     int fd;
     int status = scheduler_open_files(jobs, job_id, "artifacts", &fd, error);
     if (status != DIDI_OK) {
         return status;
     }
-    status = file_read_text(fd, "manifest.json", API_MANIFEST_BYTES_MAX, &text, &bytes, error);
+    status = manifest_file_read(fd, ret_manifest, error);
     close(fd);
-    if (status != DIDI_OK) {
-        return status;
-    }
-    json_t *manifest = json_loadb(text, bytes, 0, NULL);
-    free(text);
-    if (manifest == NULL) {
-        return didi_fail(error, DIDI_FORMAT, "manifest.json", "the manifest is not JSON");
-    }
-    *ret_manifest = manifest;
-    return DIDI_OK;
+    return status;
 }
 
 static json_t *results_figures(const json_t *manifest)

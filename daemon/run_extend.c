@@ -4,14 +4,11 @@
 
 #include "proto/budget_words.h"
 #include "proto/extension_request.h"
-#include "src/base/file.h"
+#include "src/manifest_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
-
-enum { MANIFEST_BYTES_MAX = 256 * 1024 * 1024 };
 
 static int open_directory(const char *path, int *ret_fd, didi_error *error)
 {
@@ -20,25 +17,6 @@ static int open_directory(const char *path, int *ret_fd, didi_error *error)
     if (fd < 0)
         return didi_fail_errno(error, errno, path, "cannot open the package %s", path);
     *ret_fd = fd;
-    return DIDI_OK;
-}
-
-int run_extension_manifest(int package_fd, const char *path, json_t **ret_manifest,
-                           didi_error *error)
-{
-    char *text = NULL;
-    size_t bytes = 0;
-    int status =
-        file_read_text(package_fd, "manifest.json", MANIFEST_BYTES_MAX, &text, &bytes, error);
-
-    if (status != DIDI_OK) {
-        didi_error_wrap(error, "%s", path);
-        return status;
-    }
-    *ret_manifest = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, NULL);
-    free(text);
-    if (!json_is_object(*ret_manifest))
-        return didi_fail(error, DIDI_FORMAT, path, "manifest.json of %s is no JSON object", path);
     return DIDI_OK;
 }
 
@@ -87,8 +65,11 @@ int run_extension_read(const run_extension *self, int *ret_package_fd, int *ret_
 
     if (status == DIDI_OK && self->comparison != NULL)
         status = open_directory(self->comparison, ret_comparison_fd, error);
-    if (status == DIDI_OK)
-        status = run_extension_manifest(*ret_package_fd, self->package, &manifest, error);
+    if (status == DIDI_OK) {
+        status = manifest_file_read(*ret_package_fd, &manifest, error);
+        if (status != DIDI_OK)
+            didi_error_wrap(error, "%s", self->package);
+    }
     if (status == DIDI_OK)
         status = make_request(self, manifest, request, error);
     if (status == DIDI_OK)

@@ -18,11 +18,6 @@ typedef struct run_extension {
     bool rebalance;
 } run_extension;
 
-/* manifest.json of the package called `path` in messages; *ret_manifest is a new reference. Errors:
- * DIDI_NOT_FOUND, DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
-int run_extension_manifest(int package_fd, const char *path, json_t **ret_manifest,
-                           didi_error *error);
-
 /* Opens the package (*ret_package_fd) and, where one is named, that to compare with
  * (*ret_comparison_fd); they are the caller's, even after a failure. *ret_specification is the
  * whole one. Errors: DIDI_NOT_FOUND, DIDI_FORMAT, DIDI_INVALID (subject: the field), DIDI_IO,

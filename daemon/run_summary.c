@@ -2,9 +2,10 @@
 /* The last line of `didid run`: figures of the manifest. */
 #include "daemon/run_summary.h"
 
-#include "daemon/run_extend.h"
 #include "src/base/file.h"
+#include "src/manifest_file.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -41,7 +42,7 @@ void run_summary_print(const char *out, int parent_fd, const char *name, double 
 
     printf("%s: ", out);
     if (file_open_directory(parent_fd, name, 0, &fd, &ignored) == DIDI_OK) {
-        if (run_extension_manifest(fd, out, &manifest, &ignored) == DIDI_OK) {
+        if (manifest_file_read(fd, &manifest, &ignored) == DIDI_OK) {
             print_budget(json_object_get(manifest, "budget"));
             printf("relative error %.4f, ", number(json_object_get(manifest, "error"), "relative"));
         }

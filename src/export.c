@@ -7,16 +7,13 @@
 #include "src/base/file.h"
 #include "src/base/memory.h"
 #include "src/checkpoint.h"
+#include "src/manifest_file.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum {
-    PANEL_ELEMENTS = 1 << 20,
-    MANIFEST_BYTES_MAX = 256 << 20,
-};
+enum { PANEL_ELEMENTS = 1 << 20 };
 
 typedef struct export_job {
     checkpoint *base;
@@ -130,13 +127,8 @@ static int verify_base_files(const export_job *self, const json_t *files, didi_e
 {
     for (size_t f = 0; f < checkpoint_file_count(self->base); f++) {
         const checkpoint_file *file = checkpoint_file_at(self->base, f);
-        const char *wanted = NULL;
-        for (size_t i = 0; i < json_array_size(files) && wanted == NULL; i++) {
-            const json_t *row = json_array_get(files, i);
-            const char *name = json_string_value(json_object_get(row, "name"));
-            if (name != NULL && strcmp(name, file->name) == 0)
-                wanted = json_string_value(json_object_get(row, "sha256"));
-        }
+        const json_t *row = manifest_file_row(files, "name", file->name);
+        const char *wanted = json_string_value(json_object_get(row, "sha256"));
         char found[65];
         int status = checkpoint_digest(self->base, f, self->cancelled, self->context, found, error);
         if (status != DIDI_OK)
@@ -151,21 +143,16 @@ static int verify_base_files(const export_job *self, const json_t *files, didi_e
 
 static int verify_base(const export_job *self, int artifact_fd, didi_error *error)
 {
-    char *text = NULL;
-    size_t bytes = 0;
-    int status =
-        file_read_text(artifact_fd, "manifest.json", MANIFEST_BYTES_MAX, &text, &bytes, error);
+    json_t *manifest = NULL;
+    int status = manifest_file_read(artifact_fd, &manifest, error);
     if (status != DIDI_OK)
         return status;
-    json_t *manifest = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, NULL);
-    const json_t *base = json_object_get(json_object_get(manifest, "inputs"), "base");
-    const json_t *files = json_object_get(base, "files");
-    if (!json_is_array(files))
+    const json_t *files = manifest_file_base(manifest);
+    if (files == NULL)
         status = didi_fail(error, DIDI_FORMAT, "manifest.json", "the manifest lists no base files");
     else
         status = verify_base_files(self, files, error);
     json_decref(manifest);
-    free(text);
     return status;
 }
 

@@ -4,6 +4,7 @@
 
 #include "src/base/file.h"
 #include "src/base/memory.h"
+#include "src/manifest_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,50 +12,23 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MANIFEST_BYTES_MAX = 256 << 20, NAME_BYTES_MAX = 128, COPY_BYTES = 1 << 20 };
+enum { NAME_BYTES_MAX = 128, COPY_BYTES = 1 << 20 };
 
 const json_t *extension_tasks(const json_t *manifest)
 {
     return json_object_get(json_object_get(manifest, "ranks"), "tasks");
 }
 
-json_t *extension_file_row(const json_t *manifest, const char *name)
-{
-    const json_t *files = json_object_get(manifest, "files");
-    for (size_t i = 0; i < json_array_size(files); i++) {
-        json_t *row = json_array_get(files, i);
-        const char *found = json_string_value(json_object_get(row, "name"));
-        if (found != NULL && strcmp(found, name) == 0)
-            return row;
-    }
-    return NULL;
-}
-
-const json_t *extension_layer_row(const json_t *layers, const char *tensor)
-{
-    for (size_t l = 0; l < json_array_size(layers); l++) {
-        const char *found = json_string_value(json_object_get(json_array_get(layers, l), "tensor"));
-        if (found != NULL && tensor != NULL && strcmp(found, tensor) == 0)
-            return json_array_get(layers, l);
-    }
-    return NULL;
-}
-
 static int read_manifest(int package_fd, json_t **ret_manifest, didi_error *error)
 {
-    char *text = NULL;
-    size_t bytes = 0;
-    int status =
-        file_read_text(package_fd, "manifest.json", MANIFEST_BYTES_MAX, &text, &bytes, error);
+    json_t *manifest = NULL;
+    int status = manifest_file_read(package_fd, &manifest, error);
     if (status != DIDI_OK)
         return status;
-    json_t *manifest = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, NULL);
-    free(text);
-    const json_t *fingerprint = json_object_get(manifest, "fingerprint");
-    const json_t *base = json_object_get(json_object_get(manifest, "inputs"), "base");
-    const json_t *row = extension_file_row(manifest, "shared.safetensors");
-    if (json_is_string(fingerprint) && json_is_array(extension_tasks(manifest)) &&
-        json_is_array(json_object_get(base, "files")) &&
+    const json_t *row =
+        manifest_file_row(json_object_get(manifest, "files"), "name", "shared.safetensors");
+    if (json_is_string(json_object_get(manifest, "fingerprint")) &&
+        json_is_array(extension_tasks(manifest)) && manifest_file_base(manifest) != NULL &&
         json_is_integer(json_object_get(row, "parameters")) &&
         json_is_object(json_object_get(json_object_get(manifest, "error"), "dense_per_task"))) {
         *ret_manifest = manifest;
@@ -177,7 +151,7 @@ static int add_file(extension *self, const char *name, didi_error *error)
 {
     extension_file *file = &self->files[self->file_count];
     int fd = -1;
-    file->row = extension_file_row(self->manifest, name);
+    file->row = manifest_file_row(json_object_get(self->manifest, "files"), "name", name);
     file->name = json_string_value(json_object_get(file->row, "name"));
     file->sha256 = json_string_value(json_object_get(file->row, "sha256"));
     if (file->name == NULL || file->sha256 == NULL)

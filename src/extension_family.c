@@ -3,6 +3,7 @@
 #include "src/extension_internal.h"
 
 #include "src/base/memory.h"
+#include "src/manifest_file.h"
 
 #include <string.h>
 
@@ -62,15 +63,7 @@ static int adopt_tensor(const extension *self, const char *base, family_tensor *
 
 static const json_t *base_file(const extension *self, const char *name)
 {
-    const json_t *inputs = json_object_get(json_object_get(self->manifest, "inputs"), "base");
-    const json_t *files = json_object_get(inputs, "files");
-    for (size_t i = 0; i < json_array_size(files); i++) {
-        const json_t *row = json_array_get(files, i);
-        const char *found = json_string_value(json_object_get(row, "name"));
-        if (found != NULL && strcmp(found, name) == 0)
-            return row;
-    }
-    return NULL;
+    return manifest_file_row(manifest_file_base(self->manifest), "name", name);
 }
 
 /* What sizes alone tell, before anything is read. */

@@ -29,12 +29,6 @@ struct extension {
 /* ranks.tasks of a manifest: names in order. */
 const json_t *extension_tasks(const json_t *manifest);
 
-/* Row of `files` by name, or NULL. */
-json_t *extension_file_row(const json_t *manifest, const char *name);
-
-/* The row of a list of layers that is about `tensor` (which may be NULL), or NULL. */
-const json_t *extension_layer_row(const json_t *layers, const char *tensor);
-
 /* extension_frontier.c: the `frontier` of a manifest of the added tasks becomes that of the whole
  * package, the tasks kept staying as they are; `ranks` are the whole package's already, and so is
  * the budget in the manifest. Errors: DIDI_NO_MEMORY. */

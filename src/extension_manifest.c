@@ -3,6 +3,8 @@
  * those added. */
 #include "src/extension_internal.h"
 
+#include "src/manifest_file.h"
+
 #include <string.h>
 
 static double number(const json_t *object, const char *key)
@@ -82,7 +84,8 @@ static json_t *join_ranks(const extension *self, const json_t *added)
     for (size_t l = 0; l < json_array_size(old_layers); l++) {
         json_t *row = json_array_get(old_layers, l);
         const char *tensor = json_string_value(json_object_get(row, "tensor"));
-        json_array_append_new(rows, join_layer(self, row, extension_layer_row(layers, tensor)));
+        json_array_append_new(rows,
+                              join_layer(self, row, manifest_file_row(layers, "tensor", tensor)));
     }
     return json_pack("{s:o,s:o}", "tasks",
                      join(self, extension_tasks(self->manifest), json_object_get(added, "tasks")),

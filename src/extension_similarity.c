@@ -4,6 +4,7 @@
 #include "src/extension_internal.h"
 
 #include "src/base/memory.h"
+#include "src/manifest_file.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -77,7 +78,7 @@ static json_t *join_layers(const sources *self, const json_t *layers)
         const json_t *rows[SOURCES];
         for (int from = 0; from < SOURCES; from++) {
             const json_t *known = json_object_get(self->sections[from], "layers");
-            const json_t *row = extension_layer_row(known, json_string_value(tensor));
+            const json_t *row = manifest_file_row(known, "tensor", json_string_value(tensor));
             rows[from] = json_object_get(row, "cosine");
         }
         json_array_append_new(

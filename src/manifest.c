@@ -1,19 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* manifest.json: what was asked, what went in, what came out, and what it cost. */
+#include "src/manifest_file.h"
 #include "src/manifest_precision.h"
 #include "src/merge_bytes.h"
 #include "src/merge_similarity.h"
 
-#include "src/base/file.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-enum { MANIFEST_BYTES_MAX = 256 << 20 };
 
 static json_t *error_section(const didi_merge *self)
 {
@@ -325,20 +321,10 @@ int manifest_text(const didi_merge *self, const char *const *file_names, const u
     return DIDI_OK;
 }
 
-static bool same_fingerprint(const char *text, size_t bytes, const char *fingerprint)
-{
-    json_t *manifest = json_loadb(text, bytes, 0, NULL);
-    const char *found = json_string_value(json_object_get(manifest, "fingerprint"));
-    bool same = found != NULL && strcmp(found, fingerprint) == 0;
-    json_decref(manifest);
-    return same;
-}
-
 int manifest_find(int directory_fd, const char *name, const char *fingerprint, bool *ret_found,
                   didi_error *error)
 {
-    char *text = NULL;
-    size_t bytes = 0;
+    json_t *manifest = NULL;
     didi_error reading = {0};
     int fd = openat(directory_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0 && errno == ENOENT) {
@@ -347,15 +333,16 @@ int manifest_find(int directory_fd, const char *name, const char *fingerprint, b
     }
     if (fd < 0)
         return didi_fail_errno(error, errno, name, "looking for artifacts of an earlier attempt");
-    int status = file_read_text(fd, "manifest.json", MANIFEST_BYTES_MAX, &text, &bytes, &reading);
+    int status = manifest_file_read(fd, &manifest, &reading);
     (void)close(fd);
-    if (status != DIDI_OK && status != DIDI_NOT_FOUND) {
+    if (status != DIDI_OK && status != DIDI_NOT_FOUND && status != DIDI_FORMAT) {
         if (error != NULL)
             *error = reading;
         return status;
     }
-    bool same = status == DIDI_OK && same_fingerprint(text, bytes, fingerprint);
-    free(text);
+    const char *found = json_string_value(json_object_get(manifest, "fingerprint"));
+    bool same = found != NULL && strcmp(found, fingerprint) == 0;
+    json_decref(manifest);
     if (!same)
         return didi_fail(error, DIDI_CONFLICT, name,
                          "'%s' exists already and is not what this merge would write", name);
