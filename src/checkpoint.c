@@ -233,17 +233,6 @@ int checkpoint_open(int directory_fd, const char *label, checkpoint **ret_checkp
     return DIDI_OK;
 }
 
-int checkpoint_open_path(const char *path, const char *label, checkpoint **ret_checkpoint,
-                         didi_error *error)
-{
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return didi_fail_errno(error, errno, label, "cannot open the model's directory %s", path);
-    int status = checkpoint_open(fd, label, ret_checkpoint, error);
-    close(fd);
-    return status;
-}
-
 void checkpoint_close(checkpoint *self)
 {
     if (self == NULL)

@@ -33,10 +33,6 @@ typedef struct checkpoint_tensor {
 int checkpoint_open(int directory_fd, const char *label, checkpoint **ret_checkpoint,
                     didi_error *error);
 
-/* Convenience: opens `path` as a directory first. */
-int checkpoint_open_path(const char *path, const char *label, checkpoint **ret_checkpoint,
-                         didi_error *error);
-
 /* Closes all files and frees; NULL is fine. */
 void checkpoint_close(checkpoint *checkpoint);
 

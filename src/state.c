@@ -151,8 +151,3 @@ int state_find(const state *self, const char *name, didi_dtype dtype, uint64_t c
     *ret_data = self->map + tensor->offset;
     return DIDI_OK;
 }
-
-bool state_exists(int work_fd, const char *name)
-{
-    return faccessat(work_fd, name, R_OK, AT_SYMLINK_NOFOLLOW) == 0;
-}

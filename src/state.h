@@ -37,6 +37,3 @@ void state_close(state *state);
  * as long as the state. Errors: DIDI_FORMAT. */
 int state_find(const state *state, const char *name, didi_dtype dtype, uint64_t columns,
                uint64_t *ret_rows, const void **ret_data, didi_error *error);
-
-/* True when a file of that name exists. */
-bool state_exists(int work_fd, const char *name);

@@ -31,7 +31,7 @@ static void arrays_come_back(void **context)
         const void *data = NULL;
         uint64_t rows = 9;
         assert_int_equal(save(directory, "a.state", durable == 1, &error), DIDI_OK);
-        assert_true(state_exists(directory, "a.state"));
+        assert_true(support_exists(directory, "a.state"));
         assert_int_equal(support_entries(directory), 1);
         assert_int_equal(state_open(directory, "a.state", &from, &error), DIDI_OK);
         assert_int_equal(state_find(from, "numbers", DIDI_DTYPE_F32, 3, &rows, &data, &error),
@@ -49,7 +49,7 @@ static void arrays_come_back(void **context)
         state_close(from);
     }
     state_close(NULL);
-    assert_false(state_exists(directory, "b.state"));
+    assert_false(support_exists(directory, "b.state"));
 }
 
 static void what_does_not_fit_is_refused(void **context)
