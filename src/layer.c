@@ -496,7 +496,7 @@ int layer_set_block(layer *self, size_t index, const float *matrix, size_t basis
         return status;
     block *target = &self->blocks[index];
     status = spectrum_leading(self->rows, self->columns, matrix, basis, target->left, target->sigma,
-                              target->right, NULL, error);
+                              target->right, error);
     if (status != DIDI_OK)
         return status;
     for (size_t i = 0; i < basis; i++)
@@ -504,16 +504,6 @@ int layer_set_block(layer *self, size_t index, const float *matrix, size_t basis
             target->right[i * self->columns + j] *= (float)target->sigma[i];
     target->rank = basis;
     return DIDI_OK;
-}
-
-void layer_shared_residual(const layer *self, size_t task, float *out)
-{
-    const block *shared = &self->blocks[0];
-    memcpy(out, self->tau + task * self->rows * self->columns,
-           self->rows * self->columns * sizeof(float));
-    if (shared->rank > 0)
-        linalg_gemm(true, false, self->rows, self->columns, shared->rank, -1.0F, shared->left,
-                    self->rows, shared->right, self->columns, 1.0F, out, self->columns);
 }
 
 enum { TAKEN_ELEMENTS = 1 << 17 };

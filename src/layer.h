@@ -66,8 +66,8 @@ typedef struct layer {
 int layer_create(size_t rows, size_t columns, size_t tasks, layer **ret_layer, didi_error *error);
 void layer_free(layer *layer);
 /* A streamed layer: its dense matrices stay where `source` reads them and are multiplied panel by
- * panel. Everything below works on it but layer_shared_residual and what takes a whole matrix
- * (solve_spectra, solve_start_from_mean), and gives the same bits. Errors: DIDI_NO_MEMORY. */
+ * panel. Everything below works on it but what takes a whole matrix (solve_spectra,
+ * solve_start_from_mean), and gives the same bits. Errors: DIDI_NO_MEMORY. */
 int layer_create_streamed(size_t rows, size_t columns, size_t tasks, const layer_source *source,
                           layer **ret_layer, didi_error *error);
 bool layer_is_streamed(const layer *layer);
@@ -174,10 +174,6 @@ int layer_loss(const layer *layer, double *errors, double *ret_loss, didi_error 
 
 /* Weighted energy sum_t w_t |tau_t|^2: what a loss is relative to. */
 double layer_weighted_energy(const layer *layer);
-
-/* out (m x n) = tau_t - S (full precision of the factors), or S alone when subtract_from is NULL.
- */
-void layer_shared_residual(const layer *layer, size_t task, float *out);
 
 bool layer_is_cancelled(const layer *layer);
 

@@ -99,7 +99,7 @@ static int cross_products(const layer *target, const vectors *shared, const vect
 static int decompose(const layer *target, const float *matrix, vectors *out, didi_error *error)
 {
     return spectrum_leading(target->rows, target->columns, matrix, layer_full_rank(target),
-                            out->left, out->sigma, out->right, NULL, error);
+                            out->left, out->sigma, out->right, error);
 }
 
 /* matrix (m x n) = tau_t - S, S being the mean or nothing. */

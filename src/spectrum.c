@@ -123,15 +123,12 @@ out:
 }
 
 int spectrum_leading(size_t m, size_t n, const float *x, size_t count, float *ret_left,
-                     double *ret_sigma, float *ret_right, bool *ret_fallback, didi_error *error)
+                     double *ret_sigma, float *ret_right, didi_error *error)
 {
     didi_error first = {0};
     int status = leading_by_gram(m, n, x, count, ret_left, ret_sigma, ret_right, &first);
-    if (status == DIDI_NUMERIC) {
-        if (ret_fallback != NULL)
-            *ret_fallback = true;
+    if (status == DIDI_NUMERIC)
         return leading_by_svd(m, n, x, count, ret_left, ret_sigma, ret_right, error);
-    }
     if (status != DIDI_OK && error != NULL)
         *error = first;
     return status;

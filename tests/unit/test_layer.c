@@ -233,22 +233,6 @@ static void turns_alternate_and_find_singular_values(void **state)
     layer_free(self);
 }
 
-static void a_shared_residual_is_what_is_left(void **state)
-{
-    (void)state;
-    layer *self = sample_layer(&recipes[0]);
-    float out[108];
-    double product[108];
-    layer_shared_residual(self, 2, out);
-    assert_memory_equal(out, self->tau + 216, sizeof out);
-    grow(self, 3);
-    layer_shared_residual(self, 2, out);
-    sample_product(self, 0, 3, product);
-    for (size_t i = 0; i < 108; i++)
-        sample_assert_near((double)out[i], (double)self->tau[216 + i] - product[i], 1e-6);
-    layer_free(self);
-}
-
 static void padding_adds_nothing(void **state)
 {
     (void)state;
@@ -387,7 +371,6 @@ int main(void)
         cmocka_unit_test(half_steps_know_their_energy),
         cmocka_unit_test(an_update_of_full_basis_finds_singular_values),
         cmocka_unit_test(turns_alternate_and_find_singular_values),
-        cmocka_unit_test(a_shared_residual_is_what_is_left),
         cmocka_unit_test(padding_adds_nothing),
         cmocka_unit_test(helpers_change_no_bit),
         cmocka_unit_test(a_cancelled_layer_stops),
