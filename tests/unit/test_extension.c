@@ -288,7 +288,7 @@ static void impossible_changes_are_refused(void **state)
     refused(&self, DIDI_INVALID, "/tasks/0/name", "already");
     self.options.tasks = self.family.inputs + FIRST;
     self.options.budget = 0.01;
-    refused(&self, DIDI_BUDGET, "/budget", "budget 0.01 is below the");
+    refused(&self, DIDI_BUDGET, "/extend/budget", "budget 0.01 is below the");
     sample_close(&self);
 }
 
