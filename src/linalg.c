@@ -14,6 +14,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 static int blas_int(size_t value)
 {
@@ -41,6 +42,18 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
+/* Ours goes with BLAS's for processors of its kind, so that who pins BLAS to an older one
+ * (OPENBLAS_CORETYPE) pins every bit. NULL: BLAS multiplies. */
+static const gemm *own_kernel(void)
+{
+    static const char *const kinds[] = {"SkylakeX", "Cooperlake", "SapphireRapids"};
+    const char *name = openblas_get_corename();
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strcasecmp(name, kinds[i]) == 0)
+            return gemm_here();
+    return NULL;
+}
+
 /* As BLAS's own buffers it cannot fail: without it the same sums take longer. */
 static float *make_room(void)
 {
@@ -56,7 +69,7 @@ void linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t 
     bool along_k = k > n;
     size_t length = along_k ? k : n;
     size_t width = piece_width(larger(m, smaller(n, k)));
-    const gemm *own = transpose_a ? NULL : gemm_here();
+    const gemm *own = transpose_a ? NULL : own_kernel();
     float *room = own != NULL ? make_room() : NULL;
     size_t first = 0;
     do {
@@ -84,7 +97,7 @@ void linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t 
 /* The lower triangle of X X'. */
 static void lower_gram(size_t rows, size_t columns, const float *x, size_t stride, float *gram)
 {
-    const gemm *own = gemm_here();
+    const gemm *own = own_kernel();
     float *room = own != NULL ? make_room() : NULL;
     size_t first = 0;
     do {
@@ -320,7 +333,7 @@ static bool cholesky_pass(size_t rows, size_t columns, float *x, double *gram, f
     for (size_t i = 0; i < rows; i++)
         for (size_t j = 0; j < rows; j++)
             factor[i * rows + j] = j <= i ? (float)gram[i * rows + j] : 0.0F;
-    const gemm *own = gemm_here();
+    const gemm *own = own_kernel();
     if (own == NULL || rows > GEMM_LOWER_MAX) {
         solve_lower(rows, columns, factor, x);
         return true;
