@@ -13,7 +13,7 @@
 #include <string.h>
 
 enum {
-    PANEL_NUMBERS = 1 << 18,     /* of all tasks: summed in float32, panels in double */
+    PANEL_NUMBERS = 1 << 18, /* of all tasks: summed in float32, panels in double */
 };
 
 void merge_gram_name(size_t index, char name[64])
