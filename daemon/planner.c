@@ -41,13 +41,13 @@ static void planner_fill(planner *self, const specification *from)
     options->refine_steps = (size_t)from->refine_steps;
     options->refine_learning_rate = from->refine_learning_rate;
     options->tolerance = from->tolerance;
-    options->include = (const char *const *)from->include.patterns;
+    options->include = (const char *const *)from->include.texts;
     options->include_count = from->include.count;
-    options->exclude = (const char *const *)from->exclude.patterns;
+    options->exclude = (const char *const *)from->exclude.texts;
     options->exclude_count = from->exclude.count;
-    options->dense_tensors = (const char *const *)from->dense_tensors.patterns;
+    options->dense_tensors = (const char *const *)from->dense_tensors.texts;
     options->dense_tensor_count = from->dense_tensors.count;
-    options->low_rank_tensors = (const char *const *)from->low_rank_tensors.patterns;
+    options->low_rank_tensors = (const char *const *)from->low_rank_tensors.texts;
     options->low_rank_tensor_count = from->low_rank_tensors.count;
     options->dense = (didi_dense)from->dense;
     options->precision = (didi_precision)from->output_dtype;
@@ -59,7 +59,7 @@ static void planner_fill(planner *self, const specification *from)
         options->budget = from->extend.budget * (double)from->extend.add.count;
         options->budget_unit = (didi_budget_unit)from->extend.budget_unit;
         options->extend.job = from->extend.job;
-        options->extend.removed = (const char *const *)from->extend.remove.patterns;
+        options->extend.removed = (const char *const *)from->extend.remove.texts;
         options->extend.removed_count = from->extend.remove.count;
     }
     if (self->task_count == 0) {
@@ -89,7 +89,7 @@ static bool planner_takes(const specification *from, size_t task)
 {
     bool takes = !specification_extends(from);
     for (size_t i = 0; i < from->extend.add.count && !takes; i++) {
-        takes = strcmp(from->extend.add.patterns[i], from->tasks[task].name) == 0;
+        takes = strcmp(from->extend.add.texts[i], from->tasks[task].name) == 0;
     }
     return takes;
 }

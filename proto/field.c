@@ -205,6 +205,64 @@ json_t *field_text_write(const json_field *field, const void *object)
     return json_string(text);
 }
 
+int field_texts_read(const json_field *field, json_t *value, void *object, const char *pointer,
+                     didi_error *error)
+{
+    field_texts *list = (void *)((char *)object + field->offset);
+    char child[DIDI_ERROR_SUBJECT_BYTES_MAX];
+    size_t count = json_array_size(value);
+    if (!json_is_array(value)) {
+        return didi_fail(error, DIDI_INVALID, pointer, "%s must be an array, not %s", field->key,
+                         field_type_name(value));
+    }
+    if ((double)count > field->highest) {
+        return didi_fail(error, DIDI_INVALID, pointer, "%zu entries in %s; at most %.0f are taken",
+                         count, field->key, field->highest);
+    }
+    field_texts_clear(list);
+    list->texts = memory_zeroed(count, sizeof *list->texts);
+    if (list->texts == NULL) {
+        return didi_fail(error, DIDI_NO_MEMORY, pointer, "no memory for %zu texts", count);
+    }
+    list->count = count;
+    for (size_t entry = 0; entry < count; entry++) {
+        const json_field element = {.key = field->key,
+                                    .offset = entry * sizeof *list->texts,
+                                    .check = field->check,
+                                    .expected = field->expected};
+        field_pointer_index(child, pointer, entry);
+        int status =
+            field_text_read(&element, json_array_get(value, entry), list->texts, child, error);
+        if (status != DIDI_OK) {
+            return status;
+        }
+    }
+    return DIDI_OK;
+}
+
+json_t *field_texts_write(const json_field *field, const void *object)
+{
+    field_texts list;
+    memcpy(&list, (const char *)object + field->offset, sizeof list);
+    json_t *value = json_array();
+    for (size_t entry = 0; value != NULL && entry < list.count; entry++) {
+        if (json_array_append_new(value, json_string(list.texts[entry])) != 0) {
+            json_decref(value);
+            value = NULL;
+        }
+    }
+    return value;
+}
+
+void field_texts_clear(field_texts *list)
+{
+    for (size_t entry = 0; entry < list->count; entry++) {
+        free(list->texts[entry]);
+    }
+    free(list->texts);
+    *list = (field_texts){0};
+}
+
 int field_object_read(const json_field *field, json_t *value, void *object, const char *pointer,
                       didi_error *error)
 {

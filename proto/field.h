@@ -62,6 +62,17 @@ int field_text_read(const json_field *field, json_t *value, void *object, const 
 json_t *field_text_write(const json_field *field, const void *object);
 #define FIELD_TEXT .read = field_text_read, .write = field_text_write
 
+/* field_texts: a list of at most `highest` texts, each as `check` wants it; freed and replaced */
+typedef struct field_texts {
+    char **texts;
+    size_t count;
+} field_texts;
+int field_texts_read(const json_field *field, json_t *value, void *object, const char *pointer,
+                     didi_error *error);
+json_t *field_texts_write(const json_field *field, const void *object);
+void field_texts_clear(field_texts *list);
+#define FIELD_TEXTS .read = field_texts_read, .write = field_texts_write
+
 /* A nested object whose fields lie in the same struct. */
 int field_object_read(const json_field *field, json_t *value, void *object, const char *pointer,
                       didi_error *error);

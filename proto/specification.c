@@ -129,55 +129,6 @@ static json_t *budget_write(const json_field *field, const void *object)
     return budget_write_value(from->budget, from->budget_unit);
 }
 
-static int globs_read(const json_field *field, json_t *value, void *object, const char *pointer,
-                      didi_error *error)
-{
-    specification_globs *globs = (void *)((char *)object + field->offset);
-    char child[DIDI_ERROR_SUBJECT_BYTES_MAX];
-    size_t count = json_array_size(value);
-    if (!json_is_array(value)) {
-        return didi_fail(error, DIDI_INVALID, pointer, "%s must be an array, not %s", field->key,
-                         field_type_name(value));
-    }
-    if (count > LIMIT_GLOBS) {
-        return didi_fail(error, DIDI_INVALID, pointer, "%zu patterns in %s; at most %d are taken",
-                         count, field->key, LIMIT_GLOBS);
-    }
-    globs->patterns = memory_zeroed(count, sizeof *globs->patterns);
-    if (globs->patterns == NULL) {
-        return didi_fail(error, DIDI_NO_MEMORY, pointer, "no memory for %zu patterns", count);
-    }
-    globs->count = count;
-    for (size_t glob = 0; glob < count; glob++) {
-        const json_field element = {.key = field->key,
-                                    .offset = glob * sizeof *globs->patterns,
-                                    .check = specification_glob_is_valid,
-                                    .expected =
-                                        "1 to 512 characters, none of them control characters"};
-        field_pointer_index(child, pointer, glob);
-        int status =
-            field_text_read(&element, json_array_get(value, glob), globs->patterns, child, error);
-        if (status != DIDI_OK) {
-            return status;
-        }
-    }
-    return DIDI_OK;
-}
-
-static json_t *globs_write(const json_field *field, const void *object)
-{
-    specification_globs globs;
-    memcpy(&globs, (const char *)object + field->offset, sizeof globs);
-    json_t *value = json_array();
-    for (size_t glob = 0; value != NULL && glob < globs.count; glob++) {
-        if (json_array_append_new(value, json_string(globs.patterns[glob])) != 0) {
-            json_decref(value);
-            value = NULL;
-        }
-    }
-    return value;
-}
-
 static int label_compare(const void *left, const void *right)
 {
     const specification_label *a = left, *b = right;
@@ -254,7 +205,9 @@ static json_t *labels_write(const json_field *field, const void *object)
 }
 
 #define AT(member) .offset = offsetof(specification, member)
-#define FIELD_GLOBS .read = globs_read, .write = globs_write
+#define FIELD_GLOBS                                                                                \
+    FIELD_TEXTS, .highest = LIMIT_GLOBS, .check = specification_glob_is_valid,                     \
+                 .expected = "1 to 512 characters, none of them control characters"
 
 static const json_field shared_fields[] = {
     {.key = "merge", FIELD_CHOICE, AT(shared_merge), .words = shared_merge_words},
@@ -431,14 +384,6 @@ void specification_forget_extend(specification *self)
     specification_extend_clear(&self->extend);
 }
 
-static void globs_clear(specification_globs *globs)
-{
-    for (size_t glob = 0; glob < globs->count; glob++) {
-        free(globs->patterns[glob]);
-    }
-    free(globs->patterns);
-}
-
 void specification_free(specification *made)
 {
     if (made == NULL) {
@@ -452,10 +397,10 @@ void specification_free(specification *made)
         free(made->labels[label].key);
         free(made->labels[label].value);
     }
-    globs_clear(&made->include);
-    globs_clear(&made->exclude);
-    globs_clear(&made->dense_tensors);
-    globs_clear(&made->low_rank_tensors);
+    field_texts_clear(&made->include);
+    field_texts_clear(&made->exclude);
+    field_texts_clear(&made->dense_tensors);
+    field_texts_clear(&made->low_rank_tensors);
     specification_extend_clear(&made->extend);
     free(made->tasks);
     free(made->labels);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "proto/choices.h"
+#include "proto/field.h"
 #include "proto/limits.h"
 #include "proto/specification_defaults.h"
 #include "src/base/error.h"
@@ -21,16 +22,11 @@ typedef struct specification_label {
     char *key, *value;
 } specification_label;
 
-typedef struct specification_globs {
-    char **patterns;
-    size_t count;
-} specification_globs;
-
 /* What a job takes over from a finished one (docs/operations.md, "Extending a job"). */
 typedef struct specification_extend {
-    char *job;               /* NULL: nothing */
-    specification_globs add; /* names of the tasks added, among the job's tasks */
-    specification_globs remove;
+    char *job;       /* NULL: nothing */
+    field_texts add; /* names of the tasks added, among the job's tasks */
+    field_texts remove;
     double budget;   /* of each task added; 0 where none is, and with rebalance */
     int budget_unit; /* BUDGET_PARAMETERS (ratio to one model) or BUDGET_BYTES */
     bool rebalance, compare;
@@ -55,7 +51,7 @@ typedef struct specification {
     int optimizer;
     int64_t refine_steps;
     double refine_learning_rate, tolerance;
-    specification_globs include, exclude, dense_tensors, low_rank_tensors;
+    field_texts include, exclude, dense_tensors, low_rank_tensors;
     int dense;
     int output_dtype;
     int64_t seed;
