@@ -4,10 +4,10 @@
 #include "src/extension_internal.h"
 
 #include "src/base/memory.h"
+#include "src/manifest_file.h"
 #include "src/solve.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 typedef struct sums {
     double error, energy;
@@ -25,14 +25,8 @@ static double number(const json_t *object, const char *key)
 
 static double weight_of(const json_t *tasks, const char *name)
 {
-    for (size_t t = 0; t < json_array_size(tasks); t++) {
-        const json_t *row = json_array_get(tasks, t);
-        const char *found = json_string_value(json_object_get(row, "name"));
-        const json_t *weight = json_object_get(row, "weight");
-        if (found != NULL && name != NULL && strcmp(found, name) == 0 && json_is_number(weight))
-            return json_number_value(weight);
-    }
-    return 1;
+    const json_t *weight = json_object_get(manifest_file_row(tasks, "name", name), "weight");
+    return json_is_number(weight) ? json_number_value(weight) : 1;
 }
 
 /* `scratch` holds 3 T numbers, the first T being the tasks' weights. */
