@@ -44,7 +44,7 @@ void run_summary_print(const char *out, int parent_fd, const char *name, double 
     if (file_open_directory(parent_fd, name, 0, &fd, &ignored) == DIDI_OK) {
         if (manifest_file_read(fd, &manifest, &ignored) == DIDI_OK) {
             print_budget(json_object_get(manifest, "budget"));
-            printf("relative error %.4f, ", number(json_object_get(manifest, "error"), "relative"));
+            printf("relative error %.4g, ", number(json_object_get(manifest, "error"), "relative"));
         }
         close(fd);
     }

@@ -7,6 +7,8 @@ import sqlite3
 import subprocess
 import time
 
+import pytest
+
 import service_client as client
 
 VARIANTS = {
@@ -15,6 +17,11 @@ VARIANTS = {
     "joint": {"ranks": {"allocator": "joint"},
               "refine": {"optimizer": "als", "steps": 60, "tolerance": 0}},
     "pursuit": {"refine": {"optimizer": "adam", "steps": 600}},
+    "auto": {"budget": {"bytes_ratio": 0.2}, "output": {"dtype": "auto"},
+             "refine": {"optimizer": "adam", "steps": 400}},
+    # several passes: the first allocations miss the error asked for
+    "max_error": {"budget": {"max_error": 0.05}, "output": {"dtype": "int8"},
+                  "refine": {"optimizer": "als", "steps": 100, "tolerance": 0}},
 }
 EXPORTED_TASK = "mnist"
 
@@ -26,10 +33,10 @@ def specification(family, variant):
             **VARIANTS[variant]}
 
 
-def reference(didid, family, directory):
+def reference(didid, family, directory, variants=tuple(VARIANTS)):
     """Artifacts and one export of each variant, made without interruption."""
     found = {}
-    for variant in VARIANTS:
+    for variant in variants:
         written = directory / f"{variant}.json"
         written.write_text(json.dumps(specification(family, variant)))
         out = directory / variant
@@ -140,10 +147,45 @@ def test_killed_at_random_instants(request, start_daemon, didid, family, tmp_pat
     print(f"{len(ledger.accepted)} jobs, all equal to their uninterrupted runs")
 
 
+def points(daemon, job):
+    """Telemetry so far: a figure for each layer that was finished, in every pass."""
+    events = client.call(daemon, "GET", f"/v1/jobs/{job}/events?limit=1000")["data"]
+    return [event for event in events if event["kind"] == "point"]
+
+
+@pytest.mark.parametrize("variant", ["auto", "max_error"])
+def test_bytes_and_errors_asked_for_survive_kills_in_any_pass(request, start_daemon, didid, family,
+                                                              tmp_path, variant):
+    expected = reference(didid, family, tmp_path, [variant])[variant][0]
+    _, chooser = client.kills_and_chooser(request.config)
+    state, kills, seen = tmp_path / "state", 0, 0
+    daemon = start_daemon(family, "--workers", "1", state=state)
+    job = client.submit(daemon, specification(family, variant), "one")
+    while True:
+        shown = client.call(daemon, "GET", f"/v1/jobs/{job}")
+        now = len(points(daemon, job))
+        if shown["state"] in client.FINISHED:
+            break
+        if now > seen + 6:  # something is finished that the next process can go on from
+            time.sleep(chooser.uniform(0, 0.1))
+            daemon.process.kill()
+            daemon.process.wait()
+            kills += 1
+            daemon.start()
+            seen = len(points(daemon, job))
+        time.sleep(0.01)
+    assert shown["state"] == "succeeded", (shown, daemon.log())
+    print(f"{kills} kills of {variant}")
+    assert kills >= 2, "it was over too soon to be killed"
+    assert client.artifact_digests(state / "jobs" / job / "artifacts") == expected
+    if variant == "max_error":
+        assert 0.0485 <= shown["result"]["error"]["relative"] <= 0.05
+
+
 def test_a_terminated_daemon_goes_on_from_finished_layers(start_daemon, didid, family, tmp_path):
     references = tmp_path / "reference"
     references.mkdir()
-    expected = reference(didid, family, references)
+    expected = reference(didid, family, references, ["pursuit"])
     state = tmp_path / "state"
     daemon = start_daemon(family, "--workers", "1", state=state)
     job = client.submit(daemon, specification(family, "pursuit"), "one")

@@ -74,3 +74,30 @@ def test_the_figure_needed_is_enough(run, large, specification):
     needed = max(int(word) for word in refused.stderr.replace(".", " ").split() if word.isdigit())
     assert needed < LIMIT_BYTES
     run(specification(), large, "--memory-limit", str(needed))
+
+
+# The last one asks for more than can be known before: its plan is for full ranks.
+PACKED = [{"output": {"dtype": "int4"}}, {"budget": 0.02, "output": {"dtype": "auto"}},
+          {"budget": {"bytes_ratio": 0.02}, "output": {"dtype": "auto"}},
+          {"budget": {"max_error": 0.2}, "output": {"dtype": "int3"}}]
+
+
+def smallest_limit(run, text, models):
+    """The figure that a limit far too low is refused with."""
+    refused = run(text, models, "--memory-limit", "4M", status=None)
+    assert refused.status != 0
+    return max(int(word) for word in refused.stderr.replace(".", " ").split() if word.isdigit())
+
+
+@pytest.mark.parametrize("fields", PACKED)
+def test_packing_keeps_to_the_limit(run, large, specification, fields):
+    text = specification(**fields)
+    needed = smallest_limit(run, text, large)
+    held = run(text, large, "--memory-limit", "8G", "--workers", "2")
+    if "max_error" not in str(fields):
+        assert needed < DENSE_BYTES < held.manifest()["peak_memory_bytes"]
+    tight = run(text, large, "--memory-limit", str(needed), "--workers", "2")
+    assert artifacts.digests(tight.out) == artifacts.digests(held.out)
+    assert tight.manifest()["error"] == held.manifest()["error"]
+    if "ASAN_OPTIONS" not in os.environ and "TSAN_OPTIONS" not in os.environ:
+        assert tight.manifest()["peak_memory_bytes"] <= needed

@@ -17,7 +17,8 @@ import pytest
 def test_last_line(run, models, small_specification, budget, dtype, pattern):
     outcome = run(small_specification(budget=budget, output={"dtype": dtype}), models)
     line = outcome.stdout.splitlines()[-1]
-    found = re.fullmatch(rf".*/out: {pattern}, relative error (?P<relative>[\d.]+), [\d.]+ s", line)
+    found = re.fullmatch(rf".*/out: {pattern}, relative error (?P<relative>[\d.e-]+), [\d.]+ s",
+                         line)
     assert found, line
     manifest = outcome.manifest()
     for key, text in found.groupdict().items():
