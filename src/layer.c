@@ -386,40 +386,6 @@ out:
     return status;
 }
 
-int layer_half_step(layer *self, size_t index, didi_error *error)
-{
-    const block *old = &self->blocks[index];
-    bool from_left = old->left_is_fresh;
-    size_t rank = old->rank;
-    size_t length = from_left ? self->rows : self->columns;
-    if (layer_is_cancelled(self))
-        return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
-    if (rank == 0)
-        return DIDI_OK;
-    step work = {0};
-    size_t rows = 0;
-    int status = step_create(self, rank, &work, error);
-    if (status != DIDI_OK)
-        return status;
-    float *known = from_left ? work.left : work.right;
-    float *fresh = from_left ? work.right : work.left;
-    spill_copy(known, from_left ? old->left : old->right, rank * length * sizeof(float));
-    status = orthonormalise(self, rank, length, known, work.spare, &rows, error);
-    if (status == DIDI_OK)
-        status = layer_apply_residual(self, index, !from_left, rows, known, fresh, error);
-    if (status == DIDI_OK) {
-        size_t other = from_left ? self->columns : self->rows;
-        for (size_t i = 0; i < rows; i++)
-            work.sigma[i] = sqrt(linalg_energy(fresh + i * other, other));
-        adopt_step(self, index, &work, rows, !from_left);
-        status = layer_pad_block(self, index, rank, error);
-    }
-    if (status == DIDI_OK)
-        self->blocks[index].rank = rank;
-    step_free(&work);
-    return status;
-}
-
 int layer_pad_block(layer *self, size_t index, size_t rows, didi_error *error)
 {
     block old = self->blocks[index];
@@ -464,8 +430,6 @@ static int update_expert(void *argument, size_t lane, didi_error *error)
 {
     const experts_update *work = argument;
     size_t task = work->first + lane;
-    if (work->kind == LAYER_HALF_STEP)
-        return layer_half_step(work->layer, task + 1, error);
     return work->kind == LAYER_UPDATE
                ? layer_update(work->layer, task + 1, work->basis[task], error)
                : layer_turn(work->layer, task + 1, work->basis[task], error);

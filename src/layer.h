@@ -112,12 +112,17 @@ int layer_update(layer *layer, size_t index, size_t basis, didi_error *error);
  * without rows gets a whole layer_update. Rank and errors as there. */
 int layer_turn(layer *layer, size_t index, size_t basis, didi_error *error);
 
-/* Half an ALS sweep for block `index` at its rank (rows beyond it are dropped): the side solved for
- * last is made orthonormal, the other becomes the least-squares answer (method.md 4). Sides
- * alternate from call to call, the left one after layer_update. |X - block|^2 never rises. sigma
- * then holds the lengths of the new rows, so that |block|^2 is their sum of squares. Cost: 2 m n
- * rank flops. */
-int layer_half_step(layer *layer, size_t index, didi_error *error);
+/* Half an ALS sweep: with the side of the blocks that was solved for last (the right one after
+ * layer_update) made orthonormal, the other side of all of them, at their ranks, becomes the joint
+ * least-squares answer of sum_t w_t |tau_t - S - E_t|^2; rows beyond the ranks are dropped. Sides
+ * alternate from call to call. *ret_loss is the loss at that answer, accurate to about 5e-6 of the
+ * weighted energy, and is no higher than before. The blocks then go `relax` times the way to it: 1
+ * for the answer itself; below 2 the loss does not rise either. sigma holds the lengths of the new
+ * rows. Where the weights sum to 0 the shared block stays and the experts fit it. Not after
+ * solve_restore. Cost: 2 m n rank flops a block; for an expert, 4 rank k_s of the new side's
+ * length and 2 of the other's besides. Errors: DIDI_NO_MEMORY, DIDI_NUMERIC, DIDI_CANCELLED, those
+ * of the source; the blocks are then undefined, though valid. */
+int layer_half_sweep(layer *layer, double relax, double *ret_loss, didi_error *error);
 
 /* Turns block `index` to its singular directions, the matrix staying what it is: left rows
  * orthonormal, right rows orthogonal, sigma descending; rows beyond the rank are dropped. Errors:
@@ -129,10 +134,10 @@ int layer_make_singular(layer *layer, size_t index, didi_error *error);
 int layer_apply_residual(const layer *layer, size_t index, bool transpose, size_t basis,
                          const float *in, float *out, didi_error *error);
 
-typedef enum layer_step { LAYER_UPDATE, LAYER_TURN, LAYER_HALF_STEP } layer_step;
+typedef enum layer_step { LAYER_UPDATE, LAYER_TURN } layer_step;
 
-/* One of the three above for every expert, in parallel over the team, basis[T] giving each one's
- * size (not used by LAYER_HALF_STEP). */
+/* layer_update or layer_turn for every expert, in parallel over the team, basis[T] giving each
+ * one's size. */
 int layer_update_experts(layer *layer, layer_step kind, const size_t *basis, didi_error *error);
 
 /* Sets block `index` from scratch to the leading `basis` singular triplets of a dense m x n matrix,
@@ -160,11 +165,9 @@ void layer_drop_block(layer *layer, size_t index);
  * random right ones. Errors: DIDI_NO_MEMORY. */
 int layer_pad_block(layer *layer, size_t index, size_t rows, didi_error *error);
 
-/* The weighted loss right after the experts were solved for, when |X - E_t|^2 = |X|^2 - sum
- * sigma^2: one product instead of 2 T. Accurate to about 1e-6 of the weighted energy. */
-int layer_loss_fitted(const layer *layer, double *ret_loss, didi_error *error);
-
-/* The same with errors[t] of every task, at one product with the shared block for each. */
+/* errors[t] of every task and their weighted sum right after the experts were updated, when
+ * |X - E_t|^2 = |X|^2 - sum sigma^2: one product with the shared block for each. Accurate to about
+ * 1e-6 of the energies. */
 int layer_errors_fitted(const layer *layer, double *errors, double *ret_loss, didi_error *error);
 
 /* errors[t] = |tau_t - S - E_t|_F^2 from inner products, without a dense rebuild: exact to about

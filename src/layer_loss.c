@@ -104,29 +104,6 @@ int layer_errors_fitted(const layer *self, double *errors, double *ret_loss, did
     return status;
 }
 
-int layer_loss_fitted(const layer *self, double *ret_loss, didi_error *error)
-{
-    const block *shared = &self->blocks[0];
-    double mean_shared = 0;
-    double shared_energy = 0;
-    double loss = 0;
-    int status = dense_dot(self, 0, shared, &mean_shared, error);
-    if (status == DIDI_OK)
-        status = block_dot(self, shared, shared, &shared_energy, error);
-    if (status != DIDI_OK)
-        return status;
-    for (size_t t = 0; t < self->tasks; t++) {
-        const block *expert = &self->blocks[t + 1];
-        double own = self->energy[t];
-        for (size_t i = 0; i < expert->rank; i++)
-            own -= expert->sigma[i] * expert->sigma[i];
-        loss += self->weight[t] * own;
-    }
-    loss += self->weight_sum * (shared_energy - 2 * mean_shared);
-    *ret_loss = loss > 0 ? loss : 0;
-    return DIDI_OK;
-}
-
 int layer_loss(const layer *self, double *errors, double *ret_loss, didi_error *error)
 {
     double shared_energy = 0;

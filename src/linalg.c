@@ -291,7 +291,7 @@ static bool is_identity(size_t order, const double *gram)
             double off = fabs(gram[i * order + j] - (i == j ? 1.0 : 0.0));
             worst = off > worst ? off : worst;
         }
-    return worst < 2e-4;
+    return worst < 1e-5;
 }
 
 /* X <- L^-1 X, L the lower triangle of `factor` (row-major). */

@@ -33,7 +33,7 @@ void didi_merge_options_default(didi_merge_options *options)
         .optimizer = DIDI_OPTIMIZER_ALS,
         .refine_steps = 30,
         .refine_learning_rate = 0.02,
-        .tolerance = 5e-4,
+        .tolerance = 2e-3,
         .dense = DIDI_DENSE_AUTO,
         .precision = DIDI_PRECISION_BF16,
         .workers = 1,

@@ -173,33 +173,29 @@ static int set_rank(layer *target, size_t index, size_t rank, didi_error *error)
     return status;
 }
 
-/* One half of a sweep over all blocks: left or right sides, whichever are due. */
-static int half_sweep(layer *target, didi_error *error)
-{
-    int status = target->weight_sum > 0 ? layer_half_step(target, 0, error) : DIDI_OK;
-    return status == DIDI_OK ? layer_update_experts(target, LAYER_HALF_STEP, NULL, error) : status;
-}
+/* Steps go beyond the optimum of one side, since the other follows it: a loss in half as many. The
+ * first sweep does not know the way yet, and the last half takes what there is. */
+#define RELAX 1.6
 
 static int refine_als(layer *target, const refine_options *options, double *ret_loss,
                       didi_error *error)
 {
+    double fitted[2] = {INFINITY, options->before > 0 ? options->before : INFINITY}; /* of late */
+    size_t halves = 2 * options->steps;
     int status = DIDI_OK;
-    double before = options->before > 0 ? options->before : INFINITY;
-    for (size_t step = 0; step < options->steps && status == DIDI_OK; step++) {
-        double loss = 0;
-        status = half_sweep(target, error);
-        if (status == DIDI_OK)
-            status = half_sweep(target, error);
-        if (status == DIDI_OK)
-            status = layer_loss_fitted(target, &loss, error);
+    for (size_t half = 0; half < halves && status == DIDI_OK; half++) {
+        bool last = half + 1 == halves;
+        double now = 0;
+        status = layer_half_sweep(target, half < 2 || last ? 1 : RELAX, &now, error);
         if (status != DIDI_OK)
             break;
-        *ret_loss = loss;
-        if (options->report != NULL)
-            options->report(options->context, step, loss);
-        if (before - loss < options->tolerance * before)
-            break;
-        before = loss;
+        *ret_loss = now;
+        if (options->report != NULL && (last || half % 2 == 1))
+            options->report(options->context, half / 2, now);
+        if (half > 0 && !last && fitted[0] - now < options->tolerance * fitted[0])
+            halves = half < 2 ? half + 1 : half + 2;
+        fitted[0] = fitted[1];
+        fitted[1] = now;
     }
     return status;
 }

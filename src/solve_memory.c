@@ -143,13 +143,26 @@ static uint64_t quantise_memory(const solve_shape *shape, const solve_visit *vis
     return memory_add(steps, memory_add(stored, stored / 32));
 }
 
+/* A half-sweep: the shared block under way beside the experts, or its answer; and all its products
+ * with them. */
+static uint64_t sweep_memory(const solve_shape *shape, const solve_visit *visit,
+                             const solve_rows *held)
+{
+    uint64_t experts = memory_multiply(step_memory(shape, visit, held->expert), visit->lanes);
+    uint64_t answer = row_memory(shape, visit, held->shared);
+    uint64_t products = memory_multiply(memory_multiply(held->shared, held->all), sizeof(float));
+    uint64_t steps =
+        memory_add(step_memory(shape, visit, held->shared), experts > answer ? experts : answer);
+    return memory_add(steps, visit->spilled ? 0 : products);
+}
+
 uint64_t solve_memory_refine(const solve_shape *shape, const solve_visit *visit,
                              const solve_rows *held)
 {
     uint64_t matrix = memory_multiply(memory_multiply(shape->rows, shape->columns), sizeof(float));
     uint64_t factors = row_memory(shape, visit, held->all);
     uint64_t total = memory_add(dense_memory(shape, visit), factors);
-    uint64_t steps = updates_memory(shape, visit, held->expert, held->shared);
+    uint64_t steps = sweep_memory(shape, visit, held);
     if (shape->adam) /* values, gradients, two moments and the best */
         steps = memory_add(steps, memory_multiply(row_bytes(shape, held->all), 5));
     /* Then what is published, one block of it twice. */
@@ -173,5 +186,7 @@ uint64_t solve_spill_bytes(const solve_shape *shape, const solve_visit *visit)
     uint64_t rows = memory_add(memory_multiply(limits->expert, shape->tasks), limits->shared);
     uint64_t experts = memory_multiply(side_memory(shape, limits->expert), visit->lanes);
     uint64_t shared = side_memory(shape, limits->shared);
-    return memory_add(row_bytes(shape, rows), experts > shared ? experts : shared);
+    uint64_t products = memory_multiply(memory_multiply(limits->shared, rows), sizeof(float));
+    uint64_t steps = memory_add(shared, experts > shared ? experts : shared);
+    return memory_add(memory_add(row_bytes(shape, rows), steps), products);
 }
