@@ -27,8 +27,6 @@ static int compare_components(const void *left, const void *right)
     return (int)a->dense - (int)b->dense;
 }
 
-enum { GUESSED_FALL = 30 };
-
 /* Components beyond the known ones, of gain never above `*lowest`; takes them from `*tail`. */
 static size_t guess_components(const allocate_block *source, uint32_t index, double *tail,
                                double *lowest, component *out)
@@ -37,7 +35,7 @@ static size_t guess_components(const allocate_block *source, uint32_t index, dou
     double last = source->count > 0 ? source->sigma[source->count - 1] : 0;
     double energy = last * last;
     for (size_t i = source->count; i < source->limit; i++) {
-        energy *= 1 - 1.0 / GUESSED_FALL;
+        energy *= 1 - 1.0 / ALLOCATE_GUESSED_FALL;
         double part = energy < *tail ? energy : *tail;
         double value = source->weight * part;
         double gain = value / (double)source->cost;

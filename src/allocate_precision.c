@@ -2,6 +2,7 @@
 /* Lagrangian allocation of ranks and bits. */
 #include "src/allocate_precision.h"
 
+#include "src/allocate.h"
 #include "src/base/memory.h"
 
 #include <math.h>
@@ -73,8 +74,6 @@ static void make_dense(const precision_block *source, prepared *out)
                 precision_dense_bytes(source->rows, source->columns, precision_width_bits[i]);
 }
 
-enum { GUESSED_FALL = 30 }; /* as allocate.c guesses */
-
 static void fill_energies(const precision_block *source, prepared *out)
 {
     double lowest = INFINITY;
@@ -84,7 +83,7 @@ static void fill_energies(const precision_block *source, prepared *out)
         if (i < source->count) {
             value = source->sigma[i] * source->sigma[i];
         } else {
-            value = isfinite(lowest) ? lowest * (1 - 1.0 / GUESSED_FALL) : 0;
+            value = isfinite(lowest) ? lowest * (1 - 1.0 / ALLOCATE_GUESSED_FALL) : 0;
             value = value < tail ? value : tail;
             tail -= value;
         }
