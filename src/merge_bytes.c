@@ -89,13 +89,9 @@ static uint64_t dense_minimum(const didi_merge *self)
     uint64_t bytes = 0;
     for (size_t i = 0; i < self->dense_count; i++) {
         const family_tensor *tensor = self->dense[i];
-        didi_dense form = merge_dense_form(self, tensor);
-        uint64_t copies = form == DIDI_DENSE_PER_TASK ? self->options.task_count
-                          : form == DIDI_DENSE_MEAN   ? 1
-                                                      : 0;
         uint64_t each = memory_add(precision_dense_bytes(tensor->rows, tensor->columns, bits),
                                    merge_entry_bytes(self, tensor, false));
-        bytes = memory_add(bytes, memory_multiply(each, copies));
+        bytes = memory_add(bytes, memory_multiply(each, merge_dense_copies(self, tensor)));
     }
     return memory_add(bytes, merge_file_headers(self));
 }

@@ -43,6 +43,18 @@ didi_dense merge_dense_form(const didi_merge *self, const family_tensor *tensor)
     return vector ? DIDI_DENSE_MEAN : DIDI_DENSE_PER_TASK;
 }
 
+uint64_t merge_dense_copies(const didi_merge *self, const family_tensor *tensor)
+{
+    switch (merge_dense_form(self, tensor)) {
+    case DIDI_DENSE_PER_TASK:
+        return self->options.task_count;
+    case DIDI_DENSE_MEAN:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
 /* What the scan found zero need not be stored, and leaves its room to the factors. */
 void merge_count_dense(didi_merge *self)
 {

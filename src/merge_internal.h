@@ -286,6 +286,8 @@ bool merge_holds_delta(const didi_merge *merge, size_t dense, size_t index);
 /* The form a dense tensor starts in. `auto` keeps matrices for each task and vectors as their mean,
  * until merge_promote_dense finds room for more; in an extension what the package shares stays. */
 didi_dense merge_dense_form(const didi_merge *merge, const family_tensor *tensor);
+/* How often that form stores the tensor. */
+uint64_t merge_dense_copies(const didi_merge *merge, const family_tensor *tensor);
 /* What `mean` stores of a piece: sum over tasks / T, in `ret_mean`. */
 void merge_mean_of(const double *sum, size_t tasks, uint64_t count, float *ret_mean);
 /* Parameters stored of tensors kept whole: what the scan found zero is not. */

@@ -10,18 +10,6 @@
 /* Sketches for an error asked for are as wide as for this budget; pursuit widens them. */
 #define SKETCH_RATIO_UNKNOWN 1.4
 
-static uint64_t dense_copies(const didi_merge *self, const family_tensor *tensor)
-{
-    switch (merge_dense_form(self, tensor)) {
-    case DIDI_DENSE_PER_TASK:
-        return self->options.task_count;
-    case DIDI_DENSE_MEAN:
-        return 1;
-    default:
-        return 0;
-    }
-}
-
 static bool counts_parameters(const didi_merge *self)
 {
     return self->options.budget_unit == DIDI_BUDGET_PARAMETERS &&
@@ -43,9 +31,9 @@ void merge_plan_budget(didi_merge *self)
     plan->budget = self->options.budget;
     plan->budget_unit = self->options.budget_unit;
     for (size_t i = 0; i < self->dense_count; i++)
-        plan->dense_parameters =
-            memory_add(plan->dense_parameters, memory_multiply(self->dense[i]->elements,
-                                                               dense_copies(self, self->dense[i])));
+        plan->dense_parameters = memory_add(
+            plan->dense_parameters,
+            memory_multiply(self->dense[i]->elements, merge_dense_copies(self, self->dense[i])));
     uint64_t most = all_factors(self);
     if (counts_parameters(self)) {
         double ceiling = floor(plan->budget * (double)plan->parameters);
