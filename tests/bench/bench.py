@@ -46,6 +46,8 @@ def main():
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--limit", type=int, metavar="N", help="accuracy: first N images a task")
     parser.add_argument("--budgets", default="1.0,1.24,1.4,2.08", help="accuracy: comma-separated")
+    parser.add_argument("--bytes", default="0.20,0.30,0.36,0.51",
+                        help="accuracy: budgets of dtype auto, to one model in 16 bits")
     parser.add_argument("--peer-steps", default="2,4", metavar="RANK,REFINE",
                         help="speed: steps the peer really runs; the rest is scaled")
     parser.add_argument("--kills", type=int, default=50, help="crash: how many")

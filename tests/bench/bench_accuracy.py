@@ -39,7 +39,15 @@ BAR_BUDGET = 1.24
 # budget -> retention of the default on the larger suite, 16-bit factors
 RETENTION_BARS = {1.0: 0.978, 1.24: 0.988, 1.4: 0.991, 2.08: 0.998}
 WORST_BAR = 0.97
+# bytes of all files to one model in 16 bits -> retention on the larger suite, dtype auto
+BYTES_BARS = {0.20: 0.955, 0.30: 0.978, 0.36: 0.986, 0.51: 0.993}
 WIDTHS = (20, 8, 8, 8, 8, 9, 8)
+BYTES_WIDTHS = (8, 10, 8, 8, 8, 9, 8)
+
+
+def numbers(words):
+    """Of "a,b"; none of ""."""
+    return [float(word) for word in words.split(",") if word]
 
 
 def measure_method(arguments, suite, base, models, method, budget, out):
@@ -64,7 +72,7 @@ def measure_suite(arguments, directory, scratch):
     base = artifacts.read_model(suite.base_directory())
     models = {task: suite.fine_tune(task) for task in suite.tasks}
     rows = {}
-    for budget in [float(word) for word in arguments.budgets.split(",")]:
+    for budget in numbers(arguments.budgets):
         print(f"\n{suite.description['name']} at {budget:g}x", flush=True)
         common.print_row(WIDTHS, ("method", "stored", "error", "average", "worst", "retention",
                                   "seconds"))
@@ -104,7 +112,47 @@ def measure_dominance(arguments, suite, base, models, scratch):
     return common.verdict(f"{name}: never dominated", "yes" if below else "no", "yes", below)
 
 
+def measure_bytes(arguments, directories, scratch):
+    """Bits and ranks allocated together, suites side by side; whether the larger meets its bars."""
+    suites = [evaluate.Suite(directory) for directory in directories]
+    held = []
+    print("\ndtype auto: bytes of all files, to one model in 16 bits", flush=True)
+    common.print_row(BYTES_WIDTHS, ("bytes", "suite", "stored", "error", "worst", "retention",
+                                    "bar"))
+    for budget in numbers(arguments.bytes):
+        for suite in suites:
+            name = suite.description["name"]
+            out = scratch / f"{name}-bytes-{budget}"
+            tasks = {task: str(pathlib.Path(row["model"]).parent)
+                     for task, row in suite.tasks.items()}
+            text = common.specification("base", tasks, budget, output={"dtype": "auto"})
+            merged = common.merge(arguments.build, text, suite.directory, out, arguments.workers)
+            base = artifacts.read_model(suite.base_directory())
+            models = {task: suite.fine_tune(task) for task in suite.tasks}
+            rebuilt = {task: artifacts.rebuild(base, out, task) for task in suite.tasks}
+            result = evaluate.evaluate(suite, rebuilt.get, limit=arguments.limit)
+            error = artifacts.relative_error(base, models, rebuilt,
+                                             artifacts.factored(merged.manifest))
+            files = [*out.glob("*.safetensors"), *out.glob("experts/*.safetensors")]
+            stored = sum(path.stat().st_size for path in files) / (
+                2 * artifacts.float_parameters(suite.base_directory()))
+            worst = min(row["kept"] for row in result["tasks"].values())
+            bar = BYTES_BARS.get(budget) if suite is suites[-1] and len(suites) > 1 else None
+            held += [stored <= budget, bar is None or result["retention"] >= bar]
+            common.print_row(BYTES_WIDTHS, (f"{budget:g}x", name, f"{stored:.4f}", f"{error:.4f}",
+                                            f"{worst:.4f}", f"{result['retention']:.4f}",
+                                            "" if bar is None else f"{bar:g}"))
+    return all(held)
+
+
 def measure(arguments, scratch):
+    directories = [common.FAMILY, *([arguments.glyph8] if arguments.glyph8 else [])]
+    within = measure_bytes(arguments, directories, scratch)
+    return measure_methods(arguments, scratch) and within if arguments.budgets else within
+
+
+def measure_methods(arguments, scratch):
+    """Every method at every budget, and the default against simpler ones."""
     own = measure_suite(arguments, common.FAMILY, scratch)
     if not arguments.glyph8:
         print("no larger suite was given (DIDI_GLYPH8): its bars are not measured")
