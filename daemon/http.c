@@ -90,11 +90,6 @@ int http_start(const http_settings *settings, http **ret_http, didi_error *error
     return DIDI_OK;
 }
 
-unsigned http_port(const http *self)
-{
-    return self->listener.port;
-}
-
 const char *http_address(const http *self)
 {
     return self->listener.address;

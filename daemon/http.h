@@ -41,8 +41,6 @@ typedef struct http_settings {
 /* Starts serving. Errors: those of http_listener_open, DIDI_NO_MEMORY, DIDI_IO. */
 int http_start(const http_settings *settings, http **ret_http, didi_error *error);
 
-/* The real port, 0 on a Unix socket. */
-unsigned http_port(const http *self);
 /* "127.0.0.1:7878" or "unix:/path", as clients may be told. Lives as long as the server. */
 const char *http_address(const http *self);
 

@@ -68,11 +68,6 @@ void model_roots_close(model_roots *roots)
     free(roots);
 }
 
-size_t model_roots_count(const model_roots *roots)
-{
-    return roots->count;
-}
-
 const char *model_roots_path(const model_roots *roots, size_t index)
 {
     return roots->roots[index].path;

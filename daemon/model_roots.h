@@ -18,8 +18,7 @@ int model_roots_open(const char *const *paths, size_t count, model_roots **ret_r
                      didi_error *error);
 void model_roots_close(model_roots *roots);
 
-/* Number of roots and the path of one, as given. */
-size_t model_roots_count(const model_roots *roots);
+/* The path of a root, as given. */
 const char *model_roots_path(const model_roots *roots, size_t index);
 
 /* True for `a/b`: components of [A-Za-z0-9._-], none empty, none starting with a dot. */

@@ -35,7 +35,7 @@ static void jobs_claim(scheduler *self)
     while (found && self->run_count < 2 * self->config->running_jobs_max) {
         didi_error error = {0};
         store_job job = {0};
-        int status = store_job_claim_from(self->store, claim_priority(self), &job, &found, &error);
+        int status = store_job_claim(self->store, claim_priority(self), &job, &found, &error);
         if (status == DIDI_OK && found) {
             status = run_start(self, &job, &error);
             if (status != DIDI_OK) {

@@ -120,21 +120,16 @@ typedef struct store_job_filter {
 int store_job_list(store *self, const store_job_filter *filter, size_t limit, store_job **ret_jobs,
                    size_t *ret_count, bool *ret_more, didi_error *error);
 
-/* Jobs in each state, one consistent moment. */
-int store_job_counts(store *self, uint64_t ret_counts[JOB_STATE_COUNT], didi_error *error);
-
 /* ---- for the scheduler (the edge uses scheduler.h instead) ---- */
 
 /* Gives jobs `running` under another boot back to the queue (their event says so), restarts exports
  * that were running, and remembers the boot id for claims. Returns how many jobs in *ret_count. */
 int store_boot(store *self, const char *boot_id, size_t *ret_count, didi_error *error);
 
-/* Takes the queued job of highest priority, oldest first: running, attempt + 1, event. *ret_found
- * is false and *ret_job untouched when none waits. */
-int store_job_claim(store *self, store_job *ret_job, bool *ret_found, didi_error *error);
-/* The same among jobs of `priority` or more. */
-int store_job_claim_from(store *self, int priority, store_job *ret_job, bool *ret_found,
-                         didi_error *error);
+/* Takes the queued job of highest priority, oldest first, among those of `priority` or more:
+ * running, attempt + 1, event. *ret_found is false and *ret_job untouched when none waits. */
+int store_job_claim(store *self, int priority, store_job *ret_job, bool *ret_found,
+                    didi_error *error);
 
 /* Ends a run: state succeeded, failed or cancelled; `why` is the error of the latter two (may be
  * NULL). DIDI_CONFLICT if the job is not running this attempt. */

@@ -321,34 +321,6 @@ int store_job_list(store *self, const store_job_filter *filter, size_t limit, st
     return DIDI_OK;
 }
 
-int store_job_counts(store *self, uint64_t ret_counts[JOB_STATE_COUNT], didi_error *error)
-{
-    uint64_t counts[JOB_STATE_COUNT] = {0};
-    database *reader = NULL;
-    bool row = true;
-    int status = store_reader_borrow(self, &reader, error);
-
-    if (status != DIDI_OK)
-        return status;
-    sqlite3_stmt *statement = database_statement(reader, QUERY_JOB_COUNTS, error);
-    if (statement == NULL)
-        status = DIDI_IO;
-    while (status == DIDI_OK && row) {
-        char name[16];
-        job_state state = JOB_QUEUED;
-        status = database_step(reader, statement, &row, error);
-        if (status != DIDI_OK || !row)
-            break;
-        column_text(statement, 0, name, sizeof name);
-        if (job_state_parse(name, &state))
-            counts[state] = (uint64_t)sqlite3_column_int64(statement, 1);
-    }
-    store_reader_return(self, reader);
-    if (status == DIDI_OK)
-        memcpy(ret_counts, counts, sizeof counts);
-    return status;
-}
-
 int store_job_each(store *self, int (*visit)(void *context, const char *id, job_state state),
                    void *context, didi_error *error)
 {

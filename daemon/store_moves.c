@@ -4,7 +4,6 @@
 #include "daemon/store_writer.h"
 
 #include <assert.h>
-#include <limits.h>
 #include <string.h>
 
 enum { ATTEMPT_ANY = -1 };
@@ -166,8 +165,8 @@ static int claim_operation(database *writer, void *context, store_changes *chang
     return status;
 }
 
-int store_job_claim_from(store *self, int priority, store_job *ret_job, bool *ret_found,
-                         didi_error *error)
+int store_job_claim(store *self, int priority, store_job *ret_job, bool *ret_found,
+                    didi_error *error)
 {
     claim_argument argument = {.priority = priority};
     const int status = store_write(self, claim_operation, &argument, error);
@@ -180,11 +179,6 @@ int store_job_claim_from(store *self, int priority, store_job *ret_job, bool *re
         *ret_job = argument.job;
     *ret_found = argument.found;
     return DIDI_OK;
-}
-
-int store_job_claim(store *self, store_job *ret_job, bool *ret_found, didi_error *error)
-{
-    return store_job_claim_from(self, INT_MIN, ret_job, ret_found, error);
 }
 
 typedef struct cancel_argument {

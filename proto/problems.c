@@ -38,16 +38,6 @@ int problem_http_status(problem which)
     return problem_row_of(which)->status;
 }
 
-problem problem_find(const char *type)
-{
-    for (unsigned row = 0; row < PROBLEM_COUNT; row++) {
-        if (strcmp(problem_rows[row].type, type) == 0) {
-            return (problem)row;
-        }
-    }
-    return PROBLEM_COUNT;
-}
-
 problem problem_from_status(int status)
 {
     switch (status) {

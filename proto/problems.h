@@ -56,9 +56,6 @@ const char *problem_type(problem which);
 const char *problem_title(problem which);
 int problem_http_status(problem which);
 
-/* The row whose type is `type`, or PROBLEM_COUNT. */
-problem problem_find(const char *type);
-
 /* What a failed library call (didi_status) becomes on the wire. */
 problem problem_from_status(int status);
 /* The same from a status's stable name ("models_differ"). */

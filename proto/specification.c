@@ -24,16 +24,6 @@ static const char *const dense_words[] = {DENSE_CHOICES(SPECIFICATION_WORD) NULL
 static const char *const output_dtype_words[] = {OUTPUT_DTYPE_CHOICES(SPECIFICATION_WORD) NULL};
 #undef SPECIFICATION_WORD
 
-const char *specification_allocator_name(int choice)
-{
-    return allocator_words[choice];
-}
-
-const char *specification_output_dtype_name(int choice)
-{
-    return output_dtype_words[choice];
-}
-
 static bool specification_name_is_valid(const char *text)
 {
     return name_is_plain_text(text, LIMIT_JOB_NAME_CHARACTERS);

@@ -91,7 +91,3 @@ int specification_render(const specification *self, char **ret_text, didi_error 
 
 /* The labels alone, as a JSON object; caller frees. Errors: DIDI_NO_MEMORY. */
 int specification_render_labels(const specification *self, char **ret_text, didi_error *error);
-
-/* The word of a choice, e.g. specification_allocator_name(ALLOCATOR_EXACT) is "exact". Static. */
-const char *specification_allocator_name(int choice);
-const char *specification_output_dtype_name(int choice);

@@ -50,9 +50,6 @@ WHERE id < coalesce(:before_id, '~')
                     AND (:label_value IS NULL OR label.value = :label_value)))
 ORDER BY id DESC LIMIT :limit;
 
--- name: job_counts
-SELECT state, count(*) FROM jobs GROUP BY state;
-
 -- name: job_each
 SELECT id, state FROM jobs ORDER BY id;
 

@@ -4,6 +4,7 @@
 #include "src/base/file.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <math.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -86,7 +87,7 @@ static void test_claims_by_priority_then_age(void **state)
     for (size_t i = 0; i < 3; i++) {
         store_job job = {0};
         bool found = false;
-        assert_int_equal(store_job_claim(made->store, &job, &found, &error), DIDI_OK);
+        assert_int_equal(store_job_claim(made->store, INT_MIN, &job, &found, &error), DIDI_OK);
         assert_true(found);
         assert_string_equal(job.id, ids[order[i]]);
         assert_int_equal(job.state, JOB_RUNNING);
@@ -95,7 +96,7 @@ static void test_claims_by_priority_then_age(void **state)
     }
     store_job none = {0};
     bool found = true;
-    assert_int_equal(store_job_claim(made->store, &none, &found, &error), DIDI_OK);
+    assert_int_equal(store_job_claim(made->store, INT_MIN, &none, &found, &error), DIDI_OK);
     assert_false(found);
 }
 
@@ -104,7 +105,7 @@ static void claim(store *records, store_job *ret_job)
     didi_error error = {0};
     bool found = false;
 
-    assert_int_equal(store_job_claim(records, ret_job, &found, &error), DIDI_OK);
+    assert_int_equal(store_job_claim(records, INT_MIN, ret_job, &found, &error), DIDI_OK);
     assert_true(found);
 }
 
@@ -322,17 +323,25 @@ static void test_threads(void **state)
 {
     fixture *made = *state;
     pthread_t threads[4];
-    uint64_t counts[JOB_STATE_COUNT] = {0};
+    store_job_filter queued = {.state = &(job_state){JOB_QUEUED}};
+    store_job *jobs = NULL;
+    size_t count = 0;
+    bool more = true;
     didi_error error = {0};
 
     for (int i = 0; i < 4; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, submit_many, made->store), 0);
-    for (int i = 0; i < 20; i++)
-        assert_int_equal(store_job_counts(made->store, counts, &error), DIDI_OK);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(store_job_list(made->store, &queued, 10, &jobs, &count, &more, &error),
+                         DIDI_OK);
+        store_jobs_free(jobs, count);
+    }
     for (int i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
-    assert_int_equal(store_job_counts(made->store, counts, &error), DIDI_OK);
-    assert_int_equal(counts[JOB_QUEUED], 200);
+    assert_int_equal(store_job_list(made->store, &queued, 500, &jobs, &count, &more, &error),
+                     DIDI_OK);
+    assert_int_equal(count, 200);
+    store_jobs_free(jobs, count);
 }
 
 static void change_database(const fixture *made, const char *sql)
@@ -427,7 +436,7 @@ static void kept_spectra_are_dropped_oldest_first(void **state)
 
     for (int i = 0; i < 3; i++) {
         submit(records, 0, ids[i]);
-        assert_int_equal(store_job_claim(records, &job, &found, &error), DIDI_OK);
+        assert_int_equal(store_job_claim(records, INT_MIN, &job, &found, &error), DIDI_OK);
         assert_int_equal(store_job_keep(records, ids[i], 2, 100, &error), DIDI_CONFLICT);
         assert_int_equal(store_job_keep(records, ids[i], 1, 100, &error), DIDI_OK);
         assert_int_equal(store_job_finish(records, ids[i], 1, JOB_SUCCEEDED, NULL, &error),
