@@ -266,9 +266,9 @@ int merge_recall_pursued(didi_merge *merge, size_t index, didi_error *error);
 void merge_state_name(const didi_merge *merge, merge_phase phase, size_t index, char name[64]);
 
 /* merge_load.c */
-/* Opens a layer for a phase, loaded or streamed, with its weights set. */
 /* The weights of a layer whose energies are known. */
 void merge_set_weights(didi_merge *merge, size_t index);
+/* Opens a layer for a phase, loaded or streamed, with its weights set. */
 int merge_load_layer(didi_merge *merge, merge_phase phase, size_t index, layer **ret_layer,
                      didi_error *error);
 /* A streamed layer was read up to now: what was computed counts only if the files are the same.
