@@ -24,6 +24,11 @@ def start_refused(didid, *arguments):
     return done.returncode, done.stderr
 
 
+def slow_specification(family, steps=50000):
+    """One that is met while it runs."""
+    return {**specification(family, "pursuit"), "refine": {"optimizer": "adam", "steps": steps}}
+
+
 def leftovers(state, job):
     return sorted(path.name for path in (state / "jobs" / job).iterdir())
 
@@ -66,9 +71,7 @@ def test_a_failed_job_does_not_disturb_another(start_daemon, family, tmp_path):
 def test_cancel_of_a_running_job_publishes_nothing(start_daemon, family, tmp_path):
     state = tmp_path / "state"
     daemon = start_daemon(family, state=state)
-    slow = specification(family, "pursuit")
-    slow["refine"] = {"optimizer": "adam", "steps": 50000}
-    job = client.submit(daemon, slow, "slow")
+    job = client.submit(daemon, slow_specification(family), "slow")
     client.wait_state(daemon, job, "running")
     time.sleep(0.5)
     began = time.monotonic()
@@ -96,9 +99,7 @@ def finished_layers(state, job):
 def test_retry_of_a_cancelled_job_goes_on(start_daemon, family, tmp_path, restart):
     state = tmp_path / "state"
     daemon = start_daemon(family, state=state)
-    slow = specification(family, "pursuit")
-    slow["refine"] = {"optimizer": "adam", "steps": 50000}
-    job = client.submit(daemon, slow, "slow")
+    job = client.submit(daemon, slow_specification(family), "slow")
     kept = []
     for _ in range(2):
         deadline = time.monotonic() + 60
@@ -123,9 +124,7 @@ def test_input_changed_while_running(start_daemon, family, tmp_path, how):
     shutil.copytree(family, models)
     state = tmp_path / "state"
     daemon = start_daemon(models, state=state)
-    slow = specification(family, "pursuit")
-    slow["refine"] = {"optimizer": "adam", "steps": 5000}
-    job = client.submit(daemon, slow, "slow")
+    job = client.submit(daemon, slow_specification(family, 5000), "slow")
     client.wait_state(daemon, job, "running")
     time.sleep(0.3)
     victim = models / "tasks" / "latin" / "model.safetensors"
@@ -205,9 +204,7 @@ def test_orphans_are_swept_and_lost_artifacts_flagged(start_daemon, family, tmp_
 
 
 def test_didid_run_interrupted_leaves_nothing(didid, family, tmp_path):
-    slow = specification(family, "pursuit")
-    slow["refine"] = {"optimizer": "adam", "steps": 50000}
-    (tmp_path / "slow.json").write_text(json.dumps(slow))
+    (tmp_path / "slow.json").write_text(json.dumps(slow_specification(family)))
     with subprocess.Popen([didid, "run", tmp_path / "slow.json", "--models", family, "--out",
                            tmp_path / "out"], stderr=subprocess.PIPE) as process:
         time.sleep(0.7)
