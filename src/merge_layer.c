@@ -434,6 +434,23 @@ static double stop_tolerance(const didi_merge *self)
     return self->options.tolerance * (roomy ? ROOMY_TOLERANCES : 1);
 }
 
+/* Sweeps let the shared part and the experts grow against each other. Rounding to few bits is a
+ * share of what is stored, so it takes back more than later sweeps gain (docs/method.md, 13). */
+enum { AUTO_SWEEPS = 1, INT3_SWEEPS = 2 };
+
+static size_t most_sweeps(const didi_merge *self)
+{
+    size_t steps = self->options.refine_steps;
+    size_t most = steps;
+    if (self->options.optimizer != DIDI_OPTIMIZER_ALS)
+        return steps;
+    if (self->options.precision == DIDI_PRECISION_AUTO)
+        most = AUTO_SWEEPS;
+    else if (self->options.precision == DIDI_PRECISION_INT3)
+        most = INT3_SWEEPS;
+    return steps < most ? steps : most;
+}
+
 int merge_refine_layer(didi_merge *self, size_t index, didi_error *error)
 {
     layer_summary *summary = &self->summaries[index];
@@ -443,7 +460,7 @@ int merge_refine_layer(didi_merge *self, size_t index, didi_error *error)
     if (status != DIDI_OK)
         return status;
     refine_options options = {.optimizer = self->options.optimizer,
-                              .steps = self->options.refine_steps,
+                              .steps = most_sweeps(self),
                               .learning_rate = self->options.refine_learning_rate,
                               .tolerance = stop_tolerance(self)};
     if (is_warm(self, index)) {

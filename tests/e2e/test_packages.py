@@ -41,6 +41,17 @@ def test_the_error_is_that_of_what_is_stored(family, package):
     assert manifest["error"]["relative"] == pytest.approx(error, abs=1e-4)
 
 
+@pytest.mark.parametrize("dtype, budget", [("auto", 0.36), ("auto", 0.51),
+                                           ("int3", {"bytes_ratio": 0.2})])
+def test_refinement_does_not_raise_the_error_of_what_is_stored(run, family, demo_specification,
+                                                               dtype, budget):
+    wanted = {"budget": budget, "output": {"dtype": dtype}}
+    errors = [run(demo_specification(**wanted, refine={"steps": steps}), family)
+              .manifest()["error"]["relative"] for steps in (0, 1, 2)]
+    default = run(demo_specification(**wanted), family).manifest()["error"]["relative"]
+    assert default < 1.005 * min(errors)
+
+
 def dense_shares(family, outcome, tasks):
     """Of each task's tensors kept whole: energy missed and energy, from what the reader gives."""
     manifest = outcome.manifest()
