@@ -8,7 +8,7 @@ import pytest
 
 from fake import Fake
 
-RUN_SECONDS = 30
+RUN_SECONDS = 300
 
 
 @pytest.fixture
