@@ -150,8 +150,7 @@ static void fill_layer(const didi_merge *self, size_t l, didi_precision precisio
     }
 }
 
-/* What turns 1 / root of a tensor's mean energy into a weight like those of the matrices. */
-static double weight_unit(const didi_merge *self)
+double merge_weight_unit(const didi_merge *self)
 {
     double weighted = 0;
     double balanced = 0;
@@ -216,7 +215,7 @@ int merge_list_precision_blocks(const didi_merge *self, didi_precision precision
         free(known);
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "list of %zu blocks", count);
     }
-    double unit = weight_unit(self);
+    double unit = merge_weight_unit(self);
     for (size_t l = 0; l < self->layer_count; l++)
         fill_layer(self, l, precision, known, blocks + l * (tasks + 1));
     for (size_t i = 0; i < self->dense_count; i++)

@@ -23,6 +23,9 @@ uint64_t merge_bytes_minimum(const didi_merge *merge);
 /* Parameters of factors that fit into `bytes` after the tensors kept whole, at most. */
 uint64_t merge_parameters_within(const didi_merge *merge, uint64_t bytes);
 
+/* What turns 1 / root of a tensor's mean energy into a weight like those of the matrices. */
+double merge_weight_unit(const didi_merge *merge);
+
 /* The blocks of all layers, shared first, then the experts, and the tensors kept whole, each as its
  * mean first and then for each task. Caller frees. Errors: DIDI_NO_MEMORY. */
 int merge_list_precision_blocks(const didi_merge *merge, didi_precision precision,

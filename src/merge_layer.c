@@ -451,6 +451,13 @@ static size_t most_sweeps(const didi_merge *self)
     return steps < most ? steps : most;
 }
 
+/* Scores are products of a query and a key: lengthening both would count twice. */
+static bool restores_length(const didi_merge *self, size_t index)
+{
+    return self->options.weighting == DIDI_WEIGHTING_ACCURACY &&
+           solve_role(self->layers[index]->name) == 1;
+}
+
 int merge_refine_layer(didi_merge *self, size_t index, didi_error *error)
 {
     layer_summary *summary = &self->summaries[index];
@@ -471,7 +478,7 @@ int merge_refine_layer(didi_merge *self, size_t index, didi_error *error)
                                  : solve_start_from_mean(target, self->shared, summary, error);
     if (status == DIDI_OK)
         status = solve_refine(target, &options, summary, error);
-    if (status == DIDI_OK && self->options.weighting == DIDI_WEIGHTING_ACCURACY)
+    if (status == DIDI_OK && restores_length(self, index))
         solve_restore(target, summary);
     if (status == DIDI_OK)
         status = solve_finish(target, self->options.precision, summary, &package, error);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Vectors compete with components for room: which of them are kept for each task. */
-#include "src/merge_internal.h"
+#include "src/merge_bytes.h"
 
 #include "src/allocate.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 /* Deltas a vector would have if it were kept for each task. */
@@ -15,16 +16,23 @@ static size_t count_changed(const didi_merge *self, const dense_summary *found)
     return changed;
 }
 
-/* How much more a squared error in a vector costs than one in a matrix, by the accuracy lost
- * (docs/method.md, "What is kept dense"): it is the same at every input. */
-#define VECTOR_WEIGHT 3.0
+/* What a vector weighs beside a matrix of the same energy, by the accuracy lost (docs/method.md,
+ * "What is kept dense"): the same at every input. */
+#define VECTOR_WEIGHT 0.3
 
-/* What one unit of squared error weighs, on the average over the matrices' energy: vectors have no
- * weight of their own. */
-static double mean_weight(const didi_merge *self)
+/* What a delta for each task gains over the mean, in the unit of the matrices' losses. */
+static double promotion_gain(const didi_merge *self, size_t index, double unit)
 {
-    double energy = merge_plain_energy(self);
-    return energy > 0 ? merge_total_energy(self) / energy : 1;
+    const family_tensor *tensor = self->dense[index];
+    const dense_summary *found = &self->dense_summaries[index];
+    double energy = 0;
+    for (size_t t = 0; t < self->options.task_count; t++)
+        energy += found->energy[t];
+    if (!(energy > 0))
+        return 0;
+    double balance = sqrt(energy / (double)self->options.task_count);
+    double role = solve_vector_role(tensor->name, tensor->base->tensor->dimensions);
+    return VECTOR_WEIGHT * unit * role / balance * (found->error - found->own_error);
 }
 
 int merge_promote_dense(didi_merge *self, allocate_block *blocks, size_t count, didi_error *error)
@@ -35,14 +43,14 @@ int merge_promote_dense(didi_merge *self, allocate_block *blocks, size_t count, 
     int status = allocate_exact(blocks, count, self->factor_budget, &greedy, error);
     if (status != DIDI_OK)
         return status;
-    double weight = VECTOR_WEIGHT * mean_weight(self);
+    double unit = merge_weight_unit(self);
     uint64_t room = self->factor_budget;
     uint64_t unused = room - greedy.parameters;
     for (size_t i = 0; i < self->dense_count; i++) {
         dense_summary *found = &self->dense_summaries[i];
         size_t copies = count_changed(self, found);
         uint64_t cost = copies > 1 ? self->dense[i]->elements * (copies - 1) : 0;
-        double gain = weight * solve_role(self->dense[i]->name) * (found->error - found->own_error);
+        double gain = promotion_gain(self, i, unit);
         bool free = cost <= unused;
         if (found->form != DIDI_DENSE_MEAN || copies == 0 || !(gain > 0) || cost > room ||
             (!free && gain <= greedy.threshold * (double)cost))

@@ -41,10 +41,15 @@ typedef struct solve_limits {
  * keys, which act through attention scores alone, else 1. */
 double solve_role(const char *tensor);
 
+/* The same for a tensor kept whole, beside other vectors: 1/32 for queries and keys (a bias of keys
+ * alone changes no attention score), 1/10 for biases that widen (dead units) and for scales (one
+ * dimension, named weight or gamma), else 1. */
+double solve_vector_role(const char *tensor, size_t dimensions);
+
 /* w_t of one layer: task_weight[t], unless weighting is none divided by the root of the layer's
- * mean energy sum_t |tau_t|^2 / T, so that layers with large task vectors do not drown the others
- * while tasks of one layer keep their proportions; times `role` with DIDI_WEIGHTING_ACCURACY
- * (docs/method.md, "Weights"). 0 for a zero task vector. */
+ * mean energy e = sum_t |tau_t|^2 / T, so that layers with large task vectors do not drown the
+ * others; with DIDI_WEIGHTING_ACCURACY times `role` and (|tau_t|^2 / e)^0.4, since tasks that went
+ * farther lose more (docs/method.md, "Weights"). 0 for a zero task vector. */
 void solve_weights(didi_weighting weighting, double role, const double *task_weight,
                    const double *energy, size_t tasks, double *ret_weight);
 

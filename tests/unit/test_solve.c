@@ -32,7 +32,19 @@ static void weights_are_balanced_by_layer(void **state)
     solve_weights(DIDI_WEIGHTING_BALANCED, 0.5, task, energy, 3, weight);
     assert_true(weight[0] == 0.5 && weight[1] == 0 && weight[2] == 1.5);
     solve_weights(DIDI_WEIGHTING_ACCURACY, 0.5, task, energy, 3, weight);
-    assert_true(weight[0] == 0.25 && weight[1] == 0 && weight[2] == 0.75);
+    assert_true(fabs(weight[0] - 0.25 * pow(0.75, 0.4)) < 1e-12 && weight[1] == 0);
+    assert_true(fabs(weight[2] - 0.75 * pow(2.25, 0.4)) < 1e-12);
+}
+
+static void vectors_count_by_what_they_act_through(void **state)
+{
+    (void)state;
+    assert_true(solve_vector_role("layers.0.self_attn.k_proj.bias", 1) == 1 / 32.0);
+    assert_true(solve_vector_role("layers.0.mlp.fc1.bias", 1) == 0.1);
+    assert_true(solve_vector_role("layers.0.layer_norm1.weight", 1) == 0.1);
+    assert_true(solve_vector_role("layers.0.layer_norm1.bias", 1) == 1);
+    assert_true(solve_vector_role("layers.0.self_attn.out_proj.bias", 1) == 1);
+    assert_true(solve_vector_role("score.weight", 2) == 1);
 }
 
 static void queries_and_keys_count_half(void **state)
@@ -483,6 +495,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(weights_are_balanced_by_layer),
         cmocka_unit_test(queries_and_keys_count_half),
+        cmocka_unit_test(vectors_count_by_what_they_act_through),
         cmocka_unit_test(lengths_are_restored),
         cmocka_unit_test(limits_and_memory_grow_with_the_ratio),
         cmocka_unit_test(a_sketch_wide_enough_finds_the_spectrum),
