@@ -88,8 +88,9 @@ double solve_role(const char *tensor)
 double solve_vector_role(const char *tensor, size_t dimensions)
 {
     static const char *const widening[] = {
-        "*fc1.bias",       "*c_fc.bias", "*intermediate.dense.bias", "*lin1.bias", "*up_proj.bias",
-        "*gate_proj.bias", "*.wi*.bias", "*dense_h_to_4h.bias",      "*linear1.bias"};
+        "*fc1.bias",  "*c_fc.bias",          "*intermediate.dense.bias",
+        "*lin1.bias", "*up_proj.bias",       "*gate_proj.bias",
+        "*.wi*.bias", "*dense_h_to_4h.bias", "*linear1.bias"};
     static const char *const scales[] = {"*.weight", "*.gamma"};
     if (solve_role(tensor) < 1)
         return 1 / 32.0;
