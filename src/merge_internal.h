@@ -41,10 +41,6 @@ enum {
     MERGE_NAME_BYTES_MAX = 128,
 };
 
-/* A layer that starts from an earlier merge's blocks is refined until a sweep lowers its loss by
- * less than this share. */
-#define WARM_TOLERANCE 5e-3
-
 typedef enum item_state { ITEM_PENDING, ITEM_RUNNING, ITEM_DONE } item_state;
 
 struct didi_item {
@@ -117,8 +113,8 @@ typedef struct reuse_source {
     bool blocks;         /* what it pursued fits */
     size_t *index;       /* of each layer: number of its states there, or SIZE_MAX */
     char (*digests)[65]; /* of the input files, as taken then */
-    double parameters;   /* of its factors */
     bool *warm;          /* layers that start from its blocks; set by the schedule */
+    double growth;       /* of the parameters, to those of its blocks */
     size_t rounds;       /* that these layers are pursued */
     double thresholds[WARM_ROUNDS];
     bool *same_place;     /* the very file, not a copy with its times: need not be read again */
@@ -388,6 +384,8 @@ const checkpoint *merge_input_at(const didi_merge *merge, size_t index, size_t *
 /* merge_warm.c: finds the layers that start from an earlier merge's blocks, adopts their spectra
  * and sets the threshold they are pursued at. Part of the schedule. */
 int merge_warm_schedule(didi_merge *merge, didi_error *error);
+/* When refinement of such a layer ends, by how far the budget grew; ALS alone. */
+void merge_warm_refine(const didi_merge *merge, refine_options *options);
 
 /* merge_publish.c */
 int merge_write_file(didi_merge *merge, size_t index, didi_error *error);

@@ -472,7 +472,7 @@ int merge_refine_layer(didi_merge *self, size_t index, didi_error *error)
                               .tolerance = stop_tolerance(self)};
     if (is_warm(self, index)) {
         options.before = expected_loss(self, index);
-        options.tolerance = fmax(options.tolerance, WARM_TOLERANCE);
+        merge_warm_refine(self, &options);
     }
     status = merge_pursues(self) ? recall_pursued(self, index, target, error)
                                  : solve_start_from_mean(target, self->shared, summary, error);

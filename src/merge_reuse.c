@@ -58,12 +58,11 @@ int merge_reuse_write(const didi_merge *self, didi_error *error)
         json_array_append_new(layers, json_string(self->layers[l]->name));
     for (size_t t = 0; t < self->options.task_count; t++)
         json_array_append_new(weights, json_real(self->task_weight[t]));
-    json_t *document = json_pack("{s:i,s:s,s:b,s:b,s:b,s:i,s:f,s:o,s:o,s:o}", "format",
-                                 REUSE_FORMAT, "fingerprint", self->fingerprint, "exact",
+    json_t *document = json_pack("{s:i,s:s,s:b,s:b,s:b,s:i,s:o,s:o,s:o}", "format", REUSE_FORMAT,
+                                 "fingerprint", self->fingerprint, "exact",
                                  merge_needs_spectra(self), "pursued", merge_pursues(self),
                                  "shared", self->shared, "weighting", (int)self->options.weighting,
-                                 "factor_parameters", (double)self->factor_parameters, "weights",
-                                 weights, "layers", layers, "inputs", inputs_json(self));
+                                 "weights", weights, "layers", layers, "inputs", inputs_json(self));
     char *text = document != NULL ? json_dumps(document, JSON_COMPACT) : NULL;
     json_decref(document);
     if (text == NULL)
@@ -255,7 +254,6 @@ int merge_reuse_open(didi_merge *self, didi_error *error)
         status = map_layers(self, document, error);
     if (status == DIDI_OK) {
         memcpy(self->reuse.fingerprint, text_of(document, "fingerprint"), 65);
-        self->reuse.parameters = json_number_value(json_object_get(document, "factor_parameters"));
         choose_states(self, document);
     }
     json_decref(document);

@@ -7,9 +7,13 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* A budget that is little larger needs few directions that no row has seen: one round finds them. A
- * smaller one has them all, and refinement fits what is left of them to each other. */
-#define WARM_GROWTH 1.15
+/* Up to here the rows there are do, with random ones for what is missing: refinement finds the
+ * directions. Beyond, ranks are better decided on rows that have met the task vectors. */
+#define PURSUE_GROWTH 1.75
+/* Up to here most directions are there, and refinement ends early. */
+#define NEAR_GROWTH 1.3
+#define NEAR_TOLERANCE 5e-3
+enum { NEAR_STEPS = 3 };
 
 int merge_warm_schedule(didi_merge *self, didi_error *error)
 {
@@ -17,6 +21,7 @@ int merge_warm_schedule(didi_merge *self, didi_error *error)
     allocate_result result = {0};
     size_t count = 0;
     size_t found = 0;
+    double held = 0;
     if (!self->reuse.blocks)
         return DIDI_OK;
     if (self->reuse.warm == NULL)
@@ -27,6 +32,7 @@ int merge_warm_schedule(didi_merge *self, didi_error *error)
         didi_error ignored = {0};
         self->reuse.warm[l] = merge_recall_pursued(self, l, &ignored) == DIDI_OK;
         found += self->reuse.warm[l];
+        held += self->reuse.warm[l] ? self->pursued[l].parameters : 0;
     }
     if (found == 0)
         return DIDI_OK;
@@ -38,10 +44,20 @@ int merge_warm_schedule(didi_merge *self, didi_error *error)
         result.parameters = self->factor_budget;
     }
     free(blocks);
-    double growth =
-        self->reuse.parameters > 0 ? (double)result.parameters / self->reuse.parameters : INFINITY;
-    self->reuse.rounds = growth > WARM_GROWTH ? WARM_ROUNDS : growth > 1 ? 1 : 0;
+    self->reuse.growth = held > 0 ? (double)result.parameters / held : INFINITY;
+    self->reuse.rounds = self->reuse.growth > PURSUE_GROWTH ? WARM_ROUNDS : 0;
     for (size_t i = 0; i < WARM_ROUNDS; i++)
         self->reuse.thresholds[i] = result.threshold;
     return status;
+}
+
+void merge_warm_refine(const didi_merge *self, refine_options *options)
+{
+    double growth = self->reuse.growth;
+    if (options->optimizer != DIDI_OPTIMIZER_ALS)
+        return;
+    double wanted = growth > 1 ? self->options.tolerance : options->tolerance;
+    options->tolerance = growth > NEAR_GROWTH ? wanted : fmax(wanted, NEAR_TOLERANCE);
+    if (growth <= NEAR_GROWTH && options->steps > NEAR_STEPS)
+        options->steps = NEAR_STEPS;
 }
