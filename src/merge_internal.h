@@ -384,8 +384,6 @@ const checkpoint *merge_input_at(const didi_merge *merge, size_t index, size_t *
 /* merge_warm.c: finds the layers that start from an earlier merge's blocks, adopts their spectra
  * and sets the threshold they are pursued at. Part of the schedule. */
 int merge_warm_schedule(didi_merge *merge, didi_error *error);
-/* When refinement of such a layer ends, by how far the budget grew; ALS alone. */
-void merge_warm_refine(const didi_merge *merge, refine_options *options);
 
 /* merge_publish.c */
 int merge_write_file(didi_merge *merge, size_t index, didi_error *error);

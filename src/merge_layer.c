@@ -458,6 +458,24 @@ static bool restores_length(const didi_merge *self, size_t index)
            solve_role(self->layers[index]->name) == 1;
 }
 
+/* A budget that grew no further finds most directions in an earlier merge's blocks: refinement ends
+ * early. */
+#define NEAR_GROWTH 1.3
+#define NEAR_TOLERANCE 5e-3
+enum { NEAR_STEPS = 3 };
+
+/* When refinement of a layer ends that starts from an earlier merge's blocks. */
+static void end_warm(const didi_merge *self, refine_options *options)
+{
+    double growth = self->reuse.growth;
+    if (options->optimizer != DIDI_OPTIMIZER_ALS)
+        return;
+    double wanted = growth > 1 ? self->options.tolerance : options->tolerance;
+    options->tolerance = growth > NEAR_GROWTH ? wanted : fmax(wanted, NEAR_TOLERANCE);
+    if (growth <= NEAR_GROWTH && options->steps > NEAR_STEPS)
+        options->steps = NEAR_STEPS;
+}
+
 int merge_refine_layer(didi_merge *self, size_t index, didi_error *error)
 {
     layer_summary *summary = &self->summaries[index];
@@ -472,7 +490,7 @@ int merge_refine_layer(didi_merge *self, size_t index, didi_error *error)
                               .tolerance = stop_tolerance(self)};
     if (is_warm(self, index)) {
         options.before = expected_loss(self, index);
-        merge_warm_refine(self, &options);
+        end_warm(self, &options);
     }
     status = merge_pursues(self) ? recall_pursued(self, index, target, error)
                                  : solve_start_from_mean(target, self->shared, summary, error);

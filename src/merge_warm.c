@@ -10,11 +10,6 @@
 /* Up to here the rows there are do, with random ones for what is missing: refinement finds the
  * directions. Beyond, ranks are better decided on rows that have met the task vectors. */
 #define PURSUE_GROWTH 1.75
-/* Up to here most directions are there, and refinement ends early. */
-#define NEAR_GROWTH 1.3
-#define NEAR_TOLERANCE 5e-3
-enum { NEAR_STEPS = 3 };
-
 int merge_warm_schedule(didi_merge *self, didi_error *error)
 {
     allocate_block *blocks = NULL;
@@ -49,15 +44,4 @@ int merge_warm_schedule(didi_merge *self, didi_error *error)
     for (size_t i = 0; i < WARM_ROUNDS; i++)
         self->reuse.thresholds[i] = result.threshold;
     return status;
-}
-
-void merge_warm_refine(const didi_merge *self, refine_options *options)
-{
-    double growth = self->reuse.growth;
-    if (options->optimizer != DIDI_OPTIMIZER_ALS)
-        return;
-    double wanted = growth > 1 ? self->options.tolerance : options->tolerance;
-    options->tolerance = growth > NEAR_GROWTH ? wanted : fmax(wanted, NEAR_TOLERANCE);
-    if (growth <= NEAR_GROWTH && options->steps > NEAR_STEPS)
-        options->steps = NEAR_STEPS;
 }
