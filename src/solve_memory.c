@@ -162,7 +162,8 @@ uint64_t solve_memory_refine(const solve_shape *shape, const solve_visit *visit,
     uint64_t matrix = memory_multiply(memory_multiply(shape->rows, shape->columns), sizeof(float));
     uint64_t factors = row_memory(shape, visit, held->all);
     uint64_t total = memory_add(dense_memory(shape, visit), factors);
-    uint64_t steps = sweep_memory(shape, visit, held);
+    uint64_t steps = shape->adam ? updates_memory(shape, visit, held->expert, held->shared)
+                                 : sweep_memory(shape, visit, held);
     if (shape->adam) /* values, gradients, two moments and the best */
         steps = memory_add(steps, memory_multiply(row_bytes(shape, held->all), 5));
     /* Then what is published, one block of it twice. */
