@@ -294,6 +294,28 @@ static int fail_error(const didi_merge *self, didi_error *error)
                      precision_round_up(lowest));
 }
 
+/* By the ratio of the last pass. Between scales known to be too small and too large it moves by a
+ * quarter of what is left at least: where the error goes in leaps, ratios stand still or go to and
+ * fro. */
+static double next_scale(const didi_merge *self, const merge_pass *last)
+{
+    double wanted = self->options.budget;
+    double low = 0;
+    double high = INFINITY;
+    for (size_t i = 0; i < self->pass_count; i++) {
+        const merge_pass *pass = &self->passes[i];
+        if (pass->error <= wanted)
+            low = pass->scale > low ? pass->scale : low;
+        else
+            high = pass->scale < high ? pass->scale : high;
+    }
+    double next = last->scale * 0.99 * wanted / last->error;
+    if (low == 0 || isinf(high) || low >= high)
+        return next;
+    double quarter = sqrt(sqrt(high / low));
+    return fmin(fmax(next, low * quarter), high / quarter);
+}
+
 int merge_judge_pass(didi_merge *self, bool *ret_again, didi_error *error)
 {
     *ret_again = false;
@@ -314,7 +336,7 @@ int merge_judge_pass(didi_merge *self, bool *ret_again, didi_error *error)
     if (status != DIDI_OK || near || energy == 0)
         return status;
     if (self->pass_count < MERGE_PASSES_MAX) {
-        self->passes[self->pass_count].scale = last->scale * 0.99 * wanted / last->error;
+        self->passes[self->pass_count].scale = next_scale(self, last);
         self->pass = self->pass_count;
         *ret_again = true;
         return DIDI_OK;
