@@ -11,6 +11,7 @@ plus noise. Tensors are written one after another, so that memory stays that of 
 
 import argparse
 import json
+import os
 import pathlib
 import sys
 
@@ -110,6 +111,7 @@ def write_family(out, shapes="vitb32", blocks=1, tasks=8, dtype="F32", seed=0):
     finally:
         for file in files:
             file.close()
+    os.sync()  # else what is measured next shares the machine with the writing
     return names
 
 
