@@ -8,6 +8,7 @@
 #include <immintrin.h>
 #include <string.h>
 
+/* Vectors in memory are of the unaligned kind (_u): sanitizers lay out stacks as they like. */
 #define WITH_AVX512 __attribute__((target("avx512f,avx512vl,fma")))
 #define INLINED static inline __attribute__((always_inline)) WITH_AVX512
 
@@ -45,7 +46,7 @@ typedef struct ahead {
 INLINED void multiply_tile(size_t rows, size_t vectors, size_t k, const float *q, size_t stride,
                            const float *panel, ahead next, float *tile)
 {
-    __m512 sum[TILE_ROWS][TILE_VECTORS];
+    __m512_u sum[TILE_ROWS][TILE_VECTORS];
 #pragma GCC unroll 8
     for (size_t r = 0; r < rows; r++)
 #pragma GCC unroll 3
@@ -53,7 +54,7 @@ INLINED void multiply_tile(size_t rows, size_t vectors, size_t k, const float *q
             sum[r][v] = _mm512_setzero_ps();
 #pragma GCC unroll 1
     for (size_t i = 0; i < k; i++) {
-        __m512 x[TILE_VECTORS];
+        __m512_u x[TILE_VECTORS];
 #pragma GCC unroll 3
         for (size_t v = 0; v < vectors; v++)
             x[v] = _mm512_loadu_ps(panel + (i * vectors + v) * LANES);
@@ -75,7 +76,7 @@ INLINED void multiply_tile(size_t rows, size_t vectors, size_t k, const float *q
 INLINED void multiply_half(size_t rows, size_t k, const float *q, size_t stride, const float *panel,
                            float *tile)
 {
-    __m256 sum[TILE_ROWS];
+    __m256_u sum[TILE_ROWS];
 #pragma GCC unroll 8
     for (size_t r = 0; r < rows; r++)
         sum[r] = _mm256_setzero_ps();
@@ -172,8 +173,8 @@ static void pack_along(size_t k, size_t width, size_t have, const float *x, size
 /* out (8 x 8, rows `width` apart) = x' */
 INLINED void turn_square(const float *x, size_t stride, float *out, size_t width)
 {
-    __m256 a[8];
-    __m256 b[8];
+    __m256_u a[8];
+    __m256_u b[8];
 #pragma GCC unroll 8
     for (size_t i = 0; i < 8; i++)
         a[i] = _mm256_loadu_ps(x + i * stride);
@@ -251,7 +252,7 @@ static void add_tile(const product *work, const float *tile, size_t q, size_t ro
                     work->c + (q + r) * work->c_stride + p);
         return;
     }
-    float turned[TILE_ROWS * TILE_WIDTH] __attribute__((aligned(64)));
+    float turned[TILE_ROWS * TILE_WIDTH];
     for (size_t j = 0; j < width; j += TILE_ROWS)
         turn_square(tile + j, TILE_WIDTH, turned + j * TILE_ROWS, TILE_ROWS);
     for (size_t j = 0; j < width; j++) {
@@ -277,7 +278,7 @@ WITH_AVX512
 static void multiply_panels(const product *work, size_t first, size_t span, size_t k0, size_t k,
                             const float *panels)
 {
-    float tile[TILE_ROWS * TILE_WIDTH] __attribute__((aligned(64))) = {0};
+    float tile[TILE_ROWS * TILE_WIDTH] = {0};
     size_t count = smaller(span, work->p_count - first);
     size_t line = 0;
     for (size_t q = 0; q < work->q_count; q += TILE_ROWS) {
