@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* didictl: reads the command line, runs one command, reports its error, exits with its code. */
-#include "client/command.h"
+#include "client/commands/command.h"
 #include "client/exit_code.h"
-#include "client/help.h"
+#include "client/commands/help.h"
 #include "src/base/memory.h"
 
 #include <locale.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* didid: reads options and settings, then serves, or merges in the foreground (didid run). */
-#include "daemon/config.h"
-#include "daemon/run.h"
+#include "daemon/base/config.h"
+#include "daemon/foreground/foreground.h"
 #include "daemon/serve.h"
 #include "src/didi.h"
 

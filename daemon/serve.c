@@ -5,14 +5,14 @@
  * writer; the HTTP edge has its own threads; the libuv pool computes. */
 #include "daemon/serve.h"
 
-#include "daemon/api.h"
-#include "daemon/clock.h"
-#include "daemon/http.h"
-#include "daemon/models.h"
-#include "daemon/notify.h"
-#include "daemon/scheduler.h"
-#include "daemon/state_dir.h"
-#include "daemon/store.h"
+#include "daemon/api/api.h"
+#include "daemon/base/clock.h"
+#include "daemon/http/http.h"
+#include "daemon/models/registry.h"
+#include "daemon/base/service_manager.h"
+#include "daemon/jobs/scheduler.h"
+#include "daemon/base/state_dir.h"
+#include "daemon/store/store.h"
 #include "src/didi.h"
 
 #include <jansson.h>

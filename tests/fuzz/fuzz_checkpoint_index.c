@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Input: the text of a model.safetensors.index.json. */
-#include "src/checkpoint_index.h"
+#include "src/files/checkpoint_index.h"
 
 #include <jansson.h>
 #include <stdint.h>

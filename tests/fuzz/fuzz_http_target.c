@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Input: a request target; the same text as Range header and as list of ETags. */
-#include "daemon/http_range.h"
-#include "daemon/http_target.h"
+#include "daemon/http/range.h"
+#include "daemon/http/target.h"
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Input: m - 1 and n - 1 in a byte each, then the bytes of a packed matrix. */
-#include "src/packed.h"
+#include "src/package/packed.h"
 
 #include <math.h>
 #include <stdlib.h>

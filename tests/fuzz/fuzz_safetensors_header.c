@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Input: 4 bytes, the length of the data (little-endian), then the text of the header. */
-#include "src/safetensors.h"
+#include "src/files/safetensors.h"
 
 #include <jansson.h>
 #include <stdlib.h>

@@ -18,14 +18,14 @@ FILE_LINES_MAX = 600
 
 # foreign header -> the only files that may include it
 FOREIGN = {
-    "microhttpd.h": ("daemon/http*", "tests/*"),
-    "sqlite3.h": ("daemon/store*", "tests/*"),
-    "cblas.h": ("src/linalg*", "tests/*"),
-    "lapacke.h": ("src/linalg*", "tests/*"),
-    "lapack.h": ("src/linalg*", "tests/*"),
-    "curl/curl.h": ("client/transport*", "tests/*"),
+    "microhttpd.h": ("daemon/http/*", "tests/*"),
+    "sqlite3.h": ("daemon/store/*", "tests/*"),
+    "cblas.h": ("src/math/linalg*", "tests/*"),
+    "lapacke.h": ("src/math/linalg*", "tests/*"),
+    "lapack.h": ("src/math/linalg*", "tests/*"),
+    "curl/curl.h": ("client/net/transport*", "tests/*"),
     "uv.h": ("daemon/*",),
-    "openssl/*": ("src/base/*", "daemon/*", "client/digest*", "tests/*"),
+    "openssl/*": ("src/base/*", "daemon/*", "client/net/digest*", "tests/*"),
 }
 
 # floor -> what its files may include (globs on the included path)
@@ -39,7 +39,7 @@ FLOORS = {
 
 # the only places that may keep a variable between calls: the log, the table of fault points, and
 # the list of mappings that an allocator needs
-STATEFUL = ("daemon/log.c", "src/base/fault.c", "src/base/spill.c")
+STATEFUL = ("daemon/base/log.c", "src/base/fault.c", "src/base/spill.c")
 
 
 def matches(path, globs):
@@ -81,8 +81,8 @@ def test_calls_go_down():
 def test_http_and_scheduler_do_not_know_each_other():
     report([f"{path}: includes {name}" for path in sources.product()
             for name in sources.local_includes(path)
-            if (matches(path, ["daemon/http*"]) and matches(name, ["daemon/scheduler*"])) or
-            (matches(path, ["daemon/scheduler*"]) and matches(name, ["daemon/http*"]))])
+            if (matches(path, ["daemon/http/*"]) and matches(name, ["daemon/jobs/*"])) or
+            (matches(path, ["daemon/jobs/*"]) and matches(name, ["daemon/http/*"]))])
 
 
 def find_cycle(graph):

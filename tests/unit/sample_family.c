@@ -3,8 +3,8 @@
 #include "tests/unit/sample_family.h"
 
 #include "src/base/file.h"
-#include "src/checkpoint.h"
-#include "src/random.h"
+#include "src/files/checkpoint.h"
+#include "src/math/random.h"
 #include "tests/unit/sample_layer.h"
 #include "tests/unit/sample_summary.h"
 #include "tests/unit/support.h"

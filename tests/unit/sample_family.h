@@ -4,7 +4,7 @@
 #pragma once
 
 #include "src/didi.h"
-#include "src/dtype.h"
+#include "src/files/dtype.h"
 
 enum { SAMPLE_TASKS_MAX = 8, SAMPLE_PARAMETERS = 993, SAMPLE_DENSE = 57 };
 

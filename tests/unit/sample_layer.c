@@ -3,7 +3,7 @@
 #include "tests/unit/sample_layer.h"
 
 #include "src/didi.h"
-#include "src/random.h"
+#include "src/math/random.h"
 #include "tests/unit/support.h"
 
 #include <math.h>

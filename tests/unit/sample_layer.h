@@ -2,7 +2,7 @@
 /* Layers made up for tests, and what their blocks lose by dense rebuild in double. */
 #pragma once
 
-#include "src/layer.h"
+#include "src/layer/layer.h"
 
 /* Set-up of a group of tests: BLAS keeps to the calling thread, as the engine asks for. */
 int sample_use_one_thread(void **state);

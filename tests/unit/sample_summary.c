@@ -2,7 +2,7 @@
 /* Made-up layers on their way through the stages. */
 #include "tests/unit/sample_summary.h"
 
-#include "src/allocate.h"
+#include "src/budget/ranks.h"
 #include "tests/unit/support.h"
 
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 /* Made-up layers on their way through the stages. */
 #pragma once
 
-#include "src/solve.h"
+#include "src/methods/didi/pursuit.h"
 
 /* Fails the test with the error's message unless status is DIDI_OK. */
 void sample_must(int status, const didi_error *error);

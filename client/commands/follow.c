@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* watch, wait, events. */
+#include "client/commands/follow.h"
+
+#include "client/exit_code.h"
+#include "client/commands/watching.h"
+#include "client/view/format.h"
+#include "client/commands/job.h"
+#include "client/net/record.h"
+#include "client/view/summary.h"
+#include "src/base/memory.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { EVENTS_PAGE_ITEMS = 1000, EVENTS_WAIT_SECONDS = 20, EVENTS_IDLE_MILLISECONDS = 500 };
+
+static int follow_to_end(const command_context *context, FILE *stream, follow_style style,
+                         didi_error *error)
+{
+    char *id = NULL;
+    json_t *job = NULL;
+    int status = job_resolve(context->service, arguments_at(context->arguments, 0), &id, error);
+    if (status == CLIENT_OK) {
+        status = follow_job(context, id, stream, style, &job, error);
+    }
+    if (status == CLIENT_OK && style != FOLLOW_JSON && style != FOLLOW_SILENT &&
+        strcmp(record_text(job, "state"), "succeeded") == 0) {
+        summary_note(context->output, job);
+    }
+    if (status == CLIENT_OK && stream == stderr) {
+        bool done = false;
+        status = output_records(context->output, job, "id", &done, error);
+        if (!done) {
+            puts(record_text(job, "state"));
+        }
+    }
+    if (status == CLIENT_OK) {
+        status = job_outcome(job, error);
+    }
+    json_decref(job);
+    free(id);
+    return status;
+}
+
+static int run_watch(const command_context *context, didi_error *error)
+{
+    output_format format = output_format_wanted(context->output);
+    const char *term = getenv("TERM");
+    bool smart = term == NULL || strcmp(term, "dumb") != 0;
+    follow_style style = format == OUTPUT_JSON || format == OUTPUT_JSONL ? FOLLOW_JSON
+                         : smart && isatty(STDOUT_FILENO) == 1           ? FOLLOW_BAR
+                                                                         : FOLLOW_LINES;
+    return follow_to_end(context, stdout, style, error);
+}
+
+static int run_wait(const command_context *context, didi_error *error)
+{
+    follow_style style = output_animates_messages(context->output) ? FOLLOW_BAR : FOLLOW_SILENT;
+    return follow_to_end(context, stderr, style, error);
+}
+
+/* Streams cannot know the widest cell, so the columns are fixed. */
+static int print_event(const command_context *context, const json_t *event, didi_error *error)
+{
+    if (output_format_wanted(context->output) == OUTPUT_JSONL) {
+        return output_line(context->output, event, error);
+    }
+    char loss[FORMAT_BYTES_MAX], relative[FORMAT_BYTES_MAX], ratio[FORMAT_BYTES_MAX];
+    char step[FORMAT_BYTES_MAX] = "-", items[2 * FORMAT_BYTES_MAX] = "-";
+    if (record_integer(event, "step") >= 0) {
+        snprintf(step, sizeof step, "%lld", (long long)record_integer(event, "step"));
+    }
+    if (record_integer(event, "items_total") >= 0) {
+        snprintf(items, sizeof items, "%lld/%lld", (long long)record_integer(event, "items_done"),
+                 (long long)record_integer(event, "items_total"));
+    }
+    const char *kind = record_text(event, "kind");
+    const char *what =
+        strcmp(kind, "state") == 0 ? record_text(event, "state") : record_text(event, "stage");
+    char *text = memory_format(
+        "%5lld  %s  %-5s  %-9s  %6s  %9s  %9s  %7s  %9s  %s",
+        (long long)record_integer(event, "number"), record_text(event, "time"), kind, what, step,
+        format_number(loss, record_number(event, "loss"), 5),
+        format_number(relative, record_number(event, "relative_error"), 5),
+        format_number(ratio, record_number(event, "ratio"), 5), items, record_text(event, "text"));
+    char *printable = text != NULL ? format_printable(text) : NULL;
+    free(text);
+    if (printable == NULL) {
+        return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+    }
+    for (size_t end = strlen(printable); end > 0 && printable[end - 1] == ' '; end--) {
+        printable[end - 1] = '\0';
+    }
+    puts(printable);
+    free(printable);
+    return CLIENT_OK;
+}
+
+typedef struct event_reader {
+    const command_context *context;
+    const char *id;
+    long after, left;
+    bool follow;
+    json_t *kept; /* of -o json, which is one document */
+} event_reader;
+
+static int take_page(event_reader *self, const json_t *page, bool *ret_moved, didi_error *error)
+{
+    const json_t *events = json_object_get(page, "data");
+    if (!json_is_array(events)) {
+        return didi_fail(error, CLIENT_FAILURE, NULL, "the server's events are not a list");
+    }
+    int status = CLIENT_OK;
+    *ret_moved = false;
+    for (size_t i = 0; status == CLIENT_OK && i < json_array_size(events) && self->left > 0; i++) {
+        json_t *event = json_array_get(events, i);
+        int64_t number = record_integer(event, "number");
+        if (number <= self->after) {
+            continue;
+        }
+        self->after = number;
+        self->left--;
+        *ret_moved = true;
+        if (self->kept == NULL) {
+            status = print_event(self->context, event, error);
+        } else if (json_array_append(self->kept, event) != 0) {
+            status = didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+        }
+    }
+    return status != CLIENT_OK || !*ret_moved ? status
+                                              : output_finish(self->context->output, error);
+}
+
+static bool state_is_over(const char *state)
+{
+    return strcmp(state, "queued") != 0 && strcmp(state, "running") != 0;
+}
+
+static int read_events(event_reader *self, didi_error *error)
+{
+    int status = CLIENT_OK;
+    bool over = false;
+    while (status == CLIENT_OK && !over && self->left > 0) {
+        int wait = self->follow ? EVENTS_WAIT_SECONDS : 0;
+        long limit = self->left < EVENTS_PAGE_ITEMS ? self->left : EVENTS_PAGE_ITEMS;
+        char *target = memory_format("/v1/jobs/%s/events?after=%ld&limit=%ld&wait=%d", self->id,
+                                     self->after, limit, wait);
+        if (target == NULL) {
+            return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+        }
+        json_t *page = NULL;
+        bool moved = false;
+        status = service_get(self->context->service, target, wait, &page, error);
+        free(target);
+        status = status != CLIENT_OK ? status : take_page(self, page, &moved, error);
+        if (status == CLIENT_OK && !moved) {
+            over = !self->follow || state_is_over(record_text(page, "state"));
+            status =
+                over ? CLIENT_OK
+                     : interrupt_sleep(self->context->interrupt, EVENTS_IDLE_MILLISECONDS, error);
+        } else if (status == CLIENT_OK) {
+            over = !self->follow && !record_true(page, "has_more");
+        }
+        json_decref(page);
+    }
+    return status;
+}
+
+static int run_events(const command_context *context, didi_error *error)
+{
+    event_reader reader = {.context = context,
+                           .follow = arguments_has(context->arguments, OPTION_FOLLOW)};
+    output_format format = output_format_wanted(context->output);
+    char *id = NULL;
+    if (format == OUTPUT_NAME || (format == OUTPUT_JSON && reader.follow)) {
+        return didi_fail(error, CLIENT_USAGE, "--output",
+                         "events are shown as table, jsonl or, without --follow, json");
+    }
+    int status =
+        command_integer(context, OPTION_AFTER, "--after", 0, LONG_MAX, 0, &reader.after, error);
+    status = status != CLIENT_OK ? status
+                                 : command_integer(context, OPTION_LIMIT, "--limit", 1, LONG_MAX,
+                                                   LONG_MAX, &reader.left, error);
+    status = status != CLIENT_OK
+                 ? status
+                 : job_resolve(context->service, arguments_at(context->arguments, 0), &id, error);
+    if (status != CLIENT_OK) {
+        return status;
+    }
+    reader.id = id;
+    reader.kept = format == OUTPUT_JSON ? json_array() : NULL;
+    if (format == OUTPUT_TABLE) {
+        printf("%s%5s  %-24s  %-5s  %-9s  %6s  %9s  %9s  %7s  %9s  %s%s\n",
+               output_color(context->output) ? "\033[1m" : "", "EVENT", "TIME", "KIND", "STAGE",
+               "STEP", "LOSS", "ERROR", "RATIO", "ITEMS", "TEXT",
+               output_color(context->output) ? "\033[0m" : "");
+    }
+    status = read_events(&reader, error);
+    if (status == CLIENT_OK && reader.kept != NULL) {
+        status = output_json(context->output, reader.kept, error);
+    }
+    json_decref(reader.kept);
+    free(id);
+    return status;
+}
+
+static const option_row events_options[] = {
+    {OPTION_FOLLOW, 'f', "follow", NULL, "go on until the job ends"},
+    {OPTION_AFTER, 0, "after", "N", "only events with a greater number"},
+    {OPTION_LIMIT, 'n', "limit", "N", "at most so many"},
+};
+
+const client_command command_watch = {
+    .name = "watch",
+    .words = "JOB",
+    .word_min = 1,
+    .word_max = 1,
+    .summary = "show a job's progress until it ends",
+    .text = "A bar on a terminal, a line per change elsewhere, a JSON document per change with\n"
+            "-o jsonl. The exit code is the job's outcome: 0 succeeded, 3 failed or cancelled.\n",
+    .options = COMMAND_NO_OPTIONS,
+    .run = run_watch,
+};
+const client_command command_wait = {
+    .name = "wait",
+    .words = "JOB",
+    .word_min = 1,
+    .word_max = 1,
+    .summary = "wait until a job ends; its outcome is the exit code",
+    .text = "0 when it succeeded, 3 when it failed or was cancelled.\n",
+    .options = COMMAND_NO_OPTIONS,
+    .run = run_wait,
+};
+const client_command command_events = {
+    .name = "events",
+    .words = "JOB",
+    .word_min = 1,
+    .word_max = 1,
+    .summary = "show a job's events: states, stages, telemetry, notes",
+    .text = "",
+    .options = COMMAND_OPTIONS(events_options),
+    .run = run_events,
+};

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One job as the client handles it: finding, checking, following to its end. */
+#include "client/commands/job.h"
+
+#include "client/view/budget_text.h"
+#include "client/exit_code.h"
+#include "client/net/record.h"
+#include "proto/states.h"
+#include "src/base/memory.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+    JOB_EVENTS_LOOKED_BACK = 100, /* to know the newest figures of a job under way */
+    JOB_PAUSE_MILLISECONDS = 200, /* between two looks at a busy job */
+    JOB_RECONNECT_MILLISECONDS = 1000,
+};
+
+static const char *const state_names[JOB_STATE_COUNT] = {
+#define STATE_NAME(id, name) [JOB_##id] = (name),
+    JOB_STATE_TABLE(STATE_NAME)
+#undef STATE_NAME
+};
+
+static int fail_memory(didi_error *error)
+{
+    return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+}
+
+char *job_target(const char *id, const char *rest)
+{
+    return memory_format("/v1/jobs/%s%s", id, rest);
+}
+
+int job_check(const json_t *job, didi_error *error)
+{
+    const char *state = record_text(job, "state");
+    if (!record_is_word(record_text(job, "id"), JOB_ID_BYTES_MAX, "_-")) {
+        return didi_fail(error, CLIENT_FAILURE, NULL, "the server sent a job without an id");
+    }
+    for (size_t i = 0; i < JOB_STATE_COUNT; i++) {
+        if (strcmp(state, state_names[i]) == 0) {
+            return CLIENT_OK;
+        }
+    }
+    return didi_fail(error, CLIENT_FAILURE, NULL, "the server sent a job in the state '%s'", state);
+}
+
+int job_get(client_service *service, const char *id, json_t **ret_job, didi_error *error)
+{
+    char *target = job_target(id, "");
+    json_t *job = NULL;
+    int status = target == NULL ? fail_memory(error) : service_get(service, target, 0, &job, error);
+    free(target);
+    status = status != CLIENT_OK ? status : job_check(job, error);
+    if (status != CLIENT_OK) {
+        json_decref(job);
+        return status;
+    }
+    *ret_job = job;
+    return CLIENT_OK;
+}
+
+static int pick_latest(client_service *service, const char **ret_id, json_t **ret_jobs,
+                       didi_error *error)
+{
+    bool more = false;
+    int status = service_list(service, "/v1/jobs", 1, ret_jobs, &more, error);
+    if (status != CLIENT_OK) {
+        return status;
+    }
+    if (json_array_size(*ret_jobs) == 0) {
+        return didi_fail(error, CLIENT_FAILURE, NULL, "there are no jobs");
+    }
+    const json_t *job = json_array_get(*ret_jobs, 0);
+    *ret_id = record_text(job, "id");
+    return job_check(job, error);
+}
+
+static int pick_prefix(client_service *service, const char *prefix, const char **ret_id,
+                       json_t **ret_jobs, didi_error *error)
+{
+    bool more = false;
+    int status = service_list(service, "/v1/jobs", SERVICE_LIST_ITEMS_MAX, ret_jobs, &more, error);
+    if (status != CLIENT_OK) {
+        return status;
+    }
+    size_t found = 0;
+    for (size_t i = 0; i < json_array_size(*ret_jobs); i++) {
+        const json_t *job = json_array_get(*ret_jobs, i);
+        const char *id = record_text(job, "id");
+        if (strcmp(id, prefix) == 0) {
+            *ret_id = id;
+            return job_check(job, error);
+        }
+        if (strncmp(id, prefix, strlen(prefix)) == 0) {
+            found++;
+            *ret_id = id;
+        }
+    }
+    if (found != 1) {
+        return didi_fail(error, CLIENT_FAILURE, prefix, "%s",
+                         found == 0 ? "no job has such an id"
+                                    : "more than one job begins like this");
+    }
+    return record_is_word(*ret_id, JOB_ID_BYTES_MAX, "_-")
+               ? CLIENT_OK
+               : didi_fail(error, CLIENT_FAILURE, NULL, "the server sent a job without an id");
+}
+
+int job_resolve(client_service *service, const char *reference, char **ret_id, didi_error *error)
+{
+    const char *id = reference;
+    json_t *jobs = NULL;
+    int status = CLIENT_OK;
+    if (strcmp(reference, "@latest") == 0) {
+        status = pick_latest(service, &id, &jobs, error);
+    } else if (!record_is_word(reference, JOB_ID_BYTES_MAX, "_-")) {
+        status = didi_fail(error, CLIENT_USAGE, reference, "this is not the id of a job");
+    } else if (strlen(reference) < JOB_ID_BYTES_WHOLE) {
+        status = pick_prefix(service, reference, &id, &jobs, error);
+    }
+    if (status == CLIENT_OK) {
+        char *copy = memory_string(id);
+        if (copy == NULL) {
+            status = fail_memory(error);
+        } else {
+            *ret_id = copy;
+        }
+    }
+    json_decref(jobs);
+    return status;
+}
+
+bool job_is_over(const json_t *job)
+{
+    const char *state = record_text(job, "state");
+    return strcmp(state, state_names[JOB_QUEUED]) != 0 &&
+           strcmp(state, state_names[JOB_RUNNING]) != 0;
+}
+
+int job_outcome(const json_t *job, didi_error *error)
+{
+    const char *state = record_text(job, "state");
+    if (strcmp(state, state_names[JOB_SUCCEEDED]) == 0) {
+        return CLIENT_OK;
+    }
+    const json_t *reason = json_object_get(job, "error");
+    const char *title = record_text(reason, "title");
+    const char *detail = record_text(reason, "detail");
+    const char *subject = record_text(reason, "subject");
+    bool place = subject[0] != '\0' && strstr(detail, subject) == NULL;
+    return didi_fail(error, CLIENT_JOB_FAILED, NULL, "job %s %s%s%s%s%s%s%s%s",
+                     record_text(job, "id"), state, title[0] != '\0' ? ": " : "", title,
+                     detail[0] != '\0' ? ": " : "", detail, place ? " (" : "", place ? subject : "",
+                     place ? ")" : "");
+}
+
+typedef struct follower {
+    client_service *service;
+    const char *id;
+    const job_observer *observer;
+    progress_moment moment;
+    int64_t after;
+    json_t *job;
+    bool fresh; /* the job was read since it was last shown */
+    char label[64];
+    char stage[32]; /* of the last event: the job's own lags behind */
+} follower;
+
+static void take_number(double *target, const json_t *event, const char *key)
+{
+    double number = record_number(event, key);
+    *target = isnan(number) ? *target : number;
+}
+
+static void take_events(follower *self, const json_t *page)
+{
+    const json_t *events = json_object_get(page, "data");
+    for (size_t i = 0; i < json_array_size(events); i++) {
+        const json_t *event = json_array_get(events, i);
+        int64_t number = record_integer(event, "number");
+        if (number <= self->after) {
+            continue;
+        }
+        self->after = number;
+        if (strcmp(record_text(event, "kind"), "stage") == 0) {
+            self->moment.loss = NAN; /* the objective of another stage */
+        }
+        snprintf(self->stage, sizeof self->stage, "%s", record_text(event, "stage"));
+        take_number(&self->moment.loss, event, "loss");
+        take_number(&self->moment.relative_error, event, "relative_error");
+        take_number(&self->moment.ratio, event, "ratio");
+        take_number(&self->moment.ratio_target, event, "ratio_target");
+    }
+}
+
+static int read_events(follower *self, int wait_seconds, didi_error *error)
+{
+    char *target = memory_format("/v1/jobs/%s/events?after=%lld&limit=1000&wait=%d", self->id,
+                                 (long long)self->after, wait_seconds);
+    if (target == NULL) {
+        return fail_memory(error);
+    }
+    json_t *page = NULL;
+    int status = service_get(self->service, target, wait_seconds, &page, error);
+    free(target);
+    if (status == CLIENT_OK) {
+        take_events(self, page);
+    }
+    json_decref(page);
+    return status;
+}
+
+static int read_job(follower *self, didi_error *error)
+{
+    json_t *job = NULL;
+    int status = job_get(self->service, self->id, &job, error);
+    if (status != CLIENT_OK) {
+        return status;
+    }
+    bool first = self->job == NULL;
+    json_decref(self->job);
+    self->job = job;
+    self->fresh = true;
+    const char *stage = self->stage[0] != '\0' ? self->stage : record_text(job, "stage");
+    const char *state = record_text(job, "state");
+    bool running = strcmp(state, state_names[JOB_RUNNING]) == 0;
+    const char *label = running && record_true(job, "cancel_requested") ? "cancelling"
+                        : running && stage[0] != '\0'                   ? stage
+                                                                        : state;
+    strncpy(self->label, label, sizeof self->label - 1);
+    self->moment.label = self->label;
+    self->moment.ratio_counts = budget_text_counted(json_object_get(job, "specification"));
+    self->moment.fraction = record_number(job, "progress");
+    self->moment.ended = job_is_over(job);
+    int64_t newest = record_integer(job, "last_event");
+    if (first && newest > JOB_EVENTS_LOOKED_BACK) {
+        self->after = newest - JOB_EVENTS_LOOKED_BACK;
+    }
+    return first ? read_events(self, 0, error) : CLIENT_OK;
+}
+
+/* One round: show, and unless the job is over, wait for news and read it. */
+static int follow_round(follower *self, didi_error *error)
+{
+    if (self->job == NULL) {
+        return read_job(self, error);
+    }
+    const job_observer *observer = self->observer;
+    int status = CLIENT_OK;
+    if (self->fresh) {
+        self->fresh = false;
+        status = observer->observe(observer->context, self->job, &self->moment, error);
+    }
+    if (status != CLIENT_OK || job_is_over(self->job)) {
+        return status;
+    }
+    status = interrupt_sleep(service_interrupt(self->service), JOB_PAUSE_MILLISECONDS, error);
+    if (status == CLIENT_OK) {
+        status = read_events(self, observer->wait_seconds, error);
+    }
+    return status != CLIENT_OK ? status : read_job(self, error);
+}
+
+int job_follow(client_service *service, const char *id, const job_observer *observer,
+               json_t **ret_job, didi_error *error)
+{
+    follower self = {.service = service,
+                     .id = id,
+                     .observer = observer,
+                     .moment = {.fraction = NAN,
+                                .loss = NAN,
+                                .relative_error = NAN,
+                                .ratio = NAN,
+                                .ratio_target = NAN,
+                                .bytes = NAN,
+                                .bytes_total = NAN}};
+    time_t heard = time(NULL);
+    bool over = false;
+    int status = CLIENT_OK;
+    while (!over) {
+        bool known = self.job != NULL;
+        bool ends = known && job_is_over(self.job);
+        status = follow_round(&self, error);
+        if (status == CLIENT_OK) {
+            heard = time(NULL);
+            over = ends;
+        } else if (status == CLIENT_UNREACHABLE && known &&
+                   time(NULL) - heard < service_timeout_seconds(service)) {
+            observer->lost(observer->context, error);
+            status = interrupt_sleep(service_interrupt(service), JOB_RECONNECT_MILLISECONDS, error);
+            over = status != CLIENT_OK;
+        } else {
+            over = true;
+        }
+    }
+    if (status != CLIENT_OK) {
+        json_decref(self.job);
+        return status;
+    }
+    *ret_job = self.job;
+    return CLIENT_OK;
+}

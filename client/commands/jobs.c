@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* jobs, show, cancel, retry, rm. */
+#include "client/commands/jobs.h"
+
+#include "client/view/budget_text.h"
+#include "client/exit_code.h"
+#include "client/view/format.h"
+#include "client/commands/job.h"
+#include "client/net/record.h"
+#include "client/view/summary.h"
+#include "src/base/memory.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { JOBS_LIMIT_DEFAULT = 20 };
+
+static int fail_memory(didi_error *error)
+{
+    return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+}
+
+/* "/v1/jobs?state=..&label=..", escaped; NULL when out of memory. */
+static char *list_target(const char *state, const char *label, const char *after)
+{
+    static const char *const names[] = {"state", "label", "after"};
+    const char *values[] = {state, label, after};
+    char *target = memory_string("/v1/jobs");
+    const char *joint = "?";
+    for (size_t i = 0; target != NULL && i < sizeof names / sizeof names[0]; i++) {
+        if (values[i] == NULL) {
+            continue;
+        }
+        char *value = transport_escape(values[i]);
+        char *longer =
+            value == NULL ? NULL : memory_format("%s%s%s=%s", target, joint, names[i], value);
+        free(value);
+        free(target);
+        target = longer;
+        joint = "&";
+    }
+    return target;
+}
+
+static void add_job(client_table *table, const json_t *job)
+{
+    char age[FORMAT_BYTES_MAX], time_run[FORMAT_BYTES_MAX];
+    double started = format_parse_time(record_text(job, "started_at"));
+    double finished = format_parse_time(record_text(job, "finished_at"));
+    double progress = record_number(job, "progress");
+    const char *stage = record_text(job, "stage");
+    const json_t *specification = json_object_get(job, "specification");
+    table_add(table, "%s", record_text(job, "id"));
+    table_add(table, "%s", record_text(job, "name"));
+    table_add(table, "%s", record_text(job, "state"));
+    bool running = strcmp(record_text(job, "state"), "running") == 0;
+    table_add(table, "%s", running ? stage : "");
+    table_add(table, "%.0f%%", isfinite(progress) ? floor(100.0 * progress) : 0.0);
+    table_add(table, "%zu", json_array_size(json_object_get(specification, "tasks")));
+    table_add(table, "%s", budget_text_show(age, specification));
+    table_add(table, "%s", format_age(age, record_text(job, "created_at")));
+    table_add(table, "%s",
+              format_duration(time_run, (running ? (double)time(NULL) : finished) - started));
+}
+
+static int run_list(const command_context *context, didi_error *error)
+{
+    static const table_column columns[] = {{"JOB", false},   {"NAME", false},      {"STATE", false},
+                                           {"STAGE", false}, {"DONE", true},       {"TASKS", true},
+                                           {"BUDGET", true}, {"SUBMITTED", false}, {"TIME", true}};
+    const client_arguments *arguments = context->arguments;
+    long limit = 0;
+    int status = command_integer(context, OPTION_LIMIT, "--limit", 1, SERVICE_LIST_ITEMS_MAX,
+                                 JOBS_LIMIT_DEFAULT, &limit, error);
+    if (status != CLIENT_OK) {
+        return status;
+    }
+    if (arguments_has(arguments, OPTION_ALL)) {
+        limit = SERVICE_LIST_ITEMS_MAX;
+    }
+    char *target = list_target(arguments_value(arguments, OPTION_STATE),
+                               arguments_value(arguments, OPTION_LABEL),
+                               arguments_value(arguments, OPTION_AFTER));
+    if (target == NULL) {
+        return fail_memory(error);
+    }
+    json_t *jobs = NULL;
+    bool more = false, done = false;
+    status = service_list(context->service, target, (size_t)limit, &jobs, &more, error);
+    free(target);
+    if (status != CLIENT_OK) {
+        return status;
+    }
+    status = output_records(context->output, jobs, "id", &done, error);
+    size_t count = json_array_size(jobs);
+    if (status == CLIENT_OK && !done) {
+        client_table *table = table_create(columns, sizeof columns / sizeof columns[0]);
+        for (size_t i = 0; i < count; i++) {
+            add_job(table, json_array_get(jobs, i));
+        }
+        status = output_table(context->output, table, true, error);
+    }
+    if (more && count > 0) {
+        fflush(stdout);
+        output_note(context->output, "there are more: --all, or --after %s",
+                    record_text(json_array_get(jobs, count - 1), "id"));
+    }
+    json_decref(jobs);
+    return status;
+}
+
+static int run_show(const command_context *context, didi_error *error)
+{
+    char *id = NULL;
+    json_t *job = NULL;
+    bool done = false;
+    int status = job_resolve(context->service, arguments_at(context->arguments, 0), &id, error);
+    status = status != CLIENT_OK ? status : job_get(context->service, id, &job, error);
+    free(id);
+    if (status == CLIENT_OK) {
+        status = output_records(context->output, job, "id", &done, error);
+    }
+    if (status == CLIENT_OK && !done) {
+        status = summary_job(context->output, job, error);
+    }
+    json_decref(job);
+    return status;
+}
+
+/* What cancel, retry and rm do to each job named. */
+typedef struct job_verb {
+    const char *method, *rest;
+} job_verb;
+
+static int act_on(const command_context *context, const job_verb *verb, const char *reference,
+                  didi_error *error)
+{
+    char *id = NULL;
+    json_t *job = NULL;
+    int status = job_resolve(context->service, reference, &id, error);
+    char *target = status == CLIENT_OK ? job_target(id, verb->rest) : NULL;
+    if (status == CLIENT_OK && target == NULL) {
+        status = fail_memory(error);
+    }
+    if (status == CLIENT_OK) {
+        status = service_send(context->service, verb->method, target, NULL, NULL, &job, error);
+    }
+    if (status == CLIENT_OK && job != NULL) {
+        status = job_check(job, error);
+    }
+    if (status == CLIENT_OK) {
+        output_format format = output_format_wanted(context->output);
+        if (job != NULL && (format == OUTPUT_JSON || format == OUTPUT_JSONL)) {
+            status = output_json(context->output, job, error);
+        } else {
+            puts(id);
+        }
+        if (job != NULL && record_true(job, "cancel_requested") && !job_is_over(job)) {
+            output_note(context->output, "job %s is asked to stop; didictl wait tells when", id);
+        }
+    } else if (id != NULL && status == CLIENT_FAILURE && strstr(error->message, id) == NULL) {
+        didi_error_wrap(error, "job %s", id);
+    }
+    free(target);
+    free(id);
+    json_decref(job);
+    return status;
+}
+
+/* Goes on with the other jobs after a failure, and reports the first one at the end. */
+static int act(const command_context *context, const job_verb *verb, didi_error *error)
+{
+    int result = CLIENT_OK;
+    for (size_t i = 0; i < arguments_count(context->arguments); i++) {
+        didi_error own = {0};
+        int status = act_on(context, verb, arguments_at(context->arguments, i), &own);
+        if (status == CLIENT_OK) {
+            continue;
+        }
+        if (status != CLIENT_FAILURE) {
+            *error = own;
+            return status;
+        }
+        if (result != CLIENT_OK) {
+            output_note(context->output, "%s", own.message);
+        } else {
+            *error = own;
+            result = status;
+        }
+    }
+    return result;
+}
+
+static int run_cancel(const command_context *context, didi_error *error)
+{
+    return act(context, &(job_verb){"POST", "/cancel"}, error);
+}
+
+static int run_retry(const command_context *context, didi_error *error)
+{
+    return act(context, &(job_verb){"POST", "/retry"}, error);
+}
+
+static int run_remove(const command_context *context, didi_error *error)
+{
+    return act(context, &(job_verb){"DELETE", ""}, error);
+}
+
+static const option_row list_options[] = {
+    {OPTION_STATE, 's', "state", "STATE", "queued, running, succeeded, failed or cancelled"},
+    {OPTION_LABEL, 'l', "label", "KEY=VALUE", "jobs with this label"},
+    {OPTION_LIMIT, 'n', "limit", "N", "at most so many (20)"},
+    {OPTION_AFTER, 0, "after", "JOB", "jobs older than this one (a whole id)"},
+    {OPTION_ALL, 'a', "all", NULL, "as many as there are"},
+};
+
+const client_command command_jobs = {
+    .name = "jobs",
+    .words = "",
+    .word_max = 0,
+    .summary = "list jobs, newest first",
+    .text = "",
+    .options = COMMAND_OPTIONS(list_options),
+    .run = run_list,
+};
+const client_command command_show = {
+    .name = "show",
+    .words = "JOB",
+    .word_min = 1,
+    .word_max = 1,
+    .summary = "show one job",
+    .text = "",
+    .options = COMMAND_NO_OPTIONS,
+    .run = run_show,
+};
+const client_command command_cancel = {
+    .name = "cancel",
+    .words = "JOB...",
+    .word_min = 1,
+    .word_max = SIZE_MAX,
+    .summary = "stop queued or running jobs",
+    .text = "",
+    .options = COMMAND_NO_OPTIONS,
+    .run = run_cancel,
+};
+const client_command command_retry = {
+    .name = "retry",
+    .words = "JOB...",
+    .word_min = 1,
+    .word_max = SIZE_MAX,
+    .summary = "queue failed or cancelled jobs again",
+    .text = "A failed job keeps the layers that are finished.\n",
+    .options = COMMAND_NO_OPTIONS,
+    .run = run_retry,
+};
+const client_command command_rm = {
+    .name = "rm",
+    .words = "JOB...",
+    .word_min = 1,
+    .word_max = SIZE_MAX,
+    .summary = "remove finished jobs with their artifacts",
+    .text = "",
+    .options = COMMAND_NO_OPTIONS,
+    .run = run_remove,
+};

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* model ls, model show, model rescan. */
+#include "client/commands/models.h"
+
+#include "client/exit_code.h"
+#include "client/view/format.h"
+#include "client/net/record.h"
+#include "src/base/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MODEL_NAME_BYTES_MAX = 255, MODEL_LIST_ITEMS = 10000 };
+
+static int fail_memory(didi_error *error)
+{
+    return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+}
+
+static int run_list(const command_context *context, didi_error *error)
+{
+    static const table_column columns[] = {
+        {"NAME", false}, {"STATE", false},   {"TENSORS", true}, {"PARAMETERS", true},
+        {"SIZE", true},  {"UPDATED", false}, {"REASON", false}};
+    const char *state = arguments_value(context->arguments, OPTION_STATE);
+    if (state != NULL && !record_is_word(state, 32, "_")) {
+        return didi_fail(error, CLIENT_USAGE, "--state", "ready or broken");
+    }
+    char *target =
+        memory_format("/v1/models%s%s", state != NULL ? "?state=" : "", state != NULL ? state : "");
+    if (target == NULL) {
+        return fail_memory(error);
+    }
+    json_t *models = NULL;
+    bool more = false, done = false;
+    int status = service_list(context->service, target, MODEL_LIST_ITEMS, &models, &more, error);
+    free(target);
+    if (status != CLIENT_OK) {
+        return status;
+    }
+    status = output_records(context->output, models, "name", &done, error);
+    if (status == CLIENT_OK && !done) {
+        client_table *table = table_create(columns, sizeof columns / sizeof columns[0]);
+        for (size_t i = 0; i < json_array_size(models); i++) {
+            const json_t *model = json_array_get(models, i);
+            char text[FORMAT_BYTES_MAX];
+            table_add(table, "%s", record_text(model, "name"));
+            table_add(table, "%s", record_text(model, "state"));
+            table_add(table, "%lld", (long long)record_integer(model, "tensor_count"));
+            table_add(table, "%s", format_count(text, record_number(model, "parameters")));
+            table_add(table, "%s", format_bytes(text, record_integer(model, "bytes")));
+            table_add(table, "%s", format_age(text, record_text(model, "updated_at")));
+            table_add(table, "%s", record_text(model, "reason"));
+        }
+        status = output_table(context->output, table, true, error);
+    }
+    if (more) {
+        output_note(context->output, "only the first %d models are shown", MODEL_LIST_ITEMS);
+    }
+    json_decref(models);
+    return status;
+}
+
+static void add_fact(client_table *table, const char *key, const char *value)
+{
+    if (value[0] != '\0') {
+        table_add(table, "%s", key);
+        table_add(table, "%s", value);
+    }
+}
+
+static char *shape_text(const json_t *shape)
+{
+    char *text = memory_string("");
+    for (size_t i = 0; text != NULL && i < json_array_size(shape); i++) {
+        char *longer = memory_format("%s%s%lld", text, i > 0 ? " x " : "",
+                                     (long long)json_integer_value(json_array_get(shape, i)));
+        free(text);
+        text = longer;
+    }
+    return text;
+}
+
+static int print_model(const command_context *context, const json_t *model, didi_error *error)
+{
+    static const table_column fact_columns[] = {{"", false}, {"", false}};
+    static const table_column tensor_columns[] = {
+        {"TENSOR", false}, {"DTYPE", false}, {"SHAPE", false}};
+    char text[FORMAT_BYTES_MAX];
+    client_table *facts = table_create(fact_columns, 2);
+    add_fact(facts, "name", record_text(model, "name"));
+    add_fact(facts, "state", record_text(model, "state"));
+    add_fact(facts, "reason", record_text(model, "reason"));
+    add_fact(facts, "parameters", format_count(text, record_number(model, "parameters")));
+    add_fact(facts, "size", format_bytes(text, record_integer(model, "bytes")));
+    add_fact(facts, "revision", record_text(model, "revision"));
+    add_fact(facts, "updated", record_text(model, "updated_at"));
+    int status = output_table(context->output, facts, false, error);
+    const json_t *tensors = json_object_get(model, "tensors");
+    if (status != CLIENT_OK || json_array_size(tensors) == 0) {
+        return status;
+    }
+    client_table *table = table_create(tensor_columns, 3);
+    for (size_t i = 0; i < json_array_size(tensors); i++) {
+        const json_t *tensor = json_array_get(tensors, i);
+        char *shape = shape_text(json_object_get(tensor, "shape"));
+        table_add(table, "%s", record_text(tensor, "name"));
+        table_add(table, "%s", record_text(tensor, "dtype"));
+        table_add(table, "%s", shape != NULL ? shape : "");
+        free(shape);
+    }
+    putchar('\n');
+    return output_table(context->output, table, true, error);
+}
+
+static int run_show(const command_context *context, didi_error *error)
+{
+    const char *name = arguments_at(context->arguments, 0);
+    if (!record_is_word(name, MODEL_NAME_BYTES_MAX, "._-/") || name[0] == '/' ||
+        strstr(name, "//") != NULL || name[0] == '.' || strstr(name, "/.") != NULL) {
+        return didi_fail(error, CLIENT_USAGE, name, "this is not the name of a model");
+    }
+    char *target = memory_format("/v1/models/%s", name);
+    if (target == NULL) {
+        return fail_memory(error);
+    }
+    json_t *model = NULL;
+    bool done = false;
+    int status = service_get(context->service, target, 0, &model, error);
+    free(target);
+    if (status == CLIENT_OK) {
+        status = output_records(context->output, model, "name", &done, error);
+    }
+    if (status == CLIENT_OK && !done) {
+        status = print_model(context, model, error);
+    }
+    json_decref(model);
+    return status;
+}
+
+static int run_rescan(const command_context *context, didi_error *error)
+{
+    json_t *found = NULL;
+    int status =
+        service_send(context->service, "POST", "/v1/models/rescan", NULL, NULL, &found, error);
+    if (status == CLIENT_OK && output_format_wanted(context->output) == OUTPUT_TABLE) {
+        printf("%lld ready, %lld broken\n", (long long)record_integer(found, "ready"),
+               (long long)record_integer(found, "broken"));
+    } else if (status == CLIENT_OK) {
+        status = output_json(context->output, found, error);
+    }
+    json_decref(found);
+    return status;
+}
+
+static const option_row list_options[] = {
+    {OPTION_STATE, 0, "state", "STATE", "only models that are ready, or broken"}};
+
+const client_command command_model_list = {
+    .name = "model ls",
+    .words = "",
+    .word_max = 0,
+    .summary = "list the models the server knows",
+    .text = "",
+    .options = COMMAND_OPTIONS(list_options),
+    .run = run_list,
+};
+const client_command command_model_show = {
+    .name = "model show",
+    .words = "MODEL",
+    .word_min = 1,
+    .word_max = 1,
+    .summary = "show one model and its tensors",
+    .text = "",
+    .options = COMMAND_NO_OPTIONS,
+    .run = run_show,
+};
+const client_command command_model_rescan = {
+    .name = "model rescan",
+    .words = "",
+    .word_max = 0,
+    .summary = "make the server look for models again",
+    .text = "",
+    .options = COMMAND_NO_OPTIONS,
+    .run = run_rescan,
+};

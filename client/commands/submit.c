@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* submit and plan. */
+#include "client/commands/submit.h"
+
+#include "client/commands/draft.h"
+#include "client/exit_code.h"
+#include "client/commands/watching.h"
+#include "client/view/format.h"
+#include "client/commands/job.h"
+#include "client/net/record.h"
+#include "client/view/summary.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+enum { KEY_RANDOM_BYTES = 16, KEY_BYTES_MAX = 128 };
+
+/* A key of our own makes a repeated submission after a lost connection the same job. */
+static int choose_key(const command_context *context, char ret_key[KEY_BYTES_MAX + 1],
+                      didi_error *error)
+{
+    const char *given = arguments_value(context->arguments, OPTION_KEY);
+    if (given != NULL) {
+        if (!record_is_word(given, KEY_BYTES_MAX, "._~:+/=-")) {
+            return didi_fail(error, CLIENT_USAGE, "--idempotency-key",
+                             "1 to %d letters, digits and ._~:+/=-", KEY_BYTES_MAX);
+        }
+        memcpy(ret_key, given, strlen(given) + 1);
+        return CLIENT_OK;
+    }
+    unsigned char random[KEY_RANDOM_BYTES];
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) {
+        return didi_fail(error, CLIENT_FAILURE, NULL, "no random bytes: %s", strerror(errno));
+    }
+    for (size_t i = 0; i < sizeof random; i++) {
+        snprintf(ret_key + 2 * i, 3, "%02x", random[i]);
+    }
+    return CLIENT_OK;
+}
+
+static int wait_for(const command_context *context, const char *id, didi_error *error)
+{
+    follow_style style = output_is_quiet(context->output)            ? FOLLOW_SILENT
+                         : output_animates_messages(context->output) ? FOLLOW_BAR
+                                                                     : FOLLOW_LINES;
+    json_t *job = NULL;
+    bool done = false;
+    int status = follow_job(context, id, stderr, style, &job, error);
+    if (status == CLIENT_INTERRUPTED) {
+        output_note(context->output, "job %s goes on; see didictl watch %s", id, id);
+    }
+    if (status == CLIENT_OK && output_format_wanted(context->output) != OUTPUT_NAME) {
+        status = output_records(context->output, job, "id", &done, error);
+        if (status == CLIENT_OK && !done) {
+            summary_note(context->output, job);
+        }
+    }
+    if (status == CLIENT_OK) {
+        status = job_outcome(job, error);
+    }
+    json_decref(job);
+    return status;
+}
+
+static int print_submitted(const command_context *context, const json_t *job, bool wait,
+                           didi_error *error)
+{
+    output_format format = output_format_wanted(context->output);
+    if (format == OUTPUT_TABLE || format == OUTPUT_NAME) {
+        puts(record_text(job, "id"));
+        return output_finish(context->output, error);
+    }
+    return wait ? CLIENT_OK : output_json(context->output, job, error);
+}
+
+int command_submit_send(const command_context *context, const json_t *specification,
+                        didi_error *error)
+{
+    char key[KEY_BYTES_MAX + 1];
+    json_t *job = NULL;
+    bool wait = arguments_has(context->arguments, OPTION_WAIT);
+    int status = choose_key(context, key, error);
+    if (status == CLIENT_OK) {
+        status =
+            service_send(context->service, "POST", "/v1/jobs", specification, key, &job, error);
+    }
+    status = status != CLIENT_OK ? status : job_check(job, error);
+    if (status == CLIENT_OK && service_last_status(context->service) == 200) {
+        output_note(context->output, "this key was used before; the job is the one it made");
+    }
+    status = status != CLIENT_OK ? status : print_submitted(context, job, wait, error);
+    if (status == CLIENT_OK && wait) {
+        status = wait_for(context, record_text(job, "id"), error);
+    }
+    json_decref(job);
+    return status;
+}
+
+int command_submit_plan(const command_context *context, const json_t *specification,
+                        didi_error *error)
+{
+    json_t *plan = NULL;
+    bool layers = arguments_has(context->arguments, OPTION_LAYERS);
+    int status = service_send(context->service, "POST", "/v1/jobs?dry_run=true", specification,
+                              NULL, &plan, error);
+    if (status == CLIENT_OK && output_format_wanted(context->output) == OUTPUT_TABLE) {
+        status = summary_plan(context->output, plan, layers, error);
+    } else if (status == CLIENT_OK) {
+        status = output_json(context->output, plan, error);
+    }
+    json_decref(plan);
+    return status;
+}
+
+/* --from-job takes what other commands take for a job. */
+static int resolve_source(const command_context *context, json_t *specification, didi_error *error)
+{
+    const char *given = arguments_value(context->arguments, OPTION_FROM_JOB);
+    char *id = NULL;
+    if (given == NULL) {
+        return CLIENT_OK;
+    }
+    int status = job_resolve(context->service, given, &id, error);
+    if (status == CLIENT_OK &&
+        json_object_set_new(specification, "from_job", json_string(id)) != 0) {
+        status = didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+    }
+    free(id);
+    return status;
+}
+
+static int run(const command_context *context, bool dry_run, didi_error *error)
+{
+    json_t *specification = NULL;
+    int status = draft_create(arguments_at(context->arguments, 0), context->arguments,
+                              &specification, error);
+    if (status == CLIENT_OK) {
+        status = resolve_source(context, specification, error);
+    }
+    if (status == CLIENT_OK) {
+        status = dry_run ? command_submit_plan(context, specification, error)
+                         : command_submit_send(context, specification, error);
+    }
+    json_decref(specification);
+    return status;
+}
+
+static int run_submit(const command_context *context, didi_error *error)
+{
+    return run(context, arguments_has(context->arguments, OPTION_DRY_RUN), error);
+}
+
+static int run_plan(const command_context *context, didi_error *error)
+{
+    return run(context, true, error);
+}
+
+#define DRAFT_ROWS                                                                                 \
+    {OPTION_FROM_JOB, 'f', "from-job", "JOB", "start from the spectra JOB kept; same models"},     \
+        {OPTION_BASE, 'b', "base", "MODEL", "the model all tasks were tuned from"},                \
+        {OPTION_TASK, 't', "task", "NAME=MODEL", "a task and its fine-tuned model (repeat)"},      \
+        {OPTION_BUDGET, 0, "budget", "X",                                                          \
+         "models kept: 1.24 or S, M, L; bytes=N, bytes_ratio=X, max_error=E"},                     \
+        {OPTION_DTYPE, 'd', "dtype", "TYPE", "f32, bf16, f16, int8, int4, int3 or auto"},          \
+        {OPTION_OBJECTIVE, 0, "objective", "WHAT", "mean or worst_task"},                          \
+        {OPTION_NAME, 'n', "name", "NAME", "a name for people"},                                   \
+        {OPTION_LABEL, 'l', "label", "KEY=VALUE", "a label (repeat)"},                             \
+        {OPTION_PRIORITY, 'p', "priority", "N", "-100 to 100, higher goes first (0)"},             \
+        {OPTION_SET, 's', "set", "PATH=VALUE", "any other field: ranks.allocator=exact"},          \
+    {                                                                                              \
+        OPTION_LAYERS, 0, "layers", NULL, "plan: list every matrix"                                \
+    }
+static const option_row submit_options[] = {
+    DRAFT_ROWS,
+    {OPTION_DRY_RUN, 0, "dry-run", NULL, "check and show the plan, submit nothing"},
+    {OPTION_WAIT, 'w', "wait", NULL, "stay until the job ends; its outcome is the exit code"},
+    {OPTION_KEY, 0, "idempotency-key", "KEY", "submitting twice with one key gives one job"},
+};
+static const option_row plan_options[] = {DRAFT_ROWS};
+
+const client_command command_submit = {
+    .name = "submit",
+    .words = "[FILE]",
+    .word_min = 0,
+    .word_max = 1,
+    .summary = "submit a merge, from a specification file (- is stdin) or options",
+    .text = "Options change what the file says; tasks are added to the file's.\n"
+            "The id of the job goes to stdout.\n\n"
+            "  didictl submit merge.json --wait\n"
+            "  didictl submit --base glyph/base --task mnist=glyph/mnist \\\n"
+            "      --task street=glyph/street --budget 1.24 --set ranks.allocator=exact\n",
+    .options = COMMAND_OPTIONS(submit_options),
+    .run = run_submit,
+};
+const client_command command_plan = {
+    .name = "plan",
+    .words = "[FILE]",
+    .word_min = 0,
+    .word_max = 1,
+    .summary = "check a specification and show what it would take (submit --dry-run)",
+    .text = "",
+    .options = COMMAND_OPTIONS(plan_options),
+    .run = run_plan,
+};

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SHA-256 of bytes that come in pieces. */
+#include "client/net/digest.h"
+
+#include "client/exit_code.h"
+#include "src/base/memory.h"
+
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SHA256_BYTES = 32, SHA256_BASE64 = 44 };
+
+struct client_digest {
+    EVP_MD_CTX *context;
+    bool failed;
+};
+
+client_digest *digest_create(void)
+{
+    client_digest *self = memory_zeroed(1, sizeof *self);
+    if (self != NULL && (self->context = EVP_MD_CTX_new()) == NULL) {
+        free(self);
+        self = NULL;
+    }
+    return self;
+}
+
+void digest_free(client_digest *digest)
+{
+    if (digest != NULL) {
+        EVP_MD_CTX_free(digest->context);
+        free(digest);
+    }
+}
+
+int digest_restart(client_digest *digest, didi_error *error)
+{
+    digest->failed = EVP_DigestInit_ex(digest->context, EVP_sha256(), NULL) != 1;
+    return digest->failed ? didi_fail(error, CLIENT_FAILURE, NULL, "OpenSSL has no SHA-256")
+                          : CLIENT_OK;
+}
+
+void digest_add(client_digest *digest, const void *bytes, size_t count)
+{
+    if (EVP_DigestUpdate(digest->context, bytes, count) != 1) {
+        digest->failed = true;
+    }
+}
+
+int digest_finish(client_digest *digest, char ret_hex[65], didi_error *error)
+{
+    unsigned char bytes[EVP_MAX_MD_SIZE];
+    unsigned int count = 0;
+    if (digest->failed || EVP_DigestFinal_ex(digest->context, bytes, &count) != 1 ||
+        count != SHA256_BYTES) {
+        return didi_fail(error, CLIENT_FAILURE, NULL, "SHA-256 failed");
+    }
+    for (size_t i = 0; i < SHA256_BYTES; i++) {
+        snprintf(ret_hex + 2 * i, 3, "%02x", bytes[i]);
+    }
+    return CLIENT_OK;
+}
+
+bool digest_matches_header(const char *hex, const char *header)
+{
+    const char *member = strstr(header, "sha-256=:");
+    if (member == NULL) {
+        return true;
+    }
+    unsigned char bytes[SHA256_BYTES];
+    for (size_t i = 0; i < SHA256_BYTES; i++) {
+        unsigned int byte = 0;
+        if (sscanf(hex + 2 * i, "%2x", &byte) != 1) {
+            return false;
+        }
+        bytes[i] = (unsigned char)byte;
+    }
+    char base64[SHA256_BASE64 + 1];
+    EVP_EncodeBlock((unsigned char *)base64, bytes, SHA256_BYTES);
+    member += strlen("sha-256=:");
+    return strncmp(member, base64, SHA256_BASE64) == 0 && member[SHA256_BASE64] == ':';
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Numbers, times and foreign texts as people read them. */
+#include "client/view/format.h"
+
+#include "src/base/memory.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+static char *format_unknown(char *target, const char *sign)
+{
+    memcpy(target, sign, strlen(sign) + 1);
+    return target;
+}
+
+static char *format_scaled(char *target, double value, const char *const *units, size_t count)
+{
+    size_t unit = 0;
+    while (value >= 999.5 && unit + 1 < count) {
+        value /= 1000.0;
+        unit++;
+    }
+    int digits = unit == 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
+    snprintf(target, FORMAT_BYTES_MAX, "%.*f%s%s", digits, value, units[unit][0] == '\0' ? "" : " ",
+             units[unit]);
+    return target;
+}
+
+char *format_bytes(char target[FORMAT_BYTES_MAX], int64_t bytes)
+{
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
+    if (bytes < 0) {
+        return format_unknown(target, "?");
+    }
+    return format_scaled(target, (double)bytes, units, sizeof units / sizeof units[0]);
+}
+
+char *format_count(char target[FORMAT_BYTES_MAX], double count)
+{
+    static const char *const units[] = {"", "k", "M", "G", "T", "P", "E"};
+    if (!isfinite(count) || count < 0) {
+        return format_unknown(target, "?");
+    }
+    return format_scaled(target, count, units, sizeof units / sizeof units[0]);
+}
+
+char *format_duration(char target[FORMAT_BYTES_MAX], double seconds)
+{
+    if (!isfinite(seconds) || seconds < 0 || seconds > 1e9) {
+        return format_unknown(target, "-");
+    }
+    long whole = lround(seconds);
+    if (whole >= 3600) {
+        snprintf(target, FORMAT_BYTES_MAX, "%ld:%02ld:%02ld", whole / 3600, whole / 60 % 60,
+                 whole % 60);
+    } else {
+        snprintf(target, FORMAT_BYTES_MAX, "%ld:%02ld", whole / 60, whole % 60);
+    }
+    return target;
+}
+
+char *format_number(char target[FORMAT_BYTES_MAX], double number, int digits)
+{
+    if (!isfinite(number)) {
+        return format_unknown(target, "-");
+    }
+    snprintf(target, FORMAT_BYTES_MAX, "%.*g", digits, number);
+    return target;
+}
+
+double format_parse_time(const char *text)
+{
+    struct tm moment = {0};
+    const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &moment);
+    if (rest == NULL) {
+        return NAN;
+    }
+    double fraction = 0.0;
+    if (*rest == '.') {
+        double place = 0.1;
+        for (rest++; *rest >= '0' && *rest <= '9'; rest++, place /= 10.0) {
+            fraction += place * (*rest - '0');
+        }
+    }
+    return strcmp(rest, "Z") == 0 ? (double)timegm(&moment) + fraction : NAN;
+}
+
+char *format_age(char target[FORMAT_BYTES_MAX], const char *text)
+{
+    double seconds = (double)time(NULL) - format_parse_time(text);
+    if (!isfinite(seconds)) {
+        return format_unknown(target, "-");
+    }
+    seconds = seconds < 0 ? 0 : seconds;
+    static const struct {
+        double limit, unit;
+        char letter;
+    } rows[] = {{120, 1, 's'}, {7200, 60, 'm'}, {172800, 3600, 'h'}, {INFINITY, 86400, 'd'}};
+    size_t row = 0;
+    while (seconds >= rows[row].limit) {
+        row++;
+    }
+    snprintf(target, FORMAT_BYTES_MAX, "%.0f%c ago", floor(seconds / rows[row].unit),
+             rows[row].letter);
+    return target;
+}
+
+/* Bytes of the well-formed UTF-8 character at `text` that is fit to print, or 0. */
+static size_t printable_character(const unsigned char *text)
+{
+    if (text[0] < 0x80) {
+        return text[0] >= 0x20 && text[0] != 0x7f ? 1 : 0;
+    }
+    size_t bytes = text[0] >= 0xf0 ? 4 : text[0] >= 0xe0 ? 3 : 2;
+    if (text[0] < 0xc2 || text[0] > 0xf4) {
+        return 0;
+    }
+    for (size_t i = 1; i < bytes; i++) {
+        if ((text[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    int c1_control = text[0] == 0xc2 && text[1] < 0xa0;
+    int overlong = (text[0] == 0xe0 && text[1] < 0xa0) || (text[0] == 0xf0 && text[1] < 0x90);
+    int outside = (text[0] == 0xed && text[1] > 0x9f) || (text[0] == 0xf4 && text[1] > 0x8f);
+    return c1_control || overlong || outside ? 0 : bytes;
+}
+
+char *format_printable(const char *text)
+{
+    char *copy = memory_string(text);
+    for (size_t at = 0; copy != NULL && copy[at] != '\0';) {
+        size_t bytes = printable_character((const unsigned char *)copy + at);
+        if (bytes == 0) {
+            copy[at] = '?';
+            bytes = 1;
+        }
+        at += bytes;
+    }
+    return copy;
+}
+
+size_t format_width(const char *text)
+{
+    size_t width = 0;
+    for (; *text != '\0'; text++) {
+        width += ((unsigned char)*text & 0xc0) != 0x80 ? 1 : 0;
+    }
+    return width;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where results and remarks go: data to stdout in the format asked for, messages to stderr. */
+#pragma once
+
+#include "client/settings.h"
+#include "client/view/table.h"
+#include "src/base/error.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+
+typedef struct client_output client_output;
+
+/* NULL when out of memory. */
+client_output *output_create(const client_settings *settings);
+void output_free(client_output *output);
+
+output_format output_format_wanted(const client_output *output);
+
+/* True when escape sequences are welcome on stdout. */
+bool output_color(const client_output *output);
+
+/* True when messages may be animated: stderr is a terminal and quiet was not asked. */
+bool output_animates_messages(const client_output *output);
+bool output_is_quiet(const client_output *output);
+
+/* Prints one document: indented for json and table, one line for jsonl. Errors: CLIENT_FAILURE. */
+int output_json(client_output *output, const json_t *document, didi_error *error);
+
+/* Prints an array, or one object, when the format is json, jsonl or name (then the member
+ * `name_key` of each alone) and sets *ret_done; does nothing when a table is wanted. */
+int output_records(client_output *output, const json_t *records, const char *name_key,
+                   bool *ret_done, didi_error *error);
+
+/* Prints one document as a line of its own and flushes, for streams. */
+int output_line(client_output *output, const json_t *document, didi_error *error);
+
+/* Prints and frees the table. */
+int output_table(client_output *output, client_table *table, bool headings, didi_error *error);
+
+/* A remark on stderr, unless quiet. */
+void output_note(const client_output *output, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Flushes stdout. Errors: CLIENT_FAILURE (disk full, closed pipe). */
+int output_finish(client_output *output, didi_error *error);

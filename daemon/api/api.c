@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The interface's own state. */
+#include "daemon/api/api.h"
+
+#include "daemon/api/api_internal.h"
+#include "src/base/memory.h"
+
+#include <stdlib.h>
+
+int api_create(const config *settings, store *records, models *registry, scheduler *jobs,
+               api **ret_api, didi_error *error)
+{
+    api *self = memory_zeroed(1, sizeof *self);
+    if (self == NULL) {
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for the interface");
+    }
+    self->settings = settings;
+    self->records = records;
+    self->registry = registry;
+    self->jobs = jobs;
+    self->digests = api_digests_create();
+    self->results = api_results_create();
+    if (self->digests == NULL || self->results == NULL) {
+        api_free(self);
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for the interface");
+    }
+    *ret_api = self;
+    return DIDI_OK;
+}
+
+void api_free(api *self)
+{
+    if (self == NULL) {
+        return;
+    }
+    api_digests_free(self->digests);
+    api_results_free(self->results);
+    free(self);
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the interface share. Included by daemon/api*.c alone. */
+#pragma once
+
+#include "daemon/api/api.h"
+#include "daemon/api/digest.h"
+#include "daemon/api/results.h"
+
+#include <jansson.h>
+
+struct specification;
+
+struct api {
+    const config *settings;
+    store *records;
+    models *registry;
+    scheduler *jobs;
+    api_digests *digests;
+    api_results *results;
+};
+
+/* ---- api_common.c ---- */
+
+/* "2026-01-02T03:04:05.678Z", or null for 0. */
+json_t *api_time(int64_t milliseconds);
+/* A string, or null for NULL. */
+json_t *api_text(const char *text);
+/* The failure of a job or export: an object, or null when `status_name` is NULL. */
+json_t *api_failure(const char *status_name, const char *message, const char *subject);
+/* {"data", "has_more", "next"}; takes `data` and `next`. */
+json_t *api_page(json_t *data, bool has_more, json_t *next);
+
+/* Reads the job of the path. False: a reply was made. Caller clears *ret_job. */
+bool api_find_job(api *self, http_request *request, store_job *ret_job);
+/* Makes the reply of a call on a job that failed: DIDI_NOT_FOUND is unknown-job. */
+void api_reply_job_error(http_request *request, const didi_error *error);
+/* The names of a job's tasks: an array of strings, or NULL when out of memory. */
+json_t *api_job_tasks(const store_job *job);
+
+/* ---- handlers, by file ---- */
+void api_system_live(void *context, http_request *request);
+void api_system_ready(void *context, http_request *request);
+void api_system_version(void *context, http_request *request);
+void api_system_contract(void *context, http_request *request);
+void api_models_list(void *context, http_request *request);
+void api_models_rescan(void *context, http_request *request);
+void api_models_get(void *context, http_request *request);
+void api_jobs_list(void *context, http_request *request);
+void api_jobs_get(void *context, http_request *request);
+void api_jobs_cancel(void *context, http_request *request);
+void api_jobs_retry(void *context, http_request *request);
+void api_jobs_delete(void *context, http_request *request);
+void api_submit(void *context, http_request *request);
+void api_events_list(void *context, http_request *request);
+void api_artifacts_list(void *context, http_request *request);
+void api_artifacts_get(void *context, http_request *request);
+void api_exports_list(void *context, http_request *request);
+void api_exports_create(void *context, http_request *request);
+void api_ranks_get(void *context, http_request *request);
+void api_frontier_get(void *context, http_request *request);
+void api_similarity_get(void *context, http_request *request);
+
+/* ---- api_reuse.c ---- */
+
+/* Reads a specification; one with `from_job` gets that job's base and tasks. Errors as
+ * specification_parse; DIDI_NOT_FOUND with the subject "/from_job" when that job keeps nothing. */
+int api_reuse_parse(api *self, const char *body, size_t bytes, size_t bytes_max,
+                    struct specification **ret_specification, didi_error *error);
+
+/* ---- api_extend.c ---- */
+
+/* The specification of a job that extends another. Errors: DIDI_INVALID with the field's pointer
+ * (no such job, not succeeded, what cannot be added or removed), DIDI_FORMAT, DIDI_IO. */
+int api_extend_resolve(api *self, json_t *request, struct specification **ret_specification,
+                       didi_error *error);
+/* Opens the artifacts that `wanted` extends; *ret_fd stays as it is when it extends none. */
+int api_extend_open(api *self, const struct specification *wanted, int *ret_fd, didi_error *error);
+/* ---- api_job_json.c ---- */
+
+/* A job as the wire has it; `result` is taken and may be NULL. */
+json_t *api_job_json(const store_job *job, json_t *result);

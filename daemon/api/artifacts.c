@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Files of a succeeded job: the list, the bytes, and what the manifest says of ranks and frontier.
+ */
+#include "daemon/api/api_internal.h"
+#include "daemon/http/range.h"
+#include "proto/limits.h"
+#include "proto/names.h"
+#include "src/base/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { ARTIFACT_NAME_BYTES = LIMIT_TASK_NAME_BYTES + 64 };
+
+static const char *const no_parameters[] = {NULL};
+
+static const char *artifact_media_type(const char *name)
+{
+    return strcmp(name, "manifest.json") == 0 ? "application/json" : "application/octet-stream";
+}
+
+/* True for `before` TASK `after` with a task's name between. */
+static bool artifact_is(const char *name, const char *before, const char *after)
+{
+    char task[LIMIT_TASK_NAME_BYTES + 1];
+    size_t length = strlen(name), fixed = strlen(before) + strlen(after);
+    if (length <= fixed || length - fixed > LIMIT_TASK_NAME_BYTES ||
+        strncmp(name, before, strlen(before)) != 0 ||
+        strcmp(name + length - strlen(after), after) != 0) {
+        return false;
+    }
+    memcpy(task, name + strlen(before), length - fixed);
+    task[length - fixed] = '\0';
+    return name_is_task(task);
+}
+
+/* Opens an artifact by its public name. Errors: DIDI_NOT_FOUND, DIDI_IO. */
+static int artifact_open(api *self, const char *job_id, const char *name, int *ret_fd,
+                         struct stat *ret_status, didi_error *error)
+{
+    bool exported = artifact_is(name, "models/", "/model.safetensors");
+    int directory = -1, fd;
+    if (!exported && strcmp(name, "manifest.json") != 0 &&
+        strcmp(name, "shared.safetensors") != 0 && !artifact_is(name, "experts/", ".safetensors")) {
+        return didi_fail(error, DIDI_NOT_FOUND, name, "no artifact has the name \"%.200s\"", name);
+    }
+    int status = scheduler_open_files(self->jobs, job_id, exported ? "exports" : "artifacts",
+                                      &directory, error);
+    if (status != DIDI_OK) {
+        return status;
+    }
+    fd = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int reason = errno;
+    close(directory);
+    if (fd < 0) {
+        return didi_fail_errno(error, reason, name, "cannot open the artifact %s", name);
+    }
+    if (fstat(fd, ret_status) != 0 || !S_ISREG(ret_status->st_mode)) {
+        close(fd);
+        return didi_fail(error, DIDI_NOT_FOUND, name, "%s is not a file", name);
+    }
+    *ret_fd = fd;
+    return DIDI_OK;
+}
+
+/* Finds the job and asks that it has succeeded. False: a reply was made. */
+static bool artifact_job(api *self, http_request *request, store_job *ret_job)
+{
+    char detail[128];
+    if (!http_query_only(request, no_parameters) || !api_find_job(self, request, ret_job)) {
+        return false;
+    }
+    if (ret_job->state == JOB_SUCCEEDED) {
+        return true;
+    }
+    snprintf(detail, sizeof detail, "the job is %s", job_state_name(ret_job->state));
+    http_reply_problem(request, &(http_problem){.type = PROBLEM_NO_RESULT, .detail = detail});
+    store_job_clear(ret_job);
+    return false;
+}
+
+/* Appends a file if it is there. Errors: DIDI_IO. */
+static int artifact_append(api *self, const char *job_id, const char *name, json_t *list,
+                           didi_error *error)
+{
+    char hex[API_DIGEST_BYTES], etag[API_ETAG_BYTES];
+    struct stat found;
+    int fd;
+    int status = artifact_open(self, job_id, name, &fd, &found, error);
+    if (status != DIDI_OK) {
+        return status == DIDI_NOT_FOUND ? DIDI_OK : status;
+    }
+    status = api_digests_of_file(self->digests, fd, &found, hex, error);
+    close(fd);
+    if (status == DIDI_OK) {
+        api_digest_etag(hex, etag);
+        json_t *href = json_sprintf("/v1/jobs/%s/artifacts/%s", job_id, name);
+        json_array_append_new(list,
+                              json_pack("{s:s, s:I, s:s, s:s, s:s, s:o}", "name", name, "bytes",
+                                        (json_int_t)found.st_size, "sha256", hex, "etag", etag,
+                                        "media_type", artifact_media_type(name), "href", href));
+    }
+    return status;
+}
+
+static int artifact_append_tasks(api *self, const char *job_id, const json_t *tasks,
+                                 const char *before, const char *after, json_t *list,
+                                 didi_error *error)
+{
+    char name[ARTIFACT_NAME_BYTES];
+    int status = DIDI_OK;
+    for (size_t i = 0; status == DIDI_OK && i < json_array_size(tasks); i++) {
+        snprintf(name, sizeof name, "%s%s%s", before, json_string_value(json_array_get(tasks, i)),
+                 after);
+        status = artifact_append(self, job_id, name, list, error);
+    }
+    return status;
+}
+
+static int artifact_compare(const void *left, const void *right)
+{
+    json_t *const *one = left, *const *other = right;
+    return strcmp(json_string_value(json_object_get(*one, "name")),
+                  json_string_value(json_object_get(*other, "name")));
+}
+
+/* The same artifacts by name; takes `list`. NULL when out of memory. */
+static json_t *artifacts_sorted(json_t *list)
+{
+    size_t count = json_array_size(list);
+    json_t **rows = memory_zeroed(count, sizeof(json_t *)), *sorted = json_array();
+    if (rows != NULL && sorted != NULL) {
+        for (size_t i = 0; i < count; i++) {
+            rows[i] = json_array_get(list, i);
+        }
+        qsort(rows, count, sizeof(json_t *), artifact_compare);
+        for (size_t i = 0; i < count; i++) {
+            json_array_append(sorted, rows[i]);
+        }
+    } else {
+        json_decref(sorted);
+        sorted = NULL;
+    }
+    free(rows);
+    json_decref(list);
+    return sorted;
+}
+
+void api_artifacts_list(void *context, http_request *request)
+{
+    api *self = context;
+    didi_error error = {0};
+    store_job job;
+    if (!artifact_job(self, request, &job)) {
+        return;
+    }
+    json_t *list = json_array(), *tasks = api_job_tasks(&job);
+    int status =
+        artifact_append_tasks(self, job.id, tasks, "experts/", ".safetensors", list, &error);
+    if (status == DIDI_OK) {
+        status = artifact_append(self, job.id, "manifest.json", list, &error);
+    }
+    if (status == DIDI_OK) {
+        status = artifact_append_tasks(self, job.id, tasks, "models/", "/model.safetensors", list,
+                                       &error);
+    }
+    if (status == DIDI_OK) {
+        status = artifact_append(self, job.id, "shared.safetensors", list, &error);
+    }
+    if (status == DIDI_OK) {
+        http_reply_json(request, 200, api_page(artifacts_sorted(list), false, json_null()));
+    } else {
+        json_decref(list);
+        http_reply_error(request, problem_from_status(status), &error);
+    }
+    json_decref(tasks);
+    store_job_clear(&job);
+}
+
+/* Answers from an open file, which it takes: conditions first, then the range (RFC 9110 13.2.2). */
+static void artifact_send(http_request *request, const char *name, int fd, uint64_t bytes,
+                          const char *hex)
+{
+    char etag[API_ETAG_BYTES], digest[API_REPR_DIGEST_BYTES], range[96];
+    const char *if_match = http_header(request, "If-Match");
+    const char *if_none_match = http_header(request, "If-None-Match");
+    uint64_t first = 0, last = 0;
+    api_digest_etag(hex, etag);
+    api_digest_header(hex, digest);
+    http_reply_header(request, "ETag", etag);
+    if (if_match != NULL && !http_etag_in_list(if_match, etag, false)) {
+        close(fd);
+        http_reply_problem(request, &(http_problem){.type = PROBLEM_PRECONDITION_FAILED,
+                                                    .detail = "If-Match does not name this file",
+                                                    .parameter = "If-Match"});
+        return;
+    }
+    if (if_none_match != NULL && http_etag_in_list(if_none_match, etag, true)) {
+        close(fd);
+        http_reply_empty(request, 304);
+        return;
+    }
+    http_range_kind kind = HTTP_RANGE_WHOLE;
+    if (http_etag_allows_range(http_header(request, "If-Range"), etag)) {
+        kind = http_range_parse(http_header(request, "Range"), bytes, &first, &last);
+    }
+    if (kind == HTTP_RANGE_UNSATISFIABLE) {
+        close(fd);
+        snprintf(range, sizeof range, "bytes */%llu", (unsigned long long)bytes);
+        http_reply_header(request, "Content-Range", range);
+        http_reply_problem(request, &(http_problem){.type = PROBLEM_RANGE_NOT_SATISFIABLE,
+                                                    .detail = "no byte of the range is there",
+                                                    .parameter = "Range"});
+        return;
+    }
+    http_reply_header(request, "Repr-Digest", digest);
+    http_reply_header(request, "Accept-Ranges", "bytes");
+    if (kind == HTTP_RANGE_WHOLE) {
+        http_reply_file(request, 200, artifact_media_type(name), fd, 0, bytes);
+        return;
+    }
+    snprintf(range, sizeof range, "bytes %llu-%llu/%llu", (unsigned long long)first,
+             (unsigned long long)last, (unsigned long long)bytes);
+    http_reply_header(request, "Content-Range", range);
+    http_reply_file(request, 206, artifact_media_type(name), fd, first, last - first + 1);
+}
+
+void api_artifacts_get(void *context, http_request *request)
+{
+    api *self = context;
+    const char *name = http_path_part(request, 1);
+    char hex[API_DIGEST_BYTES];
+    didi_error error = {0};
+    struct stat found;
+    store_job job;
+    int fd = -1;
+    if (!artifact_job(self, request, &job)) {
+        return;
+    }
+    int status = artifact_open(self, job.id, name, &fd, &found, &error);
+    if (status == DIDI_OK) {
+        status = api_digests_of_file(self->digests, fd, &found, hex, &error);
+    }
+    if (status == DIDI_OK) {
+        artifact_send(request, name, fd, (uint64_t)found.st_size, hex);
+    } else {
+        if (fd >= 0) {
+            close(fd);
+        }
+        http_reply_error(request,
+                         status == DIDI_NOT_FOUND ? PROBLEM_UNKNOWN_ARTIFACT
+                                                  : problem_from_status(status),
+                         &error);
+    }
+    store_job_clear(&job);
+}
+
+static void manifest_member(api *self, http_request *request, const char *member)
+{
+    didi_error error = {0};
+    json_t *manifest = NULL;
+    store_job job;
+    if (!artifact_job(self, request, &job)) {
+        return;
+    }
+    int status = api_manifest_read(self->jobs, job.id, &manifest, &error);
+    json_t *value = json_incref(json_object_get(manifest, member));
+    if (status != DIDI_OK) {
+        http_reply_error(request, status == DIDI_NOT_FOUND ? PROBLEM_UNKNOWN_ARTIFACT : PROBLEM_IO,
+                         &error);
+    } else if (value == NULL || json_is_null(value)) {
+        http_reply_problem(request, &(http_problem){.type = PROBLEM_NO_RESULT,
+                                                    .detail = "the manifest has no such figures",
+                                                    .subject = member});
+    } else {
+        http_reply_json(request, 200, value);
+    }
+    json_decref(manifest);
+    store_job_clear(&job);
+}
+
+void api_ranks_get(void *context, http_request *request)
+{
+    manifest_member(context, request, "ranks");
+}
+
+void api_frontier_get(void *context, http_request *request)
+{
+    manifest_member(context, request, "frontier");
+}
+
+void api_similarity_get(void *context, http_request *request)
+{
+    manifest_member(context, request, "similarity");
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Exports of full checkpoints: asking for them and seeing how they stand. */
+#include "daemon/api/api_internal.h"
+#include "proto/export_request.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const no_parameters[] = {NULL};
+
+static json_t *export_json(const store_export *row)
+{
+    bool done = row->state == EXPORT_SUCCEEDED;
+    json_t *artifact = done ? json_sprintf("models/%s/model.safetensors", row->task) : json_null();
+    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "task", row->task, "format",
+                     row->format, "state", export_state_name(row->state), "artifact", artifact,
+                     "bytes", done ? json_integer((json_int_t)row->bytes) : json_null(), "error",
+                     api_failure(row->error_status, row->error_message, NULL), "created_at",
+                     api_time(row->created_ms), "finished_at", api_time(row->finished_ms));
+}
+
+static bool export_is_asked(const export_request *asked, const char *task)
+{
+    for (size_t i = 0; i < asked->task_count; i++) {
+        if (strcmp(asked->tasks[i], task) == 0) {
+            return true;
+        }
+    }
+    return asked->tasks == NULL;
+}
+
+static void exports_reply(api *self, http_request *request, const char *job_id,
+                          const export_request *asked, int status)
+{
+    didi_error error = {0};
+    store_export *rows = NULL;
+    size_t count = 0;
+    if (store_export_list(self->records, job_id, &rows, &count, &error) != DIDI_OK) {
+        api_reply_job_error(request, &error);
+        return;
+    }
+    json_t *data = json_array();
+    for (size_t i = 0; i < count; i++) {
+        if (export_is_asked(asked, rows[i].task)) {
+            json_array_append_new(data, export_json(&rows[i]));
+        }
+    }
+    http_reply_json(request, status, api_page(data, false, json_null()));
+    store_exports_free(rows, count);
+}
+
+void api_exports_list(void *context, http_request *request)
+{
+    api *self = context;
+    store_job job;
+    if (!http_query_only(request, no_parameters) || !api_find_job(self, request, &job)) {
+        return;
+    }
+    exports_reply(self, request, job.id, &(export_request){0}, 200);
+    store_job_clear(&job);
+}
+
+static bool exports_parse(http_request *request, export_request *ret_asked)
+{
+    didi_error error = {0};
+    size_t bytes;
+    const char *body = http_body(request, &bytes);
+    if (export_request_parse(body, bytes, http_body_bytes_max(request), ret_asked, &error) ==
+        DIDI_OK) {
+        return true;
+    }
+    http_reply_error(request,
+                     error.status == DIDI_FORMAT    ? PROBLEM_MALFORMED_JSON
+                     : error.status == DIDI_INVALID ? PROBLEM_INVALID_REQUEST
+                                                    : problem_from_status(error.status),
+                     &error);
+    return false;
+}
+
+static bool exports_has_task(const json_t *tasks, const char *name)
+{
+    for (size_t i = 0; i < json_array_size(tasks); i++) {
+        if (strcmp(json_string_value(json_array_get(tasks, i)), name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Every task asked for must be one of the job's. False: a reply was made. */
+static bool exports_check(http_request *request, const export_request *asked, const json_t *tasks)
+{
+    char pointer[64], detail[200];
+    for (size_t i = 0; i < asked->task_count; i++) {
+        if (!exports_has_task(tasks, asked->tasks[i])) {
+            snprintf(pointer, sizeof pointer, "/tasks/%zu", i);
+            snprintf(detail, sizeof detail, "\"%s\" is not among the tasks", asked->tasks[i]);
+            http_reply_problem(request, &(http_problem){.type = PROBLEM_UNKNOWN_TASK,
+                                                        .detail = detail,
+                                                        .pointer = pointer});
+            return false;
+        }
+    }
+    return true;
+}
+
+static void exports_start(api *self, http_request *request, const store_job *job,
+                          const export_request *asked, const json_t *tasks)
+{
+    size_t count = asked->tasks == NULL ? json_array_size(tasks) : asked->task_count;
+    const char **names = calloc(count + 1, sizeof *names);
+    didi_error error = {0};
+    char location[64];
+    for (size_t i = 0; names != NULL && i < count; i++) {
+        names[i] =
+            asked->tasks == NULL ? json_string_value(json_array_get(tasks, i)) : asked->tasks[i];
+    }
+    int status = names == NULL
+                     ? didi_fail(&error, DIDI_NO_MEMORY, NULL, "no memory for %zu tasks", count)
+                     : scheduler_export_request(self->jobs, job->id, names, count, &error);
+    free(names);
+    if (status != DIDI_OK) {
+        api_reply_job_error(request, &error);
+        return;
+    }
+    snprintf(location, sizeof location, "/v1/jobs/%s/exports", job->id);
+    http_reply_header(request, "Location", location);
+    exports_reply(self, request, job->id, asked, 202);
+}
+
+void api_exports_create(void *context, http_request *request)
+{
+    api *self = context;
+    export_request asked = {0};
+    store_job job;
+    if (!http_query_only(request, no_parameters) || !exports_parse(request, &asked)) {
+        return;
+    }
+    if (api_find_job(self, request, &job)) {
+        json_t *tasks = api_job_tasks(&job);
+        if (job.state != JOB_SUCCEEDED) {
+            http_reply_problem(request,
+                               &(http_problem){.type = PROBLEM_NO_RESULT,
+                                               .detail = "only a succeeded job can be exported"});
+        } else if (exports_check(request, &asked, tasks)) {
+            exports_start(self, request, &job, &asked, tasks);
+        }
+        json_decref(tasks);
+        store_job_clear(&job);
+    }
+    export_request_clear(&asked);
+}

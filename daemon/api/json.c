@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Pieces of JSON and lookups that several resources need. */
+#include "daemon/api/api_internal.h"
+#include "daemon/base/clock.h"
+
+#include <string.h>
+
+json_t *api_time(int64_t milliseconds)
+{
+    char text[CLOCK_TEXT_BYTES];
+    if (milliseconds == 0) {
+        return json_null();
+    }
+    clock_format(milliseconds, text);
+    return json_string(text);
+}
+
+json_t *api_text(const char *text)
+{
+    return text == NULL ? json_null() : json_string(text);
+}
+
+json_t *api_failure(const char *status_name, const char *message, const char *subject)
+{
+    if (status_name == NULL) {
+        return json_null();
+    }
+    const bool reuses = subject != NULL && strcmp(subject, "/from_job") == 0;
+    problem type = reuses ? PROBLEM_NOT_REUSABLE : problem_from_status_name(status_name);
+    json_t *value = json_pack("{s:s, s:s, s:s}", "type", problem_type(type), "title",
+                              problem_title(type), "detail", message == NULL ? "" : message);
+    if (value != NULL && subject != NULL && subject[0] != '\0') {
+        json_object_set_new(value, "subject", json_string(subject));
+    }
+    return value;
+}
+
+json_t *api_page(json_t *data, bool has_more, json_t *next)
+{
+    return json_pack("{s:o, s:b, s:o}", "data", data, "has_more", has_more, "next", next);
+}
+
+void api_reply_job_error(http_request *request, const didi_error *error)
+{
+    problem type = error->status == DIDI_NOT_FOUND ? PROBLEM_UNKNOWN_JOB
+                   : error->status == DIDI_INVALID ? PROBLEM_INVALID_REQUEST
+                   : error->status == DIDI_FORMAT  ? PROBLEM_IO
+                                                   : problem_from_status(error->status);
+    http_reply_error(request, type, error);
+}
+
+bool api_find_job(api *self, http_request *request, store_job *ret_job)
+{
+    const char *id = http_path_part(request, 0);
+    didi_error error = {0};
+    int status = id_is_valid(id)
+                     ? store_job_get(self->records, id, ret_job, &error)
+                     : didi_fail(&error, DIDI_NOT_FOUND, id, "no job has the id '%.64s'", id);
+    if (status != DIDI_OK) {
+        api_reply_job_error(request, &error);
+    }
+    return status == DIDI_OK;
+}
+
+json_t *api_job_tasks(const store_job *job)
+{
+    json_t *specification = json_loads(job->specification, 0, NULL);
+    json_t *names = json_array(), *task;
+    size_t index;
+    json_array_foreach(json_object_get(specification, "tasks"), index, task)
+    {
+        json_array_append(names, json_object_get(task, "name"));
+    }
+    json_decref(specification);
+    return names;
+}

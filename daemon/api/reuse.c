@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Jobs that start from the spectra another job kept. */
+#include "daemon/api/api_internal.h"
+#include "proto/specification.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static int reuse_refuse(didi_error *error, const char *id, const char *why)
+{
+    return didi_fail(error, DIDI_NOT_FOUND, "/from_job",
+                     "job %.64s %s; leave from_job out to merge afresh", id, why);
+}
+
+static int reuse_check(const store_job *job, didi_error *error)
+{
+    char why[160];
+    if (job->state != JOB_SUCCEEDED) {
+        snprintf(why, sizeof why, "is %s, and only a succeeded one can be started from",
+                 job_state_name(job->state));
+        return reuse_refuse(error, job->id, why);
+    }
+    return job->kept_bytes > 0
+               ? DIDI_OK
+               : reuse_refuse(error, job->id, "keeps nothing to start from (reusable is false)");
+}
+
+/* Base and tasks of the job it starts from become its own. */
+static int reuse_inherit(api *self, specification *wanted, didi_error *error)
+{
+    store_job job = {0};
+    didi_error missing = {0};
+    specification *parent = NULL;
+    int status = store_job_get(self->records, wanted->from_job, &job, &missing);
+    if (status == DIDI_NOT_FOUND) {
+        return reuse_refuse(error, wanted->from_job, "does not exist");
+    }
+    if (status != DIDI_OK) {
+        return didi_fail(error, status, missing.subject, "%s", missing.message);
+    }
+    status = reuse_check(&job, error);
+    if (status == DIDI_OK) {
+        size_t bytes = strlen(job.specification);
+        status = specification_parse(job.specification, bytes, bytes, &parent, error);
+    }
+    if (status == DIDI_OK) {
+        status = specification_inherit(wanted, parent, error);
+    }
+    specification_free(parent);
+    store_job_clear(&job);
+    return status;
+}
+
+int api_reuse_parse(api *self, const char *body, size_t bytes, size_t bytes_max,
+                    specification **ret_specification, didi_error *error)
+{
+    specification *wanted = NULL;
+    int status = specification_parse(body, bytes, bytes_max, &wanted, error);
+    if (status == DIDI_OK && wanted->from_job != NULL) {
+        status = reuse_inherit(self, wanted, error);
+    }
+    if (status != DIDI_OK) {
+        specification_free(wanted);
+        return status;
+    }
+    *ret_specification = wanted;
+    return DIDI_OK;
+}

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Submission of jobs: everything that headers can tell is checked before a job is accepted. */
+#include "daemon/api/api_internal.h"
+#include "daemon/models/inputs.h"
+#include "proto/extension_request.h"
+#include "proto/limits.h"
+#include "proto/specification.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct submission {
+    bool dry_run, keyed;
+    char key[LIMIT_IDEMPOTENCY_KEY_BYTES + 1];
+    char digest[API_DIGEST_BYTES]; /* of the body */
+    json_t *extension;             /* the body, when it extends a job */
+    specification *specification;
+} submission;
+
+static bool submit_refuse(http_request *request, const char *parameter, const char *detail)
+{
+    http_reply_problem(request, &(http_problem){.type = PROBLEM_INVALID_PARAMETER,
+                                                .detail = detail,
+                                                .parameter = parameter});
+    return false;
+}
+
+static bool submit_key(http_request *request, submission *asked)
+{
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._~:+/=-";
+    const char *text = http_header(request, "Idempotency-Key");
+    if (text == NULL) {
+        return true;
+    }
+    size_t length = strlen(text);
+    if (length >= 2 && text[0] == '"' && text[length - 1] == '"') {
+        text++;
+        length -= 2;
+    }
+    if (length == 0 || length > LIMIT_IDEMPOTENCY_KEY_BYTES || strspn(text, allowed) < length) {
+        return submit_refuse(request, "Idempotency-Key",
+                             "Idempotency-Key must be 1 to 128 of A-Z, a-z, 0-9, . _ ~ : + / = -");
+    }
+    memcpy(asked->key, text, length);
+    asked->key[length] = '\0';
+    asked->keyed = true;
+    return true;
+}
+
+/* What cannot be started from is a problem of its own, whatever the library calls it. */
+static problem submit_problem(const didi_error *error)
+{
+    return error->status == DIDI_NOT_FOUND && strcmp(error->subject, "/from_job") == 0
+               ? PROBLEM_NOT_REUSABLE
+               : problem_from_status(error->status);
+}
+
+static void submit_reply(api *self, http_request *request, const char *id, int status)
+{
+    didi_error error = {0};
+    store_job job;
+    char location[64];
+    if (store_job_get(self->records, id, &job, &error) != DIDI_OK) {
+        api_reply_job_error(request, &error);
+        return;
+    }
+    snprintf(location, sizeof location, "/v1/jobs/%s", id);
+    http_reply_header(request, "Location", location);
+    http_reply_json(request, status, api_job_json(&job, NULL));
+    store_job_clear(&job);
+}
+
+static void submit_answer(api *self, http_request *request, const char *id,
+                          store_submit_outcome outcome)
+{
+    if (outcome == STORE_SUBMIT_KEY_REUSED) {
+        http_reply_problem(request,
+                           &(http_problem){.type = PROBLEM_IDEMPOTENCY_KEY_REUSED,
+                                           .detail = "this key came with another body before",
+                                           .parameter = "Idempotency-Key"});
+        return;
+    }
+    scheduler_wake(self->jobs);
+    submit_reply(self, request, id, outcome == STORE_SUBMIT_CREATED ? 201 : 200);
+}
+
+/* A repeated request gets its job even if the models have changed since. True: a reply was made. */
+static bool submit_replay(api *self, http_request *request, const submission *asked)
+{
+    const store_submission row = {.idempotency_key = asked->key, .body_digest = asked->digest};
+    char id[ID_BYTES];
+    didi_error error = {0};
+    bool found = false;
+    store_submit_outcome outcome;
+    if (!asked->keyed) {
+        return false;
+    }
+    if (store_job_find_submission(self->records, &row, &found, id, &outcome, &error) != DIDI_OK) {
+        http_reply_error(request, problem_from_status(error.status), &error);
+        return true;
+    }
+    if (found) {
+        submit_answer(self, request, id, outcome);
+    }
+    return found;
+}
+
+/* A whole specification, or what makes one of another job's. */
+static int submit_read(api *self, const char *body, size_t bytes, size_t bytes_max,
+                       submission *asked, didi_error *error)
+{
+    int status = extension_request_parse(body, bytes, bytes_max, &asked->extension, error);
+    if (status != DIDI_OK) {
+        return status;
+    }
+    return asked->extension != NULL
+               ? api_extend_resolve(self, asked->extension, &asked->specification, error)
+               : api_reuse_parse(self, body, bytes, bytes_max, &asked->specification, error);
+}
+
+static bool submit_parse(api *self, http_request *request, submission *asked)
+{
+    static const char *const parameters[] = {"dry_run", NULL};
+    const char *dry_run = http_query(request, "dry_run");
+    didi_error error = {0};
+    size_t bytes;
+    const char *body = http_body(request, &bytes);
+    if (!http_query_only(request, parameters) || !submit_key(request, asked)) {
+        return false;
+    }
+    if (dry_run != NULL && strcmp(dry_run, "true") != 0 && strcmp(dry_run, "false") != 0) {
+        return submit_refuse(request, "dry_run", "dry_run must be true or false");
+    }
+    asked->dry_run = dry_run != NULL && strcmp(dry_run, "true") == 0;
+    if (api_digest_of_bytes(body, bytes, asked->digest, &error) != DIDI_OK) {
+        http_reply_error(request, problem_from_status(error.status), &error);
+        return false;
+    }
+    if (!asked->dry_run && submit_replay(self, request, asked)) {
+        return false;
+    }
+    if (submit_read(self, body, bytes, http_body_bytes_max(request), asked, &error) != DIDI_OK) {
+        problem type = error.status == DIDI_FORMAT && asked->extension == NULL
+                           ? PROBLEM_MALFORMED_JSON
+                           : submit_problem(&error);
+        json_decref(asked->extension);
+        http_reply_error(request, type, &error);
+        return false;
+    }
+    return true;
+}
+
+static json_t *plan_layers(const didi_plan *plan)
+{
+    json_t *layers = json_array();
+    for (size_t i = 0; i < plan->layer_count; i++) {
+        const didi_plan_layer *layer = &plan->layers[i];
+        json_array_append_new(layers, json_pack("{s:s, s:I, s:I, s:I}", "tensor", layer->tensor,
+                                                "rows", (json_int_t)layer->rows, "columns",
+                                                (json_int_t)layer->columns, "rank_limit",
+                                                (json_int_t)layer->rank_limit));
+    }
+    return layers;
+}
+
+static json_t *plan_json(const didi_plan *plan, const char *canonical)
+{
+    json_t *value = json_pack(
+        "{s:o, s:I, s:I, s:I, s:I, s:f, s:s, s:f, s:o, s:{s:I, s:I, s:I, s:I}}", "specification",
+        json_loads(canonical, 0, NULL), "tasks", (json_int_t)plan->tasks, "parameters",
+        (json_int_t)plan->parameters, "dense_parameters", (json_int_t)plan->dense_parameters,
+        "factor_parameters", (json_int_t)plan->factor_parameters, "budget", plan->budget,
+        "budget_unit", didi_budget_unit_name(plan->budget_unit), "budget_minimum",
+        plan->budget_minimum, "layers", plan_layers(plan), "tensors", "low_rank",
+        (json_int_t)plan->layer_count, "dense", (json_int_t)plan->dense_count, "passed_through",
+        (json_int_t)plan->passthrough_count, "excluded", (json_int_t)plan->excluded_count);
+    json_t *cost =
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "memory_minimum_bytes",
+                  (json_int_t)plan->memory_minimum_bytes, "memory_peak_bytes",
+                  (json_int_t)plan->memory_peak_bytes, "streamed_layers",
+                  (json_int_t)plan->streamed_count, "disk_bytes", (json_int_t)plan->disk_bytes,
+                  "artifact_bytes", (json_int_t)plan->artifact_bytes, "bytes_to_read",
+                  (json_int_t)plan->bytes_to_read, "flops", plan->flops);
+    if (value != NULL && json_object_update(value, cost) != 0) {
+        json_decref(value);
+        value = NULL;
+    }
+    json_decref(cost);
+    return value;
+}
+
+/* Opens the merge without output: names, shapes, budget and memory are checked from headers. */
+static int submit_check(api *self, const submission *asked, const char *canonical,
+                        json_t **ret_plan, didi_error *error)
+{
+    planner *plan = NULL;
+    didi_merge *merge = NULL;
+    int status = planner_create(models_roots(self->registry), asked->specification, &plan, error);
+    if (status != DIDI_OK) {
+        return status;
+    }
+    didi_merge_options *options = planner_options(plan);
+    options->memory_limit = self->settings->memory_limit;
+    options->workers = self->settings->workers;
+    status = api_extend_open(self, asked->specification, &options->extend.package_fd, error);
+    if (status == DIDI_OK && asked->specification->from_job != NULL) {
+        status = scheduler_open_kept(self->jobs, asked->specification->from_job, &options->reuse_fd,
+                                     error);
+    }
+    if (status == DIDI_OK) {
+        status = didi_merge_open(options, NULL, &merge, error);
+    }
+    if (options->extend.package_fd >= 0) {
+        close(options->extend.package_fd);
+    }
+    if (options->reuse_fd >= 0) {
+        close(options->reuse_fd);
+    }
+    if (status == DIDI_OK && asked->dry_run) {
+        *ret_plan = plan_json(didi_merge_plan(merge), canonical);
+    }
+    didi_merge_close(merge);
+    planner_free(plan);
+    return status;
+}
+
+static void submit_store(api *self, http_request *request, const store_submission *row)
+{
+    char id[ID_BYTES];
+    didi_error error = {0};
+    store_submit_outcome outcome = STORE_SUBMIT_CREATED;
+    int status = store_job_submit(self->records, row, id, &outcome, &error);
+    if (status == DIDI_OK) {
+        submit_answer(self, request, id, outcome);
+    } else {
+        problem type = status == DIDI_CONFLICT ? PROBLEM_QUEUE_FULL : submit_problem(&error);
+        http_reply_error(request, type, &error);
+    }
+}
+
+/* From a good specification to a plan or a job. Errors: those that no reply was made for. */
+static int submit_run(api *self, http_request *request, const submission *asked,
+                      const char *canonical, const char *labels, didi_error *error)
+{
+    json_t *plan = NULL;
+    const store_submission row = {.name = asked->specification->name,
+                                  .base = asked->specification->base,
+                                  .specification = canonical,
+                                  .labels = labels,
+                                  .priority = (int)asked->specification->priority,
+                                  .active_max = self->settings->queued_jobs_max,
+                                  .idempotency_key = asked->keyed ? asked->key : NULL,
+                                  .from_job = asked->specification->from_job,
+                                  .body_digest = asked->digest};
+    int status = submit_check(self, asked, canonical, &plan, error);
+    if (status == DIDI_OK && asked->dry_run) {
+        http_reply_json(request, 200, plan);
+    } else if (status == DIDI_OK) {
+        submit_store(self, request, &row);
+    }
+    return status;
+}
+
+void api_submit(void *context, http_request *request)
+{
+    api *self = context;
+    submission asked = {0};
+    char *canonical = NULL, *labels = NULL;
+    didi_error error = {0};
+    if (!submit_parse(self, request, &asked)) {
+        return;
+    }
+    int status = specification_render(asked.specification, &canonical, &error);
+    if (status == DIDI_OK) {
+        status = specification_render_labels(asked.specification, &labels, &error);
+    }
+    if (status == DIDI_OK) {
+        status = submit_run(self, request, &asked, canonical, labels, &error);
+    }
+    if (status != DIDI_OK) {
+        http_reply_error(request, submit_problem(&error), &error);
+    }
+    free(canonical);
+    free(labels);
+    specification_free(asked.specification);
+    json_decref(asked.extension);
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Wall and monotonic time. */
+#include "daemon/base/clock.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+int64_t clock_now_ms(void)
+{
+    struct timespec now = {0};
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+int64_t clock_monotonic_ms(void)
+{
+    struct timespec now = {0};
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+void clock_format(int64_t milliseconds, char ret_text[CLOCK_TEXT_BYTES])
+{
+    const int64_t lowest = -INT64_C(62167219200000), highest = INT64_C(253402300799999);
+    int64_t clamped = milliseconds < lowest ? lowest : milliseconds;
+    struct tm parts = {0};
+    char text[64];
+
+    clamped = clamped > highest ? highest : clamped;
+    int64_t remainder = clamped % 1000;
+    if (remainder < 0)
+        remainder += 1000;
+    const time_t seconds = (time_t)((clamped - remainder) / 1000);
+    gmtime_r(&seconds, &parts);
+    snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", parts.tm_year + 1900,
+             parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec,
+             (int)remainder);
+    memcpy(ret_text, text, CLOCK_TEXT_BYTES - 1);
+    ret_text[CLOCK_TEXT_BYTES - 1] = '\0';
+}

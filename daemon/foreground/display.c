@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Progress of a foreground run. */
+#include "daemon/foreground/display.h"
+
+#include "daemon/base/clock.h"
+#include "src/base/memory.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { DISPLAY_BAR_CELLS = 24, DISPLAY_LINE_BYTES = 256 };
+
+struct run_display {
+    bool verbose, terminal, drawn;
+    bool counts_bytes; /* of ratios; else parameters */
+    int64_t began_ms;
+    pthread_mutex_t lock; /* guards what follows, and the stream */
+    int stage;            /* said last, -1 for none */
+    double loss, ratio;
+};
+
+int run_display_create(bool verbose, run_display **ret_display, didi_error *error)
+{
+    run_display *self = memory_zeroed(1, sizeof *self);
+
+    if (self == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+    self->verbose = verbose;
+    self->terminal = !verbose && isatty(STDERR_FILENO) != 0;
+    self->stage = -1;
+    self->began_ms = clock_monotonic_ms();
+    self->loss = self->ratio = NAN;
+    pthread_mutex_init(&self->lock, NULL);
+    *ret_display = self;
+    return DIDI_OK;
+}
+
+void run_display_count(run_display *self, bool bytes)
+{
+    self->counts_bytes = bytes;
+}
+
+/* Under the lock. */
+static void clear_bar(run_display *self)
+{
+    if (self->drawn)
+        fputs("\r\033[K", stderr);
+    self->drawn = false;
+}
+
+void run_display_clear(run_display *self)
+{
+    pthread_mutex_lock(&self->lock);
+    clear_bar(self);
+    pthread_mutex_unlock(&self->lock);
+}
+
+void run_display_free(run_display *self)
+{
+    if (self == NULL)
+        return;
+    clear_bar(self);
+    pthread_mutex_destroy(&self->lock);
+    free(self);
+}
+
+void run_display_say(run_display *self, const char *text)
+{
+    pthread_mutex_lock(&self->lock);
+    clear_bar(self);
+    fprintf(stderr, "%s\n", text);
+    pthread_mutex_unlock(&self->lock);
+}
+
+/* Appends " name value" unless the value is not known. */
+static void append_number(char *line, const char *name, double value)
+{
+    const size_t length = strlen(line);
+
+    if (!isnan(value))
+        snprintf(line + length, DISPLAY_LINE_BYTES - length, "  %s %.6g", name, value);
+}
+
+static const char *counted(const run_display *self)
+{
+    return self->counts_bytes ? "bytes" : "parameters";
+}
+
+static void print_point(const run_display *self, const didi_event *event)
+{
+    char line[DISPLAY_LINE_BYTES];
+
+    snprintf(line, sizeof line, "%8.2fs  %-9s  step %" PRIu64, event->seconds,
+             didi_stage_name(event->stage), event->step);
+    append_number(line, "loss", event->loss);
+    append_number(line, "error", event->relative_error);
+    append_number(line, counted(self), event->ratio);
+    append_number(line, "target", event->ratio_target);
+    fprintf(stderr, "%s  items %zu/%zu\n", line, event->items_done, event->items_total);
+}
+
+void run_display_event(void *context, const didi_event *event)
+{
+    run_display *self = context;
+
+    pthread_mutex_lock(&self->lock);
+    if (event->kind == DIDI_EVENT_POINT) {
+        self->loss = event->loss;
+        if (!isnan(event->ratio))
+            self->ratio = event->ratio;
+        if (self->verbose)
+            print_point(self, event);
+    } else if (event->kind == DIDI_EVENT_STAGE) {
+        self->loss = NAN;
+        clear_bar(self);
+        if (!self->terminal && self->stage != (int)event->stage)
+            fprintf(stderr, "%8.2fs  %s\n", event->seconds, didi_stage_name(event->stage));
+        self->stage = (int)event->stage;
+    } else if (event->text != NULL) {
+        clear_bar(self);
+        fprintf(stderr, "note: %s\n", event->text);
+    }
+    pthread_mutex_unlock(&self->lock);
+}
+
+void run_display_draw(run_display *self, didi_stage stage, double progress)
+{
+    const double seconds = (double)(clock_monotonic_ms() - self->began_ms) / 1000.0;
+    const int full = (int)(progress * DISPLAY_BAR_CELLS + 0.5);
+    char line[DISPLAY_LINE_BYTES], bar[DISPLAY_BAR_CELLS + 1];
+
+    if (!self->terminal)
+        return;
+    for (int i = 0; i < DISPLAY_BAR_CELLS; i++)
+        bar[i] = i < full ? '#' : '.';
+    bar[DISPLAY_BAR_CELLS] = '\0';
+    pthread_mutex_lock(&self->lock);
+    snprintf(line, sizeof line, "[%s] %3.0f%%  %-9s", bar, progress * 100.0,
+             didi_stage_name(stage));
+    append_number(line, "loss", self->loss);
+    append_number(line, counted(self), self->ratio);
+    if (progress > 0.02 && seconds > 1.0) {
+        const size_t length = strlen(line);
+        snprintf(line + length, sizeof line - length, "  %.0f s left",
+                 seconds * (1.0 - progress) / progress);
+    }
+    fprintf(stderr, "\r%s\033[K", line);
+    self->drawn = true;
+    pthread_mutex_unlock(&self->lock);
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A request to extend a package, put together from the command line. */
+#include "daemon/foreground/extend.h"
+
+#include "proto/budget_words.h"
+#include "proto/extension_request.h"
+#include "src/package/manifest_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+static int open_directory(const char *path, int *ret_fd, didi_error *error)
+{
+    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        return didi_fail_errno(error, errno, path, "cannot open the package %s", path);
+    *ret_fd = fd;
+    return DIDI_OK;
+}
+
+static int add_tasks(const run_extension *self, json_t *tasks, didi_error *error)
+{
+    for (size_t i = 0; i < self->added_count; i++) {
+        const char *equals = strchr(self->added[i], '=');
+        if (equals == NULL)
+            return didi_fail(error, DIDI_INVALID, "--task", "'%s' has no form NAME=MODEL",
+                             self->added[i]);
+        json_t *task = json_pack("{s:s%, s:s}", "name", self->added[i],
+                                 (size_t)(equals - self->added[i]), "model", equals + 1);
+        if (json_array_append_new(tasks, task) != 0)
+            return didi_fail(error, DIDI_INVALID, "--task", "'%s' is not UTF-8", self->added[i]);
+    }
+    return DIDI_OK;
+}
+
+/* A package made by no job is known by the beginning of its fingerprint. */
+static int make_request(const run_extension *self, const json_t *manifest, json_t *request,
+                        didi_error *error)
+{
+    const char *fingerprint = json_string_value(json_object_get(manifest, "fingerprint"));
+    json_t *extend = json_object(), *removed = json_array(), *tasks = json_array();
+
+    if (fingerprint == NULL || strlen(fingerprint) < LIMIT_JOB_ID_CHARACTERS)
+        fingerprint = "00000000000000000000000000";
+    json_object_set_new(request, "extend", extend);
+    json_object_set_new(request, "tasks", tasks);
+    json_object_set_new(extend, "job", json_stringn(fingerprint, LIMIT_JOB_ID_CHARACTERS));
+    json_object_set_new(extend, "remove", removed);
+    json_object_set_new(extend, "rebalance", json_boolean(self->rebalance));
+    json_object_set_new(extend, "compare", json_boolean(self->comparison != NULL));
+    for (size_t i = 0; i < self->removed_count; i++)
+        json_array_append_new(removed, json_string(self->removed[i]));
+    if (self->budget != NULL)
+        json_object_set_new(extend, "budget", budget_words_read(self->budget));
+    return add_tasks(self, tasks, error);
+}
+
+int run_extension_read(const run_extension *self, int *ret_package_fd, int *ret_comparison_fd,
+                       specification **ret_specification, didi_error *error)
+{
+    json_t *manifest = NULL, *request = json_object();
+    int status = open_directory(self->package, ret_package_fd, error);
+
+    if (status == DIDI_OK && self->comparison != NULL)
+        status = open_directory(self->comparison, ret_comparison_fd, error);
+    if (status == DIDI_OK) {
+        status = manifest_file_read(*ret_package_fd, &manifest, error);
+        if (status != DIDI_OK)
+            didi_error_wrap(error, "%s", self->package);
+    }
+    if (status == DIDI_OK)
+        status = make_request(self, manifest, request, error);
+    if (status == DIDI_OK)
+        status = extension_request_resolve(request, manifest, ret_specification, error);
+    json_decref(manifest);
+    json_decref(request);
+    return status;
+}

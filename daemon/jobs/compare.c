@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The full merge that an extension of a job is compared with. It publishes beside the job's
+ * artifacts, where nobody else looks, and so survives a restart as any merge does. */
+#include "daemon/models/inputs.h"
+#include "daemon/jobs/scheduler_internal.h"
+#include "src/base/file.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define COMPARE_SHARE 0.8 /* of the time both take, for progress */
+
+static void tell(const run *self, const char *text)
+{
+    const didi_event event = {.kind = DIDI_EVENT_NOTE,
+                              .loss = NAN,
+                              .relative_error = NAN,
+                              .ratio = NAN,
+                              .ratio_target = NAN,
+                              .text = text};
+
+    telemetry_event(self->telemetry, &event);
+}
+
+static void give_up(run *self, const char *reason)
+{
+    char text[256];
+
+    self->compared = true;
+    snprintf(self->reason, sizeof self->reason, "%s", reason);
+    snprintf(text, sizeof text, "no comparison with a full merge: %.200s", reason);
+    tell(self, text);
+}
+
+static int open_merge(run *self, const specification *wanted, int compare_fd, int work_fd,
+                      didi_error *error)
+{
+    const config *settings = self->scheduler->config;
+    planner *plan = NULL;
+    int status = planner_create(models_roots(self->scheduler->models), wanted, &plan, error);
+
+    if (status == DIDI_OK) {
+        didi_merge_options *options = planner_options(plan);
+        options->memory_limit = settings->memory_limit;
+        options->workers = settings->workers;
+        options->work_fd = work_fd;
+        options->output_fd = compare_fd;
+        options->output_name = "artifacts";
+        status = didi_merge_open(options, NULL, &self->merge, error);
+    }
+    planner_free(plan);
+    return status;
+}
+
+void compare_open(run *self, const char *text, int job_fd)
+{
+    specification *wanted = NULL;
+    didi_error error = {0};
+    const size_t bytes = strlen(text);
+    int compare_fd = -1, work_fd = -1;
+    int status = specification_parse(text, bytes, bytes, &wanted, &error);
+
+    if (status == DIDI_OK)
+        specification_forget_extend(wanted);
+    if (status == DIDI_OK)
+        status = file_open_directory(job_fd, "compare", 1, &compare_fd, &error);
+    if (status == DIDI_OK)
+        status = file_open_directory(compare_fd, "work", 1, &work_fd, &error);
+    if (status == DIDI_OK)
+        status = open_merge(self, wanted, compare_fd, work_fd, &error);
+    if (compare_fd >= 0)
+        close(compare_fd);
+    if (work_fd >= 0)
+        close(work_fd);
+    specification_free(wanted);
+    if (status != DIDI_OK) {
+        give_up(self, error.message);
+        return;
+    }
+    self->comparing = true;
+    tell(self, "a full merge of all tasks goes first, to be compared with");
+}
+
+bool compare_end(run *self)
+{
+    didi_error error = {0};
+    const int status = didi_merge_result(self->merge, &error);
+
+    if (status == DIDI_CANCELLED) {
+        self->status = status;
+        self->why = error;
+        return false;
+    }
+    self->comparing = false;
+    self->compared = true;
+    if (status != DIDI_OK)
+        give_up(self, error.message);
+    return true;
+}
+
+double compare_progress(const run *self, double progress)
+{
+    if (self->comparing)
+        return COMPARE_SHARE * progress;
+    return self->compared && self->reason[0] == '\0'
+               ? COMPARE_SHARE + (1 - COMPARE_SHARE) * progress
+               : progress;
+}
+
+int compare_artifacts(const run *self, int job_fd)
+{
+    didi_error ignored = {0};
+    int compare_fd = -1, fd = -1;
+
+    if (!self->compared || self->reason[0] != '\0' ||
+        file_open_directory(job_fd, "compare", 0, &compare_fd, &ignored) != DIDI_OK)
+        return -1;
+    if (file_open_directory(compare_fd, "artifacts", 0, &fd, &ignored) != DIDI_OK)
+        fd = -1;
+    close(compare_fd);
+    return fd;
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Full-model exports: one pool task each; the row is the truth, a file without its row is made
+ * again. */
+#include "daemon/models/inputs.h"
+#include "daemon/jobs/scheduler_internal.h"
+#include "src/base/file.h"
+#include "src/base/memory.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int export_cancelled(void *context)
+{
+    const export_run *self = context;
+
+    return atomic_load(&self->scheduler->stopping);
+}
+
+/* Opens jobs/<id>/exports/models/<task>, empty. */
+static int export_open_output(const export_run *self, int job_fd, int *ret_fd, didi_error *error)
+{
+    int exports_fd = -1, models_fd = -1;
+    int status = file_open_directory(job_fd, "exports", 1, &exports_fd, error);
+
+    if (status == DIDI_OK)
+        status = file_open_directory(exports_fd, "models", 1, &models_fd, error);
+    if (status == DIDI_OK)
+        status = file_remove_tree(models_fd, self->row.task, error);
+    if (status == DIDI_OK)
+        status = file_open_directory(models_fd, self->row.task, 1, ret_fd, error);
+    if (status == DIDI_OK)
+        status = file_sync_directory(job_fd, "job", error);
+    if (status == DIDI_OK)
+        status = file_sync_directory(exports_fd, "exports", error);
+    if (status == DIDI_OK)
+        status = file_sync_directory(models_fd, "models", error);
+    if (models_fd >= 0)
+        close(models_fd);
+    if (exports_fd >= 0)
+        close(exports_fd);
+    return status;
+}
+
+static int export_write(export_run *self, int job_fd, didi_error *error)
+{
+    const model_roots *roots = models_roots(self->scheduler->models);
+    int artifact_fd = -1, base_fd = -1, output_fd = -1;
+    struct stat written;
+    int status = file_open_directory(job_fd, "artifacts", 0, &artifact_fd, error);
+
+    if (status == DIDI_OK)
+        status = model_roots_open_model(roots, self->base, &base_fd, NULL, error);
+    if (status == DIDI_OK)
+        status = export_open_output(self, job_fd, &output_fd, error);
+    if (status == DIDI_OK)
+        status = didi_export_full(artifact_fd, base_fd, self->base, self->row.task, output_fd, true,
+                                  export_cancelled, self, error);
+    if (status == DIDI_OK && fstatat(output_fd, "model.safetensors", &written, 0) == 0)
+        self->bytes = (uint64_t)written.st_size;
+    if (output_fd >= 0)
+        close(output_fd);
+    if (base_fd >= 0)
+        close(base_fd);
+    if (artifact_fd >= 0)
+        close(artifact_fd);
+    return status;
+}
+
+/* On a pool thread. */
+static void export_work(void *context)
+{
+    export_run *self = context;
+    store_job job = {0};
+    int job_fd = -1;
+    int status = store_job_get(self->scheduler->store, self->row.job_id, &job, &self->why);
+
+    if (status == DIDI_OK) {
+        self->base = job.base;
+        job.base = NULL;
+        status = files_open_job(self->scheduler, self->row.job_id, false, &job_fd, &self->why);
+    }
+    if (status == DIDI_OK)
+        status = export_write(self, job_fd, &self->why);
+    if (job_fd >= 0)
+        close(job_fd);
+    store_job_clear(&job);
+    self->status = status;
+}
+
+static void export_free(export_run *self)
+{
+    export_run **link = &self->scheduler->exports;
+
+    while (*link != self)
+        link = &(*link)->next;
+    *link = self->next;
+    self->scheduler->export_count--;
+    self->scheduler->look = true;
+    free(self->row.error_status);
+    free(self->row.error_message);
+    free(self->base);
+    free(self);
+}
+
+static void export_record(export_run *self)
+{
+    scheduler *owner = self->scheduler;
+    const bool stopping = atomic_load(&owner->stopping);
+    didi_error error = {0};
+    int status = DIDI_OK;
+
+    if (self->status == DIDI_CANCELLED && stopping)
+        status = store_export_release(owner->store, self->row.id, &error);
+    else
+        status = store_export_finish(owner->store, self->row.id,
+                                     self->status == DIDI_OK ? EXPORT_SUCCEEDED : EXPORT_FAILED,
+                                     self->bytes, &self->why, &error);
+    if (status != DIDI_OK && status != DIDI_CONFLICT && !stopping)
+        return; /* at the next tick */
+    log_emit(self->status == DIDI_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "export ended",
+             LOG_TEXT("job", self->row.job_id), LOG_TEXT("task", self->row.task),
+             LOG_TEXT("outcome", didi_status_name(self->status)),
+             LOG_TEXT("error", self->why.message));
+    export_free(self);
+}
+
+static void export_after(void *context)
+{
+    export_run *self = context;
+    scheduler *owner = self->scheduler;
+
+    self->recording = true;
+    export_record(self);
+    owner->advance(owner);
+}
+
+void exports_claim(scheduler *owner)
+{
+    bool found = true;
+
+    while (found && owner->export_count < SCHEDULER_EXPORTS_MAX) {
+        didi_error error = {0};
+        export_run *self = memory_zeroed(1, sizeof *self);
+        if (self == NULL)
+            return;
+        if (store_export_claim(owner->store, &self->row, &found, &error) != DIDI_OK || !found) {
+            free(self);
+            return;
+        }
+        self->scheduler = owner;
+        self->next = owner->exports;
+        owner->exports = self;
+        owner->export_count++;
+        if (pool_task(owner->pool, export_work, export_after, self, &error) != DIDI_OK) {
+            self->status = error.status;
+            self->why = error;
+            self->recording = true;
+            return;
+        }
+    }
+}
+
+void exports_tick(scheduler *owner)
+{
+    export_run *next = NULL;
+
+    for (export_run *self = owner->exports; self != NULL; self = next) {
+        next = self->next;
+        if (self->recording)
+            export_record(self);
+    }
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs jobs and exports on the libuv pool: claims, gives out items fairly, records how they end.
+ *
+ * Threads: the scheduler lives on the loop thread. Functions marked [any] may be called from any
+ * thread (the edge's); they write to the store and wake the loop. Layout below the state directory:
+ *   jobs/<id>/artifacts   manifest.json, shared.safetensors, experts/: appear together by rename
+ *   jobs/<id>/exports/models/<task>/model.safetensors
+ *   jobs/<id>/work        the engine's own, gone when the job is done
+ *   jobs/<id>/compare     work and artifacts of the full merge that an extension is compared with,
+ *                         gone likewise
+ *   kept/<id>             spectra and bases that job keeps for others; stays while they need it
+ *   trash/                being deleted */
+#pragma once
+
+#include "daemon/base/config.h"
+#include "daemon/models/registry.h"
+#include "daemon/store/store.h"
+
+#include <uv.h>
+
+typedef struct scheduler scheduler;
+
+/* Keeps the pointers; they must outlive it. `state_fd`: the state directory, duplicated. Sweeps
+ * orphans, gives back jobs of other boots, and starts to work when the loop runs. */
+int scheduler_create(uv_loop_t *loop, const config *settings, store *records, models *registry,
+                     int state_fd, scheduler **ret_scheduler, didi_error *error);
+
+/* Starts nothing more, asks items to stop, waits for those in flight within the loop, gives
+ * unfinished jobs back to the queue; then calls done on the loop thread. */
+void scheduler_stop(scheduler *self, void (*done)(void *context), void *context);
+
+/* After done, and after the loop closed its handles. NULL is fine. */
+void scheduler_free(scheduler *self);
+
+/* There may be new work. [any] */
+void scheduler_wake(scheduler *self);
+
+/* As store_job_cancel, store_job_retry, store_job_delete (and the job's files),
+ * store_export_request (format "full"), then wakes. [any] */
+int scheduler_job_cancel(scheduler *self, const char *id, job_state *ret_state, didi_error *error);
+int scheduler_job_retry(scheduler *self, const char *id, didi_error *error);
+int scheduler_job_delete(scheduler *self, const char *id, didi_error *error);
+int scheduler_export_request(scheduler *self, const char *job_id, const char *const *tasks,
+                             size_t task_count, didi_error *error);
+
+/* Opens jobs/<id>/artifacts or jobs/<id>/exports (`name`), O_DIRECTORY; the caller closes.
+ * DIDI_NOT_FOUND when there is none. [any] */
+int scheduler_open_files(scheduler *self, const char *id, const char *name, int *ret_fd,
+                         didi_error *error);
+
+/* Opens kept/<id>, O_DIRECTORY; the caller closes. DIDI_NOT_FOUND with the subject "/from_job" when
+ * there is none. [any] */
+int scheduler_open_kept(scheduler *self, const char *id, int *ret_fd, didi_error *error);

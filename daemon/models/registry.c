@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The registry: scans the roots, keeps the rows. */
+#include "daemon/models/registry.h"
+
+#include "src/base/memory.h"
+#include "src/files/checkpoint.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct models {
+    const model_roots *roots;
+    store *records;
+    pthread_mutex_t scanning;
+};
+
+typedef struct models_scan {
+    models *models;
+    store_model *rows;
+    size_t count, capacity;
+    size_t broken;
+} models_scan;
+
+int models_create(const model_roots *roots, store *records, models **ret_models, didi_error *error)
+{
+    models *self = memory_zeroed(1, sizeof *self);
+
+    if (self == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+    self->roots = roots;
+    self->records = records;
+    pthread_mutex_init(&self->scanning, NULL);
+    *ret_models = self;
+    return DIDI_OK;
+}
+
+void models_free(models *self)
+{
+    if (self == NULL)
+        return;
+    pthread_mutex_destroy(&self->scanning);
+    free(self);
+}
+
+const model_roots *models_roots(const models *self)
+{
+    return self->roots;
+}
+
+/* FNV-1a: revisions need to differ, not to resist anyone. */
+static uint64_t fold(uint64_t hash, const void *data, size_t bytes)
+{
+    const unsigned char *from = data;
+
+    for (size_t i = 0; i < bytes; i++)
+        hash = (hash ^ from[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+static void row_measure(const checkpoint *opened, store_model *row)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+    row->file_count = checkpoint_file_count(opened);
+    for (size_t i = 0; i < row->file_count; i++) {
+        const checkpoint_file *file = checkpoint_file_at(opened, i);
+        hash = fold(hash, file->name, strlen(file->name) + 1);
+        hash = fold(hash, &file->bytes, sizeof file->bytes);
+        hash = fold(hash, &file->inode, sizeof file->inode);
+        hash = fold(hash, &file->modified_ns, sizeof file->modified_ns);
+        row->bytes = memory_add(row->bytes, file->bytes);
+    }
+    row->tensor_count = checkpoint_count(opened);
+    for (size_t i = 0; i < row->tensor_count; i++)
+        row->parameters = memory_add(row->parameters, checkpoint_at(opened, i)->tensor->elements);
+    if (row->revision != NULL)
+        snprintf(row->revision, 17, "%016" PRIx64, hash);
+}
+
+/* A model that cannot be opened is a row too: broken, with the reason. */
+static void row_inspect(const model_roots *roots, store_model *row)
+{
+    checkpoint *opened = NULL;
+    didi_error why = {0};
+    int fd = -1;
+    int status = model_roots_open_model(roots, row->name, &fd, NULL, &why);
+
+    if (status == DIDI_OK)
+        status = checkpoint_open(fd, row->name, &opened, &why);
+    if (status == DIDI_OK) {
+        row->state = MODEL_READY;
+        row_measure(opened, row);
+    } else {
+        row->state = MODEL_BROKEN;
+        row->reason = why.subject[0] != '\0' ? memory_format("%s: %s", why.subject, why.message)
+                                             : memory_string(why.message);
+    }
+    checkpoint_close(opened);
+    if (fd >= 0)
+        close(fd);
+}
+
+static int scan_visit(void *context, size_t root, const char *name, didi_error *error)
+{
+    models_scan *scan = context;
+
+    if (scan->count == scan->capacity) {
+        const size_t larger = scan->capacity == 0 ? 64 : scan->capacity * 2;
+        store_model *grown = realloc(scan->rows, larger * sizeof *grown);
+        if (grown == NULL)
+            return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+        scan->rows = grown;
+        scan->capacity = larger;
+    }
+    store_model *row = &scan->rows[scan->count++];
+    memset(row, 0, sizeof *row);
+    row->name = memory_string(name);
+    row->root = memory_string(model_roots_path(scan->models->roots, root));
+    row->revision = memory_zeroed(1, 17);
+    if (row->name == NULL || row->root == NULL || row->revision == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+    row_inspect(scan->models->roots, row);
+    if (row->state == MODEL_BROKEN) {
+        scan->broken++;
+        if (row->reason == NULL)
+            return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+    }
+    return DIDI_OK;
+}
+
+int models_rescan(models *self, size_t *ret_ready, size_t *ret_broken, didi_error *error)
+{
+    models_scan scan = {.models = self};
+
+    pthread_mutex_lock(&self->scanning);
+    int status = model_roots_walk(self->roots, scan_visit, &scan, error);
+    if (status == DIDI_OK)
+        status = store_model_replace(self->records, scan.rows, scan.count, error);
+    pthread_mutex_unlock(&self->scanning);
+    if (status == DIDI_OK) {
+        *ret_ready = scan.count - scan.broken;
+        *ret_broken = scan.broken;
+    }
+    store_models_free(scan.rows, scan.count);
+    return status;
+}
+
+int models_tensors(models *self, const char *name,
+                   int (*visit)(void *context, const models_tensor *tensor), void *context,
+                   didi_error *error)
+{
+    checkpoint *opened = NULL;
+    int fd = -1;
+    int status = model_roots_open_model(self->roots, name, &fd, NULL, error);
+
+    if (status != DIDI_OK)
+        return status;
+    status = checkpoint_open(fd, name, &opened, error);
+    close(fd);
+    if (status != DIDI_OK)
+        return status;
+    for (size_t i = 0; i < checkpoint_count(opened) && status == DIDI_OK; i++) {
+        const checkpoint_tensor *entry = checkpoint_at(opened, i);
+        const models_tensor tensor = {
+            .name = entry->tensor->name,
+            .dtype = didi_dtype_name(entry->tensor->dtype),
+            .shape = entry->tensor->shape,
+            .dimensions = entry->tensor->dimensions,
+            .bytes = entry->tensor->bytes,
+            .file = checkpoint_file_at(opened, entry->file)->name,
+        };
+        status = visit(context, &tensor);
+    }
+    checkpoint_close(opened);
+    return status;
+}

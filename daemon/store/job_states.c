@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The states of jobs: claiming, ending, cancelling, and the one function that moves them. */
+#include "daemon/base/clock.h"
+#include "daemon/store/writer.h"
+
+#include <assert.h>
+#include <string.h>
+
+enum { ATTEMPT_ANY = -1 };
+
+/* States a move may start from, as the JSON arrays job_move takes. */
+#define FROM_QUEUED "[\"queued\"]"
+#define FROM_RUNNING "[\"running\"]"
+#define FROM_SUCCEEDED "[\"succeeded\"]"
+#define FROM_STOPPED "[\"failed\",\"cancelled\"]"
+
+typedef struct job_move {
+    const char *id;
+    const char *from; /* one of FROM_* */
+    job_state to;
+    int64_t attempt; /* or ATTEMPT_ANY */
+    int attempt_change;
+    const didi_error *why;
+} job_move;
+
+static int job_move_event(database *writer, const job_move *move, int64_t attempt, int64_t number,
+                          didi_error *error)
+{
+    sqlite3_stmt *statement = database_statement(writer, QUERY_EVENT_INSERT, error);
+
+    if (statement == NULL)
+        return DIDI_IO;
+    bind_text(writer, statement, ":id", move->id);
+    bind_integer(writer, statement, ":number", number);
+    bind_integer(writer, statement, ":now", clock_now_ms());
+    bind_integer(writer, statement, ":attempt", attempt);
+    bind_text(writer, statement, ":kind", "state");
+    bind_text(writer, statement, ":stage", "");
+    bind_integer(writer, statement, ":step", 0);
+    bind_integer(writer, statement, ":items_done", 0);
+    bind_integer(writer, statement, ":items_total", 0);
+    bind_integer(writer, statement, ":bytes_read", 0);
+    bind_text(writer, statement, ":text", job_state_name(move->to));
+    return database_run(writer, statement, error);
+}
+
+/* The only function that changes a job's state. DIDI_CONFLICT when it is not in a state of `from`,
+ * or not in that attempt; DIDI_NOT_FOUND. */
+static int job_move_state(database *writer, const job_move *move, store_changes *changes,
+                          didi_error *error)
+{
+    const didi_error *why = move->why;
+    sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_MOVE, error);
+    bool row = false;
+
+    if (statement == NULL)
+        return DIDI_IO;
+    bind_text(writer, statement, ":id", move->id);
+    bind_text(writer, statement, ":from", move->from);
+    bind_text(writer, statement, ":to", job_state_name(move->to));
+    if (move->attempt != ATTEMPT_ANY)
+        bind_integer(writer, statement, ":attempt", move->attempt);
+    bind_integer(writer, statement, ":attempt_change", move->attempt_change);
+    bind_integer(writer, statement, ":now", clock_now_ms());
+    bind_text(writer, statement, ":boot_id", writer->boot_id);
+    if (why != NULL && why->status != DIDI_OK) {
+        bind_text(writer, statement, ":error_status", didi_status_name(why->status));
+        bind_text(writer, statement, ":error_subject",
+                  why->subject[0] != '\0' ? why->subject : NULL);
+        bind_text(writer, statement, ":error_message", why->message);
+    }
+    int status = database_step(writer, statement, &row, error);
+    if (status != DIDI_OK)
+        return status;
+    if (!row) {
+        store_job job = {0};
+        status = job_select(writer, move->id, &job, error);
+        if (status == DIDI_OK)
+            status = didi_fail(error, DIDI_CONFLICT, move->id, "the job is %s, attempt %u",
+                               job_state_name(job.state), job.attempt);
+        store_job_clear(&job);
+        return status;
+    }
+    const int64_t attempt = sqlite3_column_int64(statement, 0);
+    const int64_t number = sqlite3_column_int64(statement, 1);
+    status = database_run(writer, statement, error);
+    if (status != DIDI_OK)
+        return status;
+    store_changes_add(changes, move->id);
+    return job_move_event(writer, move, attempt, number, error);
+}
+
+static int move_operation(database *writer, void *context, store_changes *changes,
+                          didi_error *error)
+{
+    return job_move_state(writer, context, changes, error);
+}
+
+int store_job_finish(store *self, const char *id, unsigned attempt, job_state state,
+                     const didi_error *why, didi_error *error)
+{
+    job_move move = {.id = id, .from = FROM_RUNNING, .to = state, .attempt = attempt, .why = why};
+
+    assert(state == JOB_SUCCEEDED || state == JOB_FAILED || state == JOB_CANCELLED);
+    return store_write(self, move_operation, &move, error);
+}
+
+int store_job_release(store *self, const char *id, unsigned attempt, didi_error *error)
+{
+    job_move move = {
+        .id = id, .from = FROM_RUNNING, .to = JOB_QUEUED, .attempt = attempt, .attempt_change = -1};
+
+    return store_write(self, move_operation, &move, error);
+}
+
+int store_job_fail_lost(store *self, const char *id, const char *message, didi_error *error)
+{
+    didi_error why = {0};
+    job_move move = {
+        .id = id, .from = FROM_SUCCEEDED, .to = JOB_FAILED, .attempt = ATTEMPT_ANY, .why = &why};
+
+    didi_fail(&why, DIDI_NOT_FOUND, "artifacts", "%s", message);
+    return store_write(self, move_operation, &move, error);
+}
+
+int store_job_retry(store *self, const char *id, didi_error *error)
+{
+    job_move move = {.id = id, .from = FROM_STOPPED, .to = JOB_QUEUED, .attempt = ATTEMPT_ANY};
+    const int status = store_write(self, move_operation, &move, error);
+
+    if (status == DIDI_CONFLICT)
+        return didi_fail(error, status, id, "only a failed or cancelled job can be retried");
+    return status;
+}
+
+typedef struct claim_argument {
+    int priority;
+    store_job job;
+    bool found;
+} claim_argument;
+
+static int claim_operation(database *writer, void *context, store_changes *changes,
+                           didi_error *error)
+{
+    claim_argument *argument = context;
+    char id[ID_BYTES];
+    job_move move = {.id = id,
+                     .from = FROM_QUEUED,
+                     .to = JOB_RUNNING,
+                     .attempt = ATTEMPT_ANY,
+                     .attempt_change = 1};
+    sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_NEXT_QUEUED, error);
+
+    if (statement == NULL)
+        return DIDI_IO;
+    bind_integer(writer, statement, ":priority", argument->priority);
+    int status = database_step(writer, statement, &argument->found, error);
+    if (status != DIDI_OK || !argument->found)
+        return status;
+    column_text(statement, 0, id, sizeof id);
+    sqlite3_reset(statement);
+    status = job_move_state(writer, &move, changes, error);
+    if (status == DIDI_OK)
+        status = job_select(writer, id, &argument->job, error);
+    return status;
+}
+
+int store_job_claim(store *self, int priority, store_job *ret_job, bool *ret_found,
+                    didi_error *error)
+{
+    claim_argument argument = {.priority = priority};
+    const int status = store_write(self, claim_operation, &argument, error);
+
+    if (status != DIDI_OK) {
+        store_job_clear(&argument.job);
+        return status;
+    }
+    if (argument.found)
+        *ret_job = argument.job;
+    *ret_found = argument.found;
+    return DIDI_OK;
+}
+
+typedef struct cancel_argument {
+    const char *id;
+    job_state state;
+} cancel_argument;
+
+static int cancel_operation(database *writer, void *context, store_changes *changes,
+                            didi_error *error)
+{
+    cancel_argument *argument = context;
+    store_job job = {0};
+    int status = job_select(writer, argument->id, &job, error);
+
+    if (status != DIDI_OK)
+        return status;
+    argument->state = job.state;
+    if (job.state == JOB_QUEUED) {
+        const job_move move = {
+            .id = argument->id, .from = FROM_QUEUED, .to = JOB_CANCELLED, .attempt = ATTEMPT_ANY};
+        status = job_move_state(writer, &move, changes, error);
+        argument->state = JOB_CANCELLED;
+    } else if (job.state == JOB_RUNNING) {
+        sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_REQUEST_CANCEL, error);
+        if (statement != NULL) {
+            bind_text(writer, statement, ":id", argument->id);
+            bind_integer(writer, statement, ":now", clock_now_ms());
+            status = database_run(writer, statement, error);
+        } else {
+            status = DIDI_IO;
+        }
+        store_changes_add(changes, argument->id);
+    } else {
+        status =
+            didi_fail(error, DIDI_CONFLICT, argument->id, "the job has %s already",
+                      job.state == JOB_CANCELLED ? "been cancelled" : job_state_name(job.state));
+    }
+    store_job_clear(&job);
+    return status;
+}
+
+int store_job_cancel(store *self, const char *id, job_state *ret_state, didi_error *error)
+{
+    cancel_argument argument = {.id = id};
+    const int status = store_write(self, cancel_operation, &argument, error);
+
+    if (status == DIDI_OK)
+        *ret_state = argument.state;
+    return status;
+}
+
+static bool state_is_final(job_state state)
+{
+    return state != JOB_QUEUED && state != JOB_RUNNING;
+}
+
+/* Why a job was not deleted. */
+static int delete_refused(database *writer, const char *id, job_state state, didi_error *error)
+{
+    sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_EXTENDED_BY, error);
+    char later[ID_BYTES];
+    bool row = false;
+
+    if (statement == NULL)
+        return DIDI_IO;
+    bind_text(writer, statement, ":id", id);
+    const int status = database_step(writer, statement, &row, error);
+    if (status != DIDI_OK)
+        return status;
+    if (row && state_is_final(state)) {
+        column_text(statement, 0, later, sizeof later);
+        sqlite3_reset(statement);
+        return didi_fail(error, DIDI_CONFLICT, id,
+                         "job %s extends this one and has not finished; wait for it or cancel it",
+                         later);
+    }
+    if (row)
+        sqlite3_reset(statement);
+    return didi_fail(error, DIDI_CONFLICT, id,
+                     state_is_final(state) ? "the job has %s, but an export of it is running"
+                                           : "the job is %s; cancel it first",
+                     job_state_name(state));
+}
+
+static int delete_operation(database *writer, void *context, store_changes *changes,
+                            didi_error *error)
+{
+    const char *id = context;
+    store_job job = {0};
+    int status = job_select(writer, id, &job, error);
+    const job_state state = job.state;
+
+    store_job_clear(&job);
+    if (status != DIDI_OK)
+        return status;
+    sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_DELETE, error);
+    if (statement == NULL)
+        return DIDI_IO;
+    bind_text(writer, statement, ":id", id);
+    status = database_run(writer, statement, error);
+    if (status != DIDI_OK)
+        return status;
+    if (sqlite3_changes(writer->connection) == 0)
+        return delete_refused(writer, id, state, error);
+    store_changes_add(changes, id);
+    return DIDI_OK;
+}
+
+int store_job_delete(store *self, const char *id, didi_error *error)
+{
+    char copy[ID_BYTES] = {0};
+
+    if (!id_is_valid(id))
+        return didi_fail(error, DIDI_NOT_FOUND, id, "no job has the id '%.64s'", id);
+    memcpy(copy, id, ID_CHARACTERS);
+    return store_write(self, delete_operation, copy, error);
+}
+
+/* ---- starting ---- */
+
+typedef struct boot_argument {
+    const char *boot_id;
+    size_t count;
+} boot_argument;
+
+static int boot_operation(database *writer, void *context, store_changes *changes,
+                          didi_error *error)
+{
+    boot_argument *argument = context;
+    bool row = true;
+
+    memcpy(writer->boot_id, argument->boot_id, ID_BYTES);
+    int status = DIDI_OK;
+    for (;;) {
+        char id[ID_BYTES];
+        sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_OF_OTHER_BOOT, error);
+        if (statement == NULL)
+            return DIDI_IO;
+        bind_text(writer, statement, ":boot_id", argument->boot_id);
+        status = database_step(writer, statement, &row, error);
+        if (status != DIDI_OK || !row)
+            break;
+        column_text(statement, 0, id, sizeof id);
+        const bool cancelled = sqlite3_column_int(statement, 1) != 0;
+        sqlite3_reset(statement);
+        const job_move move = {.id = id,
+                               .from = FROM_RUNNING,
+                               .to = cancelled ? JOB_CANCELLED : JOB_QUEUED,
+                               .attempt = ATTEMPT_ANY};
+        status = job_move_state(writer, &move, changes, error);
+        if (status != DIDI_OK)
+            return status;
+        argument->count++;
+    }
+    if (status != DIDI_OK)
+        return status;
+    sqlite3_stmt *statement = database_statement(writer, QUERY_EXPORT_BOOT, error);
+    if (statement == NULL)
+        return DIDI_IO;
+    bind_integer(writer, statement, ":now", clock_now_ms());
+    return database_run(writer, statement, error);
+}
+
+int store_boot(store *self, const char *boot_id, size_t *ret_count, didi_error *error)
+{
+    boot_argument argument = {.boot_id = boot_id};
+    const int status = store_write(self, boot_operation, &argument, error);
+
+    if (status == DIDI_OK)
+        *ret_count = argument.count;
+    return status;
+}

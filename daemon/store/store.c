@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The store: its writer thread, its mailbox, its readers.
+ *
+ * The writer takes what lies in the mailbox, runs it in one transaction with a savepoint each,
+ * commits once, then wakes the callers and tells the listener. So a burst of telemetry costs one
+ * fsync. */
+#include "daemon/store/store.h"
+
+#include "daemon/store/writer.h"
+#include "src/base/memory.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    STORE_MAILBOX_MAX = 1024, /* requests waiting */
+    STORE_BATCH_MAX = 64,     /* requests a transaction */
+    STORE_READERS_MAX = 8,    /* connections */
+    STORE_WAL_PAGES = 1000,   /* checkpoint beyond */
+};
+
+typedef struct store_request {
+    struct store_request *next;
+    store_operation *operation;
+    void *argument;
+    didi_error *error; /* of the caller that waits; NULL for posted ones */
+    int status;
+    bool waits, done;
+} store_request;
+
+struct store {
+    char *path;
+    database *writer;
+    pthread_t thread;
+    bool started;
+
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t arrived, finished;
+    store_request *first, *last;
+    size_t waiting;
+    bool closing;
+    didi_error broken; /* status not OK after a commit that may or may not have reached the disk */
+
+    pthread_mutex_t reader_lock;
+    pthread_cond_t reader_returned;
+    database *readers[STORE_READERS_MAX];
+    size_t reader_count, reader_open;
+
+    pthread_mutex_t listener_lock; /* held while the listener runs, so that it can be taken away */
+    void (*job_changed)(void *context, const char *job_id);
+    void *listener_context;
+    store_changes changes; /* writer thread only */
+};
+
+void store_changes_add(store_changes *changes, const char *job_id)
+{
+    for (size_t i = 0; i < changes->count; i++)
+        if (strcmp(changes->ids[i], job_id) == 0)
+            return;
+    if (changes->count < STORE_CHANGES_MAX && strlen(job_id) == ID_CHARACTERS)
+        memcpy(changes->ids[changes->count++], job_id, ID_BYTES);
+}
+
+static int request_execute(store *self, store_request *request)
+{
+    didi_error unheard = {0};
+    didi_error *error = request->error != NULL ? request->error : &unheard;
+    int status = database_execute(self->writer, QUERY_SAVEPOINT_BEGIN, error);
+
+    if (status != DIDI_OK)
+        return status;
+    status = request->operation(self->writer, request->argument, &self->changes, error);
+    if (status != DIDI_OK) {
+        didi_error ignored = {0};
+        /* A full disk may have rolled everything back already: then the commit reports it. */
+        database_execute(self->writer, QUERY_SAVEPOINT_ROLLBACK, &ignored);
+        database_execute(self->writer, QUERY_SAVEPOINT_RELEASE, &ignored);
+        return status;
+    }
+    return database_execute(self->writer, QUERY_SAVEPOINT_RELEASE, error);
+}
+
+/* Runs a list of requests in one transaction. *ret_uncertain: the commit failed in a way that
+ * leaves open whether it reached the disk; going on would build on sand. */
+static int batch_execute(store *self, store_request *batch, bool *ret_uncertain, didi_error *error)
+{
+    int status = database_execute(self->writer, QUERY_TRANSACTION_BEGIN, error);
+
+    self->changes.count = 0;
+    if (status != DIDI_OK)
+        return status;
+    for (store_request *request = batch; request != NULL; request = request->next)
+        request->status = request_execute(self, request);
+    if (sqlite3_get_autocommit(self->writer->connection) != 0)
+        return didi_fail(error, DIDI_DISK_FULL, "didid.db", "the transaction was rolled back");
+    status = database_execute(self->writer, QUERY_TRANSACTION_COMMIT, error);
+    if (status != DIDI_OK) {
+        didi_error ignored = {0};
+        const int code = sqlite3_extended_errcode(self->writer->connection);
+        *ret_uncertain = (code & 0xff) == SQLITE_IOERR || (code & 0xff) == SQLITE_CORRUPT;
+        if (sqlite3_get_autocommit(self->writer->connection) == 0)
+            database_execute(self->writer, QUERY_TRANSACTION_ROLLBACK, &ignored);
+    }
+    return status;
+}
+
+/* Takes up to STORE_BATCH_MAX requests; NULL when closing and empty. */
+static store_request *batch_take(store *self)
+{
+    pthread_mutex_lock(&self->lock);
+    while (self->first == NULL && !self->closing)
+        pthread_cond_wait(&self->arrived, &self->lock);
+    store_request *batch = self->first, *last = batch;
+    for (size_t i = 1; last != NULL && last->next != NULL && i < STORE_BATCH_MAX; i++)
+        last = last->next;
+    if (last != NULL) {
+        self->first = last->next;
+        last->next = NULL;
+    }
+    if (self->first == NULL)
+        self->last = NULL;
+    for (const store_request *request = batch; request != NULL; request = request->next)
+        self->waiting--;
+    pthread_mutex_unlock(&self->lock);
+    return batch;
+}
+
+static void batch_finish(store *self, store_request *batch, int status, bool uncertain,
+                         const didi_error *error)
+{
+    pthread_mutex_lock(&self->lock);
+    if (uncertain)
+        self->broken = *error;
+    while (batch != NULL) {
+        store_request *next = batch->next;
+        if (batch->waits) {
+            if (status != DIDI_OK) {
+                *batch->error = *error;
+                batch->status = status;
+            }
+            batch->done = true;
+        } else {
+            free(batch->argument);
+            free(batch);
+        }
+        batch = next;
+    }
+    pthread_cond_broadcast(&self->finished);
+    pthread_mutex_unlock(&self->lock);
+    if (status != DIDI_OK)
+        return;
+    pthread_mutex_lock(&self->listener_lock);
+    for (size_t i = 0; i < self->changes.count && self->job_changed != NULL; i++)
+        self->job_changed(self->listener_context, self->changes.ids[i]);
+    pthread_mutex_unlock(&self->listener_lock);
+}
+
+static void *writer_main(void *context)
+{
+    store *self = context;
+    store_request *batch = NULL;
+
+    pthread_setname_np(pthread_self(), "didid-writer");
+    while ((batch = batch_take(self)) != NULL) {
+        didi_error error = {0};
+        bool uncertain = false;
+        const int status = batch_execute(self, batch, &uncertain, &error);
+        batch_finish(self, batch, status, uncertain, &error);
+        if (self->writer->wal_pages > STORE_WAL_PAGES)
+            database_checkpoint(self->writer, false);
+    }
+    database_checkpoint(self->writer, true);
+    return NULL;
+}
+
+/* Under the lock. */
+static void mailbox_append(store *self, store_request *request)
+{
+    if (self->last != NULL)
+        self->last->next = request;
+    else
+        self->first = request;
+    self->last = request;
+    self->waiting++;
+    pthread_cond_signal(&self->arrived);
+}
+
+int store_write(store *self, store_operation *operation, void *argument, didi_error *error)
+{
+    didi_error own = {0};
+    store_request request = {
+        .operation = operation, .argument = argument, .error = &own, .waits = true};
+    int status = DIDI_OK;
+
+    pthread_mutex_lock(&self->lock);
+    while (self->waiting >= STORE_MAILBOX_MAX && !self->closing)
+        pthread_cond_wait(&self->finished, &self->lock);
+    if (self->broken.status != DIDI_OK) {
+        own = self->broken;
+        status = own.status;
+    } else if (self->closing) {
+        status = didi_fail(&own, DIDI_CONFLICT, NULL, "the store is being closed");
+    } else {
+        mailbox_append(self, &request);
+        while (!request.done)
+            pthread_cond_wait(&self->finished, &self->lock);
+        status = request.status;
+    }
+    pthread_mutex_unlock(&self->lock);
+    if (status != DIDI_OK && error != NULL)
+        *error = own;
+    return status;
+}
+
+void store_post(store *self, store_operation *operation, void *argument, bool may_be_dropped)
+{
+    store_request *request = memory_zeroed(1, sizeof *request);
+    bool taken = false;
+
+    if (request != NULL) {
+        request->operation = operation;
+        request->argument = argument;
+        pthread_mutex_lock(&self->lock);
+        while (!may_be_dropped && self->waiting >= STORE_MAILBOX_MAX && !self->closing)
+            pthread_cond_wait(&self->finished, &self->lock);
+        taken =
+            self->waiting < STORE_MAILBOX_MAX && !self->closing && self->broken.status == DIDI_OK;
+        if (taken)
+            mailbox_append(self, request);
+        pthread_mutex_unlock(&self->lock);
+    }
+    if (!taken) {
+        free(argument);
+        free(request);
+    }
+}
+
+int store_reader_borrow(store *self, database **ret_database, didi_error *error)
+{
+    database *reader = NULL;
+    bool open = false;
+
+    pthread_mutex_lock(&self->reader_lock);
+    while (self->reader_count == 0 && self->reader_open == STORE_READERS_MAX)
+        pthread_cond_wait(&self->reader_returned, &self->reader_lock);
+    if (self->reader_count > 0) {
+        reader = self->readers[--self->reader_count];
+    } else {
+        self->reader_open++;
+        open = true;
+    }
+    pthread_mutex_unlock(&self->reader_lock);
+    if (open) {
+        const int status = database_open(self->path, false, &reader, error);
+        if (status != DIDI_OK) {
+            pthread_mutex_lock(&self->reader_lock);
+            self->reader_open--;
+            pthread_cond_signal(&self->reader_returned);
+            pthread_mutex_unlock(&self->reader_lock);
+            return status;
+        }
+    }
+    *ret_database = reader;
+    return DIDI_OK;
+}
+
+void store_reader_return(store *self, database *reader)
+{
+    /* Whatever was left half read would hold the log's tail for ever. */
+    for (size_t i = 0; i < QUERY_COUNT; i++)
+        if (reader->statements[i] != NULL)
+            sqlite3_reset(reader->statements[i]);
+    pthread_mutex_lock(&self->reader_lock);
+    self->readers[self->reader_count++] = reader;
+    pthread_cond_signal(&self->reader_returned);
+    pthread_mutex_unlock(&self->reader_lock);
+}
+
+int store_open(const char *state_dir, store **ret_store, didi_error *error)
+{
+    store *self = memory_zeroed(1, sizeof *self);
+    int status = DIDI_OK;
+
+    if (self == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+    pthread_mutex_init(&self->lock, NULL);
+    pthread_cond_init(&self->arrived, NULL);
+    pthread_cond_init(&self->finished, NULL);
+    pthread_mutex_init(&self->reader_lock, NULL);
+    pthread_cond_init(&self->reader_returned, NULL);
+    pthread_mutex_init(&self->listener_lock, NULL);
+    self->path = memory_format("%s/didid.db", state_dir);
+    if (self->path == NULL)
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+    else
+        status = database_open(self->path, true, &self->writer, error);
+    if (status == DIDI_OK && pthread_create(&self->thread, NULL, writer_main, self) != 0)
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "cannot start the writer thread");
+    self->started = status == DIDI_OK;
+    if (status == DIDI_OK)
+        *ret_store = self;
+    else
+        store_close(self);
+    return status;
+}
+
+void store_close(store *self)
+{
+    if (self == NULL)
+        return;
+    pthread_mutex_lock(&self->lock);
+    self->closing = true;
+    pthread_cond_broadcast(&self->arrived);
+    pthread_cond_broadcast(&self->finished);
+    pthread_mutex_unlock(&self->lock);
+    for (size_t i = 0; i < self->reader_count; i++)
+        database_close(self->readers[i]);
+    if (self->started)
+        pthread_join(self->thread, NULL);
+    database_close(self->writer);
+    pthread_mutex_destroy(&self->listener_lock);
+    pthread_cond_destroy(&self->reader_returned);
+    pthread_mutex_destroy(&self->reader_lock);
+    pthread_cond_destroy(&self->finished);
+    pthread_cond_destroy(&self->arrived);
+    pthread_mutex_destroy(&self->lock);
+    free(self->path);
+    free(self);
+}
+
+void store_set_listener(store *self, void (*job_changed)(void *context, const char *job_id),
+                        void *context)
+{
+    pthread_mutex_lock(&self->listener_lock);
+    self->listener_context = context;
+    self->job_changed = job_changed;
+    pthread_mutex_unlock(&self->listener_lock);
+}
+
+static int check_operation(database *writer, void *argument, store_changes *changes,
+                           didi_error *error)
+{
+    (void)writer;
+    (void)argument;
+    (void)changes;
+    (void)error;
+    return DIDI_OK;
+}
+
+int store_check(store *self, didi_error *error)
+{
+    return store_write(self, check_operation, NULL, error);
+}
+
+const char *store_library_version(void)
+{
+    return sqlite3_libversion();
+}

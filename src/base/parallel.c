@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Open loops are kept in a list under one mutex; indexes are handed out one by one under it, which
+ * is nothing against the milliseconds each index takes. */
+#include "src/base/parallel.h"
+
+#include "src/base/memory.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+typedef struct loop {
+    void (*task)(void *argument, size_t index);
+    void *argument;
+    size_t next, count, finished;
+    struct loop *link;
+} loop;
+
+struct team {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    loop *loops;          /* loops that may still have indexes to hand out */
+    size_t items, visits; /* visits: how often items fell to none */
+    bool recalled;
+};
+
+int team_create(team **ret_team, didi_error *error)
+{
+    team *self = memory_zeroed(1, sizeof *self);
+    if (self == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "team of threads");
+    pthread_mutex_init(&self->mutex, NULL);
+    pthread_cond_init(&self->changed, NULL);
+    *ret_team = self;
+    return DIDI_OK;
+}
+
+void team_free(team *self)
+{
+    if (self == NULL)
+        return;
+    pthread_cond_destroy(&self->changed);
+    pthread_mutex_destroy(&self->mutex);
+    free(self);
+}
+
+/* Runs indexes of `work` until none is left to hand out. Called and left with the mutex held. */
+static void run_indexes(team *self, loop *work, bool helping)
+{
+    while (work->next < work->count && !(helping && self->recalled)) {
+        size_t index = work->next++;
+        pthread_mutex_unlock(&self->mutex);
+        work->task(work->argument, index);
+        pthread_mutex_lock(&self->mutex);
+        if (++work->finished == work->count) {
+            /* The owner may free the loop as soon as the mutex is released. */
+            pthread_cond_broadcast(&self->changed);
+            return;
+        }
+    }
+}
+
+static void remove_loop(team *self, const loop *work)
+{
+    loop **link = &self->loops;
+    while (*link != work)
+        link = &(*link)->link;
+    *link = work->link;
+}
+
+void team_run(team *self, size_t count, void (*task)(void *argument, size_t index), void *argument)
+{
+    if (self == NULL || count < 2) {
+        for (size_t i = 0; i < count; i++)
+            task(argument, i);
+        return;
+    }
+    loop work = {.task = task, .argument = argument, .count = count};
+    pthread_mutex_lock(&self->mutex);
+    work.link = self->loops;
+    self->loops = &work;
+    pthread_cond_broadcast(&self->changed);
+    run_indexes(self, &work, false);
+    while (work.finished < work.count)
+        pthread_cond_wait(&self->changed, &self->mutex);
+    remove_loop(self, &work);
+    pthread_mutex_unlock(&self->mutex);
+}
+
+typedef struct attempt {
+    int (*task)(void *argument, size_t index, didi_error *error);
+    void *argument;
+    didi_error *errors;
+    int *status;
+} attempt;
+
+static void run_attempt(void *argument, size_t index)
+{
+    const attempt *work = argument;
+    work->status[index] = work->task(work->argument, index, &work->errors[index]);
+}
+
+int team_try(team *self, size_t count, int (*task)(void *argument, size_t index, didi_error *error),
+             void *argument, didi_error *error)
+{
+    attempt work = {.task = task,
+                    .argument = argument,
+                    .errors = memory_zeroed(count, sizeof(didi_error)),
+                    .status = memory_zeroed(count, sizeof(int))};
+    int status = DIDI_OK;
+    if (work.errors == NULL || work.status == NULL)
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "errors of %zu tasks", count);
+    else
+        team_run(self, count, run_attempt, &work);
+    for (size_t i = 0; i < count && status == DIDI_OK; i++) {
+        status = work.status[i];
+        if (status != DIDI_OK && error != NULL)
+            *error = work.errors[i];
+    }
+    free(work.errors);
+    free(work.status);
+    return status;
+}
+
+void team_enter(team *self)
+{
+    pthread_mutex_lock(&self->mutex);
+    self->items++;
+    pthread_mutex_unlock(&self->mutex);
+}
+
+void team_leave(team *self)
+{
+    pthread_mutex_lock(&self->mutex);
+    if (--self->items == 0)
+        self->visits++;
+    pthread_cond_broadcast(&self->changed);
+    pthread_mutex_unlock(&self->mutex);
+}
+
+static loop *find_open_loop(team *self)
+{
+    for (loop *work = self->loops; work != NULL; work = work->link)
+        if (work->next < work->count)
+            return work;
+    return NULL;
+}
+
+size_t team_visit(team *self)
+{
+    pthread_mutex_lock(&self->mutex);
+    size_t visit = self->visits;
+    pthread_mutex_unlock(&self->mutex);
+    return visit;
+}
+
+void team_help(team *self, size_t visit)
+{
+    pthread_mutex_lock(&self->mutex);
+    while (self->items > 0 && self->visits == visit && !self->recalled) {
+        loop *work = find_open_loop(self);
+        if (work != NULL)
+            run_indexes(self, work, true);
+        else
+            pthread_cond_wait(&self->changed, &self->mutex);
+    }
+    pthread_mutex_unlock(&self->mutex);
+}
+
+void team_recall(team *self)
+{
+    pthread_mutex_lock(&self->mutex);
+    self->recalled = true;
+    pthread_cond_broadcast(&self->changed);
+    pthread_mutex_unlock(&self->mutex);
+}
+
+void team_welcome(team *self)
+{
+    pthread_mutex_lock(&self->mutex);
+    self->recalled = false;
+    pthread_mutex_unlock(&self->mutex);
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* State files over the safetensors reader and writer. */
+#include "src/files/snapshot.h"
+
+#include "src/base/file.h"
+#include "src/base/memory.h"
+#include "src/base/spill.h"
+#include "src/files/safetensors.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct state {
+    safetensors_header *header;
+    char *map;
+    size_t bytes;
+    char name[128];
+};
+
+static int put_entries(safetensors_writer *writer, const state_entry *entries, size_t count,
+                       didi_error *error)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint64_t bytes =
+            entries[i].rows * entries[i].columns * didi_dtype_bits(entries[i].dtype) / 8;
+        if (bytes == 0)
+            continue;
+        for (uint64_t first = 0; first < bytes; first += SPILL_PIECE_BYTES) {
+            uint64_t part = bytes - first < SPILL_PIECE_BYTES ? bytes - first : SPILL_PIECE_BYTES;
+            int status = safetensors_writer_put_bytes(
+                writer, entries[i].name, first, (const char *)entries[i].data + first, part, error);
+            if (status != DIDI_OK)
+                return status;
+            spill_touched(part);
+        }
+    }
+    return DIDI_OK;
+}
+
+static int create_writer(int work_fd, const char *name, const state_entry *entries, size_t count,
+                         safetensors_writer **ret_writer, didi_error *error)
+{
+    uint64_t(*shapes)[2] = memory_zeroed(count, sizeof *shapes);
+    safetensors_layout_entry *layout = memory_zeroed(count, sizeof *layout);
+    int status = DIDI_OK;
+    if (shapes == NULL || layout == NULL) {
+        status = didi_fail(error, DIDI_NO_MEMORY, name, "layout of %zu arrays", count);
+        goto out;
+    }
+    for (size_t i = 0; i < count; i++) {
+        shapes[i][0] = entries[i].rows;
+        shapes[i][1] = entries[i].columns;
+        layout[i] = (safetensors_layout_entry){entries[i].name, entries[i].dtype, 2, shapes[i]};
+    }
+    status = safetensors_writer_create(work_fd, name, layout, count, NULL, 0, ret_writer, error);
+out:
+    free(shapes);
+    free(layout);
+    return status;
+}
+
+int state_save(int work_fd, const char *name, const state_entry *entries, size_t count,
+               bool durable, didi_error *error)
+{
+    char temporary[160];
+    safetensors_writer *writer = NULL;
+    (void)snprintf(temporary, sizeof temporary, "%s.tmp", name);
+    (void)unlinkat(work_fd, temporary, 0);
+    int status = create_writer(work_fd, temporary, entries, count, &writer, error);
+    if (status != DIDI_OK)
+        return status;
+    status = put_entries(writer, entries, count, error);
+    if (status != DIDI_OK) {
+        safetensors_writer_abort(writer);
+        return status;
+    }
+    status = durable ? safetensors_writer_close(writer, error)
+                     : safetensors_writer_close_volatile(writer, error);
+    if (status != DIDI_OK)
+        goto out;
+    status = file_rename(work_fd, temporary, work_fd, name, error);
+    if (status == DIDI_OK && durable)
+        status = file_sync_directory(work_fd, name, error);
+out:
+    if (status != DIDI_OK)
+        (void)unlinkat(work_fd, temporary, 0);
+    return status;
+}
+
+int state_open(int work_fd, const char *name, state **ret_state, didi_error *error)
+{
+    state *self = memory_zeroed(1, sizeof *self);
+    if (self == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, name, "layer state");
+    (void)snprintf(self->name, sizeof self->name, "%s", name);
+    int status = DIDI_OK;
+    struct stat info;
+    int fd = openat(work_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 || fstat(fd, &info) != 0) {
+        status = didi_fail_errno(error, errno, name, "layer state");
+        goto out;
+    }
+    status = safetensors_header_read(fd, name, &self->header, error);
+    if (status != DIDI_OK)
+        goto out;
+    self->bytes = (size_t)info.st_size;
+    void *map = mmap(NULL, self->bytes, PROT_READ, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED)
+        status = didi_fail_errno(error, errno, name, "mapping layer state");
+    else
+        self->map = map;
+out:
+    if (fd >= 0)
+        (void)close(fd);
+    if (status != DIDI_OK)
+        state_close(self);
+    else
+        *ret_state = self;
+    return status;
+}
+
+void state_close(state *self)
+{
+    if (self == NULL)
+        return;
+    if (self->map != NULL)
+        (void)munmap(self->map, self->bytes);
+    safetensors_header_free(self->header);
+    free(self);
+}
+
+void state_forget(const state *self)
+{
+    (void)madvise(self->map, self->bytes, MADV_DONTNEED);
+}
+
+int state_find(const state *self, const char *name, didi_dtype dtype, uint64_t columns,
+               uint64_t *ret_rows, const void **ret_data, didi_error *error)
+{
+    const safetensors_tensor *tensor = safetensors_header_find(self->header, name);
+    if (tensor == NULL || tensor->dtype != dtype || tensor->dimensions != 2 ||
+        tensor->shape[1] != columns || tensor->offset % (didi_dtype_bits(dtype) / 8) != 0)
+        return didi_fail(error, DIDI_FORMAT, self->name, "layer state lacks a fitting '%s'", name);
+    if (ret_rows != NULL)
+        *ret_rows = tensor->shape[0];
+    *ret_data = self->map + tensor->offset;
+    return DIDI_OK;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A base model and its fine-tunes: compared from headers, sorted into matrices, dense tensors and
+ * the rest, and loaded layer by layer as task vectors. */
+#pragma once
+
+#include "src/files/checkpoint.h"
+#include "src/didi.h"
+#include "src/layer/layer.h"
+
+typedef enum family_kind {
+    FAMILY_MATRIX,      /* gets factors */
+    FAMILY_DENSE,       /* float, kept whole */
+    FAMILY_PASSTHROUGH, /* integer or empty: equal everywhere, served as the base has it */
+    FAMILY_EXCLUDED,    /* left out by include/exclude: served as the base has it */
+} family_kind;
+
+typedef struct family_tensor {
+    const char *name;
+    family_kind kind;
+    uint64_t rows, columns; /* shape[0] x rest; 1 x n for one dimension, 1 x 1 for scalars */
+    uint64_t elements;
+    uint64_t rank_limit;  /* largest k with k (m + n) < m n, at most min(m, n); matrices only */
+    bool reduced_by_size; /* dense by the size rule (not by shape or by glob) */
+    const checkpoint_tensor *base;
+    const checkpoint_tensor **task; /* one per task */
+} family_tensor;
+
+typedef struct family {
+    checkpoint *base;
+    checkpoint **tasks;
+    size_t task_count;
+    family_tensor *tensors; /* sorted by name */
+    size_t tensor_count;
+    uint64_t parameters; /* matrices and dense, one model */
+} family;
+
+enum {
+    FAMILY_TASKS_MAX = 1024,
+    FAMILY_DIFFERENCES_SHOWN = 8,
+};
+
+/* A matrix whose name matches one of the sensitive patterns (embeddings) is kept dense when it
+ * holds at most this share of a model's parameters (docs/method.md, "What is kept dense"). */
+#define FAMILY_SENSITIVE_SHARE_MAX 0.025
+
+/* Opens all models, compares them (names; shapes; dtypes: any two float types go together, integer
+ * types must be the same) and sorts the tensors by the options' globs and the dense rule. Errors:
+ * DIDI_MISMATCH (message lists the first differences and counts the rest), DIDI_INVALID, and
+ * checkpoint_open's. */
+int family_open(const didi_merge_options *options, family **ret_family, didi_error *error);
+void family_close(family *family);
+
+/* Reads the task vectors of one matrix into `layer` (tau, f32; energy is measured). `bytes_read` is
+ * added to. Errors: DIDI_NUMERIC (NaN or Inf: names model, tensor and element), DIDI_CHANGED,
+ * DIDI_IO, DIDI_CANCELLED. */
+int family_load_layer(const family *family, const family_tensor *tensor, layer *layer,
+                      atomic_ullong *bytes_read, didi_error *error);
+
+/* Tells the system that one matrix of all models is read soon: it comes off the disk meanwhile. */
+void family_will_need(const family *family, const family_tensor *tensor);
+
+/* A layer that reads the task vectors of one matrix panel by panel, from files that must stay open
+ * and unchanged while it lives (family_verify_unchanged tells). Energies are not measured. Errors:
+ * DIDI_NO_MEMORY; of its products those of family_load_layer. */
+int family_stream_layer(const family *family, const family_tensor *tensor,
+                        atomic_ullong *bytes_read, layer **ret_layer, didi_error *error);
+
+/* Reads elements [first, first + count) of one task's delta of a dense tensor: W_t - W_0 in
+ * float32. `spare` holds count floats. Errors as above. */
+int family_read_delta(const family *family, const family_tensor *tensor, size_t task,
+                      uint64_t first, uint64_t count, float *ret_delta, float *spare,
+                      atomic_ullong *bytes_read, didi_error *error);
+
+/* Compares an integer tensor of every task with the base. Errors: DIDI_MISMATCH naming model,
+ * tensor. */
+int family_check_equal(const family *family, const family_tensor *tensor, atomic_ullong *bytes_read,
+                       didi_error *error);
+
+/* checkpoint_verify_unchanged over all models. */
+int family_verify_unchanged(const family *family, didi_error *error);

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading task vectors: convert, subtract and check in pieces that stay in cache. */
+#include "src/layer/family.h"
+
+#include "src/base/memory.h"
+#include "src/math/linalg.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { PIECE_ELEMENTS = 1 << 17 };
+
+static int fail_nonfinite(const checkpoint *model, const family_tensor *tensor, uint64_t element,
+                          didi_error *error)
+{
+    return didi_fail(error, DIDI_NUMERIC, checkpoint_label(model),
+                     "tensor '%s' of model %s holds NaN or Inf at element %llu", tensor->name,
+                     checkpoint_label(model), (unsigned long long)element);
+}
+
+static int read_finite(const checkpoint *model, const family_tensor *tensor,
+                       const checkpoint_tensor *source, uint64_t first, float *values,
+                       uint64_t count, atomic_ullong *bytes_read, didi_error *error)
+{
+    int status = checkpoint_read_f32(model, source, first, values, count, error);
+    if (status != DIDI_OK)
+        return status;
+    size_t bad = didi_dtype_first_nonfinite(values, count);
+    if (bad < count)
+        return fail_nonfinite(model, tensor, first + bad, error);
+    atomic_fetch_add_explicit(bytes_read, count * didi_dtype_bits(source->tensor->dtype) / 8,
+                              memory_order_relaxed);
+    return DIDI_OK;
+}
+
+typedef struct load {
+    const family *family;
+    const family_tensor *tensor;
+    layer *layer;
+    atomic_ullong *bytes_read;
+} load;
+
+/* layer->mean holds the base meanwhile. */
+static int load_task(void *argument, size_t task, didi_error *error)
+{
+    const load *work = argument;
+    const family_tensor *tensor = work->tensor;
+    float *tau = work->layer->tau + task * tensor->elements;
+    const float *base = work->layer->mean;
+    double energy = 0;
+    for (uint64_t first = 0; first < tensor->elements; first += PIECE_ELEMENTS) {
+        uint64_t left = tensor->elements - first;
+        uint64_t count = left < PIECE_ELEMENTS ? left : PIECE_ELEMENTS;
+        int status = read_finite(work->family->tasks[task], tensor, tensor->task[task], first,
+                                 tau + first, count, work->bytes_read, error);
+        if (status != DIDI_OK)
+            return status;
+        for (uint64_t i = first; i < first + count; i++)
+            tau[i] -= base[i];
+        energy += linalg_energy(tau + first, count);
+    }
+    work->layer->energy[task] = energy;
+    return DIDI_OK;
+}
+
+int family_load_layer(const family *self, const family_tensor *tensor, layer *target,
+                      atomic_ullong *bytes_read, didi_error *error)
+{
+    load work = {self, tensor, target, bytes_read};
+    if (layer_is_cancelled(target))
+        return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
+    int status = read_finite(self->base, tensor, tensor->base, 0, target->mean, tensor->elements,
+                             bytes_read, error);
+    if (status == DIDI_OK)
+        status = team_try(target->team, self->task_count, load_task, &work, error);
+    return status;
+}
+
+void family_will_need(const family *self, const family_tensor *tensor)
+{
+    checkpoint_will_need(self->base, tensor->base, 0, tensor->elements);
+    for (size_t t = 0; t < self->task_count; t++)
+        checkpoint_will_need(self->tasks[t], tensor->task[t], 0, tensor->elements);
+}
+
+/* ---- panel by panel ---- */
+
+typedef struct stream {
+    const family *family;
+    const family_tensor *tensor;
+    atomic_ullong *bytes_read;
+} stream;
+
+static int stream_base(void *context, uint64_t first, size_t count, float *out, didi_error *error)
+{
+    const stream *self = context;
+    return read_finite(self->family->base, self->tensor, self->tensor->base, first, out, count,
+                       self->bytes_read, error);
+}
+
+static int stream_delta(void *context, size_t task, uint64_t first, size_t count, const float *base,
+                        float *out, didi_error *error)
+{
+    const stream *self = context;
+    int status = read_finite(self->family->tasks[task], self->tensor, self->tensor->task[task],
+                             first, out, count, self->bytes_read, error);
+    for (size_t i = 0; i < count && status == DIDI_OK; i++)
+        out[i] -= base[i];
+    return status;
+}
+
+static void stream_will_need(void *context, size_t model, uint64_t first, uint64_t count)
+{
+    const stream *self = context;
+    checkpoint_will_need(model == 0 ? self->family->base : self->family->tasks[model - 1],
+                         model == 0 ? self->tensor->base : self->tensor->task[model - 1], first,
+                         count);
+}
+
+int family_stream_layer(const family *self, const family_tensor *tensor, atomic_ullong *bytes_read,
+                        layer **ret_layer, didi_error *error)
+{
+    stream *context = memory_zeroed(1, sizeof *context);
+    if (context == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, tensor->name, "layer read panel by panel");
+    *context = (stream){self, tensor, bytes_read};
+    layer_source source = {context, stream_base, stream_delta, free, stream_will_need};
+    int status = layer_create_streamed(tensor->rows, tensor->columns, self->task_count, &source,
+                                       ret_layer, error);
+    if (status != DIDI_OK)
+        free(context);
+    return status;
+}
+
+int family_read_delta(const family *self, const family_tensor *tensor, size_t task, uint64_t first,
+                      uint64_t count, float *ret_delta, float *spare, atomic_ullong *bytes_read,
+                      didi_error *error)
+{
+    int status =
+        read_finite(self->base, tensor, tensor->base, first, spare, count, bytes_read, error);
+    if (status == DIDI_OK)
+        status = read_finite(self->tasks[task], tensor, tensor->task[task], first, ret_delta, count,
+                             bytes_read, error);
+    for (uint64_t i = 0; i < count && status == DIDI_OK; i++)
+        ret_delta[i] -= spare[i];
+    return status;
+}
+
+int family_check_equal(const family *self, const family_tensor *tensor, atomic_ullong *bytes_read,
+                       didi_error *error)
+{
+    enum { PIECE_BYTES = 1 << 18 };
+    int status = DIDI_OK;
+    char *ours = malloc(PIECE_BYTES);
+    char *theirs = malloc(PIECE_BYTES);
+    if (ours == NULL || theirs == NULL) {
+        status = didi_fail(error, DIDI_NO_MEMORY, tensor->name, "comparison buffers");
+        goto out;
+    }
+    uint64_t bytes = tensor->base->tensor->bytes;
+    for (uint64_t first = 0; first < bytes && status == DIDI_OK; first += PIECE_BYTES) {
+        uint64_t count = bytes - first < PIECE_BYTES ? bytes - first : PIECE_BYTES;
+        status = checkpoint_read(self->base, tensor->base, first, ours, count, error);
+        for (size_t t = 0; t < self->task_count && status == DIDI_OK; t++) {
+            status = checkpoint_read(self->tasks[t], tensor->task[t], first, theirs, count, error);
+            if (status == DIDI_OK && memcmp(ours, theirs, count) != 0)
+                status = didi_fail(error, DIDI_MISMATCH, checkpoint_label(self->tasks[t]),
+                                   "integer tensor '%s' of model %s differs from the base",
+                                   tensor->name, checkpoint_label(self->tasks[t]));
+            atomic_fetch_add_explicit(bytes_read, count, memory_order_relaxed);
+        }
+    }
+out:
+    free(ours);
+    free(theirs);
+    return status;
+}

@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* BLAS and LAPACK calls, with finite checks on what comes back. */
+#include "src/math/linalg.h"
+
+#include "src/base/memory.h"
+#include "src/base/spill.h"
+#include "src/math/gemm.h"
+#include "src/math/vector.h"
+
+#include <assert.h>
+#include <cblas.h>
+#include <lapacke.h>
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+static int blas_int(size_t value)
+{
+    assert(value <= INT_MAX);
+    return (int)value;
+}
+
+/* Long sides are gone through in pieces, of a width that the shape alone decides: memory that is
+ * spilled then stays out of the process, and no bit depends on whether it is. */
+enum { PIECE_ELEMENTS = SPILL_PIECE_BYTES / sizeof(float), PIECE_STEP = 256 };
+
+static size_t piece_width(size_t short_side)
+{
+    size_t wanted = PIECE_ELEMENTS / (short_side > 0 ? short_side : 1) / PIECE_STEP * PIECE_STEP;
+    return wanted > PIECE_STEP ? wanted : PIECE_STEP;
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Ours goes with BLAS's for processors of its kind, so that who pins BLAS to an older one
+ * (OPENBLAS_CORETYPE) pins every bit. NULL: BLAS multiplies. */
+static const gemm *own_kernel(void)
+{
+    static const char *const kinds[] = {"SkylakeX", "Cooperlake", "SapphireRapids"};
+    const char *name = openblas_get_corename();
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strcasecmp(name, kinds[i]) == 0)
+            return gemm_here();
+    return NULL;
+}
+
+/* As BLAS's own buffers it cannot fail: without it the same sums take longer. */
+static float *make_room(void)
+{
+    return aligned_alloc(64, GEMM_ROOM * sizeof(float));
+}
+
+void linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k, float alpha,
+                 const float *a, size_t stride_a, const float *b, size_t stride_b, float beta,
+                 float *c, size_t stride_c)
+{
+    if (m == 0 || n == 0)
+        return;
+    bool along_k = k > n;
+    size_t length = along_k ? k : n;
+    size_t width = piece_width(larger(m, smaller(n, k)));
+    const gemm *own = transpose_a ? NULL : own_kernel();
+    float *room = own != NULL ? make_room() : NULL;
+    size_t first = 0;
+    do {
+        size_t part = smaller(length - first, width);
+        size_t across = along_k ? n : part;
+        size_t inner = along_k ? part : k;
+        const float *a_part = !along_k ? a : transpose_a ? a + first * stride_a : a + first;
+        const float *b_part = b + (along_k == transpose_b ? first : first * stride_b);
+        float keep = along_k && first > 0 ? 1.0F : beta;
+        float *c_part = along_k ? c : c + first;
+        if (own != NULL)
+            own->multiply(transpose_b, m, across, inner, alpha, a_part, stride_a, b_part, stride_b,
+                          keep, c_part, stride_c, room);
+        else
+            cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
+                        transpose_b ? CblasTrans : CblasNoTrans, blas_int(m), blas_int(across),
+                        blas_int(inner), alpha, a_part, blas_int(stride_a), b_part,
+                        blas_int(stride_b), keep, c_part, blas_int(stride_c));
+        spill_touched((m * inner + inner * across + m * across) * sizeof(float));
+        first += part;
+    } while (first < length);
+    free(room);
+}
+
+/* The lower triangle of X X'. */
+static void lower_gram(size_t rows, size_t columns, const float *x, size_t stride, float *gram)
+{
+    const gemm *own = own_kernel();
+    float *room = own != NULL ? make_room() : NULL;
+    size_t first = 0;
+    do {
+        size_t part = smaller(columns - first, piece_width(rows));
+        float keep = first > 0 ? 1.0F : 0.0F;
+        if (own != NULL)
+            own->gram(rows, part, x + first, stride, keep, gram, room);
+        else
+            cblas_ssyrk(CblasRowMajor, CblasLower, CblasNoTrans, blas_int(rows), blas_int(part),
+                        1.0F, x + first, blas_int(stride), keep, gram, blas_int(rows));
+        spill_touched(rows * part * sizeof(float));
+        first += part;
+    } while (first < columns);
+    free(room);
+}
+
+int linalg_gram_rows(size_t rows, size_t columns, const float *x, size_t stride, double *ret_gram,
+                     didi_error *error)
+{
+    if (rows == 0)
+        return DIDI_OK;
+    float *gram = memory_aligned(rows * rows, sizeof *gram);
+    if (gram == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "Gram matrix of order %zu", rows);
+    lower_gram(rows, columns, x, stride, gram);
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j <= i; j++)
+            ret_gram[i * rows + j] = ret_gram[j * rows + i] = (double)gram[i * rows + j];
+    free(gram);
+    return DIDI_OK;
+}
+
+int linalg_gram_rows_double(size_t rows, size_t columns, const float *x, size_t stride,
+                            double *ret_gram, didi_error *error)
+{
+    size_t width = smaller(columns, piece_width(rows));
+    double *wide = memory_aligned(rows * width, sizeof *wide);
+    if (wide == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "matrix of %zu x %zu", rows, width);
+    size_t first = 0;
+    do {
+        size_t part = smaller(columns - first, width);
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = 0; j < part; j++)
+                wide[i * width + j] = (double)x[i * stride + first + j];
+        cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, blas_int(rows), blas_int(part), 1.0,
+                    wide, blas_int(larger(width, 1)), first > 0 ? 1.0 : 0.0, ret_gram,
+                    blas_int(rows));
+        spill_touched(rows * part * sizeof(float));
+        first += part;
+    } while (first < columns);
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < i; j++)
+            ret_gram[j * rows + i] = ret_gram[i * rows + j];
+    free(wide);
+    return DIDI_OK;
+}
+
+/* LAPACK answers in ascending order; in column-major, eigenvector j is column j, which read
+ * row-major is row j. So only the order of rows has to be turned round. */
+static void swap_bytes(void *left, void *right, size_t bytes)
+{
+    char *a = left;
+    char *b = right;
+    for (size_t i = 0; i < bytes; i++) {
+        char byte = a[i];
+        a[i] = b[i];
+        b[i] = byte;
+    }
+}
+
+static void reverse_order(size_t order, size_t size, void *matrix, void *values)
+{
+    char *rows = matrix;
+    char *list = values;
+    for (size_t i = 0; i < order / 2; i++) {
+        size_t k = order - 1 - i;
+        swap_bytes(list + i * size, list + k * size, size);
+        swap_bytes(rows + i * order * size, rows + k * order * size, order * size);
+    }
+}
+
+/* What LAPACK said of the eigenvalues, and whether they are numbers. */
+static int check_eigen(lapack_int info, size_t order, bool finite, didi_error *error)
+{
+    if (info == LAPACK_WORK_MEMORY_ERROR)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "eigenvalues of order %zu", order);
+    if (info != 0 || !finite)
+        return didi_fail(error, DIDI_NUMERIC, NULL, "eigenvalues of order %zu do not converge (%d)",
+                         order, (int)info);
+    return DIDI_OK;
+}
+
+int linalg_eigen_symmetric(size_t order, double *matrix, double *ret_values, didi_error *error)
+{
+    if (order == 0)
+        return DIDI_OK;
+    lapack_int n = blas_int(order);
+    lapack_int info = LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'L', n, matrix, n, ret_values);
+    bool finite = info == 0 && isfinite(ret_values[0]) && isfinite(ret_values[order - 1]);
+    int status = check_eigen(info, order, finite, error);
+    if (status == DIDI_OK)
+        reverse_order(order, sizeof *matrix, matrix, ret_values);
+    return status;
+}
+
+int linalg_eigen_symmetric_f32(size_t order, float *matrix, float *ret_values, didi_error *error)
+{
+    if (order == 0)
+        return DIDI_OK;
+    lapack_int n = blas_int(order);
+    lapack_int info = LAPACKE_ssyevd(LAPACK_COL_MAJOR, 'V', 'L', n, matrix, n, ret_values);
+    bool finite = info == 0 && isfinite(ret_values[0]) && isfinite(ret_values[order - 1]);
+    int status = check_eigen(info, order, finite, error);
+    if (status == DIDI_OK)
+        reverse_order(order, sizeof *matrix, matrix, ret_values);
+    return status;
+}
+
+int linalg_eigen_gram(size_t rows, size_t columns, const float *x, float *ret_vectors,
+                      double *ret_values, didi_error *error)
+{
+    if (rows == 0)
+        return DIDI_OK;
+    float *values = memory_aligned(rows, sizeof *values);
+    if (values == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "eigenvalues of order %zu", rows);
+    lower_gram(rows, columns, x, columns, ret_vectors);
+    for (size_t i = 0; i < rows; i++) /* LAPACK reads columns */
+        for (size_t j = 0; j < i; j++)
+            ret_vectors[j * rows + i] = ret_vectors[i * rows + j];
+    int status = linalg_eigen_symmetric_f32(rows, ret_vectors, values, error);
+    for (size_t i = 0; i < rows && status == DIDI_OK; i++)
+        ret_values[i] = (double)values[i];
+    free(values);
+    return status;
+}
+
+int linalg_svd(size_t m, size_t n, float *x, float *ret_u, double *ret_sigma, float *ret_v,
+               didi_error *error)
+{
+    size_t r = m < n ? m : n;
+    int status = DIDI_OK;
+    float *sigma = memory_aligned(r, sizeof *sigma);
+    float *u_columns = memory_aligned(m * r, sizeof *u_columns);
+    if (sigma == NULL || u_columns == NULL) {
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "decomposition of %zu x %zu", m, n);
+        goto out;
+    }
+    /* Row-major X is X' column-major: its left vectors (n x r) are our V, its right ones our U. */
+    lapack_int info =
+        LAPACKE_sgesdd(LAPACK_COL_MAJOR, 'S', blas_int(n), blas_int(m), x, blas_int(n), sigma,
+                       ret_v, blas_int(n), u_columns, blas_int(r));
+    if (info == LAPACK_WORK_MEMORY_ERROR) {
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "decomposition of %zu x %zu", m, n);
+        goto out;
+    }
+    if (info != 0 || !isfinite(sigma[0]) || !isfinite(sigma[r - 1])) {
+        status = didi_fail(error, DIDI_NUMERIC, NULL,
+                           "singular values of a %zu x %zu matrix do not converge (%d)", m, n,
+                           (int)info);
+        goto out;
+    }
+    for (size_t i = 0; i < r; i++) {
+        ret_sigma[i] = (double)sigma[i];
+        for (size_t j = 0; j < m; j++)
+            ret_u[i * m + j] = u_columns[j * r + i];
+    }
+out:
+    free(sigma);
+    free(u_columns);
+    return status;
+}
+
+static void normalise_rows(size_t rows, size_t columns, float *x)
+{
+    for (size_t i = 0; i < rows; i++) {
+        double norm = sqrt(linalg_energy(x + i * columns, columns));
+        if (norm > 0)
+            cblas_sscal(blas_int(columns), (float)(1.0 / norm), x + i * columns, 1);
+        spill_touched(columns * sizeof *x);
+    }
+}
+
+/* Close enough to orthonormal that another pass would only cost time. */
+static bool is_identity(size_t order, const double *gram)
+{
+    double worst = 0;
+    for (size_t i = 0; i < order; i++)
+        for (size_t j = 0; j <= i; j++) {
+            double off = fabs(gram[i * order + j] - (i == j ? 1.0 : 0.0));
+            worst = off > worst ? off : worst;
+        }
+    return worst < 1e-5;
+}
+
+/* X <- L^-1 X, L the lower triangle of `factor` (row-major). */
+static void solve_lower(size_t rows, size_t columns, const float *factor, float *x)
+{
+    for (size_t first = 0; first < columns; first += piece_width(rows)) {
+        size_t part = smaller(columns - first, piece_width(rows));
+        cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit,
+                    blas_int(rows), blas_int(part), 1.0F, factor, blas_int(rows), x + first,
+                    blas_int(columns));
+        spill_touched(rows * part * sizeof *x);
+    }
+}
+
+/* The same with the inverse of L in `inverse`. */
+static void multiply_lower(const gemm *own, size_t rows, size_t columns, const float *inverse,
+                           float *x)
+{
+    float *room = make_room();
+    for (size_t first = 0; first < columns; first += piece_width(rows)) {
+        size_t part = smaller(columns - first, piece_width(rows));
+        own->lower(rows, part, inverse, x + first, columns, room);
+        spill_touched(rows * part * sizeof *x);
+    }
+    free(room);
+}
+
+/* X <- L^-1 X where G = X X' = L L'. Fails (false) when X is close to dependent; else `gram` holds
+ * L below the diagonal and on it. */
+static bool cholesky_pass(size_t rows, size_t columns, float *x, double *gram, float *factor)
+{
+    lapack_int n = blas_int(rows);
+    if (LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'U', n, gram, n) != 0)
+        return false;
+    for (size_t i = 0; i < rows; i++)
+        if (!(gram[i * rows + i] > 3e-3))
+            return false;
+    /* Column-major upper R with G = R'R is row-major lower L with G = L L'. */
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < rows; j++)
+            factor[i * rows + j] = j <= i ? (float)gram[i * rows + j] : 0.0F;
+    const gemm *own = own_kernel();
+    if (own == NULL || rows > GEMM_LOWER_MAX) {
+        solve_lower(rows, columns, factor, x);
+        return true;
+    }
+    if (LAPACKE_strtri(LAPACK_COL_MAJOR, 'U', 'N', n, factor, n) != 0)
+        return false;
+    multiply_lower(own, rows, columns, factor, x);
+    return true;
+}
+
+/* True when L^-1 is small: one Cholesky pass then leaves the rows orthonormal to float32's accuracy
+ * times |L^-1|^2. Estimated by the growth of a solution of L x = (+-1), each sign chosen for more
+ * (Cline, Moler, Stewart and Wilkinson 1979). `x` holds `order` values. */
+static bool is_well_conditioned(size_t order, const double *lower, float *x)
+{
+    double sum = 0;
+    for (size_t i = 0; i < order; i++) {
+        double above = 0;
+        for (size_t j = 0; j < i; j++)
+            above += lower[i * order + j] * (double)x[j];
+        double value = ((above > 0 ? -1 : 1) - above) / lower[i * order + i];
+        x[i] = (float)value;
+        sum += value * value;
+    }
+    return sum < 16 * (double)order;
+}
+
+/* X <- Lambda^-1/2 W X, dropping directions whose eigenvalue is rounding noise. `factor` holds
+ * rows x rows values. */
+static int eigen_pass(size_t rows, size_t columns, float *x, float *scratch, double *gram,
+                      float *factor, size_t *ret_rows, didi_error *error)
+{
+    double *values = memory_zeroed(rows, sizeof *values);
+    if (values == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "orthonormal basis of %zu rows", rows);
+    int status = linalg_eigen_symmetric(rows, gram, values, error);
+    if (status != DIDI_OK)
+        goto out;
+    size_t kept = 0;
+    while (kept < rows && values[kept] > 1e-6 * values[0] && values[kept] > 0) {
+        double scale = 1.0 / sqrt(values[kept]);
+        for (size_t j = 0; j < rows; j++)
+            factor[kept * rows + j] = (float)(scale * gram[kept * rows + j]);
+        kept++;
+    }
+    status = linalg_rotate_rows(kept, rows, columns, factor, NULL, x, scratch, error);
+    if (status != DIDI_OK)
+        goto out;
+    spill_copy(x, scratch, kept * columns * sizeof *x);
+    *ret_rows = kept;
+out:
+    free(values);
+    return status;
+}
+
+int linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scratch,
+                               size_t *ret_rows, didi_error *error)
+{
+    int status = DIDI_OK;
+    double *gram = memory_aligned(rows * rows, sizeof *gram);
+    float *factor = memory_aligned(rows * rows, sizeof *factor);
+    size_t kept = rows;
+    if (gram == NULL || factor == NULL) {
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "orthonormal basis of %zu rows", rows);
+        goto out;
+    }
+    normalise_rows(rows, columns, x);
+    for (int pass = 0; pass < 2 && kept > 0; pass++) {
+        status = linalg_gram_rows(kept, columns, x, columns, gram, error);
+        if (status != DIDI_OK || is_identity(kept, gram))
+            goto out;
+        if (cholesky_pass(kept, columns, x, gram, factor)) {
+            if (is_well_conditioned(kept, gram, factor))
+                goto out;
+            continue;
+        }
+        status = linalg_gram_rows_double(kept, columns, x, columns, gram, error);
+        if (status == DIDI_OK)
+            status = eigen_pass(kept, columns, x, scratch, gram, factor, &kept, error);
+        if (status != DIDI_OK)
+            goto out;
+    }
+out:
+    if (status == DIDI_OK)
+        *ret_rows = kept;
+    free(gram);
+    free(factor);
+    return status;
+}
+
+int linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const float *w,
+                       const double *scale, const float *x, float *ret_y, didi_error *error)
+{
+    float *scaled = NULL;
+    if (scale != NULL) {
+        scaled = memory_aligned(rows * inner, sizeof *scaled);
+        if (scaled == NULL)
+            return didi_fail(error, DIDI_NO_MEMORY, NULL, "rotation of %zu rows", rows);
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = 0; j < inner; j++)
+                scaled[i * inner + j] = (float)(scale[i] * (double)w[i * inner + j]);
+    }
+    linalg_gemm(false, false, rows, columns, inner, 1.0F, scaled != NULL ? scaled : w, inner, x,
+                columns, 0.0F, ret_y, columns);
+    free(scaled);
+    return DIDI_OK;
+}
+
+double linalg_energy(const float *x, size_t count)
+{
+    return linalg_dot(x, x, count);
+}
+
+enum { DOT_LANES = 8 };
+
+/* Independent sums in double, so that the compiler can vectorise. */
+VECTOR_CLONES
+static void add_products(const float *x, const float *y, size_t count, double sums[DOT_LANES])
+{
+    double lanes[DOT_LANES];
+    memcpy(lanes, sums, sizeof lanes);
+    for (size_t i = 0; i < count; i += DOT_LANES)
+        for (size_t j = 0; j < DOT_LANES; j++)
+            lanes[j] += (double)x[i + j] * (double)y[i + j];
+    memcpy(sums, lanes, sizeof lanes);
+}
+
+double linalg_dot(const float *x, const float *y, size_t count)
+{
+    double lanes[DOT_LANES] = {0};
+    size_t i = 0;
+    while (i + DOT_LANES <= count) {
+        size_t part = smaller(count - i, PIECE_ELEMENTS) / DOT_LANES * DOT_LANES;
+        spill_touched(2 * part * sizeof *x);
+        add_products(x + i, y + i, part, lanes);
+        i += part;
+    }
+    double sum = 0;
+    for (; i < count; i++)
+        sum += (double)x[i] * (double)y[i];
+    for (size_t j = 0; j < DOT_LANES; j++)
+        sum += lanes[j];
+    return sum;
+}
+
+int linalg_solve_spd(size_t order, double *gram, size_t columns, float *right, didi_error *error)
+{
+    if (order == 0)
+        return DIDI_OK;
+    lapack_int n = blas_int(order);
+    double trace = 0;
+    for (size_t i = 0; i < order; i++)
+        trace += gram[i * order + i];
+    double *factor = memory_aligned(order * order, sizeof *factor);
+    float *narrow = memory_aligned(order * order, sizeof *narrow);
+    int status = DIDI_OK;
+    if (factor == NULL || narrow == NULL) {
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "system of order %zu", order);
+        goto out;
+    }
+    double ridge = 0;
+    int attempt = 0;
+    for (; attempt < 12; attempt++) {
+        memcpy(factor, gram, order * order * sizeof *factor);
+        for (size_t i = 0; i < order; i++)
+            factor[i * order + i] += ridge;
+        if (LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'U', n, factor, n) == 0)
+            break;
+        ridge = ridge > 0 ? ridge * 10 : 1e-12 * trace / (double)order + 1e-300;
+    }
+    if (attempt == 12) {
+        status = didi_fail(error, DIDI_NUMERIC, NULL, "system of order %zu is not positive", order);
+        goto out;
+    }
+    for (size_t i = 0; i < order * order; i++)
+        narrow[i] = (float)factor[i];
+    cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, n,
+                blas_int(columns), 1.0F, narrow, n, right, blas_int(columns));
+    cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, n,
+                blas_int(columns), 1.0F, narrow, n, right, blas_int(columns));
+out:
+    free(factor);
+    free(narrow);
+    return status;
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Gram route, with LAPACK's SVD as the fallback. */
+#include "src/math/spectrum.h"
+
+#include "src/base/memory.h"
+#include "src/math/linalg.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int gram_eigen_double(size_t order, size_t other, const float *rows, double *vectors,
+                             double *values, didi_error *error)
+{
+    int status = linalg_gram_rows_double(order, other, rows, other, vectors, error);
+    return status == DIDI_OK ? linalg_eigen_symmetric(order, vectors, values, error) : status;
+}
+
+/* rows: order x other with order <= other. Fills `near` (count x order) with eigenvectors and
+ * sigma. */
+static int short_side(size_t order, size_t other, const float *rows, size_t count, float *near_rows,
+                      double *sigma, didi_error *error)
+{
+    int status = DIDI_OK;
+    bool wide = order <= SPECTRUM_DOUBLE_ORDER;
+    double *values = memory_zeroed(order, sizeof *values);
+    double *vectors = wide ? memory_aligned(order * order, sizeof *vectors) : NULL;
+    float *narrow = wide ? NULL : memory_aligned(order * order, sizeof *narrow);
+    if (values == NULL || (wide ? vectors == NULL : narrow == NULL)) {
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "spectrum of order %zu", order);
+        goto out;
+    }
+    status = wide ? gram_eigen_double(order, other, rows, vectors, values, error)
+                  : linalg_eigen_gram(order, other, rows, narrow, values, error);
+    if (status != DIDI_OK)
+        goto out;
+    for (size_t i = 0; i < count; i++) {
+        sigma[i] = values[i] > 0 ? sqrt(values[i]) : 0;
+        for (size_t j = 0; near_rows != NULL && j < order; j++)
+            near_rows[i * order + j] = wide ? (float)vectors[i * order + j] : narrow[i * order + j];
+    }
+out:
+    free(values);
+    free(vectors);
+    free(narrow);
+    return status;
+}
+
+static void scale_rows(size_t count, size_t columns, const double *sigma, float *x)
+{
+    for (size_t i = 0; i < count; i++) {
+        float scale = sigma[i] > 0 ? (float)(1.0 / sigma[i]) : 0.0F;
+        for (size_t j = 0; j < columns; j++)
+            x[i * columns + j] *= scale;
+    }
+}
+
+static int transpose(size_t m, size_t n, const float *x, float **ret_x, didi_error *error)
+{
+    float *out = memory_aligned(m * n, sizeof *out);
+    if (out == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "transpose of %zu x %zu", m, n);
+    for (size_t ib = 0; ib < m; ib += 32)
+        for (size_t jb = 0; jb < n; jb += 32)
+            for (size_t i = ib; i < m && i < ib + 32; i++)
+                for (size_t j = jb; j < n && j < jb + 32; j++)
+                    out[j * m + i] = x[i * n + j];
+    *ret_x = out;
+    return DIDI_OK;
+}
+
+static int leading_by_gram(size_t m, size_t n, const float *x, size_t count, float *left,
+                           double *sigma, float *right, didi_error *error)
+{
+    if (m <= n) {
+        int status = short_side(m, n, x, count, left, sigma, error);
+        if (status != DIDI_OK || left == NULL)
+            return status;
+        linalg_gemm(false, false, count, n, m, 1.0F, left, m, x, n, 0.0F, right, n);
+        scale_rows(count, n, sigma, right);
+        return DIDI_OK;
+    }
+    float *turned = NULL;
+    int status = transpose(m, n, x, &turned, error);
+    if (status == DIDI_OK)
+        status = short_side(n, m, turned, count, right, sigma, error);
+    if (status == DIDI_OK && left != NULL) {
+        linalg_gemm(false, false, count, m, n, 1.0F, right, n, turned, m, 0.0F, left, m);
+        scale_rows(count, m, sigma, left);
+    }
+    free(turned);
+    return status;
+}
+
+static int leading_by_svd(size_t m, size_t n, const float *x, size_t count, float *left,
+                          double *sigma, float *right, didi_error *error)
+{
+    size_t r = m < n ? m : n;
+    int status = DIDI_OK;
+    float *copy = memory_aligned(m * n, sizeof *copy);
+    float *u = memory_aligned(r * m, sizeof *u);
+    float *v = memory_aligned(r * n, sizeof *v);
+    double *values = memory_zeroed(r, sizeof *values);
+    if (copy == NULL || u == NULL || v == NULL || values == NULL) {
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "decomposition of %zu x %zu", m, n);
+        goto out;
+    }
+    memcpy(copy, x, m * n * sizeof *copy);
+    status = linalg_svd(m, n, copy, u, values, v, error);
+    if (status != DIDI_OK)
+        goto out;
+    memcpy(sigma, values, count * sizeof *sigma);
+    if (left != NULL) {
+        memcpy(left, u, count * m * sizeof *left);
+        memcpy(right, v, count * n * sizeof *right);
+    }
+out:
+    free(copy);
+    free(u);
+    free(v);
+    free(values);
+    return status;
+}
+
+int spectrum_leading(size_t m, size_t n, const float *x, size_t count, float *ret_left,
+                     double *ret_sigma, float *ret_right, didi_error *error)
+{
+    didi_error first = {0};
+    int status = leading_by_gram(m, n, x, count, ret_left, ret_sigma, ret_right, &first);
+    if (status == DIDI_NUMERIC)
+        return leading_by_svd(m, n, x, count, ret_left, ret_sigma, ret_right, error);
+    if (status != DIDI_OK && error != NULL)
+        *error = first;
+    return status;
+}

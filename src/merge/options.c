@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Defaults, checks and the deep copy of a merge's options. */
+#include "src/merge/merge_internal.h"
+
+#include "src/base/file.h"
+#include "src/base/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void didi_merge_options_default(didi_merge_options *options)
+{
+    *options = (didi_merge_options){
+        .base_fd = -1,
+        .work_fd = -1,
+        .reuse_fd = -1,
+        .output_fd = -1,
+        .extend = {.package_fd = -1, .comparison_fd = -1},
+        .budget = 1.24,
+        .shared_merge = DIDI_SHARED_MEAN,
+        .allocator = DIDI_ALLOCATOR_PURSUIT,
+        .weighting = DIDI_WEIGHTING_ACCURACY,
+        .beta = 1.0,
+        .lambda = 1.0,
+        .rank_learning_rate = 1.0,
+        .rank_steps = 200,
+        .optimizer = DIDI_OPTIMIZER_ALS,
+        .refine_steps = 30,
+        .refine_learning_rate = 0.02,
+        .tolerance = 2e-3,
+        .dense = DIDI_DENSE_AUTO,
+        .precision = DIDI_PRECISION_BF16,
+        .workers = 1,
+    };
+}
+
+const char *didi_precision_name(didi_precision precision)
+{
+    static const char *const names[] = {
+#define PRECISION_NAME(id, name) [DIDI_PRECISION_##id] = (name),
+        DIDI_PRECISION_TABLE(PRECISION_NAME)
+#undef PRECISION_NAME
+    };
+    return (size_t)precision < sizeof names / sizeof *names ? names[precision] : "unknown";
+}
+
+const char *didi_budget_unit_name(didi_budget_unit unit)
+{
+    static const char *const names[] = {
+#define UNIT_NAME(id, name) [DIDI_BUDGET_##id] = (name),
+        DIDI_BUDGET_TABLE(UNIT_NAME)
+#undef UNIT_NAME
+    };
+    return (size_t)unit < sizeof names / sizeof *names ? names[unit] : "unknown";
+}
+
+static int check_number(const char *field, double value, double low, bool open_low, double high,
+                        didi_error *error)
+{
+    bool above = open_low ? value > low : value >= low;
+    if (isfinite(value) && above && value <= high)
+        return DIDI_OK;
+    return didi_fail(error, DIDI_INVALID, field, "%s is %g and must be %s %g and at most %g", field,
+                     value, open_low ? "above" : "at least", low, high);
+}
+
+static bool name_is_plain(const char *name)
+{
+    static const char allowed[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    size_t length = name == NULL ? 0 : strlen(name);
+    return length > 0 && length <= MERGE_NAME_BYTES_MAX && name[0] != '.' &&
+           strspn(name, allowed) == length;
+}
+
+static int check_tasks(const didi_merge_options *options, didi_error *error)
+{
+    if (options->task_count == 0 && options->extend.package_fd < 0)
+        return didi_fail(error, DIDI_INVALID, "/tasks", "a merge needs at least one task");
+    if (options->task_count > FAMILY_TASKS_MAX)
+        return didi_fail(error, DIDI_INVALID, "/tasks", "%zu tasks are more than the %d allowed",
+                         options->task_count, FAMILY_TASKS_MAX);
+    for (size_t t = 0; t < options->task_count; t++) {
+        const didi_task_input *task = &options->tasks[t];
+        char field[64];
+        (void)snprintf(field, sizeof field, "/tasks/%zu/name", t);
+        if (!name_is_plain(task->name))
+            return didi_fail(error, DIDI_INVALID, field,
+                             "a task name is 1 to %d of A-Z a-z 0-9 . _ - and starts with no dot",
+                             MERGE_NAME_BYTES_MAX);
+        for (size_t other = 0; other < t; other++)
+            if (strcmp(options->tasks[other].name, task->name) == 0)
+                return didi_fail(error, DIDI_INVALID, field, "task '%s' is named twice",
+                                 task->name);
+        (void)snprintf(field, sizeof field, "/tasks/%zu/weight", t);
+        int status = check_number(field, task->weight, 0, true, 1e6, error);
+        if (status != DIDI_OK)
+            return status;
+    }
+    return DIDI_OK;
+}
+
+static int check_budget(const didi_merge_options *options, didi_error *error)
+{
+    didi_allocator allocator = options->allocator;
+    bool greedy = allocator != DIDI_ALLOCATOR_UNIFORM && allocator != DIDI_ALLOCATOR_DIFFERENTIABLE;
+    double floor = precision_floor(options->precision);
+    if (!greedy && options->precision == DIDI_PRECISION_AUTO)
+        return didi_fail(error, DIDI_INVALID, "/output/dtype",
+                         "output dtype auto needs allocator pursuit, joint or exact");
+    switch (options->budget_unit) {
+    case DIDI_BUDGET_PARAMETERS:
+        return check_number("/budget", options->budget, 0, true, 1000, error);
+    case DIDI_BUDGET_BYTES:
+        return check_number("/budget/bytes", options->budget, 1, false, 1e18, error);
+    case DIDI_BUDGET_BYTES_RATIO:
+        return check_number("/budget/bytes_ratio", options->budget, 0, true, 1000, error);
+    default:
+        break;
+    }
+    if (!greedy)
+        return didi_fail(error, DIDI_INVALID, "/budget/max_error",
+                         "max_error needs allocator pursuit, joint or exact");
+    int status = check_number("/budget/max_error", options->budget, 0, true, 1, error);
+    if (status == DIDI_OK && options->budget < floor * (1 - 1e-9))
+        status = didi_fail(error, DIDI_BUDGET, "/budget/max_error",
+                           "max_error %.4g is out of reach: output dtype %s rounds everything by "
+                           "about %.4g, which would work",
+                           options->budget, didi_precision_name(options->precision), floor);
+    return status;
+}
+
+int merge_options_check(const didi_merge_options *options, didi_error *error)
+{
+    int status = check_tasks(options, error);
+    if (status == DIDI_OK)
+        status = check_budget(options, error);
+    if (status == DIDI_OK)
+        status = check_number("/ranks/beta", options->beta, 0, true, 1e6, error);
+    if (status == DIDI_OK)
+        status = check_number("/ranks/lambda", options->lambda, 0, false, 1e9, error);
+    if (status == DIDI_OK)
+        status =
+            check_number("/ranks/learning_rate", options->rank_learning_rate, 0, true, 1e6, error);
+    if (status == DIDI_OK)
+        status = check_number("/ranks/steps", (double)options->rank_steps, 0, false, 1e5, error);
+    if (status == DIDI_OK)
+        status = check_number("/refine/steps", (double)options->refine_steps, 0, false, 1e5, error);
+    if (status == DIDI_OK)
+        status = check_number("/refine/learning_rate", options->refine_learning_rate, 0, true, 1e3,
+                              error);
+    if (status == DIDI_OK)
+        status = check_number("/refine/tolerance", options->tolerance, 0, false, 1, error);
+    if (status != DIDI_OK)
+        return status;
+    if ((unsigned)options->precision > DIDI_PRECISION_AUTO)
+        return didi_fail(error, DIDI_INVALID, "/output/dtype",
+                         "output dtype is f32, bf16, f16, int8, int4, int3 or auto");
+    if (options->output_fd >= 0 && !name_is_plain(options->output_name))
+        return didi_fail(error, DIDI_INVALID, "output_name",
+                         "output_name is not a plain file name");
+    return DIDI_OK;
+}
+
+/* ---- deep copy ---- */
+
+static const char *keep_string(didi_merge *self, const char *text)
+{
+    char *copy = text == NULL ? NULL : memory_string(text);
+    if (copy != NULL)
+        self->strings[self->string_count++] = copy;
+    return copy;
+}
+
+static int keep_globs(didi_merge *self, const char *const **list, size_t count, didi_error *error)
+{
+    if (count == 0) {
+        *list = NULL;
+        return DIDI_OK;
+    }
+    const char **copy = memory_zeroed(count, sizeof *copy);
+    if (copy == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "copy of %zu globs", count);
+    for (size_t i = 0; i < count; i++)
+        copy[i] = keep_string(self, (*list)[i]);
+    *list = copy;
+    for (size_t i = 0; i < count; i++)
+        if (copy[i] == NULL)
+            return didi_fail(error, DIDI_NO_MEMORY, NULL, "copy of %zu globs", count);
+    return DIDI_OK;
+}
+
+static int duplicate_fd(int fd)
+{
+    return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3);
+}
+
+static int copy_tasks(const didi_merge_options *options, didi_merge *self, didi_error *error)
+{
+    self->tasks = memory_zeroed(options->task_count, sizeof *self->tasks);
+    self->task_weight = memory_zeroed(options->task_count, sizeof(double));
+    self->task_share = memory_zeroed(options->task_count, sizeof(double));
+    if (self->tasks == NULL || self->task_weight == NULL || self->task_share == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "%zu tasks", options->task_count);
+    for (size_t t = 0; t < options->task_count; t++) {
+        self->tasks[t] = options->tasks[t];
+        self->tasks[t].directory_fd = -1;
+        self->tasks[t].name = keep_string(self, options->tasks[t].name);
+        self->tasks[t].label = keep_string(self, options->tasks[t].label);
+        self->task_weight[t] = options->tasks[t].weight;
+        self->task_share[t] = 1;
+        if (self->tasks[t].name == NULL || self->tasks[t].label == NULL)
+            return didi_fail(error, DIDI_NO_MEMORY, NULL, "%zu tasks", options->task_count);
+    }
+    return DIDI_OK;
+}
+
+int merge_options_copy(const didi_merge_options *options, didi_merge *self, didi_error *error)
+{
+    size_t strings = 2 * options->task_count + options->include_count + options->exclude_count +
+                     options->dense_tensor_count + options->low_rank_tensor_count + 8;
+    self->options = *options;
+    self->options.work_fd = self->options.reuse_fd = self->output_fd = -1;
+    self->options.extend = (didi_extension){.package_fd = -1, .comparison_fd = -1};
+    if (options->extend.package_fd >= 0 && options->dense == DIDI_DENSE_MEAN)
+        self->options.dense = DIDI_DENSE_BASE; /* the mean is stored already, and stays */
+    self->options.include = self->options.exclude = NULL;
+    self->options.dense_tensors = self->options.low_rank_tensors = NULL;
+    self->strings = memory_zeroed(strings, sizeof(char *));
+    if (self->strings == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "options");
+    int status = copy_tasks(options, self, error);
+    didi_merge_options *mine = &self->options;
+    mine->tasks = self->tasks;
+    mine->base_label = keep_string(self, options->base_label);
+    mine->output_name = keep_string(self, options->output_name);
+    mine->specification_json = keep_string(self, options->specification_json);
+    mine->include = options->include;
+    mine->exclude = options->exclude;
+    mine->dense_tensors = options->dense_tensors;
+    mine->low_rank_tensors = options->low_rank_tensors;
+    int more = keep_globs(self, &mine->include, options->include_count, error);
+    more = keep_globs(self, &mine->exclude, options->exclude_count, error) != DIDI_OK ? 1 : more;
+    more = keep_globs(self, &mine->dense_tensors, options->dense_tensor_count, error) != DIDI_OK
+               ? 1
+               : more;
+    more =
+        keep_globs(self, &mine->low_rank_tensors, options->low_rank_tensor_count, error) != DIDI_OK
+            ? 1
+            : more;
+    bool lost = (options->output_name != NULL && mine->output_name == NULL) ||
+                (options->specification_json != NULL && mine->specification_json == NULL);
+    mine->work_fd = duplicate_fd(options->work_fd);
+    if (status == DIDI_OK && options->work_fd >= 0 && mine->work_fd < 0)
+        status = didi_fail_errno(error, errno, "work_fd", "duplicating a descriptor");
+    mine->reuse_fd = duplicate_fd(options->reuse_fd);
+    if (status == DIDI_OK && options->reuse_fd >= 0 && mine->reuse_fd < 0)
+        status = didi_fail_errno(error, errno, "reuse_fd", "duplicating a descriptor");
+    self->output_fd = duplicate_fd(options->output_fd);
+    if (status == DIDI_OK && options->output_fd >= 0 && self->output_fd < 0)
+        status = didi_fail_errno(error, errno, "output_fd", "duplicating a descriptor");
+    if (status == DIDI_OK && (more != DIDI_OK || lost || mine->base_label == NULL))
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "options");
+    return status;
+}
+
+void merge_options_clear(didi_merge *self)
+{
+    for (size_t i = 0; self->strings != NULL && i < self->string_count; i++)
+        free(self->strings[i]);
+    free(self->strings);
+    free((void *)self->options.include);
+    free((void *)self->options.exclude);
+    free((void *)self->options.dense_tensors);
+    free((void *)self->options.low_rank_tensors);
+    free(self->tasks);
+    free(self->task_weight);
+    free(self->task_share);
+    if (self->options.work_fd >= 0)
+        (void)close(self->options.work_fd);
+    if (self->options.reuse_fd >= 0)
+        (void)close(self->options.reuse_fd);
+    if (self->output_fd >= 0)
+        (void)close(self->output_fd);
+}
+
+static void print_globs(FILE *out, const char *what, const char *const *list, size_t count)
+{
+    fprintf(out, "%s", what);
+    for (size_t i = 0; i < count; i++)
+        fprintf(out, " %zu:%s", strlen(list[i]), list[i]);
+    fputc('\n', out);
+}
+
+/* With `place`, a copy of a file is another file. */
+static void print_files(FILE *out, const checkpoint *model, bool place)
+{
+    for (size_t i = 0; i < checkpoint_file_count(model); i++) {
+        const checkpoint_file *file = checkpoint_file_at(model, i);
+        fprintf(out, "file %s/%s %" PRIu64 " %" PRId64, checkpoint_label(model), file->name,
+                file->bytes, file->modified_ns);
+        if (place)
+            fprintf(out, " %" PRIu64 " %" PRIu64, file->device, file->inode);
+        fputc('\n', out);
+    }
+}
+
+static void print_options(FILE *out, const didi_merge *self)
+{
+    const didi_merge_options *o = &self->options;
+    fprintf(out, "didi state 3\n");
+    fprintf(out, "budget %a shared %d allocator %d weighting %d objective %d beta %a lambda %a\n",
+            o->budget, (int)o->shared_merge, (int)o->allocator, (int)o->weighting,
+            (int)o->objective, o->beta, o->lambda);
+    fprintf(out, "rank_rate %a rank_steps %zu optimizer %d steps %zu rate %a tolerance %a\n",
+            o->rank_learning_rate, o->rank_steps, (int)o->optimizer, o->refine_steps,
+            o->refine_learning_rate, o->tolerance);
+    fprintf(out, "dense %d precision %d unit %d seed %" PRIu64 "\n", (int)o->dense,
+            (int)o->precision, (int)o->budget_unit, o->seed);
+    print_globs(out, "include", o->include, o->include_count);
+    print_globs(out, "exclude", o->exclude, o->exclude_count);
+    print_globs(out, "dense_tensors", o->dense_tensors, o->dense_tensor_count);
+    print_globs(out, "low_rank_tensors", o->low_rank_tensors, o->low_rank_tensor_count);
+    if (self->extension != NULL)
+        extension_print(self->extension, out);
+    for (size_t t = 0; t < o->task_count; t++)
+        fprintf(out, "task %s %a\n", o->tasks[t].name, o->tasks[t].weight);
+    if (o->reuse_fd >= 0)
+        fprintf(out, "reuse %s\n", self->reuse.fingerprint);
+}
+
+char *merge_options_fingerprint(const didi_merge *self)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    if (out == NULL)
+        return NULL;
+    print_options(out, self);
+    fprintf(out, "inputs\n");
+    print_files(out, self->family->base, true);
+    for (size_t t = 0; t < self->options.task_count; t++)
+        print_files(out, self->family->tasks[t], true);
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+int merge_options_digest(const didi_merge *self, char ret_hex[65], didi_error *error)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    if (out == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "fingerprint");
+    print_options(out, self);
+    print_files(out, self->family->base, false);
+    for (size_t t = 0; t < self->options.task_count; t++)
+        print_files(out, self->family->tasks[t], false);
+    int status = fclose(out) == 0 ? file_sha256_text(text, ret_hex, error)
+                                  : didi_fail(error, DIDI_NO_MEMORY, NULL, "fingerprint");
+    free(text);
+    return status;
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The blocks of all layers in one list, as the allocation sees them. */
+#include "src/merge/merge_internal.h"
+
+#include "src/budget/ranks.h"
+#include "src/base/memory.h"
+
+#include <stdlib.h>
+
+/* Lists every block of every layer: shared first, then the experts. */
+int merge_list_blocks(const didi_merge *self, allocate_block **ret_blocks, size_t *ret_count,
+                      didi_error *error)
+{
+    size_t per_layer = self->options.task_count + 1;
+    allocate_block *blocks = memory_zeroed(self->layer_count * per_layer, sizeof *blocks);
+    if (blocks == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "list of blocks");
+    for (size_t l = 0; l < self->layer_count; l++) {
+        const layer_summary *summary = &self->summaries[l];
+        const family_tensor *tensor = self->layers[l];
+        const solve_limits *limits = &self->limits[l];
+        double weight_sum = 0;
+        for (size_t t = 0; t < summary->tasks; t++)
+            weight_sum += summary->weight[t];
+        for (size_t j = 0; j < per_layer; j++) {
+            size_t limit = j == 0 ? limits->shared : limits->expert;
+            limit = limit < tensor->rank_limit ? limit : tensor->rank_limit;
+            allocate_block *out = &blocks[l * per_layer + j];
+            out->sigma = summary->sigma[j];
+            out->count = summary->count[j] < limit ? summary->count[j] : limit;
+            out->limit = limit;
+            if (j == 0 && !self->shared)
+                out->count = out->limit = 0;
+            out->weight = j == 0 ? weight_sum : summary->weight[j - 1];
+            out->cost = tensor->rows + tensor->columns;
+            out->tail = summary->tail[j];
+            for (size_t i = out->count; i < summary->count[j]; i++)
+                out->tail += summary->sigma[j][i] * summary->sigma[j][i];
+            if (j > 0 && limit == tensor->rank_limit)
+                out->dense_cost = tensor->elements;
+        }
+    }
+    *ret_blocks = blocks;
+    *ret_count = self->layer_count * per_layer;
+    return DIDI_OK;
+}
+
+double merge_total_energy(const didi_merge *self)
+{
+    double sum = 0;
+    for (size_t l = 0; l < self->layer_count; l++)
+        for (size_t t = 0; t < self->options.task_count; t++)
+            sum += self->summaries[l].weight[t] * self->summaries[l].energy[t];
+    return sum;
+}
+
+double merge_plain_energy(const didi_merge *self)
+{
+    double sum = 0;
+    for (size_t l = 0; l < self->layer_count; l++)
+        for (size_t t = 0; t < self->options.task_count; t++)
+            sum += self->summaries[l].energy[t];
+    return sum;
+}
+
+double merge_task_energy(const didi_merge *self, size_t task)
+{
+    double sum = 0;
+    for (size_t l = 0; l < self->layer_count; l++)
+        sum += self->summaries[l].energy[task];
+    return sum;
+}
+
+double merge_matrix_parameters(const didi_merge *self)
+{
+    double sum = 0;
+    for (size_t l = 0; l < self->layer_count; l++)
+        sum += (double)self->layers[l]->elements;
+    return sum;
+}
+
+int merge_round_ranks(const didi_merge *self, allocate_block *blocks, size_t count,
+                      const double *real, didi_error *error)
+{
+    size_t *limit = memory_zeroed(count, sizeof *limit);
+    uint64_t *cost = memory_zeroed(count, sizeof *cost);
+    size_t *rank = memory_zeroed(count, sizeof *rank);
+    int status = DIDI_OK;
+    if (limit == NULL || cost == NULL || rank == NULL) {
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "ranks of %zu blocks", count);
+        goto out;
+    }
+    for (size_t i = 0; i < count; i++) {
+        limit[i] = blocks[i].count;
+        cost[i] = blocks[i].cost;
+    }
+    status = allocate_round(real, limit, cost, count, self->factor_budget, rank, error);
+    for (size_t i = 0; i < count && status == DIDI_OK; i++) {
+        blocks[i].rank = rank[i];
+        blocks[i].dense = false;
+    }
+out:
+    free(limit);
+    free(cost);
+    free(rank);
+    return status;
+}
+
+int merge_uniform_ranks(const didi_merge *self, allocate_block *blocks, size_t count,
+                        didi_error *error)
+{
+    size_t per_layer = self->options.task_count + 1;
+    double *real = memory_zeroed(count, sizeof *real);
+    if (real == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "ranks of %zu blocks", count);
+    for (size_t i = 0; i < count; i++) {
+        const family_tensor *tensor = self->layers[i / per_layer];
+        uint64_t full = tensor->rows < tensor->columns ? tensor->rows : tensor->columns;
+        real[i] = blocks[i].count > 0 ? (double)full : 0;
+    }
+    int status = merge_round_ranks(self, blocks, count, real, error);
+    free(real);
+    return status;
+}

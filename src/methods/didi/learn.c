@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Ranks by the differentiable truncation: never worse than the uniform and the greedy ones. */
+#include "src/merge/merge_internal.h"
+
+#include "src/budget/ranks.h"
+#include "src/base/memory.h"
+#include "src/budget/learned.h"
+#include "src/files/snapshot.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct learner {
+    didi_merge *merge;
+    differentiable_layer *layers;
+    state **states;
+    double **ranks;
+    double *scratch;
+    size_t *whole; /* layers x (T + 1) */
+} learner;
+
+static void learner_clear(learner *self)
+{
+    size_t count = self->merge->layer_count;
+    for (size_t l = 0; self->states != NULL && l < count; l++)
+        state_close(self->states[l]);
+    for (size_t l = 0; self->ranks != NULL && l < count; l++)
+        free(self->ranks[l]);
+    for (size_t l = 0; self->layers != NULL && l < count; l++)
+        free((void *)self->layers[l].sigma);
+    free(self->layers);
+    free(self->states);
+    free(self->ranks);
+    free(self->scratch);
+    free(self->whole);
+}
+
+/* Cuts the spectra to q values per block; what is beyond is summed into tails. */
+static int cut_spectra(learner *self, size_t l, size_t q, didi_error *error)
+{
+    const layer_summary *summary = &self->merge->summaries[l];
+    size_t blocks = summary->tasks + 1;
+    double *sigma = memory_zeroed(blocks * q + blocks, sizeof *sigma);
+    if (sigma == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "spectra of %zu blocks", blocks);
+    double *tail = sigma + blocks * q;
+    for (size_t j = 0; j < blocks; j++)
+        for (size_t i = 0; i < summary->count[j]; i++) {
+            double value = summary->sigma[j][i];
+            if (i < q)
+                sigma[j * q + i] = value;
+            else
+                tail[j] += value * value;
+        }
+    self->layers[l].sigma = sigma;
+    self->layers[l].tail = tail;
+    return DIDI_OK;
+}
+
+static int open_layer(learner *self, size_t l, didi_error *error)
+{
+    didi_merge *merge = self->merge;
+    const solve_limits *limits = &merge->limits[l];
+    differentiable_layer *out = &self->layers[l];
+    size_t q = limits->expert > limits->shared ? limits->expert : limits->shared;
+    char name[64];
+    merge_state_name(merge, PHASE_DECOMPOSE, l, name);
+    out->tasks = merge->options.task_count;
+    out->q = q;
+    out->cost = merge->layers[l]->rows + merge->layers[l]->columns;
+    out->rank_limit = q < merge->layers[l]->rank_limit ? q : merge->layers[l]->rank_limit;
+    out->weight = merge->summaries[l].weight;
+    int status = state_open(merge->options.work_fd, name, &self->states[l], error);
+    const void *data = NULL;
+    if (status == DIDI_OK)
+        status = state_find(self->states[l], "cross.0", DIDI_DTYPE_F32, q, NULL, &data, error);
+    out->cross = data;
+    if (status == DIDI_OK)
+        status =
+            state_find(self->states[l], "expert_tail.0", DIDI_DTYPE_F64, q, NULL, &data, error);
+    out->expert_tail = data;
+    if (status == DIDI_OK)
+        status =
+            state_find(self->states[l], "shared_tail.0", DIDI_DTYPE_F64, q, NULL, &data, error);
+    out->shared_tail = data;
+    if (status == DIDI_OK)
+        status =
+            state_find(self->states[l], "corner.0", DIDI_DTYPE_F64, out->tasks, NULL, &data, error);
+    out->corner = data;
+    return status == DIDI_OK ? cut_spectra(self, l, q, error) : status;
+}
+
+static int learner_create(learner *self, didi_error *error)
+{
+    size_t count = self->merge->layer_count;
+    size_t blocks = self->merge->options.task_count + 1;
+    size_t widest = 1;
+    self->layers = memory_zeroed(count, sizeof *self->layers);
+    self->states = memory_zeroed(count, sizeof *self->states);
+    self->ranks = memory_zeroed(count, sizeof *self->ranks);
+    self->whole = memory_zeroed(count * blocks, sizeof *self->whole);
+    if (self->layers == NULL || self->states == NULL || self->ranks == NULL || self->whole == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "rank optimiser of %zu layers", count);
+    for (size_t l = 0; l < count; l++) {
+        int status = open_layer(self, l, error);
+        if (status != DIDI_OK)
+            return status;
+        self->ranks[l] = memory_zeroed(blocks, sizeof(double));
+        if (self->ranks[l] == NULL)
+            return didi_fail(error, DIDI_NO_MEMORY, NULL, "ranks");
+        widest = self->layers[l].q > widest ? self->layers[l].q : widest;
+    }
+    self->scratch = memory_zeroed(6 * blocks * widest, sizeof *self->scratch);
+    return self->scratch != NULL ? DIDI_OK : didi_fail(error, DIDI_NO_MEMORY, NULL, "scratch");
+}
+
+static void report_step(void *context, size_t step, double loss, double ratio)
+{
+    didi_merge *merge = context;
+    atomic_store(&merge->steps_done, step + 1);
+    merge_point(merge, DIDI_STAGE_ALLOCATE, step, loss, NAN,
+                merge_ratio(merge, ratio * merge_matrix_parameters(merge)));
+}
+
+/* Truncated loss of whole ranks, relative to the weighted energy. */
+static double truncated_loss(learner *self, const allocate_block *blocks)
+{
+    size_t per_layer = self->merge->options.task_count + 1;
+    double loss = 0;
+    for (size_t l = 0; l < self->merge->layer_count; l++) {
+        for (size_t j = 0; j < per_layer; j++)
+            self->whole[j] = blocks[l * per_layer + j].rank;
+        loss += differentiable_truncated(&self->layers[l], self->whole, self->scratch);
+    }
+    return loss / merge_total_energy(self->merge);
+}
+
+static int round_learned(const learner *self, allocate_block *blocks, size_t count,
+                         didi_error *error)
+{
+    size_t per_layer = self->merge->options.task_count + 1;
+    double *real = memory_zeroed(count, sizeof *real);
+    if (real == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "ranks of %zu blocks", count);
+    for (size_t i = 0; i < count; i++)
+        real[i] = self->ranks[i / per_layer][i % per_layer];
+    int status = merge_round_ranks(self->merge, blocks, count, real, error);
+    free(real);
+    return status;
+}
+
+/* Keeps `blocks` as they are when their truncated loss is at most the best so far. */
+static void keep_better(learner *self, const allocate_block *blocks, size_t count,
+                        allocate_block *best, double *best_loss, const char *what)
+{
+    double loss = truncated_loss(self, blocks);
+    merge_note(self->merge, DIDI_STAGE_ALLOCATE, "truncated loss %.6f with %s ranks", loss, what);
+    if (loss < *best_loss) {
+        *best_loss = loss;
+        memcpy(best, blocks, count * sizeof *best);
+    }
+}
+
+static int run_optimiser(learner *work, const allocate_block *blocks, size_t count,
+                         didi_error *error)
+{
+    didi_merge *self = work->merge;
+    size_t per_layer = self->options.task_count + 1;
+    for (size_t i = 0; i < count; i++)
+        work->ranks[i / per_layer][i % per_layer] = (double)blocks[i].rank;
+    differentiable_options options = {
+        .beta = self->options.beta,
+        .lambda = self->options.lambda,
+        .learning_rate = self->options.rank_learning_rate,
+        .steps = self->options.rank_steps,
+        .target = (double)self->factor_budget / merge_matrix_parameters(self),
+        .matrix_parameters = (uint64_t)merge_matrix_parameters(self),
+        .energy = merge_total_energy(self),
+        .team = self->team,
+        .cancelled = &self->cancelled,
+        .context = self,
+        .report = report_step,
+    };
+    atomic_store(&self->steps_done, 0);
+    atomic_store(&self->steps_wanted, options.steps);
+    return differentiable_optimise(work->layers, self->layer_count, &options, work->ranks, error);
+}
+
+/* Starts from the greedy ranks, learns, and keeps the best of uniform, greedy and learned. */
+int merge_learn_ranks(didi_merge *self, allocate_block *blocks, size_t count, didi_error *error)
+{
+    learner work = {.merge = self};
+    allocate_result result = {0};
+    double best_loss = INFINITY;
+    allocate_block *best = memory_zeroed(count, sizeof *best);
+    int status = best != NULL ? DIDI_OK : didi_fail(error, DIDI_NO_MEMORY, NULL, "ranks");
+    if (status == DIDI_OK)
+        status = learner_create(&work, error);
+    if (status == DIDI_OK)
+        status = merge_uniform_ranks(self, blocks, count, error);
+    if (status == DIDI_OK) {
+        keep_better(&work, blocks, count, best, &best_loss, "uniform");
+        for (size_t i = 0; i < count; i++)
+            blocks[i].dense_cost = 0;
+        status = allocate_exact(blocks, count, self->factor_budget, &result, error);
+    }
+    if (status != DIDI_OK)
+        goto out;
+    keep_better(&work, blocks, count, best, &best_loss, "greedy");
+    status = run_optimiser(&work, blocks, count, error);
+    if (status == DIDI_OK)
+        status = round_learned(&work, blocks, count, error);
+    if (status != DIDI_OK)
+        goto out;
+    keep_better(&work, blocks, count, best, &best_loss, "learned");
+    memcpy(blocks, best, count * sizeof *best);
+out:
+    learner_clear(&work);
+    free(best);
+    return status;
+}

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What one file of a package adds to a tensor. */
+#include "src/package/reader.h"
+
+#include "src/base/file.h"
+#include "src/base/memory.h"
+#include "src/math/linalg.h"
+#include "src/files/safetensors.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    TASK_NAME_BYTES_MAX = 128,
+    BLOCK_ROWS = 16, /* added up at once; fixes results */
+};
+
+struct addition_file {
+    int fd;
+    safetensors_header *header;
+    bool shared;
+    char name[TASK_NAME_BYTES_MAX + 32];
+};
+
+int addition_file_open(int package_fd, const char *task, addition_file **ret_file,
+                       didi_error *error)
+{
+    size_t length = task != NULL ? strlen(task) : 1;
+    if (task != NULL && (length == 0 || length > TASK_NAME_BYTES_MAX || task[0] == '.' ||
+                         strchr(task, '/') != NULL))
+        return didi_fail(error, DIDI_NOT_FOUND, task, "no such task");
+    addition_file *self = memory_zeroed(1, sizeof *self);
+    if (self == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, task, "artifact file");
+    self->shared = task == NULL;
+    (void)snprintf(self->name, sizeof self->name, "%s%s.safetensors", task ? "experts/" : "",
+                   task ? task : "shared");
+    self->fd = openat(package_fd, self->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int status = DIDI_OK;
+    if (self->fd < 0)
+        status = didi_fail_errno(error, errno, self->name, "artifact file");
+    else
+        status = safetensors_header_read(self->fd, self->name, &self->header, error);
+    if (status != DIDI_OK) {
+        addition_file_close(self);
+        return status;
+    }
+    *ret_file = self;
+    return DIDI_OK;
+}
+
+void addition_file_close(addition_file *file)
+{
+    if (file == NULL)
+        return;
+    safetensors_header_free(file->header);
+    if (file->fd >= 0)
+        (void)close(file->fd);
+    free(file);
+}
+
+/* Where "tensor.prefix_suffix", or "tensor.suffix" without a prefix, is; NULL if absent. */
+static int find(const addition_file *file, const char *tensor, const char *prefix,
+                const char *suffix, const safetensors_tensor **ret_found, didi_error *error)
+{
+    char *name = memory_format("%s.%s%s", tensor, prefix, suffix);
+    if (name == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, tensor, "name of a factor");
+    *ret_found = safetensors_header_find(file->header, name);
+    free(name);
+    return DIDI_OK;
+}
+
+static int read_bytes(const addition_file *file, const safetensors_tensor *from,
+                      uint8_t **ret_bytes, didi_error *error)
+{
+    uint8_t *bytes = memory_aligned(from->bytes, 1);
+    if (bytes == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, from->name, "%llu bytes",
+                         (unsigned long long)from->bytes);
+    int status = file_pread_all(file->fd, bytes, from->bytes, from->offset, file->name, error);
+    if (status != DIDI_OK) {
+        free(bytes);
+        return status;
+    }
+    *ret_bytes = bytes;
+    return DIDI_OK;
+}
+
+static int read_plain(const addition_file *file, const safetensors_tensor *from, float **ret_values,
+                      didi_error *error)
+{
+    if (!didi_dtype_is_float(from->dtype))
+        return didi_fail(error, DIDI_FORMAT, from->name, "factor has dtype %s",
+                         didi_dtype_name(from->dtype));
+    uint8_t *raw = NULL;
+    int status = read_bytes(file, from, &raw, error);
+    if (status != DIDI_OK)
+        return status;
+    float *values = memory_aligned(from->elements, sizeof *values);
+    if (values == NULL)
+        status = didi_fail(error, DIDI_NO_MEMORY, from->name, "%llu numbers",
+                           (unsigned long long)from->elements);
+    else
+        didi_dtype_to_f32(from->dtype, raw, values, from->elements);
+    free(raw);
+    *ret_values = values;
+    return status;
+}
+
+static int read_factors(const addition_file *file, const char *tensor, const char *prefix,
+                        addition *out, didi_error *error)
+{
+    const safetensors_tensor *left = NULL;
+    const safetensors_tensor *right = NULL;
+    int status = find(file, tensor, prefix, "B", &left, error);
+    if (status == DIDI_OK)
+        status = find(file, tensor, prefix, "A", &right, error);
+    if (status != DIDI_OK || (left == NULL && right == NULL))
+        return status;
+    if (left == NULL || right == NULL || left->dimensions != 2 || right->dimensions != 2 ||
+        left->shape[0] != out->rows || right->shape[1] != out->columns ||
+        left->shape[1] != right->shape[0])
+        return didi_fail(error, DIDI_MISMATCH, tensor, "factors in %s do not fit the base's tensor",
+                         file->name);
+    out->rank = left->shape[1];
+    if (out->rank > 0)
+        status = read_plain(file, left, &out->left, error);
+    if (status == DIDI_OK && out->rank > 0)
+        status = read_plain(file, right, &out->right, error);
+    return status;
+}
+
+static int read_delta(const addition_file *file, const char *tensor, addition *out,
+                      didi_error *error)
+{
+    const safetensors_tensor *found = NULL;
+    int status = find(file, tensor, "", "delta", &found, error);
+    if (status != DIDI_OK || found == NULL)
+        return status;
+    if (found->elements / out->columns != out->rows || found->elements % out->columns != 0)
+        return didi_fail(error, DIDI_MISMATCH, tensor, "the delta in %s does not fit the base's",
+                         file->name);
+    return read_plain(file, found, &out->delta, error);
+}
+
+static int read_packed(const addition_file *file, const char *tensor, const char *prefix,
+                       const addition *shape, uint8_t **ret_bytes, packed *ret_packed,
+                       didi_error *error)
+{
+    const safetensors_tensor *found = NULL;
+    int status = find(file, tensor, prefix, "packed", &found, error);
+    if (status != DIDI_OK || found == NULL)
+        return status;
+    if (found->dtype != DIDI_DTYPE_U8)
+        return didi_fail(error, DIDI_FORMAT, found->name, "packed bytes have dtype %s",
+                         didi_dtype_name(found->dtype));
+    status = read_bytes(file, found, ret_bytes, error);
+    if (status == DIDI_OK)
+        status = packed_parse(*ret_bytes, found->bytes, shape->rows, shape->columns, found->name,
+                              ret_packed, error);
+    return status;
+}
+
+int addition_read(const addition_file *file, const char *tensor, uint64_t rows, uint64_t columns,
+                  addition *ret_addition, didi_error *error)
+{
+    const char *prefix = file->shared ? "shared_" : "expert_";
+    addition self = {.rows = rows, .columns = columns};
+    int status = read_factors(file, tensor, prefix, &self, error);
+    if (status == DIDI_OK)
+        status = read_delta(file, tensor, &self, error);
+    if (status == DIDI_OK)
+        status = read_packed(file, tensor, prefix, &self, &self.factor_bytes, &self.factors, error);
+    if (status == DIDI_OK)
+        status = read_packed(file, tensor, "delta_", &self, &self.delta_bytes, &self.dense, error);
+    if (status != DIDI_OK)
+        addition_clear(&self);
+    else
+        *ret_addition = self;
+    return status;
+}
+
+bool addition_is_empty(const addition *self)
+{
+    return self->left == NULL && self->delta == NULL && self->factor_bytes == NULL &&
+           self->delta_bytes == NULL;
+}
+
+int addition_apply(const addition *self, uint64_t first, uint64_t rows, float *out,
+                   didi_error *error)
+{
+    if (self->left != NULL)
+        linalg_gemm(false, false, rows, self->columns, self->rank, 1.0F,
+                    self->left + first * self->rank, self->rank, self->right, self->columns, 1.0F,
+                    out, self->columns);
+    for (uint64_t i = 0; self->delta != NULL && i < rows * self->columns; i++)
+        out[i] += self->delta[first * self->columns + i];
+    int status = DIDI_OK;
+    if (self->factor_bytes != NULL)
+        status = packed_add(&self->factors, first, rows, out, error);
+    if (status == DIDI_OK && self->delta_bytes != NULL)
+        status = packed_add(&self->dense, first, rows, out, error);
+    return status;
+}
+
+/* Whole blocks of rows are added up, whatever is asked for: so no bit depends on the piece. */
+int addition_subtract(const addition *self, uint64_t first, uint64_t count, float *values,
+                      didi_error *error)
+{
+    uint64_t end = first + count;
+    float *block = memory_aligned(BLOCK_ROWS, self->columns * sizeof *block);
+    if (block == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "rows of %llu columns",
+                         (unsigned long long)self->columns);
+    int status = DIDI_OK;
+    for (uint64_t row = first / self->columns / BLOCK_ROWS * BLOCK_ROWS;
+         row * self->columns < end && status == DIDI_OK; row += BLOCK_ROWS) {
+        uint64_t height = self->rows - row < BLOCK_ROWS ? self->rows - row : BLOCK_ROWS;
+        uint64_t start = row * self->columns;
+        uint64_t stop = start + height * self->columns;
+        memset(block, 0, height * self->columns * sizeof *block);
+        status = addition_apply(self, row, height, block, error);
+        for (uint64_t i = start > first ? start : first; i < (stop < end ? stop : end); i++)
+            values[i - first] -= block[i - start];
+    }
+    free(block);
+    return status;
+}
+
+int addition_unpack(addition *self, didi_error *error)
+{
+    if (self->factor_bytes == NULL)
+        return DIDI_OK;
+    uint64_t rank = self->rank + self->factors.rank;
+    float *left = memory_aligned(rank, self->rows * sizeof *left);
+    float *right = memory_aligned(rank, self->columns * sizeof *right);
+    float *column = memory_aligned(self->rows, sizeof *column);
+    if (left == NULL || right == NULL || column == NULL) {
+        free(left);
+        free(right);
+        free(column);
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "factors of rank %llu",
+                         (unsigned long long)rank);
+    }
+    for (uint64_t i = 0; i < self->rows; i++)
+        for (uint64_t k = 0; k < self->rank; k++)
+            left[i * rank + k] = self->left[i * self->rank + k];
+    if (self->rank > 0)
+        memcpy(right, self->right, self->rank * self->columns * sizeof *right);
+    for (uint64_t k = self->rank; k < rank; k++) {
+        packed_left(&self->factors, k - self->rank, column);
+        packed_right(&self->factors, k - self->rank, right + k * self->columns);
+        for (uint64_t i = 0; i < self->rows; i++)
+            left[i * rank + k] = column[i];
+    }
+    free(column);
+    free(self->left);
+    free(self->right);
+    free(self->factor_bytes);
+    self->left = left;
+    self->right = right;
+    self->rank = rank;
+    self->factor_bytes = NULL;
+    return DIDI_OK;
+}
+
+void addition_clear(addition *self)
+{
+    free(self->left);
+    free(self->right);
+    free(self->delta);
+    free(self->factor_bytes);
+    free(self->delta_bytes);
+    *self = (addition){0};
+}

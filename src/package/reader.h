@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What one file of a package adds to a tensor: all of its factors and deltas, plain and packed. */
+#pragma once
+
+#include "src/base/error.h"
+#include "src/package/packed.h"
+
+#include <stdint.h>
+
+typedef struct addition_file addition_file;
+
+/* Opens shared.safetensors, or with `task` experts/<task>.safetensors, of a package. The caller
+ * frees *ret_file. Errors: DIDI_NOT_FOUND (a task's name that no file can have, no such file),
+ * DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
+int addition_file_open(int package_fd, const char *task, addition_file **ret_file,
+                       didi_error *error);
+
+/* NULL is fine. */
+void addition_file_close(addition_file *file);
+
+/* The sum of all that is present. Owns its arrays; all zero when the file holds nothing. */
+typedef struct addition {
+    uint64_t rows, columns;
+    uint64_t rank;       /* of the plain factors */
+    float *left, *right; /* rows x rank (B), rank x columns (A); NULL without plain factors */
+    float *delta;        /* rows x columns, or NULL */
+    uint8_t *factor_bytes, *delta_bytes;
+    packed factors, dense; /* views of the bytes; valid where these are not NULL */
+} addition;
+
+/* Reads what the file has for the base's tensor `tensor`, rows x columns of at least 1 each, as it
+ * is stored; plain numbers become float32. The caller clears *ret_addition. Errors: DIDI_MISMATCH
+ * (the shapes are not the tensor's), DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
+int addition_read(const addition_file *file, const char *tensor, uint64_t rows, uint64_t columns,
+                  addition *ret_addition, didi_error *error);
+
+/* Whether there is nothing to add. */
+bool addition_is_empty(const addition *self);
+
+/* Adds rows first .. first + rows of the sum to out (rows x columns, contiguous). Errors:
+ * DIDI_NO_MEMORY. */
+int addition_apply(const addition *self, uint64_t first, uint64_t rows, float *out,
+                   didi_error *error);
+
+/* values -= elements [first, first + count) of the sum, row by row; no bit depends on how a matrix
+ * is cut into pieces. Errors: DIDI_NO_MEMORY. */
+int addition_subtract(const addition *self, uint64_t first, uint64_t count, float *values,
+                      didi_error *error);
+
+/* Makes packed factors plain ones beside those that are, so that further calls cost no decoding.
+ * Errors: DIDI_NO_MEMORY. */
+int addition_unpack(addition *self, didi_error *error);
+
+/* Frees the arrays; an empty or cleared addition is fine. */
+void addition_clear(addition *self);

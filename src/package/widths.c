@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Widths of stored numbers. */
+#include "src/package/widths.h"
+
+#include "src/base/memory.h"
+#include "src/package/packed.h"
+
+#include <math.h>
+
+const unsigned precision_width_bits[PRECISION_WIDTHS] = {1, 2, 3, 4, 5, 6, 7, 8, 16, 32};
+
+bool precision_is_plain(didi_precision precision, didi_dtype *ret_dtype)
+{
+    didi_dtype dtype = precision == DIDI_PRECISION_F32    ? DIDI_DTYPE_F32
+                       : precision == DIDI_PRECISION_BF16 ? DIDI_DTYPE_BF16
+                                                          : DIDI_DTYPE_F16;
+    if (ret_dtype != NULL)
+        *ret_dtype = dtype;
+    return precision == DIDI_PRECISION_F32 || precision == DIDI_PRECISION_BF16 ||
+           precision == DIDI_PRECISION_F16;
+}
+
+static precision_widths one_width(unsigned bits)
+{
+    for (unsigned i = 0; i < PRECISION_WIDTHS; i++)
+        if (precision_width_bits[i] == bits)
+            return 1U << i;
+    return 0;
+}
+
+precision_widths precision_of_matrices(didi_precision precision)
+{
+    switch (precision) {
+    case DIDI_PRECISION_F32:
+        return one_width(32);
+    case DIDI_PRECISION_BF16:
+    case DIDI_PRECISION_F16:
+        return one_width(16);
+    case DIDI_PRECISION_INT8:
+        return one_width(8);
+    case DIDI_PRECISION_INT4:
+        return one_width(4);
+    case DIDI_PRECISION_INT3:
+        return one_width(3);
+    default:
+        return (1U << QUANTISE_BITS_MAX) - 1;
+    }
+}
+
+precision_widths precision_of_dense(didi_precision precision)
+{
+    bool narrow = precision == DIDI_PRECISION_INT4 || precision == DIDI_PRECISION_INT3;
+    return narrow ? one_width(8) : precision_of_matrices(precision);
+}
+
+unsigned precision_bits(precision_widths widths)
+{
+    for (unsigned i = 0; i < PRECISION_WIDTHS; i++)
+        if ((widths >> i & 1U) != 0)
+            return precision_width_bits[i];
+    return 0;
+}
+
+double precision_kept_dense(unsigned bits)
+{
+    return bits <= QUANTISE_BITS_MAX ? 1 - quantise_noise(bits) : 1;
+}
+
+double precision_kept_factors(unsigned bits)
+{
+    double kept = precision_kept_dense(bits);
+    return kept * kept;
+}
+
+uint64_t precision_component_bytes(uint64_t m, uint64_t n, unsigned bits)
+{
+    return bits <= QUANTISE_BITS_MAX ? packed_component_bytes(m, n, bits)
+                                     : memory_multiply(memory_add(m, n), bits / 8);
+}
+
+uint64_t precision_dense_bytes(uint64_t m, uint64_t n, unsigned bits)
+{
+    return bits <= QUANTISE_BITS_MAX ? packed_dense_bytes(m, n, bits)
+                                     : memory_multiply(memory_multiply(m, n), bits / 8);
+}
+
+double precision_round_up(double value)
+{
+    double unit = value > 0 ? pow(10, floor(log10(value)) - 2) : 1;
+    return ceil(value / unit - 1e-9) * unit;
+}
+
+double precision_floor(didi_precision precision)
+{
+    switch (precision) {
+    case DIDI_PRECISION_F32:
+        return 1e-13;
+    case DIDI_PRECISION_F16:
+        return 1e-7;
+    case DIDI_PRECISION_BF16:
+        return 4e-6;
+    default:
+        break;
+    }
+    precision_widths widths = precision_of_matrices(precision);
+    unsigned bits = precision == DIDI_PRECISION_AUTO ? QUANTISE_BITS_MAX : precision_bits(widths);
+    return precision_round_up(1.2 * quantise_noise(bits));
+}
+
+double precision_entry_bytes(precision_widths widths)
+{
+    double lowest = INFINITY;
+    for (unsigned i = 0; i < PRECISION_WIDTHS; i++) {
+        unsigned bits = precision_width_bits[i];
+        double scale = bits <= QUANTISE_BITS_MAX ? 8.0 / QUANTISE_GROUP : 0;
+        double bytes = (bits + scale) / 8 / precision_kept_factors(bits);
+        if ((widths >> i & 1U) != 0 && bytes < lowest)
+            lowest = bytes;
+    }
+    return lowest;
+}

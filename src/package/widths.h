@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Widths: how many bits a stored number takes, which widths a precision may use, and what of a
+ * component's energy each of them keeps. */
+#pragma once
+
+#include "src/didi.h"
+#include "src/files/dtype.h"
+
+/* Widths in rising order. Up to 8 bits numbers are packed with scales (packed.h), above they are
+ * stored as a dtype. */
+enum { PRECISION_WIDTHS = 10 };
+extern const unsigned precision_width_bits[PRECISION_WIDTHS];
+
+/* A set of widths: bit i stands for precision_width_bits[i]. */
+typedef unsigned precision_widths;
+
+/* True when numbers are stored as a dtype, which *ret_dtype (may be NULL) gets. */
+bool precision_is_plain(didi_precision precision, didi_dtype *ret_dtype);
+
+/* Widths of factors and large matrices, and of the tensors that are kept whole because they are
+ * small: those never have fewer than 8 bits unless the precision is auto. */
+precision_widths precision_of_matrices(didi_precision precision);
+precision_widths precision_of_dense(didi_precision precision);
+
+/* The only width of a precision other than auto. */
+unsigned precision_bits(precision_widths widths);
+
+/* Share of |X|^2 that is left after storing X dense at `bits`, or as the product of two factors,
+ * the second refitted to the first; measured on normal rows (quantise_noise), 1 for dtypes. */
+double precision_kept_dense(unsigned bits);
+double precision_kept_factors(unsigned bits);
+
+/* Bytes of one component of an m x n matrix, and of the whole matrix kept dense. */
+uint64_t precision_component_bytes(uint64_t m, uint64_t n, unsigned bits);
+uint64_t precision_dense_bytes(uint64_t m, uint64_t n, unsigned bits);
+
+/* The smallest relative error a precision can reach, everything kept whole: about. */
+double precision_floor(didi_precision precision);
+
+/* A value >= 0 in three digits, not below it: for figures that shall work when sent back. */
+double precision_round_up(double value);
+
+/* Bytes per parameter at which a component earns its place: the lowest of bytes / energy kept over
+ * the widths, groups of full length. With it a threshold of gain per byte is one per parameter. */
+double precision_entry_bytes(precision_widths widths);

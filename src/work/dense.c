@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tensors kept whole: checked and measured before hours are spent on the matrices. */
+#include "src/merge/merge_internal.h"
+
+#include "src/base/memory.h"
+#include "src/math/linalg.h"
+#include "src/files/snapshot.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { PIECE_ELEMENTS = 1 << 16 };
+
+typedef struct scan_buffers {
+    float *delta, *spare, *stored;
+    double *sum;
+    char *narrow;
+    addition shared; /* what a package that is extended shares of the tensor */
+} scan_buffers;
+
+bool merge_holds_delta(const didi_merge *self, size_t dense, size_t index)
+{
+    const double *energy = self->dense_summaries[dense].energy;
+    didi_dense form = self->dense_summaries[dense].form;
+    bool changed = false;
+    if (!precision_is_plain(self->options.precision, NULL) &&
+        self->dense_summaries[dense].bits[index] == 0)
+        return false;
+    for (size_t t = 0; t < self->options.task_count; t++)
+        changed = changed || energy[t] > 0;
+    if (form == DIDI_DENSE_PER_TASK)
+        return index > 0 && energy[index - 1] > 0;
+    return form == DIDI_DENSE_MEAN && index == 0 && changed;
+}
+
+didi_dense merge_dense_form(const didi_merge *self, const family_tensor *tensor)
+{
+    if (self->options.dense != DIDI_DENSE_AUTO)
+        return self->options.dense;
+    if (self->extension != NULL)
+        return extension_shares(self->extension, tensor) ? DIDI_DENSE_BASE : DIDI_DENSE_PER_TASK;
+    bool vector = tensor->rank_limit == 0 && self->shared;
+    return vector ? DIDI_DENSE_MEAN : DIDI_DENSE_PER_TASK;
+}
+
+uint64_t merge_dense_copies(const didi_merge *self, const family_tensor *tensor)
+{
+    switch (merge_dense_form(self, tensor)) {
+    case DIDI_DENSE_PER_TASK:
+        return self->options.task_count;
+    case DIDI_DENSE_MEAN:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+/* What the scan found zero need not be stored, and leaves its room to the factors. */
+void merge_count_dense(didi_merge *self)
+{
+    self->dense_stored = 0;
+    for (size_t i = 0; i < self->dense_count; i++)
+        for (size_t file = 0; file <= self->options.task_count; file++)
+            if (merge_holds_delta(self, i, file))
+                self->dense_stored += self->dense[i]->elements;
+}
+
+void merge_mean_of(const double *sum, size_t tasks, uint64_t count, float *ret_mean)
+{
+    for (uint64_t i = 0; i < count; i++)
+        ret_mean[i] = (float)(sum[i] / (double)tasks);
+}
+
+/* As the output dtype keeps it. */
+static int round_piece(const didi_merge *self, const family_tensor *tensor, uint64_t first,
+                       uint64_t count, scan_buffers *buffers, didi_error *error)
+{
+    didi_dtype dtype = DIDI_DTYPE_F32;
+    if (!precision_is_plain(self->options.precision, &dtype))
+        return DIDI_OK; /* measured when it is packed */
+    didi_dtype_from_f32(dtype, buffers->stored, buffers->narrow, count);
+    didi_dtype_to_f32(dtype, buffers->narrow, buffers->stored, count);
+    size_t bad = didi_dtype_first_nonfinite(buffers->stored, count);
+    if (bad == count)
+        return DIDI_OK;
+    return didi_fail(error, DIDI_NUMERIC, tensor->name,
+                     "the change of tensor '%s' at element %llu is out of the range of %s",
+                     tensor->name, (unsigned long long)(first + bad), didi_dtype_name(dtype));
+}
+
+static double rounding_error(const scan_buffers *buffers, uint64_t count)
+{
+    double sum = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        double miss = (double)buffers->stored[i] - (double)buffers->delta[i];
+        sum += miss * miss;
+    }
+    return sum;
+}
+
+static int scan_own(const didi_merge *self, const family_tensor *tensor, double *ret_error,
+                    scan_buffers *buffers, uint64_t first, uint64_t count, didi_error *error)
+{
+    memcpy(buffers->stored, buffers->delta, count * sizeof(float));
+    int status = round_piece(self, tensor, first, count, buffers, error);
+    if (status == DIDI_OK)
+        *ret_error += rounding_error(buffers, count);
+    return status;
+}
+
+/* Adds one task's piece: its energy, and the error of what will be stored of it. */
+static int scan_task(const didi_merge *self, const family_tensor *tensor, dense_summary *found,
+                     size_t task, scan_buffers *buffers, uint64_t first, uint64_t count,
+                     didi_error *error)
+{
+    double own = linalg_energy(buffers->delta, count);
+    int status = DIDI_OK;
+    found->energy[task] += own;
+    if (!addition_is_empty(&buffers->shared)) /* then nothing is stored of the task */
+        status = addition_subtract(&buffers->shared, first, count, buffers->delta, error);
+    double left = addition_is_empty(&buffers->shared) ? own : linalg_energy(buffers->delta, count);
+    found->unstored[task] += left;
+    switch (found->form) {
+    case DIDI_DENSE_PER_TASK:
+        return scan_own(self, tensor, &found->error, buffers, first, count, error);
+    case DIDI_DENSE_MEAN:
+        for (uint64_t i = 0; i < count; i++)
+            buffers->sum[i] += (double)buffers->delta[i];
+        found->error += own;
+        return self->options.dense == DIDI_DENSE_AUTO
+                   ? scan_own(self, tensor, &found->own_error, buffers, first, count, error)
+                   : DIDI_OK;
+    default:
+        found->error += left;
+        return status;
+    }
+}
+
+/* |d_t - s|^2 over tasks, |d_t|^2 being counted: T |s|^2 - 2 <s, sum_t d_t>. */
+static int scan_mean(const didi_merge *self, const family_tensor *tensor, double *ret_error,
+                     scan_buffers *buffers, uint64_t first, uint64_t count, didi_error *error)
+{
+    size_t tasks = self->options.task_count;
+    merge_mean_of(buffers->sum, tasks, count, buffers->stored);
+    int status = round_piece(self, tensor, first, count, buffers, error);
+    double change = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        double value = (double)buffers->stored[i];
+        change += value * ((double)tasks * value - 2 * buffers->sum[i]);
+    }
+    *ret_error += change;
+    return status;
+}
+
+static int scan_piece(didi_merge *self, const family_tensor *tensor, dense_summary *found,
+                      scan_buffers *buffers, uint64_t first, uint64_t count, didi_error *error)
+{
+    memset(buffers->sum, 0, count * sizeof *buffers->sum);
+    for (size_t t = 0; t < self->options.task_count; t++) {
+        int status = family_read_delta(self->family, tensor, t, first, count, buffers->delta,
+                                       buffers->spare, &self->bytes_read, error);
+        if (status == DIDI_OK)
+            status = scan_task(self, tensor, found, t, buffers, first, count, error);
+        if (status != DIDI_OK)
+            return status;
+    }
+    return found->form == DIDI_DENSE_MEAN
+               ? scan_mean(self, tensor, &found->error, buffers, first, count, error)
+               : DIDI_OK;
+}
+
+static int scan_tensor(didi_merge *self, size_t index, scan_buffers *buffers, didi_error *error)
+{
+    const family_tensor *tensor = self->dense[index];
+    dense_summary *found = &self->dense_summaries[index];
+    memset(found->energy, 0, self->options.task_count * sizeof(double));
+    memset(found->unstored, 0, self->options.task_count * sizeof(double));
+    found->form = merge_dense_form(self, tensor);
+    found->error = found->own_error = 0;
+    int status = DIDI_OK;
+    addition_clear(&buffers->shared);
+    if (self->extension != NULL && found->form == DIDI_DENSE_BASE)
+        status = extension_shared(self->extension, tensor, &buffers->shared, error);
+    for (uint64_t first = 0; first < tensor->elements && status == DIDI_OK;
+         first += PIECE_ELEMENTS) {
+        uint64_t left = tensor->elements - first;
+        if (atomic_load(&self->cancelled))
+            return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
+        status = scan_piece(self, tensor, found, buffers, first,
+                            left < PIECE_ELEMENTS ? left : PIECE_ELEMENTS, error);
+    }
+    found->error = found->error > 0 ? found->error : 0;
+    return status;
+}
+
+enum { SCAN_ERRORS = 2 }; /* numbers of a row after energies and what is lost unstored */
+
+static int save_scan(didi_merge *self, didi_error *error)
+{
+    size_t tasks = self->options.task_count;
+    size_t row = 2 * tasks + SCAN_ERRORS;
+    double *table = memory_zeroed(self->dense_count, row * sizeof(double));
+    if (table == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "table of %zu tensors", self->dense_count);
+    for (size_t i = 0; i < self->dense_count; i++) {
+        memcpy(table + i * row, self->dense_summaries[i].energy, tasks * sizeof(double));
+        memcpy(table + i * row + tasks, self->dense_summaries[i].unstored, tasks * sizeof(double));
+        table[i * row + 2 * tasks] = self->dense_summaries[i].error;
+        table[i * row + 2 * tasks + 1] = self->dense_summaries[i].own_error;
+    }
+    state_entry entry = {"dense", DIDI_DTYPE_F64, self->dense_count, row, table};
+    int status = state_save(self->options.work_fd, "dense.state", &entry, 1,
+                            !self->options.volatile_work, error);
+    free(table);
+    return status;
+}
+
+int merge_scan_dense(didi_merge *self, didi_error *error)
+{
+    scan_buffers buffers = {.delta = memory_aligned(PIECE_ELEMENTS, sizeof(float)),
+                            .spare = memory_aligned(PIECE_ELEMENTS, sizeof(float)),
+                            .stored = memory_aligned(PIECE_ELEMENTS, sizeof(float)),
+                            .sum = memory_aligned(PIECE_ELEMENTS, sizeof(double)),
+                            .narrow = memory_aligned(PIECE_ELEMENTS, sizeof(float))};
+    int status = DIDI_OK;
+    if (buffers.delta == NULL || buffers.spare == NULL || buffers.stored == NULL ||
+        buffers.sum == NULL || buffers.narrow == NULL)
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "scan buffers");
+    if (status == DIDI_OK)
+        status = family_verify_unchanged(self->family, error);
+    for (size_t i = 0; i < self->family->tensor_count && status == DIDI_OK; i++)
+        if (self->family->tensors[i].kind == FAMILY_PASSTHROUGH)
+            status = family_check_equal(self->family, &self->family->tensors[i], &self->bytes_read,
+                                        error);
+    for (size_t i = 0; i < self->dense_count && status == DIDI_OK; i++)
+        status = scan_tensor(self, i, &buffers, error);
+    if (status == DIDI_OK)
+        status = family_verify_unchanged(self->family, error);
+    if (status == DIDI_OK)
+        status = save_scan(self, error);
+    free(buffers.delta);
+    free(buffers.spare);
+    free(buffers.stored);
+    free(buffers.sum);
+    free(buffers.narrow);
+    addition_clear(&buffers.shared);
+    return status;
+}
+
+int merge_recall_dense(didi_merge *self, didi_error *error)
+{
+    size_t tasks = self->options.task_count;
+    size_t row = 2 * tasks + SCAN_ERRORS;
+    state *from = NULL;
+    const void *data = NULL;
+    uint64_t rows = 0;
+    int status = state_open(self->options.work_fd, "dense.state", &from, error);
+    if (status == DIDI_OK)
+        status = state_find(from, "dense", DIDI_DTYPE_F64, row, &rows, &data, error);
+    if (status == DIDI_OK && rows != self->dense_count)
+        status = didi_fail(error, DIDI_FORMAT, "dense.state", "%llu rows for %zu tensors",
+                           (unsigned long long)rows, self->dense_count);
+    const double *table = data;
+    for (size_t i = 0; i < self->dense_count && status == DIDI_OK; i++) {
+        dense_summary *found = &self->dense_summaries[i];
+        memcpy(found->energy, table + i * row, tasks * sizeof(double));
+        memcpy(found->unstored, table + i * row + tasks, tasks * sizeof(double));
+        found->form = merge_dense_form(self, self->dense[i]);
+        found->error = table[i * row + 2 * tasks];
+        found->own_error = table[i * row + 2 * tasks + 1];
+    }
+    state_close(from);
+    return status;
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which tasks share: inner products of task vectors, layer by layer, and what the shared part
+ * explains of each. */
+#include "src/work/similarity.h"
+
+#include "src/base/memory.h"
+#include "src/math/linalg.h"
+#include "src/files/snapshot.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    PANEL_NUMBERS = 1 << 18, /* of all tasks: summed in float32, panels in double */
+};
+
+void merge_gram_name(size_t index, char name[64])
+{
+    (void)snprintf(name, 64, "gram-%05zu.state", index);
+}
+
+/* Adds <tau_s, tau_t> over the rows [first, first + rows). */
+static int add_panel(const layer *target, size_t first, size_t rows, float *panel, float *products,
+                     double *gram, didi_error *error)
+{
+    size_t tasks = target->tasks;
+    size_t width = rows * target->columns;
+    for (size_t t = 0; t < tasks; t++) {
+        int status = layer_read_rows(target, t, first, rows, panel + t * width, error);
+        if (status != DIDI_OK)
+            return status;
+    }
+    layer_count_product(target, tasks, width, tasks);
+    linalg_gemm(false, true, tasks, tasks, width, 1.0F, panel, width, panel, width, 0.0F, products,
+                tasks);
+    for (size_t i = 0; i < tasks * tasks; i++)
+        gram[i] += (double)products[i];
+    return DIDI_OK;
+}
+
+static int sum_panels(const layer *target, double *gram, didi_error *error)
+{
+    size_t tasks = target->tasks;
+    size_t rows = PANEL_NUMBERS / (tasks * target->columns) + 1;
+    float *panel = memory_aligned(tasks * rows, target->columns * sizeof(float));
+    float *products = memory_aligned(tasks * tasks, sizeof(float));
+    int status = DIDI_OK;
+    if (panel == NULL || products == NULL)
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "inner products of %zu tasks", tasks);
+    for (size_t first = 0; first < target->rows && status == DIDI_OK; first += rows) {
+        size_t left = target->rows - first;
+        if (layer_is_cancelled(target))
+            status = didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
+        else
+            status =
+                add_panel(target, first, left < rows ? left : rows, panel, products, gram, error);
+    }
+    free(panel);
+    free(products);
+    return status;
+}
+
+int merge_save_gram(didi_merge *self, size_t index, const layer *target, didi_error *error)
+{
+    char name[64];
+    double *gram = memory_zeroed(target->tasks * target->tasks, sizeof *gram);
+    if (gram == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "inner products of %zu tasks", target->tasks);
+    int status = sum_panels(target, gram, error);
+    merge_gram_name(index, name);
+    state_entry entry = {"gram", DIDI_DTYPE_F64, target->tasks, target->tasks, gram};
+    if (status == DIDI_OK)
+        status =
+            state_save(self->options.work_fd, name, &entry, 1, !self->options.volatile_work, error);
+    free(gram);
+    return status;
+}
+
+/* ---- the manifest's section ---- */
+
+/* null where a task vector is zero. */
+static json_t *cosines_json(const double *gram, size_t tasks)
+{
+    json_t *rows = json_array();
+    for (size_t s = 0; s < tasks; s++) {
+        json_t *row = json_array();
+        for (size_t t = 0; t < tasks; t++) {
+            double length = sqrt(gram[s * tasks + s] * gram[t * tasks + t]);
+            double cosine = s == t ? 1 : fmax(-1, fmin(1, gram[s * tasks + t] / length));
+            json_array_append_new(row, length > 0 ? json_real(cosine) : json_null());
+        }
+        json_array_append_new(rows, row);
+    }
+    return rows;
+}
+
+/* Share of |tau_t|^2 that S alone takes away; negative where S is no help by itself. */
+static json_t *explained_json(const didi_merge *self)
+{
+    json_t *list = json_array();
+    for (size_t t = 0; t < self->options.task_count; t++) {
+        double energy = merge_task_energy(self, t);
+        double left = 0;
+        for (size_t l = 0; l < self->layer_count; l++)
+            left += self->summaries[l].unshared[t];
+        json_array_append_new(list, json_real(energy > 0 ? 1 - left / energy : 0));
+    }
+    return list;
+}
+
+static int read_gram(const didi_merge *self, size_t index, state **ret_state,
+                     const double **ret_gram)
+{
+    char name[64];
+    const void *data = NULL;
+    uint64_t rows = 0;
+    didi_error ignored = {0};
+    merge_gram_name(index, name);
+    int status = state_open(self->options.work_fd, name, ret_state, &ignored);
+    if (status == DIDI_OK)
+        status = state_find(*ret_state, "gram", DIDI_DTYPE_F64, self->options.task_count, &rows,
+                            &data, &ignored);
+    if (status == DIDI_OK && rows != self->options.task_count)
+        status = DIDI_FORMAT;
+    *ret_gram = data;
+    return status;
+}
+
+/* Sums the layers' products, and lists each layer's cosines unless there are too many tasks. */
+static int sum_layers(const didi_merge *self, double *sum, json_t *layers)
+{
+    size_t tasks = self->options.task_count;
+    for (size_t l = 0; l < self->layer_count; l++) {
+        state *from = NULL;
+        const double *gram = NULL;
+        int status = read_gram(self, l, &from, &gram);
+        for (size_t i = 0; status == DIDI_OK && i < tasks * tasks; i++)
+            sum[i] += gram[i];
+        if (status == DIDI_OK && tasks <= SIMILARITY_LAYER_TASKS)
+            json_array_append_new(layers, json_pack("{s:s,s:o}", "tensor", self->layers[l]->name,
+                                                    "cosine", cosines_json(gram, tasks)));
+        state_close(from);
+        if (status != DIDI_OK)
+            return status;
+    }
+    return DIDI_OK;
+}
+
+json_t *merge_similarity_json(const didi_merge *self)
+{
+    size_t tasks = self->options.task_count;
+    double *sum = memory_zeroed(tasks * tasks, sizeof *sum);
+    json_t *layers = json_array();
+    json_t *names = json_array();
+    json_t *section = NULL;
+    for (size_t t = 0; t < tasks; t++)
+        json_array_append_new(names, json_string(self->options.tasks[t].name));
+    if (sum != NULL && sum_layers(self, sum, layers) == DIDI_OK)
+        section = json_pack("{s:O,s:o,s:o,s:O}", "tasks", names, "cosine", cosines_json(sum, tasks),
+                            "explained_by_shared", explained_json(self), "layers", layers);
+    json_decref(layers);
+    json_decref(names);
+    free(sum);
+    return section != NULL ? section : json_null();
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tensors kept whole, from the inputs into the files of the package. */
+#include "src/package/layout.h"
+
+#include "src/base/memory.h"
+#include "src/math/linalg.h"
+#include "src/package/packed.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { PIECE_ELEMENTS = 1 << 16 };
+
+typedef struct piece_buffers {
+    float *delta, *stored; /* before and after rounding */
+    float *task, *spare;
+    double *sum;
+    uint8_t *packed;
+} piece_buffers;
+
+static void buffers_clear(piece_buffers *self)
+{
+    free(self->delta);
+    free(self->stored);
+    free(self->task);
+    free(self->spare);
+    free(self->sum);
+    free(self->packed);
+}
+
+static int buffers_create(piece_buffers *self, uint64_t elements, size_t bytes, didi_error *error)
+{
+    *self = (piece_buffers){.delta = memory_aligned(elements, sizeof(float)),
+                            .stored = memory_aligned(elements, sizeof(float)),
+                            .task = memory_aligned(elements, sizeof(float)),
+                            .spare = memory_aligned(elements, sizeof(float)),
+                            .sum = memory_aligned(elements, sizeof(double)),
+                            .packed = memory_aligned(bytes, 1)};
+    if (self->delta != NULL && self->stored != NULL && self->task != NULL && self->spare != NULL &&
+        self->sum != NULL && self->packed != NULL)
+        return DIDI_OK;
+    buffers_clear(self);
+    return didi_fail(error, DIDI_NO_MEMORY, NULL, "buffers of an artifact");
+}
+
+/* One piece of what is stored of a tensor: a task's delta, or the mean of all (file 0). */
+static int read_piece(didi_merge *self, const family_tensor *tensor, size_t file, uint64_t first,
+                      uint64_t count, piece_buffers *buffers, didi_error *error)
+{
+    size_t tasks = self->options.task_count;
+    if (file > 0)
+        return family_read_delta(self->family, tensor, file - 1, first, count, buffers->delta,
+                                 buffers->spare, &self->bytes_read, error);
+    memset(buffers->sum, 0, count * sizeof *buffers->sum);
+    for (size_t t = 0; t < tasks; t++) {
+        int status = family_read_delta(self->family, tensor, t, first, count, buffers->delta,
+                                       buffers->spare, &self->bytes_read, error);
+        if (status != DIDI_OK)
+            return status;
+        for (uint64_t i = 0; i < count; i++)
+            buffers->sum[i] += (double)buffers->delta[i];
+    }
+    merge_mean_of(buffers->sum, tasks, count, buffers->delta);
+    return DIDI_OK;
+}
+
+static double squared_distance(const float *a, const float *b, uint64_t count)
+{
+    double sum = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        double miss = (double)a[i] - (double)b[i];
+        sum += miss * miss;
+    }
+    return sum;
+}
+
+/* What the stored numbers of a piece miss: of one task, or of all where they are the mean. */
+static int add_missed(didi_merge *self, size_t index, size_t file, uint64_t first, uint64_t count,
+                      piece_buffers *buffers, didi_error *error)
+{
+    double *missed = self->dense_summaries[index].stored_error;
+    if (file > 0) {
+        missed[file - 1] += squared_distance(buffers->stored, buffers->delta, count);
+        return DIDI_OK;
+    }
+    for (size_t t = 0; t < self->options.task_count; t++) {
+        int status = family_read_delta(self->family, self->dense[index], t, first, count,
+                                       buffers->task, buffers->spare, &self->bytes_read, error);
+        if (status != DIDI_OK)
+            return status;
+        missed[t] += squared_distance(buffers->stored, buffers->task, count);
+    }
+    return DIDI_OK;
+}
+
+static int write_plain(didi_merge *self, size_t index, size_t file, const char *name,
+                       safetensors_writer *writer, didi_error *error)
+{
+    const family_tensor *tensor = self->dense[index];
+    didi_dtype dtype = DIDI_DTYPE_F32;
+    piece_buffers buffers;
+    int status = buffers_create(&buffers, PIECE_ELEMENTS, PIECE_ELEMENTS * sizeof(float), error);
+    if (status != DIDI_OK)
+        return status;
+    (void)precision_is_plain(self->options.precision, &dtype);
+    for (uint64_t first = 0; first < tensor->elements && status == DIDI_OK;
+         first += PIECE_ELEMENTS) {
+        uint64_t left = tensor->elements - first;
+        uint64_t count = left < PIECE_ELEMENTS ? left : PIECE_ELEMENTS;
+        status = read_piece(self, tensor, file, first, count, &buffers, error);
+        if (status == DIDI_OK)
+            status = safetensors_writer_put_f32(writer, name, first, buffers.delta, count, error);
+        didi_dtype_from_f32(dtype, buffers.delta, buffers.packed, count);
+        didi_dtype_to_f32(dtype, buffers.packed, buffers.stored, count);
+        if (status == DIDI_OK)
+            status = add_missed(self, index, file, first, count, &buffers, error);
+    }
+    buffers_clear(&buffers);
+    return status;
+}
+
+/* What was packed, as a reader gets it. */
+static void unpack_rows(piece_buffers *buffers, size_t rows, size_t columns, unsigned bits)
+{
+    size_t row_bytes = quantise_row_bytes(columns, bits);
+    for (size_t i = 0; i < rows; i++)
+        dequantise_row(buffers->packed + i * row_bytes, columns, bits,
+                       buffers->stored + i * columns);
+}
+
+static int write_packed(didi_merge *self, size_t index, size_t file, const char *name,
+                        safetensors_writer *writer, didi_error *error)
+{
+    const family_tensor *tensor = self->dense[index];
+    unsigned bits = self->dense_summaries[index].bits[file];
+    size_t columns = tensor->columns;
+    size_t row_bytes = quantise_row_bytes(columns, bits);
+    size_t at_once = columns < PIECE_ELEMENTS ? PIECE_ELEMENTS / columns : 1;
+    uint8_t header[PACKED_DENSE_HEADER_BYTES];
+    piece_buffers buffers;
+    int status = buffers_create(&buffers, at_once * columns, at_once * row_bytes, error);
+    if (status != DIDI_OK)
+        return status;
+    packed_dense_begin(bits, header);
+    status = safetensors_writer_put_bytes(writer, name, 0, header, sizeof header, error);
+    for (size_t row = 0; row < tensor->rows && status == DIDI_OK; row += at_once) {
+        size_t rows = tensor->rows - row < at_once ? tensor->rows - row : at_once;
+        uint64_t first = (uint64_t)row * columns;
+        status = read_piece(self, tensor, file, first, rows * columns, &buffers, error);
+        if (status != DIDI_OK)
+            break;
+        packed_dense_rows(columns, bits, buffers.delta, rows, buffers.packed);
+        unpack_rows(&buffers, rows, columns, bits);
+        status = safetensors_writer_put_bytes(writer, name, sizeof header + row * row_bytes,
+                                              buffers.packed, rows * row_bytes, error);
+        if (status == DIDI_OK)
+            status = add_missed(self, index, file, first, rows * columns, &buffers, error);
+    }
+    buffers_clear(&buffers);
+    return status;
+}
+
+int merge_write_dense(didi_merge *self, size_t index, size_t file, safetensors_writer *writer,
+                      didi_error *error)
+{
+    const family_tensor *tensor = self->dense[index];
+    size_t tasks = self->options.task_count;
+    bool plain = precision_is_plain(self->options.precision, NULL);
+    for (size_t t = file > 0 ? file - 1 : 0; t < (file > 0 ? file : tasks); t++)
+        self->dense_summaries[index].stored_error[t] = 0;
+    char *name = memory_format("%s.%s", tensor->name, plain ? "delta" : "delta_packed");
+    if (name == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, tensor->name, "name of a delta");
+    int status = plain ? write_plain(self, index, file, name, writer, error)
+                       : write_packed(self, index, file, name, writer, error);
+    free(name);
+    return status;
+}
+
+double merge_dense_error(const didi_merge *self, size_t index, size_t task)
+{
+    const dense_summary *found = &self->dense_summaries[index];
+    size_t file = found->form == DIDI_DENSE_MEAN ? 0 : task + 1;
+    return merge_holds_delta(self, index, file) ? found->stored_error[task] : found->unstored[task];
+}

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Full checkpoints out of artifacts: base plus factors, in the base's dtype, whole or absent. */
+#include "src/base/fault.h"
+#include "src/base/file.h"
+#include "src/files/checkpoint.h"
+#include "tests/unit/sample_family.h"
+#include "tests/unit/sample_layer.h"
+#include "tests/unit/sample_summary.h"
+#include "tests/unit/support.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { TASKS = 2 };
+
+typedef struct stage {
+    sample_family family;
+    int package, out;
+} stage;
+
+static void prepare(stage *self, int root, double budget, didi_dtype base)
+{
+    didi_error error = {0};
+    sample_family_create(&self->family, root, TASKS);
+    sample_model_write(self->family.base, &(sample_model){.dtype = base});
+    self->family.options.budget = budget;
+    sample_must(sample_merge(&self->family.options, 1, 0, &error), &error);
+    sample_must(file_open_directory(self->family.output, "package", 0, &self->package, &error),
+                &error);
+    sample_must(file_open_directory(root, "out", 1, &self->out, &error), &error);
+}
+
+static void finish(stage *self)
+{
+    close(self->package);
+    close(self->out);
+    sample_family_close(&self->family);
+}
+
+static int export_task(const stage *self, const char *task, didi_error *error)
+{
+    return didi_export_full(self->package, self->family.base, "lab/base", task, self->out, true,
+                            NULL, NULL, error);
+}
+
+/* |exported - fine-tune|^2 / |fine-tune - base|^2; dtypes must be the base's. */
+static double exported_error(const stage *self, size_t task)
+{
+    didi_error error = {0};
+    checkpoint *models[3] = {NULL, NULL, NULL};
+    int fds[3] = {self->family.base, self->family.models[task], self->out};
+    double sum = 0;
+    double energy = 0;
+    for (size_t m = 0; m < 3; m++)
+        sample_must(checkpoint_open(fds[m], "m", &models[m], &error), &error);
+    assert_int_equal(checkpoint_count(models[2]), checkpoint_count(models[0]));
+    for (size_t i = 0; i < checkpoint_count(models[0]); i++) {
+        const char *name = checkpoint_at(models[0], i)->tensor->name;
+        const checkpoint_tensor *rows[3];
+        float *values[3];
+        for (size_t m = 0; m < 3; m++)
+            rows[m] = checkpoint_find(models[m], name);
+        assert_non_null(rows[2]);
+        assert_int_equal(rows[2]->tensor->dtype, rows[0]->tensor->dtype);
+        assert_int_equal(rows[2]->tensor->dimensions, rows[0]->tensor->dimensions);
+        uint64_t count = rows[0]->tensor->elements;
+        if (!didi_dtype_is_float(rows[0]->tensor->dtype) || count == 0)
+            continue;
+        for (size_t m = 0; m < 3; m++) {
+            values[m] = support_allocate(count * sizeof(float));
+            sample_must(checkpoint_read_f32(models[m], rows[m], 0, values[m], count, &error),
+                        &error);
+        }
+        for (size_t e = 0; e < count; e++) {
+            sum += pow((double)values[2][e] - (double)values[1][e], 2);
+            energy += pow((double)values[1][e] - (double)values[0][e], 2);
+        }
+        for (size_t m = 0; m < 3; m++)
+            free(values[m]);
+    }
+    for (size_t m = 0; m < 3; m++)
+        checkpoint_close(models[m]);
+    return sum / energy;
+}
+
+static void exports_are_base_plus_artifacts(void **state)
+{
+    stage self;
+    didi_error error = {0};
+    prepare(&self, support_directory(state), 1.4, DIDI_DTYPE_F32);
+    static const char *const tasks[] = {"t0", "t1"};
+    for (size_t t = 0; t < TASKS; t++) {
+        sample_must(export_task(&self, tasks[t], &error), &error);
+        assert_int_equal(support_entries(self.out), 1);
+        double wanted = sample_package_error(&self.family, "package", t, NULL);
+        sample_assert_near(exported_error(&self, t), wanted, 1e-5 * wanted + 1e-10);
+    }
+    finish(&self);
+}
+
+static void full_budgets_export_the_fine_tunes(void **state)
+{
+    stage self;
+    didi_error error = {0};
+    prepare(&self, support_directory(state), 20, DIDI_DTYPE_BF16);
+    sample_must(export_task(&self, "t1", &error), &error);
+    assert_true(exported_error(&self, 1) < 1e-4); /* rounded to the base's dtype */
+    finish(&self);
+}
+
+static void other_bases_and_tasks_are_refused(void **state)
+{
+    stage self;
+    didi_error error = {0};
+    static const char *const tasks[] = {"t9", "", ".", "../t0", "a/b"};
+    prepare(&self, support_directory(state), 1.4, DIDI_DTYPE_F32);
+    for (size_t i = 0; i < 5; i++)
+        assert_int_equal(export_task(&self, tasks[i], &error), DIDI_NOT_FOUND);
+    sample_model_write(self.family.base, &(sample_model){.poke = "bias", .poke_value = 3});
+    assert_int_equal(export_task(&self, "t0", &error), DIDI_CHANGED);
+    support_assert_contains(error.message, "lab/base/model.safetensors");
+    sample_model_write(self.family.base, &(sample_model){.turn = "b.weight"});
+    assert_int_equal(didi_export_full(self.package, self.family.base, "lab/base", "t0", self.out,
+                                      false, NULL, NULL, &error),
+                     DIDI_MISMATCH);
+    assert_int_equal(support_entries(self.out), 0);
+    finish(&self);
+}
+
+static int always(void *context)
+{
+    (void)context;
+    return 1;
+}
+
+static void trouble_leaves_no_half_checkpoint(void **state)
+{
+    static const char *const points[] = {"alloc", "pwrite", "fsync", "rename"};
+    stage self;
+    didi_error error = {0};
+    prepare(&self, support_directory(state), 1.4, DIDI_DTYPE_F32);
+    assert_int_equal(didi_export_full(self.package, self.family.base, "lab/base", "t0", self.out,
+                                      false, always, NULL, &error),
+                     DIDI_CANCELLED);
+    assert_int_equal(support_entries(self.out), 0);
+    for (size_t p = 0; p < 4; p++) {
+        bool fired = true;
+        for (size_t nth = 1; fired; nth += 1 + nth / 50) {
+            char fault[32];
+            (void)snprintf(fault, sizeof fault, "%s:%zu", points[p], nth);
+            assert_int_equal(fault_arm(fault), 0);
+            int status = export_task(&self, "t0", &error);
+            fired = fault_all_fired();
+            assert_int_equal(fault_arm(NULL), 0);
+            assert_int_equal(status, !fired ? DIDI_OK : p == 0 ? DIDI_NO_MEMORY : DIDI_IO);
+            size_t entries = support_entries(self.out);
+            bool whole = support_exists(self.out, "model.safetensors");
+            if (entries != whole)
+                fail_msg("%s leaves something half-written", fault);
+            assert_true(whole == !fired || p == 2); /* the last sync comes after the rename */
+            if (whole)
+                assert_true(exported_error(&self, 0) < 1);
+            (void)unlinkat(self.out, "model.safetensors", 0);
+        }
+    }
+    finish(&self);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        support_test(exports_are_base_plus_artifacts),
+        support_test(full_budgets_export_the_fine_tunes),
+        support_test(other_bases_and_tasks_are_refused),
+        support_test(trouble_leaves_no_half_checkpoint),
+    };
+    return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);
+}
