@@ -38,9 +38,8 @@ static int arguments_add(client_arguments *self, int id, const char *value, didi
     if (self->count == self->room) {
         size_t room = self->room == 0 ? 16 : 2 * self->room;
         arguments_entry *entries = reallocarray(self->entries, room, sizeof *entries);
-        if (entries == NULL) {
+        if (entries == NULL)
             return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-        }
         self->entries = entries;
         self->room = room;
     }
@@ -50,21 +49,17 @@ static int arguments_add(client_arguments *self, int id, const char *value, didi
 
 static const option_row *option_by_letter(option_table table, char letter)
 {
-    for (size_t i = 0; i < table.count; i++) {
-        if (table.rows[i].letter != 0 && table.rows[i].letter == letter) {
+    for (size_t i = 0; i < table.count; i++)
+        if (table.rows[i].letter != 0 && table.rows[i].letter == letter)
             return table.rows + i;
-        }
-    }
     return NULL;
 }
 
 static const option_row *option_by_name(option_table table, const char *name, size_t bytes)
 {
-    for (size_t i = 0; i < table.count; i++) {
-        if (strlen(table.rows[i].name) == bytes && memcmp(table.rows[i].name, name, bytes) == 0) {
+    for (size_t i = 0; i < table.count; i++)
+        if (strlen(table.rows[i].name) == bytes && memcmp(table.rows[i].name, name, bytes) == 0)
             return table.rows + i;
-        }
-    }
     return NULL;
 }
 
@@ -81,22 +76,18 @@ static int read_long(reader *self, didi_error *error)
     const char *equals = strchr(word, '=');
     size_t bytes = equals != NULL ? (size_t)(equals - word) : strlen(word);
     const option_row *row = option_by_name(self->options, word, bytes);
-    if (row == NULL) {
+    if (row == NULL)
         row = option_by_name(self->globals, word, bytes);
-    }
-    if (row == NULL) {
+    if (row == NULL)
         return didi_fail(error, CLIENT_USAGE, NULL, "unknown option --%.*s",
                          (int)(bytes < 64 ? bytes : 64), word);
-    }
     const char *value = equals != NULL ? equals + 1 : NULL;
-    if (row->argument == NULL && value != NULL) {
+    if (row->argument == NULL && value != NULL)
         return didi_fail(error, CLIENT_USAGE, NULL, "option --%s takes no value", row->name);
-    }
     if (row->argument != NULL && value == NULL) {
-        if (self->at + 1 == self->count) {
+        if (self->at + 1 == self->count)
             return didi_fail(error, CLIENT_USAGE, NULL, "option --%s needs a value: %s", row->name,
                              row->argument);
-        }
         value = self->argv[++self->at];
     }
     return arguments_add(self->arguments, row->id, value, error);
@@ -107,12 +98,10 @@ static int read_letters(reader *self, didi_error *error)
 {
     for (const char *letter = self->argv[self->at] + 1; *letter != '\0'; letter++) {
         const option_row *row = option_by_letter(self->options, *letter);
-        if (row == NULL) {
+        if (row == NULL)
             row = option_by_letter(self->globals, *letter);
-        }
-        if (row == NULL) {
+        if (row == NULL)
             return didi_fail(error, CLIENT_USAGE, NULL, "unknown option -%c", *letter);
-        }
         const char *value = NULL;
         if (row->argument != NULL) {
             if (letter[1] != '\0') {
@@ -125,9 +114,8 @@ static int read_letters(reader *self, didi_error *error)
             }
         }
         int status = arguments_add(self->arguments, row->id, value, error);
-        if (status != CLIENT_OK || row->argument != NULL) {
+        if (status != CLIENT_OK || row->argument != NULL)
             return status;
-        }
     }
     return CLIENT_OK;
 }
@@ -151,18 +139,16 @@ int arguments_parse(client_arguments *arguments, option_table globals, option_ta
             continue;
         }
         if (words_only || word[0] != '-' || word[1] == '\0') {
-            if (stop_at_word) {
+            if (stop_at_word)
                 break;
-            }
             status = arguments_add(arguments, ARGUMENTS_WORD_ID, word, error);
         } else if (word[1] == '-') {
             status = read_long(&self, error);
         } else {
             status = read_letters(&self, error);
         }
-        if (status != CLIENT_OK) {
+        if (status != CLIENT_OK)
             return status;
-        }
     }
     *ret_used = self.at;
     return CLIENT_OK;
@@ -170,21 +156,17 @@ int arguments_parse(client_arguments *arguments, option_table globals, option_ta
 
 bool arguments_has(const client_arguments *arguments, int id)
 {
-    for (size_t i = 0; i < arguments->count; i++) {
-        if (arguments->entries[i].id == id) {
+    for (size_t i = 0; i < arguments->count; i++)
+        if (arguments->entries[i].id == id)
             return true;
-        }
-    }
     return false;
 }
 
 const char *arguments_value(const client_arguments *arguments, int id)
 {
-    for (size_t i = arguments->count; i > 0; i--) {
-        if (arguments->entries[i - 1].id == id) {
+    for (size_t i = arguments->count; i > 0; i--)
+        if (arguments->entries[i - 1].id == id)
             return arguments->entries[i - 1].value;
-        }
-    }
     return NULL;
 }
 
@@ -192,9 +174,8 @@ const char *arguments_each(const client_arguments *arguments, int id, size_t *cu
 {
     while (*cursor < arguments->count) {
         const arguments_entry *entry = &arguments->entries[(*cursor)++];
-        if (entry->id == id) {
+        if (entry->id == id)
             return entry->value;
-        }
     }
     return NULL;
 }
@@ -202,9 +183,8 @@ const char *arguments_each(const client_arguments *arguments, int id, size_t *cu
 size_t arguments_count(const client_arguments *arguments)
 {
     size_t count = 0;
-    for (size_t i = 0; i < arguments->count; i++) {
+    for (size_t i = 0; i < arguments->count; i++)
         count += arguments->entries[i].id == ARGUMENTS_WORD_ID ? 1 : 0;
-    }
     return count;
 }
 
@@ -212,8 +192,7 @@ const char *arguments_at(const client_arguments *arguments, size_t index)
 {
     size_t cursor = 0;
     const char *word = arguments_each(arguments, ARGUMENTS_WORD_ID, &cursor);
-    for (; word != NULL && index > 0; index--) {
+    for (; word != NULL && index > 0; index--)
         word = arguments_each(arguments, ARGUMENTS_WORD_ID, &cursor);
-    }
     return word;
 }

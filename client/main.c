@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* didictl: reads the command line, runs one command, reports its error, exits with its code. */
 #include "client/commands/command.h"
-#include "client/exit_code.h"
 #include "client/commands/help.h"
+#include "client/exit_code.h"
 #include "src/base/memory.h"
 
 #include <locale.h>
@@ -19,12 +19,12 @@ typedef struct command_line {
 static int read_command(command_line *self, char **words, size_t count, didi_error *error)
 {
     static const option_table none = {NULL, 0};
-    size_t used = 0, name_words = 0;
+    size_t used = 0;
+    size_t name_words = 0;
     int status = arguments_parse(self->arguments, settings_options(), none, words, count, true,
                                  &used, error);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         return status;
-    }
     words += used;
     count -= used;
     bool help_word = count > 0 && strcmp(words[0], "help") == 0;
@@ -34,29 +34,25 @@ static int read_command(command_line *self, char **words, size_t count, didi_err
     }
     self->help = help_word || arguments_has(self->arguments, SETTINGS_ID_HELP);
     self->version = arguments_has(self->arguments, SETTINGS_ID_VERSION);
-    if (count == 0) {
+    if (count == 0)
         return self->help || self->version ? CLIENT_OK
                                            : didi_fail(error, CLIENT_USAGE, NULL, "no command");
-    }
     self->command = command_find(words, count, &name_words);
-    if (self->command == NULL) {
+    if (self->command == NULL)
         return didi_fail(error, CLIENT_USAGE, NULL, "there is no command '%s%s%s'", words[0],
                          count > 1 && strcmp(words[0], "model") == 0 ? " " : "",
                          count > 1 && strcmp(words[0], "model") == 0 ? words[1] : "");
-    }
     status = arguments_parse(self->arguments, settings_options(), self->command->options,
                              words + name_words, count - name_words, false, &used, error);
     self->help = self->help || arguments_has(self->arguments, SETTINGS_ID_HELP);
     self->version = self->version || arguments_has(self->arguments, SETTINGS_ID_VERSION);
-    if (status != CLIENT_OK || self->help || self->version) {
+    if (status != CLIENT_OK || self->help || self->version)
         return status;
-    }
     size_t given = arguments_count(self->arguments);
-    if (given < self->command->word_min || given > self->command->word_max) {
+    if (given < self->command->word_min || given > self->command->word_max)
         return didi_fail(error, CLIENT_USAGE, NULL, "%s: didictl %s %s",
                          given < self->command->word_min ? "too few words" : "too many words",
                          self->command->name, self->command->words);
-    }
     return CLIENT_OK;
 }
 
@@ -65,25 +61,21 @@ static int run_command(const command_line *request, didi_error *error)
     client_settings settings = {0};
     command_context context = {.arguments = request->arguments, .settings = &settings};
     int status = settings_load(request->arguments, &settings, error);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         return status;
-    }
     context.output = output_create(&settings);
     if (context.output == NULL) {
         status = didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
         goto out;
     }
     status = interrupt_open(&context.interrupt, error);
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         status = service_open(&settings, command_version_text(), context.interrupt,
                               &context.service, error);
-    }
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         status = request->command->run(&context, error);
-    }
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         status = output_finish(context.output, error);
-    }
 out:
     service_close(context.service);
     interrupt_close(context.interrupt);
@@ -94,15 +86,14 @@ out:
 
 static int run_request(const command_line *request, didi_error *error)
 {
-    if (request->help && request->command != NULL) {
+    if (request->help && request->command != NULL)
         help_command(stdout, request->command);
-    } else if (request->help) {
+    else if (request->help)
         help_overview(stdout);
-    } else if (request->version) {
+    else if (request->version)
         printf("didictl %s\n", command_version_text());
-    } else {
+    else
         return run_command(request, error);
-    }
     return fflush(stdout) == 0 ? CLIENT_OK
                                : didi_fail(error, CLIENT_FAILURE, "stdout", "cannot be written");
 }
@@ -112,9 +103,8 @@ static void report(const didi_error *error)
     fflush(stdout);
     fprintf(stderr, "didictl: %s%s%s\n", error->subject, error->subject[0] != '\0' ? ": " : "",
             error->message);
-    if (error->status == CLIENT_USAGE) {
+    if (error->status == CLIENT_USAGE)
         fputs("Try 'didictl --help' or 'didictl COMMAND --help'.\n", stderr);
-    }
 }
 
 int main(int count, char **words)
@@ -125,14 +115,12 @@ int main(int count, char **words)
     int status = request.arguments == NULL
                      ? didi_fail(&error, CLIENT_FAILURE, NULL, "out of memory")
                      : read_command(&request, words + 1, count > 0 ? (size_t)count - 1 : 0, &error);
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         status = run_request(&request, &error);
-    }
     arguments_free(request.arguments);
-    if (status == CLIENT_INTERRUPTED) {
+    if (status == CLIENT_INTERRUPTED)
         fputs("didictl: interrupted\n", stderr);
-    } else if (status != CLIENT_OK) {
+    else if (status != CLIENT_OK)
         report(&error);
-    }
     return status;
 }

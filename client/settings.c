@@ -33,10 +33,9 @@ option_table settings_options(void)
 static int set_host(client_settings *self, const char *value, const char *origin, didi_error *error)
 {
     size_t bytes = strlen(value);
-    if (bytes == 0 || bytes > SETTINGS_HOST_BYTES_MAX) {
+    if (bytes == 0 || bytes > SETTINGS_HOST_BYTES_MAX)
         return didi_fail(error, CLIENT_USAGE, origin, "a host has 1 to %d characters",
                          SETTINGS_HOST_BYTES_MAX);
-    }
     for (size_t i = 0; i < bytes; i++) {
         if ((unsigned char)value[i] <= ' ' || value[i] == 0x7f ||
             strchr("?#@\\", value[i]) != NULL) {
@@ -45,21 +44,17 @@ static int set_host(client_settings *self, const char *value, const char *origin
         }
     }
     bool unix_socket = strncmp(value, "unix:", 5) == 0;
-    if (unix_socket && value[5] != '/') {
+    if (unix_socket && value[5] != '/')
         return didi_fail(error, CLIENT_USAGE, origin, "unix: needs an absolute path");
-    }
     if (!unix_socket && strstr(value, "://") != NULL && strncmp(value, "http://", 7) != 0 &&
-        strncmp(value, "https://", 8) != 0) {
+        strncmp(value, "https://", 8) != 0)
         return didi_fail(error, CLIENT_USAGE, origin, "'%s' is not http, https or unix", value);
-    }
     bool bare = !unix_socket && strstr(value, "://") == NULL;
     char *host = memory_format("%s%s", bare ? "http://" : "", value);
-    if (host == NULL) {
+    if (host == NULL)
         return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-    }
-    for (size_t end = strlen(host); end > 0 && host[end - 1] == '/'; end--) {
+    for (size_t end = strlen(host); end > 0 && host[end - 1] == '/'; end--)
         host[end - 1] = '\0';
-    }
     free(self->host);
     self->host = host;
     return CLIENT_OK;
@@ -111,32 +106,26 @@ enum { SETTING_ROW_COUNT = sizeof setting_rows / sizeof setting_rows[0] };
 
 static char *trim(char *text)
 {
-    while (isspace((unsigned char)*text)) {
+    while (isspace((unsigned char)*text))
         text++;
-    }
-    for (size_t end = strlen(text); end > 0 && isspace((unsigned char)text[end - 1]); end--) {
+    for (size_t end = strlen(text); end > 0 && isspace((unsigned char)text[end - 1]); end--)
         text[end - 1] = '\0';
-    }
     return text;
 }
 
 static int apply_line(client_settings *self, char *line, const char *origin, didi_error *error)
 {
     char *key = trim(line);
-    if (*key == '\0' || *key == '#') {
+    if (*key == '\0' || *key == '#')
         return CLIENT_OK;
-    }
     char *equals = strchr(key, '=');
-    if (equals == NULL) {
+    if (equals == NULL)
         return didi_fail(error, CLIENT_USAGE, origin, "expected 'key = value'");
-    }
     *equals = '\0';
     key = trim(key);
-    for (size_t i = 0; i < SETTING_ROW_COUNT; i++) {
-        if (strcmp(key, setting_rows[i].key) == 0) {
+    for (size_t i = 0; i < SETTING_ROW_COUNT; i++)
+        if (strcmp(key, setting_rows[i].key) == 0)
             return setting_rows[i].set(self, trim(equals + 1), origin, error);
-        }
-    }
     return didi_fail(error, CLIENT_USAGE, origin, "unknown key '%s' (host, output, timeout)", key);
 }
 
@@ -144,9 +133,8 @@ static int load_file(client_settings *self, const char *path, bool required, did
 {
     FILE *file = fopen(path, "re");
     if (file == NULL) {
-        if (!required && (errno == ENOENT || errno == ENOTDIR || errno == EACCES)) {
+        if (!required && (errno == ENOENT || errno == ENOTDIR || errno == EACCES))
             return CLIENT_OK;
-        }
         return didi_fail(error, CLIENT_USAGE, path, "%s", strerror(errno));
     }
     char line[SETTINGS_HOST_BYTES_MAX + 64];
@@ -154,16 +142,14 @@ static int load_file(client_settings *self, const char *path, bool required, did
     for (int number = 1; status == CLIENT_OK && fgets(line, sizeof line, file) != NULL; number++) {
         char *origin = memory_format("%s:%d", path, number);
         if (number > SETTINGS_FILE_LINES_MAX ||
-            (strchr(line, '\n') == NULL && strlen(line) == sizeof line - 1)) {
+            (strchr(line, '\n') == NULL && strlen(line) == sizeof line - 1))
             status = didi_fail(error, CLIENT_USAGE, origin, "too long");
-        } else {
+        else
             status = apply_line(self, line, origin, error);
-        }
         free(origin);
     }
-    if (status == CLIENT_OK && ferror(file)) {
+    if (status == CLIENT_OK && ferror(file))
         status = didi_fail(error, CLIENT_USAGE, path, "cannot be read");
-    }
     fclose(file);
     return status;
 }
@@ -171,22 +157,19 @@ static int load_file(client_settings *self, const char *path, bool required, did
 static int load_files(client_settings *self, didi_error *error)
 {
     const char *path = getenv("DIDI_CONFIG");
-    if (path != NULL && *path != '\0') {
+    if (path != NULL && *path != '\0')
         return load_file(self, path, true, error);
-    }
     const char *directory = getenv("XDG_CONFIG_HOME");
     const char *home = getenv("HOME");
     char *file = NULL;
-    if (directory != NULL && directory[0] == '/') {
+    if (directory != NULL && directory[0] == '/')
         file = memory_format("%s/didi/config", directory);
-    } else if (home != NULL && home[0] == '/') {
+    else if (home != NULL && home[0] == '/')
         file = memory_format("%s/.config/didi/config", home);
-    } else {
+    else
         return CLIENT_OK;
-    }
-    if (file == NULL) {
+    if (file == NULL)
         return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-    }
     int status = load_file(self, file, false, error);
     free(file);
     return status;
@@ -197,15 +180,13 @@ static int load_flags(client_settings *self, const client_arguments *arguments, 
     int status = CLIENT_OK;
     for (size_t i = 0; status == CLIENT_OK && i < SETTING_ROW_COUNT; i++) {
         const char *value = getenv(setting_rows[i].variable);
-        if (value != NULL && *value != '\0') {
+        if (value != NULL && *value != '\0')
             status = setting_rows[i].set(self, value, setting_rows[i].variable, error);
-        }
     }
     for (size_t i = 0; status == CLIENT_OK && i < SETTING_ROW_COUNT; i++) {
         const char *value = arguments_value(arguments, setting_rows[i].id);
-        if (value != NULL) {
+        if (value != NULL)
             status = setting_rows[i].set(self, value, setting_rows[i].flag, error);
-        }
     }
     return status;
 }
@@ -222,12 +203,10 @@ int settings_load(const client_arguments *arguments, client_settings *ret_settin
                  (no_color == NULL || *no_color == '\0') &&
                  (term == NULL || strcmp(term, "dumb") != 0);
     int status = set_host(&self, SETTINGS_HOST_DEFAULT, NULL, error);
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         status = load_files(&self, error);
-    }
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         status = load_flags(&self, arguments, error);
-    }
     if (status != CLIENT_OK) {
         settings_clear(&self);
         return status;

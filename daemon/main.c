@@ -46,8 +46,7 @@ static int usage_error(const char *what, const char *text)
 static int option_split(const char *text, char ret_key[MAIN_KEY_BYTES], const char **ret_value)
 {
     const char *equals = strchr(text, '=');
-    const size_t length = equals != NULL ? (size_t)(equals - text) : strlen(text);
-
+    size_t length = equals != NULL ? (size_t)(equals - text) : strlen(text);
     if (strncmp(text, "--", 2) != 0 || length < 4 || length - 2 >= MAIN_KEY_BYTES)
         return usage_error("unexpected argument ", text);
     for (size_t i = 2; i < length; i++)
@@ -82,7 +81,7 @@ static int options_parse(main_options *options, int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         char key[MAIN_KEY_BYTES];
         const char *value = NULL;
-        const int code = option_split(argv[i], key, &value);
+        int code = option_split(argv[i], key, &value);
         if (code != 0)
             return code;
         if (value == NULL && option_set_flag(options, key))
@@ -109,7 +108,6 @@ static int settings_collect(const main_options *options, config *settings, didi_
 {
     bool replaced = false;
     int status = config_init(settings, error);
-
     if (status == DIDI_OK && options->config_path != NULL)
         status = config_read_file(settings, options->config_path, error);
     for (size_t i = 0; i < options->count && status == DIDI_OK; i++) {
@@ -129,7 +127,6 @@ static int settings_collect(const main_options *options, config *settings, didi_
 static void raise_descriptor_limit(void)
 {
     struct rlimit limit;
-
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
@@ -141,7 +138,6 @@ int main(int argc, char **argv)
     main_options options = {0};
     config settings = {0};
     didi_error error = {0};
-
     raise_descriptor_limit();
     if (argc > 1 && strcmp(argv[1], "run") == 0)
         return run_main(argc - 1, argv + 1);

@@ -7,11 +7,11 @@
 
 #include "daemon/api/api.h"
 #include "daemon/base/clock.h"
-#include "daemon/http/http.h"
-#include "daemon/models/registry.h"
 #include "daemon/base/service_manager.h"
-#include "daemon/jobs/scheduler.h"
 #include "daemon/base/state_dir.h"
+#include "daemon/http/http.h"
+#include "daemon/jobs/scheduler.h"
+#include "daemon/models/registry.h"
 #include "daemon/store/store.h"
 #include "src/didi.h"
 
@@ -46,8 +46,8 @@ typedef struct server {
 static void scan_models(server *self)
 {
     didi_error error = {0};
-    size_t ready = 0, broken = 0;
-
+    size_t ready = 0;
+    size_t broken = 0;
     if (models_rescan(self->models, &ready, &broken, &error) == DIDI_OK)
         log_emit(LOG_LEVEL_INFO, "models scanned", LOG_INTEGER("ready", ready),
                  LOG_INTEGER("broken", broken));
@@ -63,7 +63,6 @@ static void on_rescan(uv_work_t *request)
 static void on_rescanned(uv_work_t *request, int uv_status)
 {
     server *self = request->data;
-
     (void)uv_status;
     self->rescanning = false;
 }
@@ -85,7 +84,6 @@ static void close_handle(uv_handle_t *handle, void *context)
 static void on_scheduler_stopped(void *context)
 {
     server *self = context;
-
     uv_walk(&self->loop, close_handle, NULL);
 }
 
@@ -107,7 +105,6 @@ static void server_stop(server *self, int signal_number)
 static void on_signal(uv_signal_t *handle, int number)
 {
     server *self = handle->data;
-
     if (number != SIGHUP) {
         server_stop(self, number);
     } else if (!self->rescanning && !self->stopping) {
@@ -122,7 +119,6 @@ static void on_watchdog(uv_timer_t *timer)
 {
     const server *self = timer->data;
     didi_error error = {0};
-
     if (store_check(self->store, &error) == DIDI_OK)
         notify_manager("WATCHDOG=1");
 }
@@ -139,7 +135,6 @@ static int start_state(server *self, didi_error *error)
     const config *settings = self->settings;
     const char *roots[CONFIG_MODEL_ROOTS_MAX] = {0};
     int status = state_dir_open(settings->state_dir, &self->state, error);
-
     for (size_t i = 0; i < settings->model_count; i++)
         roots[i] = settings->models[i];
     if (status == DIDI_OK)
@@ -156,12 +151,11 @@ static int start_state(server *self, didi_error *error)
 static int start_loop(server *self, didi_error *error)
 {
     static const int numbers[SERVE_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
-    const uint64_t interval = notify_watchdog_ms();
-
+    uint64_t interval = notify_watchdog_ms();
     if (uv_loop_init(&self->loop) != 0)
         return didi_fail(error, DIDI_IO, NULL, "cannot create the event loop");
     self->loop_open = true;
-    const int status = scheduler_create(&self->loop, self->settings, self->store, self->models,
+    int status = scheduler_create(&self->loop, self->settings, self->store, self->models,
                                         state_dir_fd(self->state), &self->scheduler, error);
     if (status != DIDI_OK)
         return status;
@@ -187,7 +181,6 @@ static int start_edge(server *self, didi_error *error)
                           .request_seconds = settings->http_request_seconds};
     int status =
         api_create(settings, self->store, self->models, self->scheduler, &self->api, error);
-
     if (status != DIDI_OK)
         return status;
     edge.routes = api_routes(&edge.route_count);
@@ -201,7 +194,6 @@ static int start_edge(server *self, didi_error *error)
 static void log_start(const server *self)
 {
     didi_blas_info blas = {0};
-
     didi_blas_describe(&blas);
     log_emit(LOG_LEVEL_INFO, "ready", LOG_TEXT("listen", http_address(self->http)),
              LOG_TEXT("version", didi_version()), LOG_INTEGER("pid", getpid()),
@@ -237,10 +229,9 @@ static void server_clear(server *self, int drain_milliseconds)
 int serve(const config *settings)
 {
     server self = {.settings = settings};
-    const int64_t drain = (int64_t)settings->shutdown_seconds * 1000;
+    int64_t drain = (int64_t)settings->shutdown_seconds * 1000;
     didi_error error = {0};
     char threads[16];
-
     log_configure(settings->log_format, settings->log_level, STDERR_FILENO);
     signal(SIGPIPE, SIG_IGN);
     umask(0027);

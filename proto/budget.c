@@ -59,9 +59,8 @@ static int read_object(json_t *value, const char *pointer, double *ret_budget, i
         field_pointer(child, pointer, key);
         for (size_t unit = 1; unit < sizeof budget_fields / sizeof budget_fields[0]; unit++) {
             budget_number number = {0};
-            if (strcmp(budget_fields[unit].key, key) != 0) {
+            if (strcmp(budget_fields[unit].key, key) != 0)
                 continue;
-            }
             int status = field_real_read(&budget_fields[unit], member, &number, child, error);
             if (status == DIDI_OK && unit == BUDGET_BYTES && number.value != floor(number.value)) {
                 status = didi_fail(error, DIDI_INVALID, child,
@@ -83,12 +82,10 @@ int budget_read_value(json_t *value, const char *pointer, double *ret_budget, in
 {
     budget_number number = {0};
     *ret_unit = BUDGET_PARAMETERS;
-    if (json_is_object(value)) {
+    if (json_is_object(value))
         return read_object(value, pointer, ret_budget, ret_unit, error);
-    }
-    if (json_is_string(value)) {
+    if (json_is_string(value))
         return read_size(json_string_value(value), pointer, ret_budget, error);
-    }
     int status = field_real_read(&budget_fields[0], value, &number, pointer, error);
     *ret_budget = number.value;
     return status;

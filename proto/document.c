@@ -21,9 +21,8 @@ static bool document_is_shallow(const char *text, size_t bytes)
         } else if (c == '"') {
             quoted = true;
         } else if (c == '{' || c == '[') {
-            if (++depth > LIMIT_JSON_DEPTH) {
+            if (++depth > LIMIT_JSON_DEPTH)
                 return false;
-            }
         } else if ((c == '}' || c == ']') && depth > 0) {
             depth--;
         }
@@ -39,25 +38,22 @@ int document_parse(const char *text, size_t bytes, size_t bytes_max, json_t **re
         return didi_fail(error, DIDI_FORMAT, NULL, "%zu bytes of JSON; at most %zu are taken",
                          bytes, bytes_max);
     }
-    if (!document_is_shallow(text, bytes)) {
+    if (!document_is_shallow(text, bytes))
         return didi_fail(error, DIDI_FORMAT, NULL, "JSON is nested deeper than %d levels",
                          LIMIT_JSON_DEPTH);
-    }
     json_t *value = json_loadb(text, bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &reason);
-    if (value == NULL && json_error_code(&reason) == json_error_out_of_memory) {
+    if (value == NULL && json_error_code(&reason) == json_error_out_of_memory)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for %zu bytes of JSON", bytes);
-    }
-    if (value == NULL) {
+    if (value == NULL)
         return didi_fail(error, DIDI_FORMAT, NULL, "not JSON: line %d, column %d: %s", reason.line,
                          reason.column, reason.text);
-    }
     *ret_value = value;
     return DIDI_OK;
 }
 
 char *document_render(const json_t *value)
 {
-    const size_t flags = JSON_COMPACT | JSON_ENCODE_ANY;
+    size_t flags = JSON_COMPACT | JSON_ENCODE_ANY;
     char *text = json_dumps(value, flags | JSON_REAL_PRECISION(15));
     json_t *back = text == NULL ? NULL : json_loads(text, JSON_DECODE_ANY, NULL);
     if (back != NULL && json_equal(back, value) == 0) {

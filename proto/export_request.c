@@ -26,14 +26,12 @@ static int export_task_read(export_request *request, json_t *value, const char *
                                 .check = name_is_task,
                                 .expected = "the name of a task"};
     int status = field_text_read(&element, value, request->tasks, pointer, error);
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         return status;
-    }
     for (size_t earlier = 0; earlier < request->task_count; earlier++) {
-        if (strcmp(request->tasks[earlier], request->tasks[request->task_count]) == 0) {
+        if (strcmp(request->tasks[earlier], request->tasks[request->task_count]) == 0)
             return didi_fail(error, DIDI_INVALID, pointer, "task \"%s\" is there twice",
                              request->tasks[earlier]);
-        }
     }
     return DIDI_OK;
 }
@@ -44,24 +42,21 @@ static int export_tasks_read(const json_field *field, json_t *value, void *objec
     export_request *request = &((export_request_members *)object)->request;
     char child[DIDI_ERROR_SUBJECT_BYTES_MAX];
     size_t count = json_array_size(value);
-    if (!json_is_array(value)) {
+    if (!json_is_array(value))
         return didi_fail(error, DIDI_INVALID, pointer, "%s must be an array, not %s", field->key,
                          field_type_name(value));
-    }
     if (count == 0 || count > LIMIT_TASKS) {
         return didi_fail(error, DIDI_INVALID, pointer, "%zu tasks; it must be 1 to %d", count,
                          LIMIT_TASKS);
     }
     request->tasks = memory_zeroed(count + 1, sizeof *request->tasks);
-    if (request->tasks == NULL) {
+    if (request->tasks == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, pointer, "no memory for %zu tasks", count);
-    }
     for (size_t task = 0; task < count; task++) {
         field_pointer_index(child, pointer, task);
         int status = export_task_read(request, json_array_get(value, task), child, error);
-        if (status != DIDI_OK) {
+        if (status != DIDI_OK)
             return status;
-        }
         request->task_count++;
     }
     return DIDI_OK;
@@ -83,9 +78,8 @@ int export_request_parse(const char *text, size_t bytes, size_t bytes_max,
     export_request_members members = {0};
     json_t *document = NULL;
     int status = document_parse(text, bytes, bytes_max, &document, error);
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         return status;
-    }
     status = field_read_all(export_fields, document, &members, "", error);
     json_decref(document);
     if (status != DIDI_OK) {
@@ -99,9 +93,8 @@ int export_request_parse(const char *text, size_t bytes, size_t bytes_max,
 void export_request_clear(export_request *request)
 {
     /* The list ends with NULL, also when reading stopped halfway. */
-    for (size_t task = 0; request->tasks != NULL && request->tasks[task] != NULL; task++) {
+    for (size_t task = 0; request->tasks != NULL && request->tasks[task] != NULL; task++)
         free(request->tasks[task]);
-    }
     free(request->tasks);
     *request = (export_request){0};
 }

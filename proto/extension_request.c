@@ -16,9 +16,8 @@ int extension_request_parse(const char *text, size_t bytes, size_t bytes_max, js
 {
     json_t *document = NULL;
     int status = document_parse(text, bytes, bytes_max, &document, error);
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         return status;
-    }
     if (json_object_get(document, "extend") == NULL) {
         json_decref(document);
         document = NULL;
@@ -31,14 +30,12 @@ int extension_request_job(const json_t *request, const char **ret_job, didi_erro
 {
     const json_t *extend = json_object_get(request, "extend");
     const char *job = json_string_value(json_object_get(extend, "job"));
-    if (!json_is_object(extend)) {
+    if (!json_is_object(extend))
         return didi_fail(error, DIDI_INVALID, "/extend", "extend must be an object, not %s",
                          field_type_name(extend));
-    }
-    if (job == NULL) {
+    if (job == NULL)
         return didi_fail(error, DIDI_INVALID, "/extend/job",
                          "job must be the id of the job to extend");
-    }
     *ret_job = job;
     return DIDI_OK;
 }
@@ -47,9 +44,8 @@ int extension_request_job(const json_t *request, const char **ret_job, didi_erro
 
 static bool is_one_of(const char *key, const char *const *keys)
 {
-    while (*keys != NULL && strcmp(*keys, key) != 0) {
+    while (*keys != NULL && strcmp(*keys, key) != 0)
         keys++;
-    }
     return *keys != NULL;
 }
 
@@ -73,20 +69,17 @@ static int check_keys(json_t *request, didi_error *error)
     json_object_foreach(extend, key, value)
     {
         field_pointer(pointer, "/extend", key);
-        if (!is_one_of(key, parts)) {
+        if (!is_one_of(key, parts))
             return didi_fail(error, DIDI_INVALID, pointer, "unknown field \"%.100s\"", key);
-        }
     }
     value = json_object_get(request, "tasks");
-    if (value != NULL && !json_is_array(value)) {
+    if (value != NULL && !json_is_array(value))
         return didi_fail(error, DIDI_INVALID, "/tasks", "tasks must be an array, not %s",
                          field_type_name(value));
-    }
     value = json_object_get(extend, "remove");
-    if (value != NULL && !json_is_array(value)) {
+    if (value != NULL && !json_is_array(value))
         return didi_fail(error, DIDI_INVALID, "/extend/remove", "remove must be an array, not %s",
                          field_type_name(value));
-    }
     return DIDI_OK;
 }
 
@@ -94,9 +87,8 @@ static int check_base(const json_t *request, const json_t *old, didi_error *erro
 {
     const json_t *asked = json_object_get(request, "base");
     const json_t *base = json_object_get(old, "base");
-    if (asked == NULL || json_equal(asked, base) != 0) {
+    if (asked == NULL || json_equal(asked, base) != 0)
         return DIDI_OK;
-    }
     return didi_fail(error, DIDI_INVALID, "/base",
                      "the job to extend was made from base \"%s\"; give that or leave base out",
                      json_string_value(base));
@@ -113,9 +105,8 @@ static const char *name_of(const json_t *tasks, size_t task)
 static size_t find_task(const json_t *tasks, const char *name)
 {
     size_t task = 0;
-    while (task < json_array_size(tasks) && strcmp(name_of(tasks, task), name) != 0) {
+    while (task < json_array_size(tasks) && strcmp(name_of(tasks, task), name) != 0)
         task++;
-    }
     return task;
 }
 
@@ -141,14 +132,12 @@ static int remove_tasks(json_t *tasks, const json_t *names, didi_error *error)
     for (size_t i = 0; i < json_array_size(names); i++) {
         const char *name = json_string_value(json_array_get(names, i));
         field_pointer_index(pointer, "/extend/remove", i);
-        if (name == NULL) {
+        if (name == NULL)
             return didi_fail(error, DIDI_INVALID, pointer, "the name of a task is a string, not %s",
                              field_type_name(json_array_get(names, i)));
-        }
         size_t task = find_task(tasks, name);
-        if (task == json_array_size(tasks)) {
+        if (task == json_array_size(tasks))
             return fail_unknown(tasks, name, pointer, error);
-        }
         json_array_remove(tasks, task);
     }
     return DIDI_OK;
@@ -163,10 +152,9 @@ static int check_change(const json_t *request, size_t kept, didi_error *error)
         return didi_fail(error, DIDI_INVALID, "/extend/remove",
                          "no task would be left; leave one, or add one");
     }
-    if (added + removed == 0 && !json_is_true(json_object_get(extend, "rebalance"))) {
+    if (added + removed == 0 && !json_is_true(json_object_get(extend, "rebalance")))
         return didi_fail(error, DIDI_INVALID, "/tasks",
                          "there is no task to add, none to remove, and nothing to rebalance");
-    }
     return DIDI_OK;
 }
 
@@ -192,9 +180,8 @@ static json_t *names_added(const json_t *request)
 {
     const json_t *tasks = json_object_get(request, "tasks");
     json_t *names = json_array();
-    for (size_t task = 0; task < json_array_size(tasks); task++) {
+    for (size_t task = 0; task < json_array_size(tasks); task++)
         json_array_append_new(names, json_string(name_of(tasks, task)));
-    }
     return names;
 }
 
@@ -268,9 +255,8 @@ static int read_each(json_t *asked, const costs *found, double *ret_each, didi_e
     int unit = found->unit;
     int status =
         asked != NULL ? budget_read_value(asked, "/extend/budget", &each, &unit, error) : DIDI_OK;
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         return status;
-    }
     if (unit != found->unit) {
         return didi_fail(
             error, DIDI_INVALID, "/extend/budget",
@@ -296,14 +282,12 @@ static int set_budget(const json_t *request, const json_t *manifest, json_t *doc
         json_t *asked = json_object_get(json_object_get(request, "extend"), "budget");
         status = read_each(asked, &found, &each, error);
     }
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         return status;
-    }
     double total = found.kept + each * (double)added;
     json_object_del(extend, "budget");
-    if (added > 0) {
+    if (added > 0)
         json_object_set_new(extend, "budget", budget_write_value(each, found.unit));
-    }
     json_object_set_new(document, "budget", budget_write_value(total, found.unit));
     return DIDI_OK;
 }
@@ -319,13 +303,11 @@ static int set_extend(const json_t *request, const json_t *manifest, json_t *doc
     bool rebalance = json_is_true(json_object_get(asked, "rebalance"));
     int status = DIDI_OK;
     if (json_object_set_new(document, "extend", extend) != 0 ||
-        json_object_set_new(extend, "add", added) != 0) {
+        json_object_set_new(extend, "add", added) != 0)
         return didi_fail(error, DIDI_NO_MEMORY, "/extend", "no memory for a specification");
-    }
-    if (json_object_get(asked, "compare") == NULL) {
+    if (json_object_get(asked, "compare") == NULL)
         json_object_set_new(extend, "compare",
                             json_boolean(json_array_size(added) > 0 && !rebalance));
-    }
     if (!rebalance) {
         status = set_budget(request, manifest, document, extend, json_array_size(added), error);
     } else if (json_object_get(asked, "budget") != NULL) {
@@ -343,30 +325,24 @@ static int make_document(const json_t *request, const json_t *manifest, json_t *
     json_t *tasks = json_object_get(document, "tasks");
     const json_t *extend = json_object_get(request, "extend");
     int status = check_base(request, document, error);
-    if (status == DIDI_OK) {
+    if (status == DIDI_OK)
         status = remove_tasks(tasks, json_object_get(extend, "remove"), error);
-    }
     *ret_kept = json_array_size(tasks);
-    if (status == DIDI_OK) {
+    if (status == DIDI_OK)
         status = check_change(request, *ret_kept, error);
-    }
-    if (status == DIDI_OK) {
+    if (status == DIDI_OK)
         status = check_names(request, tasks, error);
-    }
     for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
         json_object_del(document, own[i]);
-        if (json_object_get(request, own[i]) != NULL) {
+        if (json_object_get(request, own[i]) != NULL)
             json_object_set(document, own[i], json_object_get(request, own[i]));
-        }
     }
     json_object_del(document, "extend");
     json_object_del(document, "from_job");
-    if (status == DIDI_OK) {
+    if (status == DIDI_OK)
         status = set_extend(request, manifest, document, error);
-    }
-    if (status == DIDI_OK) {
+    if (status == DIDI_OK)
         json_array_extend(tasks, json_object_get(request, "tasks"));
-    }
     return status;
 }
 
@@ -375,9 +351,8 @@ static void turn_pointer(didi_error *error, size_t kept)
 {
     size_t task = 0;
     int used = 0;
-    if (error == NULL || sscanf(error->subject, "/tasks/%zu%n", &task, &used) != 1 || task < kept) {
+    if (error == NULL || sscanf(error->subject, "/tasks/%zu%n", &task, &used) != 1 || task < kept)
         return;
-    }
     char rest[64];
     snprintf(rest, sizeof rest, "%s", error->subject + used);
     (void)didi_error_blame(error, "/tasks/%zu%s", task - kept, rest);
@@ -390,22 +365,19 @@ int extension_request_resolve(json_t *request, const json_t *manifest,
     size_t kept = 0;
     char *text = NULL;
     int status = check_keys(request, error);
-    if (status == DIDI_OK && !json_is_array(json_object_get(document, "tasks"))) {
+    if (status == DIDI_OK && !json_is_array(json_object_get(document, "tasks")))
         status = didi_fail(error, DIDI_FORMAT, "/extend/job",
                            "the manifest of the job to extend holds no specification");
-    }
-    if (status == DIDI_OK) {
+    if (status == DIDI_OK)
         status = make_document(request, manifest, document, &kept, error);
-    }
     if (status == DIDI_OK) {
         text = document_render(document);
         status =
             text != NULL
                 ? specification_parse(text, strlen(text), strlen(text), ret_specification, error)
                 : didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a specification");
-        if (status != DIDI_OK) {
+        if (status != DIDI_OK)
             turn_pointer(error, kept);
-        }
     }
     free(text);
     json_decref(document);

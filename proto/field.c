@@ -71,14 +71,12 @@ static bool field_in_range(const json_field *field, double value)
 int field_real_read(const json_field *field, json_t *value, void *object, const char *pointer,
                     didi_error *error)
 {
-    if (!json_is_number(value)) {
+    if (!json_is_number(value))
         return didi_fail(error, DIDI_INVALID, pointer, "%s must be a number, not %s", field->key,
                          field_type_name(value));
-    }
     double number = json_number_value(value);
-    if (!field_in_range(field, number)) {
+    if (!field_in_range(field, number))
         return field_out_of_range(field, number, pointer, error);
-    }
     memcpy((char *)object + field->offset, &number, sizeof number);
     return DIDI_OK;
 }
@@ -87,27 +85,24 @@ json_t *field_real_write(const json_field *field, const void *object)
 {
     double number;
     memcpy(&number, (const char *)object + field->offset, sizeof number);
-    if (number == floor(number) && fabs(number) < 1e15) {
+    if (number == floor(number) && fabs(number) < 1e15)
         return json_integer((json_int_t)number);
-    }
     return json_real(number);
 }
 
 int field_integer_read(const json_field *field, json_t *value, void *object, const char *pointer,
                        didi_error *error)
 {
-    if (!json_is_number(value)) {
+    if (!json_is_number(value))
         return didi_fail(error, DIDI_INVALID, pointer, "%s must be an integer, not %s", field->key,
                          field_type_name(value));
-    }
     double number = json_number_value(value);
     if (number != floor(number)) {
         return didi_fail(error, DIDI_INVALID, pointer, "%s is %.17g; it must be an integer",
                          field->key, number);
     }
-    if (!field_in_range(field, number)) {
+    if (!field_in_range(field, number))
         return field_out_of_range(field, number, pointer, error);
-    }
     int64_t integer = json_is_integer(value) ? json_integer_value(value) : (int64_t)number;
     memcpy((char *)object + field->offset, &integer, sizeof integer);
     return DIDI_OK;
@@ -124,10 +119,9 @@ int field_boolean_read(const json_field *field, json_t *value, void *object, con
                        didi_error *error)
 {
     bool flag = json_is_true(value);
-    if (!json_is_boolean(value)) {
+    if (!json_is_boolean(value))
         return didi_fail(error, DIDI_INVALID, pointer, "%s must be true or false, not %s",
                          field->key, field_type_name(value));
-    }
     memcpy((char *)object + field->offset, &flag, sizeof flag);
     return DIDI_OK;
 }
@@ -156,10 +150,9 @@ int field_choice_read(const json_field *field, json_t *value, void *object, cons
 {
     char words[256];
     field_list_words(field, words, sizeof words);
-    if (!json_is_string(value)) {
+    if (!json_is_string(value))
         return didi_fail(error, DIDI_INVALID, pointer, "%s must be %s, not %s", field->key, words,
                          field_type_name(value));
-    }
     for (int choice = 0; field->words[choice] != NULL; choice++) {
         if (strcmp(field->words[choice], json_string_value(value)) == 0) {
             memcpy((char *)object + field->offset, &choice, sizeof choice);
@@ -180,18 +173,16 @@ json_t *field_choice_write(const json_field *field, const void *object)
 int field_text_read(const json_field *field, json_t *value, void *object, const char *pointer,
                     didi_error *error)
 {
-    if (!json_is_string(value)) {
+    if (!json_is_string(value))
         return didi_fail(error, DIDI_INVALID, pointer, "%s must be a string, not %s", field->key,
                          field_type_name(value));
-    }
     if (!field->check(json_string_value(value))) {
         return didi_fail(error, DIDI_INVALID, pointer, "%s is \"%.200s\"; it must be %s",
                          field->key, json_string_value(value), field->expected);
     }
     char *copy = memory_string(json_string_value(value));
-    if (copy == NULL) {
+    if (copy == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, pointer, "no memory for %s", field->key);
-    }
     char **member = (char **)(void *)((char *)object + field->offset);
     free(*member);
     *member = copy;
@@ -211,19 +202,17 @@ int field_texts_read(const json_field *field, json_t *value, void *object, const
     field_texts *list = (void *)((char *)object + field->offset);
     char child[DIDI_ERROR_SUBJECT_BYTES_MAX];
     size_t count = json_array_size(value);
-    if (!json_is_array(value)) {
+    if (!json_is_array(value))
         return didi_fail(error, DIDI_INVALID, pointer, "%s must be an array, not %s", field->key,
                          field_type_name(value));
-    }
     if ((double)count > field->highest) {
         return didi_fail(error, DIDI_INVALID, pointer, "%zu entries in %s; at most %.0f are taken",
                          count, field->key, field->highest);
     }
     field_texts_clear(list);
     list->texts = memory_zeroed(count, sizeof *list->texts);
-    if (list->texts == NULL) {
+    if (list->texts == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, pointer, "no memory for %zu texts", count);
-    }
     list->count = count;
     for (size_t entry = 0; entry < count; entry++) {
         const json_field element = {.key = field->key,
@@ -233,9 +222,8 @@ int field_texts_read(const json_field *field, json_t *value, void *object, const
         field_pointer_index(child, pointer, entry);
         int status =
             field_text_read(&element, json_array_get(value, entry), list->texts, child, error);
-        if (status != DIDI_OK) {
+        if (status != DIDI_OK)
             return status;
-        }
     }
     return DIDI_OK;
 }
@@ -256,9 +244,8 @@ json_t *field_texts_write(const json_field *field, const void *object)
 
 void field_texts_clear(field_texts *list)
 {
-    for (size_t entry = 0; entry < list->count; entry++) {
+    for (size_t entry = 0; entry < list->count; entry++)
         free(list->texts[entry]);
-    }
     free(list->texts);
     *list = (field_texts){0};
 }
@@ -276,11 +263,9 @@ json_t *field_object_write(const json_field *field, const void *object)
 
 static const json_field *field_find(const json_field *fields, const char *key)
 {
-    for (; fields->key != NULL; fields++) {
-        if (strcmp(fields->key, key) == 0) {
+    for (; fields->key != NULL; fields++)
+        if (strcmp(fields->key, key) == 0)
             return fields;
-        }
-    }
     return NULL;
 }
 
@@ -290,21 +275,18 @@ int field_read_all(const json_field *fields, json_t *value, void *object, const 
     char child[DIDI_ERROR_SUBJECT_BYTES_MAX];
     const char *key;
     json_t *member;
-    if (!json_is_object(value)) {
+    if (!json_is_object(value))
         return didi_fail(error, DIDI_INVALID, pointer, "%s must be an object, not %s",
                          pointer[0] == '\0' ? "the body" : pointer + 1, field_type_name(value));
-    }
     json_object_foreach(value, key, member)
     {
         field_pointer(child, pointer, key);
         const json_field *known = field_find(fields, key);
-        if (known == NULL) {
+        if (known == NULL)
             return didi_fail(error, DIDI_INVALID, child, "unknown field \"%.100s\"", key);
-        }
         int status = known->read(known, member, object, child, error);
-        if (status != DIDI_OK) {
+        if (status != DIDI_OK)
             return status;
-        }
     }
     for (const json_field *known = fields; known->key != NULL; known++) {
         if (known->required && json_object_get(value, known->key) == NULL) {
@@ -319,9 +301,8 @@ json_t *field_write_all(const json_field *fields, const void *object)
 {
     json_t *value = json_object();
     for (; value != NULL && fields->key != NULL; fields++) {
-        if (fields->is_absent != NULL && fields->is_absent(object)) {
+        if (fields->is_absent != NULL && fields->is_absent(object))
             continue;
-        }
         if (json_object_set_new(value, fields->key, fields->write(fields, object)) != 0) {
             json_decref(value);
             value = NULL;

@@ -20,32 +20,26 @@ static bool name_is_component_character(char c)
 static size_t name_component(const char *text)
 {
     size_t length = 0;
-    if (text[0] == '.') {
+    if (text[0] == '.')
         return 0;
-    }
-    while (name_is_component_character(text[length])) {
+    while (name_is_component_character(text[length]))
         length++;
-    }
     return length;
 }
 
 bool name_is_model(const char *text)
 {
-    if (strnlen(text, LIMIT_MODEL_NAME_BYTES + 1) > LIMIT_MODEL_NAME_BYTES) {
+    if (strnlen(text, LIMIT_MODEL_NAME_BYTES + 1) > LIMIT_MODEL_NAME_BYTES)
         return false;
-    }
     for (size_t components = 1; components <= LIMIT_MODEL_NAME_COMPONENTS; components++) {
         size_t length = name_component(text);
-        if (length == 0) {
+        if (length == 0)
             return false;
-        }
         text += length;
-        if (*text == '\0') {
+        if (*text == '\0')
             return true;
-        }
-        if (*text != '/') {
+        if (*text != '/')
             return false;
-        }
         text++;
     }
     return false;
@@ -67,9 +61,8 @@ bool name_is_label_key(const char *text)
 bool name_is_label_value(const char *text)
 {
     size_t length = 0;
-    while (text[length] >= ' ' && text[length] <= '~') {
+    while (text[length] >= ' ' && text[length] <= '~')
         length++;
-    }
     return text[length] == '\0' && length <= LIMIT_LABEL_VALUE_BYTES;
 }
 
@@ -78,13 +71,11 @@ bool name_is_plain_text(const char *text, size_t characters_max)
     size_t characters = 0;
     for (; *text != '\0'; text++) {
         unsigned char byte = (unsigned char)*text;
-        if (byte < 0x20 || byte == 0x7f) {
+        if (byte < 0x20 || byte == 0x7f)
             return false;
-        }
         characters += (byte & 0xc0U) != 0x80U;
-        if (characters > characters_max) {
+        if (characters > characters_max)
             return false;
-        }
     }
     return true;
 }

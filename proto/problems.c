@@ -74,10 +74,8 @@ problem problem_from_status(int status)
 
 problem problem_from_status_name(const char *name)
 {
-    for (int status = 0; status < DIDI_STATUS_COUNT; status++) {
-        if (strcmp(didi_status_name(status), name) == 0) {
+    for (int status = 0; status < DIDI_STATUS_COUNT; status++)
+        if (strcmp(didi_status_name(status), name) == 0)
             return problem_from_status(status);
-        }
-    }
     return PROBLEM_INTERNAL;
 }

@@ -64,27 +64,24 @@ static int tasks_read(const json_field *field, json_t *value, void *object, cons
     specification *into = object;
     char child[DIDI_ERROR_SUBJECT_BYTES_MAX];
     size_t count = json_array_size(value);
-    if (!json_is_array(value)) {
+    if (!json_is_array(value))
         return didi_fail(error, DIDI_INVALID, pointer, "%s must be an array, not %s", field->key,
                          field_type_name(value));
-    }
     if (count == 0 || count > LIMIT_TASKS) {
         return didi_fail(error, DIDI_INVALID, pointer, "%zu tasks; it must be 1 to %d", count,
                          LIMIT_TASKS);
     }
     into->tasks = memory_zeroed(count, sizeof *into->tasks);
-    if (into->tasks == NULL) {
+    if (into->tasks == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, pointer, "no memory for %zu tasks", count);
-    }
     into->task_count = count;
     for (size_t task = 0; task < count; task++) {
         into->tasks[task].weight = SPECIFICATION_DEFAULT_TASK_WEIGHT;
         field_pointer_index(child, pointer, task);
         int status = field_read_all(task_fields, json_array_get(value, task), &into->tasks[task],
                                     child, error);
-        if (status != DIDI_OK) {
+        if (status != DIDI_OK)
             return status;
-        }
     }
     return DIDI_OK;
 }
@@ -121,29 +118,27 @@ static json_t *budget_write(const json_field *field, const void *object)
 
 static int label_compare(const void *left, const void *right)
 {
-    const specification_label *a = left, *b = right;
+    const specification_label *a = left;
+    const specification_label *b = right;
     return strcmp(a->key, b->key);
 }
 
 static int label_read(specification_label *label, const char *key, json_t *value,
                       const char *pointer, didi_error *error)
 {
-    if (!name_is_label_key(key)) {
+    if (!name_is_label_key(key))
         return didi_fail(error, DIDI_INVALID, pointer,
                          "label \"%.100s\" must be 1 to 63 of A-Z, a-z, 0-9, '.', '_', '-' and "
                          "start with a letter or digit",
                          key);
-    }
-    if (!json_is_string(value) || !name_is_label_value(json_string_value(value))) {
+    if (!json_is_string(value) || !name_is_label_value(json_string_value(value)))
         return didi_fail(error, DIDI_INVALID, pointer,
                          "label %s must be a string of at most 255 printable ASCII characters",
                          key);
-    }
     label->key = memory_string(key);
     label->value = memory_string(json_string_value(value));
-    if (label->key == NULL || label->value == NULL) {
+    if (label->key == NULL || label->value == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, pointer, "no memory for a label");
-    }
     return DIDI_OK;
 }
 
@@ -154,26 +149,23 @@ static int labels_read(const json_field *field, json_t *value, void *object, con
     char child[DIDI_ERROR_SUBJECT_BYTES_MAX];
     const char *key;
     json_t *text;
-    if (!json_is_object(value)) {
+    if (!json_is_object(value))
         return didi_fail(error, DIDI_INVALID, pointer, "%s must be an object, not %s", field->key,
                          field_type_name(value));
-    }
     if (json_object_size(value) > LIMIT_LABELS) {
         return didi_fail(error, DIDI_INVALID, pointer, "%zu labels; at most %d are taken",
                          json_object_size(value), LIMIT_LABELS);
     }
     into->labels = memory_zeroed(json_object_size(value), sizeof *into->labels);
-    if (into->labels == NULL) {
+    if (into->labels == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, pointer, "no memory for labels");
-    }
     json_object_foreach(value, key, text)
     {
         field_pointer(child, pointer, key);
         specification_label *label = &into->labels[into->label_count++];
         int status = label_read(label, key, text, child, error);
-        if (status != DIDI_OK) {
+        if (status != DIDI_OK)
             return status;
-        }
     }
     qsort(into->labels, into->label_count, sizeof *into->labels, label_compare);
     return DIDI_OK;
@@ -329,31 +321,26 @@ int specification_parse(const char *text, size_t bytes, size_t bytes_max,
     json_t *document = NULL;
     specification *made = NULL;
     int status = document_parse(text, bytes, bytes_max, &document, error);
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         return status;
-    }
     status = specification_create(&made, error);
-    if (status == DIDI_OK) {
+    if (status == DIDI_OK)
         status = field_read_all(specification_fields, document, made, "", error);
-    }
-    if (status == DIDI_OK) {
+    if (status == DIDI_OK)
         status = specification_check(made, error);
-    }
     json_decref(document);
     if (status != DIDI_OK) {
         specification_free(made);
         return status;
     }
-    if (made->weighting < 0) {
+    if (made->weighting < 0)
         made->weighting = made->allocator == ALLOCATOR_DIFFERENTIABLE
                               ? SPECIFICATION_DEFAULT_WEIGHTING_LEARNED
                               : SPECIFICATION_DEFAULT_WEIGHTING;
-    }
-    if (made->refine_steps < 0) {
+    if (made->refine_steps < 0)
         made->refine_steps = made->optimizer == OPTIMIZER_ALS
                                  ? SPECIFICATION_DEFAULT_REFINE_STEPS_ALS
                                  : SPECIFICATION_DEFAULT_REFINE_STEPS_ADAM;
-    }
     *ret_specification = made;
     return DIDI_OK;
 }
@@ -376,9 +363,8 @@ void specification_forget_extend(specification *self)
 
 void specification_free(specification *made)
 {
-    if (made == NULL) {
+    if (made == NULL)
         return;
-    }
     for (size_t task = 0; task < made->task_count; task++) {
         free(made->tasks[task].name);
         free(made->tasks[task].model);
@@ -404,9 +390,8 @@ static int specification_render_value(json_t *value, char **ret_text, didi_error
 {
     char *text = value == NULL ? NULL : document_render(value);
     json_decref(value);
-    if (text == NULL) {
+    if (text == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory to write a specification");
-    }
     *ret_text = text;
     return DIDI_OK;
 }

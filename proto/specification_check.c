@@ -26,12 +26,10 @@ static int check_pair(const specification *self, size_t earlier, size_t later, d
 /* A job that starts from another may leave out what it inherits. */
 static int check_inputs(const specification *self, didi_error *error)
 {
-    if (self->base == NULL && self->from_job == NULL) {
+    if (self->base == NULL && self->from_job == NULL)
         return didi_fail(error, DIDI_INVALID, "/base", "base is missing");
-    }
-    if (self->task_count == 0 && self->from_job == NULL) {
+    if (self->task_count == 0 && self->from_job == NULL)
         return didi_fail(error, DIDI_INVALID, "/tasks", "tasks is missing");
-    }
     return DIDI_OK;
 }
 
@@ -39,9 +37,8 @@ int specification_check(const specification *self, didi_error *error)
 {
     char pointer[64];
     int inputs = check_inputs(self, error);
-    if (inputs != DIDI_OK) {
+    if (inputs != DIDI_OK)
         return inputs;
-    }
     for (size_t later = 0; later < self->task_count; later++) {
         const specification_task *task = &self->tasks[later];
         if (self->base != NULL && strcmp(task->model, self->base) == 0) {
@@ -51,9 +48,8 @@ int specification_check(const specification *self, didi_error *error)
         }
         for (size_t earlier = 0; earlier < later; earlier++) {
             int status = check_pair(self, earlier, later, error);
-            if (status != DIDI_OK) {
+            if (status != DIDI_OK)
                 return status;
-            }
         }
     }
     return DIDI_OK;

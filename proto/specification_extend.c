@@ -21,9 +21,8 @@ static int budget_read(const json_field *field, json_t *value, void *object, con
     int unit = BUDGET_PARAMETERS;
     (void)field;
     int status = budget_read_value(value, pointer, &budget, &unit, error);
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         return status;
-    }
     if (unit != BUDGET_PARAMETERS && unit != BUDGET_BYTES) {
         return didi_fail(error, DIDI_INVALID, pointer,
                          "what a task may cost is a ratio of parameters or {\"bytes\": N}");

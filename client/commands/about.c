@@ -13,9 +13,8 @@ static int run_version(const command_context *context, didi_error *error)
     static const table_column columns[] = {{"", false}, {"", false}};
     json_t *server = NULL;
     int status = CLIENT_OK;
-    if (!arguments_has(context->arguments, OPTION_CLIENT)) {
+    if (!arguments_has(context->arguments, OPTION_CLIENT))
         status = service_get(context->service, "/v1/version", 0, &server, error);
-    }
     if (output_format_wanted(context->output) != OUTPUT_TABLE) {
         json_t *both = json_pack("{s:s, s:O?}", "client", command_version_text(), "server", server);
         int printed = output_json(context->output, both, status == CLIENT_OK ? error : NULL);
@@ -41,18 +40,16 @@ static int run_version(const command_context *context, didi_error *error)
 
 static void print_option_words(option_table options)
 {
-    for (size_t i = 0; i < options.count; i++) {
+    for (size_t i = 0; i < options.count; i++)
         printf(" --%s", options.rows[i].name);
-    }
 }
 
 /* First words of all commands, and per command its options; ids of jobs are asked of the server. */
 static int run_completion(const command_context *context, didi_error *error)
 {
     const char *shell = arguments_at(context->arguments, 0);
-    if (strcmp(shell, "bash") != 0) {
+    if (strcmp(shell, "bash") != 0)
         return didi_fail(error, CLIENT_USAGE, shell, "only bash is known");
-    }
     size_t count = 0;
     const client_command *const *commands = command_list(&count);
     puts("# bash completion for didictl; load with: source <(didictl completion bash)");
@@ -76,15 +73,13 @@ static int run_completion(const command_context *context, didi_error *error)
     printf("    if [[ -z $verb ]]; then\n        COMPREPLY=($(compgen -W \"");
     for (size_t i = 0; i < count; i++) {
         int bytes = (int)strcspn(commands[i]->name, " ");
-        if (i == 0 || strncmp(commands[i - 1]->name, commands[i]->name, (size_t)bytes) != 0) {
+        if (i == 0 || strncmp(commands[i - 1]->name, commands[i]->name, (size_t)bytes) != 0)
             printf("%.*s ", bytes, commands[i]->name);
-        }
     }
     puts("help $global\" -- \"$current\")); return\n    fi\n    case \"$verb\" in");
     for (size_t i = 0; i < count; i++) {
-        if (strchr(commands[i]->name, ' ') != NULL) {
+        if (strchr(commands[i]->name, ' ') != NULL)
             continue;
-        }
         printf("    %s) options=\"", commands[i]->name);
         print_option_words(commands[i]->options);
         puts("\" ;;");

@@ -4,9 +4,9 @@
 
 #include "client/arguments.h"
 #include "client/net/interrupt.h"
-#include "client/view/output.h"
 #include "client/net/service.h"
 #include "client/settings.h"
+#include "client/view/output.h"
 #include "src/base/error.h"
 
 #include <stdbool.h>

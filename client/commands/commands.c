@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The list of all commands. */
-#include "client/commands/command.h"
 #include "client/commands/about.h"
+#include "client/commands/command.h"
 #include "client/commands/extend.h"
 #include "client/commands/follow.h"
 #include "client/commands/jobs.h"
@@ -35,9 +35,8 @@ const client_command *command_find(char *const *words, size_t count, size_t *ret
         const char *name = commands[i]->name;
         const char *space = strchr(name, ' ');
         size_t first = space != NULL ? (size_t)(space - name) : strlen(name);
-        if (count == 0 || strlen(words[0]) != first || strncmp(words[0], name, first) != 0) {
+        if (count == 0 || strlen(words[0]) != first || strncmp(words[0], name, first) != 0)
             continue;
-        }
         if (space == NULL || (count > 1 && strcmp(words[1], space + 1) == 0)) {
             *ret_words = space == NULL ? 1 : 2;
             return commands[i];
@@ -57,10 +56,9 @@ int command_integer(const command_context *context, int id, const char *name, lo
     char *end = NULL;
     errno = 0;
     long value = strtol(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || value < minimum || value > maximum) {
+    if (errno != 0 || end == text || *end != '\0' || value < minimum || value > maximum)
         return didi_fail(error, CLIENT_USAGE, name, "'%s' is not a whole number from %ld", text,
                          minimum);
-    }
     *ret_value = value;
     return CLIENT_OK;
 }

@@ -20,7 +20,8 @@ static int fail_memory(didi_error *error)
 static int read_text(FILE *file, const char *name, char **ret_text, size_t *ret_bytes,
                      didi_error *error)
 {
-    size_t bytes = 0, room = 0;
+    size_t bytes = 0;
+    size_t room = 0;
     char *text = NULL;
     for (;;) {
         if (bytes == room) {
@@ -34,9 +35,8 @@ static int read_text(FILE *file, const char *name, char **ret_text, size_t *ret_
         }
         size_t count = fread(text + bytes, 1, room - bytes, file);
         bytes += count;
-        if (count == 0 || bytes > DRAFT_FILE_BYTES_MAX) {
+        if (count == 0 || bytes > DRAFT_FILE_BYTES_MAX)
             break;
-        }
     }
     if (ferror(file) || bytes > DRAFT_FILE_BYTES_MAX) {
         int failed = ferror(file);
@@ -56,25 +56,21 @@ static int read_file(const char *path, json_t **ret_specification, didi_error *e
     bool from_stdin = strcmp(path, "-") == 0;
     const char *name = from_stdin ? "stdin" : path;
     FILE *file = from_stdin ? stdin : fopen(path, "re");
-    if (file == NULL) {
+    if (file == NULL)
         return didi_fail(error, CLIENT_FAILURE, name, "%s", strerror(errno));
-    }
     char *text = NULL;
     size_t bytes = 0;
     int status = read_text(file, name, &text, &bytes, error);
-    if (!from_stdin) {
+    if (!from_stdin)
         fclose(file);
-    }
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         return status;
-    }
     json_error_t place;
     json_t *specification = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &place);
     free(text);
-    if (specification == NULL) {
+    if (specification == NULL)
         return didi_fail(error, CLIENT_FAILURE, name, "line %d, column %d: %s", place.line,
                          place.column, place.text);
-    }
     if (!json_is_object(specification)) {
         json_decref(specification);
         return didi_fail(error, CLIENT_FAILURE, name, "a specification is a JSON object");
@@ -88,13 +84,11 @@ static int split(const char *text, const char *option, char **ret_left, const ch
                  didi_error *error)
 {
     const char *equals = strchr(text, '=');
-    if (equals == NULL || equals == text) {
+    if (equals == NULL || equals == text)
         return didi_fail(error, CLIENT_USAGE, option, "'%s' has no form NAME=VALUE", text);
-    }
     char *left = strndup(text, (size_t)(equals - text));
-    if (left == NULL) {
+    if (left == NULL)
         return fail_memory(error);
-    }
     *ret_left = left;
     *ret_right = equals + 1;
     return CLIENT_OK;
@@ -106,9 +100,8 @@ static json_t *member(json_t *object, const char *key, json_type type)
     json_t *value = json_object_get(object, key);
     if (value == NULL) {
         value = type == JSON_ARRAY ? json_array() : json_object();
-        if (json_object_set_new(object, key, value) != 0) {
+        if (json_object_set_new(object, key, value) != 0)
             return NULL;
-        }
     }
     return json_typeof(value) == type ? value : NULL;
 }
@@ -122,18 +115,15 @@ static int add_tasks(json_t *specification, const client_arguments *arguments, i
         char *name = NULL;
         const char *model = NULL;
         int status = split(text, flag, &name, &model, error);
-        if (status != CLIENT_OK) {
+        if (status != CLIENT_OK)
             return status;
-        }
         json_t *tasks = member(specification, "tasks", JSON_ARRAY);
         json_t *task = json_pack("{s:s, s:s}", "name", name, "model", model);
         free(name);
-        if (task == NULL) {
+        if (task == NULL)
             return didi_fail(error, CLIENT_USAGE, flag, "'%s' is not UTF-8", text);
-        }
-        if (tasks == NULL || json_array_append_new(tasks, task) != 0) {
+        if (tasks == NULL || json_array_append_new(tasks, task) != 0)
             return didi_fail(error, CLIENT_USAGE, flag, "the file's tasks are not a list");
-        }
     }
     return CLIENT_OK;
 }
@@ -145,15 +135,13 @@ static int add_labels(json_t *specification, const client_arguments *arguments, 
         char *key = NULL;
         const char *value = NULL;
         int status = split(text, "--label", &key, &value, error);
-        if (status != CLIENT_OK) {
+        if (status != CLIENT_OK)
             return status;
-        }
         json_t *labels = member(specification, "labels", JSON_OBJECT);
         int failed = labels == NULL || json_object_set_new(labels, key, json_string(value)) != 0;
         free(key);
-        if (failed) {
+        if (failed)
             return didi_fail(error, CLIENT_USAGE, "--label", "'%s' cannot be set", text);
-        }
     }
     return CLIENT_OK;
 }
@@ -176,9 +164,8 @@ static json_t *descend(json_t *node, const char *step)
     json_t *next = json_object_get(node, step);
     if (next == NULL && json_is_object(node)) {
         next = json_object();
-        if (json_object_set_new(node, step, next) != 0) {
+        if (json_object_set_new(node, step, next) != 0)
             return NULL;
-        }
     }
     return json_is_object(next) || json_is_array(next) ? next : NULL;
 }
@@ -189,17 +176,15 @@ static int set_path(json_t *specification, char *path, const char *text, didi_er
     char *step = path;
     for (int depth = 0; node != NULL; depth++) {
         char *dot = strchr(step, '.');
-        if (dot == NULL) {
+        if (dot == NULL)
             break;
-        }
         *dot = '\0';
         node = depth < DRAFT_PATH_DEPTH_MAX ? descend(node, step) : NULL;
         step = dot + 1;
     }
     if (!json_is_object(node) || *step == '\0' ||
-        json_object_set_new(node, step, value_of(text)) != 0) {
+        json_object_set_new(node, step, value_of(text)) != 0)
         return didi_fail(error, CLIENT_USAGE, "--set", "nothing can be set at '%s'", step);
-    }
     return CLIENT_OK;
 }
 
@@ -210,13 +195,11 @@ static int add_settings(json_t *specification, const client_arguments *arguments
         char *path = NULL;
         const char *value = NULL;
         int status = split(text, "--set", &path, &value, error);
-        if (status == CLIENT_OK) {
+        if (status == CLIENT_OK)
             status = set_path(specification, path, value, error);
-        }
         free(path);
-        if (status != CLIENT_OK) {
+        if (status != CLIENT_OK)
             return status;
-        }
     }
     return CLIENT_OK;
 }
@@ -237,9 +220,8 @@ static int add_scalars(json_t *specification, const client_arguments *arguments,
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const char *text = arguments_value(arguments, rows[i].id);
         json_t *value = text == NULL ? NULL : rows[i].json ? value_of(text) : json_string(text);
-        if (text != NULL && json_object_set_new(specification, rows[i].key, value) != 0) {
+        if (text != NULL && json_object_set_new(specification, rows[i].key, value) != 0)
             return didi_fail(error, CLIENT_USAGE, rows[i].flag, "'%s' is not UTF-8", text);
-        }
     }
     return CLIENT_OK;
 }
@@ -250,9 +232,8 @@ static int add_size(json_t *specification, const client_arguments *arguments, di
     const char *dtype = arguments_value(arguments, OPTION_DTYPE);
     char path[] = "output.dtype";
     if (budget != NULL &&
-        json_object_set_new(specification, "budget", budget_words_read(budget)) != 0) {
+        json_object_set_new(specification, "budget", budget_words_read(budget)) != 0)
         return didi_fail(error, CLIENT_USAGE, "--budget", "'%s' is not UTF-8", budget);
-    }
     return dtype != NULL ? set_path(specification, path, dtype, error) : CLIENT_OK;
 }
 
@@ -261,11 +242,10 @@ static int check_required(const json_t *specification, didi_error *error)
     static const char *const keys[] = {"budget", "base", "tasks"};
     bool inherits = json_object_get(specification, "from_job") != NULL;
     for (size_t i = 0; i < (inherits ? 1 : sizeof keys / sizeof keys[0]); i++) {
-        if (json_object_get(specification, keys[i]) == NULL) {
+        if (json_object_get(specification, keys[i]) == NULL)
             return didi_fail(error, CLIENT_USAGE, NULL,
                              "no %s: give a specification file, or %s--budget", keys[i],
                              inherits ? "" : "--base, --task and ");
-        }
     }
     return CLIENT_OK;
 }
@@ -288,9 +268,8 @@ int draft_create(const char *file, const client_arguments *arguments, json_t **r
     status = status != CLIENT_OK ? status : add_labels(specification, arguments, error);
     status = status != CLIENT_OK ? status : add_size(specification, arguments, error);
     status = status != CLIENT_OK ? status : add_settings(specification, arguments, error);
-    if (status == CLIENT_OK && file == NULL) {
+    if (status == CLIENT_OK && file == NULL)
         status = check_required(specification, error);
-    }
     if (status != CLIENT_OK) {
         json_decref(specification);
         return status;
@@ -313,16 +292,13 @@ static int add_extend(json_t *specification, const char *job, const client_argum
         failed |= json_object_set(extend, "budget", budget) != 0;
         failed |= json_object_del(specification, "budget") != 0;
     }
-    for (const char *name; (name = arguments_each(arguments, OPTION_REMOVE, &cursor)) != NULL;) {
+    for (const char *name; (name = arguments_each(arguments, OPTION_REMOVE, &cursor)) != NULL;)
         failed |= json_array_append_new(removed, json_string(name)) != 0;
-    }
     failed |= json_object_set_new(extend, "remove", removed) != 0;
-    if (arguments_has(arguments, OPTION_REBALANCE)) {
+    if (arguments_has(arguments, OPTION_REBALANCE))
         failed |= json_object_set_new(extend, "rebalance", json_true()) != 0;
-    }
-    if (arguments_has(arguments, OPTION_NO_COMPARE)) {
+    if (arguments_has(arguments, OPTION_NO_COMPARE))
         failed |= json_object_set_new(extend, "compare", json_false()) != 0;
-    }
     return failed == 0 ? CLIENT_OK
                        : didi_fail(error, CLIENT_USAGE, "--remove", "a name is not UTF-8");
 }

@@ -2,10 +2,10 @@
 /* extend: tasks added to a finished job, or removed from it. */
 #include "client/commands/extend.h"
 
-#include "client/commands/submit.h"
 #include "client/commands/draft.h"
-#include "client/exit_code.h"
 #include "client/commands/job.h"
+#include "client/commands/submit.h"
+#include "client/exit_code.h"
 
 #include <stdlib.h>
 
@@ -14,14 +14,12 @@ static int run_extend(const command_context *context, didi_error *error)
     char *job = NULL;
     json_t *request = NULL;
     int status = job_resolve(context->service, arguments_at(context->arguments, 0), &job, error);
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         status = draft_extend(job, context->arguments, &request, error);
-    }
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         status = arguments_has(context->arguments, OPTION_DRY_RUN)
                      ? command_submit_plan(context, request, error)
                      : command_submit_send(context, request, error);
-    }
     json_decref(request);
     free(job);
     return status;

@@ -2,11 +2,11 @@
 /* watch, wait, events. */
 #include "client/commands/follow.h"
 
-#include "client/exit_code.h"
-#include "client/commands/watching.h"
-#include "client/view/format.h"
 #include "client/commands/job.h"
+#include "client/commands/watching.h"
+#include "client/exit_code.h"
 #include "client/net/record.h"
+#include "client/view/format.h"
 #include "client/view/summary.h"
 #include "src/base/memory.h"
 
@@ -25,23 +25,19 @@ static int follow_to_end(const command_context *context, FILE *stream, follow_st
     char *id = NULL;
     json_t *job = NULL;
     int status = job_resolve(context->service, arguments_at(context->arguments, 0), &id, error);
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         status = follow_job(context, id, stream, style, &job, error);
-    }
     if (status == CLIENT_OK && style != FOLLOW_JSON && style != FOLLOW_SILENT &&
-        strcmp(record_text(job, "state"), "succeeded") == 0) {
+        strcmp(record_text(job, "state"), "succeeded") == 0)
         summary_note(context->output, job);
-    }
     if (status == CLIENT_OK && stream == stderr) {
         bool done = false;
         status = output_records(context->output, job, "id", &done, error);
-        if (!done) {
+        if (!done)
             puts(record_text(job, "state"));
-        }
     }
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         status = job_outcome(job, error);
-    }
     json_decref(job);
     free(id);
     return status;
@@ -67,18 +63,18 @@ static int run_wait(const command_context *context, didi_error *error)
 /* Streams cannot know the widest cell, so the columns are fixed. */
 static int print_event(const command_context *context, const json_t *event, didi_error *error)
 {
-    if (output_format_wanted(context->output) == OUTPUT_JSONL) {
+    if (output_format_wanted(context->output) == OUTPUT_JSONL)
         return output_line(context->output, event, error);
-    }
-    char loss[FORMAT_BYTES_MAX], relative[FORMAT_BYTES_MAX], ratio[FORMAT_BYTES_MAX];
-    char step[FORMAT_BYTES_MAX] = "-", items[2 * FORMAT_BYTES_MAX] = "-";
-    if (record_integer(event, "step") >= 0) {
+    char loss[FORMAT_BYTES_MAX];
+    char relative[FORMAT_BYTES_MAX];
+    char ratio[FORMAT_BYTES_MAX];
+    char step[FORMAT_BYTES_MAX] = "-";
+    char items[2 * FORMAT_BYTES_MAX] = "-";
+    if (record_integer(event, "step") >= 0)
         snprintf(step, sizeof step, "%lld", (long long)record_integer(event, "step"));
-    }
-    if (record_integer(event, "items_total") >= 0) {
+    if (record_integer(event, "items_total") >= 0)
         snprintf(items, sizeof items, "%lld/%lld", (long long)record_integer(event, "items_done"),
                  (long long)record_integer(event, "items_total"));
-    }
     const char *kind = record_text(event, "kind");
     const char *what =
         strcmp(kind, "state") == 0 ? record_text(event, "state") : record_text(event, "stage");
@@ -90,12 +86,10 @@ static int print_event(const command_context *context, const json_t *event, didi
         format_number(ratio, record_number(event, "ratio"), 5), items, record_text(event, "text"));
     char *printable = text != NULL ? format_printable(text) : NULL;
     free(text);
-    if (printable == NULL) {
+    if (printable == NULL)
         return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-    }
-    for (size_t end = strlen(printable); end > 0 && printable[end - 1] == ' '; end--) {
+    for (size_t end = strlen(printable); end > 0 && printable[end - 1] == ' '; end--)
         printable[end - 1] = '\0';
-    }
     puts(printable);
     free(printable);
     return CLIENT_OK;
@@ -112,25 +106,22 @@ typedef struct event_reader {
 static int take_page(event_reader *self, const json_t *page, bool *ret_moved, didi_error *error)
 {
     const json_t *events = json_object_get(page, "data");
-    if (!json_is_array(events)) {
+    if (!json_is_array(events))
         return didi_fail(error, CLIENT_FAILURE, NULL, "the server's events are not a list");
-    }
     int status = CLIENT_OK;
     *ret_moved = false;
     for (size_t i = 0; status == CLIENT_OK && i < json_array_size(events) && self->left > 0; i++) {
         json_t *event = json_array_get(events, i);
         int64_t number = record_integer(event, "number");
-        if (number <= self->after) {
+        if (number <= self->after)
             continue;
-        }
         self->after = number;
         self->left--;
         *ret_moved = true;
-        if (self->kept == NULL) {
+        if (self->kept == NULL)
             status = print_event(self->context, event, error);
-        } else if (json_array_append(self->kept, event) != 0) {
+        else if (json_array_append(self->kept, event) != 0)
             status = didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-        }
     }
     return status != CLIENT_OK || !*ret_moved ? status
                                               : output_finish(self->context->output, error);
@@ -150,9 +141,8 @@ static int read_events(event_reader *self, didi_error *error)
         long limit = self->left < EVENTS_PAGE_ITEMS ? self->left : EVENTS_PAGE_ITEMS;
         char *target = memory_format("/v1/jobs/%s/events?after=%ld&limit=%ld&wait=%d", self->id,
                                      self->after, limit, wait);
-        if (target == NULL) {
+        if (target == NULL)
             return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-        }
         json_t *page = NULL;
         bool moved = false;
         status = service_get(self->context->service, target, wait, &page, error);
@@ -177,10 +167,9 @@ static int run_events(const command_context *context, didi_error *error)
                            .follow = arguments_has(context->arguments, OPTION_FOLLOW)};
     output_format format = output_format_wanted(context->output);
     char *id = NULL;
-    if (format == OUTPUT_NAME || (format == OUTPUT_JSON && reader.follow)) {
+    if (format == OUTPUT_NAME || (format == OUTPUT_JSON && reader.follow))
         return didi_fail(error, CLIENT_USAGE, "--output",
                          "events are shown as table, jsonl or, without --follow, json");
-    }
     int status =
         command_integer(context, OPTION_AFTER, "--after", 0, LONG_MAX, 0, &reader.after, error);
     status = status != CLIENT_OK ? status
@@ -189,21 +178,18 @@ static int run_events(const command_context *context, didi_error *error)
     status = status != CLIENT_OK
                  ? status
                  : job_resolve(context->service, arguments_at(context->arguments, 0), &id, error);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         return status;
-    }
     reader.id = id;
     reader.kept = format == OUTPUT_JSON ? json_array() : NULL;
-    if (format == OUTPUT_TABLE) {
+    if (format == OUTPUT_TABLE)
         printf("%s%5s  %-24s  %-5s  %-9s  %6s  %9s  %9s  %7s  %9s  %s%s\n",
                output_color(context->output) ? "\033[1m" : "", "EVENT", "TIME", "KIND", "STAGE",
                "STEP", "LOSS", "ERROR", "RATIO", "ITEMS", "TEXT",
                output_color(context->output) ? "\033[0m" : "");
-    }
     status = read_events(&reader, error);
-    if (status == CLIENT_OK && reader.kept != NULL) {
+    if (status == CLIENT_OK && reader.kept != NULL)
         status = output_json(context->output, reader.kept, error);
-    }
     json_decref(reader.kept);
     free(id);
     return status;

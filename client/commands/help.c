@@ -8,10 +8,10 @@ static void print_options(FILE *stream, option_table options)
 {
     for (size_t i = 0; i < options.count; i++) {
         const option_row *row = &options.rows[i];
-        char left[64], letter[4] = "   ";
-        if (row->letter != 0) {
+        char left[64];
+        char letter[4] = "   ";
+        if (row->letter != 0)
             snprintf(letter, sizeof letter, "-%c,", row->letter);
-        }
         snprintf(left, sizeof left, "%s --%s%s%s", letter, row->name,
                  row->argument != NULL ? " " : "", row->argument != NULL ? row->argument : "");
         fprintf(stream, "  %-28s %s\n", left, row->help);
@@ -45,9 +45,8 @@ void help_command(FILE *stream, const client_command *command)
     fprintf(stream, "usage: didictl %s%s%s%s\n\n%s\n", command->name,
             command->options.count > 0 ? " [OPTION...]" : "", command->words[0] != '\0' ? " " : "",
             command->words, command->summary);
-    if (command->text[0] != '\0') {
+    if (command->text[0] != '\0')
         fprintf(stream, "\n%s", command->text);
-    }
     if (command->options.count > 0) {
         fputs("\nOptions:\n", stream);
         print_options(stream, command->options);

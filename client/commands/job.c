@@ -2,9 +2,9 @@
 /* One job as the client handles it: finding, checking, following to its end. */
 #include "client/commands/job.h"
 
-#include "client/view/budget_text.h"
 #include "client/exit_code.h"
 #include "client/net/record.h"
+#include "client/view/budget_text.h"
 #include "proto/states.h"
 #include "src/base/memory.h"
 
@@ -39,14 +39,11 @@ char *job_target(const char *id, const char *rest)
 int job_check(const json_t *job, didi_error *error)
 {
     const char *state = record_text(job, "state");
-    if (!record_is_word(record_text(job, "id"), JOB_ID_BYTES_MAX, "_-")) {
+    if (!record_is_word(record_text(job, "id"), JOB_ID_BYTES_MAX, "_-"))
         return didi_fail(error, CLIENT_FAILURE, NULL, "the server sent a job without an id");
-    }
-    for (size_t i = 0; i < JOB_STATE_COUNT; i++) {
-        if (strcmp(state, state_names[i]) == 0) {
+    for (size_t i = 0; i < JOB_STATE_COUNT; i++)
+        if (strcmp(state, state_names[i]) == 0)
             return CLIENT_OK;
-        }
-    }
     return didi_fail(error, CLIENT_FAILURE, NULL, "the server sent a job in the state '%s'", state);
 }
 
@@ -70,12 +67,10 @@ static int pick_latest(client_service *service, const char **ret_id, json_t **re
 {
     bool more = false;
     int status = service_list(service, "/v1/jobs", 1, ret_jobs, &more, error);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         return status;
-    }
-    if (json_array_size(*ret_jobs) == 0) {
+    if (json_array_size(*ret_jobs) == 0)
         return didi_fail(error, CLIENT_FAILURE, NULL, "there are no jobs");
-    }
     const json_t *job = json_array_get(*ret_jobs, 0);
     *ret_id = record_text(job, "id");
     return job_check(job, error);
@@ -86,9 +81,8 @@ static int pick_prefix(client_service *service, const char *prefix, const char *
 {
     bool more = false;
     int status = service_list(service, "/v1/jobs", SERVICE_LIST_ITEMS_MAX, ret_jobs, &more, error);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         return status;
-    }
     size_t found = 0;
     for (size_t i = 0; i < json_array_size(*ret_jobs); i++) {
         const json_t *job = json_array_get(*ret_jobs, i);
@@ -102,11 +96,10 @@ static int pick_prefix(client_service *service, const char *prefix, const char *
             *ret_id = id;
         }
     }
-    if (found != 1) {
+    if (found != 1)
         return didi_fail(error, CLIENT_FAILURE, prefix, "%s",
                          found == 0 ? "no job has such an id"
                                     : "more than one job begins like this");
-    }
     return record_is_word(*ret_id, JOB_ID_BYTES_MAX, "_-")
                ? CLIENT_OK
                : didi_fail(error, CLIENT_FAILURE, NULL, "the server sent a job without an id");
@@ -117,20 +110,18 @@ int job_resolve(client_service *service, const char *reference, char **ret_id, d
     const char *id = reference;
     json_t *jobs = NULL;
     int status = CLIENT_OK;
-    if (strcmp(reference, "@latest") == 0) {
+    if (strcmp(reference, "@latest") == 0)
         status = pick_latest(service, &id, &jobs, error);
-    } else if (!record_is_word(reference, JOB_ID_BYTES_MAX, "_-")) {
+    else if (!record_is_word(reference, JOB_ID_BYTES_MAX, "_-"))
         status = didi_fail(error, CLIENT_USAGE, reference, "this is not the id of a job");
-    } else if (strlen(reference) < JOB_ID_BYTES_WHOLE) {
+    else if (strlen(reference) < JOB_ID_BYTES_WHOLE)
         status = pick_prefix(service, reference, &id, &jobs, error);
-    }
     if (status == CLIENT_OK) {
         char *copy = memory_string(id);
-        if (copy == NULL) {
+        if (copy == NULL)
             status = fail_memory(error);
-        } else {
+        else
             *ret_id = copy;
-        }
     }
     json_decref(jobs);
     return status;
@@ -146,9 +137,8 @@ bool job_is_over(const json_t *job)
 int job_outcome(const json_t *job, didi_error *error)
 {
     const char *state = record_text(job, "state");
-    if (strcmp(state, state_names[JOB_SUCCEEDED]) == 0) {
+    if (strcmp(state, state_names[JOB_SUCCEEDED]) == 0)
         return CLIENT_OK;
-    }
     const json_t *reason = json_object_get(job, "error");
     const char *title = record_text(reason, "title");
     const char *detail = record_text(reason, "detail");
@@ -184,13 +174,11 @@ static void take_events(follower *self, const json_t *page)
     for (size_t i = 0; i < json_array_size(events); i++) {
         const json_t *event = json_array_get(events, i);
         int64_t number = record_integer(event, "number");
-        if (number <= self->after) {
+        if (number <= self->after)
             continue;
-        }
         self->after = number;
-        if (strcmp(record_text(event, "kind"), "stage") == 0) {
+        if (strcmp(record_text(event, "kind"), "stage") == 0)
             self->moment.loss = NAN; /* the objective of another stage */
-        }
         snprintf(self->stage, sizeof self->stage, "%s", record_text(event, "stage"));
         take_number(&self->moment.loss, event, "loss");
         take_number(&self->moment.relative_error, event, "relative_error");
@@ -203,15 +191,13 @@ static int read_events(follower *self, int wait_seconds, didi_error *error)
 {
     char *target = memory_format("/v1/jobs/%s/events?after=%lld&limit=1000&wait=%d", self->id,
                                  (long long)self->after, wait_seconds);
-    if (target == NULL) {
+    if (target == NULL)
         return fail_memory(error);
-    }
     json_t *page = NULL;
     int status = service_get(self->service, target, wait_seconds, &page, error);
     free(target);
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         take_events(self, page);
-    }
     json_decref(page);
     return status;
 }
@@ -220,9 +206,8 @@ static int read_job(follower *self, didi_error *error)
 {
     json_t *job = NULL;
     int status = job_get(self->service, self->id, &job, error);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         return status;
-    }
     bool first = self->job == NULL;
     json_decref(self->job);
     self->job = job;
@@ -239,31 +224,27 @@ static int read_job(follower *self, didi_error *error)
     self->moment.fraction = record_number(job, "progress");
     self->moment.ended = job_is_over(job);
     int64_t newest = record_integer(job, "last_event");
-    if (first && newest > JOB_EVENTS_LOOKED_BACK) {
+    if (first && newest > JOB_EVENTS_LOOKED_BACK)
         self->after = newest - JOB_EVENTS_LOOKED_BACK;
-    }
     return first ? read_events(self, 0, error) : CLIENT_OK;
 }
 
 /* One round: show, and unless the job is over, wait for news and read it. */
 static int follow_round(follower *self, didi_error *error)
 {
-    if (self->job == NULL) {
+    if (self->job == NULL)
         return read_job(self, error);
-    }
     const job_observer *observer = self->observer;
     int status = CLIENT_OK;
     if (self->fresh) {
         self->fresh = false;
         status = observer->observe(observer->context, self->job, &self->moment, error);
     }
-    if (status != CLIENT_OK || job_is_over(self->job)) {
+    if (status != CLIENT_OK || job_is_over(self->job))
         return status;
-    }
     status = interrupt_sleep(service_interrupt(self->service), JOB_PAUSE_MILLISECONDS, error);
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         status = read_events(self, observer->wait_seconds, error);
-    }
     return status != CLIENT_OK ? status : read_job(self, error);
 }
 

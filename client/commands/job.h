@@ -2,8 +2,8 @@
 /* One job as the client handles it: finding, checking, following to its end. */
 #pragma once
 
-#include "client/view/progress.h"
 #include "client/net/service.h"
+#include "client/view/progress.h"
 #include "src/base/error.h"
 
 #include <jansson.h>

@@ -2,11 +2,11 @@
 /* jobs, show, cancel, retry, rm. */
 #include "client/commands/jobs.h"
 
-#include "client/view/budget_text.h"
-#include "client/exit_code.h"
-#include "client/view/format.h"
 #include "client/commands/job.h"
+#include "client/exit_code.h"
 #include "client/net/record.h"
+#include "client/view/budget_text.h"
+#include "client/view/format.h"
 #include "client/view/summary.h"
 #include "src/base/memory.h"
 
@@ -31,9 +31,8 @@ static char *list_target(const char *state, const char *label, const char *after
     char *target = memory_string("/v1/jobs");
     const char *joint = "?";
     for (size_t i = 0; target != NULL && i < sizeof names / sizeof names[0]; i++) {
-        if (values[i] == NULL) {
+        if (values[i] == NULL)
             continue;
-        }
         char *value = transport_escape(values[i]);
         char *longer =
             value == NULL ? NULL : memory_format("%s%s%s=%s", target, joint, names[i], value);
@@ -47,7 +46,8 @@ static char *list_target(const char *state, const char *label, const char *after
 
 static void add_job(client_table *table, const json_t *job)
 {
-    char age[FORMAT_BYTES_MAX], time_run[FORMAT_BYTES_MAX];
+    char age[FORMAT_BYTES_MAX];
+    char time_run[FORMAT_BYTES_MAX];
     double started = format_parse_time(record_text(job, "started_at"));
     double finished = format_parse_time(record_text(job, "finished_at"));
     double progress = record_number(job, "progress");
@@ -75,32 +75,27 @@ static int run_list(const command_context *context, didi_error *error)
     long limit = 0;
     int status = command_integer(context, OPTION_LIMIT, "--limit", 1, SERVICE_LIST_ITEMS_MAX,
                                  JOBS_LIMIT_DEFAULT, &limit, error);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         return status;
-    }
-    if (arguments_has(arguments, OPTION_ALL)) {
+    if (arguments_has(arguments, OPTION_ALL))
         limit = SERVICE_LIST_ITEMS_MAX;
-    }
     char *target = list_target(arguments_value(arguments, OPTION_STATE),
                                arguments_value(arguments, OPTION_LABEL),
                                arguments_value(arguments, OPTION_AFTER));
-    if (target == NULL) {
+    if (target == NULL)
         return fail_memory(error);
-    }
     json_t *jobs = NULL;
     bool more = false, done = false;
     status = service_list(context->service, target, (size_t)limit, &jobs, &more, error);
     free(target);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         return status;
-    }
     status = output_records(context->output, jobs, "id", &done, error);
     size_t count = json_array_size(jobs);
     if (status == CLIENT_OK && !done) {
         client_table *table = table_create(columns, sizeof columns / sizeof columns[0]);
-        for (size_t i = 0; i < count; i++) {
+        for (size_t i = 0; i < count; i++)
             add_job(table, json_array_get(jobs, i));
-        }
         status = output_table(context->output, table, true, error);
     }
     if (more && count > 0) {
@@ -120,12 +115,10 @@ static int run_show(const command_context *context, didi_error *error)
     int status = job_resolve(context->service, arguments_at(context->arguments, 0), &id, error);
     status = status != CLIENT_OK ? status : job_get(context->service, id, &job, error);
     free(id);
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         status = output_records(context->output, job, "id", &done, error);
-    }
-    if (status == CLIENT_OK && !done) {
+    if (status == CLIENT_OK && !done)
         status = summary_job(context->output, job, error);
-    }
     json_decref(job);
     return status;
 }
@@ -142,25 +135,20 @@ static int act_on(const command_context *context, const job_verb *verb, const ch
     json_t *job = NULL;
     int status = job_resolve(context->service, reference, &id, error);
     char *target = status == CLIENT_OK ? job_target(id, verb->rest) : NULL;
-    if (status == CLIENT_OK && target == NULL) {
+    if (status == CLIENT_OK && target == NULL)
         status = fail_memory(error);
-    }
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         status = service_send(context->service, verb->method, target, NULL, NULL, &job, error);
-    }
-    if (status == CLIENT_OK && job != NULL) {
+    if (status == CLIENT_OK && job != NULL)
         status = job_check(job, error);
-    }
     if (status == CLIENT_OK) {
         output_format format = output_format_wanted(context->output);
-        if (job != NULL && (format == OUTPUT_JSON || format == OUTPUT_JSONL)) {
+        if (job != NULL && (format == OUTPUT_JSON || format == OUTPUT_JSONL))
             status = output_json(context->output, job, error);
-        } else {
+        else
             puts(id);
-        }
-        if (job != NULL && record_true(job, "cancel_requested") && !job_is_over(job)) {
+        if (job != NULL && record_true(job, "cancel_requested") && !job_is_over(job))
             output_note(context->output, "job %s is asked to stop; didictl wait tells when", id);
-        }
     } else if (id != NULL && status == CLIENT_FAILURE && strstr(error->message, id) == NULL) {
         didi_error_wrap(error, "job %s", id);
     }
@@ -177,9 +165,8 @@ static int act(const command_context *context, const job_verb *verb, didi_error 
     for (size_t i = 0; i < arguments_count(context->arguments); i++) {
         didi_error own = {0};
         int status = act_on(context, verb, arguments_at(context->arguments, i), &own);
-        if (status == CLIENT_OK) {
+        if (status == CLIENT_OK)
             continue;
-        }
         if (status != CLIENT_FAILURE) {
             *error = own;
             return status;

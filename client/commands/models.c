@@ -3,8 +3,8 @@
 #include "client/commands/models.h"
 
 #include "client/exit_code.h"
-#include "client/view/format.h"
 #include "client/net/record.h"
+#include "client/view/format.h"
 #include "src/base/memory.h"
 
 #include <stdlib.h>
@@ -23,21 +23,18 @@ static int run_list(const command_context *context, didi_error *error)
         {"NAME", false}, {"STATE", false},   {"TENSORS", true}, {"PARAMETERS", true},
         {"SIZE", true},  {"UPDATED", false}, {"REASON", false}};
     const char *state = arguments_value(context->arguments, OPTION_STATE);
-    if (state != NULL && !record_is_word(state, 32, "_")) {
+    if (state != NULL && !record_is_word(state, 32, "_"))
         return didi_fail(error, CLIENT_USAGE, "--state", "ready or broken");
-    }
     char *target =
         memory_format("/v1/models%s%s", state != NULL ? "?state=" : "", state != NULL ? state : "");
-    if (target == NULL) {
+    if (target == NULL)
         return fail_memory(error);
-    }
     json_t *models = NULL;
     bool more = false, done = false;
     int status = service_list(context->service, target, MODEL_LIST_ITEMS, &models, &more, error);
     free(target);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         return status;
-    }
     status = output_records(context->output, models, "name", &done, error);
     if (status == CLIENT_OK && !done) {
         client_table *table = table_create(columns, sizeof columns / sizeof columns[0]);
@@ -54,9 +51,8 @@ static int run_list(const command_context *context, didi_error *error)
         }
         status = output_table(context->output, table, true, error);
     }
-    if (more) {
+    if (more)
         output_note(context->output, "only the first %d models are shown", MODEL_LIST_ITEMS);
-    }
     json_decref(models);
     return status;
 }
@@ -97,9 +93,8 @@ static int print_model(const command_context *context, const json_t *model, didi
     add_fact(facts, "updated", record_text(model, "updated_at"));
     int status = output_table(context->output, facts, false, error);
     const json_t *tensors = json_object_get(model, "tensors");
-    if (status != CLIENT_OK || json_array_size(tensors) == 0) {
+    if (status != CLIENT_OK || json_array_size(tensors) == 0)
         return status;
-    }
     client_table *table = table_create(tensor_columns, 3);
     for (size_t i = 0; i < json_array_size(tensors); i++) {
         const json_t *tensor = json_array_get(tensors, i);
@@ -117,23 +112,19 @@ static int run_show(const command_context *context, didi_error *error)
 {
     const char *name = arguments_at(context->arguments, 0);
     if (!record_is_word(name, MODEL_NAME_BYTES_MAX, "._-/") || name[0] == '/' ||
-        strstr(name, "//") != NULL || name[0] == '.' || strstr(name, "/.") != NULL) {
+        strstr(name, "//") != NULL || name[0] == '.' || strstr(name, "/.") != NULL)
         return didi_fail(error, CLIENT_USAGE, name, "this is not the name of a model");
-    }
     char *target = memory_format("/v1/models/%s", name);
-    if (target == NULL) {
+    if (target == NULL)
         return fail_memory(error);
-    }
     json_t *model = NULL;
     bool done = false;
     int status = service_get(context->service, target, 0, &model, error);
     free(target);
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         status = output_records(context->output, model, "name", &done, error);
-    }
-    if (status == CLIENT_OK && !done) {
+    if (status == CLIENT_OK && !done)
         status = print_model(context, model, error);
-    }
     json_decref(model);
     return status;
 }

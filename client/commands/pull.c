@@ -2,12 +2,12 @@
 /* pull. */
 #include "client/commands/pull.h"
 
-#include "client/net/download.h"
-#include "client/exit_code.h"
-#include "client/view/format.h"
 #include "client/commands/job.h"
-#include "client/view/progress.h"
+#include "client/exit_code.h"
+#include "client/net/download.h"
 #include "client/net/record.h"
+#include "client/view/format.h"
+#include "client/view/progress.h"
 #include "src/base/memory.h"
 
 #include <errno.h>
@@ -44,14 +44,11 @@ static bool task_wanted(const client_arguments *arguments, const char *task, siz
 {
     size_t cursor = 0;
     const char *wanted = arguments_each(arguments, OPTION_TASK, &cursor);
-    if (wanted == NULL) {
+    if (wanted == NULL)
         return true;
-    }
-    for (; wanted != NULL; wanted = arguments_each(arguments, OPTION_TASK, &cursor)) {
-        if (strlen(wanted) == bytes && memcmp(wanted, task, bytes) == 0) {
+    for (; wanted != NULL; wanted = arguments_each(arguments, OPTION_TASK, &cursor))
+        if (strlen(wanted) == bytes && memcmp(wanted, task, bytes) == 0)
             return true;
-        }
-    }
     return false;
 }
 
@@ -59,18 +56,15 @@ static bool task_wanted(const client_arguments *arguments, const char *task, siz
 static bool artifact_wanted(const pull *self, const char *name)
 {
     const client_arguments *arguments = self->context->arguments;
-    if (strncmp(name, "models/", 7) == 0) {
+    if (strncmp(name, "models/", 7) == 0)
         return self->full && task_wanted(arguments, name + 7, strcspn(name + 7, "/"));
-    }
-    if (self->full) {
+    if (self->full)
         return false;
-    }
     static const char suffix[] = ".safetensors";
     size_t bytes = strlen(name);
     if (strncmp(name, "experts/", 8) == 0 && bytes > 8 + sizeof suffix - 1 &&
-        strcmp(name + bytes - (sizeof suffix - 1), suffix) == 0) {
+        strcmp(name + bytes - (sizeof suffix - 1), suffix) == 0)
         return task_wanted(arguments, name + 8, bytes - 8 - (sizeof suffix - 1));
-    }
     return true;
 }
 
@@ -80,19 +74,16 @@ static int check_artifact(const json_t *artifact, didi_error *error)
     const char *sha256 = record_text(artifact, "sha256");
     const char *etag = record_text(artifact, "etag");
     int status = download_name_check(name, error);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         return status;
-    }
     if (record_integer(artifact, "bytes") < 0 || strlen(sha256) != DOWNLOAD_SHA256_HEX ||
         strspn(sha256, "0123456789abcdef") != DOWNLOAD_SHA256_HEX) {
         return didi_fail(error, CLIENT_FAILURE, name,
                          "the server lists it without a size or a SHA-256");
     }
-    for (const char *c = etag; *c != '\0'; c++) {
-        if (*c <= ' ' || *c > '~') {
+    for (const char *c = etag; *c != '\0'; c++)
+        if (*c <= ' ' || *c > '~')
             return didi_fail(error, CLIENT_FAILURE, name, "the server lists a malformed ETag");
-        }
-    }
     return CLIENT_OK;
 }
 
@@ -104,9 +95,8 @@ static int list_artifacts(pull *self, didi_error *error)
                                 : service_get(self->context->service, target, 0, &page, error);
     free(target);
     const json_t *list = json_object_get(page, "data");
-    if (status == CLIENT_OK && !json_is_array(list)) {
+    if (status == CLIENT_OK && !json_is_array(list))
         status = didi_fail(error, CLIENT_FAILURE, NULL, "the server's artifacts are not a list");
-    }
     self->artifacts = json_array();
     for (size_t i = 0; status == CLIENT_OK && i < json_array_size(list); i++) {
         json_t *artifact = json_array_get(list, i);
@@ -118,10 +108,9 @@ static int list_artifacts(pull *self, didi_error *error)
         }
     }
     json_decref(page);
-    if (status == CLIENT_OK && json_array_size(self->artifacts) == 0) {
+    if (status == CLIENT_OK && json_array_size(self->artifacts) == 0)
         status =
             didi_fail(error, CLIENT_FAILURE, NULL, "job %s has nothing of this kind", self->id);
-    }
     return status;
 }
 
@@ -150,9 +139,8 @@ static int fetch_artifact(pull *self, const json_t *artifact, didi_error *error)
         [DOWNLOAD_FETCHED] = "fetched", [DOWNLOAD_RESUMED] = "resumed", [DOWNLOAD_KEPT] = "kept"};
     const char *name = record_text(artifact, "name");
     char *target = memory_format("/v1/jobs/%s/artifacts/%s", self->id, name);
-    if (target == NULL) {
+    if (target == NULL)
         return fail_memory(error);
-    }
     download_file file = {.name = name,
                           .target = target,
                           .etag = record_text(artifact, "etag"),
@@ -164,9 +152,8 @@ static int fetch_artifact(pull *self, const json_t *artifact, didi_error *error)
     int status =
         download_run(self->context->service, self->directory_fd, &file, &observer, &outcome, error);
     free(target);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         return status;
-    }
     self->bytes_before += (double)file.bytes;
     show(self, name, self->bytes_before);
     json_t *row = json_pack("{s:s, s:I, s:s, s:s}", "name", name, "bytes", (json_int_t)file.bytes,
@@ -178,9 +165,8 @@ static int fetch_artifact(pull *self, const json_t *artifact, didi_error *error)
 static int open_directory(const char *path, int *ret_fd, didi_error *error)
 {
     char *copy = memory_string(path);
-    if (copy == NULL) {
+    if (copy == NULL)
         return fail_memory(error);
-    }
     for (char *slash = copy; (slash = strchr(slash + (slash == copy ? 1 : 0), '/')) != NULL;
          slash++) {
         *slash = '\0';
@@ -190,10 +176,9 @@ static int open_directory(const char *path, int *ret_fd, didi_error *error)
     int failed = mkdir(copy, 0777) != 0 && errno != EEXIST ? errno : 0;
     free(copy);
     int fd = failed == 0 ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (fd < 0) {
+    if (fd < 0)
         return didi_fail(error, CLIENT_FAILURE, path, "cannot be made or opened: %s",
                          strerror(failed != 0 ? failed : errno));
-    }
     *ret_fd = fd;
     return CLIENT_OK;
 }
@@ -206,9 +191,8 @@ static int request_exports(pull *self, const char *target, didi_error *error)
     json_t *answer = NULL;
     size_t cursor = 0;
     for (const char *task;
-         tasks != NULL && (task = arguments_each(arguments, OPTION_TASK, &cursor)) != NULL;) {
+         tasks != NULL && (task = arguments_each(arguments, OPTION_TASK, &cursor)) != NULL;)
         (void)json_array_append_new(tasks, json_string(task));
-    }
     int status =
         body == NULL || (tasks != NULL && json_object_set_new(body, "tasks", tasks) != 0)
             ? fail_memory(error)
@@ -228,9 +212,8 @@ static int count_exports(const pull *self, const json_t *page, size_t *ret_total
         const json_t *export = json_array_get(exports, i);
         const char *task = record_text(export, "task");
         const char *state = record_text(export, "state");
-        if (!task_wanted(self->context->arguments, task, strlen(task))) {
+        if (!task_wanted(self->context->arguments, task, strlen(task)))
             continue;
-        }
         if (strcmp(state, "failed") == 0) {
             const json_t *reason = json_object_get(export, "error");
             return didi_fail(error, CLIENT_JOB_FAILED, task, "its export failed: %s: %s",
@@ -239,10 +222,9 @@ static int count_exports(const pull *self, const json_t *page, size_t *ret_total
         *ret_total += 1;
         *ret_done += strcmp(state, "succeeded") == 0 ? 1 : 0;
     }
-    if (*ret_total == 0) {
+    if (*ret_total == 0)
         return didi_fail(error, CLIENT_FAILURE, NULL, "the server lists no export of job %s",
                          self->id);
-    }
     return CLIENT_OK;
 }
 
@@ -250,7 +232,8 @@ static int wait_for_exports(pull *self, didi_error *error)
 {
     char *target = job_target(self->id, "/exports");
     int status = target == NULL ? fail_memory(error) : request_exports(self, target, error);
-    size_t total = 1, done = 0;
+    size_t total = 1;
+    size_t done = 0;
     while (status == CLIENT_OK && done < total) {
         json_t *page = NULL;
         status = service_get(self->context->service, target, 0, &page, error);
@@ -267,10 +250,9 @@ static int wait_for_exports(pull *self, didi_error *error)
                                       .bytes_total = NAN};
             progress_show(self->progress, &moment);
         }
-        if (status == CLIENT_OK && done < total) {
+        if (status == CLIENT_OK && done < total)
             status =
                 interrupt_sleep(self->context->interrupt, PULL_EXPORT_POLL_MILLISECONDS, error);
-        }
     }
     free(target);
     return status;
@@ -282,9 +264,8 @@ static int print_report(const pull *self, didi_error *error)
         {"FILE", false}, {"SIZE", true}, {"", false}, {"SHA-256", false}};
     bool done = false;
     int status = output_records(self->context->output, self->report, "name", &done, error);
-    if (status != CLIENT_OK || done) {
+    if (status != CLIENT_OK || done)
         return status;
-    }
     client_table *table = table_create(columns, sizeof columns / sizeof columns[0]);
     for (size_t i = 0; i < json_array_size(self->report); i++) {
         const json_t *row = json_array_get(self->report, i);
@@ -302,9 +283,8 @@ static int fetch_all(pull *self, const char *directory, didi_error *error)
     int status = self->full ? wait_for_exports(self, error) : CLIENT_OK;
     status = status != CLIENT_OK ? status : list_artifacts(self, error);
     status = status != CLIENT_OK ? status : open_directory(directory, &self->directory_fd, error);
-    for (size_t i = 0; status == CLIENT_OK && i < json_array_size(self->artifacts); i++) {
+    for (size_t i = 0; status == CLIENT_OK && i < json_array_size(self->artifacts); i++)
         status = fetch_artifact(self, json_array_get(self->artifacts, i), error);
-    }
     progress_clear(self->progress);
     return status != CLIENT_OK ? status : print_report(self, error);
 }
@@ -313,16 +293,13 @@ static int read_options(const command_context *context, bool *ret_full, didi_err
 {
     const char *format = arguments_value(context->arguments, OPTION_FORMAT);
     *ret_full = format != NULL && strcmp(format, "full") == 0;
-    if (format != NULL && !*ret_full && strcmp(format, "native") != 0) {
+    if (format != NULL && !*ret_full && strcmp(format, "native") != 0)
         return didi_fail(error, CLIENT_USAGE, "--format", "'%s' is not native or full", format);
-    }
     size_t cursor = 0;
     for (const char *task;
-         (task = arguments_each(context->arguments, OPTION_TASK, &cursor)) != NULL;) {
-        if (!record_is_word(task, PULL_TASK_BYTES_MAX, "._-")) {
+         (task = arguments_each(context->arguments, OPTION_TASK, &cursor)) != NULL;)
+        if (!record_is_word(task, PULL_TASK_BYTES_MAX, "._-"))
             return didi_fail(error, CLIENT_USAGE, "--task", "'%s' is not the name of a task", task);
-        }
-    }
     return CLIENT_OK;
 }
 
@@ -330,26 +307,22 @@ static int run(const command_context *context, didi_error *error)
 {
     pull self = {.context = context, .directory_fd = -1};
     int status = read_options(context, &self.full, error);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         return status;
-    }
     self.report = json_array();
-    if (!output_is_quiet(context->output)) {
+    if (!output_is_quiet(context->output))
         self.progress = progress_create(stderr, output_animates_messages(context->output),
                                         context->settings->color);
-    }
     status = job_resolve(context->service, arguments_at(context->arguments, 0), &self.id, error);
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         status = fetch_all(&self, arguments_at(context->arguments, 1), error);
-    }
     if (status == CLIENT_INTERRUPTED || status == CLIENT_UNREACHABLE) {
         progress_clear(self.progress);
         output_note(context->output, "the same command goes on where this one stopped");
     }
     progress_free(self.progress);
-    if (self.directory_fd >= 0) {
+    if (self.directory_fd >= 0)
         close(self.directory_fd);
-    }
     json_decref(self.artifacts);
     json_decref(self.report);
     free(self.id);

@@ -2,11 +2,11 @@
 /* ranks, frontier and similarity. */
 #include "client/commands/results.h"
 
-#include "client/exit_code.h"
-#include "client/view/format.h"
 #include "client/commands/job.h"
-#include "client/view/plot.h"
+#include "client/exit_code.h"
 #include "client/net/record.h"
+#include "client/view/format.h"
+#include "client/view/plot.h"
 #include "src/base/memory.h"
 
 #include <math.h>
@@ -26,9 +26,8 @@ static int read_result(const command_context *context, const char *rest, json_t 
 {
     char *id = NULL;
     int status = job_resolve(context->service, arguments_at(context->arguments, 0), &id, error);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         return status;
-    }
     char *target = job_target(id, rest);
     status = target == NULL ? fail_memory(error)
                             : service_get(context->service, target, 0, ret_document, error);
@@ -42,9 +41,8 @@ static client_table *create_rank_table(const json_t *tasks)
 {
     size_t count = json_array_size(tasks) + 2;
     table_column *columns = memory_zeroed(count, sizeof *columns);
-    if (columns == NULL) {
+    if (columns == NULL)
         return NULL;
-    }
     columns[0] = (table_column){"LAYER", false};
     columns[1] = (table_column){"SHARED", true};
     for (size_t i = 2; i < count; i++) {
@@ -95,9 +93,8 @@ static int print_ranks(client_output *output, const json_t *ranks, bool errors, 
     const json_t *tasks = json_object_get(ranks, "tasks");
     const json_t *layers = json_object_get(ranks, "layers");
     size_t task_count = json_array_size(tasks);
-    if (!json_is_array(layers) || task_count == 0) {
+    if (!json_is_array(layers) || task_count == 0)
         return didi_fail(error, CLIENT_FAILURE, NULL, "the server's ranks are malformed");
-    }
     double *sums = memory_zeroed(task_count + 1, sizeof *sums);
     client_table *table = create_rank_table(tasks);
     if (sums == NULL || table == NULL) {
@@ -105,14 +102,12 @@ static int print_ranks(client_output *output, const json_t *ranks, bool errors, 
         table_free(table);
         return fail_memory(error);
     }
-    for (size_t i = 0; i < json_array_size(layers); i++) {
+    for (size_t i = 0; i < json_array_size(layers); i++)
         add_layer(table, json_array_get(layers, i), task_count, errors, sums);
-    }
     if (!errors) {
         table_add(table, "sum");
-        for (size_t i = 0; i <= task_count; i++) {
+        for (size_t i = 0; i <= task_count; i++)
             table_add(table, "%.0f", sums[i]);
-        }
     }
     free(sums);
     return output_table(output, table, true, error);
@@ -124,9 +119,8 @@ static int run_ranks(const command_context *context, didi_error *error)
     bool errors = arguments_has(context->arguments, OPTION_ERRORS);
     bool done = false;
     int status = read_result(context, "/ranks", &ranks, error);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         return status;
-    }
     switch (output_format_wanted(context->output)) {
     case OUTPUT_TABLE:
         status = print_ranks(context->output, ranks, errors, error);
@@ -145,9 +139,8 @@ static int run_ranks(const command_context *context, didi_error *error)
 static bool read_point(const json_t *point, plot_point *ret_point)
 {
     plot_point read = {.x = record_number(point, "budget"), .y = record_number(point, "error")};
-    if (!isfinite(read.x) || !isfinite(read.y)) {
+    if (!isfinite(read.x) || !isfinite(read.y))
         return false;
-    }
     *ret_point = read;
     return true;
 }
@@ -157,15 +150,12 @@ static size_t read_points(const json_t *frontier, plot_point *ret_points)
 {
     const json_t *points = json_object_get(frontier, "points");
     size_t count = 0;
-    for (size_t i = 0; i < json_array_size(points); i++) {
+    for (size_t i = 0; i < json_array_size(points); i++)
         count += read_point(json_array_get(points, i), &ret_points[count]) ? 1 : 0;
-    }
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         ret_points[i].mark = '*';
-    }
-    if (read_point(json_object_get(frontier, "chosen"), &ret_points[count])) {
+    if (read_point(json_object_get(frontier, "chosen"), &ret_points[count]))
         ret_points[count++].mark = 'O';
-    }
     return count;
 }
 
@@ -209,9 +199,8 @@ static size_t add_bytes(const json_t *row, const char *name, char mark, plot_poi
     char bytes[FORMAT_BYTES_MAX];
     plot_point read = {
         .x = record_number(row, "bytes_ratio"), .y = record_number(row, "error"), .mark = mark};
-    if (!isfinite(read.x) || !isfinite(read.y)) {
+    if (!isfinite(read.x) || !isfinite(read.y))
         return 0;
-    }
     *ret_point = read;
     table_add(table, "%s", name);
     table_add(table, "%.4f", read.x);
@@ -225,18 +214,16 @@ static size_t add_precision(const json_t *list, const char *name, char mark, plo
                             client_table *table)
 {
     size_t count = 0;
-    for (size_t i = 0; i < json_array_size(list); i++) {
+    for (size_t i = 0; i < json_array_size(list); i++)
         count += add_bytes(json_array_get(list, i), name, mark, &points[count], table);
-    }
     return count;
 }
 
 static size_t count_precision_points(const json_t *curves)
 {
     size_t room = 0;
-    for (size_t p = 0; p < PRECISION_COUNT; p++) {
+    for (size_t p = 0; p < PRECISION_COUNT; p++)
         room += json_array_size(json_object_get(curves, precisions[p].name));
-    }
     return room;
 }
 
@@ -250,7 +237,8 @@ static int print_bytes(client_output *output, const json_t *frontier, didi_error
                                            {"", false}};
     const json_t *curves = json_object_get(frontier, "precisions");
     const json_t *chosen = json_object_get(frontier, "chosen");
-    size_t room = count_precision_points(curves), count = 0;
+    size_t room = count_precision_points(curves);
+    size_t count = 0;
     plot_point *points = memory_zeroed(room + 1, sizeof *points);
     client_table *table = table_create(columns, sizeof columns / sizeof columns[0]);
     if (points == NULL || table == NULL) {
@@ -258,10 +246,9 @@ static int print_bytes(client_output *output, const json_t *frontier, didi_error
         table_free(table);
         return fail_memory(error);
     }
-    for (size_t p = 0; p < PRECISION_COUNT; p++) {
+    for (size_t p = 0; p < PRECISION_COUNT; p++)
         count += add_precision(json_object_get(curves, precisions[p].name), precisions[p].name,
                                precisions[p].mark, points + count, table);
-    }
     count += add_bytes(chosen, record_text(chosen, "dtype"), 'O', points + count, table);
     if (count == 0) {
         free(points);
@@ -294,11 +281,10 @@ static int run_frontier(const command_context *context, didi_error *error)
 
 static void add_cosine(client_table *table, const json_t *number)
 {
-    if (json_is_number(number)) {
+    if (json_is_number(number))
         table_add(table, "%.3f", json_number_value(number));
-    } else {
+    else
         table_add(table, "-");
-    }
 }
 
 /* A square of cosines, and what the shared part explains of each task. */
@@ -308,28 +294,24 @@ static int print_cosines(client_output *output, const json_t *tasks, const json_
     size_t count = json_array_size(tasks);
     size_t width = count + (explained != NULL ? 2 : 1);
     table_column *columns = memory_zeroed(width, sizeof *columns);
-    if (columns == NULL) {
+    if (columns == NULL)
         return fail_memory(error);
-    }
     columns[0] = (table_column){"TASK", false};
     for (size_t i = 0; i < count; i++) {
         const char *name = json_string_value(json_array_get(tasks, i));
         columns[i + 1] = (table_column){name != NULL ? name : "?", true};
     }
-    if (explained != NULL) {
+    if (explained != NULL)
         columns[count + 1] = (table_column){"BY SHARED", true};
-    }
     client_table *table = table_create(columns, width);
     free(columns);
     for (size_t i = 0; i < count; i++) {
         const char *name = json_string_value(json_array_get(tasks, i));
         table_add(table, "%s", name != NULL ? name : "?");
-        for (size_t j = 0; j < count; j++) {
+        for (size_t j = 0; j < count; j++)
             add_cosine(table, json_array_get(json_array_get(cosines, i), j));
-        }
-        if (explained != NULL) {
+        if (explained != NULL)
             add_cosine(table, json_array_get(explained, i));
-        }
     }
     return output_table(output, table, true, error);
 }
@@ -340,9 +322,8 @@ static const json_t *find_layer(const json_t *similarity, const char *tensor, di
     const json_t *layers = json_object_get(similarity, "layers");
     for (size_t i = 0; i < json_array_size(layers); i++) {
         const json_t *layer = json_array_get(layers, i);
-        if (strcmp(record_text(layer, "tensor"), tensor) == 0) {
+        if (strcmp(record_text(layer, "tensor"), tensor) == 0)
             return layer;
-        }
     }
     (void)didi_fail(error, CLIENT_FAILURE, NULL, "no layer has the name '%s'", tensor);
     return NULL;
@@ -359,9 +340,8 @@ static int print_similarity(const command_context *context, const json_t *simila
                              : print_cosines(context->output, tasks,
                                              json_object_get(layer, "cosine"), NULL, error);
     }
-    if (json_array_size(tasks) == 0) {
+    if (json_array_size(tasks) == 0)
         return didi_fail(error, CLIENT_FAILURE, NULL, "the server's similarity is malformed");
-    }
     return print_cosines(context->output, tasks, json_object_get(similarity, "cosine"),
                          json_object_get(similarity, "explained_by_shared"), error);
 }
@@ -370,11 +350,10 @@ static int run_similarity(const command_context *context, didi_error *error)
 {
     json_t *similarity = NULL;
     int status = read_result(context, "/similarity", &similarity, error);
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         status = output_format_wanted(context->output) == OUTPUT_TABLE
                      ? print_similarity(context, similarity, error)
                      : output_json(context->output, similarity, error);
-    }
     json_decref(similarity);
     return status;
 }

@@ -3,11 +3,11 @@
 #include "client/commands/submit.h"
 
 #include "client/commands/draft.h"
-#include "client/exit_code.h"
-#include "client/commands/watching.h"
-#include "client/view/format.h"
 #include "client/commands/job.h"
+#include "client/commands/watching.h"
+#include "client/exit_code.h"
 #include "client/net/record.h"
+#include "client/view/format.h"
 #include "client/view/summary.h"
 
 #include <errno.h>
@@ -24,20 +24,17 @@ static int choose_key(const command_context *context, char ret_key[KEY_BYTES_MAX
 {
     const char *given = arguments_value(context->arguments, OPTION_KEY);
     if (given != NULL) {
-        if (!record_is_word(given, KEY_BYTES_MAX, "._~:+/=-")) {
+        if (!record_is_word(given, KEY_BYTES_MAX, "._~:+/=-"))
             return didi_fail(error, CLIENT_USAGE, "--idempotency-key",
                              "1 to %d letters, digits and ._~:+/=-", KEY_BYTES_MAX);
-        }
         memcpy(ret_key, given, strlen(given) + 1);
         return CLIENT_OK;
     }
     unsigned char random[KEY_RANDOM_BYTES];
-    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) {
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
         return didi_fail(error, CLIENT_FAILURE, NULL, "no random bytes: %s", strerror(errno));
-    }
-    for (size_t i = 0; i < sizeof random; i++) {
+    for (size_t i = 0; i < sizeof random; i++)
         snprintf(ret_key + 2 * i, 3, "%02x", random[i]);
-    }
     return CLIENT_OK;
 }
 
@@ -49,18 +46,15 @@ static int wait_for(const command_context *context, const char *id, didi_error *
     json_t *job = NULL;
     bool done = false;
     int status = follow_job(context, id, stderr, style, &job, error);
-    if (status == CLIENT_INTERRUPTED) {
+    if (status == CLIENT_INTERRUPTED)
         output_note(context->output, "job %s goes on; see didictl watch %s", id, id);
-    }
     if (status == CLIENT_OK && output_format_wanted(context->output) != OUTPUT_NAME) {
         status = output_records(context->output, job, "id", &done, error);
-        if (status == CLIENT_OK && !done) {
+        if (status == CLIENT_OK && !done)
             summary_note(context->output, job);
-        }
     }
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         status = job_outcome(job, error);
-    }
     json_decref(job);
     return status;
 }
@@ -83,18 +77,15 @@ int command_submit_send(const command_context *context, const json_t *specificat
     json_t *job = NULL;
     bool wait = arguments_has(context->arguments, OPTION_WAIT);
     int status = choose_key(context, key, error);
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         status =
             service_send(context->service, "POST", "/v1/jobs", specification, key, &job, error);
-    }
     status = status != CLIENT_OK ? status : job_check(job, error);
-    if (status == CLIENT_OK && service_last_status(context->service) == 200) {
+    if (status == CLIENT_OK && service_last_status(context->service) == 200)
         output_note(context->output, "this key was used before; the job is the one it made");
-    }
     status = status != CLIENT_OK ? status : print_submitted(context, job, wait, error);
-    if (status == CLIENT_OK && wait) {
+    if (status == CLIENT_OK && wait)
         status = wait_for(context, record_text(job, "id"), error);
-    }
     json_decref(job);
     return status;
 }
@@ -106,11 +97,10 @@ int command_submit_plan(const command_context *context, const json_t *specificat
     bool layers = arguments_has(context->arguments, OPTION_LAYERS);
     int status = service_send(context->service, "POST", "/v1/jobs?dry_run=true", specification,
                               NULL, &plan, error);
-    if (status == CLIENT_OK && output_format_wanted(context->output) == OUTPUT_TABLE) {
+    if (status == CLIENT_OK && output_format_wanted(context->output) == OUTPUT_TABLE)
         status = summary_plan(context->output, plan, layers, error);
-    } else if (status == CLIENT_OK) {
+    else if (status == CLIENT_OK)
         status = output_json(context->output, plan, error);
-    }
     json_decref(plan);
     return status;
 }
@@ -120,14 +110,11 @@ static int resolve_source(const command_context *context, json_t *specification,
 {
     const char *given = arguments_value(context->arguments, OPTION_FROM_JOB);
     char *id = NULL;
-    if (given == NULL) {
+    if (given == NULL)
         return CLIENT_OK;
-    }
     int status = job_resolve(context->service, given, &id, error);
-    if (status == CLIENT_OK &&
-        json_object_set_new(specification, "from_job", json_string(id)) != 0) {
+    if (status == CLIENT_OK && json_object_set_new(specification, "from_job", json_string(id)) != 0)
         status = didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-    }
     free(id);
     return status;
 }
@@ -137,13 +124,11 @@ static int run(const command_context *context, bool dry_run, didi_error *error)
     json_t *specification = NULL;
     int status = draft_create(arguments_at(context->arguments, 0), context->arguments,
                               &specification, error);
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         status = resolve_source(context, specification, error);
-    }
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         status = dry_run ? command_submit_plan(context, specification, error)
                          : command_submit_send(context, specification, error);
-    }
     json_decref(specification);
     return status;
 }

@@ -2,10 +2,10 @@
 /* Following a job with progress on a stream. */
 #include "client/commands/watching.h"
 
-#include "client/exit_code.h"
 #include "client/commands/job.h"
-#include "client/view/progress.h"
+#include "client/exit_code.h"
 #include "client/net/record.h"
+#include "client/view/progress.h"
 
 #include <math.h>
 #include <string.h>
@@ -34,13 +34,11 @@ static int show_json(show *self, const json_t *job, const progress_moment *momen
         number_or_null(moment->fraction), "loss", number_or_null(moment->loss), "relative_error",
         number_or_null(moment->relative_error), "ratio", number_or_null(moment->ratio),
         "ratio_target", number_or_null(moment->ratio_target));
-    if (line == NULL) {
+    if (line == NULL)
         return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-    }
     int status = CLIENT_OK;
-    if (!json_equal(line, self->last)) {
+    if (!json_equal(line, self->last))
         status = output_line(self->context->output, line, error);
-    }
     json_decref(self->last);
     self->last = line;
     return status;
@@ -51,9 +49,8 @@ static int observe(void *context, const json_t *job, const progress_moment *mome
 {
     show *self = context;
     self->lost = false;
-    if (self->style == FOLLOW_JSON) {
+    if (self->style == FOLLOW_JSON)
         return show_json(self, job, moment, error);
-    }
     progress_show(self->progress, moment);
     return CLIENT_OK;
 }
@@ -73,9 +70,8 @@ int follow_job(const command_context *context, const char *id, FILE *stream, fol
                json_t **ret_job, didi_error *error)
 {
     show self = {.context = context, .style = style};
-    if (style == FOLLOW_BAR || style == FOLLOW_LINES) {
+    if (style == FOLLOW_BAR || style == FOLLOW_LINES)
         self.progress = progress_create(stream, style == FOLLOW_BAR, context->settings->color);
-    }
     job_observer observer = {.context = &self,
                              .observe = observe,
                              .lost = lost,

@@ -44,9 +44,8 @@ int digest_restart(client_digest *digest, didi_error *error)
 
 void digest_add(client_digest *digest, const void *bytes, size_t count)
 {
-    if (EVP_DigestUpdate(digest->context, bytes, count) != 1) {
+    if (EVP_DigestUpdate(digest->context, bytes, count) != 1)
         digest->failed = true;
-    }
 }
 
 int digest_finish(client_digest *digest, char ret_hex[65], didi_error *error)
@@ -54,27 +53,23 @@ int digest_finish(client_digest *digest, char ret_hex[65], didi_error *error)
     unsigned char bytes[EVP_MAX_MD_SIZE];
     unsigned int count = 0;
     if (digest->failed || EVP_DigestFinal_ex(digest->context, bytes, &count) != 1 ||
-        count != SHA256_BYTES) {
+        count != SHA256_BYTES)
         return didi_fail(error, CLIENT_FAILURE, NULL, "SHA-256 failed");
-    }
-    for (size_t i = 0; i < SHA256_BYTES; i++) {
+    for (size_t i = 0; i < SHA256_BYTES; i++)
         snprintf(ret_hex + 2 * i, 3, "%02x", bytes[i]);
-    }
     return CLIENT_OK;
 }
 
 bool digest_matches_header(const char *hex, const char *header)
 {
     const char *member = strstr(header, "sha-256=:");
-    if (member == NULL) {
+    if (member == NULL)
         return true;
-    }
     unsigned char bytes[SHA256_BYTES];
     for (size_t i = 0; i < SHA256_BYTES; i++) {
         unsigned int byte = 0;
-        if (sscanf(hex + 2 * i, "%2x", &byte) != 1) {
+        if (sscanf(hex + 2 * i, "%2x", &byte) != 1)
             return false;
-        }
         bytes[i] = (unsigned char)byte;
     }
     char base64[SHA256_BASE64 + 1];

@@ -2,8 +2,8 @@
 /* One artifact from the server into a directory. */
 #include "client/net/download.h"
 
-#include "client/net/digest.h"
 #include "client/exit_code.h"
+#include "client/net/digest.h"
 #include "client/net/record.h"
 #include "src/base/memory.h"
 
@@ -51,10 +51,9 @@ int download_name_check(const char *name, didi_error *error)
         const char *slash = strchr(step, '/');
         step = slash != NULL ? slash + 1 : NULL;
     }
-    if (!sound) {
+    if (!sound)
         return didi_fail(error, CLIENT_FAILURE, name,
                          "the server names an artifact in a way that is not safe to write");
-    }
     return CLIENT_OK;
 }
 
@@ -67,18 +66,16 @@ static int open_parent(int directory_fd, const char *name, int *ret_fd, const ch
     for (const char *slash; fd >= 0 && (slash = strchr(step, '/')) != NULL; step = slash + 1) {
         char *component = strndup(step, (size_t)(slash - step));
         int next = -1;
-        if (component != NULL && (mkdirat(fd, component, 0777) == 0 || errno == EEXIST)) {
+        if (component != NULL && (mkdirat(fd, component, 0777) == 0 || errno == EEXIST))
             next = openat(fd, component, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        }
         int saved_errno = errno;
         free(component);
         close(fd);
         errno = saved_errno;
         fd = next;
     }
-    if (fd < 0) {
+    if (fd < 0)
         return fail_system(error, name, "its directory cannot be made");
-    }
     *ret_fd = fd;
     *ret_base = step;
     return CLIENT_OK;
@@ -89,9 +86,8 @@ static int digest_descriptor(client_digest *digest, int fd, int64_t *ret_bytes, 
                              client_interrupt *interrupt, didi_error *error)
 {
     unsigned char *buffer = malloc(DOWNLOAD_READ_BYTES);
-    if (buffer == NULL) {
+    if (buffer == NULL)
         return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-    }
     int status = CLIENT_OK;
     int64_t at = 0;
     while (status == CLIENT_OK) {
@@ -119,19 +115,17 @@ static int check_whole(download *self, bool *ret_whole, didi_error *error)
     struct stat facts;
     int fd =
         openat(self->parent_fd, self->base_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) {
+    if (fd < 0)
         return errno == ENOENT ? CLIENT_OK
                                : fail_system(error, self->file->name, "cannot be opened");
-    }
     int status = CLIENT_OK;
     if (fstat(fd, &facts) == 0 && S_ISREG(facts.st_mode) && facts.st_size == self->file->bytes) {
         char hex[DOWNLOAD_SHA256_HEX + 1];
         int64_t bytes = 0;
         status = digest_restart(self->digest, error);
-        if (status == CLIENT_OK) {
+        if (status == CLIENT_OK)
             status = digest_descriptor(self->digest, fd, &bytes, self->file->name,
                                        service_interrupt(self->service), error);
-        }
         status = status != CLIENT_OK ? status : digest_finish(self->digest, hex, error);
         *ret_whole = status == CLIENT_OK && strcmp(hex, self->file->sha256) == 0;
     }
@@ -142,9 +136,8 @@ static int check_whole(download *self, bool *ret_whole, didi_error *error)
 static int empty_part(download *self, didi_error *error)
 {
     self->have = 0;
-    if (ftruncate(self->part_fd, 0) != 0) {
+    if (ftruncate(self->part_fd, 0) != 0)
         return fail_system(error, self->part_name, "cannot be emptied");
-    }
     return digest_restart(self->digest, error);
 }
 
@@ -153,19 +146,15 @@ static int open_part(download *self, didi_error *error)
     self->part_fd = openat(self->parent_fd, self->part_name,
                            O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0666);
     struct stat facts;
-    if (self->part_fd < 0 || fstat(self->part_fd, &facts) != 0) {
+    if (self->part_fd < 0 || fstat(self->part_fd, &facts) != 0)
         return fail_system(error, self->file->name, "cannot be written");
-    }
-    if (!S_ISREG(facts.st_mode)) {
+    if (!S_ISREG(facts.st_mode))
         return didi_fail(error, CLIENT_FAILURE, self->part_name, "is in the way");
-    }
-    if (flock(self->part_fd, LOCK_EX | LOCK_NB) != 0) {
+    if (flock(self->part_fd, LOCK_EX | LOCK_NB) != 0)
         return didi_fail(error, CLIENT_FAILURE, self->file->name,
                          "another didictl is fetching it here");
-    }
-    if (facts.st_size > self->file->bytes) {
+    if (facts.st_size > self->file->bytes)
         return empty_part(self, error);
-    }
     int status = digest_restart(self->digest, error);
     return status != CLIENT_OK
                ? status
@@ -186,42 +175,36 @@ static int begin(void *context, const transport_response *head, didi_error *erro
 {
     download *self = context;
     const download_file *file = self->file;
-    if (head->repr_digest[0] != '\0' && !digest_matches_header(file->sha256, head->repr_digest)) {
+    if (head->repr_digest[0] != '\0' && !digest_matches_header(file->sha256, head->repr_digest))
         return didi_fail(error, CLIENT_FAILURE, file->name,
                          "the Repr-Digest of the answer is not that of the list");
-    }
-    if (head->status == 206) {
+    if (head->status == 206)
         return range_fits(head->content_range, self->have, file->bytes)
                    ? CLIENT_OK
                    : didi_fail(error, CLIENT_FAILURE, file->name,
                                "the server sent another range than asked for: %s",
                                head->content_range);
-    }
-    if (head->content_length >= 0 && head->content_length != file->bytes) {
+    if (head->content_length >= 0 && head->content_length != file->bytes)
         return didi_fail(error, CLIENT_FAILURE, file->name,
                          "the server sends %lld bytes and listed %lld",
                          (long long)head->content_length, (long long)file->bytes);
-    }
     return self->have > 0 ? empty_part(self, error) : CLIENT_OK;
 }
 
 static int write_bytes(void *context, const void *bytes, size_t count, didi_error *error)
 {
     download *self = context;
-    if ((uint64_t)count > (uint64_t)(self->file->bytes - self->have)) {
+    if ((uint64_t)count > (uint64_t)(self->file->bytes - self->have))
         return didi_fail(error, CLIENT_FAILURE, self->file->name,
                          "the server sends more than the %lld bytes it listed",
                          (long long)self->file->bytes);
-    }
     const char *at = bytes;
     for (size_t left = count; left > 0;) {
         ssize_t written = pwrite(self->part_fd, at, left, self->have);
-        if (written < 0 && errno == EINTR) {
+        if (written < 0 && errno == EINTR)
             continue;
-        }
-        if (written <= 0) {
+        if (written <= 0)
             return fail_system(error, self->file->name, "cannot be written");
-        }
         digest_add(self->digest, at, (size_t)written);
         self->have += written;
         at += written;
@@ -237,7 +220,8 @@ static int fetch_once(download *self, didi_error *error)
     const download_file *file = self->file;
     const transport_sink sink = {.context = self, .begin = begin, .write = write_bytes};
     const char *headers[4] = {"Accept-Encoding: identity"};
-    char *range = NULL, *condition = NULL;
+    char *range = NULL;
+    char *condition = NULL;
     if (self->have > 0) {
         range = memory_format("Range: bytes=%lld-", (long long)self->have);
         condition = memory_format("If-Range: %s", file->etag);
@@ -251,12 +235,10 @@ static int fetch_once(download *self, didi_error *error)
                                  .sink = &sink};
     transport_response response = {0};
     int status = service_fetch(self->service, &request, &response, error);
-    if (status == CLIENT_OK && response.status == 416) {
+    if (status == CLIENT_OK && response.status == 416)
         status = empty_part(self, error);
-    }
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         transport_response_clear(&response);
-    }
     free(range);
     free(condition);
     return status;
@@ -270,9 +252,8 @@ static int fetch(download *self, didi_error *error)
     while (self->have < self->file->bytes) {
         int64_t before = self->have;
         int status = fetch_once(self, error);
-        if (status != CLIENT_OK && status != CLIENT_UNREACHABLE) {
+        if (status != CLIENT_OK && status != CLIENT_UNREACHABLE)
             return status;
-        }
         fruitless = self->have > before ? 0 : fruitless + 1;
         gained = self->have > before ? time(NULL) : gained;
         if (fruitless == DOWNLOAD_ATTEMPTS_MAX ||
@@ -284,9 +265,8 @@ static int fetch(download *self, didi_error *error)
         if (self->have < self->file->bytes) {
             status = interrupt_sleep(service_interrupt(self->service), DOWNLOAD_PAUSE_MILLISECONDS,
                                      error);
-            if (status != CLIENT_OK) {
+            if (status != CLIENT_OK)
                 return status;
-            }
         }
     }
     return CLIENT_OK;
@@ -299,13 +279,11 @@ static int fetch_verified(download *self, bool resumed, didi_error *error)
     for (int pass = resumed ? 0 : 1; pass < 2; pass++) {
         int status = fetch(self, error);
         status = status != CLIENT_OK ? status : digest_finish(self->digest, hex, error);
-        if (status != CLIENT_OK || strcmp(hex, self->file->sha256) == 0) {
+        if (status != CLIENT_OK || strcmp(hex, self->file->sha256) == 0)
             return status;
-        }
         status = empty_part(self, error);
-        if (status != CLIENT_OK) {
+        if (status != CLIENT_OK)
             return status;
-        }
     }
     unlinkat(self->parent_fd, self->part_name, 0);
     return didi_fail(error, CLIENT_FAILURE, self->file->name,
@@ -316,20 +294,17 @@ static int publish(download *self, didi_error *error)
 {
     if (fsync(self->part_fd) != 0 ||
         renameat(self->parent_fd, self->part_name, self->parent_fd, self->base_name) != 0 ||
-        fsync(self->parent_fd) != 0) {
+        fsync(self->parent_fd) != 0)
         return fail_system(error, self->file->name, "cannot be put in place");
-    }
     return CLIENT_OK;
 }
 
 static void download_end(download *self)
 {
-    if (self->part_fd >= 0) {
+    if (self->part_fd >= 0)
         close(self->part_fd);
-    }
-    if (self->parent_fd >= 0) {
+    if (self->parent_fd >= 0)
         close(self->parent_fd);
-    }
     free(self->part_name);
     digest_free(self->digest);
 }
@@ -342,9 +317,8 @@ int download_run(client_service *service, int directory_fd, const download_file 
         .service = service, .file = file, .observer = observer, .parent_fd = -1, .part_fd = -1};
     bool whole = false;
     int status = open_parent(directory_fd, file->name, &self.parent_fd, &self.base_name, error);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         goto out;
-    }
     self.part_name =
         memory_format(".%s.%.*s.part", self.base_name, DOWNLOAD_DIGEST_IN_NAME, file->sha256);
     self.digest = digest_create();

@@ -21,17 +21,15 @@ struct client_interrupt {
 int interrupt_open(client_interrupt **ret_interrupt, didi_error *error)
 {
     client_interrupt *self = memory_zeroed(1, sizeof *self);
-    if (self == NULL) {
+    if (self == NULL)
         return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-    }
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);
     self->fd = -1;
-    if (sigprocmask(SIG_BLOCK, &signals, NULL) == 0) {
+    if (sigprocmask(SIG_BLOCK, &signals, NULL) == 0)
         self->fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
-    }
     if (self->fd < 0) {
         int saved_errno = errno;
         interrupt_close(self);
@@ -44,12 +42,10 @@ int interrupt_open(client_interrupt **ret_interrupt, didi_error *error)
 
 void interrupt_close(client_interrupt *interrupt)
 {
-    if (interrupt == NULL) {
+    if (interrupt == NULL)
         return;
-    }
-    if (interrupt->fd >= 0) {
+    if (interrupt->fd >= 0)
         close(interrupt->fd);
-    }
     free(interrupt);
 }
 
@@ -62,20 +58,17 @@ bool interrupt_seen(client_interrupt *interrupt)
 {
     struct signalfd_siginfo information;
     if (!interrupt->seen &&
-        read(interrupt->fd, &information, sizeof information) == (ssize_t)sizeof information) {
+        read(interrupt->fd, &information, sizeof information) == (ssize_t)sizeof information)
         interrupt->seen = true;
-    }
     return interrupt->seen;
 }
 
 int interrupt_sleep(client_interrupt *interrupt, int milliseconds, didi_error *error)
 {
     struct pollfd descriptor = {.fd = interrupt->fd, .events = POLLIN};
-    if (!interrupt->seen) {
+    if (!interrupt->seen)
         (void)poll(&descriptor, 1, milliseconds);
-    }
-    if (interrupt_seen(interrupt)) {
+    if (interrupt_seen(interrupt))
         return didi_fail(error, CLIENT_INTERRUPTED, NULL, "interrupted");
-    }
     return CLIENT_OK;
 }

@@ -36,9 +36,8 @@ bool record_is_word(const char *text, size_t bytes_max, const char *more)
     for (size_t i = 0; i < bytes; i++) {
         char c = text[i];
         bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-        if (!letter && strchr(more, c) == NULL) {
+        if (!letter && strchr(more, c) == NULL)
             return false;
-        }
     }
     return bytes >= 1 && bytes <= bytes_max;
 }

@@ -21,9 +21,8 @@ int service_open(const client_settings *settings, const char *version, client_in
                  client_service **ret_service, didi_error *error)
 {
     client_service *self = memory_zeroed(1, sizeof *self);
-    if (self == NULL) {
+    if (self == NULL)
         return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-    }
     self->interrupt = interrupt;
     self->timeout_seconds = settings->timeout_seconds;
     int status = transport_open(settings->host, settings->timeout_seconds, version, interrupt,
@@ -69,9 +68,8 @@ static bool is_json(const char *content_type)
 
 static json_t *parse(const transport_response *response)
 {
-    if (!is_json(response->content_type) || response->body == NULL) {
+    if (!is_json(response->content_type) || response->body == NULL)
         return NULL;
-    }
     return json_loadb(response->body, response->body_bytes, JSON_REJECT_DUPLICATES, NULL);
 }
 
@@ -84,9 +82,8 @@ static int fail_problem(const transport_response *response, didi_error *error)
     const char *detail = record_text(problem, "detail");
     const char *pointer = record_text(problem, "pointer");
     const char *at = "at";
-    if (pointer[0] == '\0') {
+    if (pointer[0] == '\0')
         pointer = record_text(problem, "parameter");
-    }
     if (pointer[0] == '\0') {
         at = "about";
         pointer = record_text(problem, "subject");
@@ -109,9 +106,8 @@ static int exchange_json(client_service *self, const transport_request *request,
 {
     transport_response response = {0};
     int status = transport_exchange(self->transport, request, &response, error);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         return status;
-    }
     self->last_status = response.status;
     json_t *document = NULL;
     if (response.status < 200 || response.status > 299) {
@@ -125,9 +121,8 @@ static int exchange_json(client_service *self, const transport_request *request,
         }
     }
     transport_response_clear(&response);
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         *ret_document = document;
-    }
     return status;
 }
 
@@ -142,13 +137,11 @@ int service_get(client_service *service, const char *target, int extra_seconds,
                                  .extra_seconds = extra_seconds};
     json_t *document = NULL;
     int status = exchange_json(service, &request, &document, error);
-    if (status == CLIENT_OK && document == NULL) {
+    if (status == CLIENT_OK && document == NULL)
         status = didi_fail(error, CLIENT_FAILURE, NULL, "the server's answer to GET %s is empty",
                            target);
-    }
-    if (status == CLIENT_OK) {
+    if (status == CLIENT_OK)
         *ret_document = document;
-    }
     return status;
 }
 
@@ -190,16 +183,14 @@ out:
 static int check_page(const json_t *page, const char *target, didi_error *error)
 {
     const json_t *data = json_object_get(page, "data");
-    if (!json_is_array(data) || !json_is_boolean(json_object_get(page, "has_more"))) {
+    if (!json_is_array(data) || !json_is_boolean(json_object_get(page, "has_more")))
         return didi_fail(error, CLIENT_FAILURE, NULL, "the server's answer to GET %s is not a list",
                          target);
-    }
     for (size_t i = 0; i < json_array_size(data); i++) {
-        if (!json_is_object(json_array_get(data, i))) {
+        if (!json_is_object(json_array_get(data, i)))
             return didi_fail(error, CLIENT_FAILURE, NULL,
                              "item %zu of the server's answer to GET %s is not an object", i,
                              target);
-        }
     }
     return CLIENT_OK;
 }
@@ -208,9 +199,8 @@ static int check_page(const json_t *page, const char *target, didi_error *error)
 static char *page_target(const char *target, const char *next, size_t limit)
 {
     const char *joint = strchr(target, '?') != NULL ? "&" : "?";
-    if (next == NULL) {
+    if (next == NULL)
         return memory_format("%s%slimit=%zu", target, joint, limit);
-    }
     char *escaped = transport_escape(next);
     char *page = escaped == NULL
                      ? NULL
@@ -222,11 +212,9 @@ static char *page_target(const char *target, const char *next, size_t limit)
 static int take_items(json_t *items, const json_t *page, size_t limit, didi_error *error)
 {
     const json_t *data = json_object_get(page, "data");
-    for (size_t i = 0; i < json_array_size(data) && json_array_size(items) < limit; i++) {
-        if (json_array_append(items, json_array_get(data, i)) != 0) {
+    for (size_t i = 0; i < json_array_size(data) && json_array_size(items) < limit; i++)
+        if (json_array_append(items, json_array_get(data, i)) != 0)
             return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-        }
-    }
     return CLIENT_OK;
 }
 
@@ -237,16 +225,14 @@ static int read_page(client_service *self, const char *target, size_t limit, jso
     size_t wanted = limit - json_array_size(items);
     wanted = wanted < SERVICE_PAGE_ITEMS_MAX ? wanted : SERVICE_PAGE_ITEMS_MAX;
     char *path = page_target(target, *next, wanted);
-    if (path == NULL) {
+    if (path == NULL)
         return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-    }
     json_t *page = NULL;
     int status = service_get(self, path, 0, &page, error);
     status = status != CLIENT_OK ? status : check_page(page, target, error);
     status = status != CLIENT_OK ? status : take_items(items, page, limit, error);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         goto out;
-    }
     const char *follower = record_text(page, "next");
     *more = record_true(page, "has_more");
     if (*more && (*follower == '\0' || json_array_size(json_object_get(page, "data")) == 0 ||
@@ -269,14 +255,12 @@ int service_list(client_service *service, const char *target, size_t limit, json
     json_t *items = json_array();
     char *next = NULL;
     bool more = true;
-    if (items == NULL) {
+    if (items == NULL)
         return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-    }
     int status = CLIENT_OK;
     limit = limit < SERVICE_LIST_ITEMS_MAX ? limit : SERVICE_LIST_ITEMS_MAX;
-    while (status == CLIENT_OK && more && json_array_size(items) < limit) {
+    while (status == CLIENT_OK && more && json_array_size(items) < limit)
         status = read_page(service, target, limit, items, &next, &more, error);
-    }
     free(next);
     if (status != CLIENT_OK) {
         json_decref(items);
@@ -292,9 +276,8 @@ int service_fetch(client_service *service, const transport_request *request,
 {
     transport_response response = {0};
     int status = transport_exchange(service->transport, request, &response, error);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         return status;
-    }
     service->last_status = response.status;
     if (response.status != 200 && response.status != 206 && response.status != 416) {
         status = fail_problem(&response, error);

@@ -5,8 +5,8 @@
 #pragma once
 
 #include "client/net/interrupt.h"
-#include "client/settings.h"
 #include "client/net/transport.h"
+#include "client/settings.h"
 #include "src/base/error.h"
 
 #include <jansson.h>

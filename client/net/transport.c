@@ -71,9 +71,8 @@ int transport_open(const char *host, int timeout_seconds, const char *version,
 
 void transport_close(client_transport *transport)
 {
-    if (transport == NULL) {
+    if (transport == NULL)
         return;
-    }
     curl_easy_cleanup(transport->easy);
     curl_multi_cleanup(transport->multi);
     curl_global_cleanup();
@@ -102,18 +101,14 @@ char *transport_escape(const char *text)
 static void keep_header(const char *line, size_t bytes, const char *name, char *ret_value)
 {
     size_t name_bytes = strlen(name);
-    if (bytes <= name_bytes || line[name_bytes] != ':' ||
-        strncasecmp(line, name, name_bytes) != 0) {
+    if (bytes <= name_bytes || line[name_bytes] != ':' || strncasecmp(line, name, name_bytes) != 0)
         return;
-    }
     const char *value = line + name_bytes + 1;
     const char *end = line + bytes;
-    while (value < end && (*value == ' ' || *value == '\t')) {
+    while (value < end && (*value == ' ' || *value == '\t'))
         value++;
-    }
-    while (end > value && strchr("\r\n \t", end[-1]) != NULL) {
+    while (end > value && strchr("\r\n \t", end[-1]) != NULL)
         end--;
-    }
     size_t count = (size_t)(end - value);
     if (count < TRANSPORT_HEADER_BYTES_MAX && memchr(value, '\0', count) == NULL) {
         memcpy(ret_value, value, count);
@@ -173,17 +168,15 @@ static int begin_sink(transport_attempt *self)
 static int keep_body(transport_attempt *self, const char *bytes, size_t count)
 {
     transport_response *response = self->response;
-    if (count > TRANSPORT_BODY_BYTES_MAX - response->body_bytes) {
+    if (count > TRANSPORT_BODY_BYTES_MAX - response->body_bytes)
         return didi_fail(self->error, CLIENT_FAILURE, NULL, "the answer is over %d MiB",
                          TRANSPORT_BODY_BYTES_MAX >> 20);
-    }
     size_t needed = response->body_bytes + count + 1;
     if (needed > self->room || response->body == NULL) {
         size_t room = needed < 4096 ? 4096 : 2 * needed;
         char *body = realloc(response->body, room);
-        if (body == NULL) {
+        if (body == NULL)
             return didi_fail(self->error, CLIENT_FAILURE, NULL, "out of memory");
-        }
         response->body = body;
         self->room = room;
     }
@@ -235,9 +228,8 @@ static CURLcode prepare(client_transport *self, transport_attempt *attempt, cons
     SET(CURLOPT_CONNECTTIMEOUT, connect);
     SET(CURLOPT_LOW_SPEED_LIMIT, 1L);
     SET(CURLOPT_LOW_SPEED_TIME, patience);
-    if (self->socket_path != NULL) {
+    if (self->socket_path != NULL)
         SET(CURLOPT_UNIX_SOCKET_PATH, self->socket_path);
-    }
     if (request->body != NULL) {
         SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body_bytes);
         SET(CURLOPT_POSTFIELDS, request->body);
@@ -255,9 +247,8 @@ static CURLcode prepare(client_transport *self, transport_attempt *attempt, cons
 static CURLcode drive(client_transport *self, transport_attempt *attempt)
 {
     CURLcode code = CURLE_FAILED_INIT;
-    if (curl_multi_add_handle(self->multi, self->easy) != CURLM_OK) {
+    if (curl_multi_add_handle(self->multi, self->easy) != CURLM_OK)
         return code;
-    }
     struct curl_waitfd signal = {.fd = interrupt_descriptor(self->interrupt),
                                  .events = CURL_WAIT_POLLIN};
     int running = 1;
@@ -268,17 +259,14 @@ static CURLcode drive(client_transport *self, transport_attempt *attempt)
             break;
         }
         if (curl_multi_perform(self->multi, &running) != CURLM_OK ||
-            (running > 0 && curl_multi_poll(self->multi, &signal, 1, 1000, NULL) != CURLM_OK)) {
+            (running > 0 && curl_multi_poll(self->multi, &signal, 1, 1000, NULL) != CURLM_OK))
             break;
-        }
     }
     int left = 0;
     for (CURLMsg *message = curl_multi_info_read(self->multi, &left); message != NULL;
-         message = curl_multi_info_read(self->multi, &left)) {
-        if (message->msg == CURLMSG_DONE) {
+         message = curl_multi_info_read(self->multi, &left))
+        if (message->msg == CURLMSG_DONE)
             code = message->data.result;
-        }
-    }
     curl_multi_remove_handle(self->multi, self->easy);
     return code;
 }
@@ -305,17 +293,14 @@ static int attempt_once(client_transport *self, transport_attempt *attempt)
         read_head(attempt);
         return begin_sink(attempt); /* an empty body never reached the callback */
     }
-    if (attempt->status != CLIENT_OK) {
+    if (attempt->status != CLIENT_OK)
         return attempt->status;
-    }
-    if (code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL) {
+    if (code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL)
         return didi_fail(attempt->error, CLIENT_USAGE, self->name, "not a usable address");
-    }
     attempt->lost = code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR ||
                     code == CURLE_GOT_NOTHING || code == CURLE_PARTIAL_FILE;
-    if (code == CURLE_COULDNT_CONNECT && self->socket_path != NULL) {
+    if (code == CURLE_COULDNT_CONNECT && self->socket_path != NULL)
         snprintf(reason, sizeof reason, "no server listens there"); /* libcurl would name a port */
-    }
     int kind = code == CURLE_OUT_OF_MEMORY ? CLIENT_FAILURE : CLIENT_UNREACHABLE;
     return didi_fail(attempt->error, kind, self->name, "%s",
                      reason[0] != '\0' ? reason : curl_easy_strerror(code));
@@ -325,9 +310,8 @@ static int attempt_once(client_transport *self, transport_attempt *attempt)
  * and gets all attempts. */
 static bool worth_repeating(int status, const transport_response *response, bool lost)
 {
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         return status == CLIENT_UNREACHABLE && lost;
-    }
     return response->status == 429 || (response->status >= 502 && response->status <= 504);
 }
 
@@ -344,15 +328,13 @@ int transport_exchange(client_transport *transport, const transport_request *req
         status = attempt_once(transport, &attempt);
         lost = lost || attempt.lost;
         if (!request->repeatable || attempt.begun || number == TRANSPORT_ATTEMPTS_MAX ||
-            !worth_repeating(status, &response, lost)) {
+            !worth_repeating(status, &response, lost))
             break;
-        }
         int asked = 1000 * response.retry_after_seconds;
         transport_response_clear(&response);
         status = interrupt_sleep(transport->interrupt, asked > pause ? asked : pause, error);
-        if (status != CLIENT_OK) {
+        if (status != CLIENT_OK)
             break;
-        }
     }
     if (status != CLIENT_OK) {
         transport_response_clear(&response);

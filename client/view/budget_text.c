@@ -15,9 +15,8 @@ char *budget_text_value(char target[FORMAT_BYTES_MAX], const char *unit, const c
                         double value, bool up)
 {
     char number[FORMAT_BYTES_MAX];
-    if (!isfinite(value)) {
+    if (!isfinite(value))
         return format_number(target, value, 5);
-    }
     if (strcmp(unit, "bytes") == 0) {
         (void)snprintf(target, FORMAT_BYTES_MAX, "%.0f bytes", up ? ceil(value) : value);
         return target;
@@ -49,9 +48,8 @@ char *budget_text_show(char target[FORMAT_BYTES_MAX], const json_t *specificatio
     }
     for (size_t unit = 0; unit < BUDGET_UNITS; unit++) {
         const json_t *value = json_object_get(budget, unit_names[unit]);
-        if (json_is_number(value)) {
+        if (json_is_number(value))
             return budget_text_value(target, unit_names[unit], "", json_number_value(value), false);
-        }
     }
     return budget_text_value(target, "parameters", dtype_of(specification),
                              json_is_number(budget) ? json_number_value(budget) : NAN, false);
@@ -70,9 +68,8 @@ char *budget_text_stored(char target[FORMAT_BYTES_MAX], const json_t *budget)
 {
     const char *unit = record_text(budget, "unit");
     const char *dtype = record_text(budget, "dtype");
-    if (strcmp(unit, "max_error") == 0) {
+    if (strcmp(unit, "max_error") == 0)
         return format_bytes(target, record_integer(budget, "bytes"));
-    }
     const char *figure = strcmp(dtype, "auto") == 0 ? "bytes_ratio_16bit" : "parameters";
     double value = record_number(budget, strncmp(unit, "bytes", 5) == 0 ? unit : figure);
     return budget_text_value(target, unit, dtype, value, false);

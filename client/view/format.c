@@ -31,26 +31,23 @@ static char *format_scaled(char *target, double value, const char *const *units,
 char *format_bytes(char target[FORMAT_BYTES_MAX], int64_t bytes)
 {
     static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
-    if (bytes < 0) {
+    if (bytes < 0)
         return format_unknown(target, "?");
-    }
     return format_scaled(target, (double)bytes, units, sizeof units / sizeof units[0]);
 }
 
 char *format_count(char target[FORMAT_BYTES_MAX], double count)
 {
     static const char *const units[] = {"", "k", "M", "G", "T", "P", "E"};
-    if (!isfinite(count) || count < 0) {
+    if (!isfinite(count) || count < 0)
         return format_unknown(target, "?");
-    }
     return format_scaled(target, count, units, sizeof units / sizeof units[0]);
 }
 
 char *format_duration(char target[FORMAT_BYTES_MAX], double seconds)
 {
-    if (!isfinite(seconds) || seconds < 0 || seconds > 1e9) {
+    if (!isfinite(seconds) || seconds < 0 || seconds > 1e9)
         return format_unknown(target, "-");
-    }
     long whole = lround(seconds);
     if (whole >= 3600) {
         snprintf(target, FORMAT_BYTES_MAX, "%ld:%02ld:%02ld", whole / 3600, whole / 60 % 60,
@@ -63,9 +60,8 @@ char *format_duration(char target[FORMAT_BYTES_MAX], double seconds)
 
 char *format_number(char target[FORMAT_BYTES_MAX], double number, int digits)
 {
-    if (!isfinite(number)) {
+    if (!isfinite(number))
         return format_unknown(target, "-");
-    }
     snprintf(target, FORMAT_BYTES_MAX, "%.*g", digits, number);
     return target;
 }
@@ -74,15 +70,13 @@ double format_parse_time(const char *text)
 {
     struct tm moment = {0};
     const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &moment);
-    if (rest == NULL) {
+    if (rest == NULL)
         return NAN;
-    }
     double fraction = 0.0;
     if (*rest == '.') {
         double place = 0.1;
-        for (rest++; *rest >= '0' && *rest <= '9'; rest++, place /= 10.0) {
+        for (rest++; *rest >= '0' && *rest <= '9'; rest++, place /= 10.0)
             fraction += place * (*rest - '0');
-        }
     }
     return strcmp(rest, "Z") == 0 ? (double)timegm(&moment) + fraction : NAN;
 }
@@ -90,18 +84,16 @@ double format_parse_time(const char *text)
 char *format_age(char target[FORMAT_BYTES_MAX], const char *text)
 {
     double seconds = (double)time(NULL) - format_parse_time(text);
-    if (!isfinite(seconds)) {
+    if (!isfinite(seconds))
         return format_unknown(target, "-");
-    }
     seconds = seconds < 0 ? 0 : seconds;
     static const struct {
         double limit, unit;
         char letter;
     } rows[] = {{120, 1, 's'}, {7200, 60, 'm'}, {172800, 3600, 'h'}, {INFINITY, 86400, 'd'}};
     size_t row = 0;
-    while (seconds >= rows[row].limit) {
+    while (seconds >= rows[row].limit)
         row++;
-    }
     snprintf(target, FORMAT_BYTES_MAX, "%.0f%c ago", floor(seconds / rows[row].unit),
              rows[row].letter);
     return target;
@@ -110,18 +102,14 @@ char *format_age(char target[FORMAT_BYTES_MAX], const char *text)
 /* Bytes of the well-formed UTF-8 character at `text` that is fit to print, or 0. */
 static size_t printable_character(const unsigned char *text)
 {
-    if (text[0] < 0x80) {
+    if (text[0] < 0x80)
         return text[0] >= 0x20 && text[0] != 0x7f ? 1 : 0;
-    }
     size_t bytes = text[0] >= 0xf0 ? 4 : text[0] >= 0xe0 ? 3 : 2;
-    if (text[0] < 0xc2 || text[0] > 0xf4) {
+    if (text[0] < 0xc2 || text[0] > 0xf4)
         return 0;
-    }
-    for (size_t i = 1; i < bytes; i++) {
-        if ((text[i] & 0xc0) != 0x80) {
+    for (size_t i = 1; i < bytes; i++)
+        if ((text[i] & 0xc0) != 0x80)
             return 0;
-        }
-    }
     int c1_control = text[0] == 0xc2 && text[1] < 0xa0;
     int overlong = (text[0] == 0xe0 && text[1] < 0xa0) || (text[0] == 0xf0 && text[1] < 0x90);
     int outside = (text[0] == 0xed && text[1] > 0x9f) || (text[0] == 0xf4 && text[1] > 0x8f);
@@ -145,8 +133,7 @@ char *format_printable(const char *text)
 size_t format_width(const char *text)
 {
     size_t width = 0;
-    for (; *text != '\0'; text++) {
+    for (; *text != '\0'; text++)
         width += ((unsigned char)*text & 0xc0) != 0x80 ? 1 : 0;
-    }
     return width;
 }

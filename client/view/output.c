@@ -3,8 +3,8 @@
 #include "client/view/output.h"
 
 #include "client/exit_code.h"
-#include "client/view/format.h"
 #include "client/net/record.h"
+#include "client/view/format.h"
 #include "src/base/memory.h"
 
 #include <errno.h>
@@ -65,9 +65,8 @@ static int dump(const client_output *output, const json_t *document, size_t flag
 {
     /* Escapes keep C1 controls, which JSON allows unescaped, from a terminal. */
     flags |= JSON_ENCODE_ANY | JSON_PRESERVE_ORDER | (output->terminal ? JSON_ENSURE_ASCII : 0U);
-    if (json_dumpf(document, stdout, flags) != 0) {
+    if (json_dumpf(document, stdout, flags) != 0)
         return didi_fail(error, CLIENT_FAILURE, "stdout", "cannot be written");
-    }
     fputc('\n', stdout);
     return CLIENT_OK;
 }
@@ -87,9 +86,8 @@ int output_line(client_output *output, const json_t *document, didi_error *error
 static int print_name(const json_t *record, const char *name_key, didi_error *error)
 {
     char *name = format_printable(record_text(record, name_key));
-    if (name == NULL) {
+    if (name == NULL)
         return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-    }
     puts(name);
     free(name);
     return CLIENT_OK;
@@ -99,12 +97,10 @@ int output_records(client_output *output, const json_t *records, const char *nam
                    bool *ret_done, didi_error *error)
 {
     *ret_done = output->format != OUTPUT_TABLE;
-    if (output->format == OUTPUT_TABLE) {
+    if (output->format == OUTPUT_TABLE)
         return CLIENT_OK;
-    }
-    if (output->format == OUTPUT_JSON) {
+    if (output->format == OUTPUT_JSON)
         return output_json(output, records, error);
-    }
     int status = CLIENT_OK;
     size_t count = json_is_array(records) ? json_array_size(records) : 1;
     for (size_t i = 0; status == CLIENT_OK && i < count; i++) {
@@ -124,9 +120,8 @@ int output_table(client_output *output, client_table *table, bool headings, didi
 
 void output_note(const client_output *output, const char *format, ...)
 {
-    if (output->quiet) {
+    if (output->quiet)
         return;
-    }
     char *text = NULL;
     va_list values;
     va_start(values, format);
@@ -138,18 +133,16 @@ void output_note(const client_output *output, const char *format, ...)
         fprintf(stderr, "didictl: %s\n", printable);
     }
     free(printable);
-    if (length >= 0) {
+    if (length >= 0)
         free(text);
-    }
 }
 
 int output_finish(client_output *output, didi_error *error)
 {
     (void)output;
     errno = 0;
-    if (fflush(stdout) != 0 || ferror(stdout)) {
+    if (fflush(stdout) != 0 || ferror(stdout))
         return didi_fail(error, CLIENT_FAILURE, "stdout", "%s",
                          errno != 0 ? strerror(errno) : "cannot be written");
-    }
     return CLIENT_OK;
 }

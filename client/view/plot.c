@@ -16,7 +16,8 @@ static long cell_of(double value, double least, double greatest, int cells)
 void plot_print(FILE *stream, const plot_point *points, size_t count, const char *x_label,
                 const char *y_label)
 {
-    plot_point least = points[0], greatest = points[0];
+    plot_point least = points[0];
+    plot_point greatest = points[0];
     for (size_t i = 1; i < count; i++) {
         least.x = fmin(least.x, points[i].x);
         least.y = fmin(least.y, points[i].y);
@@ -34,17 +35,14 @@ void plot_print(FILE *stream, const plot_point *points, size_t count, const char
         cells[row][column] = points[i].mark;
     }
     fprintf(stream, "%s\n", y_label);
-    for (int row = 0; row < PLOT_ROWS; row++) {
-        if (row == 0 || row == PLOT_ROWS - 1) {
+    for (int row = 0; row < PLOT_ROWS; row++)
+        if (row == 0 || row == PLOT_ROWS - 1)
             fprintf(stream, "%8.4f |%s\n", row == 0 ? greatest.y : least.y, cells[row]);
-        } else {
+        else
             fprintf(stream, "%8s |%s\n", "", cells[row]);
-        }
-    }
     fprintf(stream, "%8s +", "");
-    for (int column = 0; column < PLOT_COLUMNS; column++) {
+    for (int column = 0; column < PLOT_COLUMNS; column++)
         fputc('-', stream);
-    }
     fprintf(stream, "\n%8s  %-8.4f%*s%8.4f  %s\n", "", least.x, PLOT_COLUMNS - 16, "", greatest.x,
             x_label);
 }

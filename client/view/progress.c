@@ -90,39 +90,35 @@ static void line_add(text_line *line, const char *format, ...)
     int count =
         vsnprintf(line->text + line->bytes, sizeof line->text - line->bytes, format, values);
     va_end(values);
-    if (count > 0 && (size_t)count < sizeof line->text - line->bytes) {
+    if (count > 0 && (size_t)count < sizeof line->text - line->bytes)
         line->bytes += (size_t)count;
-    }
 }
 
 static void line_add_numbers(text_line *line, const progress_moment *moment, double seconds_left)
 {
-    char number[FORMAT_BYTES_MAX], other[FORMAT_BYTES_MAX];
-    if (isfinite(moment->bytes_total)) {
+    char number[FORMAT_BYTES_MAX];
+    char other[FORMAT_BYTES_MAX];
+    if (isfinite(moment->bytes_total))
         line_add(line, "  %s of %s", format_bytes(number, (int64_t)moment->bytes),
                  format_bytes(other, (int64_t)moment->bytes_total));
-    }
-    if (isfinite(moment->loss)) {
+    if (isfinite(moment->loss))
         line_add(line, "  loss %s", format_number(number, moment->loss, 4));
-    }
-    if (isfinite(moment->relative_error)) {
+    if (isfinite(moment->relative_error))
         line_add(line, "  error %s", format_number(number, moment->relative_error, 4));
-    }
     if (isfinite(moment->ratio)) {
         line_add(line, "  %s %s", moment->ratio_counts, format_number(number, moment->ratio, 4));
-        if (isfinite(moment->ratio_target)) {
+        if (isfinite(moment->ratio_target))
             line_add(line, " of %s", format_number(number, moment->ratio_target, 4));
-        }
     }
-    if (isfinite(seconds_left)) {
+    if (isfinite(seconds_left))
         line_add(line, "  ETA %s", format_duration(number, seconds_left));
-    }
 }
 
 static void draw(client_progress *self, const char *label, const progress_moment *moment,
                  double seconds_left)
 {
-    text_line before = {.bytes = 0}, after = {.bytes = 0};
+    text_line before = {.bytes = 0};
+    text_line after = {.bytes = 0};
     line_add(&before, "%-10s ", label);
     int filled = (int)lround(moment->fraction * PROGRESS_BAR_COLUMNS);
     line_add(&after, " %3d%%", (int)floor(moment->fraction * 100.0));
@@ -130,9 +126,8 @@ static void draw(client_progress *self, const char *label, const progress_moment
 
     struct winsize window = {0};
     size_t columns = 80;
-    if (ioctl(fileno(self->stream), TIOCGWINSZ, &window) == 0 && window.ws_col > 0) {
+    if (ioctl(fileno(self->stream), TIOCGWINSZ, &window) == 0 && window.ws_col > 0)
         columns = window.ws_col;
-    }
     /* Stay one column short of the edge: a wrapped line could not be drawn over. */
     size_t label_width = format_width(before.text);
     size_t room = columns > 1 ? columns - 1 : 1;
@@ -154,13 +149,11 @@ static void draw(client_progress *self, const char *label, const progress_moment
 
 void progress_show(client_progress *progress, const progress_moment *moment)
 {
-    if (progress == NULL) {
+    if (progress == NULL)
         return;
-    }
     progress_moment shown = *moment;
-    if (!(shown.fraction >= 0.0)) {
+    if (!(shown.fraction >= 0.0))
         shown.fraction = 0.0;
-    }
     shown.fraction = shown.fraction > 1.0 ? 1.0 : shown.fraction;
     char *printable = format_printable(moment->label);
     const char *label = printable != NULL ? printable : "";

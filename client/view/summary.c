@@ -2,10 +2,10 @@
 /* Jobs and plans in words, for people. */
 #include "client/view/summary.h"
 
-#include "client/view/budget_text.h"
 #include "client/exit_code.h"
-#include "client/view/format.h"
 #include "client/net/record.h"
+#include "client/view/budget_text.h"
+#include "client/view/format.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -30,7 +30,9 @@ static const json_t *result_part(const json_t *job, const char *part)
 
 void summary_note(const client_output *output, const json_t *job)
 {
-    char duration[FORMAT_BYTES_MAX], relative[FORMAT_BYTES_MAX], stored[FORMAT_BYTES_MAX];
+    char duration[FORMAT_BYTES_MAX];
+    char relative[FORMAT_BYTES_MAX];
+    char stored[FORMAT_BYTES_MAX];
     double error_now = record_number(result_part(job, "error"), "relative");
     const json_t *budget = result_part(job, "budget");
     if (isnan(error_now) && budget == NULL) {
@@ -103,9 +105,8 @@ static void add_specification(client_table *table, const json_t *specification)
         table_add(table, "%s = %s", record_text(task, "name"), record_text(task, "model"));
     }
     char text[FORMAT_BYTES_MAX];
-    if (json_object_get(specification, "budget") != NULL) {
+    if (json_object_get(specification, "budget") != NULL)
         add_fact(table, "budget", budget_text_show(text, specification));
-    }
     const json_t *output = json_object_get(specification, "output");
     add_fact(table, "dtype", record_text(output, "dtype"));
     add_fact(table, "objective", record_text(specification, "objective"));
@@ -121,9 +122,8 @@ static void add_result(client_table *table, const json_t *job)
     const json_t *error = result_part(job, "error");
     add_number(table, "parameters", record_number(budget, "parameters"), " models");
     int64_t bytes = record_integer(budget, "bytes");
-    if (bytes >= 0) {
+    if (bytes >= 0)
         add_fact(table, "size", format_bytes(text, bytes));
-    }
     add_number(table, "of a 16-bit model", record_number(budget, "bytes_ratio_16bit"), "");
     add_number(table, "of the base's bytes", record_number(budget, "bytes_ratio"), "");
     double taken =
@@ -150,9 +150,8 @@ static void add_report(client_table *table, const json_t *job)
     const json_t *full = json_object_get(report, "full_merge");
     const char *key;
     json_t *value;
-    if (report == NULL) {
+    if (report == NULL)
         return;
-    }
     if (!json_is_object(full)) {
         add_fact(table, "full merge", record_text(report, "reason"));
         return;
@@ -245,8 +244,7 @@ int summary_plan(client_output *output, const json_t *plan, bool layers, didi_er
     }
     add_count(facts, "operations", record_number(plan, "flops"));
     int status = output_table(output, facts, false, error);
-    if (status == CLIENT_OK && layers) {
+    if (status == CLIENT_OK && layers)
         status = print_layers(output, json_object_get(plan, "layers"), error);
-    }
     return status;
 }

@@ -23,9 +23,8 @@ struct client_table {
 client_table *table_create(const table_column *columns, size_t count)
 {
     client_table *self = memory_zeroed(1, sizeof *self);
-    if (self == NULL) {
+    if (self == NULL)
         return NULL;
-    }
     self->column_count = count;
     self->headings = memory_zeroed(count, sizeof *self->headings);
     self->right = memory_zeroed(count, sizeof *self->right);
@@ -43,15 +42,12 @@ client_table *table_create(const table_column *columns, size_t count)
 
 void table_free(client_table *table)
 {
-    if (table == NULL) {
+    if (table == NULL)
         return;
-    }
-    for (size_t i = 0; i < table->cell_count; i++) {
+    for (size_t i = 0; i < table->cell_count; i++)
         free(table->cells[i]);
-    }
-    for (size_t i = 0; table->headings != NULL && i < table->column_count; i++) {
+    for (size_t i = 0; table->headings != NULL && i < table->column_count; i++)
         free(table->headings[i]);
-    }
     free(table->cells);
     free(table->headings);
     free(table->right);
@@ -60,9 +56,8 @@ void table_free(client_table *table)
 
 void table_add(client_table *table, const char *format, ...)
 {
-    if (table == NULL || table->failed) {
+    if (table == NULL || table->failed)
         return;
-    }
     if (table->cell_count == table->cell_room) {
         size_t room = table->cell_room == 0 ? 64 : 2 * table->cell_room;
         char **cells = reallocarray(table->cells, room, sizeof *cells);
@@ -76,9 +71,8 @@ void table_add(client_table *table, const char *format, ...)
     char *text = NULL;
     va_list values;
     va_start(values, format);
-    if (vasprintf(&text, format, values) < 0) {
+    if (vasprintf(&text, format, values) < 0)
         text = NULL;
-    }
     va_end(values);
     char *cell = text != NULL ? format_printable(text) : NULL;
     free(text);
@@ -104,9 +98,8 @@ static void print_cell(FILE *stream, const char *text, size_t width, bool right,
 
 static void measure(const client_table *table, bool headings, size_t *widths)
 {
-    for (size_t i = 0; headings && i < table->column_count; i++) {
+    for (size_t i = 0; headings && i < table->column_count; i++)
         widths[i] = format_width(table->headings[i]);
-    }
     size_t column = 0;
     for (size_t i = 0; i < table->cell_count; i++) {
         size_t width = format_width(table->cells[i]);
@@ -120,16 +113,14 @@ int table_print(const client_table *table, FILE *stream, bool headings, bool col
 {
     size_t *widths = NULL;
     if (table == NULL || table->failed ||
-        (widths = memory_zeroed(table->column_count, sizeof *widths)) == NULL) {
+        (widths = memory_zeroed(table->column_count, sizeof *widths)) == NULL)
         return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-    }
     measure(table, headings, widths);
     size_t columns = table->column_count;
     size_t owed = 0;
     fputs(headings && color ? "\033[1m" : "", stream);
-    for (size_t i = 0; headings && i < columns; i++) {
+    for (size_t i = 0; headings && i < columns; i++)
         print_cell(stream, table->headings[i], widths[i], table->right[i], &owed);
-    }
     fputs(headings && color ? "\033[0m" : "", stream);
     fputs(headings ? "\n" : "", stream);
     owed = 0;

@@ -11,9 +11,8 @@ int api_create(const config *settings, store *records, models *registry, schedul
                api **ret_api, didi_error *error)
 {
     api *self = memory_zeroed(1, sizeof *self);
-    if (self == NULL) {
+    if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for the interface");
-    }
     self->settings = settings;
     self->records = records;
     self->registry = registry;
@@ -30,9 +29,8 @@ int api_create(const config *settings, store *records, models *registry, schedul
 
 void api_free(api *self)
 {
-    if (self == NULL) {
+    if (self == NULL)
         return;
-    }
     api_digests_free(self->digests);
     api_results_free(self->results);
     free(self);

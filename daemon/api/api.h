@@ -4,8 +4,8 @@
 
 #include "daemon/base/config.h"
 #include "daemon/http/http.h"
-#include "daemon/models/registry.h"
 #include "daemon/jobs/scheduler.h"
+#include "daemon/models/registry.h"
 #include "daemon/store/store.h"
 
 typedef struct api api;

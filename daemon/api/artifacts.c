@@ -28,12 +28,12 @@ static const char *artifact_media_type(const char *name)
 static bool artifact_is(const char *name, const char *before, const char *after)
 {
     char task[LIMIT_TASK_NAME_BYTES + 1];
-    size_t length = strlen(name), fixed = strlen(before) + strlen(after);
+    size_t length = strlen(name);
+    size_t fixed = strlen(before) + strlen(after);
     if (length <= fixed || length - fixed > LIMIT_TASK_NAME_BYTES ||
         strncmp(name, before, strlen(before)) != 0 ||
-        strcmp(name + length - strlen(after), after) != 0) {
+        strcmp(name + length - strlen(after), after) != 0)
         return false;
-    }
     memcpy(task, name + strlen(before), length - fixed);
     task[length - fixed] = '\0';
     return name_is_task(task);
@@ -44,22 +44,20 @@ static int artifact_open(api *self, const char *job_id, const char *name, int *r
                          struct stat *ret_status, didi_error *error)
 {
     bool exported = artifact_is(name, "models/", "/model.safetensors");
-    int directory = -1, fd;
+    int directory = -1;
+    int fd;
     if (!exported && strcmp(name, "manifest.json") != 0 &&
-        strcmp(name, "shared.safetensors") != 0 && !artifact_is(name, "experts/", ".safetensors")) {
+        strcmp(name, "shared.safetensors") != 0 && !artifact_is(name, "experts/", ".safetensors"))
         return didi_fail(error, DIDI_NOT_FOUND, name, "no artifact has the name \"%.200s\"", name);
-    }
     int status = scheduler_open_files(self->jobs, job_id, exported ? "exports" : "artifacts",
                                       &directory, error);
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         return status;
-    }
     fd = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     int reason = errno;
     close(directory);
-    if (fd < 0) {
+    if (fd < 0)
         return didi_fail_errno(error, reason, name, "cannot open the artifact %s", name);
-    }
     if (fstat(fd, ret_status) != 0 || !S_ISREG(ret_status->st_mode)) {
         close(fd);
         return didi_fail(error, DIDI_NOT_FOUND, name, "%s is not a file", name);
@@ -72,12 +70,10 @@ static int artifact_open(api *self, const char *job_id, const char *name, int *r
 static bool artifact_job(api *self, http_request *request, store_job *ret_job)
 {
     char detail[128];
-    if (!http_query_only(request, no_parameters) || !api_find_job(self, request, ret_job)) {
+    if (!http_query_only(request, no_parameters) || !api_find_job(self, request, ret_job))
         return false;
-    }
-    if (ret_job->state == JOB_SUCCEEDED) {
+    if (ret_job->state == JOB_SUCCEEDED)
         return true;
-    }
     snprintf(detail, sizeof detail, "the job is %s", job_state_name(ret_job->state));
     http_reply_problem(request, &(http_problem){.type = PROBLEM_NO_RESULT, .detail = detail});
     store_job_clear(ret_job);
@@ -88,13 +84,13 @@ static bool artifact_job(api *self, http_request *request, store_job *ret_job)
 static int artifact_append(api *self, const char *job_id, const char *name, json_t *list,
                            didi_error *error)
 {
-    char hex[API_DIGEST_BYTES], etag[API_ETAG_BYTES];
+    char hex[API_DIGEST_BYTES];
+    char etag[API_ETAG_BYTES];
     struct stat found;
     int fd;
     int status = artifact_open(self, job_id, name, &fd, &found, error);
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         return status == DIDI_NOT_FOUND ? DIDI_OK : status;
-    }
     status = api_digests_of_file(self->digests, fd, &found, hex, error);
     close(fd);
     if (status == DIDI_OK) {
@@ -124,7 +120,8 @@ static int artifact_append_tasks(api *self, const char *job_id, const json_t *ta
 
 static int artifact_compare(const void *left, const void *right)
 {
-    json_t *const *one = left, *const *other = right;
+    json_t *const *one = left;
+    json_t *const *other = right;
     return strcmp(json_string_value(json_object_get(*one, "name")),
                   json_string_value(json_object_get(*other, "name")));
 }
@@ -133,15 +130,14 @@ static int artifact_compare(const void *left, const void *right)
 static json_t *artifacts_sorted(json_t *list)
 {
     size_t count = json_array_size(list);
-    json_t **rows = memory_zeroed(count, sizeof(json_t *)), *sorted = json_array();
+    json_t **rows = memory_zeroed(count, sizeof(json_t *));
+    json_t *sorted = json_array();
     if (rows != NULL && sorted != NULL) {
-        for (size_t i = 0; i < count; i++) {
+        for (size_t i = 0; i < count; i++)
             rows[i] = json_array_get(list, i);
-        }
         qsort(rows, count, sizeof(json_t *), artifact_compare);
-        for (size_t i = 0; i < count; i++) {
+        for (size_t i = 0; i < count; i++)
             json_array_append(sorted, rows[i]);
-        }
     } else {
         json_decref(sorted);
         sorted = NULL;
@@ -156,22 +152,19 @@ void api_artifacts_list(void *context, http_request *request)
     api *self = context;
     didi_error error = {0};
     store_job job;
-    if (!artifact_job(self, request, &job)) {
+    if (!artifact_job(self, request, &job))
         return;
-    }
-    json_t *list = json_array(), *tasks = api_job_tasks(&job);
+    json_t *list = json_array();
+    json_t *tasks = api_job_tasks(&job);
     int status =
         artifact_append_tasks(self, job.id, tasks, "experts/", ".safetensors", list, &error);
-    if (status == DIDI_OK) {
+    if (status == DIDI_OK)
         status = artifact_append(self, job.id, "manifest.json", list, &error);
-    }
-    if (status == DIDI_OK) {
+    if (status == DIDI_OK)
         status = artifact_append_tasks(self, job.id, tasks, "models/", "/model.safetensors", list,
                                        &error);
-    }
-    if (status == DIDI_OK) {
+    if (status == DIDI_OK)
         status = artifact_append(self, job.id, "shared.safetensors", list, &error);
-    }
     if (status == DIDI_OK) {
         http_reply_json(request, 200, api_page(artifacts_sorted(list), false, json_null()));
     } else {
@@ -186,10 +179,13 @@ void api_artifacts_list(void *context, http_request *request)
 static void artifact_send(http_request *request, const char *name, int fd, uint64_t bytes,
                           const char *hex)
 {
-    char etag[API_ETAG_BYTES], digest[API_REPR_DIGEST_BYTES], range[96];
+    char etag[API_ETAG_BYTES];
+    char digest[API_REPR_DIGEST_BYTES];
+    char range[96];
     const char *if_match = http_header(request, "If-Match");
     const char *if_none_match = http_header(request, "If-None-Match");
-    uint64_t first = 0, last = 0;
+    uint64_t first = 0;
+    uint64_t last = 0;
     api_digest_etag(hex, etag);
     api_digest_header(hex, digest);
     http_reply_header(request, "ETag", etag);
@@ -206,9 +202,8 @@ static void artifact_send(http_request *request, const char *name, int fd, uint6
         return;
     }
     http_range_kind kind = HTTP_RANGE_WHOLE;
-    if (http_etag_allows_range(http_header(request, "If-Range"), etag)) {
+    if (http_etag_allows_range(http_header(request, "If-Range"), etag))
         kind = http_range_parse(http_header(request, "Range"), bytes, &first, &last);
-    }
     if (kind == HTTP_RANGE_UNSATISFIABLE) {
         close(fd);
         snprintf(range, sizeof range, "bytes */%llu", (unsigned long long)bytes);
@@ -239,19 +234,16 @@ void api_artifacts_get(void *context, http_request *request)
     struct stat found;
     store_job job;
     int fd = -1;
-    if (!artifact_job(self, request, &job)) {
+    if (!artifact_job(self, request, &job))
         return;
-    }
     int status = artifact_open(self, job.id, name, &fd, &found, &error);
-    if (status == DIDI_OK) {
+    if (status == DIDI_OK)
         status = api_digests_of_file(self->digests, fd, &found, hex, &error);
-    }
     if (status == DIDI_OK) {
         artifact_send(request, name, fd, (uint64_t)found.st_size, hex);
     } else {
-        if (fd >= 0) {
+        if (fd >= 0)
             close(fd);
-        }
         http_reply_error(request,
                          status == DIDI_NOT_FOUND ? PROBLEM_UNKNOWN_ARTIFACT
                                                   : problem_from_status(status),
@@ -265,9 +257,8 @@ static void manifest_member(api *self, http_request *request, const char *member
     didi_error error = {0};
     json_t *manifest = NULL;
     store_job job;
-    if (!artifact_job(self, request, &job)) {
+    if (!artifact_job(self, request, &job))
         return;
-    }
     int status = api_manifest_read(self->jobs, job.id, &manifest, &error);
     json_t *value = json_incref(json_object_get(manifest, member));
     if (status != DIDI_OK) {

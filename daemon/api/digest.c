@@ -32,9 +32,8 @@ struct api_digests {
 api_digests *api_digests_create(void)
 {
     api_digests *self = memory_zeroed(1, sizeof *self);
-    if (self != NULL) {
+    if (self != NULL)
         pthread_mutex_init(&self->lock, NULL);
-    }
     return self;
 }
 
@@ -59,9 +58,8 @@ static bool digests_find(api_digests *self, const struct stat *status, char *ret
     pthread_mutex_lock(&self->lock);
     for (size_t i = 0; i < self->count && !found; i++) {
         found = row_is(&self->rows[i], status);
-        if (found) {
+        if (found)
             memcpy(ret_hex, self->rows[i].hex, API_DIGEST_BYTES);
-        }
     }
     pthread_mutex_unlock(&self->lock);
     return found;
@@ -85,13 +83,11 @@ int api_digests_of_file(api_digests *self, int fd, const struct stat *status,
                         char ret_hex[API_DIGEST_BYTES], didi_error *error)
 {
     uint64_t bytes;
-    if (digests_find(self, status, ret_hex)) {
+    if (digests_find(self, status, ret_hex))
         return DIDI_OK;
-    }
     int code = file_sha256(fd, NULL, NULL, ret_hex, &bytes, "artifact", error);
-    if (code == DIDI_OK) {
+    if (code == DIDI_OK)
         digests_keep(self, status, ret_hex);
-    }
     return code;
 }
 
@@ -100,18 +96,17 @@ int api_digest_of_bytes(const void *data, size_t bytes, char ret_hex[API_DIGEST_
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned length = 0;
-    if (EVP_Digest(data, bytes, digest, &length, EVP_sha256(), NULL) != 1) {
+    if (EVP_Digest(data, bytes, digest, &length, EVP_sha256(), NULL) != 1)
         return didi_fail(error, DIDI_INTERNAL, NULL, "SHA-256 is not available");
-    }
-    for (unsigned i = 0; i < length; i++) {
+    for (unsigned i = 0; i < length; i++)
         snprintf(ret_hex + 2 * (size_t)i, 3, "%02x", digest[i]);
-    }
     return DIDI_OK;
 }
 
 void api_digest_header(const char *hex, char ret_text[API_REPR_DIGEST_BYTES])
 {
-    unsigned char digest[32], text[48] = "";
+    unsigned char digest[32];
+    unsigned char text[48] = "";
     for (size_t i = 0; i < sizeof digest; i++) {
         unsigned byte = 0;
         char pair[3] = {hex[2 * i], hex[2 * i + 1], '\0'};

@@ -8,9 +8,8 @@
 
 static void set_real(json_t *value, const char *key, double number)
 {
-    if (isfinite(number)) {
+    if (isfinite(number))
         json_object_set_new(value, key, json_real(number));
-    }
 }
 
 static void event_numbers(json_t *value, const store_event *event)
@@ -31,15 +30,12 @@ static json_t *event_json(const store_event *event)
     json_t *value =
         json_pack("{s:I, s:o, s:s, s:i}", "number", (json_int_t)event->number, "time",
                   api_time(event->at_ms), "kind", event->kind, "attempt", (int)event->attempt);
-    if (value == NULL) {
+    if (value == NULL)
         return NULL;
-    }
-    if (event->stage[0] != '\0') {
+    if (event->stage[0] != '\0')
         json_object_set_new(value, "stage", json_string(event->stage));
-    }
-    if (strcmp(event->kind, "point") == 0) {
+    if (strcmp(event->kind, "point") == 0)
         event_numbers(value, event);
-    }
     if (event->text != NULL) {
         const char *key = strcmp(event->kind, "state") == 0 ? "state" : "text";
         json_object_set_new(value, key, json_string(event->text));
@@ -51,9 +47,8 @@ static void events_reply(http_request *request, const store_job *job, const stor
                          size_t count, long long after)
 {
     json_t *data = json_array();
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         json_array_append_new(data, event_json(&events[i]));
-    }
     json_int_t next = count == 0 ? after : events[count - 1].number;
     http_reply_json(request, 200,
                     json_pack("{s:o, s:b, s:I, s:s}", "data", data, "has_more",
@@ -69,27 +64,26 @@ void api_events_list(void *context, http_request *request)
     store_job job;
     store_event *events = NULL;
     size_t count = 0;
-    long long after = 0, limit = LIMIT_EVENT_PAGE_DEFAULT, wait = 0;
+    long long after = 0;
+    long long limit = LIMIT_EVENT_PAGE_DEFAULT;
+    long long wait = 0;
     if (!http_query_only(request, parameters) ||
         !http_query_number(request, "after", 0, LIMIT_SAFE_INTEGER, &after) ||
         !http_query_number(request, "limit", 1, LIMIT_EVENT_PAGE, &limit) ||
-        !http_query_number(request, "wait", 0, LIMIT_WAIT_SECONDS, &wait)) {
+        !http_query_number(request, "wait", 0, LIMIT_WAIT_SECONDS, &wait))
         return;
-    }
     http_watch(request, http_path_part(request, 0));
     /* The job first: if it is finished, the events read afterwards are all there are. */
-    if (!api_find_job(self, request, &job)) {
+    if (!api_find_job(self, request, &job))
         return;
-    }
     bool finished = job.state != JOB_QUEUED && job.state != JOB_RUNNING;
     if (store_event_list(self->records, job.id, after, (size_t)limit, &events, &count, &error) !=
-        DIDI_OK) {
+        DIDI_OK)
         api_reply_job_error(request, &error);
-    } else if (count == 0 && wait > 0 && !finished && !http_wait_is_over(request)) {
+    else if (count == 0 && wait > 0 && !finished && !http_wait_is_over(request))
         http_wait(request, wait * 1000);
-    } else {
+    else
         events_reply(request, &job, events, count, after);
-    }
     store_events_free(events, count);
     store_job_clear(&job);
 }

@@ -22,11 +22,9 @@ static json_t *export_json(const store_export *row)
 
 static bool export_is_asked(const export_request *asked, const char *task)
 {
-    for (size_t i = 0; i < asked->task_count; i++) {
-        if (strcmp(asked->tasks[i], task) == 0) {
+    for (size_t i = 0; i < asked->task_count; i++)
+        if (strcmp(asked->tasks[i], task) == 0)
             return true;
-        }
-    }
     return asked->tasks == NULL;
 }
 
@@ -41,11 +39,9 @@ static void exports_reply(api *self, http_request *request, const char *job_id,
         return;
     }
     json_t *data = json_array();
-    for (size_t i = 0; i < count; i++) {
-        if (export_is_asked(asked, rows[i].task)) {
+    for (size_t i = 0; i < count; i++)
+        if (export_is_asked(asked, rows[i].task))
             json_array_append_new(data, export_json(&rows[i]));
-        }
-    }
     http_reply_json(request, status, api_page(data, false, json_null()));
     store_exports_free(rows, count);
 }
@@ -54,9 +50,8 @@ void api_exports_list(void *context, http_request *request)
 {
     api *self = context;
     store_job job;
-    if (!http_query_only(request, no_parameters) || !api_find_job(self, request, &job)) {
+    if (!http_query_only(request, no_parameters) || !api_find_job(self, request, &job))
         return;
-    }
     exports_reply(self, request, job.id, &(export_request){0}, 200);
     store_job_clear(&job);
 }
@@ -67,9 +62,8 @@ static bool exports_parse(http_request *request, export_request *ret_asked)
     size_t bytes;
     const char *body = http_body(request, &bytes);
     if (export_request_parse(body, bytes, http_body_bytes_max(request), ret_asked, &error) ==
-        DIDI_OK) {
+        DIDI_OK)
         return true;
-    }
     http_reply_error(request,
                      error.status == DIDI_FORMAT    ? PROBLEM_MALFORMED_JSON
                      : error.status == DIDI_INVALID ? PROBLEM_INVALID_REQUEST
@@ -80,18 +74,17 @@ static bool exports_parse(http_request *request, export_request *ret_asked)
 
 static bool exports_has_task(const json_t *tasks, const char *name)
 {
-    for (size_t i = 0; i < json_array_size(tasks); i++) {
-        if (strcmp(json_string_value(json_array_get(tasks, i)), name) == 0) {
+    for (size_t i = 0; i < json_array_size(tasks); i++)
+        if (strcmp(json_string_value(json_array_get(tasks, i)), name) == 0)
             return true;
-        }
-    }
     return false;
 }
 
 /* Every task asked for must be one of the job's. False: a reply was made. */
 static bool exports_check(http_request *request, const export_request *asked, const json_t *tasks)
 {
-    char pointer[64], detail[200];
+    char pointer[64];
+    char detail[200];
     for (size_t i = 0; i < asked->task_count; i++) {
         if (!exports_has_task(tasks, asked->tasks[i])) {
             snprintf(pointer, sizeof pointer, "/tasks/%zu", i);
@@ -112,10 +105,9 @@ static void exports_start(api *self, http_request *request, const store_job *job
     const char **names = calloc(count + 1, sizeof *names);
     didi_error error = {0};
     char location[64];
-    for (size_t i = 0; names != NULL && i < count; i++) {
+    for (size_t i = 0; names != NULL && i < count; i++)
         names[i] =
             asked->tasks == NULL ? json_string_value(json_array_get(tasks, i)) : asked->tasks[i];
-    }
     int status = names == NULL
                      ? didi_fail(&error, DIDI_NO_MEMORY, NULL, "no memory for %zu tasks", count)
                      : scheduler_export_request(self->jobs, job->id, names, count, &error);
@@ -134,9 +126,8 @@ void api_exports_create(void *context, http_request *request)
     api *self = context;
     export_request asked = {0};
     store_job job;
-    if (!http_query_only(request, no_parameters) || !exports_parse(request, &asked)) {
+    if (!http_query_only(request, no_parameters) || !exports_parse(request, &asked))
         return;
-    }
     if (api_find_job(self, request, &job)) {
         json_t *tasks = api_job_tasks(&job);
         if (job.state != JOB_SUCCEEDED) {

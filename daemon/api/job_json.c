@@ -19,10 +19,9 @@ json_t *api_job_json(const store_job *job, json_t *result)
                   "last_event", (json_int_t)job->event_count, "reusable",
                   job->state == JOB_SUCCEEDED && job->kept_bytes > 0, "kept_bytes",
                   (json_int_t)job->kept_bytes, "specification", specification);
-    if (value == NULL) {
+    if (value == NULL)
         json_decref(result);
-    } else if (result != NULL) {
+    else if (result != NULL)
         json_object_set_new(value, "result", result);
-    }
     return value;
 }

@@ -25,18 +25,15 @@ typedef struct list_query {
 
 static bool list_label(http_request *request, const char *text, list_query *query)
 {
-    if (strlen(text) >= sizeof query->label) {
+    if (strlen(text) >= sizeof query->label)
         return list_refuse(request, "label", "label is too long");
-    }
     memcpy(query->label, text, strlen(text) + 1);
     char *equals = strchr(query->label, '=');
-    if (equals == NULL) {
+    if (equals == NULL)
         return list_refuse(request, "label", "label must be KEY=VALUE");
-    }
     *equals = '\0';
-    if (!name_is_label_key(query->label) || !name_is_label_value(equals + 1)) {
+    if (!name_is_label_key(query->label) || !name_is_label_value(equals + 1))
         return list_refuse(request, "label", "label must be KEY=VALUE with a valid key and value");
-    }
     query->filter.label_key = query->label;
     query->filter.label_value = equals + 1;
     return true;
@@ -50,20 +47,17 @@ static bool list_parse(http_request *request, list_query *query)
     const char *after = http_query(request, "after");
     query->limit = LIMIT_PAGE_DEFAULT;
     if (!http_query_only(request, parameters) ||
-        !http_query_number(request, "limit", 1, LIMIT_PAGE, &query->limit)) {
+        !http_query_number(request, "limit", 1, LIMIT_PAGE, &query->limit))
         return false;
-    }
     if (state != NULL) {
-        if (!job_state_parse(state, &query->state)) {
+        if (!job_state_parse(state, &query->state))
             return list_refuse(request, "state",
                                "state must be queued, running, succeeded, failed or cancelled");
-        }
         query->filter.state = &query->state;
     }
     if (after != NULL) {
-        if (!id_is_valid(after)) {
+        if (!id_is_valid(after))
             return list_refuse(request, "after", "after must be the next of a page");
-        }
         query->filter.before_id = after;
     }
     return label == NULL || list_label(request, label, query);
@@ -77,18 +71,16 @@ void api_jobs_list(void *context, http_request *request)
     store_job *rows = NULL;
     size_t count = 0;
     bool more = false;
-    if (!list_parse(request, &query)) {
+    if (!list_parse(request, &query))
         return;
-    }
     if (store_job_list(self->records, &query.filter, (size_t)query.limit, &rows, &count, &more,
                        &error) != DIDI_OK) {
         http_reply_error(request, problem_from_status(error.status), &error);
         return;
     }
     json_t *data = json_array();
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         json_array_append_new(data, api_job_json(&rows[i], NULL));
-    }
     json_t *next = more && count > 0 ? json_string(rows[count - 1].id) : json_null();
     http_reply_json(request, 200, api_page(data, more, next));
     store_jobs_free(rows, count);
@@ -97,9 +89,8 @@ void api_jobs_list(void *context, http_request *request)
 static void jobs_reply(api *self, http_request *request)
 {
     store_job job;
-    if (!api_find_job(self, request, &job)) {
+    if (!api_find_job(self, request, &job))
         return;
-    }
     json_t *result =
         job.state == JOB_SUCCEEDED ? api_results_get(self->results, self->jobs, job.id) : NULL;
     http_reply_json(request, 200, api_job_json(&job, result));
@@ -108,9 +99,8 @@ static void jobs_reply(api *self, http_request *request)
 
 void api_jobs_get(void *context, http_request *request)
 {
-    if (http_query_only(request, no_parameters)) {
+    if (http_query_only(request, no_parameters))
         jobs_reply(context, request);
-    }
 }
 
 /* The id of the path, or NULL after a reply: only well-formed ids go on. */
@@ -118,9 +108,8 @@ static const char *jobs_id(http_request *request)
 {
     const char *id = http_path_part(request, 0);
     didi_error error = {0};
-    if (!http_query_only(request, no_parameters)) {
+    if (!http_query_only(request, no_parameters))
         return NULL;
-    }
     if (!id_is_valid(id)) {
         didi_fail(&error, DIDI_NOT_FOUND, id, "no job has the id '%.64s'", id);
         api_reply_job_error(request, &error);
@@ -135,9 +124,8 @@ void api_jobs_cancel(void *context, http_request *request)
     const char *id = jobs_id(request);
     didi_error error = {0};
     job_state state;
-    if (id == NULL) {
+    if (id == NULL)
         return;
-    }
     if (scheduler_job_cancel(self->jobs, id, &state, &error) != DIDI_OK) {
         api_reply_job_error(request, &error);
         return;
@@ -150,9 +138,8 @@ void api_jobs_retry(void *context, http_request *request)
     api *self = context;
     const char *id = jobs_id(request);
     didi_error error = {0};
-    if (id == NULL) {
+    if (id == NULL)
         return;
-    }
     if (scheduler_job_retry(self->jobs, id, &error) != DIDI_OK) {
         api_reply_job_error(request, &error);
         return;
@@ -165,9 +152,8 @@ void api_jobs_delete(void *context, http_request *request)
     api *self = context;
     const char *id = jobs_id(request);
     didi_error error = {0};
-    if (id == NULL) {
+    if (id == NULL)
         return;
-    }
     if (scheduler_job_delete(self->jobs, id, &error) != DIDI_OK) {
         api_reply_job_error(request, &error);
         return;

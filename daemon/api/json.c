@@ -8,9 +8,8 @@
 json_t *api_time(int64_t milliseconds)
 {
     char text[CLOCK_TEXT_BYTES];
-    if (milliseconds == 0) {
+    if (milliseconds == 0)
         return json_null();
-    }
     clock_format(milliseconds, text);
     return json_string(text);
 }
@@ -22,16 +21,14 @@ json_t *api_text(const char *text)
 
 json_t *api_failure(const char *status_name, const char *message, const char *subject)
 {
-    if (status_name == NULL) {
+    if (status_name == NULL)
         return json_null();
-    }
-    const bool reuses = subject != NULL && strcmp(subject, "/from_job") == 0;
+    bool reuses = subject != NULL && strcmp(subject, "/from_job") == 0;
     problem type = reuses ? PROBLEM_NOT_REUSABLE : problem_from_status_name(status_name);
     json_t *value = json_pack("{s:s, s:s, s:s}", "type", problem_type(type), "title",
                               problem_title(type), "detail", message == NULL ? "" : message);
-    if (value != NULL && subject != NULL && subject[0] != '\0') {
+    if (value != NULL && subject != NULL && subject[0] != '\0')
         json_object_set_new(value, "subject", json_string(subject));
-    }
     return value;
 }
 
@@ -56,16 +53,16 @@ bool api_find_job(api *self, http_request *request, store_job *ret_job)
     int status = id_is_valid(id)
                      ? store_job_get(self->records, id, ret_job, &error)
                      : didi_fail(&error, DIDI_NOT_FOUND, id, "no job has the id '%.64s'", id);
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         api_reply_job_error(request, &error);
-    }
     return status == DIDI_OK;
 }
 
 json_t *api_job_tasks(const store_job *job)
 {
     json_t *specification = json_loads(job->specification, 0, NULL);
-    json_t *names = json_array(), *task;
+    json_t *names = json_array();
+    json_t *task;
     size_t index;
     json_array_foreach(json_object_get(specification, "tasks"), index, task)
     {

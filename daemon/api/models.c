@@ -28,9 +28,8 @@ void api_models_list(void *context, http_request *request)
     long long limit = LIMIT_PAGE_DEFAULT;
     const char *after = http_query(request, "after");
     if (!http_query_only(request, parameters) ||
-        !http_query_number(request, "limit", 1, LIMIT_PAGE, &limit)) {
+        !http_query_number(request, "limit", 1, LIMIT_PAGE, &limit))
         return;
-    }
     if (after != NULL && !name_is_model(after)) {
         http_reply_problem(request, &(http_problem){.type = PROBLEM_INVALID_PARAMETER,
                                                     .detail = "after must be a model's name",
@@ -43,9 +42,8 @@ void api_models_list(void *context, http_request *request)
         return;
     }
     json_t *data = json_array();
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         json_array_append_new(data, model_json(&rows[i]));
-    }
     json_t *next = more && count > 0 ? json_string(rows[count - 1].name) : json_null();
     http_reply_json(request, 200, api_page(data, more, next));
     store_models_free(rows, count);
@@ -56,10 +54,10 @@ void api_models_rescan(void *context, http_request *request)
     static const char *const parameters[] = {NULL};
     api *self = context;
     didi_error error = {0};
-    size_t ready = 0, broken = 0;
-    if (!http_query_only(request, parameters)) {
+    size_t ready = 0;
+    size_t broken = 0;
+    if (!http_query_only(request, parameters))
         return;
-    }
     if (models_rescan(self->registry, &ready, &broken, &error) != DIDI_OK) {
         http_reply_error(request, problem_from_status(error.status), &error);
         return;
@@ -72,9 +70,8 @@ void api_models_rescan(void *context, http_request *request)
 static int model_tensor_add(void *context, const models_tensor *tensor)
 {
     json_t *shape = json_array();
-    for (size_t i = 0; i < tensor->dimensions; i++) {
+    for (size_t i = 0; i < tensor->dimensions; i++)
         json_array_append_new(shape, json_integer((json_int_t)tensor->shape[i]));
-    }
     return json_array_append_new(context,
                                  json_pack("{s:s, s:s, s:o, s:I, s:s}", "name", tensor->name,
                                            "dtype", tensor->dtype, "shape", shape, "bytes",
@@ -91,9 +88,8 @@ void api_models_get(void *context, http_request *request)
     char detail[512];
     didi_error error = {0};
     store_model model;
-    if (!http_query_only(request, parameters)) {
+    if (!http_query_only(request, parameters))
         return;
-    }
     if (!name_is_model(name) ||
         store_model_get(self->records, name, &model, &error) == DIDI_NOT_FOUND) {
         snprintf(detail, sizeof detail, "no model has the name \"%.400s\"", name);
@@ -106,7 +102,8 @@ void api_models_get(void *context, http_request *request)
         http_reply_error(request, problem_from_status(error.status), &error);
         return;
     }
-    json_t *tensors = json_array(), *value = model_json(&model);
+    json_t *tensors = json_array();
+    json_t *value = model_json(&model);
     int status = model.state != MODEL_READY
                      ? DIDI_OK
                      : models_tensors(self->registry, name, model_tensor_add, tensors, &error);

@@ -26,20 +26,17 @@ struct api_results {
 api_results *api_results_create(void)
 {
     api_results *self = memory_zeroed(1, sizeof *self);
-    if (self != NULL) {
+    if (self != NULL)
         pthread_mutex_init(&self->lock, NULL);
-    }
     return self;
 }
 
 void api_results_free(api_results *self)
 {
-    if (self == NULL) {
+    if (self == NULL)
         return;
-    }
-    for (size_t i = 0; i < API_RESULTS_KEPT; i++) {
+    for (size_t i = 0; i < API_RESULTS_KEPT; i++)
         json_decref(self->rows[i].figures);
-    }
     pthread_mutex_destroy(&self->lock);
     free(self);
 }
@@ -48,9 +45,8 @@ int api_manifest_read(scheduler *jobs, const char *job_id, json_t **ret_manifest
 {
     int fd;
     int status = scheduler_open_files(jobs, job_id, "artifacts", &fd, error);
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         return status;
-    }
     status = manifest_file_read(fd, ret_manifest, error);
     close(fd);
     return status;
@@ -58,15 +54,15 @@ int api_manifest_read(scheduler *jobs, const char *job_id, json_t **ret_manifest
 
 static json_t *results_figures(const json_t *manifest)
 {
-    json_t *figures = json_object(), *error = json_object();
+    json_t *figures = json_object();
+    json_t *error = json_object();
     const json_t *from = json_object_get(manifest, "error");
     json_object_set(error, "relative", json_object_get(from, "relative"));
     json_object_set(error, "per_task", json_object_get(from, "per_task"));
     json_object_set(figures, "budget", json_object_get(manifest, "budget"));
     json_object_set_new(figures, "error", error);
-    if (json_object_get(manifest, "extends") != NULL) {
+    if (json_object_get(manifest, "extends") != NULL)
         json_object_set(figures, "extends", json_object_get(manifest, "extends"));
-    }
     return figures;
 }
 
@@ -75,22 +71,20 @@ static json_t *results_find(api_results *self, const char *job_id)
 {
     json_t *found = NULL;
     pthread_mutex_lock(&self->lock);
-    for (size_t i = 0; i < API_RESULTS_KEPT && found == NULL; i++) {
-        if (strcmp(self->rows[i].job_id, job_id) == 0) {
+    for (size_t i = 0; i < API_RESULTS_KEPT && found == NULL; i++)
+        if (strcmp(self->rows[i].job_id, job_id) == 0)
             found = json_deep_copy(self->rows[i].figures);
-        }
-    }
     pthread_mutex_unlock(&self->lock);
     return found;
 }
 
 json_t *api_results_get(api_results *self, scheduler *jobs, const char *job_id)
 {
-    json_t *manifest, *figures = results_find(self, job_id);
+    json_t *manifest;
+    json_t *figures = results_find(self, job_id);
     if (figures != NULL || strlen(job_id) != ID_CHARACTERS ||
-        api_manifest_read(jobs, job_id, &manifest, NULL) != DIDI_OK) {
+        api_manifest_read(jobs, job_id, &manifest, NULL) != DIDI_OK)
         return figures;
-    }
     figures = results_figures(manifest);
     json_t *kept = json_deep_copy(figures);
     json_decref(manifest);

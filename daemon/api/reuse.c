@@ -32,20 +32,17 @@ static int reuse_inherit(api *self, specification *wanted, didi_error *error)
     didi_error missing = {0};
     specification *parent = NULL;
     int status = store_job_get(self->records, wanted->from_job, &job, &missing);
-    if (status == DIDI_NOT_FOUND) {
+    if (status == DIDI_NOT_FOUND)
         return reuse_refuse(error, wanted->from_job, "does not exist");
-    }
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         return didi_fail(error, status, missing.subject, "%s", missing.message);
-    }
     status = reuse_check(&job, error);
     if (status == DIDI_OK) {
         size_t bytes = strlen(job.specification);
         status = specification_parse(job.specification, bytes, bytes, &parent, error);
     }
-    if (status == DIDI_OK) {
+    if (status == DIDI_OK)
         status = specification_inherit(wanted, parent, error);
-    }
     specification_free(parent);
     store_job_clear(&job);
     return status;
@@ -56,9 +53,8 @@ int api_reuse_parse(api *self, const char *body, size_t bytes, size_t bytes_max,
 {
     specification *wanted = NULL;
     int status = specification_parse(body, bytes, bytes_max, &wanted, error);
-    if (status == DIDI_OK && wanted->from_job != NULL) {
+    if (status == DIDI_OK && wanted->from_job != NULL)
         status = reuse_inherit(self, wanted, error);
-    }
     if (status != DIDI_OK) {
         specification_free(wanted);
         return status;

@@ -32,18 +32,16 @@ static bool submit_key(http_request *request, submission *asked)
     static const char allowed[] =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._~:+/=-";
     const char *text = http_header(request, "Idempotency-Key");
-    if (text == NULL) {
+    if (text == NULL)
         return true;
-    }
     size_t length = strlen(text);
     if (length >= 2 && text[0] == '"' && text[length - 1] == '"') {
         text++;
         length -= 2;
     }
-    if (length == 0 || length > LIMIT_IDEMPOTENCY_KEY_BYTES || strspn(text, allowed) < length) {
+    if (length == 0 || length > LIMIT_IDEMPOTENCY_KEY_BYTES || strspn(text, allowed) < length)
         return submit_refuse(request, "Idempotency-Key",
                              "Idempotency-Key must be 1 to 128 of A-Z, a-z, 0-9, . _ ~ : + / = -");
-    }
     memcpy(asked->key, text, length);
     asked->key[length] = '\0';
     asked->keyed = true;
@@ -95,16 +93,14 @@ static bool submit_replay(api *self, http_request *request, const submission *as
     didi_error error = {0};
     bool found = false;
     store_submit_outcome outcome;
-    if (!asked->keyed) {
+    if (!asked->keyed)
         return false;
-    }
     if (store_job_find_submission(self->records, &row, &found, id, &outcome, &error) != DIDI_OK) {
         http_reply_error(request, problem_from_status(error.status), &error);
         return true;
     }
-    if (found) {
+    if (found)
         submit_answer(self, request, id, outcome);
-    }
     return found;
 }
 
@@ -113,9 +109,8 @@ static int submit_read(api *self, const char *body, size_t bytes, size_t bytes_m
                        submission *asked, didi_error *error)
 {
     int status = extension_request_parse(body, bytes, bytes_max, &asked->extension, error);
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         return status;
-    }
     return asked->extension != NULL
                ? api_extend_resolve(self, asked->extension, &asked->specification, error)
                : api_reuse_parse(self, body, bytes, bytes_max, &asked->specification, error);
@@ -128,20 +123,17 @@ static bool submit_parse(api *self, http_request *request, submission *asked)
     didi_error error = {0};
     size_t bytes;
     const char *body = http_body(request, &bytes);
-    if (!http_query_only(request, parameters) || !submit_key(request, asked)) {
+    if (!http_query_only(request, parameters) || !submit_key(request, asked))
         return false;
-    }
-    if (dry_run != NULL && strcmp(dry_run, "true") != 0 && strcmp(dry_run, "false") != 0) {
+    if (dry_run != NULL && strcmp(dry_run, "true") != 0 && strcmp(dry_run, "false") != 0)
         return submit_refuse(request, "dry_run", "dry_run must be true or false");
-    }
     asked->dry_run = dry_run != NULL && strcmp(dry_run, "true") == 0;
     if (api_digest_of_bytes(body, bytes, asked->digest, &error) != DIDI_OK) {
         http_reply_error(request, problem_from_status(error.status), &error);
         return false;
     }
-    if (!asked->dry_run && submit_replay(self, request, asked)) {
+    if (!asked->dry_run && submit_replay(self, request, asked))
         return false;
-    }
     if (submit_read(self, body, bytes, http_body_bytes_max(request), asked, &error) != DIDI_OK) {
         problem type = error.status == DIDI_FORMAT && asked->extension == NULL
                            ? PROBLEM_MALFORMED_JSON
@@ -199,29 +191,23 @@ static int submit_check(api *self, const submission *asked, const char *canonica
     planner *plan = NULL;
     didi_merge *merge = NULL;
     int status = planner_create(models_roots(self->registry), asked->specification, &plan, error);
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         return status;
-    }
     didi_merge_options *options = planner_options(plan);
     options->memory_limit = self->settings->memory_limit;
     options->workers = self->settings->workers;
     status = api_extend_open(self, asked->specification, &options->extend.package_fd, error);
-    if (status == DIDI_OK && asked->specification->from_job != NULL) {
+    if (status == DIDI_OK && asked->specification->from_job != NULL)
         status = scheduler_open_kept(self->jobs, asked->specification->from_job, &options->reuse_fd,
                                      error);
-    }
-    if (status == DIDI_OK) {
+    if (status == DIDI_OK)
         status = didi_merge_open(options, NULL, &merge, error);
-    }
-    if (options->extend.package_fd >= 0) {
+    if (options->extend.package_fd >= 0)
         close(options->extend.package_fd);
-    }
-    if (options->reuse_fd >= 0) {
+    if (options->reuse_fd >= 0)
         close(options->reuse_fd);
-    }
-    if (status == DIDI_OK && asked->dry_run) {
+    if (status == DIDI_OK && asked->dry_run)
         *ret_plan = plan_json(didi_merge_plan(merge), canonical);
-    }
     didi_merge_close(merge);
     planner_free(plan);
     return status;
@@ -256,11 +242,10 @@ static int submit_run(api *self, http_request *request, const submission *asked,
                                   .from_job = asked->specification->from_job,
                                   .body_digest = asked->digest};
     int status = submit_check(self, asked, canonical, &plan, error);
-    if (status == DIDI_OK && asked->dry_run) {
+    if (status == DIDI_OK && asked->dry_run)
         http_reply_json(request, 200, plan);
-    } else if (status == DIDI_OK) {
+    else if (status == DIDI_OK)
         submit_store(self, request, &row);
-    }
     return status;
 }
 
@@ -268,21 +253,18 @@ void api_submit(void *context, http_request *request)
 {
     api *self = context;
     submission asked = {0};
-    char *canonical = NULL, *labels = NULL;
+    char *canonical = NULL;
+    char *labels = NULL;
     didi_error error = {0};
-    if (!submit_parse(self, request, &asked)) {
+    if (!submit_parse(self, request, &asked))
         return;
-    }
     int status = specification_render(asked.specification, &canonical, &error);
-    if (status == DIDI_OK) {
+    if (status == DIDI_OK)
         status = specification_render_labels(asked.specification, &labels, &error);
-    }
-    if (status == DIDI_OK) {
+    if (status == DIDI_OK)
         status = submit_run(self, request, &asked, canonical, labels, &error);
-    }
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         http_reply_error(request, submit_problem(&error), &error);
-    }
     free(canonical);
     free(labels);
     specification_free(asked.specification);

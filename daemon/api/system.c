@@ -11,9 +11,8 @@ void api_system_live(void *context, http_request *request)
 {
     static const char body[] = "{\"status\":\"ok\"}";
     (void)context;
-    if (http_query_only(request, no_parameters)) {
+    if (http_query_only(request, no_parameters))
         http_reply_static(request, 200, "application/json", body, sizeof body - 1);
-    }
 }
 
 void api_system_ready(void *context, http_request *request)
@@ -32,9 +31,8 @@ void api_system_version(void *context, http_request *request)
     const api *self = context;
     const config *settings = self->settings;
     didi_blas_info blas;
-    if (!http_query_only(request, no_parameters)) {
+    if (!http_query_only(request, no_parameters))
         return;
-    }
     didi_blas_describe(&blas);
     json_t *limits = json_pack("{s:I, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I}", "body_bytes",
                                (json_int_t)settings->http_body_bytes_max, "tasks", LIMIT_TASKS,
@@ -53,7 +51,6 @@ void api_system_version(void *context, http_request *request)
 void api_system_contract(void *context, http_request *request)
 {
     (void)context;
-    if (http_query_only(request, no_parameters)) {
+    if (http_query_only(request, no_parameters))
         http_reply_static(request, 200, "application/yaml", openapi_yaml, sizeof openapi_yaml - 1);
-    }
 }

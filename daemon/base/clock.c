@@ -9,7 +9,6 @@
 int64_t clock_now_ms(void)
 {
     struct timespec now = {0};
-
     clock_gettime(CLOCK_REALTIME, &now);
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
@@ -17,18 +16,17 @@ int64_t clock_now_ms(void)
 int64_t clock_monotonic_ms(void)
 {
     struct timespec now = {0};
-
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 void clock_format(int64_t milliseconds, char ret_text[CLOCK_TEXT_BYTES])
 {
-    const int64_t lowest = -INT64_C(62167219200000), highest = INT64_C(253402300799999);
+    int64_t lowest = -INT64_C(62167219200000);
+    int64_t highest = INT64_C(253402300799999);
     int64_t clamped = milliseconds < lowest ? lowest : milliseconds;
     struct tm parts = {0};
     char text[64];
-
     clamped = clamped > highest ? highest : clamped;
     int64_t remainder = clamped % 1000;
     if (remainder < 0)

@@ -65,7 +65,6 @@ static void *config_field(config *self, const config_entry *entry)
 static int set_text(char **field, const char *value, didi_error *error)
 {
     char *copy = memory_string(value);
-
     if (copy == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     free(*field);
@@ -83,7 +82,7 @@ static int set_integer(config *self, const config_entry *entry, const char *valu
     long long number = strtoll(value, &end, 10);
     const char *suffix = strchr(suffixes, *end);
     if (*end != '\0' && suffix != NULL && strcmp(entry->unit, "bytes") == 0) {
-        const int shift = 10 * (int)(1 + (suffix - suffixes));
+        int shift = 10 * (int)(1 + (suffix - suffixes));
         if (number > INT64_MAX >> shift)
             errno = ERANGE;
         else
@@ -97,10 +96,10 @@ static int set_integer(config *self, const config_entry *entry, const char *valu
                          "%s is outside %" PRId64 " .. %" PRId64 " %s", value, entry->lowest,
                          entry->highest, entry->unit);
     if (entry->bytes == sizeof(uint64_t)) {
-        const uint64_t wide = (uint64_t)number;
+        uint64_t wide = (uint64_t)number;
         memcpy(config_field(self, entry), &wide, sizeof wide);
     } else {
-        const unsigned narrow = (unsigned)number;
+        unsigned narrow = (unsigned)number;
         memcpy(config_field(self, entry), &narrow, sizeof narrow);
     }
     return DIDI_OK;
@@ -129,7 +128,6 @@ static int set_choice(config *self, const char *key, const char *value, didi_err
 int config_set(config *self, const char *key, const char *value, didi_error *error)
 {
     const config_entry *entry = config_find(key);
-
     if (entry == NULL)
         return didi_fail(error, DIDI_INVALID, key, "unknown setting '%s'", key);
     if (value[0] == '\0')
@@ -184,7 +182,6 @@ void config_clear(config *self)
 static char *trim(char *text)
 {
     char *end = text + strlen(text);
-
     while (end > text && isspace((unsigned char)end[-1]))
         *--end = '\0';
     while (isspace((unsigned char)*text))
@@ -195,7 +192,6 @@ static char *trim(char *text)
 static int config_read_line(config *self, char *line, uint64_t *seen, didi_error *error)
 {
     char *text = trim(line);
-
     if (text[0] == '\0' || text[0] == '#')
         return DIDI_OK;
     char *equals = strchr(text, '=');
@@ -205,7 +201,7 @@ static int config_read_line(config *self, char *line, uint64_t *seen, didi_error
     char *key = trim(text);
     const config_entry *entry = config_find(key);
     if (entry != NULL && entry->type != CONFIG_PATHS) {
-        const uint64_t bit = UINT64_C(1) << (entry - config_entries);
+        uint64_t bit = UINT64_C(1) << (entry - config_entries);
         if ((*seen & bit) != 0)
             return didi_fail(error, DIDI_INVALID, key, "'%s' is set twice", key);
         *seen |= bit;
@@ -220,7 +216,6 @@ int config_read_file(config *self, const char *path, didi_error *error)
     uint64_t seen = 0;
     unsigned number = 0;
     int status = file_read_text(AT_FDCWD, path, CONFIG_FILE_BYTES_MAX, &text, &bytes, error);
-
     if (status != DIDI_OK)
         return status;
     if (strlen(text) != bytes)
@@ -254,11 +249,12 @@ void config_resolve(config *self)
     if (self->workers == 0) {
         cpu_set_t processors;
         CPU_ZERO(&processors);
-        const bool known = sched_getaffinity(0, sizeof processors, &processors) == 0;
+        bool known = sched_getaffinity(0, sizeof processors, &processors) == 0;
         self->workers = known ? (size_t)CPU_COUNT(&processors) : 1;
     }
     if (self->memory_limit == 0) {
-        const long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
+        const long pages = sysconf(_SC_PHYS_PAGES);
+        const long page_bytes = sysconf(_SC_PAGESIZE);
         self->memory_limit =
             pages > 0 && page_bytes > 0 ? (uint64_t)pages * (uint64_t)page_bytes / 2 : 1U << 30;
     }
@@ -267,7 +263,6 @@ void config_resolve(config *self)
 static void print_entry(const config *self, const config_entry *entry, FILE *stream)
 {
     const char *field = (const char *)self + entry->offset;
-
     if (entry->type == CONFIG_PATHS) {
         for (size_t i = 0; i < self->model_count; i++)
             fprintf(stream, "models = %s\n", self->models[i]);

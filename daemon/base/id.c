@@ -13,7 +13,7 @@ static void id_encode(const uint8_t bytes[16], char ret_id[ID_BYTES])
     for (unsigned i = 0; i < ID_CHARACTERS; i++) {
         unsigned value = 0;
         for (unsigned bit = 0; bit < 5; bit++) {
-            const int position = (int)(i * 5 + bit) - 2;
+            int position = (int)(i * 5 + bit) - 2;
             const unsigned set =
                 position < 0 ? 0U : (bytes[position / 8] >> (7 - position % 8)) & 1U;
             value = value << 1 | set;
@@ -41,7 +41,6 @@ int id_next(int64_t milliseconds, const char *previous, char ret_id[ID_BYTES])
 {
     uint8_t bytes[16];
     char fresh[ID_BYTES];
-
     if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
         return -1;
     for (int i = 0; i < 6; i++)

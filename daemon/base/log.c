@@ -43,11 +43,10 @@ static void line_append(log_line *line, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 static void line_append(log_line *line, const char *format, ...)
 {
-    const size_t room = sizeof line->text - line->length;
+    size_t room = sizeof line->text - line->length;
     va_list arguments;
-
     va_start(arguments, format);
-    const int length = vsnprintf(line->text + line->length, room, format, arguments);
+    int length = vsnprintf(line->text + line->length, room, format, arguments);
     va_end(arguments);
     if (length > 0)
         line->length += (size_t)length < room ? (size_t)length : room - 1;
@@ -57,7 +56,7 @@ static void line_append(log_line *line, const char *format, ...)
 static void line_append_quoted(log_line *line, const char *text)
 {
     line_append(line, "\"");
-    for (const unsigned char *c = (const unsigned char *)text; *c != '\0'; c++) {
+    for (const unsigned char *c = (const unsigned char *)text; *c != '\0'; c++)
         if (*c == '"' || *c == '\\')
             line_append(line, "\\%c", *c);
         else if (*c == '\n')
@@ -66,7 +65,6 @@ static void line_append_quoted(log_line *line, const char *text)
             line_append(line, "\\u%04x", *c);
         else
             line_append(line, "%c", *c);
-    }
     line_append(line, "\"");
 }
 
@@ -107,10 +105,9 @@ static void line_append_value(log_line *line, const log_field *field, bool json)
 
 void log_write(log_level level, const char *message, const log_field *fields)
 {
-    const bool json = atomic_load(&log_state.format) == LOG_FORMAT_JSON;
+    bool json = atomic_load(&log_state.format) == LOG_FORMAT_JSON;
     char when[CLOCK_TEXT_BYTES];
     log_line line;
-
     if ((int)level > atomic_load(&log_state.level))
         return;
     line.length = 0;

@@ -13,15 +13,14 @@ void notify_manager(const char *state)
 {
     const char *path = getenv("NOTIFY_SOCKET");
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-
     if (path == NULL || (path[0] != '/' && path[0] != '@') ||
         strlen(path) >= sizeof address.sun_path)
         return;
-    const size_t length = strlen(path);
+    size_t length = strlen(path);
     memcpy(address.sun_path, path, length);
     if (path[0] == '@')
         address.sun_path[0] = '\0'; /* the abstract namespace */
-    const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return;
     (void)sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *)&address,
@@ -31,8 +30,8 @@ void notify_manager(const char *state)
 
 uint64_t notify_watchdog_ms(void)
 {
-    const char *text = getenv("WATCHDOG_USEC"), *owner = getenv("WATCHDOG_PID");
-
+    const char *text = getenv("WATCHDOG_USEC");
+    const char *owner = getenv("WATCHDOG_PID");
     if (text == NULL || (owner != NULL && strtoll(owner, NULL, 10) != getpid()))
         return 0;
     return strtoull(text, NULL, 10) / 2000; /* twice as often as asked */

@@ -23,7 +23,6 @@ struct state_dir {
 static int state_dir_lock(state_dir *self, const char *path, didi_error *error)
 {
     char owner[32] = {0};
-
     self->lock_fd = openat(self->fd, "didid.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
     if (self->lock_fd < 0)
         return didi_fail_errno(error, errno, path, "cannot open the lock file in %s", path);
@@ -36,7 +35,7 @@ static int state_dir_lock(state_dir *self, const char *path, didi_error *error)
                          "the state directory %s is in use by another daemon, pid %ld", path,
                          strtol(owner, NULL, 10));
     }
-    const int length = snprintf(owner, sizeof owner, "%ld\n", (long)getpid());
+    int length = snprintf(owner, sizeof owner, "%ld\n", (long)getpid());
     if (ftruncate(self->lock_fd, 0) != 0 ||
         pwrite(self->lock_fd, owner, (size_t)length, 0) != length)
         return didi_fail_errno(error, errno, path, "cannot write the lock file in %s", path);
@@ -47,7 +46,6 @@ int state_dir_open(const char *path, state_dir **ret_state, didi_error *error)
 {
     state_dir *self = memory_zeroed(1, sizeof *self);
     int status = DIDI_OK;
-
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     self->fd = self->lock_fd = -1;

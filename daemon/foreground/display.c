@@ -28,7 +28,6 @@ struct run_display {
 int run_display_create(bool verbose, run_display **ret_display, didi_error *error)
 {
     run_display *self = memory_zeroed(1, sizeof *self);
-
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     self->verbose = verbose;
@@ -81,8 +80,7 @@ void run_display_say(run_display *self, const char *text)
 /* Appends " name value" unless the value is not known. */
 static void append_number(char *line, const char *name, double value)
 {
-    const size_t length = strlen(line);
-
+    size_t length = strlen(line);
     if (!isnan(value))
         snprintf(line + length, DISPLAY_LINE_BYTES - length, "  %s %.6g", name, value);
 }
@@ -95,7 +93,6 @@ static const char *counted(const run_display *self)
 static void print_point(const run_display *self, const didi_event *event)
 {
     char line[DISPLAY_LINE_BYTES];
-
     snprintf(line, sizeof line, "%8.2fs  %-9s  step %" PRIu64, event->seconds,
              didi_stage_name(event->stage), event->step);
     append_number(line, "loss", event->loss);
@@ -108,7 +105,6 @@ static void print_point(const run_display *self, const didi_event *event)
 void run_display_event(void *context, const didi_event *event)
 {
     run_display *self = context;
-
     pthread_mutex_lock(&self->lock);
     if (event->kind == DIDI_EVENT_POINT) {
         self->loss = event->loss;
@@ -131,10 +127,10 @@ void run_display_event(void *context, const didi_event *event)
 
 void run_display_draw(run_display *self, didi_stage stage, double progress)
 {
-    const double seconds = (double)(clock_monotonic_ms() - self->began_ms) / 1000.0;
-    const int full = (int)(progress * DISPLAY_BAR_CELLS + 0.5);
-    char line[DISPLAY_LINE_BYTES], bar[DISPLAY_BAR_CELLS + 1];
-
+    double seconds = (double)(clock_monotonic_ms() - self->began_ms) / 1000.0;
+    int full = (int)(progress * DISPLAY_BAR_CELLS + 0.5);
+    char line[DISPLAY_LINE_BYTES];
+    char bar[DISPLAY_BAR_CELLS + 1];
     if (!self->terminal)
         return;
     for (int i = 0; i < DISPLAY_BAR_CELLS; i++)
@@ -146,7 +142,7 @@ void run_display_draw(run_display *self, didi_stage stage, double progress)
     append_number(line, "loss", self->loss);
     append_number(line, counted(self), self->ratio);
     if (progress > 0.02 && seconds > 1.0) {
-        const size_t length = strlen(line);
+        size_t length = strlen(line);
         snprintf(line + length, sizeof line - length, "  %.0f s left",
                  seconds * (1.0 - progress) / progress);
     }

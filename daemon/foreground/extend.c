@@ -12,8 +12,7 @@
 
 static int open_directory(const char *path, int *ret_fd, didi_error *error)
 {
-    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return didi_fail_errno(error, errno, path, "cannot open the package %s", path);
     *ret_fd = fd;
@@ -40,8 +39,9 @@ static int make_request(const run_extension *self, const json_t *manifest, json_
                         didi_error *error)
 {
     const char *fingerprint = json_string_value(json_object_get(manifest, "fingerprint"));
-    json_t *extend = json_object(), *removed = json_array(), *tasks = json_array();
-
+    json_t *extend = json_object();
+    json_t *removed = json_array();
+    json_t *tasks = json_array();
     if (fingerprint == NULL || strlen(fingerprint) < LIMIT_JOB_ID_CHARACTERS)
         fingerprint = "00000000000000000000000000";
     json_object_set_new(request, "extend", extend);
@@ -60,9 +60,9 @@ static int make_request(const run_extension *self, const json_t *manifest, json_
 int run_extension_read(const run_extension *self, int *ret_package_fd, int *ret_comparison_fd,
                        specification **ret_specification, didi_error *error)
 {
-    json_t *manifest = NULL, *request = json_object();
+    json_t *manifest = NULL;
+    json_t *request = json_object();
     int status = open_directory(self->package, ret_package_fd, error);
-
     if (status == DIDI_OK && self->comparison != NULL)
         status = open_directory(self->comparison, ret_comparison_fd, error);
     if (status == DIDI_OK) {

@@ -7,12 +7,12 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/base/config.h"
-#include "daemon/models/inputs.h"
-#include "daemon/jobs/pool.h"
 #include "daemon/foreground/display.h"
 #include "daemon/foreground/extend.h"
 #include "daemon/foreground/keep.h"
 #include "daemon/foreground/summary.h"
+#include "daemon/jobs/pool.h"
+#include "daemon/models/inputs.h"
 #include "src/base/file.h"
 #include "src/base/memory.h"
 
@@ -125,7 +125,6 @@ static int options_set(run_options *options, int letter, const char *value, cons
     static const char *const keys[] = {['m'] = "models", ['w'] = "workers", ['l'] = "memory_limit"};
     didi_error error = {0};
     char text[DIDI_ERROR_MESSAGE_BYTES_MAX + 64];
-
     switch (letter) {
     case 'o':
         options->out = value;
@@ -184,10 +183,9 @@ static int options_parse(run_options *options, int argc, char **argv)
                                           {"help", no_argument, NULL, 'h'},
                                           {NULL, 0, NULL, 0}};
     int letter = 0;
-
     opterr = 0;
     while ((letter = getopt_long(argc, argv, "h", known, NULL)) != -1) {
-        const int code = options_set(options, letter, optarg, argv[optind - 1]);
+        int code = options_set(options, letter, optarg, argv[optind - 1]);
         if (code != 0 || options->help)
             return code;
     }
@@ -211,7 +209,6 @@ static int read_specification(foreground *self, didi_error *error)
     const char *path = self->options->specification_path;
     char *text = NULL;
     size_t bytes = 0;
-
     if (self->options->extension.package != NULL)
         return run_extension_read(&self->options->extension, &self->package_fd,
                                   &self->comparison_fd, &self->specification, error);
@@ -228,7 +225,6 @@ static int read_specification(foreground *self, didi_error *error)
 static int check_out_is_free(const foreground *self, didi_error *error)
 {
     const char *out = self->options->out;
-
     if (rmdir(out) == 0 || errno == ENOENT)
         return DIDI_OK;
     if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR || errno == EINVAL)
@@ -240,8 +236,8 @@ static int check_out_is_free(const foreground *self, didi_error *error)
 /* OUT is `name` in the directory `parent`. */
 static int split_out(foreground *self, didi_error *error)
 {
-    char *path = memory_string(self->options->out), *again = memory_string(self->options->out);
-
+    char *path = memory_string(self->options->out);
+    char *again = memory_string(self->options->out);
     if (path != NULL && again != NULL) {
         self->parent = memory_string(dirname(path));
         self->name = memory_string(basename(again));
@@ -258,15 +254,14 @@ static int split_out(foreground *self, didi_error *error)
 
 static int make_holder(foreground *self, didi_error *error)
 {
-    const int status = split_out(self, error);
-
+    int status = split_out(self, error);
     if (status != DIDI_OK)
         return status;
     char *holder = memory_format("%s/.didid-run-XXXXXX", self->parent);
     if (holder == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     if (mkdtemp(holder) == NULL) {
-        const int saved = errno;
+        int saved = errno;
         free(holder);
         return didi_fail_errno(error, saved, self->parent, "cannot write to %s", self->parent);
     }
@@ -283,7 +278,6 @@ static int open_merge(foreground *self, didi_error *error)
     const didi_merge_hooks hooks = {.context = self->display, .event = run_display_event};
     const char *roots[CONFIG_MODEL_ROOTS_MAX] = {0};
     int status = DIDI_OK;
-
     for (size_t i = 0; i < settings->model_count; i++)
         roots[i] = settings->models[i];
     status = model_roots_open(roots, settings->model_count, &self->roots, error);
@@ -315,7 +309,6 @@ static int open_merge(foreground *self, didi_error *error)
 static void on_signal(uv_signal_t *handle, int number)
 {
     foreground *self = handle->data;
-
     (void)number;
     if (atomic_exchange(&self->interrupted, true))
         _exit(RUN_EXIT_INTERRUPTED); /* the hidden directory stays behind */
@@ -329,10 +322,9 @@ static void on_draw(uv_timer_t *handle)
 {
     foreground *self = handle->data;
     didi_stage stage = DIDI_STAGE_DIGEST;
-
     if (self->merge == NULL)
         return;
-    const double progress = didi_merge_progress(self->merge, &stage);
+    double progress = didi_merge_progress(self->merge, &stage);
     run_display_draw(self->display, stage, progress);
     pool_pump(self->pool);
 }
@@ -340,7 +332,6 @@ static void on_draw(uv_timer_t *handle)
 static int is_interrupted(void *context)
 {
     const foreground *self = context;
-
     return atomic_load(&self->interrupted);
 }
 
@@ -351,10 +342,12 @@ static void export_work(void *context)
     foreground *owner = self->foreground;
     const specification *wanted = owner->specification;
     const char *task = wanted->tasks[self->task].name;
-    int artifact_fd = -1, models_fd = -1, task_fd = -1, base_fd = -1;
+    int artifact_fd = -1;
+    int models_fd = -1;
+    int task_fd = -1;
+    int base_fd = -1;
     didi_error *error = &self->error;
     int status = file_open_directory(owner->holder_fd, "artifacts", 0, &artifact_fd, error);
-
     if (status == DIDI_OK)
         status = file_open_directory(artifact_fd, "models", 1, &models_fd, error);
     if (status == DIDI_OK)
@@ -388,7 +381,6 @@ static void export_after(void *context)
 {
     foreground_export *self = context;
     foreground *owner = self->foreground;
-
     if (self->status != DIDI_OK && owner->status == DIDI_OK) {
         owner->status = self->status;
         owner->error = self->error;
@@ -416,7 +408,6 @@ static void start_exports(foreground *self)
 static void merge_finished(void *context)
 {
     foreground *self = context;
-
     self->status = didi_merge_result(self->merge, &self->error);
     didi_merge_close(self->merge);
     self->merge = NULL;
@@ -436,7 +427,6 @@ static int foreground_run(foreground *self)
     didi_error *error = &self->error;
     int status =
         pool_create(&self->loop, settings->workers, settings->memory_limit, &self->pool, error);
-
     if (status == DIDI_OK)
         status = pool_add(self->pool, self->merge, 0, merge_finished, self, error);
     if (status != DIDI_OK)
@@ -460,7 +450,6 @@ static int foreground_run(foreground *self)
 static int foreground_publish(foreground *self, didi_error *error)
 {
     int status = file_rename(self->holder_fd, "artifacts", self->parent_fd, self->name, error);
-
     if (status == DIDI_OK)
         status = file_sync_directory(self->parent_fd, self->parent, error);
     return status;
@@ -469,7 +458,6 @@ static int foreground_publish(foreground *self, didi_error *error)
 static void foreground_clear(foreground *self)
 {
     didi_error ignored = {0};
-
     didi_merge_close(self->merge);
     planner_free(self->planner);
     specification_free(self->specification);
@@ -495,8 +483,7 @@ static void foreground_clear(foreground *self)
 /* One line; the subject goes before unless the message names it. */
 static void print_failure(const didi_error *error)
 {
-    const bool named = error->subject[0] == '\0' || strstr(error->message, error->subject) != NULL;
-
+    bool named = error->subject[0] == '\0' || strstr(error->message, error->subject) != NULL;
     fprintf(stderr, "didid run: %s%s%s [%s]\n", named ? "" : error->subject, named ? "" : ": ",
             error->message, didi_status_name(error->status));
 }
@@ -509,10 +496,9 @@ static int foreground_main(const run_options *options)
                        .work_fd = -1,
                        .package_fd = -1,
                        .comparison_fd = -1};
-    const int64_t began_ms = clock_monotonic_ms();
+    int64_t began_ms = clock_monotonic_ms();
     didi_error *error = &self.error;
     char threads[16];
-
     snprintf(threads, sizeof threads, "%zu", options->config.workers);
     setenv("UV_THREADPOOL_SIZE", threads, 1); /* read once, at the pool's first use */
     uv_loop_init(&self.loop);
@@ -540,7 +526,7 @@ static int foreground_main(const run_options *options)
         fputs("didid run: interrupted, nothing was written\n", stderr);
     else
         print_failure(error);
-    const bool interrupted = atomic_load(&self.interrupted) && status == DIDI_CANCELLED;
+    bool interrupted = atomic_load(&self.interrupted) && status == DIDI_CANCELLED;
     foreground_clear(&self);
     if (interrupted)
         return RUN_EXIT_INTERRUPTED;
@@ -552,7 +538,6 @@ int run_main(int argc, char **argv)
     run_options options = {0};
     didi_error error = {0};
     int code = 0;
-
     if (config_init(&options.config, &error) != DIDI_OK) {
         fprintf(stderr, "didid run: %s\n", error.message);
         return RUN_EXIT_FAILED;

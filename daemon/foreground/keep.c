@@ -26,10 +26,9 @@ int run_keep_open(const run_keep *self, const char *from_job, didi_merge_options
 int run_keep_finish(const run_keep *self, int holder_fd, int work_fd, didi_error *error)
 {
     uint64_t bytes = 0;
-
     if (self->keep == NULL)
         return DIDI_OK;
-    const int status = didi_reuse_seal(work_fd, &bytes, error);
+    int status = didi_reuse_seal(work_fd, &bytes, error);
     if (status != DIDI_OK)
         return status;
     if (renameat(holder_fd, "work", AT_FDCWD, self->keep) == 0)

@@ -19,8 +19,7 @@ static void print_budget(const json_t *budget)
 {
     const char *unit = json_string_value(json_object_get(budget, "unit"));
     const char *dtype = json_string_value(json_object_get(budget, "dtype"));
-    const bool automatic = dtype != NULL && strcmp(dtype, "auto") == 0;
-
+    bool automatic = dtype != NULL && strcmp(dtype, "auto") == 0;
     if (unit == NULL)
         return;
     if (strcmp(unit, "parameters") == 0 && !automatic) {
@@ -39,7 +38,6 @@ void run_summary_print(const char *out, int parent_fd, const char *name, double 
     didi_error ignored = {0};
     json_t *manifest = NULL;
     int fd = -1;
-
     printf("%s: ", out);
     if (file_open_directory(parent_fd, name, 0, &fd, &ignored) == DIDI_OK) {
         if (manifest_file_read(fd, &manifest, &ignored) == DIDI_OK) {

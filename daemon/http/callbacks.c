@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The library's callbacks: from the request line to the queued reply. All run on its thread. */
 #include "daemon/base/clock.h"
-#include "daemon/http/http_internal.h"
 #include "daemon/base/log.h"
+#include "daemon/http/http_internal.h"
 #include "src/base/memory.h"
 
 #include <stdlib.h>
@@ -26,34 +26,29 @@ void http_access_connection(void *cls, struct MHD_Connection *connection, void *
             MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
         http_peer *peer = memory_zeroed(1, sizeof *peer);
         *socket_context = peer;
-        if (peer == NULL || info == NULL) {
+        if (peer == NULL || info == NULL)
             return; /* its requests are refused */
-        }
         peer->fd = info->connect_fd;
         peer->deadline_ms = clock_monotonic_ms() + (int64_t)self->settings.request_seconds * 1000;
         pthread_mutex_lock(&self->lock);
         peer->next = self->peer_first;
-        if (peer->next != NULL) {
+        if (peer->next != NULL)
             peer->next->previous = peer;
-        }
         self->peer_first = peer;
         pthread_cond_signal(&self->tick);
         pthread_mutex_unlock(&self->lock);
         return;
     }
     http_peer *peer = *socket_context;
-    if (peer == NULL) {
+    if (peer == NULL)
         return;
-    }
     pthread_mutex_lock(&self->lock);
-    if (peer->previous != NULL) {
+    if (peer->previous != NULL)
         peer->previous->next = peer->next;
-    } else {
+    else
         self->peer_first = peer->next;
-    }
-    if (peer->next != NULL) {
+    if (peer->next != NULL)
         peer->next->previous = peer->previous;
-    }
     pthread_mutex_unlock(&self->lock);
     free(peer);
 }
@@ -61,9 +56,8 @@ void http_access_connection(void *cls, struct MHD_Connection *connection, void *
 void *http_access_target(void *cls, const char *uri, struct MHD_Connection *connection)
 {
     http_request *request = memory_zeroed(1, sizeof *request);
-    if (request == NULL) {
+    if (request == NULL)
         return NULL;
-    }
     request->http = cls;
     request->connection = connection;
     request->reply.fd = -1;
@@ -76,9 +70,8 @@ void *http_access_target(void *cls, const char *uri, struct MHD_Connection *conn
 static void access_busy(http_request *request, bool busy)
 {
     http *self = request->http;
-    if (request->peer == NULL) {
+    if (request->peer == NULL)
         return;
-    }
     pthread_mutex_lock(&self->lock);
     request->peer->busy = busy;
     request->peer->deadline_ms =
@@ -92,9 +85,8 @@ void http_access_completed(void *cls, struct MHD_Connection *connection, void **
     http_request *request = *con_cls;
     (void)cls;
     (void)connection;
-    if (request == NULL) {
+    if (request == NULL)
         return;
-    }
     log_emit(LOG_LEVEL_DEBUG, "request", LOG_TEXT("method", request->method),
              LOG_TEXT("target", request->raw_target), LOG_INTEGER("status", request->reply.status),
              LOG_INTEGER("milliseconds", clock_monotonic_ms() - request->began_ms),
@@ -113,9 +105,8 @@ static enum MHD_Result access_run(http_request *request)
 {
     http *self = request->http;
     for (;;) {
-        if (request->reply.made) {
+        if (request->reply.made)
             return http_reply_send(request);
-        }
         if (request->wait_asked) {
             request->wait_asked = false;
             http_threads_park(request);
@@ -123,18 +114,16 @@ static enum MHD_Result access_run(http_request *request)
         }
         if (request->route->slow) {
             MHD_suspend_connection(request->connection);
-            if (http_threads_work(self, request)) {
+            if (http_threads_work(self, request))
                 return MHD_YES;
-            }
             http_reply_problem(request, &(http_problem){.type = PROBLEM_UNAVAILABLE,
                                                         .detail = "the service is stopping"});
             MHD_resume_connection(request->connection);
             return MHD_YES;
         }
         request->route->handle(self->settings.context, request);
-        if (!request->reply.made && !request->wait_asked) {
+        if (!request->reply.made && !request->wait_asked)
             return http_reply_send(request);
-        }
     }
 }
 
@@ -149,9 +138,8 @@ static void access_take(http_request *request, const char *data, size_t bytes)
     if (request->body_capacity - request->body_bytes < bytes) {
         size_t capacity =
             request->body_capacity == 0 ? HTTP_BODY_START_BYTES : request->body_capacity * 2;
-        while (capacity - request->body_bytes < bytes) {
+        while (capacity - request->body_bytes < bytes)
             capacity *= 2;
-        }
         char *grown = realloc(request->body, capacity);
         if (grown == NULL) {
             request->body_too_large = true;
@@ -190,16 +178,14 @@ enum MHD_Result http_access(void *cls, struct MHD_Connection *connection, const 
     (void)cls;
     (void)url;
     (void)version;
-    if (request == NULL || request->raw_target == NULL) {
+    if (request == NULL || request->raw_target == NULL)
         return MHD_NO;
-    }
     switch (request->phase) {
     case HTTP_PHASE_HEADERS:
         request->peer = access_peer(connection);
         request->method = method;
-        if (request->peer == NULL) {
+        if (request->peer == NULL)
             return MHD_NO;
-        }
         if (!http_gate_admit(request)) {
             access_busy(request, true);
             return http_reply_send(request);

@@ -18,9 +18,8 @@ static bool is_token(const char *text, size_t bytes)
     for (size_t i = 0; i < bytes; i++) {
         char c = text[i];
         bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-        if (!plain && (c == '\0' || strchr("!#$%&'*+-.^_`|~", c) == NULL)) {
+        if (!plain && (c == '\0' || strchr("!#$%&'*+-.^_`|~", c) == NULL))
             return false;
-        }
     }
     return bytes > 0;
 }
@@ -29,9 +28,8 @@ static bool is_field_value(const char *text, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i++) {
         unsigned char c = (unsigned char)text[i];
-        if ((c < ' ' && c != '\t') || c == 0x7f) {
+        if ((c < ' ' && c != '\t') || c == 0x7f)
             return false;
-        }
     }
     return true;
 }
@@ -62,24 +60,18 @@ static enum MHD_Result framing_visit(void *cls, enum MHD_ValueKind kind, const c
 static const char *framing_fault(const framing *found)
 {
     long long length;
-    if (found->fault != NULL) {
+    if (found->fault != NULL)
         return found->fault;
-    }
-    if (found->lengths > 1 || found->codings > 1) {
+    if (found->lengths > 1 || found->codings > 1)
         return "Content-Length or Transfer-Encoding is there more than once";
-    }
-    if (found->lengths == 1 && found->codings == 1) {
+    if (found->lengths == 1 && found->codings == 1)
         return "Content-Length and Transfer-Encoding are there together";
-    }
-    if (found->codings == 1 && strcasecmp(found->coding, "chunked") != 0) {
+    if (found->codings == 1 && strcasecmp(found->coding, "chunked") != 0)
         return "Transfer-Encoding is not chunked";
-    }
-    if (found->lengths == 1 && !http_number_parse(found->length, 0, INT64_MAX, &length)) {
+    if (found->lengths == 1 && !http_number_parse(found->length, 0, INT64_MAX, &length))
         return "Content-Length is not a number";
-    }
-    if (found->hosts != 1) {
+    if (found->hosts != 1)
         return "there is not exactly one Host header";
-    }
     return NULL;
 }
 
@@ -99,13 +91,11 @@ static bool host_is_ours(const http_request *request, const char *host)
     long long port;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         size_t length = strlen(names[i]);
-        if (length == 0 || strncasecmp(host, names[i], length) != 0) {
+        if (length == 0 || strncasecmp(host, names[i], length) != 0)
             continue;
-        }
         if (host[length] == '\0' ||
-            (host[length] == ':' && http_number_parse(host + length + 1, 0, 65535, &port))) {
+            (host[length] == ':' && http_number_parse(host + length + 1, 0, 65535, &port)))
             return true;
-        }
     }
     return false;
 }
@@ -113,15 +103,13 @@ static bool host_is_ours(const http_request *request, const char *host)
 static bool gate_admit_host(http_request *request, const framing *found)
 {
     char own[300];
-    if (!request->http->listener.is_unix && !host_is_ours(request, found->host)) {
+    if (!request->http->listener.is_unix && !host_is_ours(request, found->host))
         return gate_refuse(request, PROBLEM_WRONG_HOST,
                            "Host must be localhost or the address listened on", "Host");
-    }
     snprintf(own, sizeof own, "http://%.280s", found->host);
-    if (found->origins > 1 || (found->origin != NULL && strcasecmp(found->origin, own) != 0)) {
+    if (found->origins > 1 || (found->origin != NULL && strcasecmp(found->origin, own) != 0))
         return gate_refuse(request, PROBLEM_CROSS_ORIGIN,
                            "the request comes from a page of another origin", "Origin");
-    }
     return true;
 }
 
@@ -129,16 +117,13 @@ static bool is_json(const char *media_type)
 {
     static const char json[] = "application/json";
     size_t length = sizeof json - 1;
-    if (media_type == NULL || strncasecmp(media_type, json, length) != 0) {
+    if (media_type == NULL || strncasecmp(media_type, json, length) != 0)
         return false;
-    }
     media_type += length + strspn(media_type + length, " \t");
-    if (*media_type == '\0') {
+    if (*media_type == '\0')
         return true;
-    }
-    if (*media_type != ';') {
+    if (*media_type != ';')
         return false;
-    }
     media_type += 1 + strspn(media_type + 1, " \t");
     return *media_type == '\0' || strcasecmp(media_type, "charset=utf-8") == 0 ||
            strcasecmp(media_type, "charset=\"utf-8\"") == 0;
@@ -146,21 +131,19 @@ static bool is_json(const char *media_type)
 
 static bool gate_admit_body(http_request *request, const framing *found)
 {
-    const size_t bytes_max = request->http->settings.body_bytes_max;
+    size_t bytes_max = request->http->settings.body_bytes_max;
     long long length = 0;
     char detail[96];
-    if (found->lengths == 1) {
+    if (found->lengths == 1)
         http_number_parse(found->length, 0, INT64_MAX, &length);
-    }
     if ((unsigned long long)length > bytes_max) {
         snprintf(detail, sizeof detail, "%lld bytes; at most %zu are taken", length, bytes_max);
         return gate_refuse(request, PROBLEM_BODY_TOO_LARGE, detail, NULL);
     }
-    if (!request->route->takes_body) {
+    if (!request->route->takes_body)
         return (length == 0 && found->codings == 0) ||
                gate_refuse(request, PROBLEM_MALFORMED_REQUEST, "this request takes no body",
                            "Content-Length");
-    }
     return is_json(http_header(request, "Content-Type")) ||
            gate_refuse(request, PROBLEM_UNSUPPORTED_MEDIA_TYPE,
                        "the body must be application/json in UTF-8", "Content-Type");
@@ -171,18 +154,15 @@ bool http_gate_admit(http_request *request)
     framing found = {0};
     MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, framing_visit, &found);
     const char *fault = framing_fault(&found);
-    if (fault == NULL) {
+    if (fault == NULL)
         fault = request->target_fault;
-    }
-    if (fault != NULL) {
+    if (fault != NULL)
         return gate_refuse(request, PROBLEM_MALFORMED_REQUEST, fault, NULL);
-    }
     pthread_mutex_lock(&request->http->lock);
     bool quiescing = request->http->quiescing;
     pthread_mutex_unlock(&request->http->lock);
-    if (quiescing) {
+    if (quiescing)
         return gate_refuse(request, PROBLEM_UNAVAILABLE, "the service is stopping", NULL);
-    }
     return gate_admit_host(request, &found) && http_route_find(request) &&
            gate_admit_body(request, &found);
 }

@@ -3,8 +3,8 @@
 #include "daemon/http/http.h"
 
 #include "daemon/base/clock.h"
-#include "daemon/http/http_internal.h"
 #include "daemon/base/log.h"
+#include "daemon/http/http_internal.h"
 #include "src/base/memory.h"
 
 #include <stdarg.h>
@@ -52,10 +52,9 @@ static int http_start_daemon(http *self, didi_error *error)
         1, MHD_OPTION_URI_LOG_CALLBACK, http_access_target, self, MHD_OPTION_NOTIFY_COMPLETED,
         http_access_completed, self, MHD_OPTION_NOTIFY_CONNECTION, http_access_connection, self,
         MHD_OPTION_END);
-    if (self->daemon == NULL) {
+    if (self->daemon == NULL)
         return didi_fail(error, DIDI_IO, self->listener.address, "cannot serve on %s",
                          self->listener.address);
-    }
     return DIDI_OK;
 }
 
@@ -63,9 +62,8 @@ int http_start(const http_settings *settings, http **ret_http, didi_error *error
 {
     pthread_condattr_t monotonic;
     http *self = memory_zeroed(1, sizeof *self);
-    if (self == NULL) {
+    if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for the HTTP edge");
-    }
     self->settings = *settings;
     self->settings.listen = NULL; /* the caller's; the listener has its own */
     self->listener.fd = -1;
@@ -76,12 +74,10 @@ int http_start(const http_settings *settings, http **ret_http, didi_error *error
     pthread_cond_init(&self->tick, &monotonic);
     pthread_condattr_destroy(&monotonic);
     int status = http_listener_open(settings->listen, &self->listener, error);
-    if (status == DIDI_OK) {
+    if (status == DIDI_OK)
         status = http_threads_start(self, error);
-    }
-    if (status == DIDI_OK) {
+    if (status == DIDI_OK)
         status = http_start_daemon(self, error);
-    }
     if (status != DIDI_OK) {
         http_stop(self, 0);
         return status;
@@ -120,28 +116,24 @@ static bool http_has_peers(http *self)
 static void http_cut_peers(http *self)
 {
     pthread_mutex_lock(&self->lock);
-    for (http_peer *peer = self->peer_first; peer != NULL; peer = peer->next) {
+    for (http_peer *peer = self->peer_first; peer != NULL; peer = peer->next)
         shutdown(peer->fd, SHUT_RDWR);
-    }
     pthread_mutex_unlock(&self->lock);
 }
 
 void http_stop(http *self, int milliseconds)
 {
     const struct timespec pause = {.tv_nsec = HTTP_POLL_MILLISECONDS * 1000000L};
-    if (self == NULL) {
+    if (self == NULL)
         return;
-    }
     http_quiesce(self);
     int64_t until_ms = clock_monotonic_ms() + milliseconds;
-    while (self->daemon != NULL && http_has_peers(self) && clock_monotonic_ms() < until_ms) {
+    while (self->daemon != NULL && http_has_peers(self) && clock_monotonic_ms() < until_ms)
         nanosleep(&pause, NULL);
-    }
     http_cut_peers(self);
     http_threads_stop(self);
-    if (self->daemon != NULL) {
+    if (self->daemon != NULL)
         MHD_stop_daemon(self->daemon);
-    }
     http_listener_close(&self->listener);
     pthread_cond_destroy(&self->work_arrived);
     pthread_cond_destroy(&self->tick);

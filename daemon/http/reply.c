@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Making replies and handing them to the library. */
-#include "daemon/http/http_internal.h"
 #include "daemon/base/log.h"
+#include "daemon/http/http_internal.h"
 #include "proto/document.h"
 #include "src/base/memory.h"
 
@@ -14,15 +14,12 @@ static const char out_of_memory[] =
 
 void http_reply_clear(http_reply *reply)
 {
-    if (!reply->is_static) {
+    if (!reply->is_static)
         free(reply->body);
-    }
-    if (reply->fd >= 0) {
+    if (reply->fd >= 0)
         close(reply->fd);
-    }
-    for (size_t i = 0; i < reply->field_count; i++) {
+    for (size_t i = 0; i < reply->field_count; i++)
         free(reply->fields[i].value);
-    }
     *reply = (http_reply){.fd = -1};
 }
 
@@ -41,9 +38,8 @@ void http_reply_static(http_request *request, int status, const char *media_type
                        size_t bytes)
 {
     http_reply *reply = &request->reply;
-    if (reply->made) {
+    if (reply->made)
         return;
-    }
     reply->made = true;
     reply->status = status;
     reply->media_type = media_type;
@@ -97,9 +93,8 @@ void http_reply_file(http_request *request, int status, const char *media_type, 
 
 static void set_text(json_t *object, const char *key, const char *text)
 {
-    if (text != NULL && text[0] != '\0') {
+    if (text != NULL && text[0] != '\0')
         json_object_set_new(object, key, json_string(text));
-    }
 }
 
 void http_reply_problem(http_request *request, const http_problem *description)
@@ -115,10 +110,9 @@ void http_reply_problem(http_request *request, const http_problem *description)
         set_text(value, "parameter", description->parameter);
         set_text(value, "subject", description->subject);
     }
-    if (status >= 500) {
+    if (status >= 500)
         log_emit(LOG_LEVEL_WARNING, "request failed", LOG_TEXT("target", request->raw_target),
                  LOG_INTEGER("status", status), LOG_TEXT("detail", description->detail));
-    }
     reply_text(request, status, PROBLEM_MEDIA_TYPE, value);
 }
 
@@ -138,35 +132,29 @@ static struct MHD_Response *reply_response(http_reply *reply)
     if (reply->fd >= 0) {
         response =
             MHD_create_response_from_fd_at_offset64(reply->file_bytes, reply->fd, reply->offset);
-        if (response != NULL) {
+        if (response != NULL)
             reply->fd = -1;
-        }
         return response;
     }
     response = MHD_create_response_from_buffer(reply->bytes, reply->body,
                                                reply->is_static ? MHD_RESPMEM_PERSISTENT
                                                                 : MHD_RESPMEM_MUST_FREE);
-    if (response != NULL) {
+    if (response != NULL)
         reply->body = NULL;
-    }
     return response;
 }
 
 static void reply_fields(const http_reply *reply, struct MHD_Response *response)
 {
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
-    if (reply->media_type != NULL) {
+    if (reply->media_type != NULL)
         MHD_add_response_header(response, "Content-Type", reply->media_type);
-    }
-    if (reply->fd < 0 && reply->media_type != NULL) {
+    if (reply->fd < 0 && reply->media_type != NULL)
         MHD_add_response_header(response, "Cache-Control", "no-store");
-    }
-    if (reply->close) {
+    if (reply->close)
         MHD_add_response_header(response, "Connection", "close");
-    }
-    for (size_t i = 0; i < reply->field_count; i++) {
+    for (size_t i = 0; i < reply->field_count; i++)
         MHD_add_response_header(response, reply->fields[i].name, reply->fields[i].value);
-    }
 }
 
 enum MHD_Result http_reply_send(http_request *request)
@@ -180,9 +168,8 @@ enum MHD_Result http_reply_send(http_request *request)
     reply->close = reply->close || request->http->quiescing;
     pthread_mutex_unlock(&request->http->lock);
     struct MHD_Response *response = reply_response(reply);
-    if (response == NULL) {
+    if (response == NULL)
         return MHD_NO;
-    }
     reply_fields(reply, response);
     enum MHD_Result result =
         MHD_queue_response(request->connection, (unsigned)reply->status, response);

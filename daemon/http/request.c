@@ -13,11 +13,9 @@ const char *http_path_part(const http_request *request, size_t index)
 
 const char *http_query(const http_request *request, const char *name)
 {
-    for (size_t i = 0; i < request->target.parameter_count; i++) {
-        if (strcmp(request->target.parameters[i].name, name) == 0) {
+    for (size_t i = 0; i < request->target.parameter_count; i++)
+        if (strcmp(request->target.parameters[i].name, name) == 0)
             return request->target.parameters[i].value;
-        }
-    }
     return NULL;
 }
 
@@ -26,9 +24,8 @@ bool http_query_only(http_request *request, const char *const *names)
     for (size_t i = 0; i < request->target.parameter_count; i++) {
         const char *name = request->target.parameters[i].name;
         size_t known = 0;
-        while (names[known] != NULL && strcmp(names[known], name) != 0) {
+        while (names[known] != NULL && strcmp(names[known], name) != 0)
             known++;
-        }
         if (names[known] == NULL) {
             http_reply_problem(request, &(http_problem){.type = PROBLEM_INVALID_PARAMETER,
                                                         .detail = "unknown query parameter",
@@ -44,9 +41,8 @@ bool http_query_number(http_request *request, const char *name, long long lowest
 {
     const char *text = http_query(request, name);
     char detail[128];
-    if (text == NULL || http_number_parse(text, lowest, highest, number)) {
+    if (text == NULL || http_number_parse(text, lowest, highest, number))
         return true;
-    }
     snprintf(detail, sizeof detail, "%s must be a whole number from %lld to %lld", name, lowest,
              highest);
     http_reply_problem(
@@ -73,9 +69,8 @@ size_t http_body_bytes_max(const http_request *request)
 
 void http_wait(http_request *request, int64_t milliseconds)
 {
-    if (request->wait_until_ms == 0) {
+    if (request->wait_until_ms == 0)
         request->wait_until_ms = clock_monotonic_ms() + milliseconds;
-    }
     request->wait_asked = true;
 }
 

@@ -8,9 +8,8 @@
 /* One segment of a pattern: its start and length; false at the end. */
 static bool pattern_next(const char **pattern, const char **ret_start, size_t *ret_length)
 {
-    if (**pattern != '/' || (*pattern)[1] == '\0') {
+    if (**pattern != '/' || (*pattern)[1] == '\0')
         return false;
-    }
     *ret_start = *pattern + 1;
     *ret_length = strcspn(*ret_start, "/");
     *pattern = *ret_start + *ret_length;
@@ -31,22 +30,22 @@ static bool route_matches(http_request *request, const char *pattern)
 {
     const http_target *target = &request->target;
     const char *segment;
-    size_t length, index = 0, parts = 0;
+    size_t length;
+    size_t index = 0;
+    size_t parts = 0;
     while (pattern_next(&pattern, &segment, &length)) {
-        if (index >= target->segment_count) {
+        if (index >= target->segment_count)
             return false;
-        }
         if (strncmp(segment, "{...}", length) == 0 && length == 5) {
             join_rest(request, index);
             request->parts[parts] = request->rest;
             return true;
         }
-        if (strncmp(segment, "{}", length) == 0 && length == 2) {
+        if (strncmp(segment, "{}", length) == 0 && length == 2)
             request->parts[parts++] = target->segments[index];
-        } else if (strlen(target->segments[index]) != length ||
-                   strncmp(segment, target->segments[index], length) != 0) {
+        else if (strlen(target->segments[index]) != length ||
+                 strncmp(segment, target->segments[index], length) != 0)
             return false;
-        }
         index++;
     }
     return index == target->segment_count;
@@ -63,12 +62,12 @@ bool http_route_find(http_request *request)
 {
     const http_settings *settings = &request->http->settings;
     const char *method = strcmp(request->method, "HEAD") == 0 ? "GET" : request->method;
-    char methods[64] = "", detail[160];
+    char methods[64] = "";
+    char detail[160];
     for (size_t i = 0; i < settings->route_count; i++) {
         const http_route *route = &settings->routes[i];
-        if (!route_matches(request, route->pattern)) {
+        if (!route_matches(request, route->pattern))
             continue;
-        }
         if (strcmp(route->method, method) == 0) {
             request->route = route;
             return true;

@@ -16,17 +16,15 @@ static void *worker_main(void *context)
     pthread_mutex_lock(&self->lock);
     for (;;) {
         http_request *request = self->work_first;
-        if (request == NULL && self->finishing) {
+        if (request == NULL && self->finishing)
             break;
-        }
         if (request == NULL) {
             pthread_cond_wait(&self->work_arrived, &self->lock);
             continue;
         }
         self->work_first = request->work_next;
-        if (self->work_first == NULL) {
+        if (self->work_first == NULL)
             self->work_last = NULL;
-        }
         pthread_mutex_unlock(&self->lock);
         request->route->handle(self->settings.context, request);
         MHD_resume_connection(request->connection);
@@ -42,11 +40,10 @@ bool http_threads_work(http *self, http_request *request)
     bool open = !self->finishing;
     if (open) {
         request->work_next = NULL;
-        if (self->work_last != NULL) {
+        if (self->work_last != NULL)
             self->work_last->work_next = request;
-        } else {
+        else
             self->work_first = request;
-        }
         self->work_last = request;
         pthread_cond_signal(&self->work_arrived);
     }
@@ -63,9 +60,8 @@ void http_watch(http_request *request, const char *job_id)
         memcpy(request->watched, job_id, strlen(job_id) + 1);
         request->watch_previous = NULL;
         request->watch_next = self->watch_first;
-        if (self->watch_first != NULL) {
+        if (self->watch_first != NULL)
             self->watch_first->watch_previous = request;
-        }
         self->watch_first = request;
         request->in_watch_list = true;
     }
@@ -77,14 +73,12 @@ void http_threads_unwatch(http_request *request)
     http *self = request->http;
     pthread_mutex_lock(&self->lock);
     if (request->in_watch_list) {
-        if (request->watch_previous != NULL) {
+        if (request->watch_previous != NULL)
             request->watch_previous->watch_next = request->watch_next;
-        } else {
+        else
             self->watch_first = request->watch_next;
-        }
-        if (request->watch_next != NULL) {
+        if (request->watch_next != NULL)
             request->watch_next->watch_previous = request->watch_previous;
-        }
         request->in_watch_list = false;
     }
     pthread_mutex_unlock(&self->lock);
@@ -98,9 +92,8 @@ void http_threads_park(http_request *request)
     request->parked = !request->changed && !self->quiescing && request->in_watch_list;
     bool parked = request->parked;
     pthread_mutex_unlock(&self->lock);
-    if (!parked) {
+    if (!parked)
         MHD_resume_connection(request->connection);
-    }
 }
 
 /* Takes one parked request whose job changed or whose time is over. */
@@ -124,9 +117,8 @@ static void resume_due(http *self)
         pthread_mutex_lock(&self->lock);
         http_request *request = take_due(self, now_ms);
         pthread_mutex_unlock(&self->lock);
-        if (request == NULL) {
+        if (request == NULL)
             return;
-        }
         MHD_resume_connection(request->connection);
     }
 }
@@ -143,9 +135,8 @@ void http_notify_job(http *self, const char *job_id)
         }
     }
     pthread_mutex_unlock(&self->lock);
-    if (any) {
+    if (any)
         resume_due(self);
-    }
 }
 
 /* The library has no absolute deadline: a header line a second would keep a connection for ever. */
@@ -153,11 +144,9 @@ static void cut_late_peers(http *self)
 {
     int64_t now_ms = clock_monotonic_ms();
     pthread_mutex_lock(&self->lock);
-    for (http_peer *peer = self->peer_first; peer != NULL; peer = peer->next) {
-        if (!peer->busy && (self->quiescing || now_ms >= peer->deadline_ms)) {
+    for (http_peer *peer = self->peer_first; peer != NULL; peer = peer->next)
+        if (!peer->busy && (self->quiescing || now_ms >= peer->deadline_ms))
             shutdown(peer->fd, SHUT_RDWR);
-        }
-    }
     pthread_mutex_unlock(&self->lock);
 }
 
@@ -189,15 +178,13 @@ int http_threads_start(http *self, didi_error *error)
 {
     for (size_t i = 0; i < HTTP_WORKERS; i++) {
         int code = pthread_create(&self->workers[i], NULL, worker_main, self);
-        if (code != 0) {
+        if (code != 0)
             return didi_fail_errno(error, code, NULL, "cannot start a thread");
-        }
         self->worker_count++;
     }
     int code = pthread_create(&self->timer, NULL, timer_main, self);
-    if (code != 0) {
+    if (code != 0)
         return didi_fail_errno(error, code, NULL, "cannot start a thread");
-    }
     self->timer_started = true;
     return DIDI_OK;
 }
@@ -209,12 +196,10 @@ void http_threads_stop(http *self)
     pthread_cond_broadcast(&self->work_arrived);
     pthread_cond_broadcast(&self->tick);
     pthread_mutex_unlock(&self->lock);
-    for (size_t i = 0; i < self->worker_count; i++) {
+    for (size_t i = 0; i < self->worker_count; i++)
         pthread_join(self->workers[i], NULL);
-    }
-    if (self->timer_started) {
+    if (self->timer_started)
         pthread_join(self->timer, NULL);
-    }
     self->worker_count = 0;
     self->timer_started = false;
 }

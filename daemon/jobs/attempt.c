@@ -2,8 +2,8 @@
 /* One attempt of one job: opened on a pool thread, run by the pool, closed on a pool thread,
  * recorded. */
 #include "daemon/base/clock.h"
-#include "daemon/models/inputs.h"
 #include "daemon/jobs/scheduler_internal.h"
+#include "daemon/models/inputs.h"
 #include "src/base/file.h"
 #include "src/base/memory.h"
 
@@ -19,7 +19,6 @@ static int run_open_package(const run *self, const specification *wanted, int *r
     didi_error missing = {0};
     const int status =
         scheduler_open_files(self->scheduler, wanted->extend.job, "artifacts", ret_fd, &missing);
-
     if (status != DIDI_OK)
         return didi_fail(error, status, "/extend/job",
                          "the artifacts of job %s, which this one "
@@ -35,7 +34,6 @@ static int run_open_planned(run *self, const specification *wanted, planner *pla
     const didi_merge_hooks hooks = {.context = self->telemetry, .event = telemetry_event};
     didi_merge_options *options = planner_options(plan);
     int status = DIDI_OK;
-
     options->memory_limit = settings->memory_limit;
     options->workers = settings->workers;
     options->work_fd = work_fd;
@@ -65,9 +63,8 @@ static int run_open_merge(run *self, int job_fd, int work_fd, didi_error *error)
 {
     specification *wanted = NULL;
     planner *plan = NULL;
-    const size_t bytes = strlen(self->job.specification);
+    size_t bytes = strlen(self->job.specification);
     int status = specification_parse(self->job.specification, bytes, bytes, &wanted, error);
-
     if (status == DIDI_OK && specification_extends(wanted) && wanted->extend.compare &&
         !self->compared)
         compare_open(self, self->job.specification, job_fd);
@@ -85,9 +82,9 @@ static void open_work(void *context)
 {
     run *self = context;
     didi_error *error = &self->why;
-    int job_fd = -1, work_fd = -1;
+    int job_fd = -1;
+    int work_fd = -1;
     int status = files_open_job(self->scheduler, self->job.id, true, &job_fd, error);
-
     if (status != DIDI_OK)
         goto out;
     self->published = files_are_published(job_fd);
@@ -115,10 +112,9 @@ static void close_work(void *context)
     run *self = context;
     didi_error ignored = {0};
     int job_fd = -1;
-
     didi_merge_close(self->merge);
     self->merge = NULL;
-    const bool cancelled = self->cancel && self->status == DIDI_CANCELLED;
+    bool cancelled = self->cancel && self->status == DIDI_CANCELLED;
     if ((self->status != DIDI_OK && !cancelled) ||
         files_open_job(self->scheduler, self->job.id, false, &job_fd, &ignored) != DIDI_OK)
         return;
@@ -132,7 +128,6 @@ static void close_work(void *context)
 static void run_free(run *self)
 {
     run **link = &self->scheduler->runs;
-
     while (*link != self)
         link = &(*link)->next;
     *link = self->next;
@@ -147,7 +142,6 @@ static int run_store_outcome(run *self, didi_error *error)
 {
     store *records = self->scheduler->store;
     const store_job *job = &self->job;
-
     if (self->status == DIDI_OK)
         return store_job_finish(records, job->id, job->attempt, JOB_SUCCEEDED, NULL, error);
     if (self->status == DIDI_CANCELLED && self->cancel)
@@ -160,10 +154,9 @@ static int run_store_outcome(run *self, didi_error *error)
 static void run_record(run *self)
 {
     didi_error error = {0};
-
     telemetry_free(self->telemetry); /* its last point goes before the end */
     self->telemetry = NULL;
-    const int status = run_store_outcome(self, &error);
+    int status = run_store_outcome(self, &error);
     if (status != DIDI_OK && status != DIDI_CONFLICT && status != DIDI_NOT_FOUND &&
         !atomic_load(&self->scheduler->stopping)) {
         if (!self->logged)
@@ -186,7 +179,6 @@ static void close_after(void *context)
 {
     run *self = context;
     scheduler *owner = self->scheduler;
-
     self->state = RUN_RECORDING;
     run_record(self);
     owner->advance(owner);
@@ -195,7 +187,6 @@ static void close_after(void *context)
 static void run_close(run *self)
 {
     didi_error error = {0};
-
     self->state = RUN_CLOSING;
     if (pool_task(self->scheduler->pool, close_work, close_after, self, &error) != DIDI_OK) {
         close_work(self);
@@ -207,7 +198,6 @@ static void run_close(run *self)
 static void open_second(void *context)
 {
     run *self = context;
-
     didi_merge_close(self->merge);
     self->merge = NULL;
     open_work(self);
@@ -218,7 +208,6 @@ static void open_after(void *context);
 static void run_finished(void *context)
 {
     run *self = context;
-
     if (!self->comparing) {
         self->status = didi_merge_result(self->merge, &self->why);
         run_close(self);
@@ -236,7 +225,6 @@ static void open_after(void *context)
 {
     run *self = context;
     scheduler *owner = self->scheduler;
-
     if (self->status != DIDI_OK || self->published) {
         run_close(self);
     } else {
@@ -254,7 +242,6 @@ static void open_after(void *context)
 int run_start(scheduler *owner, store_job *job, didi_error *error)
 {
     run *self = memory_zeroed(1, sizeof *self);
-
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     self->scheduler = owner;
@@ -307,7 +294,6 @@ void runs_cancel_all(scheduler *owner)
 void runs_tick(scheduler *owner)
 {
     run *next = NULL;
-
     for (run *self = owner->runs; self != NULL; self = next) {
         next = self->next;
         if (self->state == RUN_RECORDING) {

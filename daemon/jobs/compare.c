@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The full merge that an extension of a job is compared with. It publishes beside the job's
  * artifacts, where nobody else looks, and so survives a restart as any merge does. */
-#include "daemon/models/inputs.h"
 #include "daemon/jobs/scheduler_internal.h"
+#include "daemon/models/inputs.h"
 #include "src/base/file.h"
 
 #include <math.h>
@@ -20,14 +20,12 @@ static void tell(const run *self, const char *text)
                               .ratio = NAN,
                               .ratio_target = NAN,
                               .text = text};
-
     telemetry_event(self->telemetry, &event);
 }
 
 static void give_up(run *self, const char *reason)
 {
     char text[256];
-
     self->compared = true;
     snprintf(self->reason, sizeof self->reason, "%s", reason);
     snprintf(text, sizeof text, "no comparison with a full merge: %.200s", reason);
@@ -40,7 +38,6 @@ static int open_merge(run *self, const specification *wanted, int compare_fd, in
     const config *settings = self->scheduler->config;
     planner *plan = NULL;
     int status = planner_create(models_roots(self->scheduler->models), wanted, &plan, error);
-
     if (status == DIDI_OK) {
         didi_merge_options *options = planner_options(plan);
         options->memory_limit = settings->memory_limit;
@@ -58,10 +55,10 @@ void compare_open(run *self, const char *text, int job_fd)
 {
     specification *wanted = NULL;
     didi_error error = {0};
-    const size_t bytes = strlen(text);
-    int compare_fd = -1, work_fd = -1;
+    size_t bytes = strlen(text);
+    int compare_fd = -1;
+    int work_fd = -1;
     int status = specification_parse(text, bytes, bytes, &wanted, &error);
-
     if (status == DIDI_OK)
         specification_forget_extend(wanted);
     if (status == DIDI_OK)
@@ -86,8 +83,7 @@ void compare_open(run *self, const char *text, int job_fd)
 bool compare_end(run *self)
 {
     didi_error error = {0};
-    const int status = didi_merge_result(self->merge, &error);
-
+    int status = didi_merge_result(self->merge, &error);
     if (status == DIDI_CANCELLED) {
         self->status = status;
         self->why = error;
@@ -112,8 +108,8 @@ double compare_progress(const run *self, double progress)
 int compare_artifacts(const run *self, int job_fd)
 {
     didi_error ignored = {0};
-    int compare_fd = -1, fd = -1;
-
+    int compare_fd = -1;
+    int fd = -1;
     if (!self->compared || self->reason[0] != '\0' ||
         file_open_directory(job_fd, "compare", 0, &compare_fd, &ignored) != DIDI_OK)
         return -1;

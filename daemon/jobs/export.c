@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Full-model exports: one pool task each; the row is the truth, a file without its row is made
  * again. */
-#include "daemon/models/inputs.h"
 #include "daemon/jobs/scheduler_internal.h"
+#include "daemon/models/inputs.h"
 #include "src/base/file.h"
 #include "src/base/memory.h"
 
@@ -15,16 +15,15 @@
 static int export_cancelled(void *context)
 {
     const export_run *self = context;
-
     return atomic_load(&self->scheduler->stopping);
 }
 
 /* Opens jobs/<id>/exports/models/<task>, empty. */
 static int export_open_output(const export_run *self, int job_fd, int *ret_fd, didi_error *error)
 {
-    int exports_fd = -1, models_fd = -1;
+    int exports_fd = -1;
+    int models_fd = -1;
     int status = file_open_directory(job_fd, "exports", 1, &exports_fd, error);
-
     if (status == DIDI_OK)
         status = file_open_directory(exports_fd, "models", 1, &models_fd, error);
     if (status == DIDI_OK)
@@ -47,10 +46,11 @@ static int export_open_output(const export_run *self, int job_fd, int *ret_fd, d
 static int export_write(export_run *self, int job_fd, didi_error *error)
 {
     const model_roots *roots = models_roots(self->scheduler->models);
-    int artifact_fd = -1, base_fd = -1, output_fd = -1;
+    int artifact_fd = -1;
+    int base_fd = -1;
+    int output_fd = -1;
     struct stat written;
     int status = file_open_directory(job_fd, "artifacts", 0, &artifact_fd, error);
-
     if (status == DIDI_OK)
         status = model_roots_open_model(roots, self->base, &base_fd, NULL, error);
     if (status == DIDI_OK)
@@ -76,7 +76,6 @@ static void export_work(void *context)
     store_job job = {0};
     int job_fd = -1;
     int status = store_job_get(self->scheduler->store, self->row.job_id, &job, &self->why);
-
     if (status == DIDI_OK) {
         self->base = job.base;
         job.base = NULL;
@@ -93,7 +92,6 @@ static void export_work(void *context)
 static void export_free(export_run *self)
 {
     export_run **link = &self->scheduler->exports;
-
     while (*link != self)
         link = &(*link)->next;
     *link = self->next;
@@ -108,10 +106,9 @@ static void export_free(export_run *self)
 static void export_record(export_run *self)
 {
     scheduler *owner = self->scheduler;
-    const bool stopping = atomic_load(&owner->stopping);
+    bool stopping = atomic_load(&owner->stopping);
     didi_error error = {0};
     int status = DIDI_OK;
-
     if (self->status == DIDI_CANCELLED && stopping)
         status = store_export_release(owner->store, self->row.id, &error);
     else
@@ -131,7 +128,6 @@ static void export_after(void *context)
 {
     export_run *self = context;
     scheduler *owner = self->scheduler;
-
     self->recording = true;
     export_record(self);
     owner->advance(owner);
@@ -140,7 +136,6 @@ static void export_after(void *context)
 void exports_claim(scheduler *owner)
 {
     bool found = true;
-
     while (found && owner->export_count < SCHEDULER_EXPORTS_MAX) {
         didi_error error = {0};
         export_run *self = memory_zeroed(1, sizeof *self);
@@ -166,7 +161,6 @@ void exports_claim(scheduler *owner)
 void exports_tick(scheduler *owner)
 {
     export_run *next = NULL;
-
     for (export_run *self = owner->exports; self != NULL; self = next) {
         next = self->next;
         if (self->recording)

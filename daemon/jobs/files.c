@@ -14,7 +14,6 @@
 int files_open(scheduler *self, int state_fd, didi_error *error)
 {
     int status = file_open_directory(state_fd, "jobs", 1, &self->jobs_fd, error);
-
     if (status == DIDI_OK)
         status = file_open_directory(state_fd, "trash", 1, &self->trash_fd, error);
     if (status == DIDI_OK)
@@ -28,7 +27,6 @@ int files_open_job(const scheduler *self, const char *id, bool create, int *ret_
                    didi_error *error)
 {
     int status = file_open_directory(self->jobs_fd, id, create, ret_fd, error);
-
     if (status == DIDI_OK && create) {
         status = file_sync_directory(self->jobs_fd, "jobs", error);
         if (status != DIDI_OK)
@@ -40,7 +38,6 @@ int files_open_job(const scheduler *self, const char *id, bool create, int *ret_
 bool files_are_published(int job_fd)
 {
     struct stat found;
-
     return fstatat(job_fd, "artifacts/manifest.json", &found, AT_SYMLINK_NOFOLLOW) == 0 &&
            S_ISREG(found.st_mode);
 }
@@ -48,7 +45,6 @@ bool files_are_published(int job_fd)
 static bool entry_is_ours(const char *name)
 {
     static const char *const names[] = {".", "..", "artifacts", "compare", "exports", "work"};
-
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strcmp(name, names[i]) == 0)
             return true;
@@ -57,11 +53,10 @@ static bool entry_is_ours(const char *name)
 
 void files_remove_strays(int job_fd)
 {
-    const int fd = openat(job_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = openat(job_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
     const struct dirent *entry = NULL;
     didi_error ignored = {0};
-
     if (directory == NULL) {
         if (fd >= 0)
             close(fd);
@@ -76,7 +71,6 @@ void files_remove_strays(int job_fd)
 void files_remove_results(int job_fd)
 {
     didi_error ignored = {0};
-
     files_remove_strays(job_fd);
     file_remove_tree(job_fd, "artifacts", &ignored);
 }
@@ -84,7 +78,6 @@ void files_remove_results(int job_fd)
 void files_remove_work(int job_fd)
 {
     didi_error ignored = {0};
-
     file_remove_tree(job_fd, "work", &ignored);
     file_remove_tree(job_fd, "compare", &ignored);
 }
@@ -93,7 +86,6 @@ int scheduler_open_files(scheduler *self, const char *id, const char *name, int 
                          didi_error *error)
 {
     int job_fd = -1;
-
     if (!id_is_valid(id))
         return didi_fail(error, DIDI_NOT_FOUND, id, "no job has the id '%.64s'", id);
     int status = files_open_job(self, id, false, &job_fd, error);
@@ -117,11 +109,10 @@ void files_throw_away(scheduler *self, const char *name)
 
 int directory_each(scheduler *self, int directory_fd, directory_visit *visit, didi_error *error)
 {
-    const int fd = openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
     const struct dirent *entry = NULL;
     int status = DIDI_OK;
-
     if (directory == NULL) {
         if (fd >= 0)
             close(fd);
@@ -139,7 +130,6 @@ static void unpublish(const scheduler *self, const char *id)
 {
     didi_error ignored = {0};
     int job_fd = -1;
-
     if (files_open_job(self, id, false, &job_fd, &ignored) != DIDI_OK)
         return;
     files_remove_results(job_fd);
@@ -152,8 +142,7 @@ static int sweep_directory(scheduler *self, const char *name, didi_error *error)
     store_job job = {0};
     const int status =
         id_is_valid(name) ? store_job_get(self->store, name, &job, &missing) : DIDI_NOT_FOUND;
-    const bool orphan = status == DIDI_NOT_FOUND;
-
+    bool orphan = status == DIDI_NOT_FOUND;
     if (status != DIDI_OK && !orphan) {
         *error = missing;
         return status;
@@ -179,11 +168,10 @@ static int flag_lost(void *context, const char *id, job_state state)
     lost_context *lost = context;
     didi_error ignored = {0};
     int fd = -1;
-
     if (state != JOB_SUCCEEDED)
         return 0;
-    const bool open = files_open_job(lost->scheduler, id, false, &fd, &ignored) == DIDI_OK;
-    const bool published = open && files_are_published(fd);
+    bool open = files_open_job(lost->scheduler, id, false, &fd, &ignored) == DIDI_OK;
+    bool published = open && files_are_published(fd);
     if (open)
         close(fd);
     if (published)
@@ -198,7 +186,6 @@ int files_sweep(scheduler *self, didi_error *error)
 {
     lost_context lost = {.scheduler = self, .error = error};
     int status = directory_each(self, self->jobs_fd, sweep_directory, error);
-
     if (status == DIDI_OK)
         status = store_job_each(self->store, flag_lost, &lost, error);
     atomic_store(&self->trash_pending, true);
@@ -208,7 +195,6 @@ int files_sweep(scheduler *self, didi_error *error)
 static int trash_remove(scheduler *self, const char *name, didi_error *error)
 {
     didi_error why = {0};
-
     (void)error;
     if (file_remove_tree(self->trash_fd, name, &why) != DIDI_OK)
         log_emit(LOG_LEVEL_WARNING, "cannot remove", LOG_TEXT("name", name),
@@ -220,7 +206,6 @@ static void trash_work(void *context)
 {
     scheduler *self = context;
     didi_error error = {0};
-
     if (directory_each(self, self->trash_fd, trash_remove, &error) != DIDI_OK)
         log_emit(LOG_LEVEL_WARNING, "cannot empty the trash", LOG_TEXT("error", error.message));
 }
@@ -228,7 +213,6 @@ static void trash_work(void *context)
 static void trash_after(void *context)
 {
     scheduler *self = context;
-
     self->trash_running = false;
     self->advance(self);
 }
@@ -236,7 +220,6 @@ static void trash_after(void *context)
 void files_empty_trash(scheduler *self)
 {
     didi_error error = {0};
-
     if (self->trash_running || !atomic_exchange(&self->trash_pending, false))
         return;
     self->trash_running = pool_task(self->pool, trash_work, trash_after, self, &error) == DIDI_OK;

@@ -13,9 +13,8 @@
 int scheduler_open_kept(scheduler *self, const char *id, int *ret_fd, didi_error *error)
 {
     didi_error reason = {0};
-    const int status = id_is_valid(id) ? file_open_directory(self->kept_fd, id, 0, ret_fd, &reason)
+    int status = id_is_valid(id) ? file_open_directory(self->kept_fd, id, 0, ret_fd, &reason)
                                        : DIDI_NOT_FOUND;
-
     if (status == DIDI_NOT_FOUND)
         return didi_fail(error, status, "/from_job",
                          "job %.64s keeps nothing to start from any more; leave from_job out to "
@@ -30,7 +29,6 @@ static void throw_away(scheduler *self, const char *id)
 {
     char name[ID_BYTES + 8];
     didi_error ignored = {0};
-
     snprintf(name, sizeof name, "%.26s.kept", id);
     if (renameat(self->kept_fd, id, self->trash_fd, name) == 0)
         atomic_store(&self->trash_pending, true);
@@ -42,7 +40,6 @@ void kept_release(scheduler *self, const char *id)
 {
     didi_error error = {0};
     bool needed = true;
-
     if (id[0] != '\0' && store_kept_is_needed(self->store, id, &needed, &error) == DIDI_OK &&
         !needed)
         throw_away(self, id);
@@ -52,7 +49,6 @@ static void shrink(scheduler *self)
 {
     didi_error error = {0};
     bool found = true;
-
     while (found) {
         char id[ID_BYTES] = {0};
         found = false;
@@ -72,7 +68,7 @@ static int keep(scheduler *self, const store_job *job, int job_fd, uint64_t *ret
 {
     int work_fd = -1;
     int status = file_open_directory(job_fd, "work", 0, &work_fd, error);
-    const bool moved = status == DIDI_NOT_FOUND; /* by an attempt that died after it */
+    bool moved = status == DIDI_NOT_FOUND; /* by an attempt that died after it */
 
     if (moved)
         status = file_open_directory(self->kept_fd, job->id, 0, &work_fd, error);
@@ -98,7 +94,6 @@ void kept_take(scheduler *self, const store_job *job, int job_fd)
     uint64_t bytes = 0;
     int status = self->config->keep_spectra_bytes > 0 ? keep(self, job, job_fd, &bytes, &error)
                                                       : DIDI_NOT_FOUND;
-
     if (status == DIDI_OK)
         status = store_job_keep(self->store, job->id, job->attempt, bytes, &error);
     if (status == DIDI_OK) {
@@ -118,7 +113,6 @@ static int forget_lost(void *context, const char *id)
     scheduler *self = context;
     didi_error error = {0};
     int fd = -1;
-
     if (scheduler_open_kept(self, id, &fd, &error) == DIDI_OK) {
         close(fd);
         return 0;
@@ -139,7 +133,6 @@ static int sweep_one(scheduler *self, const char *name, didi_error *error)
 int kept_sweep(scheduler *self, didi_error *error)
 {
     int status = store_kept_each(self->store, forget_lost, self, error);
-
     if (status == DIDI_OK)
         status = directory_each(self, self->kept_fd, sweep_one, error);
     if (status == DIDI_OK)

@@ -49,7 +49,6 @@ int pool_create(uv_loop_t *loop, size_t workers, uint64_t memory_limit, pool **r
                 didi_error *error)
 {
     pool *self = memory_zeroed(1, sizeof *self);
-
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     self->loop = loop;
@@ -70,7 +69,6 @@ void pool_free(pool *self)
 size_t pool_in_flight(const pool *self)
 {
     size_t count = self->in_flight;
-
     for (const pool_work *task = self->tasks; task != NULL; task = task->next)
         count++;
     return count;
@@ -92,7 +90,6 @@ void pool_recall_helpers(pool *self)
 static void on_work(uv_work_t *request)
 {
     pool_work *work = request->data;
-
     pool_lower_thread_priority();
     if (work->item != NULL)
         didi_item_execute(work->item);
@@ -104,7 +101,6 @@ static void on_worked(uv_work_t *request, int uv_status)
 {
     pool_work *work = request->data;
     pool *self = work->pool;
-
     (void)uv_status; /* nothing is ever cancelled while queued */
     self->in_flight--;
     self->memory_used -= work->memory;
@@ -125,7 +121,7 @@ static void pool_start(pool *self, pool_work *work)
     work->pool = self;
     work->request.data = work;
     self->in_flight++;
-    const int refused = uv_queue_work(self->loop, &work->request, on_work, on_worked);
+    int refused = uv_queue_work(self->loop, &work->request, on_work, on_worked);
     assert(refused == 0); /* only a missing callback is */
     (void)refused;
 }
@@ -134,7 +130,6 @@ int pool_add(pool *self, didi_merge *merge, int priority, void (*finished)(void 
              void *context, didi_error *error)
 {
     pool_lane *lane = memory_zeroed(1, sizeof *lane);
-
     if (lane == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     lane->merge = merge;
@@ -150,7 +145,6 @@ int pool_task(pool *self, void (*work)(void *context), void (*after)(void *conte
               didi_error *error)
 {
     pool_work *task = memory_zeroed(1, sizeof *task);
-
     if (task == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     task->run = work;
@@ -167,7 +161,6 @@ int pool_task(pool *self, void (*work)(void *context), void (*after)(void *conte
 static void lane_finish(pool *self, pool_lane *lane)
 {
     pool_lane **link = &self->lanes;
-
     assert(lane->in_flight == 0);
     while (*link != lane)
         link = &(*link)->next;
@@ -190,7 +183,6 @@ static bool lane_goes_before(const pool_lane *a, const pool_lane *b)
 static pool_lane *lane_pick(pool *self)
 {
     pool_lane *best = NULL;
-
     for (pool_lane *lane = self->lanes; lane != NULL; lane = lane->next)
         if (!lane->asked && (best == NULL || lane_goes_before(lane, best)))
             best = lane;
@@ -210,7 +202,6 @@ static bool lane_serve(pool *self, pool_lane *lane, bool helper, bool *ret_starv
 {
     pool_work *work = memory_zeroed(1, sizeof *work);
     didi_item *item = NULL;
-
     if (work == NULL) { /* tried again when the next item comes back */
         lane->asked = true;
         return false;
@@ -259,7 +250,6 @@ static void pump_tasks(pool *self)
 static void pump_items(pool *self, size_t allowed)
 {
     bool starving = false;
-
     lanes_unmark(self);
     while (self->in_flight < allowed && !starving) {
         pool_lane *lane = lane_pick(self);
@@ -272,7 +262,6 @@ static void pump_items(pool *self, size_t allowed)
 static void pump_helpers(pool *self)
 {
     bool starving = false;
-
     lanes_unmark(self);
     while (self->in_flight < self->workers) {
         pool_lane *lane = lane_pick(self);

@@ -19,7 +19,6 @@
 static int claim_priority(const scheduler *self)
 {
     int highest = INT_MIN;
-
     if (self->run_count < self->config->running_jobs_max)
         return INT_MIN;
     for (const run *other = self->runs; other != NULL; other = other->next)
@@ -31,7 +30,6 @@ static int claim_priority(const scheduler *self)
 static void jobs_claim(scheduler *self)
 {
     bool found = true;
-
     while (found && self->run_count < 2 * self->config->running_jobs_max) {
         didi_error error = {0};
         store_job job = {0};
@@ -56,7 +54,6 @@ static void jobs_claim(scheduler *self)
 static void on_closed(uv_handle_t *handle)
 {
     scheduler *self = handle->data;
-
     if (--self->handles_open == 0)
         self->done(self->done_context);
 }
@@ -90,7 +87,6 @@ static void scheduler_continue(scheduler *self)
 static void on_wake(uv_async_t *handle)
 {
     scheduler *self = handle->data;
-
     self->look = true;
     runs_check_cancel(self);
     scheduler_continue(self);
@@ -99,7 +95,6 @@ static void on_wake(uv_async_t *handle)
 static void on_tick(uv_timer_t *handle)
 {
     scheduler *self = handle->data;
-
     runs_tick(self);
     exports_tick(self);
     scheduler_continue(self);
@@ -113,16 +108,15 @@ void scheduler_wake(scheduler *self)
 static int scheduler_recover(scheduler *self, didi_error *error)
 {
     size_t count = 0;
-
     if (id_next(clock_now_ms(), NULL, self->boot_id) != 0)
         return didi_fail(error, DIDI_IO, NULL, "the kernel gives no random bytes");
-    const int status = store_boot(self->store, self->boot_id, &count, error);
+    int status = store_boot(self->store, self->boot_id, &count, error);
     if (status != DIDI_OK)
         return status;
     if (count > 0)
         log_emit(LOG_LEVEL_WARNING, "jobs of an interrupted process go on",
                  LOG_INTEGER("jobs", count));
-    const int swept = files_sweep(self, error);
+    int swept = files_sweep(self, error);
     return swept == DIDI_OK ? kept_sweep(self, error) : swept;
 }
 
@@ -130,7 +124,6 @@ int scheduler_create(uv_loop_t *loop, const config *settings, store *records, mo
                      int state_fd, scheduler **ret_scheduler, didi_error *error)
 {
     scheduler *self = memory_zeroed(1, sizeof *self);
-
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     self->loop = loop;
@@ -185,8 +178,7 @@ void scheduler_free(scheduler *self)
 
 int scheduler_job_cancel(scheduler *self, const char *id, job_state *ret_state, didi_error *error)
 {
-    const int status = store_job_cancel(self->store, id, ret_state, error);
-
+    int status = store_job_cancel(self->store, id, ret_state, error);
     if (status == DIDI_OK)
         scheduler_wake(self);
     return status;
@@ -194,8 +186,7 @@ int scheduler_job_cancel(scheduler *self, const char *id, job_state *ret_state, 
 
 int scheduler_job_delete(scheduler *self, const char *id, didi_error *error)
 {
-    const int status = store_job_delete(self->store, id, error);
-
+    int status = store_job_delete(self->store, id, error);
     if (status != DIDI_OK)
         return status;
     /* A crash here leaves an orphan, swept at the next start. */
@@ -207,8 +198,7 @@ int scheduler_job_delete(scheduler *self, const char *id, didi_error *error)
 
 int scheduler_job_retry(scheduler *self, const char *id, didi_error *error)
 {
-    const int status = store_job_retry(self->store, id, error);
-
+    int status = store_job_retry(self->store, id, error);
     if (status == DIDI_OK)
         scheduler_wake(self);
     return status;
@@ -217,8 +207,7 @@ int scheduler_job_retry(scheduler *self, const char *id, didi_error *error)
 int scheduler_export_request(scheduler *self, const char *job_id, const char *const *tasks,
                              size_t task_count, didi_error *error)
 {
-    const int status = store_export_request(self->store, job_id, "full", tasks, task_count, error);
-
+    int status = store_export_request(self->store, job_id, "full", tasks, task_count, error);
     if (status == DIDI_OK)
         scheduler_wake(self);
     return status;

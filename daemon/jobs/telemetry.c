@@ -34,8 +34,7 @@ int telemetry_create(store *records, const store_job *job, telemetry **ret_telem
                      didi_error *error)
 {
     telemetry *self = memory_zeroed(1, sizeof *self);
-    const int64_t room = STORE_EVENTS_PER_JOB_MAX - job->event_count;
-
+    int64_t room = STORE_EVENTS_PER_JOB_MAX - job->event_count;
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     self->records = records;
@@ -94,7 +93,6 @@ void telemetry_event(void *context, const didi_event *event)
 {
     telemetry *self = context;
     store_event converted;
-
     pthread_mutex_lock(&self->lock);
     if (event->kind == DIDI_EVENT_POINT) {
         event_convert(event, "point", &self->last);

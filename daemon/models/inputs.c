@@ -74,13 +74,11 @@ static int planner_open_model(const model_roots *roots, const char *model, const
 {
     didi_error reason = {0};
     int status = model_roots_open_model(roots, model, ret_fd, NULL, &reason);
-    if (status == DIDI_NOT_FOUND) {
+    if (status == DIDI_NOT_FOUND)
         return didi_fail(error, status, pointer, "there is no model \"%s\"%s", model, origin);
-    }
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         return didi_fail(error, status, pointer, "cannot open model \"%s\": %s", model,
                          reason.message);
-    }
     return DIDI_OK;
 }
 
@@ -88,9 +86,8 @@ static int planner_open_model(const model_roots *roots, const char *model, const
 static bool planner_takes(const specification *from, size_t task)
 {
     bool takes = !specification_extends(from);
-    for (size_t i = 0; i < from->extend.add.count && !takes; i++) {
+    for (size_t i = 0; i < from->extend.add.count && !takes; i++)
         takes = strcmp(from->extend.add.texts[i], from->tasks[task].name) == 0;
-    }
     return takes;
 }
 
@@ -104,19 +101,17 @@ static int planner_open(planner *self, const model_roots *roots, const specifica
                                                    : "";
     int status = planner_open_model(roots, from->base, earlier, "/base", &self->base_fd, error);
     for (size_t task = 0; status == DIDI_OK && task < from->task_count; task++) {
-        if (!planner_takes(from, task)) {
+        if (!planner_takes(from, task))
             continue;
-        }
         didi_task_input *input = &self->tasks[self->task_count];
         input->name = from->tasks[task].name;
         input->label = from->tasks[task].model;
         input->weight = from->tasks[task].weight;
         bool named = task >= kept;
-        if (!named) {
+        if (!named)
             snprintf(pointer, sizeof pointer, "/extend/rebalance");
-        } else {
+        else
             snprintf(pointer, sizeof pointer, "/tasks/%zu/model", task - kept);
-        }
         status =
             planner_open_model(roots, input->label, named && from->from_job == NULL ? "" : earlier,
                                pointer, &input->directory_fd, error);
@@ -129,22 +124,19 @@ int planner_create(const model_roots *roots, const specification *from, planner 
                    didi_error *error)
 {
     planner *self = memory_zeroed(1, sizeof *self);
-    if (self == NULL) {
+    if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a plan");
-    }
     self->base_fd = -1;
     self->tasks = memory_zeroed(from->task_count, sizeof *self->tasks);
     if (self->tasks == NULL) {
         free(self);
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a plan");
     }
-    for (size_t task = 0; task < from->task_count; task++) {
+    for (size_t task = 0; task < from->task_count; task++)
         self->tasks[task].directory_fd = -1;
-    }
     int status = specification_render(from, &self->canonical, error);
-    if (status == DIDI_OK) {
+    if (status == DIDI_OK)
         status = planner_open(self, roots, from, error);
-    }
     if (status != DIDI_OK) {
         planner_free(self);
         return status;
@@ -156,17 +148,13 @@ int planner_create(const model_roots *roots, const specification *from, planner 
 
 void planner_free(planner *self)
 {
-    if (self == NULL) {
+    if (self == NULL)
         return;
-    }
-    for (size_t task = 0; task < self->task_count; task++) {
-        if (self->tasks[task].directory_fd >= 0) {
+    for (size_t task = 0; task < self->task_count; task++)
+        if (self->tasks[task].directory_fd >= 0)
             close(self->tasks[task].directory_fd);
-        }
-    }
-    if (self->base_fd >= 0) {
+    if (self->base_fd >= 0)
         close(self->base_fd);
-    }
     free(self->tasks);
     free(self->canonical);
     free(self);

@@ -28,7 +28,6 @@ typedef struct models_scan {
 int models_create(const model_roots *roots, store *records, models **ret_models, didi_error *error)
 {
     models *self = memory_zeroed(1, sizeof *self);
-
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     self->roots = roots;
@@ -55,7 +54,6 @@ const model_roots *models_roots(const models *self)
 static uint64_t fold(uint64_t hash, const void *data, size_t bytes)
 {
     const unsigned char *from = data;
-
     for (size_t i = 0; i < bytes; i++)
         hash = (hash ^ from[i]) * UINT64_C(0x100000001b3);
     return hash;
@@ -64,7 +62,6 @@ static uint64_t fold(uint64_t hash, const void *data, size_t bytes)
 static void row_measure(const checkpoint *opened, store_model *row)
 {
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
-
     row->file_count = checkpoint_file_count(opened);
     for (size_t i = 0; i < row->file_count; i++) {
         const checkpoint_file *file = checkpoint_file_at(opened, i);
@@ -88,7 +85,6 @@ static void row_inspect(const model_roots *roots, store_model *row)
     didi_error why = {0};
     int fd = -1;
     int status = model_roots_open_model(roots, row->name, &fd, NULL, &why);
-
     if (status == DIDI_OK)
         status = checkpoint_open(fd, row->name, &opened, &why);
     if (status == DIDI_OK) {
@@ -107,9 +103,8 @@ static void row_inspect(const model_roots *roots, store_model *row)
 static int scan_visit(void *context, size_t root, const char *name, didi_error *error)
 {
     models_scan *scan = context;
-
     if (scan->count == scan->capacity) {
-        const size_t larger = scan->capacity == 0 ? 64 : scan->capacity * 2;
+        size_t larger = scan->capacity == 0 ? 64 : scan->capacity * 2;
         store_model *grown = realloc(scan->rows, larger * sizeof *grown);
         if (grown == NULL)
             return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
@@ -135,7 +130,6 @@ static int scan_visit(void *context, size_t root, const char *name, didi_error *
 int models_rescan(models *self, size_t *ret_ready, size_t *ret_broken, didi_error *error)
 {
     models_scan scan = {.models = self};
-
     pthread_mutex_lock(&self->scanning);
     int status = model_roots_walk(self->roots, scan_visit, &scan, error);
     if (status == DIDI_OK)
@@ -156,7 +150,6 @@ int models_tensors(models *self, const char *name,
     checkpoint *opened = NULL;
     int fd = -1;
     int status = model_roots_open_model(self->roots, name, &fd, NULL, error);
-
     if (status != DIDI_OK)
         return status;
     status = checkpoint_open(fd, name, &opened, error);

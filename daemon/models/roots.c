@@ -30,7 +30,6 @@ int model_roots_open(const char *const *paths, size_t count, model_roots **ret_r
 {
     model_roots *roots = memory_zeroed(1, sizeof *roots);
     int status = DIDI_OK;
-
     if (roots != NULL)
         roots->roots = memory_zeroed(count, sizeof *roots->roots);
     if (roots == NULL || roots->roots == NULL) {
@@ -77,18 +76,16 @@ static bool component_is_valid(const char *name, size_t length)
 {
     static const char allowed[] =
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-
     return length > 0 && name[0] != '.' && strspn(name, allowed) >= length;
 }
 
 bool model_name_is_valid(const char *name)
 {
     unsigned depth = 0;
-
     if (strnlen(name, MODEL_NAME_BYTES_MAX + 1) > MODEL_NAME_BYTES_MAX)
         return false;
     for (;;) {
-        const size_t length = strcspn(name, "/");
+        size_t length = strcspn(name, "/");
         if (!component_is_valid(name, length) || ++depth > MODEL_DEPTH_MAX)
             return false;
         if (name[length] == '\0')
@@ -101,14 +98,13 @@ bool model_name_is_valid(const char *name)
 static int open_by_component(int root_fd, const char *name)
 {
     int fd = fcntl(root_fd, F_DUPFD_CLOEXEC, 3);
-
     while (fd >= 0 && *name != '\0') {
         char component[MODEL_NAME_BYTES_MAX + 1];
-        const size_t length = strcspn(name, "/");
+        size_t length = strcspn(name, "/");
         memcpy(component, name, length);
         component[length] = '\0';
-        const int next = openat(fd, component, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        const int saved = errno;
+        int next = openat(fd, component, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        int saved = errno;
         close(fd);
         errno = saved;
         fd = next;
@@ -124,7 +120,6 @@ static int open_beneath(int root_fd, const char *name)
         .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
     };
     long fd = -1;
-
     /* EAGAIN: a rename raced with the walk. */
     for (int tries = 0; tries < 100; tries++) {
         fd = syscall(SYS_openat2, root_fd, name, &how, sizeof how);
@@ -140,11 +135,10 @@ int model_roots_open_model(const model_roots *roots, const char *name, int *ret_
                            size_t *ret_root, didi_error *error)
 {
     int first_errno = ENOENT;
-
     if (!model_name_is_valid(name))
         return didi_fail(error, DIDI_INVALID, name, "'%.200s' is not a model name", name);
     for (size_t i = 0; i < roots->count; i++) {
-        const int fd = open_beneath(roots->roots[i].fd, name);
+        int fd = open_beneath(roots->roots[i].fd, name);
         if (fd >= 0) {
             *ret_fd = fd;
             if (ret_root != NULL)
@@ -177,7 +171,7 @@ static bool directory_has_model(int fd)
 static bool earlier_root_has(const model_walk *walk, const char *name)
 {
     for (size_t i = 0; i < walk->root; i++) {
-        const int fd = open_beneath(walk->roots->roots[i].fd, name);
+        int fd = open_beneath(walk->roots->roots[i].fd, name);
         if (fd >= 0) {
             close(fd);
             return true;
@@ -217,7 +211,6 @@ static int walk_directory(model_walk *walk, int fd, const char *prefix, unsigned
 {
     DIR *directory = fdopendir(fd);
     int status = DIDI_OK;
-
     if (directory == NULL) {
         close(fd);
         return DIDI_OK;
@@ -255,10 +248,9 @@ int model_roots_walk(const model_roots *roots,
 {
     model_walk walk = {.roots = roots, .visit = visit, .context = context};
     int status = DIDI_OK;
-
     for (size_t i = 0; i < roots->count && status == DIDI_OK; i++) {
         /* A fresh description, so that concurrent walks do not share a position. */
-        const int fd = openat(roots->roots[i].fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        int fd = openat(roots->roots[i].fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0)
             continue;
         walk.root = i;

@@ -21,9 +21,8 @@ enum {
 
 int database_fail(database *self, const char *what, didi_error *error)
 {
-    const int code = sqlite3_extended_errcode(self->connection);
+    int code = sqlite3_extended_errcode(self->connection);
     int status = DIDI_IO;
-
     switch (code & 0xff) {
     case SQLITE_FULL:
         status = DIDI_DISK_FULL;
@@ -60,7 +59,6 @@ static int read_integer(database *self, const char *text, int64_t *ret_value, di
 {
     sqlite3_stmt *statement = NULL;
     int status = DIDI_OK;
-
     if (sqlite3_prepare_v2(self->connection, text, -1, &statement, NULL) != SQLITE_OK ||
         sqlite3_step(statement) != SQLITE_ROW)
         status = database_fail(self, "cannot read", error);
@@ -73,7 +71,6 @@ static int read_integer(database *self, const char *text, int64_t *ret_value, di
 static int wal_hook(void *context, sqlite3 *connection, const char *name, int pages)
 {
     database *self = context;
-
     (void)connection;
     (void)name;
     self->wal_pages = pages;
@@ -82,9 +79,10 @@ static int wal_hook(void *context, sqlite3 *connection, const char *name, int pa
 
 static int database_identify(database *self, int64_t *ret_version, didi_error *error)
 {
-    int64_t application = 0, version = 0, tables = 0;
+    int64_t application = 0;
+    int64_t version = 0;
+    int64_t tables = 0;
     int status = read_integer(self, "PRAGMA application_id", &application, error);
-
     if (status == DIDI_OK)
         status = read_integer(self, "PRAGMA user_version", &version, error);
     if (status == DIDI_OK)
@@ -105,7 +103,6 @@ static int database_migrate(database *self, didi_error *error)
 {
     int64_t version = 0;
     int status = database_identify(self, &version, error);
-
     for (; status == DIDI_OK && version < STORE_MIGRATION_COUNT; version++) {
         char mark[96];
         sqlite3_snprintf(sizeof mark, mark, "PRAGMA application_id=%d; PRAGMA user_version=%lld;",
@@ -129,7 +126,6 @@ static int writer_prepare(database *self, didi_error *error)
 {
     int64_t version = 0;
     int status = database_identify(self, &version, error);
-
     if (status != DIDI_OK)
         return status;
     status = execute_text(self,
@@ -146,7 +142,6 @@ static int writer_check(database *self, didi_error *error)
 {
     sqlite3_stmt *statement = NULL;
     int status = DIDI_OK;
-
     if (sqlite3_prepare_v2(self->connection, "PRAGMA quick_check(1)", -1, &statement, NULL) !=
             SQLITE_OK ||
         sqlite3_step(statement) != SQLITE_ROW) {
@@ -163,10 +158,9 @@ static int writer_check(database *self, didi_error *error)
 
 int database_open(const char *path, bool writer, database **ret_database, didi_error *error)
 {
-    const int access = writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
+    int access = writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
     database *self = memory_zeroed(1, sizeof *self);
     int status = DIDI_OK;
-
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     if (sqlite3_open_v2(path, &self->connection,
@@ -205,7 +199,6 @@ void database_close(database *self)
 sqlite3_stmt *database_statement(database *self, store_query query, didi_error *error)
 {
     sqlite3_stmt **statement = &self->statements[query];
-
     if (*statement == NULL &&
         sqlite3_prepare_v3(self->connection, store_query_texts[query], -1,
                            SQLITE_PREPARE_PERSISTENT, statement, NULL) != SQLITE_OK) {
@@ -220,8 +213,7 @@ sqlite3_stmt *database_statement(database *self, store_query query, didi_error *
 
 static int bind_index(sqlite3_stmt *statement, const char *name)
 {
-    const int index = sqlite3_bind_parameter_index(statement, name);
-
+    int index = sqlite3_bind_parameter_index(statement, name);
     assert(index > 0);
     return index;
 }
@@ -251,9 +243,9 @@ int database_step(database *self, sqlite3_stmt *statement, bool *ret_row, didi_e
 {
     if (self->bind_failed)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "cannot bind a value");
-    const int code = sqlite3_step(statement);
+    int code = sqlite3_step(statement);
     if (code != SQLITE_ROW && code != SQLITE_DONE) {
-        const int status = database_fail(self, "cannot execute", error);
+        int status = database_fail(self, "cannot execute", error);
         sqlite3_reset(statement);
         return status;
     }
@@ -267,7 +259,6 @@ int database_run(database *self, sqlite3_stmt *statement, didi_error *error)
 {
     bool row = true;
     int status = DIDI_OK;
-
     while (row && status == DIDI_OK)
         status = database_step(self, statement, &row, error);
     return status;
@@ -276,14 +267,12 @@ int database_run(database *self, sqlite3_stmt *statement, didi_error *error)
 int database_execute(database *self, store_query query, didi_error *error)
 {
     sqlite3_stmt *statement = database_statement(self, query, error);
-
     return statement != NULL ? database_run(self, statement, error) : DIDI_IO;
 }
 
 int column_copy(sqlite3_stmt *statement, int column, char **ret_text, didi_error *error)
 {
     const char *text = (const char *)sqlite3_column_text(statement, column);
-
     *ret_text = NULL;
     if (text == NULL)
         return DIDI_OK;
@@ -296,7 +285,6 @@ int column_copy(sqlite3_stmt *statement, int column, char **ret_text, didi_error
 void column_text(sqlite3_stmt *statement, int column, char *buffer, size_t bytes)
 {
     const char *text = (const char *)sqlite3_column_text(statement, column);
-
     sqlite3_snprintf((int)bytes, buffer, "%s", text != NULL ? text : "");
 }
 
@@ -312,7 +300,6 @@ static int load_newest_id(database *self, store_query query, didi_error *error)
     sqlite3_stmt *statement = database_statement(self, query, error);
     char id[ID_BYTES];
     bool row = false;
-
     if (statement == NULL || database_step(self, statement, &row, error) != DIDI_OK)
         return DIDI_IO;
     if (row) {

@@ -24,16 +24,15 @@ typedef struct event_argument {
 static int event_number(database *writer, const event_argument *argument, int64_t now,
                         bool *ret_row, int64_t *ret_number, didi_error *error)
 {
-    const bool point = strcmp(argument->event.kind, "point") == 0;
+    bool point = strcmp(argument->event.kind, "point") == 0;
     sqlite3_stmt *statement = database_statement(writer, QUERY_EVENT_COUNT_UP, error);
-
     if (statement == NULL)
         return DIDI_IO;
     bind_text(writer, statement, ":id", argument->job_id);
     bind_integer(writer, statement, ":attempt", argument->attempt);
     bind_integer(writer, statement, ":now", now);
     bind_integer(writer, statement, ":event_limit", point ? EVENT_POINTS_MAX : EVENT_OTHERS_MAX);
-    const int status = database_step(writer, statement, ret_row, error);
+    int status = database_step(writer, statement, ret_row, error);
     if (status != DIDI_OK || !*ret_row)
         return status;
     *ret_number = sqlite3_column_int64(statement, 0);
@@ -45,11 +44,10 @@ static int event_operation(database *writer, void *context, store_changes *chang
 {
     const event_argument *argument = context;
     const store_event *event = &argument->event;
-    const int64_t now = clock_now_ms();
+    int64_t now = clock_now_ms();
     int64_t number = 0;
     bool row = false;
-    const int status = event_number(writer, argument, now, &row, &number, error);
-
+    int status = event_number(writer, argument, now, &row, &number, error);
     if (status != DIDI_OK || !row)
         return status;
     sqlite3_stmt *statement = database_statement(writer, QUERY_EVENT_INSERT, error);
@@ -78,7 +76,6 @@ static int event_operation(database *writer, void *context, store_changes *chang
 void store_event_post(store *self, const char *job_id, unsigned attempt, const store_event *event)
 {
     event_argument *argument = memory_zeroed(1, sizeof *argument);
-
     if (argument == NULL)
         return; /* telemetry only */
     sqlite3_snprintf(sizeof argument->job_id, argument->job_id, "%s", job_id);
@@ -102,7 +99,6 @@ static int progress_operation(database *writer, void *context, store_changes *ch
 {
     const progress_argument *argument = context;
     sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_PROGRESS, error);
-
     if (statement == NULL)
         return DIDI_IO;
     bind_text(writer, statement, ":id", argument->job_id);
@@ -118,7 +114,6 @@ void store_progress_post(store *self, const char *job_id, unsigned attempt, cons
                          double progress)
 {
     progress_argument *argument = memory_zeroed(1, sizeof *argument);
-
     if (argument == NULL)
         return;
     sqlite3_snprintf(sizeof argument->job_id, argument->job_id, "%s", job_id);
@@ -163,7 +158,6 @@ static int event_list_read(database *reader, const char *job_id, int64_t after, 
     store_job job = {0};
     bool row = true;
     int status = job_select(reader, job_id, &job, error);
-
     store_job_clear(&job);
     if (status != DIDI_OK)
         return status;
@@ -190,7 +184,6 @@ int store_event_list(store *self, const char *job_id, int64_t after, size_t limi
 {
     database *reader = NULL;
     size_t count = 0;
-
     if (limit == 0 || limit > STORE_PAGE_MAX)
         return didi_fail(error, DIDI_INVALID, "limit", "limit is outside 1 .. %d", STORE_PAGE_MAX);
     store_event *events = memory_zeroed(limit, sizeof *events);

@@ -47,7 +47,6 @@ static int export_read(sqlite3_stmt *statement, store_export *ret_export, didi_e
 {
     store_export export = {0};
     char state[16];
-
     column_text(statement, 0, export.id, sizeof export.id);
     column_text(statement, 1, export.job_id, sizeof export.job_id);
     column_text(statement, 2, export.task, sizeof export.task);
@@ -81,7 +80,6 @@ static int request_one(database *writer, const request_argument *argument, const
 {
     char id[ID_BYTES];
     int status = database_new_id(writer, id, error);
-
     if (status != DIDI_OK)
         return status;
     sqlite3_stmt *statement = database_statement(writer, QUERY_EXPORT_UPSERT, error);
@@ -104,7 +102,6 @@ static int request_operation(database *writer, void *context, store_changes *cha
     store_job job = {0};
     int status = job_select(writer, argument->job_id, &job, error);
     const job_state state = job.state;
-
     store_job_clear(&job);
     if (status != DIDI_OK)
         return status;
@@ -123,7 +120,6 @@ int store_export_request(store *self, const char *job_id, const char *format,
 {
     request_argument argument = {
         .job_id = job_id, .format = format, .tasks = tasks, .task_count = task_count};
-
     return store_write(self, request_operation, &argument, error);
 }
 
@@ -135,7 +131,6 @@ static int export_list_read(database *reader, const char *job_id, store_export *
     sqlite3_stmt *statement = database_statement(reader, QUERY_EXPORT_LIST, error);
     size_t capacity = 0;
     bool row = true;
-
     if (statement == NULL)
         return DIDI_IO;
     bind_text(reader, statement, ":id", job_id);
@@ -144,7 +139,7 @@ static int export_list_read(database *reader, const char *job_id, store_export *
         if (status != DIDI_OK || !row)
             return status;
         if (*count == capacity) {
-            const size_t larger = capacity == 0 ? 16 : capacity * 2;
+            size_t larger = capacity == 0 ? 16 : capacity * 2;
             store_export *grown =
                 larger > EXPORTS_PER_JOB_MAX ? NULL : realloc(*exports, larger * sizeof **exports);
             if (grown == NULL)
@@ -167,7 +162,6 @@ int store_export_list(store *self, const char *job_id, store_export **ret_export
     store_job job = {0};
     size_t count = 0;
     int status = store_reader_borrow(self, &reader, error);
-
     if (status != DIDI_OK)
         return status;
     status = job_select(reader, job_id, &job, error);
@@ -194,7 +188,6 @@ static int claim_operation(database *writer, void *context, store_changes *chang
 {
     claim_argument *argument = context;
     sqlite3_stmt *statement = database_statement(writer, QUERY_EXPORT_CLAIM, error);
-
     if (statement == NULL)
         return DIDI_IO;
     bind_integer(writer, statement, ":now", clock_now_ms());
@@ -211,8 +204,7 @@ static int claim_operation(database *writer, void *context, store_changes *chang
 int store_export_claim(store *self, store_export *ret_export, bool *ret_found, didi_error *error)
 {
     claim_argument argument = {0};
-    const int status = store_write(self, claim_operation, &argument, error);
-
+    int status = store_write(self, claim_operation, &argument, error);
     if (status != DIDI_OK) {
         export_clear(&argument.export);
         return status;
@@ -238,7 +230,6 @@ static int finish_operation(database *writer, void *context, store_changes *chan
     char job_id[ID_BYTES];
     bool row = false;
     sqlite3_stmt *statement = database_statement(writer, QUERY_EXPORT_FINISH, error);
-
     if (statement == NULL)
         return DIDI_IO;
     bind_text(writer, statement, ":id", argument->id);
@@ -249,7 +240,7 @@ static int finish_operation(database *writer, void *context, store_changes *chan
         bind_text(writer, statement, ":error_status", didi_status_name(why->status));
         bind_text(writer, statement, ":error_message", why->message);
     }
-    const int status = database_step(writer, statement, &row, error);
+    int status = database_step(writer, statement, &row, error);
     if (status != DIDI_OK)
         return status;
     if (!row)
@@ -263,7 +254,6 @@ int store_export_finish(store *self, const char *id, export_state state, uint64_
                         const didi_error *why, didi_error *error)
 {
     finish_argument argument = {.id = id, .state = state, .bytes = bytes, .why = why};
-
     return store_write(self, finish_operation, &argument, error);
 }
 

@@ -27,7 +27,6 @@ static int job_move_event(database *writer, const job_move *move, int64_t attemp
                           didi_error *error)
 {
     sqlite3_stmt *statement = database_statement(writer, QUERY_EVENT_INSERT, error);
-
     if (statement == NULL)
         return DIDI_IO;
     bind_text(writer, statement, ":id", move->id);
@@ -52,7 +51,6 @@ static int job_move_state(database *writer, const job_move *move, store_changes 
     const didi_error *why = move->why;
     sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_MOVE, error);
     bool row = false;
-
     if (statement == NULL)
         return DIDI_IO;
     bind_text(writer, statement, ":id", move->id);
@@ -81,8 +79,8 @@ static int job_move_state(database *writer, const job_move *move, store_changes 
         store_job_clear(&job);
         return status;
     }
-    const int64_t attempt = sqlite3_column_int64(statement, 0);
-    const int64_t number = sqlite3_column_int64(statement, 1);
+    int64_t attempt = sqlite3_column_int64(statement, 0);
+    int64_t number = sqlite3_column_int64(statement, 1);
     status = database_run(writer, statement, error);
     if (status != DIDI_OK)
         return status;
@@ -100,7 +98,6 @@ int store_job_finish(store *self, const char *id, unsigned attempt, job_state st
                      const didi_error *why, didi_error *error)
 {
     job_move move = {.id = id, .from = FROM_RUNNING, .to = state, .attempt = attempt, .why = why};
-
     assert(state == JOB_SUCCEEDED || state == JOB_FAILED || state == JOB_CANCELLED);
     return store_write(self, move_operation, &move, error);
 }
@@ -109,7 +106,6 @@ int store_job_release(store *self, const char *id, unsigned attempt, didi_error 
 {
     job_move move = {
         .id = id, .from = FROM_RUNNING, .to = JOB_QUEUED, .attempt = attempt, .attempt_change = -1};
-
     return store_write(self, move_operation, &move, error);
 }
 
@@ -118,7 +114,6 @@ int store_job_fail_lost(store *self, const char *id, const char *message, didi_e
     didi_error why = {0};
     job_move move = {
         .id = id, .from = FROM_SUCCEEDED, .to = JOB_FAILED, .attempt = ATTEMPT_ANY, .why = &why};
-
     didi_fail(&why, DIDI_NOT_FOUND, "artifacts", "%s", message);
     return store_write(self, move_operation, &move, error);
 }
@@ -126,8 +121,7 @@ int store_job_fail_lost(store *self, const char *id, const char *message, didi_e
 int store_job_retry(store *self, const char *id, didi_error *error)
 {
     job_move move = {.id = id, .from = FROM_STOPPED, .to = JOB_QUEUED, .attempt = ATTEMPT_ANY};
-    const int status = store_write(self, move_operation, &move, error);
-
+    int status = store_write(self, move_operation, &move, error);
     if (status == DIDI_CONFLICT)
         return didi_fail(error, status, id, "only a failed or cancelled job can be retried");
     return status;
@@ -150,7 +144,6 @@ static int claim_operation(database *writer, void *context, store_changes *chang
                      .attempt = ATTEMPT_ANY,
                      .attempt_change = 1};
     sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_NEXT_QUEUED, error);
-
     if (statement == NULL)
         return DIDI_IO;
     bind_integer(writer, statement, ":priority", argument->priority);
@@ -169,8 +162,7 @@ int store_job_claim(store *self, int priority, store_job *ret_job, bool *ret_fou
                     didi_error *error)
 {
     claim_argument argument = {.priority = priority};
-    const int status = store_write(self, claim_operation, &argument, error);
-
+    int status = store_write(self, claim_operation, &argument, error);
     if (status != DIDI_OK) {
         store_job_clear(&argument.job);
         return status;
@@ -192,7 +184,6 @@ static int cancel_operation(database *writer, void *context, store_changes *chan
     cancel_argument *argument = context;
     store_job job = {0};
     int status = job_select(writer, argument->id, &job, error);
-
     if (status != DIDI_OK)
         return status;
     argument->state = job.state;
@@ -223,8 +214,7 @@ static int cancel_operation(database *writer, void *context, store_changes *chan
 int store_job_cancel(store *self, const char *id, job_state *ret_state, didi_error *error)
 {
     cancel_argument argument = {.id = id};
-    const int status = store_write(self, cancel_operation, &argument, error);
-
+    int status = store_write(self, cancel_operation, &argument, error);
     if (status == DIDI_OK)
         *ret_state = argument.state;
     return status;
@@ -241,11 +231,10 @@ static int delete_refused(database *writer, const char *id, job_state state, did
     sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_EXTENDED_BY, error);
     char later[ID_BYTES];
     bool row = false;
-
     if (statement == NULL)
         return DIDI_IO;
     bind_text(writer, statement, ":id", id);
-    const int status = database_step(writer, statement, &row, error);
+    int status = database_step(writer, statement, &row, error);
     if (status != DIDI_OK)
         return status;
     if (row && state_is_final(state)) {
@@ -270,7 +259,6 @@ static int delete_operation(database *writer, void *context, store_changes *chan
     store_job job = {0};
     int status = job_select(writer, id, &job, error);
     const job_state state = job.state;
-
     store_job_clear(&job);
     if (status != DIDI_OK)
         return status;
@@ -290,7 +278,6 @@ static int delete_operation(database *writer, void *context, store_changes *chan
 int store_job_delete(store *self, const char *id, didi_error *error)
 {
     char copy[ID_BYTES] = {0};
-
     if (!id_is_valid(id))
         return didi_fail(error, DIDI_NOT_FOUND, id, "no job has the id '%.64s'", id);
     memcpy(copy, id, ID_CHARACTERS);
@@ -309,7 +296,6 @@ static int boot_operation(database *writer, void *context, store_changes *change
 {
     boot_argument *argument = context;
     bool row = true;
-
     memcpy(writer->boot_id, argument->boot_id, ID_BYTES);
     int status = DIDI_OK;
     for (;;) {
@@ -322,7 +308,7 @@ static int boot_operation(database *writer, void *context, store_changes *change
         if (status != DIDI_OK || !row)
             break;
         column_text(statement, 0, id, sizeof id);
-        const bool cancelled = sqlite3_column_int(statement, 1) != 0;
+        bool cancelled = sqlite3_column_int(statement, 1) != 0;
         sqlite3_reset(statement);
         const job_move move = {.id = id,
                                .from = FROM_RUNNING,
@@ -345,8 +331,7 @@ static int boot_operation(database *writer, void *context, store_changes *change
 int store_boot(store *self, const char *boot_id, size_t *ret_count, didi_error *error)
 {
     boot_argument argument = {.boot_id = boot_id};
-    const int status = store_write(self, boot_operation, &argument, error);
-
+    int status = store_write(self, boot_operation, &argument, error);
     if (status == DIDI_OK)
         *ret_count = argument.count;
     return status;

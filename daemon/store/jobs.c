@@ -54,7 +54,6 @@ static int job_read(sqlite3_stmt *statement, store_job *ret_job, didi_error *err
     int status = DIDI_OK;
     char state[16];
     char **const texts[] = {&job.name, &job.base, &job.specification, &job.labels};
-
     column_text(statement, 0, job.id, sizeof job.id);
     column_text(statement, 1, state, sizeof state);
     if (!job_state_parse(state, &job.state))
@@ -90,7 +89,6 @@ int job_select(database *connection, const char *id, store_job *ret_job, didi_er
 {
     sqlite3_stmt *statement = database_statement(connection, QUERY_JOB_SELECT, error);
     bool row = false;
-
     if (statement == NULL)
         return DIDI_IO;
     bind_text(connection, statement, ":id", id);
@@ -117,11 +115,10 @@ static int submit_find_replay(database *writer, submit_argument *argument, bool 
 {
     sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_BY_IDEMPOTENCY_KEY, error);
     char digest[65];
-
     if (statement == NULL)
         return DIDI_IO;
     bind_text(writer, statement, ":idempotency_key", argument->submission->idempotency_key);
-    const int status = database_step(writer, statement, ret_found, error);
+    int status = database_step(writer, statement, ret_found, error);
     if (status != DIDI_OK || !*ret_found)
         return status;
     column_text(statement, 0, argument->id, sizeof argument->id);
@@ -137,13 +134,12 @@ static int submit_check_room(database *writer, size_t active_max, didi_error *er
 {
     sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_COUNT_ACTIVE, error);
     bool row = false;
-
     if (statement == NULL)
         return DIDI_IO;
-    const int status = database_step(writer, statement, &row, error);
+    int status = database_step(writer, statement, &row, error);
     if (status != DIDI_OK)
         return status;
-    const int64_t active = sqlite3_column_int64(statement, 0);
+    int64_t active = sqlite3_column_int64(statement, 0);
     sqlite3_reset(statement);
     if (active_max != 0 && active >= (int64_t)active_max)
         return didi_fail(error, DIDI_CONFLICT, "queued_jobs_max",
@@ -156,10 +152,9 @@ static int submit_check_source(database *writer, const char *from_job, didi_erro
 {
     store_job source = {0};
     didi_error missing = {0};
-
     if (from_job == NULL)
         return DIDI_OK;
-    const int status = job_select(writer, from_job, &source, &missing);
+    int status = job_select(writer, from_job, &source, &missing);
     const bool reusable =
         status == DIDI_OK && source.state == JOB_SUCCEEDED && source.kept_bytes > 0;
     store_job_clear(&source);
@@ -181,7 +176,6 @@ static int submit_operation(database *writer, void *context, store_changes *chan
     const store_submission *submission = argument->submission;
     bool found = false;
     int status = DIDI_OK;
-
     if (submission->idempotency_key != NULL)
         status = submit_find_replay(writer, argument, &found, error);
     if (status != DIDI_OK || found)
@@ -216,12 +210,11 @@ int store_job_submit(store *self, const store_submission *submission, char ret_i
                      store_submit_outcome *ret_outcome, didi_error *error)
 {
     submit_argument argument = {.submission = submission};
-
     if (submission->idempotency_key != NULL &&
         strlen(submission->idempotency_key) > STORE_IDEMPOTENCY_KEY_MAX)
         return didi_fail(error, DIDI_INVALID, "Idempotency-Key", "longer than %d bytes",
                          STORE_IDEMPOTENCY_KEY_MAX);
-    const int status = store_write(self, submit_operation, &argument, error);
+    int status = store_write(self, submit_operation, &argument, error);
     if (status != DIDI_OK)
         return status;
     memcpy(ret_id, argument.id, ID_BYTES);
@@ -239,7 +232,6 @@ int store_job_find_submission(store *self, const store_submission *submission, b
     database *reader = NULL;
     bool found = false;
     int status = store_reader_borrow(self, &reader, error);
-
     if (status != DIDI_OK)
         return status;
     status = submit_find_replay(reader, &argument, &found, error);
@@ -258,7 +250,6 @@ int store_job_get(store *self, const char *id, store_job *ret_job, didi_error *e
 {
     database *reader = NULL;
     int status = store_reader_borrow(self, &reader, error);
-
     if (status != DIDI_OK)
         return status;
     status = job_select(reader, id, ret_job, error);
@@ -272,7 +263,6 @@ static int job_list_read(database *reader, const store_job_filter *filter, size_
     sqlite3_stmt *statement = database_statement(reader, QUERY_JOB_LIST, error);
     bool row = true;
     int status = DIDI_OK;
-
     if (statement == NULL)
         return DIDI_IO;
     bind_text(reader, statement, ":before_id", filter->before_id);
@@ -298,7 +288,6 @@ int store_job_list(store *self, const store_job_filter *filter, size_t limit, st
 {
     database *reader = NULL;
     size_t count = 0;
-
     if (limit == 0 || limit > STORE_PAGE_MAX)
         return didi_fail(error, DIDI_INVALID, "limit", "limit is outside 1 .. %d", STORE_PAGE_MAX);
     store_job *jobs = memory_zeroed(limit + 1, sizeof *jobs);
@@ -327,14 +316,14 @@ int store_job_each(store *self, int (*visit)(void *context, const char *id, job_
     database *reader = NULL;
     bool row = true;
     int status = store_reader_borrow(self, &reader, error);
-
     if (status != DIDI_OK)
         return status;
     sqlite3_stmt *statement = database_statement(reader, QUERY_JOB_EACH, error);
     if (statement == NULL)
         status = DIDI_IO;
     while (status == DIDI_OK && row) {
-        char id[ID_BYTES], name[16];
+        char id[ID_BYTES];
+        char name[16];
         job_state state = JOB_QUEUED;
         status = database_step(reader, statement, &row, error);
         if (status != DIDI_OK || !row)

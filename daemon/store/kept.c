@@ -17,13 +17,12 @@ static int keep_operation(database *writer, void *context, store_changes *change
 {
     const kept_argument *argument = context;
     sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_KEEP, error);
-
     if (statement == NULL)
         return DIDI_IO;
     bind_text(writer, statement, ":id", argument->id);
     bind_integer(writer, statement, ":attempt", (int64_t)argument->attempt);
     bind_integer(writer, statement, ":bytes", (int64_t)argument->bytes);
-    const int status = database_run(writer, statement, error);
+    int status = database_run(writer, statement, error);
     if (status != DIDI_OK)
         return status;
     if (sqlite3_changes(writer->connection) == 0)
@@ -36,18 +35,16 @@ static int keep_operation(database *writer, void *context, store_changes *change
 int store_job_keep(store *self, const char *id, unsigned attempt, uint64_t bytes, didi_error *error)
 {
     kept_argument argument = {.id = id, .attempt = attempt, .bytes = bytes};
-
     return store_write(self, keep_operation, &argument, error);
 }
 
 static int forget(database *writer, const char *id, store_changes *changes, didi_error *error)
 {
     sqlite3_stmt *statement = database_statement(writer, QUERY_KEPT_FORGET, error);
-
     if (statement == NULL)
         return DIDI_IO;
     bind_text(writer, statement, ":id", id);
-    const int status = database_run(writer, statement, error);
+    int status = database_run(writer, statement, error);
     if (status == DIDI_OK)
         store_changes_add(changes, id);
     return status;
@@ -57,14 +54,12 @@ static int forget_operation(database *writer, void *context, store_changes *chan
                             didi_error *error)
 {
     const kept_argument *argument = context;
-
     return forget(writer, argument->id, changes, error);
 }
 
 int store_kept_forget(store *self, const char *id, didi_error *error)
 {
     kept_argument argument = {.id = id};
-
     return store_write(self, forget_operation, &argument, error);
 }
 
@@ -74,13 +69,12 @@ static int shrink_operation(database *writer, void *context, store_changes *chan
     kept_argument *argument = context;
     bool row = false;
     sqlite3_stmt *statement = database_statement(writer, QUERY_KEPT_TOTAL, error);
-
     if (statement == NULL)
         return DIDI_IO;
     int status = database_step(writer, statement, &row, error);
     if (status != DIDI_OK)
         return status;
-    const uint64_t total = (uint64_t)sqlite3_column_int64(statement, 0);
+    uint64_t total = (uint64_t)sqlite3_column_int64(statement, 0);
     sqlite3_reset(statement);
     if (total <= argument->bytes)
         return DIDI_OK;
@@ -99,8 +93,7 @@ int store_kept_shrink(store *self, uint64_t limit, char ret_id[ID_BYTES], bool *
                       didi_error *error)
 {
     kept_argument argument = {.bytes = limit};
-    const int status = store_write(self, shrink_operation, &argument, error);
-
+    int status = store_write(self, shrink_operation, &argument, error);
     if (status != DIDI_OK)
         return status;
     if (argument.found)
@@ -116,12 +109,11 @@ static int needed_operation(database *writer, void *context, store_changes *chan
     kept_argument *argument = context;
     bool row = false;
     sqlite3_stmt *statement = database_statement(writer, QUERY_KEPT_IS_NEEDED, error);
-
     (void)changes;
     if (statement == NULL)
         return DIDI_IO;
     bind_text(writer, statement, ":id", argument->id);
-    const int status = database_step(writer, statement, &row, error);
+    int status = database_step(writer, statement, &row, error);
     if (status != DIDI_OK)
         return status;
     argument->found = sqlite3_column_int(statement, 0) != 0;
@@ -132,8 +124,7 @@ static int needed_operation(database *writer, void *context, store_changes *chan
 int store_kept_is_needed(store *self, const char *id, bool *ret_needed, didi_error *error)
 {
     kept_argument argument = {.id = id};
-    const int status = store_write(self, needed_operation, &argument, error);
-
+    int status = store_write(self, needed_operation, &argument, error);
     if (status == DIDI_OK)
         *ret_needed = argument.found;
     return status;
@@ -145,7 +136,6 @@ int store_kept_each(store *self, int (*visit)(void *context, const char *id), vo
     database *reader = NULL;
     bool row = true;
     int status = store_reader_borrow(self, &reader, error);
-
     if (status != DIDI_OK)
         return status;
     sqlite3_stmt *statement = database_statement(reader, QUERY_KEPT_LIST, error);

@@ -40,7 +40,6 @@ static int model_read(sqlite3_stmt *statement, store_model *ret_model, didi_erro
     store_model model = {0};
     char state[16];
     int status = column_copy(statement, 0, &model.name, error);
-
     if (status == DIDI_OK)
         status = column_copy(statement, 1, &model.root, error);
     if (status == DIDI_OK)
@@ -67,7 +66,6 @@ static int model_list_read(database *reader, const char *after, size_t limit, st
 {
     sqlite3_stmt *statement = database_statement(reader, QUERY_MODEL_LIST, error);
     bool row = true;
-
     if (statement == NULL)
         return DIDI_IO;
     bind_text(reader, statement, ":after", after);
@@ -89,7 +87,6 @@ int store_model_list(store *self, const char *after, size_t limit, store_model *
 {
     database *reader = NULL;
     size_t count = 0;
-
     if (limit == 0 || limit > STORE_PAGE_MAX)
         return didi_fail(error, DIDI_INVALID, "limit", "limit is outside 1 .. %d", STORE_PAGE_MAX);
     store_model *models = memory_zeroed(limit + 1, sizeof *models);
@@ -117,11 +114,10 @@ static int model_select(database *reader, const char *name, store_model *ret_mod
 {
     sqlite3_stmt *statement = database_statement(reader, QUERY_MODEL_SELECT, error);
     bool row = false;
-
     if (statement == NULL)
         return DIDI_IO;
     bind_text(reader, statement, ":name", name);
-    const int status = database_step(reader, statement, &row, error);
+    int status = database_step(reader, statement, &row, error);
     if (status != DIDI_OK)
         return status;
     if (!row)
@@ -133,7 +129,6 @@ int store_model_get(store *self, const char *name, store_model *ret_model, didi_
 {
     database *reader = NULL;
     int status = store_reader_borrow(self, &reader, error);
-
     if (status != DIDI_OK)
         return status;
     status = model_select(reader, name, ret_model, error);
@@ -149,7 +144,6 @@ typedef struct replace_argument {
 static int model_upsert(database *writer, const store_model *model, int64_t now, didi_error *error)
 {
     sqlite3_stmt *statement = database_statement(writer, QUERY_MODEL_UPSERT, error);
-
     if (statement == NULL)
         return DIDI_IO;
     bind_text(writer, statement, ":name", model->name);
@@ -169,9 +163,8 @@ static int replace_operation(database *writer, void *context, store_changes *cha
                              didi_error *error)
 {
     const replace_argument *argument = context;
-    const int64_t now = clock_now_ms();
+    int64_t now = clock_now_ms();
     int status = database_execute(writer, QUERY_MODEL_MARK_ABSENT, error);
-
     (void)changes;
     for (size_t i = 0; i < argument->count && status == DIDI_OK; i++)
         status = model_upsert(writer, &argument->rows[i], now, error);
@@ -183,6 +176,5 @@ static int replace_operation(database *writer, void *context, store_changes *cha
 int store_model_replace(store *self, const store_model *rows, size_t count, didi_error *error)
 {
     replace_argument argument = {.rows = rows, .count = count};
-
     return store_write(self, replace_operation, &argument, error);
 }

@@ -67,7 +67,6 @@ static int request_execute(store *self, store_request *request)
     didi_error unheard = {0};
     didi_error *error = request->error != NULL ? request->error : &unheard;
     int status = database_execute(self->writer, QUERY_SAVEPOINT_BEGIN, error);
-
     if (status != DIDI_OK)
         return status;
     status = request->operation(self->writer, request->argument, &self->changes, error);
@@ -86,7 +85,6 @@ static int request_execute(store *self, store_request *request)
 static int batch_execute(store *self, store_request *batch, bool *ret_uncertain, didi_error *error)
 {
     int status = database_execute(self->writer, QUERY_TRANSACTION_BEGIN, error);
-
     self->changes.count = 0;
     if (status != DIDI_OK)
         return status;
@@ -97,7 +95,7 @@ static int batch_execute(store *self, store_request *batch, bool *ret_uncertain,
     status = database_execute(self->writer, QUERY_TRANSACTION_COMMIT, error);
     if (status != DIDI_OK) {
         didi_error ignored = {0};
-        const int code = sqlite3_extended_errcode(self->writer->connection);
+        int code = sqlite3_extended_errcode(self->writer->connection);
         *ret_uncertain = (code & 0xff) == SQLITE_IOERR || (code & 0xff) == SQLITE_CORRUPT;
         if (sqlite3_get_autocommit(self->writer->connection) == 0)
             database_execute(self->writer, QUERY_TRANSACTION_ROLLBACK, &ignored);
@@ -111,7 +109,8 @@ static store_request *batch_take(store *self)
     pthread_mutex_lock(&self->lock);
     while (self->first == NULL && !self->closing)
         pthread_cond_wait(&self->arrived, &self->lock);
-    store_request *batch = self->first, *last = batch;
+    store_request *batch = self->first;
+    store_request *last = batch;
     for (size_t i = 1; last != NULL && last->next != NULL && i < STORE_BATCH_MAX; i++)
         last = last->next;
     if (last != NULL) {
@@ -160,12 +159,11 @@ static void *writer_main(void *context)
 {
     store *self = context;
     store_request *batch = NULL;
-
     pthread_setname_np(pthread_self(), "didid-writer");
     while ((batch = batch_take(self)) != NULL) {
         didi_error error = {0};
         bool uncertain = false;
-        const int status = batch_execute(self, batch, &uncertain, &error);
+        int status = batch_execute(self, batch, &uncertain, &error);
         batch_finish(self, batch, status, uncertain, &error);
         if (self->writer->wal_pages > STORE_WAL_PAGES)
             database_checkpoint(self->writer, false);
@@ -192,7 +190,6 @@ int store_write(store *self, store_operation *operation, void *argument, didi_er
     store_request request = {
         .operation = operation, .argument = argument, .error = &own, .waits = true};
     int status = DIDI_OK;
-
     pthread_mutex_lock(&self->lock);
     while (self->waiting >= STORE_MAILBOX_MAX && !self->closing)
         pthread_cond_wait(&self->finished, &self->lock);
@@ -217,7 +214,6 @@ void store_post(store *self, store_operation *operation, void *argument, bool ma
 {
     store_request *request = memory_zeroed(1, sizeof *request);
     bool taken = false;
-
     if (request != NULL) {
         request->operation = operation;
         request->argument = argument;
@@ -240,7 +236,6 @@ int store_reader_borrow(store *self, database **ret_database, didi_error *error)
 {
     database *reader = NULL;
     bool open = false;
-
     pthread_mutex_lock(&self->reader_lock);
     while (self->reader_count == 0 && self->reader_open == STORE_READERS_MAX)
         pthread_cond_wait(&self->reader_returned, &self->reader_lock);
@@ -252,7 +247,7 @@ int store_reader_borrow(store *self, database **ret_database, didi_error *error)
     }
     pthread_mutex_unlock(&self->reader_lock);
     if (open) {
-        const int status = database_open(self->path, false, &reader, error);
+        int status = database_open(self->path, false, &reader, error);
         if (status != DIDI_OK) {
             pthread_mutex_lock(&self->reader_lock);
             self->reader_open--;
@@ -281,7 +276,6 @@ int store_open(const char *state_dir, store **ret_store, didi_error *error)
 {
     store *self = memory_zeroed(1, sizeof *self);
     int status = DIDI_OK;
-
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     pthread_mutex_init(&self->lock, NULL);

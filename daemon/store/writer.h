@@ -2,8 +2,8 @@
 /* How the parts of the store write and read. Internal to the store. */
 #pragma once
 
-#include "daemon/store/store.h"
 #include "daemon/store/database.h"
+#include "daemon/store/store.h"
 
 enum { STORE_CHANGES_MAX = 256 };
 

@@ -2,8 +2,8 @@
 /* Lagrangian allocation of ranks and bits. */
 #include "src/budget/ranks_and_widths.h"
 
-#include "src/budget/ranks.h"
 #include "src/base/memory.h"
+#include "src/budget/ranks.h"
 
 #include <math.h>
 #include <stdlib.h>

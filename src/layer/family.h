@@ -3,8 +3,8 @@
  * the rest, and loaded layer by layer as task vectors. */
 #pragma once
 
-#include "src/files/checkpoint.h"
 #include "src/didi.h"
+#include "src/files/checkpoint.h"
 #include "src/layer/layer.h"
 
 typedef enum family_kind {

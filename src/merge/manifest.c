@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* manifest.json: what was asked, what went in, what came out, and what it cost. */
-#include "src/package/manifest_file.h"
 #include "src/merge/manifest_precision.h"
 #include "src/methods/didi/sizes.h"
+#include "src/package/manifest_file.h"
 #include "src/work/similarity.h"
 
 #include <errno.h>

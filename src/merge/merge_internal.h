@@ -4,9 +4,9 @@
 
 #include "src/budget/ranks.h"
 #include "src/budget/ranks_and_widths.h"
-#include "src/package/extension.h"
 #include "src/layer/family.h"
 #include "src/methods/didi/pursuit.h"
+#include "src/package/extension.h"
 
 #include <stdatomic.h>
 #include <time.h>

@@ -92,12 +92,11 @@ static int write_tensors(didi_merge *self, size_t index, safetensors_writer *wri
                          didi_error *error)
 {
     int status = family_verify_unchanged(self->family, error);
-    for (size_t l = 0; l < self->layer_count && status == DIDI_OK; l++) {
+    for (size_t l = 0; l < self->layer_count && status == DIDI_OK; l++)
         if (atomic_load(&self->cancelled))
             status = didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
         else
             status = write_layer(self, l, index, writer, error);
-    }
     for (size_t i = 0; i < self->dense_count && status == DIDI_OK; i++)
         if (merge_holds_delta(self, i, index))
             status = merge_write_dense(self, i, index, writer, error);

@@ -3,11 +3,11 @@
  * add, tensor by tensor and panel by panel. */
 #include "src/didi.h"
 
-#include "src/package/reader.h"
 #include "src/base/file.h"
 #include "src/base/memory.h"
 #include "src/files/checkpoint.h"
 #include "src/package/manifest_file.h"
+#include "src/package/reader.h"
 
 #include <stdlib.h>
 #include <string.h>

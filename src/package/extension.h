@@ -7,9 +7,9 @@
  * Read-only after extension_open: every function may be called by several threads at once. */
 #pragma once
 
-#include "src/package/reader.h"
 #include "src/didi.h"
 #include "src/layer/family.h"
+#include "src/package/reader.h"
 
 #include <jansson.h>
 

@@ -4,8 +4,8 @@
 #include "src/package/extension_internal.h"
 
 #include "src/base/memory.h"
-#include "src/package/manifest_file.h"
 #include "src/methods/didi/pursuit.h"
+#include "src/package/manifest_file.h"
 
 #include <stdlib.h>
 

@@ -2,8 +2,8 @@
 /* Which tensors each file of a package holds. File 0 is shared, file t + 1 the expert of task t. */
 #pragma once
 
-#include "src/merge/merge_internal.h"
 #include "src/files/safetensors.h"
+#include "src/merge/merge_internal.h"
 
 enum { PACKAGE_METADATA = 2 };
 const char *const (*package_layout_metadata(const didi_merge *merge))[2];

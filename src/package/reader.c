@@ -4,8 +4,8 @@
 
 #include "src/base/file.h"
 #include "src/base/memory.h"
-#include "src/math/linalg.h"
 #include "src/files/safetensors.h"
+#include "src/math/linalg.h"
 
 #include <errno.h>
 #include <fcntl.h>

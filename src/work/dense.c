@@ -3,8 +3,8 @@
 #include "src/merge/merge_internal.h"
 
 #include "src/base/memory.h"
-#include "src/math/linalg.h"
 #include "src/files/snapshot.h"
+#include "src/math/linalg.h"
 
 #include <stdlib.h>
 #include <string.h>

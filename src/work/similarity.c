@@ -4,8 +4,8 @@
 #include "src/work/similarity.h"
 
 #include "src/base/memory.h"
-#include "src/math/linalg.h"
 #include "src/files/snapshot.h"
+#include "src/math/linalg.h"
 
 #include <math.h>
 #include <stdio.h>

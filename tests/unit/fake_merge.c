@@ -25,7 +25,6 @@ static pthread_mutex_t fake_lock = PTHREAD_MUTEX_INITIALIZER;
 didi_merge *fake_merge_create(const fake_merge_settings *settings, fake_log *log)
 {
     didi_merge *merge = calloc(1, sizeof *merge);
-
     merge->settings = *settings;
     merge->log = log;
     return merge;
@@ -34,7 +33,7 @@ didi_merge *fake_merge_create(const fake_merge_settings *settings, fake_log *log
 size_t fake_log_count(const fake_log *log)
 {
     pthread_mutex_lock(&fake_lock);
-    const size_t count = log->count;
+    size_t count = log->count;
     pthread_mutex_unlock(&fake_lock);
     return count;
 }
@@ -52,7 +51,6 @@ void didi_merge_close(didi_merge *merge)
 static didi_next give(didi_merge *merge, bool helper, didi_item **ret_item)
 {
     didi_item *item = calloc(1, sizeof *item);
-
     item->merge = merge;
     item->helper = helper;
     if (helper) {
@@ -69,10 +67,9 @@ didi_next didi_merge_next(didi_merge *merge, uint64_t memory_available, bool hel
                           didi_item **ret_item)
 {
     const fake_merge_settings *settings = &merge->settings;
-    const size_t at_once = settings->at_once != 0 ? settings->at_once : SIZE_MAX;
+    size_t at_once = settings->at_once != 0 ? settings->at_once : SIZE_MAX;
     const bool over =
         merge->given == settings->items || merge->failed || atomic_load(&merge->cancelled);
-
     if (!over && merge->in_flight < at_once && settings->memory <= memory_available)
         return give(merge, false, ret_item);
     if (over && merge->in_flight == 0 && merge->helpers == 0)
@@ -92,7 +89,6 @@ uint64_t didi_item_memory(const didi_item *item)
 static void log_begin(const didi_item *item)
 {
     fake_log *log = item->merge->log;
-
     pthread_mutex_lock(&fake_lock);
     if (item->helper)
         log->helpers_begun++;
@@ -108,12 +104,11 @@ static void log_begin(const didi_item *item)
 void didi_item_execute(didi_item *item)
 {
     log_begin(item);
-    if (item->helper) {
+    if (item->helper)
         for (int i = 0; i < 2000 && !atomic_load(&item->merge->recalled); i++)
             usleep(500);
-    } else {
+    else
         usleep(item->merge->settings.microseconds);
-    }
     pthread_mutex_lock(&fake_lock);
     item->merge->log->memory -= didi_item_memory(item);
     item->merge->log->running--;

@@ -2,8 +2,8 @@
 /* The items that look at all layers at once: the ranks, or pursuit's schedule of thresholds. */
 #include "src/methods/didi/sizes.h"
 
-#include "src/budget/ranks.h"
 #include "src/base/memory.h"
+#include "src/budget/ranks.h"
 #include "src/files/snapshot.h"
 
 #include <math.h>

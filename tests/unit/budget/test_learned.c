@@ -198,7 +198,7 @@ static void gradients_equal_finite_differences(void **state)
             ranks[j] = (double)(support_random(&seed) % 1000) / 1000 * (double)self.q;
         (void)differentiable_loss(&self.layer, ranks, beta, gradient, scratch);
         for (size_t j = 0; j < BLOCKS; j++) {
-            const double step = 1e-5;
+            double step = 1e-5;
             double old = ranks[j];
             ranks[j] = old + step;
             double above = differentiable_loss(&self.layer, ranks, beta, NULL, scratch);

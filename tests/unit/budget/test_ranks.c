@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whole ranks under a budget: known answers, brute force on small cases, what is left over. */
-#include "src/budget/ranks.h"
 #include "src/base/fault.h"
+#include "src/budget/ranks.h"
 #include "tests/unit/sample_layer.h"
 #include "tests/unit/support.h"
 

@@ -59,11 +59,9 @@ static void bad_targets_are_refused(void **state)
     char text[HTTP_TARGET_BYTES_MAX + 8];
     http_target target;
     (void)state;
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        if (http_target_parse(bad[i], &target) == NULL) {
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        if (http_target_parse(bad[i], &target) == NULL)
             fail_msg("%s was taken", bad[i]);
-        }
-    }
     memset(text, 'a', sizeof text);
     text[0] = '/';
     text[sizeof text - 1] = '\0';
@@ -78,9 +76,8 @@ static void numbers_are_strict(void **state)
                                       "01", "1.0", "0x1", "11", "99999999999999999999999"};
     long long number = 7;
     (void)state;
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_false(http_number_parse(bad[i], 1, 10, &number));
-    }
     assert_false(http_number_parse("0", 1, 10, &number));
     assert_int_equal(number, 7);
     assert_true(http_number_parse("10", 1, 10, &number));
@@ -121,7 +118,8 @@ static void ranges(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        uint64_t first = 0, last = 0;
+        uint64_t first = 0;
+        uint64_t last = 0;
         assert_int_equal(http_range_parse(cases[i].text, cases[i].bytes, &first, &last),
                          cases[i].kind);
         assert_int_equal(first, cases[i].first);

@@ -34,7 +34,6 @@ typedef struct bench {
 static void bench_open(bench *self, size_t workers, uint64_t memory)
 {
     didi_error error = {0};
-
     memset(self, 0, sizeof *self);
     assert_int_equal(uv_loop_init(&self->loop), 0);
     assert_int_equal(pool_create(&self->loop, workers, memory, &self->pool, &error), DIDI_OK);
@@ -44,7 +43,6 @@ static void on_finished(void *context)
 {
     job *done = context;
     didi_error error = {0};
-
     done->finished = true;
     done->finished_after = fake_log_count(done->log);
     done->result = didi_merge_result(done->merge, &error);
@@ -54,7 +52,6 @@ static job *bench_add(bench *self, const fake_merge_settings *settings, int prio
 {
     job *added = &self->jobs[self->count++];
     didi_error error = {0};
-
     added->log = &self->log;
     added->merge = fake_merge_create(settings, &self->log);
     assert_int_equal(pool_add(self->pool, added->merge, priority, on_finished, added, &error),
@@ -65,7 +62,6 @@ static job *bench_add(bench *self, const fake_merge_settings *settings, int prio
 static void on_timer(uv_timer_t *timer)
 {
     bench *self = timer->data;
-
     self->on_timer(self);
     uv_close((uv_handle_t *)timer, NULL);
 }
@@ -98,7 +94,6 @@ static void bench_close(bench *self)
 static size_t count_letter(const char *text, size_t length, char letter)
 {
     size_t count = 0;
-
     for (size_t i = 0; i < length; i++)
         count += text[i] == letter;
     return count;
@@ -109,7 +104,6 @@ static void test_equal_jobs_share_the_threads(void **state)
     bench self;
     const fake_merge_settings a = {.name = "a", .items = 60, .microseconds = 300};
     const fake_merge_settings b = {.name = "b", .items = 60, .microseconds = 300};
-
     (void)state;
     for (size_t workers = 1; workers <= 2; workers++) {
         bench_open(&self, workers, UINT64_MAX);
@@ -128,7 +122,6 @@ static void test_higher_priority_goes_first(void **state)
     bench self;
     const fake_merge_settings low = {.name = "l", .items = 30, .microseconds = 200};
     const fake_merge_settings high = {.name = "h", .items = 30, .microseconds = 200};
-
     (void)state;
     bench_open(&self, 2, UINT64_MAX);
     bench_add(&self, &low, -1);
@@ -144,7 +137,6 @@ static void test_idle_threads_go_to_lower_priority(void **state)
     bench self;
     const fake_merge_settings low = {.name = "l", .items = 20, .microseconds = 500};
     const fake_merge_settings high = {.name = "h", .items = 20, .at_once = 1, .microseconds = 500};
-
     (void)state;
     bench_open(&self, 2, UINT64_MAX);
     bench_add(&self, &low, 0);
@@ -159,7 +151,6 @@ static void test_memory_is_shared_and_nobody_starves(void **state)
     bench self;
     const fake_merge_settings small = {.name = "s", .items = 80, .memory = 40, .microseconds = 300};
     const fake_merge_settings large = {.name = "L", .items = 6, .memory = 100, .microseconds = 300};
-
     (void)state;
     bench_open(&self, 4, 100);
     bench_add(&self, &small, 0);
@@ -181,7 +172,6 @@ static void test_cancel_takes_one_item(void **state)
     bench self;
     const fake_merge_settings a = {.name = "a", .items = 5000, .microseconds = 1000};
     const fake_merge_settings b = {.name = "b", .items = 30, .microseconds = 300};
-
     (void)state;
     bench_open(&self, 2, UINT64_MAX);
     bench_add(&self, &a, 0);
@@ -199,7 +189,6 @@ static void test_a_failure_stays_with_its_job(void **state)
     bench self;
     const fake_merge_settings a = {.name = "a", .items = 50, .microseconds = 200, .fails_at = 5};
     const fake_merge_settings b = {.name = "b", .items = 50, .microseconds = 200};
-
     (void)state;
     bench_open(&self, 2, UINT64_MAX);
     bench_add(&self, &a, 0);
@@ -217,7 +206,6 @@ static void test_idle_threads_help(void **state)
     bench self;
     const fake_merge_settings a = {
         .name = "a", .items = 5, .at_once = 1, .microseconds = 2000, .helpers = true};
-
     (void)state;
     bench_open(&self, 3, UINT64_MAX);
     bench_add(&self, &a, 0);
@@ -230,7 +218,6 @@ static void test_idle_threads_help(void **state)
 static void add_second(bench *self)
 {
     static const fake_merge_settings b = {.name = "b", .items = 4, .microseconds = 200};
-
     bench_add(self, &b, 0);
     pool_pump(self->pool);
 }
@@ -240,7 +227,6 @@ static void test_helpers_are_recalled_for_other_work(void **state)
     bench self;
     const fake_merge_settings a = {
         .name = "a", .items = 1, .at_once = 1, .microseconds = 300000, .helpers = true};
-
     (void)state;
     bench_open(&self, 2, UINT64_MAX);
     bench_add(&self, &a, 0);
@@ -262,7 +248,6 @@ static void task_run(void *context)
 static void task_after(void *context)
 {
     bench *self = context;
-
     self->tasks_done++;
 }
 
@@ -271,7 +256,6 @@ static void test_tasks_go_before_items(void **state)
     bench self;
     didi_error error = {0};
     const fake_merge_settings a = {.name = "a", .items = 20, .microseconds = 200};
-
     (void)state;
     bench_open(&self, 2, UINT64_MAX);
     bench_add(&self, &a, 0);
@@ -296,7 +280,6 @@ int main(void)
         cmocka_unit_test(test_helpers_are_recalled_for_other_work),
         cmocka_unit_test(test_tasks_go_before_items),
     };
-
     setenv("UV_THREADPOOL_SIZE", "4", 1);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

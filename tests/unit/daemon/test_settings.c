@@ -4,8 +4,8 @@
 #include "daemon/base/config.h"
 #include "daemon/base/id.h"
 #include "daemon/base/log.h"
-#include "daemon/models/roots.h"
 #include "daemon/jobs/telemetry.h"
+#include "daemon/models/roots.h"
 #include "src/base/file.h"
 
 #include <fcntl.h>
@@ -23,13 +23,12 @@
 static int read_text(const char *text, config *settings, didi_error *error)
 {
     char path[] = "/tmp/didid-config-XXXXXX";
-    const int fd = mkstemp(path);
-
+    int fd = mkstemp(path);
     assert_true(fd >= 0);
     assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
     close(fd);
     assert_int_equal(config_init(settings, error), DIDI_OK);
-    const int status = config_read_file(settings, path, error);
+    int status = config_read_file(settings, path, error);
     unlink(path);
     return status;
 }
@@ -38,7 +37,6 @@ static void test_file(void **state)
 {
     config settings;
     didi_error error = {0};
-
     (void)state;
     assert_int_equal(read_text("# a comment\n\n state_dir = /var/x y \nmodels=/a\nmodels = /b\n"
                                "memory_limit = 2G\nworkers=3\nlog_format = json\n",
@@ -72,7 +70,6 @@ static void test_bad_files(void **state)
         "listen =\n",
         "memory_limit = 9223372036854775808\n",
     };
-
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         config settings;
@@ -87,7 +84,6 @@ static void test_missing_settings(void **state)
 {
     config settings;
     didi_error error = {0};
-
     (void)state;
     assert_int_equal(config_init(&settings, &error), DIDI_OK);
     assert_int_equal(config_finish(&settings, &error), DIDI_INVALID);
@@ -97,8 +93,8 @@ static void test_missing_settings(void **state)
 
 static void test_ids_ascend_and_tell_the_time(void **state)
 {
-    char last[ID_BYTES] = "", next[ID_BYTES];
-
+    char last[ID_BYTES] = "";
+    char next[ID_BYTES];
     (void)state;
     for (int i = 0; i < 1000; i++) {
         /* The clock stands still, then goes back. */
@@ -123,7 +119,6 @@ static void test_ids_ascend_and_tell_the_time(void **state)
 static void test_times(void **state)
 {
     char text[CLOCK_TEXT_BYTES];
-
     (void)state;
     clock_format(0, text);
     assert_string_equal(text, "1970-01-01T00:00:00.000Z");
@@ -139,7 +134,6 @@ static void test_log_lines(void **state)
 {
     int ends[2];
     char line[512] = {0};
-
     (void)state;
     assert_int_equal(pipe(ends), 0);
     log_configure(LOG_FORMAT_LOGFMT, LOG_LEVEL_INFO, ends[1]);
@@ -175,7 +169,6 @@ static void test_model_names(void **state)
                                       "a\\b",
                                       "a%2fb",
                                       "a/b/c/d/e/f/g/h/i"};
-
     (void)state;
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
         assert_true(model_name_is_valid(good[i]));
@@ -186,7 +179,6 @@ static void test_model_names(void **state)
 static int collect(void *context, size_t root, const char *name, didi_error *error)
 {
     char *names = context;
-
     (void)error;
     snprintf(names + strlen(names), 256 - strlen(names), "%zu:%s ", root, name);
     return 0;
@@ -194,23 +186,22 @@ static int collect(void *context, size_t root, const char *name, didi_error *err
 
 static void touch(int directory_fd, const char *name)
 {
-    const int fd = openat(directory_fd, name, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-
+    int fd = openat(directory_fd, name, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
     assert_true(fd >= 0);
     close(fd);
 }
 
 static void test_models_are_opened_beneath_their_root(void **state)
 {
-    char root[] = "/tmp/didid-roots-XXXXXX", names[256] = "";
+    char root[] = "/tmp/didid-roots-XXXXXX";
+    char names[256] = "";
     model_roots *roots = NULL;
     didi_error error = {0};
     int fd = -1;
-
     (void)state;
     assert_non_null(mkdtemp(root));
     const char *const paths[] = {root};
-    const int root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_int_equal(mkdirat(root_fd, "x", 0700), 0);
     assert_int_equal(mkdirat(root_fd, "x/y", 0700), 0);
     assert_int_equal(symlinkat("/tmp", root_fd, "out"), 0);
@@ -228,7 +219,7 @@ static void test_models_are_opened_beneath_their_root(void **state)
     assert_string_equal(names, "0:x/y ");
     model_roots_close(roots);
     close(root_fd);
-    const int parent = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int parent = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_int_equal(file_remove_tree(parent, strrchr(root, '/') + 1, &error), DIDI_OK);
     close(parent);
 }
@@ -266,6 +257,5 @@ int main(void)
         cmocka_unit_test(test_models_are_opened_beneath_their_root),
         cmocka_unit_test(test_telemetry_grows_with_the_logarithm),
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -27,7 +27,6 @@ static int setup(void **state)
 {
     fixture *made = calloc(1, sizeof *made);
     didi_error error = {0};
-
     assert_non_null(made);
     snprintf(made->directory, sizeof made->directory, "/tmp/didid-store-XXXXXX");
     assert_non_null(mkdtemp(made->directory));
@@ -40,7 +39,6 @@ static int teardown(void **state)
 {
     fixture *made = *state;
     didi_error error = {0};
-
     store_close(made->store);
     file_remove_tree(AT_FDCWD, made->directory, &error);
     free(made);
@@ -56,7 +54,6 @@ static void submit(store *records, int priority, char ret_id[ID_BYTES])
                                          .priority = priority};
     store_submit_outcome outcome = STORE_SUBMIT_KEY_REUSED;
     didi_error error = {0};
-
     assert_int_equal(store_job_submit(records, &submission, ret_id, &outcome, &error), DIDI_OK);
     assert_int_equal(outcome, STORE_SUBMIT_CREATED);
 }
@@ -65,7 +62,6 @@ static void boot(store *records, const char *boot_id, size_t expected)
 {
     didi_error error = {0};
     size_t count = 99;
-
     assert_int_equal(store_boot(records, boot_id, &count, &error), DIDI_OK);
     assert_int_equal(count, expected);
 }
@@ -78,7 +74,6 @@ static void test_claims_by_priority_then_age(void **state)
     char ids[3][ID_BYTES];
     const int order[] = {1, 0, 2};
     didi_error error = {0};
-
     boot(made->store, boot_a, 0);
     submit(made->store, 0, ids[0]);
     submit(made->store, 5, ids[1]);
@@ -104,7 +99,6 @@ static void claim(store *records, store_job *ret_job)
 {
     didi_error error = {0};
     bool found = false;
-
     assert_int_equal(store_job_claim(records, INT_MIN, ret_job, &found, &error), DIDI_OK);
     assert_true(found);
 }
@@ -115,7 +109,6 @@ static void test_late_writes_match_no_row(void **state)
     char id[ID_BYTES];
     store_job job = {0};
     didi_error error = {0};
-
     boot(made->store, boot_a, 0);
     submit(made->store, 0, id);
     claim(made->store, &job);
@@ -143,10 +136,10 @@ static void test_idempotency(void **state)
                                    .labels = "{}",
                                    .idempotency_key = "k",
                                    .body_digest = "d1"};
-    char first[ID_BYTES], again[ID_BYTES];
+    char first[ID_BYTES];
+    char again[ID_BYTES];
     store_submit_outcome outcome = STORE_SUBMIT_KEY_REUSED;
     didi_error error = {0};
-
     assert_int_equal(store_job_submit(made->store, &submission, first, &outcome, &error), DIDI_OK);
     assert_int_equal(outcome, STORE_SUBMIT_CREATED);
     assert_int_equal(store_job_submit(made->store, &submission, again, &outcome, &error), DIDI_OK);
@@ -169,7 +162,6 @@ static void test_cancel_retry_delete(void **state)
     store_job job = {0};
     didi_error error = {0};
     const didi_error why = {.status = DIDI_DISK_FULL, .message = "no room", .subject = "work"};
-
     boot(made->store, boot_a, 0);
     submit(made->store, 0, id);
     assert_int_equal(store_job_cancel(made->store, id, &after, &error), DIDI_OK);
@@ -200,7 +192,6 @@ static void test_events_number_without_holes_and_stop_at_the_limit(void **state)
     size_t count = 0;
     int64_t expected = 1;
     didi_error error = {0};
-
     boot(made->store, boot_a, 0);
     submit(made->store, 0, id);
     claim(made->store, &job);
@@ -247,7 +238,6 @@ static void test_list_pages_and_filters(void **state)
     didi_error error = {0};
     store_job_filter filter = {.label_key = "team", .label_value = "a"};
     const job_state running = JOB_RUNNING;
-
     for (size_t i = 0; i < 5; i++)
         submit(made->store, 0, ids[i]);
     assert_int_equal(store_job_list(made->store, &filter, 3, &jobs, &count, &more, &error),
@@ -280,11 +270,11 @@ static void test_exports(void **state)
     char id[ID_BYTES];
     const char *const tasks[] = {"b", "a"};
     store_job job = {0};
-    store_export one = {0}, *all = NULL;
+    store_export one = {0};
+    store_export *all = NULL;
     size_t count = 0;
     bool found = false;
     didi_error error = {0};
-
     boot(made->store, boot_a, 0);
     submit(made->store, 0, id);
     assert_int_equal(store_export_request(made->store, id, "full", tasks, 2, &error),
@@ -313,7 +303,6 @@ static void test_exports(void **state)
 static void *submit_many(void *context)
 {
     char id[ID_BYTES];
-
     for (int i = 0; i < 50; i++)
         submit(context, 0, id);
     return NULL;
@@ -328,7 +317,6 @@ static void test_threads(void **state)
     size_t count = 0;
     bool more = true;
     didi_error error = {0};
-
     for (int i = 0; i < 4; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, submit_many, made->store), 0);
     for (int i = 0; i < 20; i++) {
@@ -348,7 +336,6 @@ static void change_database(const fixture *made, const char *sql)
 {
     char path[128];
     sqlite3 *connection = NULL;
-
     snprintf(path, sizeof path, "%s/didid.db", made->directory);
     assert_int_equal(sqlite3_open(path, &connection), SQLITE_OK);
     assert_int_equal(sqlite3_exec(connection, sql, NULL, NULL, NULL), SQLITE_OK);
@@ -360,7 +347,6 @@ static void test_newer_or_foreign_database_is_refused(void **state)
     fixture *made = *state;
     didi_error error = {0};
     char id[ID_BYTES];
-
     submit(made->store, 0, id);
     store_close(made->store);
     made->store = NULL;
@@ -382,7 +368,6 @@ static void a_database_of_version_1_is_migrated(void **state)
     didi_error error = {0};
     store_job job = {0};
     char id[ID_BYTES];
-
     submit(made->store, 0, id);
     store_close(made->store);
     made->store = NULL;
@@ -399,7 +384,11 @@ static void a_database_of_version_1_is_migrated(void **state)
 static void test_models(void **state)
 {
     fixture *made = *state;
-    char x[] = "b/x", a[] = "a", root[] = "/r", one[] = "1", reason[] = "bad";
+    char x[] = "b/x";
+    char a[] = "a";
+    char root[] = "/r";
+    char one[] = "1";
+    char reason[] = "bad";
     const store_model rows[2] = {
         {.name = x, .root = root, .revision = one, .state = MODEL_READY, .bytes = 10},
         {.name = a, .root = root, .revision = one, .state = MODEL_BROKEN, .reason = reason},
@@ -408,7 +397,6 @@ static void test_models(void **state)
     size_t count = 0;
     bool more = true;
     didi_error error = {0};
-
     assert_int_equal(store_model_replace(made->store, rows, 2, &error), DIDI_OK);
     assert_int_equal(store_model_list(made->store, NULL, 10, &list, &count, &more, &error),
                      DIDI_OK);
@@ -427,13 +415,14 @@ static void test_models(void **state)
 static void kept_spectra_are_dropped_oldest_first(void **state)
 {
     store *records = ((fixture *)*state)->store;
-    char ids[3][ID_BYTES], found_id[ID_BYTES] = {0}, child[ID_BYTES];
+    char ids[3][ID_BYTES];
+    char found_id[ID_BYTES] = {0};
+    char child[ID_BYTES];
     store_job job = {0};
     didi_error error = {0};
     bool found = true, needed = false;
     store_submit_outcome outcome = STORE_SUBMIT_CREATED;
     store_submission submission = {.name = "n", .base = "b", .specification = "{}", .labels = "{}"};
-
     for (int i = 0; i < 3; i++) {
         submit(records, 0, ids[i]);
         assert_int_equal(store_job_claim(records, INT_MIN, &job, &found, &error), DIDI_OK);

@@ -221,7 +221,7 @@ static void counts_and_lengths_are_bounded(void **state)
 static void too_many_tensors_are_refused(void **state)
 {
     (void)state;
-    const size_t count = SAFETENSORS_TENSORS_MAX + 1;
+    size_t count = SAFETENSORS_TENSORS_MAX + 1;
     char *json = support_allocate(count * 64);
     size_t bytes = 0;
     for (size_t i = 0; i < count; i++)
@@ -240,7 +240,7 @@ static void too_many_tensors_are_refused(void **state)
 static void too_much_metadata_is_refused(void **state)
 {
     (void)state;
-    const size_t capacity = ((size_t)SAFETENSORS_METADATA_PAIRS_MAX + 2) * 32;
+    size_t capacity = ((size_t)SAFETENSORS_METADATA_PAIRS_MAX + 2) * 32;
     char *json = support_allocate(capacity);
     size_t bytes = 0;
     support_append(json, capacity, &bytes, "{\"__metadata__\":{\"k\":\"\"");

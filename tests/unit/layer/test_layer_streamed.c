@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A layer read panel by panel gives the bits of one held in memory. */
-#include "src/package/reader.h"
 #include "src/base/fault.h"
 #include "src/files/dtype.h"
 #include "src/math/random.h"
+#include "src/package/reader.h"
 #include "tests/unit/sample_layer.h"
 #include "tests/unit/sample_summary.h"
 #include "tests/unit/support.h"

@@ -202,7 +202,7 @@ static void an_interrupted_merge_goes_on(void **state)
     sample_family_create(&family, support_directory(state), TASKS);
     family.options.output_name = "whole";
     finish(&family, &heard);
-    const size_t layers = check_pursuit(&heard);
+    size_t layers = check_pursuit(&heard);
     family.options.output_name = "package";
     for (size_t limit = 0;; limit++) {
         didi_merge *merge = open_merge(&family, &heard);
@@ -211,7 +211,7 @@ static void an_interrupted_merge_goes_on(void **state)
         if (whole)
             break;
         finish(&family, &heard);
-        const size_t told = check_pursuit(&heard);
+        size_t told = check_pursuit(&heard);
         assert_true(told == 0 || told == layers);
         sample_package_compare(&family, "whole", "package");
         sample_must(file_remove_tree(family.output, "package", &error), &error);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Packed matrices: known bytes, round trips of every precision, hostile bytes. */
-#include "src/package/packed.h"
 #include "src/math/random.h"
+#include "src/package/packed.h"
 #include "tests/unit/sample_layer.h"
 #include "tests/unit/sample_summary.h"
 #include "tests/unit/support.h"

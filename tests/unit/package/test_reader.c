@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Packages written by hand: plain and packed parts add up, and misfits are refused. */
-#include "src/package/reader.h"
 #include "src/base/file.h"
-#include "src/math/random.h"
 #include "src/files/safetensors.h"
+#include "src/math/random.h"
+#include "src/package/reader.h"
 #include "tests/unit/sample_layer.h"
 #include "tests/unit/sample_summary.h"
 #include "tests/unit/support.h"

@@ -176,8 +176,10 @@ static void canonical_text_reads_back_equal(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-        specification *first = NULL, *second = NULL;
-        char *once = NULL, *twice = NULL;
+        specification *first = NULL;
+        specification *second = NULL;
+        char *once = NULL;
+        char *twice = NULL;
         assert_int_equal(parse(texts[i], &first, NULL), DIDI_OK);
         assert_int_equal(specification_render(first, &once, NULL), DIDI_OK);
         assert_int_equal(parse(once, &second, NULL), DIDI_OK);
@@ -205,10 +207,9 @@ static void export_requests(void **state)
     static const char good[] = "{\"format\":\"full\",\"tasks\":[\"a\",\"b\"]}";
     export_request request = {0};
     (void)state;
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_int_equal(export_request_parse(bad[i], strlen(bad[i]), 1000, &request, NULL),
                          DIDI_INVALID);
-    }
     assert_int_equal(export_request_parse(good, sizeof good - 1, 1000, &request, NULL), DIDI_OK);
     assert_int_equal(request.task_count, 2);
     assert_string_equal(request.tasks[1], "b");
@@ -222,9 +223,8 @@ static void names(void **state)
                                       "..", "a/..", "a b", "a\\b", "\xc3\xa4", "a/b/c/d/e/f/g/h/i"};
     char text[LIMIT_MODEL_NAME_BYTES + 2];
     (void)state;
-    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
         assert_true(name_is_model(good[i]));
-    }
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         assert_false(name_is_model(bad[i]));
         assert_false(name_is_task(bad[i]));

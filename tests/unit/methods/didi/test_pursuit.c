@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Stages of one layer: weights, sketches, exact spectra, pursuit and refinement. */
-#include "src/budget/ranks.h"
 #include "src/base/fault.h"
 #include "src/budget/learned.h"
+#include "src/budget/ranks.h"
 #include "src/math/linalg.h"
 #include "tests/unit/sample_layer.h"
 #include "tests/unit/sample_summary.h"
@@ -188,12 +188,11 @@ static void check_truncated(const sample_recipe *recipe, size_t q)
     double *tail = support_allocate(blocks * sizeof *tail);
     double *scratch = support_allocate(6 * blocks * q * sizeof *scratch);
     for (size_t j = 0; j < blocks; j++)
-        for (size_t i = 0; i < summary.count[j]; i++) {
+        for (size_t i = 0; i < summary.count[j]; i++)
             if (i < q)
                 sigma[j * q + i] = summary.sigma[j][i];
             else
                 tail[j] += summary.sigma[j][i] * summary.sigma[j][i];
-        }
     differentiable_layer cut = {target->tasks,
                                 q,
                                 target->rows + target->columns,
