@@ -156,7 +156,7 @@ static int start_loop(server *self, didi_error *error)
         return didi_fail(error, DIDI_IO, NULL, "cannot create the event loop");
     self->loop_open = true;
     int status = scheduler_create(&self->loop, self->settings, self->store, self->models,
-                                        state_dir_fd(self->state), &self->scheduler, error);
+                                  state_dir_fd(self->state), &self->scheduler, error);
     if (status != DIDI_OK)
         return status;
     for (size_t i = 0; i < SERVE_SIGNALS; i++) {

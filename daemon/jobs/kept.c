@@ -14,7 +14,7 @@ int scheduler_open_kept(scheduler *self, const char *id, int *ret_fd, didi_error
 {
     didi_error reason = {0};
     int status = id_is_valid(id) ? file_open_directory(self->kept_fd, id, 0, ret_fd, &reason)
-                                       : DIDI_NOT_FOUND;
+                                 : DIDI_NOT_FOUND;
     if (status == DIDI_NOT_FOUND)
         return didi_fail(error, status, "/from_job",
                          "job %.64s keeps nothing to start from any more; leave from_job out to "

@@ -16,26 +16,26 @@ typedef struct loop {
     struct loop *link;
 } loop;
 
-struct team {
+struct parallel {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    loop *loops;          /* loops that may still have indexes to hand out */
-    size_t items, visits; /* visits: how often items fell to none */
+    loop *loops;         /* loops that may still have indexes to hand out */
+    size_t items, epoch; /* epoch: how often items fell to none */
     bool recalled;
 };
 
-int team_create(team **ret_team, didi_error *error)
+int parallel_create(parallel **ret_parallel, didi_error *error)
 {
-    team *self = memory_zeroed(1, sizeof *self);
+    parallel *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "team of threads");
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "threads that help");
     pthread_mutex_init(&self->mutex, NULL);
     pthread_cond_init(&self->changed, NULL);
-    *ret_team = self;
+    *ret_parallel = self;
     return DIDI_OK;
 }
 
-void team_free(team *self)
+void parallel_free(parallel *self)
 {
     if (self == NULL)
         return;
@@ -45,7 +45,7 @@ void team_free(team *self)
 }
 
 /* Runs indexes of `work` until none is left to hand out. Called and left with the mutex held. */
-static void run_indexes(team *self, loop *work, bool helping)
+static void run_indexes(parallel *self, loop *work, bool helping)
 {
     while (work->next < work->count && !(helping && self->recalled)) {
         size_t index = work->next++;
@@ -60,7 +60,7 @@ static void run_indexes(team *self, loop *work, bool helping)
     }
 }
 
-static void remove_loop(team *self, const loop *work)
+static void remove_loop(parallel *self, const loop *work)
 {
     loop **link = &self->loops;
     while (*link != work)
@@ -68,7 +68,8 @@ static void remove_loop(team *self, const loop *work)
     *link = work->link;
 }
 
-void team_run(team *self, size_t count, void (*task)(void *argument, size_t index), void *argument)
+void parallel_run(parallel *self, size_t count, void (*task)(void *argument, size_t index),
+                  void *argument)
 {
     if (self == NULL || count < 2) {
         for (size_t i = 0; i < count; i++)
@@ -100,8 +101,9 @@ static void run_attempt(void *argument, size_t index)
     work->status[index] = work->task(work->argument, index, &work->errors[index]);
 }
 
-int team_try(team *self, size_t count, int (*task)(void *argument, size_t index, didi_error *error),
-             void *argument, didi_error *error)
+int parallel_try(parallel *self, size_t count,
+                 int (*task)(void *argument, size_t index, didi_error *error), void *argument,
+                 didi_error *error)
 {
     attempt work = {.task = task,
                     .argument = argument,
@@ -111,7 +113,7 @@ int team_try(team *self, size_t count, int (*task)(void *argument, size_t index,
     if (work.errors == NULL || work.status == NULL)
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "errors of %zu tasks", count);
     else
-        team_run(self, count, run_attempt, &work);
+        parallel_run(self, count, run_attempt, &work);
     for (size_t i = 0; i < count && status == DIDI_OK; i++) {
         status = work.status[i];
         if (status != DIDI_OK && error != NULL)
@@ -122,23 +124,23 @@ int team_try(team *self, size_t count, int (*task)(void *argument, size_t index,
     return status;
 }
 
-void team_enter(team *self)
+void parallel_enter(parallel *self)
 {
     pthread_mutex_lock(&self->mutex);
     self->items++;
     pthread_mutex_unlock(&self->mutex);
 }
 
-void team_leave(team *self)
+void parallel_leave(parallel *self)
 {
     pthread_mutex_lock(&self->mutex);
     if (--self->items == 0)
-        self->visits++;
+        self->epoch++;
     pthread_cond_broadcast(&self->changed);
     pthread_mutex_unlock(&self->mutex);
 }
 
-static loop *find_open_loop(team *self)
+static loop *find_open_loop(parallel *self)
 {
     for (loop *work = self->loops; work != NULL; work = work->link)
         if (work->next < work->count)
@@ -146,18 +148,18 @@ static loop *find_open_loop(team *self)
     return NULL;
 }
 
-size_t team_visit(team *self)
+size_t parallel_epoch(parallel *self)
 {
     pthread_mutex_lock(&self->mutex);
-    size_t visit = self->visits;
+    size_t epoch = self->epoch;
     pthread_mutex_unlock(&self->mutex);
-    return visit;
+    return epoch;
 }
 
-void team_help(team *self, size_t visit)
+void parallel_help(parallel *self, size_t epoch)
 {
     pthread_mutex_lock(&self->mutex);
-    while (self->items > 0 && self->visits == visit && !self->recalled) {
+    while (self->items > 0 && self->epoch == epoch && !self->recalled) {
         loop *work = find_open_loop(self);
         if (work != NULL)
             run_indexes(self, work, true);
@@ -167,7 +169,7 @@ void team_help(team *self, size_t visit)
     pthread_mutex_unlock(&self->mutex);
 }
 
-void team_recall(team *self)
+void parallel_recall(parallel *self)
 {
     pthread_mutex_lock(&self->mutex);
     self->recalled = true;
@@ -175,7 +177,7 @@ void team_recall(team *self)
     pthread_mutex_unlock(&self->mutex);
 }
 
-void team_welcome(team *self)
+void parallel_welcome(parallel *self)
 {
     pthread_mutex_lock(&self->mutex);
     self->recalled = false;

@@ -163,7 +163,7 @@ static int run_steps(optimiser *self, size_t count, didi_error *error)
         if (options->cancelled != NULL && atomic_load(options->cancelled))
             return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
         self->ratio = ratio_now(self, count);
-        team_run(options->team, count, evaluate_layer, self);
+        parallel_run(options->parallel, count, evaluate_layer, self);
         double loss = 0;
         for (size_t l = 0; l < count; l++)
             loss += self->losses[l];

@@ -48,7 +48,7 @@ typedef struct differentiable_options {
     double target;              /* R_target: factor parameters / matrix parameters */
     uint64_t matrix_parameters; /* D: what R is relative to */
     double energy;              /* sum of weighted energies: L_task is relative to it */
-    team *team;
+    parallel *parallel;
     const atomic_bool *cancelled;
     void *context; /* of report */
     void (*report)(void *context, size_t step, double loss, double ratio);

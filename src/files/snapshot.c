@@ -15,14 +15,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct state {
+struct snapshot {
     safetensors_header *header;
     char *map;
     size_t bytes;
     char name[128];
 };
 
-static int put_entries(safetensors_writer *writer, const state_entry *entries, size_t count,
+static int put_entries(safetensors_writer *writer, const snapshot_entry *entries, size_t count,
                        didi_error *error)
 {
     for (size_t i = 0; i < count; i++) {
@@ -42,7 +42,7 @@ static int put_entries(safetensors_writer *writer, const state_entry *entries, s
     return DIDI_OK;
 }
 
-static int create_writer(int work_fd, const char *name, const state_entry *entries, size_t count,
+static int create_writer(int work_fd, const char *name, const snapshot_entry *entries, size_t count,
                          safetensors_writer **ret_writer, didi_error *error)
 {
     uint64_t(*shapes)[2] = memory_zeroed(count, sizeof *shapes);
@@ -64,8 +64,8 @@ out:
     return status;
 }
 
-int state_save(int work_fd, const char *name, const state_entry *entries, size_t count,
-               bool durable, didi_error *error)
+int snapshot_save(int work_fd, const char *name, const snapshot_entry *entries, size_t count,
+                  bool durable, didi_error *error)
 {
     char temporary[160];
     safetensors_writer *writer = NULL;
@@ -92,9 +92,9 @@ out:
     return status;
 }
 
-int state_open(int work_fd, const char *name, state **ret_state, didi_error *error)
+int snapshot_open(int work_fd, const char *name, snapshot **ret_snapshot, didi_error *error)
 {
-    state *self = memory_zeroed(1, sizeof *self);
+    snapshot *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, name, "layer state");
     (void)snprintf(self->name, sizeof self->name, "%s", name);
@@ -118,13 +118,13 @@ out:
     if (fd >= 0)
         (void)close(fd);
     if (status != DIDI_OK)
-        state_close(self);
+        snapshot_close(self);
     else
-        *ret_state = self;
+        *ret_snapshot = self;
     return status;
 }
 
-void state_close(state *self)
+void snapshot_close(snapshot *self)
 {
     if (self == NULL)
         return;
@@ -134,13 +134,13 @@ void state_close(state *self)
     free(self);
 }
 
-void state_forget(const state *self)
+void snapshot_forget(const snapshot *self)
 {
     (void)madvise(self->map, self->bytes, MADV_DONTNEED);
 }
 
-int state_find(const state *self, const char *name, didi_dtype dtype, uint64_t columns,
-               uint64_t *ret_rows, const void **ret_data, didi_error *error)
+int snapshot_find(const snapshot *self, const char *name, didi_dtype dtype, uint64_t columns,
+                  uint64_t *ret_rows, const void **ret_data, didi_error *error)
 {
     const safetensors_tensor *tensor = safetensors_header_find(self->header, name);
     if (tensor == NULL || tensor->dtype != dtype || tensor->dimensions != 2 ||

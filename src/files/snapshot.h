@@ -11,29 +11,29 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef struct state_entry {
+typedef struct snapshot_entry {
     const char *name;
     didi_dtype dtype;
     uint64_t rows, columns;
     const void *data; /* rows x columns elements of dtype, packed */
-} state_entry;
+} snapshot_entry;
 
 /* Writes `count` arrays as the file `name` of directory work_fd, replacing an older one. With
  * `durable` the rename is followed by fsync of the directory (the file itself is always synced by
  * its writer). Errors: DIDI_IO, DIDI_DISK_FULL, DIDI_NO_MEMORY. */
-int state_save(int work_fd, const char *name, const state_entry *entries, size_t count,
-               bool durable, didi_error *error);
+int snapshot_save(int work_fd, const char *name, const snapshot_entry *entries, size_t count,
+                  bool durable, didi_error *error);
 
-typedef struct state state;
+typedef struct snapshot snapshot;
 
 /* Maps a state file. Errors: DIDI_NOT_FOUND, DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
-int state_open(int work_fd, const char *name, state **ret_state, didi_error *error);
+int snapshot_open(int work_fd, const char *name, snapshot **ret_snapshot, didi_error *error);
 /* Lets go of the memory that reading took so far; what was found stays readable. */
-void state_forget(const state *state);
-void state_close(state *state);
+void snapshot_forget(const snapshot *state);
+void snapshot_close(snapshot *state);
 
 /* The array `name`, which must have this dtype; *ret_rows (may be NULL) gets its rows and its
  * columns must equal `columns`. NULL data is never returned for an array that has elements. Lives
  * as long as the state. Errors: DIDI_FORMAT. */
-int state_find(const state *state, const char *name, didi_dtype dtype, uint64_t columns,
-               uint64_t *ret_rows, const void **ret_data, didi_error *error);
+int snapshot_find(const snapshot *state, const char *name, didi_dtype dtype, uint64_t columns,
+                  uint64_t *ret_rows, const void **ret_data, didi_error *error);

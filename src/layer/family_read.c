@@ -72,7 +72,7 @@ int family_load_layer(const family *self, const family_tensor *tensor, layer *ta
     int status = read_finite(self->base, tensor, tensor->base, 0, target->mean, tensor->elements,
                              bytes_read, error);
     if (status == DIDI_OK)
-        status = team_try(target->team, self->task_count, load_task, &work, error);
+        status = parallel_try(target->parallel, self->task_count, load_task, &work, error);
     return status;
 }
 

@@ -442,7 +442,8 @@ int layer_update_experts(layer *self, layer_step kind, const size_t *basis, didi
     int status = DIDI_OK;
     for (; work.first < self->tasks && status == DIDI_OK; work.first += lanes) {
         size_t left = self->tasks - work.first;
-        status = team_try(self->team, left < lanes ? left : lanes, update_expert, &work, error);
+        status =
+            parallel_try(self->parallel, left < lanes ? left : lanes, update_expert, &work, error);
     }
     return status;
 }
@@ -498,6 +499,6 @@ int layer_take_away(layer *self, const addition *offset, didi_error *error)
     }
     *self->offset = own;
     if (!layer_is_streamed(self))
-        status = team_try(self->team, self->tasks * pieces, take_piece, self, error);
+        status = parallel_try(self->parallel, self->tasks * pieces, take_piece, self, error);
     return status == DIDI_OK ? layer_measure(self, error) : status;
 }

@@ -49,12 +49,12 @@ typedef struct layer {
     struct addition *offset;     /* of a streamed layer: tau is what it reads less this */
     double *weight;              /* T: w_t >= 0; 0 takes a task out of the shared fit */
     double weight_sum;
-    double *energy; /* T: |tau_t|_F^2 */
-    block *blocks;  /* T + 1: shared, then the experts */
-    double gain;    /* blocks approximate gain tau_t: 1, or what solve_restore made it */
-    uint64_t seed;  /* of the random rows; one per layer */
-    team *team;     /* may be NULL */
-    size_t lanes;   /* experts updated at once; 0 = all. Results do not depend on it */
+    double *energy;     /* T: |tau_t|_F^2 */
+    block *blocks;      /* T + 1: shared, then the experts */
+    double gain;        /* blocks approximate gain tau_t: 1, or what solve_restore made it */
+    uint64_t seed;      /* of the random rows; one per layer */
+    parallel *parallel; /* may be NULL */
+    size_t lanes;       /* experts updated at once; 0 = all. Results do not depend on it */
     const atomic_bool *cancelled;
     atomic_ullong *flops; /* counts operations of float32 products, by their shapes; may be NULL */
     bool spilled;         /* factors and what updates them live in unlinked files ... */
@@ -78,8 +78,8 @@ size_t layer_panel_rows(size_t rows, size_t columns);
 
 /* tau_t -= `offset` for every task, on the spot or, in a streamed layer, wherever it is read from
  * now on; the energies are measured again. `offset` becomes the layer's, whatever the outcome. No
- * bit depends on the team, or on whether the layer is streamed. Once for a layer, before
- * layer_set_weights. Errors: DIDI_NO_MEMORY, DIDI_CANCELLED, those of the source. */
+ * bit depends on how many threads help, or on whether the layer is streamed. Once for a layer,
+ * before layer_set_weights. Errors: DIDI_NO_MEMORY, DIDI_CANCELLED, those of the source. */
 int layer_take_away(layer *layer, const struct addition *offset, didi_error *error);
 
 /* Uninitialised memory for count * size bytes of factors or scratch: spilled when the layer is,
@@ -136,7 +136,7 @@ int layer_apply_residual(const layer *layer, size_t index, bool transpose, size_
 
 typedef enum layer_step { LAYER_UPDATE, LAYER_TURN } layer_step;
 
-/* layer_update or layer_turn for every expert, in parallel over the team, basis[T] giving each
+/* layer_update or layer_turn for every expert, in parallel, basis[T] giving each
  * one's size. */
 int layer_update_experts(layer *layer, layer_step kind, const size_t *basis, didi_error *error);
 
@@ -150,7 +150,7 @@ int layer_resize_block(layer *layer, size_t index, size_t basis, didi_error *err
 
 /* out (basis x m) = in (basis x n) D' when `transpose`, else out (basis x n) = in (basis x m) D,
  * for D (m x n) the weighted mean (index 0) or tau_t (index t + 1); panels in parallel over the
- * team. Errors: those of the source, DIDI_NO_MEMORY, DIDI_CANCELLED; out is then undefined. */
+ * threads. Errors: those of the source, DIDI_NO_MEMORY, DIDI_CANCELLED; out is then undefined. */
 int layer_apply(const layer *layer, size_t index, bool transpose, size_t basis, const float *in,
                 float *out, didi_error *error);
 

@@ -199,7 +199,7 @@ static int measure_task(void *argument, size_t task, didi_error *error)
 
 int layer_measure(layer *self, didi_error *error)
 {
-    return team_try(self->team, self->tasks, measure_task, self, error);
+    return parallel_try(self->parallel, self->tasks, measure_task, self, error);
 }
 
 static void mean_piece(void *argument, size_t piece)
@@ -223,7 +223,7 @@ void layer_set_weights(layer *self, const double *weight)
     if (layer_is_streamed(self))
         return;
     size_t count = self->rows * self->columns;
-    team_run(self->team, (count + PIECE_ELEMENTS - 1) / PIECE_ELEMENTS, mean_piece, self);
+    parallel_run(self->parallel, (count + PIECE_ELEMENTS - 1) / PIECE_ELEMENTS, mean_piece, self);
 }
 
 /* ---- products ---- */
@@ -352,7 +352,7 @@ static int stream_panels(const product *work, float *buffers[2], didi_error *err
             step.now = buffers[(s - 1) % 2];
             step.tiles = tile_count(work);
         }
-        status = team_try(self->team, step.tiles + loads, stream_part, &step, error);
+        status = parallel_try(self->parallel, step.tiles + loads, stream_part, &step, error);
     }
     return status;
 }
@@ -370,9 +370,9 @@ int layer_apply(const layer *self, size_t index, bool transpose, size_t basis, c
         return DIDI_OK;
     layer_count_product(self, basis, self->rows, self->columns);
     if (transpose)
-        return team_try(self->team, panel_count(&work), transposed_panel, &work, error);
+        return parallel_try(self->parallel, panel_count(&work), transposed_panel, &work, error);
     if (!layer_is_streamed(self)) {
-        team_run(self->team, tile_count(&work), resident_tile, &work);
+        parallel_run(self->parallel, tile_count(&work), resident_tile, &work);
         return DIDI_OK;
     }
     float *buffers[2] = {panel_create(&work, error), panel_create(&work, error)};

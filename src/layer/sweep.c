@@ -214,11 +214,11 @@ static int take_experts(sweep *self, didi_error *error)
         size_t left = of->tasks - self->first;
         size_t count = left < lanes ? left : lanes;
         self->end = self->first + count;
-        status = team_try(of->team, count, begin_expert, self, error);
+        status = parallel_try(of->parallel, count, begin_expert, self, error);
         if (status == DIDI_OK && self->joined)
-            team_run(of->team, panel_count(self) + 1, eliminate, self);
+            parallel_run(of->parallel, panel_count(self) + 1, eliminate, self);
         if (status == DIDI_OK)
-            status = team_try(of->team, count, adopt_expert, self, error);
+            status = parallel_try(of->parallel, count, adopt_expert, self, error);
     }
     return status;
 }
@@ -343,7 +343,7 @@ int layer_half_sweep(layer *self, double relax, double *ret_loss, didi_error *er
     if (status == DIDI_OK && work.joined)
         status = solve_shared(&work, &shared, error);
     if (status == DIDI_OK)
-        status = team_try(self->team, self->tasks, end_expert, &work, error);
+        status = parallel_try(self->parallel, self->tasks, end_expert, &work, error);
     if (status == DIDI_OK && work.joined)
         status = end_shared(&work, error);
     if (status == DIDI_OK) {

@@ -27,12 +27,12 @@ static didi_next give_item(didi_merge *self, size_t index, bool helper, didi_ite
     item->phase = self->phase;
     item->index = index;
     item->helper = helper;
-    item->visit = team_visit(self->team);
+    item->epoch = parallel_epoch(self->parallel);
     item->memory = helper ? 0 : merge_item_memory(self, self->phase, index);
     if (!helper) {
         self->items[index] = ITEM_RUNNING;
         self->memory_running += item->memory;
-        team_enter(self->team);
+        parallel_enter(self->parallel);
     }
     self->helpers_running += helper;
     self->items_running++;
@@ -57,7 +57,7 @@ didi_next didi_merge_next(didi_merge *self, uint64_t memory_available, bool help
         return give_item(self, index, false, ret_item);
     }
     if (helper && self->items_running > self->helpers_running) {
-        team_welcome(self->team);
+        parallel_welcome(self->parallel);
         return give_item(self, 0, true, ret_item);
     }
     return DIDI_NEXT_WAIT;
@@ -115,7 +115,7 @@ static uint64_t thread_ns(void)
 static void help(didi_merge *self, const didi_item *item, stage_usage *usage)
 {
     uint64_t began = thread_ns();
-    team_help(self->team, item->visit);
+    parallel_help(self->parallel, item->epoch);
     atomic_fetch_add(&usage->cpu_ns, thread_ns() - began);
 }
 
@@ -138,7 +138,7 @@ void didi_item_execute(didi_item *item)
     merge_sample_memory(self);
     atomic_fetch_add(&usage->cpu_ns, thread_ns() - began);
     clock_gettime(CLOCK_MONOTONIC, &item->ended);
-    team_leave(self->team);
+    parallel_leave(self->parallel);
 }
 
 /* ---- completion ---- */
@@ -206,13 +206,13 @@ void didi_merge_complete(didi_merge *self, didi_item *item)
 
 void didi_merge_recall_helpers(didi_merge *self)
 {
-    team_recall(self->team);
+    parallel_recall(self->parallel);
 }
 
 void didi_merge_cancel(didi_merge *self)
 {
     atomic_store(&self->cancelled, true);
-    team_recall(self->team);
+    parallel_recall(self->parallel);
 }
 
 int didi_merge_result(const didi_merge *self, didi_error *error)

@@ -48,7 +48,7 @@ struct didi_item {
     merge_phase phase;
     size_t index;
     bool helper;
-    size_t visit; /* of the team, when a helper was sent */
+    size_t epoch; /* of the threads, when a helper was sent */
     uint64_t memory;
     int status;
     didi_error error;
@@ -132,7 +132,7 @@ struct didi_merge {
     family *family;
     extension *extension; /* NULL: a merge of its own */
     didi_plan plan;
-    team *team;
+    parallel *parallel;
     atomic_bool cancelled;
     atomic_ullong bytes_read;
     int output_fd;  /* parent of the artifacts */

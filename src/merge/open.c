@@ -142,7 +142,7 @@ static int prepare(didi_merge *self, const didi_merge_options *options, didi_err
     if (status == DIDI_OK)
         status = order_layers(self, error);
     if (status == DIDI_OK)
-        status = team_create(&self->team, error);
+        status = parallel_create(&self->parallel, error);
     if (status == DIDI_OK)
         status = merge_options_digest(self, self->fingerprint, error);
     if (status == DIDI_OK)
@@ -218,7 +218,7 @@ void didi_merge_close(didi_merge *self)
     free(self->pursued);
     free(self->items);
     merge_reuse_close(self);
-    team_free(self->team);
+    parallel_free(self->parallel);
     family_close(self->family);
     extension_close(self->extension);
     merge_options_clear(self);

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 /* Copies one array of a layer's state into the file; its rows must be `rows`. */
-static int copy_array(const state *from, safetensors_writer *writer, const char *source,
+static int copy_array(const snapshot *from, safetensors_writer *writer, const char *source,
                       size_t index, didi_dtype dtype, uint64_t rows, uint64_t columns,
                       const char *tensor, const char *suffix, didi_error *error)
 {
@@ -25,7 +25,7 @@ static int copy_array(const state *from, safetensors_writer *writer, const char 
     const void *data = NULL;
     uint64_t found = 0;
     (void)snprintf(array, sizeof array, "%s.%zu", source, index);
-    int status = state_find(from, array, dtype, columns, &found, &data, error);
+    int status = snapshot_find(from, array, dtype, columns, &found, &data, error);
     if (status == DIDI_OK && found != rows)
         status = didi_fail(error, DIDI_FORMAT, tensor, "layer state holds %llu rows of %llu",
                            (unsigned long long)found, (unsigned long long)rows);
@@ -41,7 +41,7 @@ static int copy_array(const state *from, safetensors_writer *writer, const char 
 }
 
 /* The packed bytes of a block, as many as the layout has room for. */
-static int copy_packed(const state *from, safetensors_writer *writer, size_t index,
+static int copy_packed(const snapshot *from, safetensors_writer *writer, size_t index,
                        const char *tensor, bool dense, didi_error *error)
 {
     const char *suffix = dense ? "delta_packed" : index == 0 ? "shared_packed" : "expert_packed";
@@ -49,7 +49,7 @@ static int copy_packed(const state *from, safetensors_writer *writer, size_t ind
     const void *data = NULL;
     uint64_t bytes = 0;
     (void)snprintf(array, sizeof array, "packed.%zu", index);
-    int status = state_find(from, array, DIDI_DTYPE_U8, 1, &bytes, &data, error);
+    int status = snapshot_find(from, array, DIDI_DTYPE_U8, 1, &bytes, &data, error);
     return status == DIDI_OK ? copy_array(from, writer, "packed", index, DIDI_DTYPE_U8, bytes, 1,
                                           tensor, suffix, error)
                              : status;
@@ -65,11 +65,11 @@ static int write_layer(const didi_merge *self, size_t l, size_t index, safetenso
     bool plain = precision_is_plain(self->options.precision, &dtype);
     size_t rank = summary->rank[index];
     char name[64];
-    state *from = NULL;
+    snapshot *from = NULL;
     if (rank == 0 && !summary->dense[index])
         return DIDI_OK;
     merge_state_name(self, PHASE_REFINE, l, name);
-    int status = state_open(self->options.work_fd, name, &from, error);
+    int status = snapshot_open(self->options.work_fd, name, &from, error);
     if (status != DIDI_OK)
         return status;
     if (!plain) {
@@ -84,7 +84,7 @@ static int write_layer(const didi_merge *self, size_t l, size_t index, safetenso
             status = copy_array(from, writer, "A", index, dtype, rank, tensor->columns, of,
                                 index == 0 ? "shared_A" : "expert_A", error);
     }
-    state_close(from);
+    snapshot_close(from);
     return status;
 }
 

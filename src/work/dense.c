@@ -208,9 +208,9 @@ static int save_scan(didi_merge *self, didi_error *error)
         table[i * row + 2 * tasks] = self->dense_summaries[i].error;
         table[i * row + 2 * tasks + 1] = self->dense_summaries[i].own_error;
     }
-    state_entry entry = {"dense", DIDI_DTYPE_F64, self->dense_count, row, table};
-    int status = state_save(self->options.work_fd, "dense.state", &entry, 1,
-                            !self->options.volatile_work, error);
+    snapshot_entry entry = {"dense", DIDI_DTYPE_F64, self->dense_count, row, table};
+    int status = snapshot_save(self->options.work_fd, "dense.state", &entry, 1,
+                               !self->options.volatile_work, error);
     free(table);
     return status;
 }
@@ -251,12 +251,12 @@ int merge_recall_dense(didi_merge *self, didi_error *error)
 {
     size_t tasks = self->options.task_count;
     size_t row = 2 * tasks + SCAN_ERRORS;
-    state *from = NULL;
+    snapshot *from = NULL;
     const void *data = NULL;
     uint64_t rows = 0;
-    int status = state_open(self->options.work_fd, "dense.state", &from, error);
+    int status = snapshot_open(self->options.work_fd, "dense.state", &from, error);
     if (status == DIDI_OK)
-        status = state_find(from, "dense", DIDI_DTYPE_F64, row, &rows, &data, error);
+        status = snapshot_find(from, "dense", DIDI_DTYPE_F64, row, &rows, &data, error);
     if (status == DIDI_OK && rows != self->dense_count)
         status = didi_fail(error, DIDI_FORMAT, "dense.state", "%llu rows for %zu tensors",
                            (unsigned long long)rows, self->dense_count);
@@ -269,6 +269,6 @@ int merge_recall_dense(didi_merge *self, didi_error *error)
         found->error = table[i * row + 2 * tasks];
         found->own_error = table[i * row + 2 * tasks + 1];
     }
-    state_close(from);
+    snapshot_close(from);
     return status;
 }

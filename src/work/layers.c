@@ -17,7 +17,7 @@ static int open_layer(didi_merge *self, merge_phase phase, size_t index, layer *
                                              self->options.task_count, ret_layer, error);
     if (status != DIDI_OK)
         return status;
-    (*ret_layer)->team = self->team;
+    (*ret_layer)->parallel = self->parallel;
     (*ret_layer)->cancelled = &self->cancelled;
     (*ret_layer)->flops = &self->stages[merge_phase_stage(phase)].flops;
     (*ret_layer)->seed = random_mix(self->options.seed, index);

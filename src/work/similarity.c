@@ -70,10 +70,10 @@ int merge_save_gram(didi_merge *self, size_t index, const layer *target, didi_er
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "inner products of %zu tasks", target->tasks);
     int status = sum_panels(target, gram, error);
     merge_gram_name(index, name);
-    state_entry entry = {"gram", DIDI_DTYPE_F64, target->tasks, target->tasks, gram};
+    snapshot_entry entry = {"gram", DIDI_DTYPE_F64, target->tasks, target->tasks, gram};
     if (status == DIDI_OK)
-        status =
-            state_save(self->options.work_fd, name, &entry, 1, !self->options.volatile_work, error);
+        status = snapshot_save(self->options.work_fd, name, &entry, 1, !self->options.volatile_work,
+                               error);
     free(gram);
     return status;
 }
@@ -110,7 +110,7 @@ static json_t *explained_json(const didi_merge *self)
     return list;
 }
 
-static int read_gram(const didi_merge *self, size_t index, state **ret_state,
+static int read_gram(const didi_merge *self, size_t index, snapshot **ret_state,
                      const double **ret_gram)
 {
     char name[64];
@@ -118,10 +118,10 @@ static int read_gram(const didi_merge *self, size_t index, state **ret_state,
     uint64_t rows = 0;
     didi_error ignored = {0};
     merge_gram_name(index, name);
-    int status = state_open(self->options.work_fd, name, ret_state, &ignored);
+    int status = snapshot_open(self->options.work_fd, name, ret_state, &ignored);
     if (status == DIDI_OK)
-        status = state_find(*ret_state, "gram", DIDI_DTYPE_F64, self->options.task_count, &rows,
-                            &data, &ignored);
+        status = snapshot_find(*ret_state, "gram", DIDI_DTYPE_F64, self->options.task_count, &rows,
+                               &data, &ignored);
     if (status == DIDI_OK && rows != self->options.task_count)
         status = DIDI_FORMAT;
     *ret_gram = data;
@@ -133,7 +133,7 @@ static int sum_layers(const didi_merge *self, double *sum, json_t *layers)
 {
     size_t tasks = self->options.task_count;
     for (size_t l = 0; l < self->layer_count; l++) {
-        state *from = NULL;
+        snapshot *from = NULL;
         const double *gram = NULL;
         int status = read_gram(self, l, &from, &gram);
         for (size_t i = 0; status == DIDI_OK && i < tasks * tasks; i++)
@@ -141,7 +141,7 @@ static int sum_layers(const didi_merge *self, double *sum, json_t *layers)
         if (status == DIDI_OK && tasks <= SIMILARITY_LAYER_TASKS)
             json_array_append_new(layers, json_pack("{s:s,s:o}", "tensor", self->layers[l]->name,
                                                     "cosine", cosines_json(gram, tasks)));
-        state_close(from);
+        snapshot_close(from);
         if (status != DIDI_OK)
             return status;
     }

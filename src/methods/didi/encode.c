@@ -259,7 +259,7 @@ int solve_finish(layer *target, didi_precision precision, layer_summary *summary
         status = make_room(target, summary, &form, t, &package, error);
     if (status == DIDI_OK) {
         measure work = {target, &package, form, summary->error, summary->unshared};
-        status = team_try(target->team, target->tasks, measure_one, &work, error);
+        status = parallel_try(target->parallel, target->tasks, measure_one, &work, error);
     }
     if (status != DIDI_OK)
         solve_package_clear(&package);

@@ -14,7 +14,7 @@
 typedef struct learner {
     didi_merge *merge;
     differentiable_layer *layers;
-    state **states;
+    snapshot **states;
     double **ranks;
     double *scratch;
     size_t *whole; /* layers x (T + 1) */
@@ -24,7 +24,7 @@ static void learner_clear(learner *self)
 {
     size_t count = self->merge->layer_count;
     for (size_t l = 0; self->states != NULL && l < count; l++)
-        state_close(self->states[l]);
+        snapshot_close(self->states[l]);
     for (size_t l = 0; self->ranks != NULL && l < count; l++)
         free(self->ranks[l]);
     for (size_t l = 0; self->layers != NULL && l < count; l++)
@@ -71,22 +71,22 @@ static int open_layer(learner *self, size_t l, didi_error *error)
     out->cost = merge->layers[l]->rows + merge->layers[l]->columns;
     out->rank_limit = q < merge->layers[l]->rank_limit ? q : merge->layers[l]->rank_limit;
     out->weight = merge->summaries[l].weight;
-    int status = state_open(merge->options.work_fd, name, &self->states[l], error);
+    int status = snapshot_open(merge->options.work_fd, name, &self->states[l], error);
     const void *data = NULL;
     if (status == DIDI_OK)
-        status = state_find(self->states[l], "cross.0", DIDI_DTYPE_F32, q, NULL, &data, error);
+        status = snapshot_find(self->states[l], "cross.0", DIDI_DTYPE_F32, q, NULL, &data, error);
     out->cross = data;
     if (status == DIDI_OK)
         status =
-            state_find(self->states[l], "expert_tail.0", DIDI_DTYPE_F64, q, NULL, &data, error);
+            snapshot_find(self->states[l], "expert_tail.0", DIDI_DTYPE_F64, q, NULL, &data, error);
     out->expert_tail = data;
     if (status == DIDI_OK)
         status =
-            state_find(self->states[l], "shared_tail.0", DIDI_DTYPE_F64, q, NULL, &data, error);
+            snapshot_find(self->states[l], "shared_tail.0", DIDI_DTYPE_F64, q, NULL, &data, error);
     out->shared_tail = data;
     if (status == DIDI_OK)
-        status =
-            state_find(self->states[l], "corner.0", DIDI_DTYPE_F64, out->tasks, NULL, &data, error);
+        status = snapshot_find(self->states[l], "corner.0", DIDI_DTYPE_F64, out->tasks, NULL, &data,
+                               error);
     out->corner = data;
     return status == DIDI_OK ? cut_spectra(self, l, q, error) : status;
 }
@@ -177,7 +177,7 @@ static int run_optimiser(learner *work, const allocate_block *blocks, size_t cou
         .target = (double)self->factor_budget / merge_matrix_parameters(self),
         .matrix_parameters = (uint64_t)merge_matrix_parameters(self),
         .energy = merge_total_energy(self),
-        .team = self->team,
+        .parallel = self->parallel,
         .cancelled = &self->cancelled,
         .context = self,
         .report = report_step,

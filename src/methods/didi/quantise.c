@@ -140,7 +140,8 @@ int solve_quantise(layer *target, const layer_summary *summary, solve_package *p
     int status = quantise_block(target, 0, summary, package, error);
     for (; work.first < target->tasks && status == DIDI_OK; work.first += lanes) {
         size_t left = target->tasks - work.first;
-        status = team_try(target->team, left < lanes ? left : lanes, quantise_expert, &work, error);
+        status = parallel_try(target->parallel, left < lanes ? left : lanes, quantise_expert, &work,
+                              error);
     }
     return status;
 }

@@ -88,9 +88,9 @@ static int save_ranks(didi_merge *self, const char *name, didi_error *error)
             table[(l * 2) * per_layer + j] = (double)self->summaries[l].rank[j];
             table[(l * 2 + 1) * per_layer + j] = self->summaries[l].dense[j] ? 1 : 0;
         }
-    state_entry entry = {"ranks", DIDI_DTYPE_F64, self->layer_count, 2 * per_layer, table};
+    snapshot_entry entry = {"ranks", DIDI_DTYPE_F64, self->layer_count, 2 * per_layer, table};
     int status =
-        state_save(self->options.work_fd, name, &entry, 1, !self->options.volatile_work, error);
+        snapshot_save(self->options.work_fd, name, &entry, 1, !self->options.volatile_work, error);
     free(table);
     return status;
 }
@@ -100,12 +100,13 @@ static int recall_ranks(didi_merge *self, const char *name)
 {
     size_t per_layer = self->options.task_count + 1;
     didi_error ignored = {0};
-    state *from = NULL;
+    snapshot *from = NULL;
     const void *data = NULL;
     uint64_t rows = 0;
-    int status = state_open(self->options.work_fd, name, &from, &ignored);
+    int status = snapshot_open(self->options.work_fd, name, &from, &ignored);
     if (status == DIDI_OK)
-        status = state_find(from, "ranks", DIDI_DTYPE_F64, 2 * per_layer, &rows, &data, &ignored);
+        status =
+            snapshot_find(from, "ranks", DIDI_DTYPE_F64, 2 * per_layer, &rows, &data, &ignored);
     if (status == DIDI_OK && rows != self->layer_count)
         status = DIDI_FORMAT;
     const double *table = data;
@@ -116,7 +117,7 @@ static int recall_ranks(didi_merge *self, const char *name)
             self->factor_parameters +=
                 self->summaries[l].rank[j] * (self->layers[l]->rows + self->layers[l]->columns);
         }
-    state_close(from);
+    snapshot_close(from);
     return status;
 }
 

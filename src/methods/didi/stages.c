@@ -34,14 +34,14 @@ enum { PURSUED_NUMBERS = 4 }; /* loss, error, floor, parameters */
 /* ---- state entries under construction ---- */
 
 typedef struct entries {
-    state_entry *list;
+    snapshot_entry *list;
     char (*names)[32];
     size_t count, room;
 } entries;
 
 static int entries_create(entries *self, size_t room, didi_error *error)
 {
-    *self = (entries){.list = memory_zeroed(room, sizeof(state_entry)),
+    *self = (entries){.list = memory_zeroed(room, sizeof(snapshot_entry)),
                       .names = memory_zeroed(room, 32),
                       .room = room};
     if (self->list == NULL || self->names == NULL) {
@@ -62,7 +62,8 @@ static void entries_add(entries *self, const char *name, size_t index, didi_dtyp
                         uint64_t rows, uint64_t columns, const void *data)
 {
     (void)snprintf(self->names[self->count], 32, "%s.%zu", name, index);
-    self->list[self->count] = (state_entry){self->names[self->count], dtype, rows, columns, data};
+    self->list[self->count] =
+        (snapshot_entry){self->names[self->count], dtype, rows, columns, data};
     self->count++;
 }
 
@@ -79,8 +80,8 @@ static int save_entries(didi_merge *self, merge_phase phase, size_t index, const
 {
     char name[64];
     merge_state_name(self, phase, index, name);
-    return state_save(self->options.work_fd, name, list->list, list->count,
-                      !self->options.volatile_work, error);
+    return snapshot_save(self->options.work_fd, name, list->list, list->count,
+                         !self->options.volatile_work, error);
 }
 
 /* ---- decompose ---- */
@@ -96,8 +97,8 @@ static int save_sketch(didi_merge *self, size_t index, const layer *target, didi
         entries_add(&list, "right", t, DIDI_DTYPE_F32, target->blocks[t].basis, target->columns,
                     target->blocks[t].right);
     sketch_name(index, name);
-    status = state_save(self->options.work_fd, name, list.list, list.count,
-                        !self->options.volatile_work, error);
+    status = snapshot_save(self->options.work_fd, name, list.list, list.count,
+                           !self->options.volatile_work, error);
     list.count = 0;
     add_summary(&list, &self->summaries[index]);
     if (status == DIDI_OK)
@@ -173,18 +174,18 @@ int merge_decompose_layer(didi_merge *self, size_t index, didi_error *error)
 /* ---- pursue ---- */
 
 /* In pieces, so that neither side stays in memory longer than it must. */
-static void copy_array(const state *from, void *to, const void *data, size_t bytes)
+static void copy_array(const snapshot *from, void *to, const void *data, size_t bytes)
 {
     for (size_t first = 0; first < bytes; first += SPILL_PIECE_BYTES) {
         size_t part = bytes - first < SPILL_PIECE_BYTES ? bytes - first : SPILL_PIECE_BYTES;
         memcpy((char *)to + first, (const char *)data + first, part);
-        state_forget(from);
+        snapshot_forget(from);
         spill_touched(part);
     }
 }
 
 /* Right rows alone are enough to go on from: left is solved for next. */
-static int recall_block(const state *from, layer *target, size_t index, bool with_left,
+static int recall_block(const snapshot *from, layer *target, size_t index, bool with_left,
                         didi_error *error)
 {
     char name[32];
@@ -192,12 +193,12 @@ static int recall_block(const state *from, layer *target, size_t index, bool wit
     const void *right = NULL;
     const void *left = NULL;
     (void)snprintf(name, sizeof name, "right.%zu", index);
-    int status = state_find(from, name, DIDI_DTYPE_F32, target->columns, &rows, &right, error);
+    int status = snapshot_find(from, name, DIDI_DTYPE_F32, target->columns, &rows, &right, error);
     if (status != DIDI_OK || rows == 0)
         return status;
     (void)snprintf(name, sizeof name, "left.%zu", index);
     if (with_left)
-        status = state_find(from, name, DIDI_DTYPE_F32, target->rows, &rows, &left, error);
+        status = snapshot_find(from, name, DIDI_DTYPE_F32, target->rows, &rows, &left, error);
     if (status == DIDI_OK)
         status = layer_resize_block(target, index, rows, error);
     if (status != DIDI_OK)
@@ -226,14 +227,14 @@ static bool is_warm(const didi_merge *self, size_t index)
 static int recall_sketch(const didi_merge *self, size_t index, layer *target, didi_error *error)
 {
     char name[64];
-    state *from = NULL;
+    snapshot *from = NULL;
     sketch_name(index, name);
-    int status = state_open(self->options.work_fd, name, &from, error);
+    int status = snapshot_open(self->options.work_fd, name, &from, error);
     for (size_t t = 1; t <= target->tasks && status == DIDI_OK; t++)
         status = recall_block(from, target, t, false, error);
     if (status == DIDI_OK)
         adopt_sigma(target, &self->summaries[index]);
-    state_close(from);
+    snapshot_close(from);
     return status;
 }
 
@@ -281,13 +282,13 @@ static int save_blocks(didi_merge *self, size_t index, const layer *target, didi
 static int recall_blocks(const didi_merge *self, int fd, const char *name, size_t index,
                          layer *target, didi_error *error)
 {
-    state *from = NULL;
-    int status = state_open(fd, name, &from, error);
+    snapshot *from = NULL;
+    int status = snapshot_open(fd, name, &from, error);
     for (size_t j = 0; j <= target->tasks && status == DIDI_OK; j++)
         status = recall_block(from, target, j, true, error);
     if (status == DIDI_OK)
         adopt_sigma(target, &self->summaries[index]);
-    state_close(from);
+    snapshot_close(from);
     return status;
 }
 
@@ -512,12 +513,12 @@ int merge_refine_layer(didi_merge *self, size_t index, didi_error *error)
 
 /* ---- picking up again ---- */
 
-static int recall_doubles(const state *from, const char *name, double *values, size_t count,
+static int recall_doubles(const snapshot *from, const char *name, double *values, size_t count,
                           didi_error *error)
 {
     const void *data = NULL;
     uint64_t rows = 0;
-    int status = state_find(from, name, DIDI_DTYPE_F64, count, &rows, &data, error);
+    int status = snapshot_find(from, name, DIDI_DTYPE_F64, count, &rows, &data, error);
     if (status == DIDI_OK && rows != 1)
         status = didi_fail(error, DIDI_FORMAT, name, "layer state has %llu rows",
                            (unsigned long long)rows);
@@ -526,7 +527,7 @@ static int recall_doubles(const state *from, const char *name, double *values, s
     return status;
 }
 
-static int recall_summary(const state *from, layer_summary *summary, didi_error *error)
+static int recall_summary(const snapshot *from, layer_summary *summary, didi_error *error)
 {
     int status = recall_doubles(from, "tail.0", summary->tail, summary->tasks + 1, error);
     for (size_t j = 0; j <= summary->tasks && status == DIDI_OK; j++) {
@@ -534,14 +535,14 @@ static int recall_summary(const state *from, layer_summary *summary, didi_error 
         uint64_t rows = 0;
         const void *data = NULL;
         (void)snprintf(name, sizeof name, "sigma.%zu", j);
-        status = state_find(from, name, DIDI_DTYPE_F64, 1, &rows, &data, error);
+        status = snapshot_find(from, name, DIDI_DTYPE_F64, 1, &rows, &data, error);
         if (status == DIDI_OK)
             status = summary_set_sigma(summary, j, data, rows, summary->tail[j], error);
     }
     return status;
 }
 
-static int recall_pursuit(const state *from, pursued *out, didi_error *error)
+static int recall_pursuit(const snapshot *from, pursued *out, didi_error *error)
 {
     double numbers[PURSUED_NUMBERS];
     int status = recall_doubles(from, "pursued.0", numbers, PURSUED_NUMBERS, error);
@@ -554,8 +555,8 @@ static int recall_from(didi_merge *self, int fd, const char *name, merge_phase p
                        didi_error *error)
 {
     layer_summary *summary = &self->summaries[index];
-    state *from = NULL;
-    int status = state_open(fd, name, &from, error);
+    snapshot *from = NULL;
+    int status = snapshot_open(fd, name, &from, error);
     if (status != DIDI_OK)
         return status;
     status = recall_doubles(from, "energy.0", summary->energy, summary->tasks, error);
@@ -571,7 +572,7 @@ static int recall_from(didi_merge *self, int fd, const char *name, merge_phase p
         status = recall_doubles(from, "loss.0", &summary->loss, 1, error);
     if (status == DIDI_OK)
         merge_set_weights(self, index);
-    state_close(from);
+    snapshot_close(from);
     return status;
 }
 

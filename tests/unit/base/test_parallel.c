@@ -10,7 +10,7 @@
 enum { COUNT = 200, HELPERS = 3 };
 
 typedef struct tally {
-    team *team;
+    parallel *parallel;
     atomic_int runs[COUNT];
     atomic_int inner;
 } tally;
@@ -32,14 +32,14 @@ static void nest(void *argument, size_t index)
 {
     tally *self = argument;
     count_index(argument, index);
-    team_run(self->team, 5, count_inner, argument);
+    parallel_run(self->parallel, 5, count_inner, argument);
 }
 
-static team *make_team(void)
+static parallel *make_team(void)
 {
-    team *made = NULL;
+    parallel *made = NULL;
     didi_error error = {0};
-    assert_int_equal(team_create(&made, &error), DIDI_OK);
+    assert_int_equal(parallel_create(&made, &error), DIDI_OK);
     return made;
 }
 
@@ -53,7 +53,7 @@ static void without_a_team_it_is_a_loop(void **state)
 {
     (void)state;
     tally self = {0};
-    team_run(NULL, COUNT, count_index, &self);
+    parallel_run(NULL, COUNT, count_index, &self);
     assert_each_once(&self, COUNT);
 }
 
@@ -62,22 +62,22 @@ static void alone_every_index_runs_once(void **state)
     (void)state;
     static const size_t counts[] = {0, 1, 2, COUNT};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
-        tally self = {.team = make_team()};
-        team_run(self.team, counts[i], nest, &self);
+        tally self = {.parallel = make_team()};
+        parallel_run(self.parallel, counts[i], nest, &self);
         assert_each_once(&self, counts[i]);
         assert_int_equal(atomic_load(&self.inner), 5 * counts[i]);
-        team_free(self.team);
+        parallel_free(self.parallel);
     }
-    team_free(NULL);
+    parallel_free(NULL);
 }
 
 static void *help(void *argument)
 {
-    team_help(argument, team_visit(argument));
+    parallel_help(argument, parallel_epoch(argument));
     return NULL;
 }
 
-static void start_helpers(pthread_t *helpers, team *self)
+static void start_helpers(pthread_t *helpers, parallel *self)
 {
     for (size_t i = 0; i < HELPERS; i++)
         assert_int_equal(pthread_create(&helpers[i], NULL, help, self), 0);
@@ -94,15 +94,15 @@ static void with_helpers_every_index_runs_once(void **state)
     (void)state;
     pthread_t helpers[HELPERS];
     for (int round = 0; round < 20; round++) {
-        tally self = {.team = make_team()};
-        team_enter(self.team);
-        start_helpers(helpers, self.team);
-        team_run(self.team, COUNT, nest, &self);
-        team_leave(self.team); /* the last item ended: helpers go home */
+        tally self = {.parallel = make_team()};
+        parallel_enter(self.parallel);
+        start_helpers(helpers, self.parallel);
+        parallel_run(self.parallel, COUNT, nest, &self);
+        parallel_leave(self.parallel); /* the last item ended: helpers go home */
         join_helpers(helpers);
         assert_each_once(&self, COUNT);
         assert_int_equal(atomic_load(&self.inner), 5 * COUNT);
-        team_free(self.team);
+        parallel_free(self.parallel);
     }
 }
 
@@ -110,42 +110,42 @@ static void recalled_helpers_leave_and_may_come_back(void **state)
 {
     (void)state;
     pthread_t helpers[HELPERS];
-    tally self = {.team = make_team()};
-    team_help(self.team, team_visit(self.team)); /* no item: returns at once */
-    team_enter(self.team);
-    start_helpers(helpers, self.team);
-    team_recall(self.team);
+    tally self = {.parallel = make_team()};
+    parallel_help(self.parallel, parallel_epoch(self.parallel)); /* no item: returns at once */
+    parallel_enter(self.parallel);
+    start_helpers(helpers, self.parallel);
+    parallel_recall(self.parallel);
     join_helpers(helpers);
-    team_help(self.team, team_visit(self.team)); /* still recalled */
-    team_run(self.team, COUNT, count_index, &self);
+    parallel_help(self.parallel, parallel_epoch(self.parallel)); /* still recalled */
+    parallel_run(self.parallel, COUNT, count_index, &self);
     assert_each_once(&self, COUNT);
-    team_welcome(self.team);
-    start_helpers(helpers, self.team);
-    team_leave(self.team);
+    parallel_welcome(self.parallel);
+    start_helpers(helpers, self.parallel);
+    parallel_leave(self.parallel);
     join_helpers(helpers);
-    team_free(self.team);
+    parallel_free(self.parallel);
 }
 
 static void a_helper_of_an_earlier_stage_goes_home(void **state)
 {
     (void)state;
-    team *made = make_team();
-    team_enter(made);
-    size_t visit = team_visit(made);
-    team_leave(made);
-    team_enter(made); /* the next stage's, which has helpers of its own */
-    team_help(made, visit);
-    team_leave(made);
-    team_free(made);
+    parallel *made = make_team();
+    parallel_enter(made);
+    size_t visit = parallel_epoch(made);
+    parallel_leave(made);
+    parallel_enter(made); /* the next stage's, which has helpers of its own */
+    parallel_help(made, visit);
+    parallel_leave(made);
+    parallel_free(made);
 }
 
 static void no_memory_is_told(void **state)
 {
     (void)state;
-    team *made = NULL;
+    parallel *made = NULL;
     didi_error error = {0};
     assert_int_equal(fault_arm("alloc:1"), 0);
-    assert_int_equal(team_create(&made, &error), DIDI_NO_MEMORY);
+    assert_int_equal(parallel_create(&made, &error), DIDI_NO_MEMORY);
     assert_null(made);
     assert_int_equal(fault_arm(NULL), 0);
 }

@@ -11,7 +11,7 @@
 
 static const float numbers[] = {1, 2, 3, 4, 5, 6};
 static const double values[] = {0.5, 0.25};
-static const state_entry entries[] = {
+static const snapshot_entry entries[] = {
     {"numbers", DIDI_DTYPE_F32, 2, 3, numbers},
     {"values", DIDI_DTYPE_F64, 1, 2, values},
     {"nothing", DIDI_DTYPE_F32, 0, 3, NULL},
@@ -19,7 +19,7 @@ static const state_entry entries[] = {
 
 static int save(int directory, const char *name, bool durable, didi_error *error)
 {
-    return state_save(directory, name, entries, 3, durable, error);
+    return snapshot_save(directory, name, entries, 3, durable, error);
 }
 
 static void arrays_come_back(void **context)
@@ -27,28 +27,28 @@ static void arrays_come_back(void **context)
     int directory = support_directory(context);
     for (int durable = 0; durable < 2; durable++) {
         didi_error error = {0};
-        state *from = NULL;
+        snapshot *from = NULL;
         const void *data = NULL;
         uint64_t rows = 9;
         assert_int_equal(save(directory, "a.state", durable == 1, &error), DIDI_OK);
         assert_true(support_exists(directory, "a.state"));
         assert_int_equal(support_entries(directory), 1);
-        assert_int_equal(state_open(directory, "a.state", &from, &error), DIDI_OK);
-        assert_int_equal(state_find(from, "numbers", DIDI_DTYPE_F32, 3, &rows, &data, &error),
+        assert_int_equal(snapshot_open(directory, "a.state", &from, &error), DIDI_OK);
+        assert_int_equal(snapshot_find(from, "numbers", DIDI_DTYPE_F32, 3, &rows, &data, &error),
                          DIDI_OK);
         assert_int_equal(rows, 2);
         assert_memory_equal(data, numbers, sizeof numbers);
         assert_int_equal((uintptr_t)data % sizeof(float), 0);
-        assert_int_equal(state_find(from, "values", DIDI_DTYPE_F64, 2, NULL, &data, &error),
+        assert_int_equal(snapshot_find(from, "values", DIDI_DTYPE_F64, 2, NULL, &data, &error),
                          DIDI_OK);
         assert_memory_equal(data, values, sizeof values);
         assert_int_equal((uintptr_t)data % sizeof(double), 0);
-        assert_int_equal(state_find(from, "nothing", DIDI_DTYPE_F32, 3, &rows, &data, &error),
+        assert_int_equal(snapshot_find(from, "nothing", DIDI_DTYPE_F32, 3, &rows, &data, &error),
                          DIDI_OK);
         assert_int_equal(rows, 0);
-        state_close(from);
+        snapshot_close(from);
     }
-    state_close(NULL);
+    snapshot_close(NULL);
     assert_false(support_exists(directory, "b.state"));
 }
 
@@ -56,37 +56,37 @@ static void what_does_not_fit_is_refused(void **context)
 {
     int directory = support_directory(context);
     didi_error error = {0};
-    state *from = NULL;
+    snapshot *from = NULL;
     const void *data = NULL;
-    assert_int_equal(state_open(directory, "a.state", &from, &error), DIDI_NOT_FOUND);
+    assert_int_equal(snapshot_open(directory, "a.state", &from, &error), DIDI_NOT_FOUND);
     assert_null(from);
     assert_int_equal(save(directory, "a.state", false, &error), DIDI_OK);
-    assert_int_equal(state_open(directory, "a.state", &from, &error), DIDI_OK);
-    assert_int_equal(state_find(from, "other", DIDI_DTYPE_F32, 3, NULL, &data, &error),
+    assert_int_equal(snapshot_open(directory, "a.state", &from, &error), DIDI_OK);
+    assert_int_equal(snapshot_find(from, "other", DIDI_DTYPE_F32, 3, NULL, &data, &error),
                      DIDI_FORMAT);
     support_assert_contains(error.message, "other");
-    assert_int_equal(state_find(from, "numbers", DIDI_DTYPE_F64, 3, NULL, &data, &error),
+    assert_int_equal(snapshot_find(from, "numbers", DIDI_DTYPE_F64, 3, NULL, &data, &error),
                      DIDI_FORMAT);
-    assert_int_equal(state_find(from, "numbers", DIDI_DTYPE_F32, 2, NULL, &data, &error),
+    assert_int_equal(snapshot_find(from, "numbers", DIDI_DTYPE_F32, 2, NULL, &data, &error),
                      DIDI_FORMAT);
-    state_close(from);
+    snapshot_close(from);
 }
 
 static void a_broken_file_is_refused(void **context)
 {
     int directory = support_directory(context);
     didi_error error = {0};
-    state *from = NULL;
+    snapshot *from = NULL;
     support_write(directory, "empty.state", "", 0);
-    assert_int_equal(state_open(directory, "empty.state", &from, &error), DIDI_FORMAT);
+    assert_int_equal(snapshot_open(directory, "empty.state", &from, &error), DIDI_FORMAT);
     support_write(directory, "text.state", "not a state file at all", 23);
-    assert_int_equal(state_open(directory, "text.state", &from, &error), DIDI_FORMAT);
+    assert_int_equal(snapshot_open(directory, "text.state", &from, &error), DIDI_FORMAT);
     assert_int_equal(save(directory, "cut.state", false, &error), DIDI_OK);
     int fd = openat(directory, "cut.state", O_RDWR | O_CLOEXEC);
     off_t end = lseek(fd, 0, SEEK_END);
     assert_int_equal(ftruncate(fd, end - 1), 0);
     close(fd);
-    assert_int_equal(state_open(directory, "cut.state", &from, &error), DIDI_FORMAT);
+    assert_int_equal(snapshot_open(directory, "cut.state", &from, &error), DIDI_FORMAT);
     assert_null(from);
 }
 
@@ -94,23 +94,23 @@ static void a_newer_file_replaces_the_older(void **context)
 {
     int directory = support_directory(context);
     static const double other[] = {7};
-    static const state_entry fresh[] = {{"other", DIDI_DTYPE_F64, 1, 1, other}};
+    static const snapshot_entry fresh[] = {{"other", DIDI_DTYPE_F64, 1, 1, other}};
     didi_error error = {0};
-    state *old = NULL;
-    state *from = NULL;
+    snapshot *old = NULL;
+    snapshot *from = NULL;
     const void *data = NULL;
     support_write(directory, "a.state.tmp", "left by a crash", 15);
     assert_int_equal(save(directory, "a.state", true, &error), DIDI_OK);
-    assert_int_equal(state_open(directory, "a.state", &old, &error), DIDI_OK);
-    assert_int_equal(state_save(directory, "a.state", fresh, 1, true, &error), DIDI_OK);
-    assert_int_equal(state_open(directory, "a.state", &from, &error), DIDI_OK);
-    assert_int_equal(state_find(from, "other", DIDI_DTYPE_F64, 1, NULL, &data, &error), DIDI_OK);
+    assert_int_equal(snapshot_open(directory, "a.state", &old, &error), DIDI_OK);
+    assert_int_equal(snapshot_save(directory, "a.state", fresh, 1, true, &error), DIDI_OK);
+    assert_int_equal(snapshot_open(directory, "a.state", &from, &error), DIDI_OK);
+    assert_int_equal(snapshot_find(from, "other", DIDI_DTYPE_F64, 1, NULL, &data, &error), DIDI_OK);
     assert_memory_equal(data, other, sizeof other);
     /* who has the old one open still sees it */
-    assert_int_equal(state_find(old, "values", DIDI_DTYPE_F64, 2, NULL, &data, &error), DIDI_OK);
+    assert_int_equal(snapshot_find(old, "values", DIDI_DTYPE_F64, 2, NULL, &data, &error), DIDI_OK);
     assert_memory_equal(data, values, sizeof values);
-    state_close(old);
-    state_close(from);
+    snapshot_close(old);
+    snapshot_close(from);
     assert_int_equal(support_entries(directory), 1);
 }
 
@@ -146,14 +146,14 @@ static void no_memory_to_open_is_told(void **context)
     assert_int_equal(save(directory, "a.state", false, &error), DIDI_OK);
     for (int nth = 1; fired; nth++) {
         char fault[32];
-        state *from = NULL;
+        snapshot *from = NULL;
         (void)snprintf(fault, sizeof fault, "alloc:%d", nth);
         assert_int_equal(fault_arm(fault), 0);
-        int status = state_open(directory, "a.state", &from, &error);
+        int status = snapshot_open(directory, "a.state", &from, &error);
         fired = fault_all_fired();
         assert_int_equal(fault_arm(NULL), 0);
         assert_int_equal(status, fired ? DIDI_NO_MEMORY : DIDI_OK);
-        state_close(from);
+        snapshot_close(from);
     }
 }
 

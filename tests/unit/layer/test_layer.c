@@ -347,7 +347,7 @@ static void padding_adds_nothing(void **state)
 
 static void *help(void *argument)
 {
-    team_help(argument, team_visit(argument));
+    parallel_help(argument, parallel_epoch(argument));
     return NULL;
 }
 
@@ -358,11 +358,11 @@ static void helpers_change_no_bit(void **state)
     layer *alone = sample_layer(&wide);
     layer *helped = sample_layer(&wide);
     pthread_t helpers[2];
-    team *crew = NULL;
+    parallel *crew = NULL;
     didi_error error = {0};
-    must(team_create(&crew, &error), &error);
-    helped->team = crew;
-    team_enter(crew);
+    must(parallel_create(&crew, &error), &error);
+    helped->parallel = crew;
+    parallel_enter(crew);
     for (size_t i = 0; i < 2; i++)
         assert_int_equal(pthread_create(&helpers[i], NULL, help, crew), 0);
     layer *both[] = {alone, helped};
@@ -377,7 +377,7 @@ static void helpers_change_no_bit(void **state)
         must(layer_update_experts(both[i], LAYER_TURN, basis, &error), &error);
         must(layer_half_sweep(both[i], 1.5, &loss[i], &error), &error);
     }
-    team_leave(crew);
+    parallel_leave(crew);
     assert_true(loss[0] == loss[1]);
     for (size_t i = 0; i < 2; i++)
         assert_int_equal(pthread_join(helpers[i], NULL), 0);
@@ -390,7 +390,7 @@ static void helpers_change_no_bit(void **state)
     }
     layer_free(alone);
     layer_free(helped);
-    team_free(crew);
+    parallel_free(crew);
 }
 
 static void a_cancelled_layer_stops(void **state)

@@ -163,7 +163,7 @@ static void compare_packages(const layer *shape, const solve_package *one, const
 
 static void *help(void *argument)
 {
-    team_help(argument, team_visit(argument));
+    parallel_help(argument, parallel_epoch(argument));
     return NULL;
 }
 
@@ -173,15 +173,15 @@ static void solutions_are_the_same(void **state)
     static const sample_recipe wide = {130, 4500, 3, 3, 6, 12};
     static const didi_optimizer optimizers[] = {DIDI_OPTIMIZER_ALS, DIDI_OPTIMIZER_ADAM};
     pthread_t helper;
-    team *crew = NULL;
+    parallel *crew = NULL;
     didi_error error = {0};
-    must(team_create(&crew, &error), &error);
-    team_enter(crew);
+    must(parallel_create(&crew, &error), &error);
+    parallel_enter(crew);
     assert_int_equal(pthread_create(&helper, NULL, help, crew), 0);
     for (size_t i = 0; i < 3; i++) {
         layer *whole = sample_layer(&wide);
         layer *streamed = sample_streamed_layer(whole);
-        streamed->team = crew;
+        streamed->parallel = crew;
         streamed->lanes = i;
         streamed->spilled = i > 0;
         streamed->scratch_fd = directory;
@@ -199,9 +199,9 @@ static void solutions_are_the_same(void **state)
         layer_free(streamed);
         layer_free(whole);
     }
-    team_leave(crew);
+    parallel_leave(crew);
     assert_int_equal(pthread_join(helper, NULL), 0);
-    team_free(crew);
+    parallel_free(crew);
 }
 
 static int read_nothing(void *context, uint64_t first, size_t count, float *out, didi_error *error)
