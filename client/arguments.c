@@ -3,7 +3,7 @@
 #include "client/arguments.h"
 
 #include "client/exit_code.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <stdlib.h>
 #include <string.h>

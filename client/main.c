@@ -3,7 +3,7 @@
 #include "client/commands/command.h"
 #include "client/commands/help.h"
 #include "client/exit_code.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <locale.h>
 #include <stdio.h>

@@ -3,7 +3,7 @@
 #include "client/settings.h"
 
 #include "client/exit_code.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <ctype.h>
 #include <errno.h>

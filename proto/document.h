@@ -2,7 +2,7 @@
 /* JSON documents from outside (bounded, strict) and back to text (numbers that read back equal). */
 #pragma once
 
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <jansson.h>
 #include <stddef.h>

@@ -6,7 +6,7 @@
 #include "proto/field.h"
 #include "proto/limits.h"
 #include "proto/names.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <stdlib.h>
 #include <string.h>

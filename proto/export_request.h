@@ -2,7 +2,7 @@
 /* The body of a request for exports. */
 #pragma once
 
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <stddef.h>
 

@@ -2,7 +2,7 @@
 /* Reading and writing of JSON objects by tables. */
 #include "proto/field.h"
 
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <math.h>
 #include <stdint.h>

@@ -2,7 +2,7 @@
 /* Fields of JSON objects and the C structs they fill: one table reads and writes both ways. */
 #pragma once
 
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <jansson.h>
 #include <stdbool.h>

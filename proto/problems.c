@@ -2,7 +2,7 @@
 /* Look-ups in the table of problem types. */
 #include "proto/problems.h"
 
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <stddef.h>
 #include <string.h>

@@ -8,7 +8,7 @@
 #include "proto/names.h"
 #include "proto/specification_check.h"
 #include "proto/specification_extend.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <stdlib.h>
 #include <string.h>

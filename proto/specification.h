@@ -6,7 +6,7 @@
 #include "proto/field.h"
 #include "proto/limits.h"
 #include "proto/specification_defaults.h"
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -4,7 +4,7 @@
 
 #include "proto/budget.h"
 #include "proto/names.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <stdlib.h>
 #include <string.h>

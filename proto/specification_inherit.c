@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a job that starts from another takes over: the models. */
 #include "proto/specification.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <stdio.h>
 #include <stdlib.h>

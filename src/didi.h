@@ -11,7 +11,7 @@
  * any thread. Strings returned live as long as the object they come from. */
 #pragma once
 
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -7,7 +7,7 @@
 #include "client/net/service.h"
 #include "client/settings.h"
 #include "client/view/output.h"
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -5,7 +5,7 @@
 #include "client/commands/command.h"
 #include "client/exit_code.h"
 #include "proto/budget_words.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <errno.h>
 #include <stdio.h>

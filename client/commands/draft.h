@@ -3,7 +3,7 @@
 #pragma once
 
 #include "client/arguments.h"
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <jansson.h>
 

@@ -8,7 +8,7 @@
 #include "client/net/record.h"
 #include "client/view/format.h"
 #include "client/view/summary.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <limits.h>
 #include <math.h>

@@ -6,7 +6,7 @@
 #include "client/net/record.h"
 #include "client/view/budget_text.h"
 #include "proto/states.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
 
 #include "client/net/service.h"
 #include "client/view/progress.h"
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <jansson.h>
 #include <stdbool.h>

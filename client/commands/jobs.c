@@ -8,7 +8,7 @@
 #include "client/view/budget_text.h"
 #include "client/view/format.h"
 #include "client/view/summary.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <math.h>
 #include <stdio.h>

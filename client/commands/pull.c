@@ -8,7 +8,7 @@
 #include "client/net/record.h"
 #include "client/view/format.h"
 #include "client/view/progress.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <errno.h>
 #include <fcntl.h>

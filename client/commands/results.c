@@ -7,7 +7,7 @@
 #include "client/net/record.h"
 #include "client/view/format.h"
 #include "client/view/plot.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <math.h>
 #include <stdio.h>

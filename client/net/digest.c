@@ -3,7 +3,7 @@
 #include "client/net/digest.h"
 
 #include "client/exit_code.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <openssl/evp.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 /* SHA-256 of bytes that come in pieces. */
 #pragma once
 
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <stdbool.h>
 #include <stddef.h>

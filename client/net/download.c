@@ -5,7 +5,7 @@
 #include "client/exit_code.h"
 #include "client/net/digest.h"
 #include "client/net/record.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <errno.h>
 #include <fcntl.h>

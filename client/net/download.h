@@ -4,7 +4,7 @@
 #pragma once
 
 #include "client/net/service.h"
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <stdint.h>
 

@@ -3,7 +3,7 @@
 #include "client/net/interrupt.h"
 
 #include "client/exit_code.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -3,7 +3,7 @@
  * left in a state from which they can be resumed. */
 #pragma once
 
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <stdbool.h>
 

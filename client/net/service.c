@@ -4,7 +4,7 @@
 
 #include "client/exit_code.h"
 #include "client/net/record.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <stdlib.h>
 #include <string.h>

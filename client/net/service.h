@@ -7,7 +7,7 @@
 #include "client/net/interrupt.h"
 #include "client/net/transport.h"
 #include "client/settings.h"
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <jansson.h>
 #include <stdbool.h>

@@ -3,7 +3,7 @@
 #include "client/net/transport.h"
 
 #include "client/exit_code.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <curl/curl.h>
 #include <stdio.h>

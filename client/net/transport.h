@@ -4,7 +4,7 @@
 #pragma once
 
 #include "client/net/interrupt.h"
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <stdbool.h>
 #include <stddef.h>

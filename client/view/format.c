@@ -2,7 +2,7 @@
 /* Numbers, times and foreign texts as people read them. */
 #include "client/view/format.h"
 
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <math.h>
 #include <stdio.h>

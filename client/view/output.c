@@ -5,7 +5,7 @@
 #include "client/exit_code.h"
 #include "client/net/record.h"
 #include "client/view/format.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <errno.h>
 #include <stdarg.h>

@@ -4,7 +4,7 @@
 
 #include "client/settings.h"
 #include "client/view/table.h"
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <jansson.h>
 #include <stdbool.h>

@@ -3,7 +3,7 @@
 #include "client/view/progress.h"
 
 #include "client/view/format.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <langinfo.h>
 #include <math.h>

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "client/view/output.h"
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <jansson.h>
 #include <stdbool.h>

@@ -4,7 +4,7 @@
 
 #include "client/exit_code.h"
 #include "client/view/format.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <stdarg.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 /* A table of texts with columns as wide as their widest cell. */
 #pragma once
 
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <stdbool.h>
 #include <stddef.h>

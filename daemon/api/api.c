@@ -3,7 +3,7 @@
 #include "daemon/api/api.h"
 
 #include "daemon/api/api_internal.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <stdlib.h>
 

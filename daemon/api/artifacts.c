@@ -5,7 +5,7 @@
 #include "daemon/http/range.h"
 #include "proto/limits.h"
 #include "proto/names.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,8 +2,7 @@
 /* A ring of digests of published files. */
 #include "daemon/api/digest.h"
 
-#include "src/base/file.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <openssl/evp.h>
 #include <pthread.h>

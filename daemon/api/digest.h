@@ -2,7 +2,7 @@
 /* Digests of published files, remembered while the file is the same. */
 #pragma once
 
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <stddef.h>
 #include <stdint.h>

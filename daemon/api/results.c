@@ -2,8 +2,8 @@
 /* Manifests, and the few figures of them that are asked for often. */
 #include "daemon/api/results.h"
 
-#include "src/base/memory.h"
-#include "src/package/manifest_file.h"
+#include "src/base/base.h"
+#include "src/package/package.h"
 
 #include <pthread.h>
 #include <stdlib.h>

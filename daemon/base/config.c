@@ -2,8 +2,7 @@
 /* Settings: the table, its parser, its help. */
 #include "daemon/base/config.h"
 
-#include "src/base/file.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -5,7 +5,7 @@
  * another kind and do not meet it. */
 #include "daemon/base/state_dir.h"
 
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <errno.h>
 #include <fcntl.h>

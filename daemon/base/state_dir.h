@@ -2,7 +2,7 @@
 /* The state directory: made, opened, held by one daemon at a time. */
 #pragma once
 
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 typedef struct state_dir state_dir;
 

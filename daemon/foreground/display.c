@@ -3,7 +3,7 @@
 #include "daemon/foreground/display.h"
 
 #include "daemon/base/clock.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <inttypes.h>
 #include <math.h>

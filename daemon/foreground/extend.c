@@ -4,7 +4,7 @@
 
 #include "proto/budget_words.h"
 #include "proto/extension_request.h"
-#include "src/package/manifest_file.h"
+#include "src/package/package.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -13,8 +13,7 @@
 #include "daemon/foreground/summary.h"
 #include "daemon/jobs/pool.h"
 #include "daemon/models/inputs.h"
-#include "src/base/file.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <errno.h>
 #include <fcntl.h>

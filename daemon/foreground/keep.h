@@ -2,7 +2,7 @@
 /* Spectra and bases of foreground merges: taken from a directory, left in one. */
 #pragma once
 
-#include "src/base/error.h"
+#include "src/base/base.h"
 #include "src/didi.h"
 
 /* Either may be NULL. */

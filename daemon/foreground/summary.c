@@ -2,8 +2,8 @@
 /* The last line of `didid run`: figures of the manifest. */
 #include "daemon/foreground/summary.h"
 
-#include "src/base/file.h"
-#include "src/package/manifest_file.h"
+#include "src/base/base.h"
+#include "src/package/package.h"
 
 #include <stdbool.h>
 #include <stdio.h>

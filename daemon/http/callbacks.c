@@ -3,7 +3,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/http/http_internal.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "proto/problems.h"
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <jansson.h>
 #include <stdbool.h>

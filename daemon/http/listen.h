@@ -2,7 +2,7 @@
 /* The listening socket: loopback TCP or a Unix socket, nothing else. */
 #pragma once
 
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <stdbool.h>
 

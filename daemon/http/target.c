@@ -2,7 +2,7 @@
 /* Splitting and decoding of request targets. */
 #include "daemon/http/target.h"
 
-#include "src/base/text.h"
+#include "src/base/base.h"
 
 #include <string.h>
 

@@ -4,8 +4,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/jobs/scheduler_internal.h"
 #include "daemon/models/inputs.h"
-#include "src/base/file.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <fcntl.h>
 #include <stdlib.h>

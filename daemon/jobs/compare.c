@@ -3,7 +3,7 @@
  * artifacts, where nobody else looks, and so survives a restart as any merge does. */
 #include "daemon/jobs/scheduler_internal.h"
 #include "daemon/models/inputs.h"
-#include "src/base/file.h"
+#include "src/base/base.h"
 
 #include <math.h>
 #include <stdio.h>

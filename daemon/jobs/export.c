@@ -3,8 +3,7 @@
  * again. */
 #include "daemon/jobs/scheduler_internal.h"
 #include "daemon/models/inputs.h"
-#include "src/base/file.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <fcntl.h>
 #include <stdlib.h>

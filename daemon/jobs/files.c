@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Directories of jobs: opened, swept, thrown away. */
 #include "daemon/jobs/scheduler_internal.h"
-#include "src/base/file.h"
+#include "src/base/base.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -2,7 +2,7 @@
 /* Spectra and bases that finished jobs keep for others: kept/<id>, apart from the job's own
  * directory, so that they outlive the job while an unfinished one starts from them. */
 #include "daemon/jobs/scheduler_internal.h"
-#include "src/base/file.h"
+#include "src/base/base.h"
 #include "src/didi.h"
 
 #include <errno.h>

@@ -2,7 +2,7 @@
 /* Fair dispatch of items to the libuv pool. */
 #include "daemon/jobs/pool.h"
 
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <assert.h>
 #include <stdlib.h>

@@ -7,7 +7,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/jobs/scheduler_internal.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <limits.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 /* Thinning of telemetry. */
 #include "daemon/jobs/telemetry.h"
 
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <pthread.h>
 #include <stdio.h>

@@ -2,8 +2,8 @@
 /* Opening of a specification's models and filling of a merge's options. */
 #include "daemon/models/inputs.h"
 
-#include "src/base/memory.h"
-#include "src/files/dtype.h"
+#include "src/base/base.h"
+#include "src/files/files.h"
 
 #include <stdio.h>
 #include <stdlib.h>

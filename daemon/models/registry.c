@@ -2,8 +2,8 @@
 /* The registry: scans the roots, keeps the rows. */
 #include "daemon/models/registry.h"
 
-#include "src/base/memory.h"
-#include "src/files/checkpoint.h"
+#include "src/base/base.h"
+#include "src/files/files.h"
 
 #include <inttypes.h>
 #include <pthread.h>

@@ -2,7 +2,7 @@
 /* Model directories: opened beneath their root, walked without following links. */
 #include "daemon/models/roots.h"
 
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -7,7 +7,7 @@
 #include "daemon/store/database.h"
 
 #include "daemon/base/clock.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <assert.h>
 #include <math.h>

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "daemon/base/id.h"
-#include "src/base/error.h"
+#include "src/base/base.h"
 #include "store_sql.h"
 
 #include <sqlite3.h>

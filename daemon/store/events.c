@@ -2,7 +2,7 @@
 /* Events of jobs: appended, numbered without holes, never changed. */
 #include "daemon/base/clock.h"
 #include "daemon/store/writer.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,7 +2,7 @@
 /* Exports: rows that say which full checkpoints were asked for and how that went. */
 #include "daemon/base/clock.h"
 #include "daemon/store/writer.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <assert.h>
 #include <stdlib.h>

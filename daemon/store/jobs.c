@@ -2,7 +2,7 @@
 /* Jobs: accepting, reading, listing. */
 #include "daemon/base/clock.h"
 #include "daemon/store/writer.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <assert.h>
 #include <stdlib.h>

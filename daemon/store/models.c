@@ -2,7 +2,7 @@
 /* Models: the registry's rows. */
 #include "daemon/base/clock.h"
 #include "daemon/store/writer.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <assert.h>
 #include <stdlib.h>

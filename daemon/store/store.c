@@ -7,7 +7,7 @@
 #include "daemon/store/store.h"
 
 #include "daemon/store/writer.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <pthread.h>
 #include <stdlib.h>

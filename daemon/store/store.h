@@ -12,7 +12,7 @@
 
 #include "daemon/base/id.h"
 #include "proto/states.h"
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -2,7 +2,7 @@
 /* Exact spectral loss and Adam over real ranks. */
 #include "src/budget/learned.h"
 
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -3,8 +3,7 @@
  * spectral loss and gradient of method.md 3 in place of dense rebuilds. */
 #pragma once
 
-#include "src/base/error.h"
-#include "src/base/parallel.h"
+#include "src/base/base.h"
 
 #include <stdatomic.h>
 #include <stddef.h>

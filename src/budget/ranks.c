@@ -2,7 +2,7 @@
 /* Greedy allocation over one sorted list of components. */
 #include "src/budget/ranks.h"
 
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <math.h>
 #include <stdlib.h>

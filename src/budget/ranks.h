@@ -2,7 +2,7 @@
 /* Integer ranks under a budget of parameters. Pure functions of spectra: no tensor is touched. */
 #pragma once
 
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -2,7 +2,7 @@
 /* Lagrangian allocation of ranks and bits. */
 #include "src/budget/ranks_and_widths.h"
 
-#include "src/base/memory.h"
+#include "src/base/base.h"
 #include "src/budget/ranks.h"
 
 #include <math.h>

@@ -7,8 +7,8 @@
  * searched for. */
 #pragma once
 
-#include "src/base/error.h"
-#include "src/package/widths.h"
+#include "src/base/base.h"
+#include "src/package/package.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -2,8 +2,7 @@
 /* One model on disk: its files, its tensors, and whether they are still what they were. */
 #include "src/files/checkpoint.h"
 
-#include "src/base/file.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 #include "src/files/checkpoint_index.h"
 
 #include <errno.h>

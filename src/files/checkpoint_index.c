@@ -2,9 +2,7 @@
 /* model.safetensors.index.json: which shard holds which tensor. */
 #include "src/files/checkpoint_index.h"
 
-#include "src/base/json_scan.h"
-#include "src/base/memory.h"
-#include "src/base/text.h"
+#include "src/base/base.h"
 #include "src/files/checkpoint.h"
 
 #include <limits.h>

@@ -2,7 +2,7 @@
 /* model.safetensors.index.json: which shard holds which tensor. */
 #pragma once
 
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <stddef.h>
 

@@ -2,7 +2,7 @@
 /* The element types of safetensors files and conversions from and to float32. */
 #include "src/files/dtype.h"
 
-#include "src/math/vector.h"
+#include "src/math/math.h"
 
 #include <stdint.h>
 #include <string.h>

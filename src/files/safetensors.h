@@ -3,7 +3,7 @@
  * Format and checks: the reference reader's, in its order, plus duplicate keys refused. */
 #pragma once
 
-#include "src/base/error.h"
+#include "src/base/base.h"
 #include "src/files/dtype.h"
 
 #include <stdbool.h>

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reading the header of a safetensors file that may be hostile. */
-#include "src/base/file.h"
-#include "src/base/json_scan.h"
-#include "src/base/memory.h"
-#include "src/base/text.h"
+#include "src/base/base.h"
 #include "src/files/safetensors.h"
 
 #include <errno.h>

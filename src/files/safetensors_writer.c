@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Writing safetensors files: layout first, data in any order. */
-#include "src/base/fault.h"
-#include "src/base/file.h"
-#include "src/base/memory.h"
-#include "src/base/text.h"
+#include "src/base/base.h"
 #include "src/files/safetensors.h"
 
 #include <errno.h>

@@ -2,9 +2,7 @@
 /* State files over the safetensors reader and writer. */
 #include "src/files/snapshot.h"
 
-#include "src/base/file.h"
-#include "src/base/memory.h"
-#include "src/base/spill.h"
+#include "src/base/base.h"
 #include "src/files/safetensors.h"
 
 #include <errno.h>

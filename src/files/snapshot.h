@@ -4,7 +4,7 @@
  */
 #pragma once
 
-#include "src/base/error.h"
+#include "src/base/base.h"
 #include "src/files/dtype.h"
 
 #include <stdbool.h>

@@ -2,9 +2,9 @@
 /* Opening, comparing and sorting the tensors of a family. */
 #include "src/layer/family.h"
 
-#include "src/package/widths.h"
+#include "src/package/package.h"
 
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <fnmatch.h>
 #include <limits.h>

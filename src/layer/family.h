@@ -4,7 +4,7 @@
 #pragma once
 
 #include "src/didi.h"
-#include "src/files/checkpoint.h"
+#include "src/files/files.h"
 #include "src/layer/layer.h"
 
 typedef enum family_kind {

@@ -2,8 +2,8 @@
 /* Reading task vectors: convert, subtract and check in pieces that stay in cache. */
 #include "src/layer/family.h"
 
-#include "src/base/memory.h"
-#include "src/math/linalg.h"
+#include "src/base/base.h"
+#include "src/math/math.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,12 +2,9 @@
 /* Block updates by warm-started subspace iteration on residuals that are never formed. */
 #include "src/layer/layer.h"
 
-#include "src/base/memory.h"
-#include "src/base/spill.h"
-#include "src/math/linalg.h"
-#include "src/math/random.h"
-#include "src/math/spectrum.h"
-#include "src/package/reader.h"
+#include "src/base/base.h"
+#include "src/math/math.h"
+#include "src/package/package.h"
 
 #include <assert.h>
 #include <math.h>

@@ -8,8 +8,7 @@
  * the next step. */
 #pragma once
 
-#include "src/base/error.h"
-#include "src/base/parallel.h"
+#include "src/base/base.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -2,9 +2,8 @@
 /* Losses of a layer from inner products of factors, without a dense rebuild. */
 #include "src/layer/layer.h"
 
-#include "src/base/memory.h"
-#include "src/base/spill.h"
-#include "src/math/linalg.h"
+#include "src/base/base.h"
+#include "src/math/math.h"
 
 #include <stdlib.h>
 

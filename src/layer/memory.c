@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where the factors of a layer live. */
-#include "src/base/memory.h"
-#include "src/base/spill.h"
+#include "src/base/base.h"
 #include "src/layer/layer.h"
 
 #include <errno.h>

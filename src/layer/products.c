@@ -3,9 +3,9 @@
  * or read for the occasion, the same pieces are multiplied in the same order: no bit differs. */
 #include "src/layer/layer.h"
 
-#include "src/base/memory.h"
-#include "src/math/linalg.h"
-#include "src/package/reader.h"
+#include "src/base/base.h"
+#include "src/math/math.h"
+#include "src/package/package.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -6,9 +6,8 @@
  *     [sum_t s_t (I - C_t C_t')] G_s = sum_t s_t (Q_s X_t - C_t Y_t),   G_t = Y_t - C_t' G_s. */
 #include "src/layer/layer.h"
 
-#include "src/base/memory.h"
-#include "src/base/spill.h"
-#include "src/math/linalg.h"
+#include "src/base/base.h"
+#include "src/math/math.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -2,8 +2,7 @@
 /* BLAS and LAPACK calls, with finite checks on what comes back. */
 #include "src/math/linalg.h"
 
-#include "src/base/memory.h"
-#include "src/base/spill.h"
+#include "src/base/base.h"
 #include "src/math/gemm.h"
 #include "src/math/vector.h"
 

@@ -2,7 +2,7 @@
 /* splitmix64, counter-based. */
 #include "src/math/random.h"
 
-#include "src/base/spill.h"
+#include "src/base/base.h"
 
 uint64_t random_mix(uint64_t seed, uint64_t value)
 {

@@ -2,7 +2,7 @@
 /* Gram route, with LAPACK's SVD as the fallback. */
 #include "src/math/spectrum.h"
 
-#include "src/base/memory.h"
+#include "src/base/base.h"
 #include "src/math/linalg.h"
 
 #include <math.h>

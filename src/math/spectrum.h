@@ -3,7 +3,7 @@
  */
 #pragma once
 
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <stddef.h>
 

@@ -2,7 +2,7 @@
 /* Items: handed out by the owner, run by anyone, taken back by the owner. */
 #include "src/merge/merge_internal.h"
 
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <math.h>
 #include <stdlib.h>

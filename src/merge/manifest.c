@@ -2,7 +2,7 @@
 /* manifest.json: what was asked, what went in, what came out, and what it cost. */
 #include "src/merge/manifest_precision.h"
 #include "src/methods/didi/sizes.h"
-#include "src/package/manifest_file.h"
+#include "src/package/package.h"
 #include "src/work/similarity.h"
 
 #include <errno.h>

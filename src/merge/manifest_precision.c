@@ -3,7 +3,7 @@
 #include "src/merge/manifest_precision.h"
 
 #include "src/methods/didi/sizes.h"
-#include "src/package/packed.h"
+#include "src/package/package.h"
 
 #include <stdio.h>
 

@@ -2,7 +2,7 @@
 /* How each layer is visited under the memory limit, and what the plan says of memory. */
 #include "src/merge/merge_internal.h"
 
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <stdlib.h>
 

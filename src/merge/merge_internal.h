@@ -2,11 +2,11 @@
 /* What the files of the merge share; nobody else includes it. */
 #pragma once
 
-#include "src/budget/ranks.h"
-#include "src/budget/ranks_and_widths.h"
+#include "src/budget/budget.h"
+#include "src/extension/extension.h"
 #include "src/layer/family.h"
 #include "src/methods/didi/pursuit.h"
-#include "src/package/extension.h"
+#include "src/package/package.h"
 
 #include <stdatomic.h>
 #include <time.h>

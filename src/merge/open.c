@@ -2,8 +2,7 @@
 /* A merge from options to its first phase, and its end. */
 #include "src/merge/merge_internal.h"
 
-#include "src/base/file.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,8 +2,7 @@
 /* Defaults, checks and the deep copy of a merge's options. */
 #include "src/merge/merge_internal.h"
 
-#include "src/base/file.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <errno.h>
 #include <fcntl.h>

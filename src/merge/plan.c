@@ -2,7 +2,7 @@
 /* What the headers alone tell: parameters, memory, disk and work; and what cannot be done. */
 #include "src/methods/didi/sizes.h"
 
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -2,11 +2,10 @@
 /* Artifacts: one file at a time from the layers' states into a temporary directory, then sealed
  * with a manifest and renamed into place. */
 #include "src/package/layout.h"
+#include "src/package/package.h"
 
-#include "src/base/fault.h"
-#include "src/base/file.h"
-#include "src/base/memory.h"
-#include "src/files/snapshot.h"
+#include "src/base/base.h"
+#include "src/files/files.h"
 
 #include <errno.h>
 #include <fcntl.h>

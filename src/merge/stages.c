@@ -3,8 +3,7 @@
  * do. */
 #include "src/merge/merge_internal.h"
 
-#include "src/base/file.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <stdio.h>
 #include <stdlib.h>

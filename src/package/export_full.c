@@ -3,9 +3,8 @@
  * add, tensor by tensor and panel by panel. */
 #include "src/didi.h"
 
-#include "src/base/file.h"
-#include "src/base/memory.h"
-#include "src/files/checkpoint.h"
+#include "src/base/base.h"
+#include "src/files/files.h"
 #include "src/package/manifest_file.h"
 #include "src/package/reader.h"
 

@@ -2,7 +2,7 @@
 /* The tensors of a package's files, by ranks and widths. */
 #include "src/package/layout.h"
 
-#include "src/base/memory.h"
+#include "src/base/base.h"
 #include "src/package/packed.h"
 
 #include <stdlib.h>

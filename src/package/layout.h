@@ -2,7 +2,7 @@
 /* Which tensors each file of a package holds. File 0 is shared, file t + 1 the expert of task t. */
 #pragma once
 
-#include "src/files/safetensors.h"
+#include "src/files/files.h"
 #include "src/merge/merge_internal.h"
 
 enum { PACKAGE_METADATA = 2 };

@@ -2,7 +2,7 @@
 /* Manifests read back. */
 #include "src/package/manifest_file.h"
 
-#include "src/base/file.h"
+#include "src/base/base.h"
 
 #include <stdlib.h>
 #include <string.h>

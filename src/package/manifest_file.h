@@ -2,7 +2,7 @@
 /* A manifest.json as it lies on disk. */
 #pragma once
 
-#include "src/base/error.h"
+#include "src/base/base.h"
 
 #include <jansson.h>
 

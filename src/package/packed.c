@@ -2,8 +2,8 @@
 /* Quantised matrices as strings of bytes. */
 #include "src/package/packed.h"
 
-#include "src/base/memory.h"
-#include "src/math/linalg.h"
+#include "src/base/base.h"
+#include "src/math/math.h"
 
 #include <stdlib.h>
 #include <string.h>

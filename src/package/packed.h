@@ -13,8 +13,8 @@
  */
 #pragma once
 
-#include "src/base/error.h"
-#include "src/math/quantise.h"
+#include "src/base/base.h"
+#include "src/math/math.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -2,10 +2,9 @@
 /* What one file of a package adds to a tensor. */
 #include "src/package/reader.h"
 
-#include "src/base/file.h"
-#include "src/base/memory.h"
-#include "src/files/safetensors.h"
-#include "src/math/linalg.h"
+#include "src/base/base.h"
+#include "src/files/files.h"
+#include "src/math/math.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,7 +2,7 @@
 /* What one file of a package adds to a tensor: all of its factors and deltas, plain and packed. */
 #pragma once
 
-#include "src/base/error.h"
+#include "src/base/base.h"
 #include "src/package/packed.h"
 
 #include <stdint.h>

@@ -2,7 +2,7 @@
 /* Widths of stored numbers. */
 #include "src/package/widths.h"
 
-#include "src/base/memory.h"
+#include "src/base/base.h"
 #include "src/package/packed.h"
 
 #include <math.h>

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "src/didi.h"
-#include "src/files/dtype.h"
+#include "src/files/files.h"
 
 /* Widths in rising order. Up to 8 bits numbers are packed with scales (packed.h), above they are
  * stored as a dtype. */

@@ -2,9 +2,9 @@
 /* Tensors kept whole: checked and measured before hours are spent on the matrices. */
 #include "src/merge/merge_internal.h"
 
-#include "src/base/memory.h"
-#include "src/files/snapshot.h"
-#include "src/math/linalg.h"
+#include "src/base/base.h"
+#include "src/files/files.h"
+#include "src/math/math.h"
 
 #include <stdlib.h>
 #include <string.h>

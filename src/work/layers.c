@@ -2,7 +2,7 @@
 /* Opens a layer the way the memory limit allows: loaded, or read panel by panel. */
 #include "src/merge/merge_internal.h"
 
-#include "src/math/random.h"
+#include "src/math/math.h"
 
 #include <string.h>
 

@@ -2,8 +2,7 @@
 /* Starting from what a finished merge of the same inputs left: reuse.json tells what that is. */
 #include "src/merge/merge_internal.h"
 
-#include "src/base/file.h"
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -3,9 +3,9 @@
  * explains of each. */
 #include "src/work/similarity.h"
 
-#include "src/base/memory.h"
-#include "src/files/snapshot.h"
-#include "src/math/linalg.h"
+#include "src/base/base.h"
+#include "src/files/files.h"
+#include "src/math/math.h"
 
 #include <math.h>
 #include <stdio.h>

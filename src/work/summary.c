@@ -2,7 +2,7 @@
 /* Layer summaries, weights and the memory a layer takes. */
 #include "src/methods/didi/pursuit.h"
 
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <fnmatch.h>
 #include <math.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tensors kept whole, from the inputs into the files of the package. */
 #include "src/package/layout.h"
+#include "src/package/package.h"
 
-#include "src/base/memory.h"
-#include "src/math/linalg.h"
-#include "src/package/packed.h"
+#include "src/base/base.h"
+#include "src/math/math.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -32,8 +32,8 @@ FOREIGN = {
 FLOORS = {
     "src/base": ("src/base/*",),
     "src": ("src/*",),
-    "proto": ("proto/*", "src/base/error.h", "src/base/memory.h"),
-    "client": ("client/*", "proto/*", "src/base/error.h", "src/base/memory.h"),
+    "proto": ("proto/*", "src/base/base.h"),
+    "client": ("client/*", "proto/*", "src/base/base.h"),
     "daemon": ("daemon/*", "proto/*", "src/*", "sql/*"),
 }
 

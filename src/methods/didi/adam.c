@@ -4,8 +4,8 @@
  * rows here: the matrix is left' right, so B' = left and A = right. */
 #include "src/methods/didi/pursuit.h"
 
-#include "src/base/memory.h"
-#include "src/math/linalg.h"
+#include "src/base/base.h"
+#include "src/math/math.h"
 
 #include <math.h>
 #include <stdlib.h>

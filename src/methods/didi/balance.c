@@ -2,8 +2,8 @@
 /* The objective of the allocation: the worst task's error instead of the mean. */
 #include "src/merge/merge_internal.h"
 
-#include "src/base/memory.h"
-#include "src/budget/ranks.h"
+#include "src/base/base.h"
+#include "src/budget/budget.h"
 
 #include <math.h>
 #include <stdlib.h>

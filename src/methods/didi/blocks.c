@@ -2,8 +2,8 @@
 /* The blocks of all layers in one list, as the allocation sees them. */
 #include "src/merge/merge_internal.h"
 
-#include "src/base/memory.h"
-#include "src/budget/ranks.h"
+#include "src/base/base.h"
+#include "src/budget/budget.h"
 
 #include <stdlib.h>
 

@@ -2,7 +2,7 @@
 /* Ranks and widths under a budget of bytes, or for an error asked for. */
 #include "src/methods/didi/sizes.h"
 
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -2,11 +2,10 @@
 /* From blocks to what is published: balanced, rounded, and measured against the task vectors. */
 #include "src/methods/didi/pursuit.h"
 
-#include "src/base/memory.h"
-#include "src/base/spill.h"
-#include "src/files/dtype.h"
-#include "src/math/linalg.h"
-#include "src/package/packed.h"
+#include "src/base/base.h"
+#include "src/files/files.h"
+#include "src/math/math.h"
+#include "src/package/package.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -2,8 +2,8 @@
 /* Error against budget: what to expect of another budget, predicted from what this merge knows. */
 #include "src/merge/merge_internal.h"
 
-#include "src/base/memory.h"
-#include "src/budget/ranks.h"
+#include "src/base/base.h"
+#include "src/budget/budget.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -2,10 +2,9 @@
 /* Ranks by the differentiable truncation: never worse than the uniform and the greedy ones. */
 #include "src/merge/merge_internal.h"
 
-#include "src/base/memory.h"
-#include "src/budget/learned.h"
-#include "src/budget/ranks.h"
-#include "src/files/snapshot.h"
+#include "src/base/base.h"
+#include "src/budget/budget.h"
+#include "src/files/files.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -2,9 +2,8 @@
 /* How many rows the blocks of a layer may hold, and the memory that each stage takes for them. */
 #include "src/methods/didi/pursuit.h"
 
-#include "src/base/memory.h"
-#include "src/base/spill.h"
-#include "src/math/spectrum.h"
+#include "src/base/base.h"
+#include "src/math/math.h"
 
 #include <math.h>
 

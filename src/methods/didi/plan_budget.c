@@ -2,7 +2,7 @@
 /* What a budget leaves for factors, and whether it can work, from headers alone. */
 #include "src/methods/didi/sizes.h"
 
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 /* Vectors compete with components for room: which of them are kept for each task. */
 #include "src/methods/didi/sizes.h"
 
-#include "src/budget/ranks.h"
+#include "src/budget/budget.h"
 
 #include <math.h>
 #include <stdlib.h>

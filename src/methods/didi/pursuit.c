@@ -2,8 +2,8 @@
 /* Sketches, pursuit and ALS refinement. */
 #include "src/methods/didi/pursuit.h"
 
-#include "src/base/memory.h"
-#include "src/math/linalg.h"
+#include "src/base/base.h"
+#include "src/math/math.h"
 
 #include <math.h>
 #include <stdlib.h>

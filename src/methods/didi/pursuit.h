@@ -5,7 +5,7 @@
 
 #include "src/didi.h"
 #include "src/layer/layer.h"
-#include "src/package/widths.h"
+#include "src/package/package.h"
 
 /* What later stages need to know of a layer, small: kept in memory for all layers. */
 typedef struct layer_summary {

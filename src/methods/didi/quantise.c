@@ -2,10 +2,9 @@
 /* Blocks of a layer in few bits: first one factor, then the other refitted to it. */
 #include "src/methods/didi/pursuit.h"
 
-#include "src/base/memory.h"
-#include "src/base/spill.h"
-#include "src/math/linalg.h"
-#include "src/package/packed.h"
+#include "src/base/base.h"
+#include "src/math/math.h"
+#include "src/package/package.h"
 
 #include <stdlib.h>
 #include <string.h>

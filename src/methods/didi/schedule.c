@@ -2,9 +2,9 @@
 /* The items that look at all layers at once: the ranks, or pursuit's schedule of thresholds. */
 #include "src/methods/didi/sizes.h"
 
-#include "src/base/memory.h"
-#include "src/budget/ranks.h"
-#include "src/files/snapshot.h"
+#include "src/base/base.h"
+#include "src/budget/budget.h"
+#include "src/files/files.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -2,8 +2,8 @@
 /* What a package takes in bytes, and the list of everything that competes for them. */
 #include "src/methods/didi/sizes.h"
 
-#include "src/base/memory.h"
-#include "src/package/packed.h"
+#include "src/base/base.h"
+#include "src/package/package.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 /* Budgets in bytes: what a package may take, and the ranks and widths that fill it. */
 #pragma once
 
-#include "src/budget/ranks_and_widths.h"
+#include "src/budget/budget.h"
 #include "src/merge/merge_internal.h"
 
 /* Bytes all files of the base have: what a bytes_ratio is a ratio to. */

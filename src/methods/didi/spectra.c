@@ -3,9 +3,8 @@
  * vectors that make the spectral loss exact. */
 #include "src/methods/didi/pursuit.h"
 
-#include "src/base/memory.h"
-#include "src/math/linalg.h"
-#include "src/math/spectrum.h"
+#include "src/base/base.h"
+#include "src/math/math.h"
 
 #include <stdlib.h>
 #include <string.h>

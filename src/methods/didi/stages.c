@@ -3,9 +3,8 @@
  */
 #include "src/merge/merge_internal.h"
 
-#include "src/base/memory.h"
-#include "src/base/spill.h"
-#include "src/files/snapshot.h"
+#include "src/base/base.h"
+#include "src/files/files.h"
 
 #include <math.h>
 #include <stdio.h>

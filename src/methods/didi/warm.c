@@ -2,7 +2,7 @@
 /* Layers that go on from blocks of an earlier merge: where pursuit stops at this merge's budget. */
 #include "src/merge/merge_internal.h"
 
-#include "src/base/memory.h"
+#include "src/base/base.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The base and the added tasks against the package. */
-#include "src/package/extension_internal.h"
+#include "src/extension/extension_internal.h"
 
-#include "src/base/memory.h"
-#include "src/package/manifest_file.h"
+#include "src/base/base.h"
+#include "src/package/package.h"
 
 #include <string.h>
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which tasks of an extended package share: what the package knew of those it keeps, what was found
  * of those added, and of one with the other what a full merge found, where there is one. */
-#include "src/package/extension_internal.h"
+#include "src/extension/extension_internal.h"
 
-#include "src/base/memory.h"
-#include "src/package/manifest_file.h"
+#include "src/base/base.h"
+#include "src/package/package.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Error against budget of an extended package: what the added tasks alone would have at another
  * budget, beside what the tasks kept have in any case. */
-#include "src/package/extension_internal.h"
+#include "src/extension/extension_internal.h"
 
-#include "src/base/memory.h"
+#include "src/base/base.h"
 #include "src/methods/didi/pursuit.h"
-#include "src/package/manifest_file.h"
+#include "src/package/package.h"
 
 #include <stdlib.h>
 

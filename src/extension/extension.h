@@ -9,7 +9,7 @@
 
 #include "src/didi.h"
 #include "src/layer/family.h"
-#include "src/package/reader.h"
+#include "src/package/package.h"
 
 #include <jansson.h>
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The manifest of an extended package: what the old one says of the tasks kept, and the merge of
  * those added. */
-#include "src/package/extension_internal.h"
+#include "src/extension/extension_internal.h"
 
-#include "src/package/manifest_file.h"
+#include "src/package/package.h"
 
 #include <string.h>
 

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A package opened to be extended: its manifest, the tasks to add and to remove, the files kept. */
-#include "src/package/extension_internal.h"
+#include "src/extension/extension_internal.h"
 
-#include "src/base/file.h"
-#include "src/base/memory.h"
-#include "src/package/manifest_file.h"
+#include "src/base/base.h"
+#include "src/package/package.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,7 +2,7 @@
 /* What the files of the extension share; nobody else includes it. */
 #pragma once
 
-#include "src/package/extension.h"
+#include "src/extension/extension.h"
 
 #include <sys/stat.h>
 

@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Bytes on disk: element types, safetensors, checkpoints, snapshots. */
+#pragma once
+
+#include "src/files/checkpoint.h"
+#include "src/files/dtype.h"
+#include "src/files/safetensors.h"
+#include "src/files/snapshot.h"

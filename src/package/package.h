@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The format of what is published, both ways. */
+#pragma once
+
+#include "src/package/manifest_file.h"
+#include "src/package/packed.h"
+#include "src/package/reader.h"
+#include "src/package/widths.h"
