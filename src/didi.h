@@ -128,13 +128,16 @@ typedef struct didi_extension {
 /* Everything a merge depends on. didi_merge_options_default fills the defaults; pointers are copied
  * by didi_merge_open and may be freed after it returns. */
 typedef struct didi_merge_options {
+    const char *method;         /* NULL: the default */
+    const char *method_options; /* JSON text of an object; NULL: the defaults */
     const char *base_label;
     int base_fd; /* the base model's directory; duplicated */
     const didi_task_input *tasks;
     size_t task_count;
     didi_extension extend;
 
-    double budget; /* what is stored, factors and dense together; > 0, finite, in budget_unit */
+    double budget; /* what is stored, factors and dense together; > 0, finite, in budget_unit; 0
+                      with a method whose size is its own */
     didi_budget_unit budget_unit;
     didi_shared_merge shared_merge;
     didi_allocator allocator;
@@ -268,9 +271,8 @@ typedef enum didi_next {
 didi_next didi_merge_next(didi_merge *merge, uint64_t memory_available, bool helper,
                           didi_item **ret_item);
 
-/* Bytes an item may use (0 for helpers), and its stage. [any] */
+/* Bytes an item may use (0 for helpers). [any] */
 uint64_t didi_item_memory(const didi_item *item);
-didi_stage didi_item_stage(const didi_item *item);
 
 /* Runs an item; its outcome is kept inside. Set one BLAS thread first (didi_blas_use_one_thread).
  * [any] */

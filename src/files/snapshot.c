@@ -20,26 +20,6 @@ struct snapshot {
     char name[128];
 };
 
-static int put_entries(safetensors_writer *writer, const snapshot_entry *entries, size_t count,
-                       didi_error *error)
-{
-    for (size_t i = 0; i < count; i++) {
-        uint64_t bytes =
-            entries[i].rows * entries[i].columns * didi_dtype_bits(entries[i].dtype) / 8;
-        if (bytes == 0)
-            continue;
-        for (uint64_t first = 0; first < bytes; first += SPILL_PIECE_BYTES) {
-            uint64_t part = bytes - first < SPILL_PIECE_BYTES ? bytes - first : SPILL_PIECE_BYTES;
-            int status = safetensors_writer_put_bytes(
-                writer, entries[i].name, first, (const char *)entries[i].data + first, part, error);
-            if (status != DIDI_OK)
-                return status;
-            spill_touched(part);
-        }
-    }
-    return DIDI_OK;
-}
-
 static int create_writer(int work_fd, const char *name, const snapshot_entry *entries, size_t count,
                          safetensors_writer **ret_writer, didi_error *error)
 {
@@ -62,31 +42,83 @@ out:
     return status;
 }
 
+struct snapshot_writer {
+    safetensors_writer *file;
+    int work_fd;
+    char name[128], temporary[160];
+};
+
+int snapshot_writer_create(int work_fd, const char *name, const snapshot_entry *entries,
+                           size_t count, snapshot_writer **ret_writer, didi_error *error)
+{
+    snapshot_writer *self = memory_zeroed(1, sizeof *self);
+    if (self == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, name, "layer state");
+    self->work_fd = work_fd;
+    (void)snprintf(self->name, sizeof self->name, "%s", name);
+    (void)snprintf(self->temporary, sizeof self->temporary, "%s.tmp", name);
+    (void)unlinkat(work_fd, self->temporary, 0);
+    int status = create_writer(work_fd, self->temporary, entries, count, &self->file, error);
+    if (status != DIDI_OK)
+        free(self);
+    else
+        *ret_writer = self;
+    return status;
+}
+
+int snapshot_writer_put(snapshot_writer *self, const char *array, uint64_t first, const void *bytes,
+                        uint64_t count, didi_error *error)
+{
+    return safetensors_writer_put_bytes(self->file, array, first, bytes, count, error);
+}
+
+void snapshot_writer_abort(snapshot_writer *self)
+{
+    if (self == NULL)
+        return;
+    safetensors_writer_abort(self->file);
+    free(self);
+}
+
+int snapshot_writer_close(snapshot_writer *self, bool durable, didi_error *error)
+{
+    int status = durable ? safetensors_writer_close(self->file, error)
+                         : safetensors_writer_close_volatile(self->file, error);
+    if (status == DIDI_OK)
+        status = file_rename(self->work_fd, self->temporary, self->work_fd, self->name, error);
+    if (status == DIDI_OK && durable)
+        status = file_sync_directory(self->work_fd, self->name, error);
+    if (status != DIDI_OK)
+        (void)unlinkat(self->work_fd, self->temporary, 0);
+    free(self);
+    return status;
+}
+
+/* In pieces, so that what is spilled need not be in memory all at once. */
+static int put_entry(snapshot_writer *self, const snapshot_entry *entry, didi_error *error)
+{
+    uint64_t bytes = entry->rows * entry->columns * didi_dtype_bits(entry->dtype) / 8;
+    for (uint64_t first = 0; first < bytes; first += SPILL_PIECE_BYTES) {
+        uint64_t part = bytes - first < SPILL_PIECE_BYTES ? bytes - first : SPILL_PIECE_BYTES;
+        int status = snapshot_writer_put(self, entry->name, first,
+                                         (const char *)entry->data + first, part, error);
+        if (status != DIDI_OK)
+            return status;
+        spill_touched(part);
+    }
+    return DIDI_OK;
+}
+
 int snapshot_save(int work_fd, const char *name, const snapshot_entry *entries, size_t count,
                   bool durable, didi_error *error)
 {
-    char temporary[160];
-    safetensors_writer *writer = NULL;
-    (void)snprintf(temporary, sizeof temporary, "%s.tmp", name);
-    (void)unlinkat(work_fd, temporary, 0);
-    int status = create_writer(work_fd, temporary, entries, count, &writer, error);
-    if (status != DIDI_OK)
-        return status;
-    status = put_entries(writer, entries, count, error);
-    if (status != DIDI_OK) {
-        safetensors_writer_abort(writer);
-        return status;
-    }
-    status = durable ? safetensors_writer_close(writer, error)
-                     : safetensors_writer_close_volatile(writer, error);
-    if (status != DIDI_OK)
-        goto out;
-    status = file_rename(work_fd, temporary, work_fd, name, error);
-    if (status == DIDI_OK && durable)
-        status = file_sync_directory(work_fd, name, error);
-out:
-    if (status != DIDI_OK)
-        (void)unlinkat(work_fd, temporary, 0);
+    snapshot_writer *writer = NULL;
+    int status = snapshot_writer_create(work_fd, name, entries, count, &writer, error);
+    for (size_t i = 0; i < count && status == DIDI_OK; i++)
+        status = put_entry(writer, &entries[i], error);
+    if (status == DIDI_OK)
+        return snapshot_writer_close(writer, durable, error);
+    snapshot_writer_abort(writer);
     return status;
 }
 

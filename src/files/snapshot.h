@@ -24,6 +24,19 @@ typedef struct snapshot_entry {
 int snapshot_save(int work_fd, const char *name, const snapshot_entry *entries, size_t count,
                   bool durable, didi_error *error);
 
+/* The same, array by array and piece by piece: `entries` without data. Errors: DIDI_IO,
+ * DIDI_DISK_FULL, DIDI_NO_MEMORY. */
+typedef struct snapshot_writer snapshot_writer;
+int snapshot_writer_create(int work_fd, const char *name, const snapshot_entry *entries,
+                           size_t count, snapshot_writer **ret_writer, didi_error *error);
+/* `count` bytes of `array` from byte `first` on. */
+int snapshot_writer_put(snapshot_writer *self, const char *array, uint64_t first, const void *bytes,
+                        uint64_t count, didi_error *error);
+/* Makes the snapshot appear; every byte must have been put. Frees the writer whatever happens. */
+int snapshot_writer_close(snapshot_writer *self, bool durable, didi_error *error);
+/* NULL is fine. */
+void snapshot_writer_abort(snapshot_writer *self);
+
 typedef struct snapshot snapshot;
 
 /* Maps a state file. Errors: DIDI_NOT_FOUND, DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Items: handed out by the owner, run by anyone, taken back by the owner. */
-#include "src/merge/merge_internal.h"
+#include "src/merge/merge.h"
 
 #include "src/base/base.h"
 
@@ -10,8 +10,8 @@
 /* Position in the order of service -> index of the item. */
 static size_t service_order(const didi_merge *self, size_t position)
 {
-    return merge_is_of_layer(self->phase) && position < self->layer_count
-               ? self->layer_order[position]
+    return self->rows[self->row].kind == ROW_EACH && position < self->work.layer_count
+               ? self->work.layer_order[position]
                : position;
 }
 
@@ -24,15 +24,15 @@ static didi_next give_item(didi_merge *self, size_t index, bool helper, didi_ite
         return self->items_running > 0 ? DIDI_NEXT_WAIT : DIDI_NEXT_FINISHED;
     }
     item->merge = self;
-    item->phase = self->phase;
+    item->row = self->row;
     item->index = index;
     item->helper = helper;
-    item->epoch = parallel_epoch(self->parallel);
-    item->memory = helper ? 0 : merge_item_memory(self, self->phase, index);
+    item->epoch = parallel_epoch(self->work.parallel);
+    item->memory = helper ? 0 : merge_item_memory(self, self->row, index);
     if (!helper) {
         self->items[index] = ITEM_RUNNING;
         self->memory_running += item->memory;
-        parallel_enter(self->parallel);
+        parallel_enter(self->work.parallel);
     }
     self->helpers_running += helper;
     self->items_running++;
@@ -43,21 +43,21 @@ static didi_next give_item(didi_merge *self, size_t index, bool helper, didi_ite
 didi_next didi_merge_next(didi_merge *self, uint64_t memory_available, bool helper,
                           didi_item **ret_item)
 {
-    bool stop = self->status != DIDI_OK || atomic_load(&self->cancelled);
+    bool stop = self->status != DIDI_OK || atomic_load(&self->work.cancelled);
     if (stop || self->finished)
         return self->items_running > 0 ? DIDI_NEXT_WAIT : DIDI_NEXT_FINISHED;
-    uint64_t limit = self->options.memory_limit > 0 ? self->options.memory_limit : UINT64_MAX;
+    uint64_t limit =
+        self->work.options.memory_limit > 0 ? self->work.options.memory_limit : UINT64_MAX;
     uint64_t left = limit > self->memory_running ? limit - self->memory_running : 0;
     left = left < memory_available ? left : memory_available;
     for (size_t i = 0; i < self->item_count; i++) {
         size_t index = service_order(self, i);
-        if (self->items[index] != ITEM_PENDING ||
-            merge_item_memory(self, self->phase, index) > left)
+        if (self->items[index] != ITEM_PENDING || merge_item_memory(self, self->row, index) > left)
             continue;
         return give_item(self, index, false, ret_item);
     }
     if (helper && self->items_running > self->helpers_running) {
-        parallel_welcome(self->parallel);
+        parallel_welcome(self->work.parallel);
         return give_item(self, 0, true, ret_item);
     }
     return DIDI_NEXT_WAIT;
@@ -68,41 +68,13 @@ uint64_t didi_item_memory(const didi_item *item)
     return item->memory;
 }
 
-didi_stage didi_item_stage(const didi_item *item)
-{
-    return merge_phase_stage(item->phase);
-}
-
-static int run_item(didi_merge *self, merge_phase phase, size_t index, didi_error *error)
-{
-    switch (phase) {
-    case PHASE_DIGEST:
-        return merge_digest_file(self, index, error);
-    case PHASE_DECOMPOSE:
-        return index < self->layer_count ? merge_decompose_layer(self, index, error)
-                                         : merge_scan_dense(self, error);
-    case PHASE_SCHEDULE:
-        return merge_schedule(self, error);
-    case PHASE_PURSUE:
-        return merge_pursue_layer(self, index, error);
-    case PHASE_RANKS:
-        return merge_final_ranks(self, error);
-    case PHASE_REFINE:
-        return merge_refine_layer(self, index, error);
-    case PHASE_WRITE:
-        return merge_write_file(self, index, error);
-    default:
-        return merge_seal(self, error);
-    }
-}
-
 /* Names the layer an item failed at, unless the error already names an input. */
 static void add_context(const didi_merge *self, didi_item *item)
 {
     if (item->status == DIDI_CANCELLED || item->error.subject[0] != '\0' ||
-        !merge_is_of_layer(item->phase) || item->index >= self->layer_count)
+        self->rows[item->row].kind != ROW_EACH || item->index >= self->work.layer_count)
         return;
-    (void)didi_error_wrap(&item->error, "tensor '%s'", self->layers[item->index]->name);
+    (void)didi_error_wrap(&item->error, "tensor '%s'", self->work.layers[item->index]->name);
 }
 
 static uint64_t thread_ns(void)
@@ -115,61 +87,56 @@ static uint64_t thread_ns(void)
 static void help(didi_merge *self, const didi_item *item, stage_usage *usage)
 {
     uint64_t began = thread_ns();
-    parallel_help(self->parallel, item->epoch);
+    parallel_help(self->work.parallel, item->epoch);
     atomic_fetch_add(&usage->cpu_ns, thread_ns() - began);
 }
 
 void didi_item_execute(didi_item *item)
 {
     didi_merge *self = item->merge;
-    stage_usage *usage = &self->stages[merge_phase_stage(item->phase)];
+    stage_usage *usage = &self->work.usage[self->rows[item->row].told_as];
     if (item->helper) {
         help(self, item, usage);
         return;
     }
     uint64_t began = thread_ns();
     clock_gettime(CLOCK_MONOTONIC, &item->began);
-    if (atomic_load(&self->cancelled))
+    if (atomic_load(&self->work.cancelled))
         item->status = didi_fail(&item->error, DIDI_CANCELLED, NULL, "cancelled");
     else
-        item->status = run_item(self, item->phase, item->index, &item->error);
+        item->status = merge_run_item(self, item->row, item->index, &item->error);
     if (item->status != DIDI_OK)
         add_context(self, item);
-    merge_sample_memory(self);
+    work_sample_memory(&self->work);
     atomic_fetch_add(&usage->cpu_ns, thread_ns() - began);
     clock_gettime(CLOCK_MONOTONIC, &item->ended);
-    parallel_leave(self->parallel);
+    parallel_leave(self->work.parallel);
 }
 
 /* ---- completion ---- */
 
-static void report_item(didi_merge *self, merge_phase phase)
+static void report_item(didi_merge *self, const engine_row *row)
 {
     size_t done = 0;
     size_t total = 0;
-    switch (phase) {
-    case PHASE_PURSUE:
-        merge_report_pursued(self);
-        break;
-    case PHASE_REFINE:
-        merge_report_refined(self);
-        break;
-    case PHASE_SCHEDULE:
-    case PHASE_RANKS:
-        break; /* they report themselves */
-    default:
-        merge_stage_items(self, &done, &total);
-        merge_point(self, merge_phase_stage(phase), done, NAN, NAN, NAN);
+    if (row->kind == ROW_ONCE)
+        return; /* it reports itself */
+    if (row->stage != NULL && row->stage->report != NULL) {
+        row->stage->report(self->self);
+        return;
     }
+    merge_stage_items(self, &done, &total);
+    work_point(&self->work, row->told_as, done, NAN, NAN, NAN);
 }
 
 static void complete_success(didi_merge *self, const didi_item *item)
 {
     self->items[item->index] = ITEM_DONE;
-    self->items_done++;
-    report_item(self, item->phase);
-    if (self->items_done == self->item_count)
-        merge_enter_phase(self, item->phase + 1);
+    self->done[item->index] = true;
+    self->work.items_done++;
+    report_item(self, &self->rows[item->row]);
+    if (self->work.items_done == self->item_count)
+        merge_enter_row(self, item->row + 1);
 }
 
 static bool is_before(const struct timespec *a, const struct timespec *b)
@@ -179,7 +146,7 @@ static bool is_before(const struct timespec *a, const struct timespec *b)
 
 static void clock_item(didi_merge *self, stage_usage *clock, const didi_item *item)
 {
-    uint64_t bytes = atomic_load(&self->bytes_read);
+    uint64_t bytes = atomic_load(&self->work.bytes_read);
     clock->bytes_read += bytes - self->bytes_counted;
     self->bytes_counted = bytes;
     if (!clock->ran || is_before(&item->began, &clock->began))
@@ -195,7 +162,7 @@ void didi_merge_complete(didi_merge *self, didi_item *item)
     self->helpers_running -= item->helper;
     if (!item->helper) {
         self->memory_running -= item->memory;
-        clock_item(self, &self->stages[merge_phase_stage(item->phase)], item);
+        clock_item(self, &self->work.usage[self->rows[item->row].told_as], item);
         if (item->status != DIDI_OK)
             merge_fail(self, item->status, &item->error);
         else
@@ -206,13 +173,13 @@ void didi_merge_complete(didi_merge *self, didi_item *item)
 
 void didi_merge_recall_helpers(didi_merge *self)
 {
-    parallel_recall(self->parallel);
+    parallel_recall(self->work.parallel);
 }
 
 void didi_merge_cancel(didi_merge *self)
 {
-    atomic_store(&self->cancelled, true);
-    parallel_recall(self->parallel);
+    atomic_store(&self->work.cancelled, true);
+    parallel_recall(self->work.parallel);
 }
 
 int didi_merge_result(const didi_merge *self, didi_error *error)
@@ -227,52 +194,41 @@ int didi_merge_result(const didi_merge *self, didi_error *error)
     return DIDI_OK;
 }
 
-/* Items done of the phase in force, as a share; steps inside its only item count. */
-static double phase_progress(const didi_merge *self)
+/* Items done of the row in force, as a share; steps inside its only item count. */
+static double row_progress(const didi_merge *self)
 {
-    size_t steps = atomic_load(&self->steps_wanted);
-    if (self->phase == PHASE_SCHEDULE && steps > 0)
-        return (double)atomic_load(&self->steps_done) / (double)steps;
-    return self->item_count > 0 ? (double)self->items_done / (double)self->item_count : 0;
+    size_t steps = atomic_load(&self->work.steps_wanted);
+    if (steps > 0)
+        return (double)atomic_load(&self->work.steps_done) / (double)steps;
+    return self->item_count > 0 ? (double)self->work.items_done / (double)self->item_count : 0;
 }
 
-/* Nobody knows how many passes an error asked for takes: each gets half of what is left. */
-static double pass_progress(const didi_merge *self)
+/* A method that goes back to a row knows better than the shares. */
+static double done_of(const didi_merge *self, size_t row)
 {
-    double ranks = merge_phase_share(PHASE_RANKS);
-    double refine = merge_phase_share(PHASE_REFINE);
-    double within = self->phase == PHASE_RANKS ? ranks * phase_progress(self)
-                                               : ranks + refine * phase_progress(self);
-    double left = ldexp(1, -(int)self->pass_count);
-    return 1 - left + left / 2 * within / (ranks + refine);
-}
-
-/* Ranks are part of refinement once there was one. */
-static didi_stage stage_in_force(const didi_merge *self)
-{
-    bool again = self->phase == PHASE_RANKS && self->pass_count > 0;
-    return again ? DIDI_STAGE_REFINE : merge_phase_stage(self->phase);
+    const engine_row *at = &self->rows[row];
+    double within = row < self->row ? 1 : row == self->row ? row_progress(self) : 0;
+    const engine_row *now = self->row < self->row_count ? &self->rows[self->row] : NULL;
+    if (at->stage == NULL || self->method->progress == NULL || now == NULL || now->stage == NULL)
+        return within;
+    return self->method->progress(self->self, at->number, now->number, row_progress(self));
 }
 
 double didi_merge_progress(const didi_merge *self, didi_stage *ret_stage)
 {
     double done = 0;
     double total = 0;
-    bool passing = self->options.budget_unit == DIDI_BUDGET_MAX_ERROR &&
-                   (self->phase == PHASE_RANKS || self->phase == PHASE_REFINE);
-    for (int phase = 0; phase < PHASE_COUNT; phase++) {
-        double share = merge_phase_share((merge_phase)phase);
-        if (merge_phase_items(self, (merge_phase)phase) == 0)
+    for (size_t row = 0; row < self->row_count; row++) {
+        if (merge_row_items(self, row) == 0)
             continue;
-        total += share;
-        if (passing && (phase == PHASE_RANKS || phase == PHASE_REFINE))
-            done += share * pass_progress(self);
-        else if (phase < (int)self->phase)
-            done += share;
-        else if (phase == (int)self->phase)
-            done += share * phase_progress(self);
+        total += self->rows[row].share;
+        done += self->rows[row].share * done_of(self, row);
     }
-    if (ret_stage != NULL)
-        *ret_stage = self->phase < PHASE_COUNT ? stage_in_force(self) : DIDI_STAGE_PUBLISH;
+    if (ret_stage != NULL) {
+        const engine_row *now = self->row < self->row_count ? &self->rows[self->row] : NULL;
+        *ret_stage = now != NULL ? now->told_as : DIDI_STAGE_PUBLISH;
+        if (now != NULL && now->stage != NULL && self->method->told_as != NULL)
+            *ret_stage = self->method->told_as(self->self, now->number);
+    }
     return total > 0 ? done / total : 0;
 }

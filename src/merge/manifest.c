@@ -1,19 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* manifest.json: what was asked, what went in, what came out, and what it cost. */
-#include "src/merge/manifest_precision.h"
-#include "src/methods/didi/sizes.h"
+#include "src/merge/merge.h"
 #include "src/package/package.h"
-#include "src/work/similarity.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 static json_t *error_section(const didi_merge *self)
 {
-    size_t tasks = self->options.task_count;
+    size_t tasks = self->work.options.task_count;
     double error_sum = 0;
     double energy_sum = 0;
     double dense_error = 0;
@@ -23,37 +22,37 @@ static json_t *error_section(const didi_merge *self)
     json_t *per_dense = json_object();
     json_t *energies = json_object();
     for (size_t t = 0; t < tasks; t++) {
-        double energy = merge_task_energy(self, t);
+        double energy = work_task_energy(&self->work, t);
         double error = 0;
-        for (size_t l = 0; l < self->layer_count; l++)
-            error += self->summaries[l].error[t];
+        for (size_t l = 0; l < self->work.layer_count; l++)
+            error += self->work.summaries[l].error[t];
         error_sum += error;
         energy_sum += energy;
-        json_object_set_new(per_task, self->options.tasks[t].name,
+        json_object_set_new(per_task, self->work.options.tasks[t].name,
                             json_real(energy > 0 ? error / energy : 0));
     }
-    for (size_t l = 0; l < self->layer_count; l++) {
+    for (size_t l = 0; l < self->work.layer_count; l++) {
         double error = 0;
         double energy = 0;
         for (size_t t = 0; t < tasks; t++) {
-            error += self->summaries[l].error[t];
-            energy += self->summaries[l].energy[t];
+            error += self->work.summaries[l].error[t];
+            energy += self->work.summaries[l].energy[t];
         }
-        json_object_set_new(per_layer, self->layers[l]->name,
+        json_object_set_new(per_layer, self->work.layers[l]->name,
                             json_real(energy > 0 ? error / energy : 0));
     }
     for (size_t t = 0; t < tasks; t++) {
         double error = 0;
         double energy = 0;
-        for (size_t i = 0; i < self->dense_count; i++) {
-            error += merge_dense_error(self, i, t);
-            energy += self->dense_summaries[i].energy[t];
+        for (size_t i = 0; i < self->work.dense_count; i++) {
+            error += work_dense_error(&self->work, i, t);
+            energy += self->work.dense_summaries[i].energy[t];
         }
         dense_error += error;
         dense_energy += energy;
-        json_object_set_new(per_dense, self->options.tasks[t].name,
+        json_object_set_new(per_dense, self->work.options.tasks[t].name,
                             json_real(energy > 0 ? error / energy : 0));
-        json_object_set_new(energies, self->options.tasks[t].name, json_real(energy));
+        json_object_set_new(energies, self->work.options.tasks[t].name, json_real(energy));
     }
     return json_pack("{s:f,s:f,s:o,s:o,s:o,s:o}", "relative",
                      energy_sum > 0 ? error_sum / energy_sum : 0, "dense",
@@ -61,113 +60,46 @@ static json_t *error_section(const didi_merge *self)
                      "per_layer", per_layer, "dense_per_task", per_dense, "dense_energy", energies);
 }
 
-/* Of a packed layer: components by width, and the widths of experts kept whole. */
-static void add_widths(const didi_merge *self, const layer_summary *summary, json_t *row)
+/* Numbers of file `file` in factors, and in deltas of tensors that the method or the engine kept
+ * whole. */
+static void count_file(const work *self, size_t file, uint64_t *ret_factors, uint64_t *ret_whole)
 {
-    if (precision_is_plain(self->options.precision, NULL))
-        return;
-    json_t *experts = json_array();
-    json_t *dense = json_array();
-    for (size_t t = 1; t <= summary->tasks; t++) {
-        json_array_append_new(experts, manifest_widths(summary, t));
-        json_array_append_new(dense, json_integer((json_int_t)summary->dense_bits[t]));
-    }
-    json_object_set_new(row, "bits",
-                        json_pack("{s:o,s:o,s:o}", "shared", manifest_widths(summary, 0), "experts",
-                                  experts, "dense", dense));
-}
-
-static json_t *ranks_section(const didi_merge *self)
-{
-    size_t tasks = self->options.task_count;
-    json_t *layers = json_array();
-    json_t *names = json_array();
-    for (size_t t = 0; t < tasks; t++)
-        json_array_append_new(names, json_string(self->options.tasks[t].name));
+    *ret_factors = *ret_whole = 0;
     for (size_t l = 0; l < self->layer_count; l++) {
-        const layer_summary *summary = &self->summaries[l];
-        const family_tensor *tensor = self->layers[l];
-        json_t *experts = json_array();
-        json_t *dense = json_array();
-        json_t *errors = json_array();
-        json_t *energies = json_array();
-        for (size_t t = 0; t < tasks; t++) {
-            double energy = summary->energy[t];
-            json_array_append_new(experts, json_integer((json_int_t)summary->rank[t + 1]));
-            json_array_append_new(dense, json_boolean(summary->dense[t + 1]));
-            json_array_append_new(errors, json_real(energy > 0 ? summary->error[t] / energy : 0));
-            json_array_append_new(energies, json_real(energy));
-        }
-        json_t *row = json_pack(
-            "{s:s,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:o}", "tensor", tensor->name, "rows",
-            (json_int_t)tensor->rows, "columns", (json_int_t)tensor->columns, "rank_limit",
-            (json_int_t)tensor->rank_limit, "shared", (json_int_t)summary->rank[0], "experts",
-            experts, "dense", dense, "errors", errors, "energies", energies);
-        add_widths(self, summary, row);
-        json_array_append_new(layers, row);
+        stored_tensor tensor = stored_tensor_of(self->layers[l]);
+        stored_part part = stored_part_of(&self->summaries[l], file);
+        *ret_factors += stored_factor_parameters(&tensor, &part);
+        *ret_whole += stored_delta_parameters(&tensor, &part);
     }
-    return json_pack("{s:o,s:o}", "tasks", names, "layers", layers);
-}
-
-static double share_of_model(const didi_merge *self, uint64_t parameters)
-{
-    return (double)parameters / (double)self->plan.parameters;
-}
-
-/* Experts that the allocation kept whole. */
-static uint64_t whole_experts(const didi_merge *self)
-{
-    uint64_t parameters = 0;
-    for (size_t l = 0; l < self->layer_count; l++)
-        for (size_t j = 0; j <= self->options.task_count; j++)
-            parameters += self->summaries[l].dense[j] ? self->layers[l]->elements : 0;
-    return parameters;
+    for (size_t i = 0; i < self->dense_count; i++)
+        *ret_whole += work_holds_delta(self, i, file) ? self->dense[i]->elements : 0;
 }
 
 static json_t *budget_section(const didi_merge *self)
 {
-    uint64_t stored = self->factor_parameters + self->dense_stored;
-    uint64_t factors = self->factor_parameters - whole_experts(self);
-    uint64_t one_model = merge_base_bytes(self);
-    double published = (double)self->published_bytes;
-    double half_width = 2 * (double)self->plan.parameters; /* one model in 16 bits */
-    return json_pack("{s:f,s:s,s:s,s:f,s:f,s:I,s:f,s:f,s:I,s:I,s:I,s:I}", "requested",
-                     self->options.budget, "unit", didi_budget_unit_name(self->options.budget_unit),
-                     "dtype", didi_precision_name(self->options.precision), "factors",
-                     share_of_model(self, factors), "parameters", share_of_model(self, stored),
-                     "bytes", (json_int_t)self->published_bytes, "bytes_ratio",
-                     published / (double)one_model, "bytes_ratio_16bit", published / half_width,
-                     "model_bytes", (json_int_t)one_model, "model_parameters",
-                     (json_int_t)self->plan.parameters, "factor_parameters", (json_int_t)factors,
-                     "dense_parameters", (json_int_t)(stored - factors));
-}
-
-/* Error against budget, as a share of the weighted energy. All points are predicted: those of kind
- * `blocks` from the blocks of the pursuit, those of kind `spectra` from the decomposition alone,
- * before blocks fit each other (pursuit's is of experts without a shared part). Neither counts
- * refinement and rounding; `chosen`, measured, does. */
-static json_t *frontier_section(const didi_merge *self)
-{
-    json_t *points = json_array();
-    for (size_t i = 0; i < self->frontier_count; i++) {
-        const frontier_point *point = &self->frontier[i];
-        json_array_append_new(
-            points, json_pack("{s:f,s:f,s:s}", "budget",
-                              share_of_model(self, point->parameters + self->dense_stored), "error",
-                              point->error, "kind", point->from_blocks ? "blocks" : "spectra"));
+    const didi_merge_options *o = &self->work.options;
+    bool asked = (self->method->flags & METHOD_TAKES_BUDGET) != 0;
+    uint64_t factors = 0;
+    uint64_t whole = 0;
+    for (size_t file = 0; file <= o->task_count; file++) {
+        uint64_t more[2];
+        count_file(&self->work, file, &more[0], &more[1]);
+        factors += more[0];
+        whole += more[1];
     }
-    double energy = merge_total_energy(self);
-    double loss = 0;
-    for (size_t l = 0; l < self->layer_count; l++)
-        for (size_t t = 0; t < self->options.task_count; t++)
-            loss += self->summaries[l].weight[t] * self->summaries[l].error[t];
-    uint64_t stored = self->factor_parameters + self->dense_stored;
-    double ratio = (double)self->published_bytes / (double)merge_base_bytes(self);
-    return json_pack("{s:o,s:{s:f,s:I,s:f,s:s,s:f,s:s},s:o}", "points", points, "chosen", "budget",
-                     share_of_model(self, stored), "bytes", (json_int_t)self->published_bytes,
-                     "bytes_ratio", ratio, "dtype", didi_precision_name(self->options.precision),
-                     "error", energy > 0 ? loss / energy : 0, "kind", "measured", "precisions",
-                     manifest_curves(self));
+    uint64_t one_model = work_base_bytes(&self->work);
+    double published = (double)self->work.published_bytes;
+    double parameters = (double)self->work.plan.parameters;
+    return json_pack(
+        "{s:o,s:o,s:s,s:f,s:f,s:I,s:f,s:f,s:I,s:I,s:I,s:I}", "requested",
+        asked ? json_real(o->budget) : json_null(), "unit",
+        asked ? json_string(didi_budget_unit_name(o->budget_unit)) : json_null(), "dtype",
+        didi_precision_name(o->precision), "factors", (double)factors / parameters, "parameters",
+        (double)(factors + whole) / parameters, "bytes", (json_int_t)self->work.published_bytes,
+        "bytes_ratio", published / (double)one_model, "bytes_ratio_16bit",
+        published / (2 * parameters), "model_bytes", (json_int_t)one_model, "model_parameters",
+        (json_int_t)self->work.plan.parameters, "factor_parameters", (json_int_t)factors,
+        "dense_parameters", (json_int_t)whole);
 }
 
 static json_t *model_section(const didi_merge *self, const checkpoint *model, size_t *digest)
@@ -177,7 +109,7 @@ static json_t *model_section(const didi_merge *self, const checkpoint *model, si
         const checkpoint_file *file = checkpoint_file_at(model, f);
         json_array_append_new(files, json_pack("{s:s,s:I,s:s}", "name", file->name, "bytes",
                                                (json_int_t)file->bytes, "sha256",
-                                               self->digests[(*digest)++]));
+                                               self->work.digests[(*digest)++]));
     }
     return json_pack("{s:s,s:o}", "model", checkpoint_label(model), "files", files);
 }
@@ -185,31 +117,12 @@ static json_t *model_section(const didi_merge *self, const checkpoint *model, si
 static json_t *inputs_section(const didi_merge *self)
 {
     size_t digest = 0;
-    json_t *base = model_section(self, self->family->base, &digest);
+    json_t *base = model_section(self, self->work.family->base, &digest);
     json_t *tasks = json_object();
-    for (size_t t = 0; t < self->options.task_count; t++)
-        json_object_set_new(tasks, self->options.tasks[t].name,
-                            model_section(self, self->family->tasks[t], &digest));
+    for (size_t t = 0; t < self->work.options.task_count; t++)
+        json_object_set_new(tasks, self->work.options.tasks[t].name,
+                            model_section(self, self->work.family->tasks[t], &digest));
     return json_pack("{s:o,s:o}", "base", base, "tasks", tasks);
-}
-
-/* Numbers in factors of file `index`, and in factors and deltas together. */
-static void count_file(const didi_merge *self, size_t index, uint64_t *ret_factors,
-                       uint64_t *ret_all)
-{
-    uint64_t factors = 0;
-    uint64_t whole = 0;
-    for (size_t l = 0; l < self->layer_count; l++) {
-        const layer_summary *summary = &self->summaries[l];
-        const family_tensor *tensor = self->layers[l];
-        factors +=
-            summary->dense[index] ? 0 : summary->rank[index] * (tensor->rows + tensor->columns);
-        whole += summary->dense[index] ? tensor->elements : 0;
-    }
-    for (size_t i = 0; i < self->dense_count; i++)
-        whole += merge_holds_delta(self, i, index) ? self->dense[i]->elements : 0;
-    *ret_factors = factors;
-    *ret_all = factors + whole;
 }
 
 static json_t *files_section(const didi_merge *self, const char *const *names,
@@ -218,12 +131,12 @@ static json_t *files_section(const didi_merge *self, const char *const *names,
     json_t *files = json_array();
     for (size_t i = 0; i < count; i++) {
         uint64_t factors = 0;
-        uint64_t all = 0;
-        count_file(self, i, &factors, &all);
-        json_array_append_new(files,
-                              json_pack("{s:s,s:I,s:s,s:I,s:I}", "name", names[i], "bytes",
-                                        (json_int_t)bytes[i], "sha256", digests[i], "parameters",
-                                        (json_int_t)all, "factor_parameters", (json_int_t)factors));
+        uint64_t whole = 0;
+        count_file(&self->work, i, &factors, &whole);
+        json_array_append_new(files, json_pack("{s:s,s:I,s:s,s:I,s:I}", "name", names[i], "bytes",
+                                               (json_int_t)bytes[i], "sha256", digests[i],
+                                               "parameters", (json_int_t)(factors + whole),
+                                               "factor_parameters", (json_int_t)factors));
     }
     return files;
 }
@@ -245,7 +158,7 @@ static json_t *stages_section(const didi_merge *self)
 {
     json_t *stages = json_object();
     for (int i = 0; i < DIDI_STAGE_COUNT; i++) {
-        const stage_usage *usage = &self->stages[i];
+        const stage_usage *usage = &self->work.usage[i];
         json_t *stage = json_pack(
             "{s:f,s:f,s:I,s:I,s:I}", "seconds", merge_stage_seconds(self, (didi_stage)i),
             "cpu_seconds", 1e-9 * (double)atomic_load(&usage->cpu_ns), "flops",
@@ -260,8 +173,8 @@ static json_t *tensors_section(const didi_merge *self)
 {
     static const char *const kinds[] = {"factors", "dense", "passthrough", "excluded"};
     json_t *tensors = json_object();
-    for (size_t i = 0; i < self->family->tensor_count; i++) {
-        const family_tensor *tensor = &self->family->tensors[i];
+    for (size_t i = 0; i < self->work.family->tensor_count; i++) {
+        const family_tensor *tensor = &self->work.family->tensors[i];
         json_t *shape = json_array();
         for (size_t d = 0; d < tensor->base->tensor->dimensions; d++)
             json_array_append_new(shape, json_integer((json_int_t)tensor->base->tensor->shape[d]));
@@ -281,44 +194,83 @@ static json_t *build_section(void)
                      blas.flavour, "kernel", blas.kernel, "version", blas.version);
 }
 
+static json_t *dense_widths_section(const work *self)
+{
+    json_t *tensors = json_object();
+    for (size_t i = 0; i < self->dense_count; i++) {
+        bool mean = self->dense_summaries[i].form == DIDI_DENSE_MEAN;
+        size_t first = mean ? 0 : 1;
+        size_t last = mean ? 0 : self->options.task_count;
+        json_t *bits = json_array();
+        for (size_t file = first; file <= last; file++) {
+            bool held = work_holds_delta(self, i, file);
+            unsigned width = held ? self->dense_summaries[i].bits[file] : 0;
+            json_array_append_new(bits, json_integer((json_int_t)width));
+        }
+        json_object_set_new(tensors, self->dense[i]->name, bits);
+    }
+    return tensors;
+}
+
+/* What every method's manifest begins with, up to its errors. */
+static json_t *begin_manifest(const didi_merge *self)
+{
+    json_t *specification = NULL;
+    if (self->work.options.specification_json != NULL)
+        specification = json_loads(self->work.options.specification_json, 0, NULL);
+    if (specification == NULL)
+        specification = json_object();
+    return json_pack("{s:i,s:o,s:o,s:o,s:o}", "format", 1, "specification", specification, "inputs",
+                     inputs_section(self), "budget", budget_section(self), "error",
+                     error_section(self));
+}
+
+static json_t *end_manifest(const didi_merge *self, json_t *files)
+{
+    return json_pack("{s:o,s:o,s:o,s:o,s:I,s:o,s:I,s:s}", "tensors", tensors_section(self), "files",
+                     files, "seconds", seconds_section(self), "stages", stages_section(self),
+                     "peak_memory_bytes", (json_int_t)atomic_load(&self->work.peak_memory),
+                     "versions", build_section(), "seed", (json_int_t)self->work.options.seed,
+                     "fingerprint", self->fingerprint);
+}
+
+static void add_packing(const work *self, json_t *manifest)
+{
+    json_t *packing = json_pack("{s:i,s:i}", "format", 1, "group", (int)QUANTISE_GROUP);
+    json_object_set_new(manifest, "packing", packing);
+    json_object_set_new(manifest, "dense_bits", dense_widths_section(self));
+}
+
 int manifest_text(const didi_merge *self, const char *const *file_names, const uint64_t *file_bytes,
                   const char (*file_digests)[65], size_t file_count, char **ret_text,
                   didi_error *error)
 {
-    json_t *specification = NULL;
-    if (self->options.specification_json != NULL)
-        specification = json_loads(self->options.specification_json, 0, NULL);
-    if (specification == NULL)
-        specification = json_object();
-    json_t *manifest =
-        json_pack("{s:i,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:o,s:I,s:s}", "format", 1,
-                  "specification", specification, "inputs", inputs_section(self), "budget",
-                  budget_section(self), "error", error_section(self), "ranks", ranks_section(self),
-                  "frontier", frontier_section(self), "tensors", tensors_section(self), "files",
-                  files_section(self, file_names, file_bytes, file_digests, file_count), "seconds",
-                  seconds_section(self), "stages", stages_section(self), "peak_memory_bytes",
-                  (json_int_t)atomic_load(&self->peak_memory), "versions", build_section(), "seed",
-                  (json_int_t)self->options.seed, "fingerprint", self->fingerprint);
-    if (!precision_is_plain(self->options.precision, NULL)) {
-        json_object_set_new(manifest, "packing", manifest_packing());
-        json_object_set_new(manifest, "dense_bits", manifest_dense_widths(self));
+    char *text = NULL;
+    json_t *manifest = begin_manifest(self);
+    json_t *end =
+        end_manifest(self, files_section(self, file_names, file_bytes, file_digests, file_count));
+    int status = manifest != NULL && end != NULL
+                     ? DIDI_OK
+                     : didi_fail(error, DIDI_NO_MEMORY, "manifest.json", "the manifest");
+    if (status == DIDI_OK && self->method->describe != NULL)
+        status = self->method->describe(self->self, manifest, error);
+    if (status == DIDI_OK) {
+        json_object_update(manifest, end);
+        if (!precision_is_plain(self->work.options.precision, NULL))
+            add_packing(&self->work, manifest);
+        json_object_set_new(manifest, "similarity", work_similarity_json(&self->work));
     }
-    int status = DIDI_OK;
-    if (manifest != NULL)
-        json_object_set_new(manifest, "similarity", merge_similarity_json(self));
-    if (manifest != NULL && self->extension != NULL)
-        status = extension_complete(self->extension, manifest, error);
-    if (status != DIDI_OK) {
-        json_decref(manifest);
-        return status;
-    }
-    char *text =
-        manifest != NULL ? json_dumps(manifest, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
+    if (status == DIDI_OK && self->work.extension != NULL)
+        status = extension_complete(self->work.extension, manifest, error);
+    if (status == DIDI_OK)
+        text = json_dumps(manifest, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
     json_decref(manifest);
-    if (text == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, "manifest.json", "the manifest's text");
-    *ret_text = text;
-    return DIDI_OK;
+    json_decref(end);
+    if (status == DIDI_OK && text == NULL)
+        status = didi_fail(error, DIDI_NO_MEMORY, "manifest.json", "the manifest's text");
+    if (status == DIDI_OK)
+        *ret_text = text;
+    return status;
 }
 
 int manifest_find(int directory_fd, const char *name, const char *fingerprint, bool *ret_found,

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A merge from options to its first phase, and its end. */
-#include "src/merge/merge_internal.h"
+#include "src/merge/merge.h"
 
 #include "src/base/base.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +39,7 @@ static int compare_fingerprint(didi_merge *self, const char *old, const char *fr
         return DIDI_OK;
     char name[DIDI_ERROR_SUBJECT_BYTES_MAX];
     name_changed_file(old_inputs, inputs, name, sizeof name);
-    (void)unlinkat(self->options.work_fd, "fingerprint", 0);
+    (void)unlinkat(self->work.options.work_fd, "fingerprint", 0);
     return didi_fail(error, DIDI_CHANGED, name,
                      "%s was replaced or modified since this job began; what it had computed is "
                      "discarded",
@@ -56,14 +57,14 @@ static int adopt_work(didi_merge *self, didi_error *error)
     int status = DIDI_OK;
     if (fresh == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "fingerprint");
-    if (file_read_text(self->options.work_fd, "fingerprint", FINGERPRINT_BYTES_MAX, &old, &bytes,
-                       &ignored) == DIDI_OK)
+    if (file_read_text(self->work.options.work_fd, "fingerprint", FINGERPRINT_BYTES_MAX, &old,
+                       &bytes, &ignored) == DIDI_OK)
         status = compare_fingerprint(self, old, fresh, error);
     if (status == DIDI_OK && (old == NULL || strcmp(old, fresh) != 0)) {
-        status = file_remove_contents(self->options.work_fd, error);
+        status = file_remove_contents(self->work.options.work_fd, error);
         if (status == DIDI_OK)
-            status = file_write_durable(self->options.work_fd, "fingerprint", fresh, strlen(fresh),
-                                        error);
+            status = file_write_durable(self->work.options.work_fd, "fingerprint", fresh,
+                                        strlen(fresh), error);
     }
     free(old);
     free(fresh);
@@ -71,7 +72,7 @@ static int adopt_work(didi_merge *self, didi_error *error)
 }
 
 /* Heaviest layers first, so that the last ones in flight are short; ties by name. */
-static int order_layers(didi_merge *self, didi_error *error)
+static int order_layers(work *self, didi_error *error)
 {
     self->layer_order = memory_zeroed(self->layer_count, sizeof *self->layer_order);
     if (self->layer_order == NULL)
@@ -89,73 +90,95 @@ static int order_layers(didi_merge *self, didi_error *error)
 
 static int create_summaries(didi_merge *self, didi_error *error)
 {
-    size_t tasks = self->options.task_count;
-    self->digests = memory_zeroed(self->digest_count, 65);
-    self->summaries = memory_zeroed(self->layer_count, sizeof *self->summaries);
-    self->pursued = memory_zeroed(self->layer_count, sizeof *self->pursued);
-    self->dense_summaries = memory_zeroed(self->dense_count, sizeof *self->dense_summaries);
-    if (self->digests == NULL || self->summaries == NULL || self->pursued == NULL ||
-        self->dense_summaries == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "summaries of %zu layers", self->layer_count);
+    work *of = &self->work;
+    size_t tasks = of->options.task_count;
+    of->digests = memory_zeroed(of->digest_count, 65);
+    of->summaries = memory_zeroed(of->layer_count, sizeof *of->summaries);
+    of->dense_summaries = memory_zeroed(of->dense_count, sizeof *of->dense_summaries);
+    if (of->digests == NULL || of->summaries == NULL || of->dense_summaries == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "summaries of %zu layers", of->layer_count);
     int status = DIDI_OK;
-    for (size_t l = 0; l < self->layer_count && status == DIDI_OK; l++)
-        status = summary_create(&self->summaries[l], tasks, error);
-    for (size_t i = 0; i < self->dense_count && status == DIDI_OK; i++) {
-        dense_summary *dense = &self->dense_summaries[i];
-        dense->energy = memory_zeroed(tasks, sizeof(double));
-        dense->bits = memory_zeroed(tasks + 1, sizeof(unsigned));
-        dense->unstored = memory_zeroed(tasks, sizeof(double));
-        dense->stored_error = memory_zeroed(tasks, sizeof(double));
-        if (dense->energy == NULL || dense->bits == NULL || dense->unstored == NULL ||
-            dense->stored_error == NULL)
-            status = didi_fail(error, DIDI_NO_MEMORY, NULL, "summaries");
-    }
+    for (size_t l = 0; l < of->layer_count && status == DIDI_OK; l++)
+        status = summary_create(&of->summaries[l], tasks, error);
+    for (size_t i = 0; i < of->dense_count && status == DIDI_OK; i++)
+        status = dense_summary_create(&of->dense_summaries[i], tasks, error);
+    return status;
+}
+
+/* Options and inputs: what can be refused before anything is planned. */
+static int open_inputs(didi_merge *self, const didi_merge_options *options, didi_error *error)
+{
+    work *of = &self->work;
+    int status = method_find(options->method, &self->method, error);
+    if (status == DIDI_OK)
+        status = merge_options_check(options, self->method, error);
+    if (status == DIDI_OK)
+        status = merge_options_copy(options, self, error);
+    if (status == DIDI_OK && options->extend.package_fd >= 0)
+        status = extension_open(options, &of->extension, error);
+    if (status == DIDI_OK)
+        status = family_open(options, &of->family, error);
+    if (status == DIDI_OK && of->extension != NULL)
+        status = extension_adopt(of->extension, of->family, error);
+    if (status != DIDI_OK)
+        return status;
+    of->digest_count = checkpoint_file_count(of->family->base);
+    for (size_t t = 0; t < options->task_count; t++)
+        of->digest_count += checkpoint_file_count(of->family->tasks[t]);
+    return merge_plan_lists(self, error);
+}
+
+static int open_method(didi_merge *self, didi_error *error)
+{
+    const didi_method *method = self->method;
+    self->self = memory_zeroed(1, method->self_bytes);
+    if (self->self == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "method %s", method->name);
+    ((method_head *)self->self)->work = &self->work;
+    int status = method_options_read(method->options, method->name,
+                                     self->work.options.method_options, self->self, error);
+    if (status == DIDI_OK && method->open != NULL)
+        status = method->open(self->self, error);
+    if (status == DIDI_OK)
+        status = merge_rows_create(self, error);
+    if (status == DIDI_OK)
+        status = merge_plan_make(self, error);
+    if (status == DIDI_OK)
+        status = work_reuse_open(&self->work, error);
+    if (status == DIDI_OK && self->work.reuse != NULL)
+        method->choose(self->self, self->work.reuse->document);
     return status;
 }
 
 static int prepare(didi_merge *self, const didi_merge_options *options, didi_error *error)
 {
     bool published = false;
-    int status = merge_options_check(options, error);
+    int status = open_inputs(self, options, error);
     if (status == DIDI_OK)
-        status = merge_options_copy(options, self, error);
-    if (status == DIDI_OK && options->extend.package_fd >= 0)
-        status = extension_open(options, &self->extension, error);
-    if (status == DIDI_OK)
-        status = family_open(options, &self->family, error);
-    if (status == DIDI_OK && self->extension != NULL)
-        status = extension_adopt(self->extension, self->family, error);
-    self->shared = options->shared_merge != DIDI_SHARED_NONE && options->task_count > 1 &&
-                   self->extension == NULL; /* what is shared is there already */
-    if (status == DIDI_OK)
-        status = merge_plan_make(self, error);
-    if (status != DIDI_OK)
-        return status;
-    self->digest_count = checkpoint_file_count(self->family->base);
-    for (size_t t = 0; t < options->task_count; t++)
-        self->digest_count += checkpoint_file_count(self->family->tasks[t]);
-    status = merge_reuse_open(self, error);
+        status = open_method(self, error);
     if (status != DIDI_OK || options->output_fd < 0)
         return status;
     status = create_summaries(self, error);
     if (status == DIDI_OK)
-        status = order_layers(self, error);
+        status = order_layers(&self->work, error);
     if (status == DIDI_OK)
-        status = parallel_create(&self->parallel, error);
+        status = parallel_create(&self->work.parallel, error);
+    if (status == DIDI_OK && self->method->begin != NULL)
+        status = self->method->begin(self->self, error);
     if (status == DIDI_OK)
         status = merge_options_digest(self, self->fingerprint, error);
     if (status == DIDI_OK)
-        status = manifest_find(self->output_fd, self->options.output_name, self->fingerprint,
+        status = manifest_find(self->output_fd, self->work.options.output_name, self->fingerprint,
                                &published, error);
     if (status != DIDI_OK)
         return status;
     if (published) { /* an attempt died between publishing and telling so */
-        merge_enter_phase(self, PHASE_COUNT);
+        merge_enter_row(self, self->row_count);
         return DIDI_OK;
     }
     status = adopt_work(self, error);
     if (status == DIDI_OK)
-        merge_enter_phase(self, PHASE_DIGEST);
+        merge_enter_row(self, 0);
     return status;
 }
 
@@ -165,13 +188,17 @@ int didi_merge_open(const didi_merge_options *options, const didi_merge_hooks *h
     didi_merge *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "merge");
-    self->output_fd = self->package_fd = self->options.work_fd = self->options.reuse_fd = -1;
+    self->output_fd = self->package_fd = -1;
+    self->work.options.work_fd = self->work.options.reuse_fd = -1;
+    self->work.engine = self;
+    self->work.emit = merge_emit;
+    self->work.ratio_target = NAN;
     self->stage_announced = -1;
-    atomic_init(&self->cancelled, false);
-    atomic_init(&self->bytes_read, 0);
-    atomic_init(&self->steps_done, 0);
-    atomic_init(&self->steps_wanted, 0);
-    atomic_init(&self->peak_memory, 0);
+    atomic_init(&self->work.cancelled, false);
+    atomic_init(&self->work.bytes_read, 0);
+    atomic_init(&self->work.steps_done, 0);
+    atomic_init(&self->work.steps_wanted, 0);
+    atomic_init(&self->work.peak_memory, 0);
     clock_gettime(CLOCK_MONOTONIC, &self->began);
     if (hooks != NULL)
         self->hooks = *hooks;
@@ -194,37 +221,36 @@ void didi_merge_close(didi_merge *self)
         if (!(self->finished && self->status == DIDI_OK))
             (void)file_remove_tree(self->output_fd, self->package_name, &ignored);
     }
-    if (self->finished && self->status == DIDI_OK && self->options.work_fd >= 0 &&
-        !self->options.keep_work)
-        (void)file_remove_contents(self->options.work_fd, &ignored);
-    for (size_t l = 0; self->summaries != NULL && l < self->layer_count; l++)
-        summary_clear(&self->summaries[l]);
-    for (size_t i = 0; self->dense_summaries != NULL && i < self->dense_count; i++) {
-        free(self->dense_summaries[i].energy);
-        free(self->dense_summaries[i].bits);
-        free(self->dense_summaries[i].unstored);
-        free(self->dense_summaries[i].stored_error);
-    }
-    free(self->summaries);
-    free(self->dense_summaries);
-    free(self->digests);
-    free(self->layers);
-    free(self->dense);
-    free(self->layer_order);
-    free(self->limits);
-    free((void *)self->plan.layers);
-    free(self->frontier);
-    free(self->pursued);
+    if (self->finished && self->status == DIDI_OK && self->work.options.work_fd >= 0 &&
+        !self->work.options.keep_work)
+        (void)file_remove_contents(self->work.options.work_fd, &ignored);
+    if (self->self != NULL && self->method->close != NULL)
+        self->method->close(self->self);
+    free(self->self);
+    work *of = &self->work;
+    for (size_t l = 0; of->summaries != NULL && l < of->layer_count; l++)
+        summary_clear(&of->summaries[l]);
+    for (size_t i = 0; of->dense_summaries != NULL && i < of->dense_count; i++)
+        dense_summary_clear(&of->dense_summaries[i]);
+    free(of->summaries);
+    free(of->dense_summaries);
+    free(of->digests);
+    free(of->layers);
+    free(of->dense);
+    free(of->layer_order);
+    free((void *)of->plan.layers);
     free(self->items);
-    merge_reuse_close(self);
-    parallel_free(self->parallel);
-    family_close(self->family);
-    extension_close(self->extension);
+    free(self->done);
+    free(self->rows);
+    work_reuse_close(of);
+    parallel_free(of->parallel);
+    family_close(of->family);
+    extension_close(of->extension);
     merge_options_clear(self);
     free(self);
 }
 
 const didi_plan *didi_merge_plan(const didi_merge *self)
 {
-    return &self->plan;
+    return &self->work.plan;
 }

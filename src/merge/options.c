@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Defaults, checks and the deep copy of a merge's options. */
-#include "src/merge/merge_internal.h"
+#include "src/merge/merge.h"
 
 #include "src/base/base.h"
 
@@ -59,16 +59,6 @@ const char *didi_budget_unit_name(didi_budget_unit unit)
     return (size_t)unit < sizeof names / sizeof *names ? names[unit] : "unknown";
 }
 
-static int check_number(const char *field, double value, double low, bool open_low, double high,
-                        didi_error *error)
-{
-    bool above = open_low ? value > low : value >= low;
-    if (isfinite(value) && above && value <= high)
-        return DIDI_OK;
-    return didi_fail(error, DIDI_INVALID, field, "%s is %g and must be %s %g and at most %g", field,
-                     value, open_low ? "above" : "at least", low, high);
-}
-
 static bool name_is_plain(const char *name)
 {
     static const char allowed[] =
@@ -98,64 +88,38 @@ static int check_tasks(const didi_merge_options *options, didi_error *error)
                 return didi_fail(error, DIDI_INVALID, field, "task '%s' is named twice",
                                  task->name);
         (void)snprintf(field, sizeof field, "/tasks/%zu/weight", t);
-        int status = check_number(field, task->weight, 0, true, 1e6, error);
+        int status = method_check_number(field, task->weight, 0, true, 1e6, error);
         if (status != DIDI_OK)
             return status;
     }
     return DIDI_OK;
 }
 
-static int check_budget(const didi_merge_options *options, didi_error *error)
+static int check_method(const didi_merge_options *options, const didi_method *method,
+                        didi_error *error)
 {
-    didi_allocator allocator = options->allocator;
-    bool greedy = allocator != DIDI_ALLOCATOR_UNIFORM && allocator != DIDI_ALLOCATOR_DIFFERENTIABLE;
-    double floor = precision_floor(options->precision);
-    if (!greedy && options->precision == DIDI_PRECISION_AUTO)
+    if ((method->flags & METHOD_TAKES_BUDGET) == 0 && options->budget != 0)
+        return didi_fail(error, DIDI_INVALID, "/budget",
+                         "method '%s' has a size of its own; leave budget out", method->name);
+    if ((method->flags & METHOD_TAKES_BUDGET) == 0 && options->precision == DIDI_PRECISION_AUTO)
         return didi_fail(error, DIDI_INVALID, "/output/dtype",
-                         "output dtype auto needs allocator pursuit, joint or exact");
-    switch (options->budget_unit) {
-    case DIDI_BUDGET_PARAMETERS:
-        return check_number("/budget", options->budget, 0, true, 1000, error);
-    case DIDI_BUDGET_BYTES:
-        return check_number("/budget/bytes", options->budget, 1, false, 1e18, error);
-    case DIDI_BUDGET_BYTES_RATIO:
-        return check_number("/budget/bytes_ratio", options->budget, 0, true, 1000, error);
-    default:
-        break;
-    }
-    if (!greedy)
-        return didi_fail(error, DIDI_INVALID, "/budget/max_error",
-                         "max_error needs allocator pursuit, joint or exact");
-    int status = check_number("/budget/max_error", options->budget, 0, true, 1, error);
-    if (status == DIDI_OK && options->budget < floor * (1 - 1e-9))
-        status = didi_fail(error, DIDI_BUDGET, "/budget/max_error",
-                           "max_error %.4g is out of reach: output dtype %s rounds everything by "
-                           "about %.4g, which would work",
-                           options->budget, didi_precision_name(options->precision), floor);
-    return status;
+                         "output dtype auto spends a budget, and method '%s' takes none",
+                         method->name);
+    if ((method->flags & METHOD_EXTENDS) == 0 && options->extend.package_fd >= 0)
+        return didi_fail(error, DIDI_INVALID, "/extend", "method '%s' cannot extend a package",
+                         method->name);
+    if ((method->flags & METHOD_REUSES) == 0 && options->reuse_fd >= 0)
+        return didi_fail(error, DIDI_INVALID, "/from_job",
+                         "method '%s' starts from nothing; leave from_job out", method->name);
+    return method->check != NULL ? method->check(options, error) : DIDI_OK;
 }
 
-int merge_options_check(const didi_merge_options *options, didi_error *error)
+int merge_options_check(const didi_merge_options *options, const didi_method *method,
+                        didi_error *error)
 {
     int status = check_tasks(options, error);
     if (status == DIDI_OK)
-        status = check_budget(options, error);
-    if (status == DIDI_OK)
-        status = check_number("/ranks/beta", options->beta, 0, true, 1e6, error);
-    if (status == DIDI_OK)
-        status = check_number("/ranks/lambda", options->lambda, 0, false, 1e9, error);
-    if (status == DIDI_OK)
-        status =
-            check_number("/ranks/learning_rate", options->rank_learning_rate, 0, true, 1e6, error);
-    if (status == DIDI_OK)
-        status = check_number("/ranks/steps", (double)options->rank_steps, 0, false, 1e5, error);
-    if (status == DIDI_OK)
-        status = check_number("/refine/steps", (double)options->refine_steps, 0, false, 1e5, error);
-    if (status == DIDI_OK)
-        status = check_number("/refine/learning_rate", options->refine_learning_rate, 0, true, 1e3,
-                              error);
-    if (status == DIDI_OK)
-        status = check_number("/refine/tolerance", options->tolerance, 0, false, 1, error);
+        status = check_method(options, method, error);
     if (status != DIDI_OK)
         return status;
     if ((unsigned)options->precision > DIDI_PRECISION_AUTO)
@@ -203,17 +167,15 @@ static int duplicate_fd(int fd)
 static int copy_tasks(const didi_merge_options *options, didi_merge *self, didi_error *error)
 {
     self->tasks = memory_zeroed(options->task_count, sizeof *self->tasks);
-    self->task_weight = memory_zeroed(options->task_count, sizeof(double));
-    self->task_share = memory_zeroed(options->task_count, sizeof(double));
-    if (self->tasks == NULL || self->task_weight == NULL || self->task_share == NULL)
+    self->work.task_weight = memory_zeroed(options->task_count, sizeof(double));
+    if (self->tasks == NULL || self->work.task_weight == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "%zu tasks", options->task_count);
     for (size_t t = 0; t < options->task_count; t++) {
         self->tasks[t] = options->tasks[t];
         self->tasks[t].directory_fd = -1;
         self->tasks[t].name = keep_string(self, options->tasks[t].name);
         self->tasks[t].label = keep_string(self, options->tasks[t].label);
-        self->task_weight[t] = options->tasks[t].weight;
-        self->task_share[t] = 1;
+        self->work.task_weight[t] = options->tasks[t].weight;
         if (self->tasks[t].name == NULL || self->tasks[t].label == NULL)
             return didi_fail(error, DIDI_NO_MEMORY, NULL, "%zu tasks", options->task_count);
     }
@@ -224,22 +186,24 @@ int merge_options_copy(const didi_merge_options *options, didi_merge *self, didi
 {
     size_t strings = 2 * options->task_count + options->include_count + options->exclude_count +
                      options->dense_tensor_count + options->low_rank_tensor_count + 8;
-    self->options = *options;
-    self->options.work_fd = self->options.reuse_fd = self->output_fd = -1;
-    self->options.extend = (didi_extension){.package_fd = -1, .comparison_fd = -1};
+    self->work.options = *options;
+    self->work.options.work_fd = self->work.options.reuse_fd = self->output_fd = -1;
+    self->work.options.extend = (didi_extension){.package_fd = -1, .comparison_fd = -1};
     if (options->extend.package_fd >= 0 && options->dense == DIDI_DENSE_MEAN)
-        self->options.dense = DIDI_DENSE_BASE; /* the mean is stored already, and stays */
-    self->options.include = self->options.exclude = NULL;
-    self->options.dense_tensors = self->options.low_rank_tensors = NULL;
+        self->work.options.dense = DIDI_DENSE_BASE; /* the mean is stored already, and stays */
+    self->work.options.include = self->work.options.exclude = NULL;
+    self->work.options.dense_tensors = self->work.options.low_rank_tensors = NULL;
     self->strings = memory_zeroed(strings, sizeof(char *));
     if (self->strings == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "options");
     int status = copy_tasks(options, self, error);
-    didi_merge_options *mine = &self->options;
+    didi_merge_options *mine = &self->work.options;
     mine->tasks = self->tasks;
     mine->base_label = keep_string(self, options->base_label);
     mine->output_name = keep_string(self, options->output_name);
     mine->specification_json = keep_string(self, options->specification_json);
+    mine->method = keep_string(self, options->method);
+    mine->method_options = keep_string(self, options->method_options);
     mine->include = options->include;
     mine->exclude = options->exclude;
     mine->dense_tensors = options->dense_tensors;
@@ -254,7 +218,9 @@ int merge_options_copy(const didi_merge_options *options, didi_merge *self, didi
             ? 1
             : more;
     bool lost = (options->output_name != NULL && mine->output_name == NULL) ||
-                (options->specification_json != NULL && mine->specification_json == NULL);
+                (options->specification_json != NULL && mine->specification_json == NULL) ||
+                (options->method != NULL && mine->method == NULL) ||
+                (options->method_options != NULL && mine->method_options == NULL);
     mine->work_fd = duplicate_fd(options->work_fd);
     if (status == DIDI_OK && options->work_fd >= 0 && mine->work_fd < 0)
         status = didi_fail_errno(error, errno, "work_fd", "duplicating a descriptor");
@@ -274,17 +240,16 @@ void merge_options_clear(didi_merge *self)
     for (size_t i = 0; self->strings != NULL && i < self->string_count; i++)
         free(self->strings[i]);
     free(self->strings);
-    free((void *)self->options.include);
-    free((void *)self->options.exclude);
-    free((void *)self->options.dense_tensors);
-    free((void *)self->options.low_rank_tensors);
+    free((void *)self->work.options.include);
+    free((void *)self->work.options.exclude);
+    free((void *)self->work.options.dense_tensors);
+    free((void *)self->work.options.low_rank_tensors);
     free(self->tasks);
-    free(self->task_weight);
-    free(self->task_share);
-    if (self->options.work_fd >= 0)
-        (void)close(self->options.work_fd);
-    if (self->options.reuse_fd >= 0)
-        (void)close(self->options.reuse_fd);
+    free(self->work.task_weight);
+    if (self->work.options.work_fd >= 0)
+        (void)close(self->work.options.work_fd);
+    if (self->work.options.reuse_fd >= 0)
+        (void)close(self->work.options.reuse_fd);
     if (self->output_fd >= 0)
         (void)close(self->output_fd);
 }
@@ -312,7 +277,7 @@ static void print_files(FILE *out, const checkpoint *model, bool place)
 
 static void print_options(FILE *out, const didi_merge *self)
 {
-    const didi_merge_options *o = &self->options;
+    const didi_merge_options *o = &self->work.options;
     fprintf(out, "didi state 3\n");
     fprintf(out, "budget %a shared %d allocator %d weighting %d objective %d beta %a lambda %a\n",
             o->budget, (int)o->shared_merge, (int)o->allocator, (int)o->weighting,
@@ -326,12 +291,15 @@ static void print_options(FILE *out, const didi_merge *self)
     print_globs(out, "exclude", o->exclude, o->exclude_count);
     print_globs(out, "dense_tensors", o->dense_tensors, o->dense_tensor_count);
     print_globs(out, "low_rank_tensors", o->low_rank_tensors, o->low_rank_tensor_count);
-    if (self->extension != NULL)
-        extension_print(self->extension, out);
+    if (self->work.extension != NULL)
+        extension_print(self->work.extension, out);
     for (size_t t = 0; t < o->task_count; t++)
         fprintf(out, "task %s %a\n", o->tasks[t].name, o->tasks[t].weight);
     if (o->reuse_fd >= 0)
-        fprintf(out, "reuse %s\n", self->reuse.fingerprint);
+        fprintf(out, "reuse %s\n", self->work.reuse->fingerprint);
+    if (self->method != didi_methods[0])
+        fprintf(out, "method %s %s\n", self->method->name,
+                o->method_options != NULL ? o->method_options : "{}");
 }
 
 char *merge_options_fingerprint(const didi_merge *self)
@@ -343,9 +311,9 @@ char *merge_options_fingerprint(const didi_merge *self)
         return NULL;
     print_options(out, self);
     fprintf(out, "inputs\n");
-    print_files(out, self->family->base, true);
-    for (size_t t = 0; t < self->options.task_count; t++)
-        print_files(out, self->family->tasks[t], true);
+    print_files(out, self->work.family->base, true);
+    for (size_t t = 0; t < self->work.options.task_count; t++)
+        print_files(out, self->work.family->tasks[t], true);
     if (fclose(out) != 0) {
         free(text);
         return NULL;
@@ -361,9 +329,9 @@ int merge_options_digest(const didi_merge *self, char ret_hex[65], didi_error *e
     if (out == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "fingerprint");
     print_options(out, self);
-    print_files(out, self->family->base, false);
-    for (size_t t = 0; t < self->options.task_count; t++)
-        print_files(out, self->family->tasks[t], false);
+    print_files(out, self->work.family->base, false);
+    for (size_t t = 0; t < self->work.options.task_count; t++)
+        print_files(out, self->work.family->tasks[t], false);
     int status = fclose(out) == 0 ? file_sha256_text(text, ret_hex, error)
                                   : didi_fail(error, DIDI_NO_MEMORY, NULL, "fingerprint");
     free(text);

@@ -1,13 +1,65 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From one phase to the next: what an earlier attempt finished is picked up, the rest is left to
- * do. */
-#include "src/merge/merge_internal.h"
+/* From one row to the next: what an earlier attempt finished is picked up, the rest is left to do.
+ */
+#include "src/merge/merge.h"
 
 #include "src/base/base.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+int merge_rows_create(didi_merge *self, didi_error *error)
+{
+    static const engine_row first = {.kind = ROW_DIGEST, .told_as = DIDI_STAGE_DIGEST, .share = 5};
+    static const engine_row last[] = {
+        {.kind = ROW_WRITE, .told_as = DIDI_STAGE_PUBLISH, .share = 3},
+        {.kind = ROW_SEAL, .told_as = DIDI_STAGE_PUBLISH, .share = 1},
+    };
+    bool scanned = false;
+    size_t stores = 0;
+    self->row_count = self->method->stage_count + 3;
+    self->rows = memory_zeroed(self->row_count, sizeof *self->rows);
+    if (self->rows == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "rows of a merge");
+    self->rows[0] = first;
+    for (size_t i = 0; i < self->method->stage_count; i++) {
+        const method_stage *stage = &self->method->stages[i];
+        self->rows[i + 1] = (engine_row){.kind = stage->each != NULL ? ROW_EACH : ROW_ONCE,
+                                         .told_as = stage->told_as,
+                                         .share = stage->share,
+                                         .stage = stage,
+                                         .number = i,
+                                         .scans = stage->each != NULL && !scanned};
+        scanned = scanned || stage->each != NULL;
+        if (stage->each != NULL)
+            stores = i + 1;
+    }
+    self->rows[stores].stores = true;
+    (void)snprintf(self->work.stored, sizeof self->work.stored, "%s",
+                   self->rows[stores].stage->name);
+    memcpy(self->rows + self->row_count - 2, last, sizeof last);
+    return DIDI_OK;
+}
+
+size_t merge_row_items(const didi_merge *self, size_t row)
+{
+    const engine_row *at = &self->rows[row];
+    switch (at->kind) {
+    case ROW_DIGEST:
+        return self->work.digest_count +
+               (self->work.extension != NULL ? extension_file_count(self->work.extension) : 0);
+    case ROW_EACH:
+    case ROW_ONCE:
+        if (at->stage->skipped != NULL && at->stage->skipped(self->self))
+            return 0;
+        return at->kind == ROW_ONCE ? 1 : self->work.layer_count + at->scans;
+    case ROW_WRITE:
+        return self->work.options.task_count + 1;
+    default:
+        return 1;
+    }
+}
 
 static void digest_name(size_t index, char name[64])
 {
@@ -17,97 +69,113 @@ static void digest_name(size_t index, char name[64])
 static int is_cancelled(void *context)
 {
     didi_merge *self = context;
-    return atomic_load(&self->cancelled);
+    return atomic_load(&self->work.cancelled);
 }
 
-int merge_digest_file(didi_merge *self, size_t index, didi_error *error)
+static int digest_file(didi_merge *self, size_t index, didi_error *error)
 {
     size_t file = 0;
     char name[64];
-    if (index >= self->digest_count)
-        return extension_verify_file(self->extension, index - self->digest_count, is_cancelled,
-                                     self, error);
-    const checkpoint *model = merge_input_at(self, index, &file);
-    int status = checkpoint_digest(model, file, is_cancelled, self, self->digests[index], error);
-    if (status == DIDI_OK && self->extension != NULL && model == self->family->base)
-        status = extension_verify_base(self->extension, model, file, self->digests[index], error);
+    if (index >= self->work.digest_count)
+        return extension_verify_file(self->work.extension, index - self->work.digest_count,
+                                     is_cancelled, self, error);
+    const checkpoint *model = work_input_at(&self->work, index, &file);
+    int status =
+        checkpoint_digest(model, file, is_cancelled, self, self->work.digests[index], error);
+    if (status == DIDI_OK && self->work.extension != NULL && model == self->work.family->base)
+        status = extension_verify_base(self->work.extension, model, file, self->work.digests[index],
+                                       error);
     digest_name(index, name);
     if (status == DIDI_OK)
-        status = merge_reuse_check_digest(self, index, error);
-    if (status == DIDI_OK && !self->options.volatile_work)
-        status = file_write_durable(self->options.work_fd, name, self->digests[index], 64, error);
-    atomic_fetch_add(&self->bytes_read, checkpoint_file_at(model, file)->bytes);
+        status = work_reuse_check_digest(&self->work, index, error);
+    if (status == DIDI_OK && !self->work.options.volatile_work)
+        status = file_write_durable(self->work.options.work_fd, name, self->work.digests[index], 64,
+                                    error);
+    atomic_fetch_add(&self->work.bytes_read, checkpoint_file_at(model, file)->bytes);
     return status;
 }
 
-/* An earlier merge's decomposition becomes this one's. */
-static bool take_layer(didi_merge *self, size_t index)
+/* ---- items ---- */
+
+static void snapshot_name(const didi_merge *self, const engine_row *row, size_t index,
+                          char name[64])
 {
-    char old_name[64];
-    char name[64];
-    size_t old = 0;
-    didi_error ignored = {0};
-    if (!merge_reuse_find(self, PHASE_DECOMPOSE, index, &old))
-        return false;
-    if (merge_pursues(self) && merge_recall_pursued(self, index, &ignored) != DIDI_OK)
-        return false;
-    merge_gram_name(old, old_name);
-    merge_gram_name(index, name);
-    if (!merge_reuse_take(self, old_name, name))
-        return false;
-    merge_state_name(self, PHASE_DECOMPOSE, old, old_name);
-    merge_state_name(self, PHASE_DECOMPOSE, index, name);
-    return merge_reuse_take(self, old_name, name) &&
-           merge_recall_layer(self, PHASE_DECOMPOSE, index, &ignored) == DIDI_OK;
+    work_snapshot_name(row->stores ? self->work.stored : row->stage->name, index, name);
 }
 
-/* The blocks it pursued do as they are where the budget does not grow. */
-static bool take_blocks(didi_merge *self, size_t index)
+static int run_layer(didi_merge *self, const engine_row *row, size_t index, didi_error *error)
 {
-    char old_name[64];
     char name[64];
-    size_t old = 0;
+    stored *out = NULL;
+    if (index == self->work.layer_count)
+        return work_scan_dense(&self->work, error);
+    snapshot_name(self, row, index, name);
+    int status = stored_create(&self->work, index, name, &out, error);
+    if (status == DIDI_OK)
+        status = row->stage->each(self->self, index, out, error);
+    if (status == DIDI_OK)
+        status = stored_save(out, error);
+    stored_free(out);
+    return status;
+}
+
+int merge_run_item(didi_merge *self, size_t row, size_t index, didi_error *error)
+{
+    const engine_row *at = &self->rows[row];
+    switch (at->kind) {
+    case ROW_DIGEST:
+        return digest_file(self, index, error);
+    case ROW_EACH:
+        return run_layer(self, at, index, error);
+    case ROW_ONCE:
+        return at->stage->once(self->self, error);
+    case ROW_WRITE:
+        return merge_write_file(self, index, error);
+    default:
+        return merge_seal(self, error);
+    }
+}
+
+static bool recall_digest(didi_merge *self, size_t index)
+{
+    const reuse_source *reuse = self->work.reuse;
+    char name[64];
+    char *text = NULL;
+    size_t bytes = 0;
     didi_error ignored = {0};
-    if (self->reuse.warm == NULL || !self->reuse.warm[index] || self->reuse.rounds > 0 ||
-        !merge_reuse_find(self, PHASE_PURSUE, index, &old))
+    if (index >= self->work.digest_count)
         return false;
-    merge_state_name(self, PHASE_PURSUE, old, old_name);
-    merge_state_name(self, PHASE_PURSUE, index, name);
-    return merge_reuse_take(self, old_name, name) &&
-           merge_recall_layer(self, PHASE_PURSUE, index, &ignored) == DIDI_OK;
+    if (reuse != NULL && reuse->same_place[index]) {
+        memcpy(self->work.digests[index], reuse->digests[index], 65);
+        return true;
+    }
+    digest_name(index, name);
+    if (file_read_text(self->work.options.work_fd, name, 64, &text, &bytes, &ignored) != DIDI_OK)
+        return false;
+    bool whole = bytes == 64;
+    if (whole)
+        memcpy(self->work.digests[index], text, 65);
+    free(text);
+    return whole;
 }
 
 /* True when an earlier attempt, or the merge this one starts from, finished this item; its result
  * is then in memory. */
-static bool recall_item(didi_merge *self, merge_phase phase, size_t index)
+static bool recall_item(didi_merge *self, size_t row, size_t index)
 {
+    const engine_row *at = &self->rows[row];
     didi_error ignored = {0};
-    if (phase == PHASE_DIGEST && self->reuse.digests != NULL && self->reuse.same_place[index]) {
-        memcpy(self->digests[index], self->reuse.digests[index], 65);
-        return true;
-    }
-    if (phase == PHASE_DIGEST) {
-        char name[64];
-        char *text = NULL;
-        size_t bytes = 0;
-        digest_name(index, name);
-        if (index >= self->digest_count)
-            return false;
-        if (file_read_text(self->options.work_fd, name, 64, &text, &bytes, &ignored) != DIDI_OK)
-            return false;
-        bool whole = bytes == 64;
-        if (whole)
-            memcpy(self->digests[index], text, 65);
-        free(text);
-        return whole;
-    }
-    if (phase == PHASE_DECOMPOSE && index == self->layer_count)
-        return merge_recall_dense(self, &ignored) == DIDI_OK;
-    if (phase == PHASE_DECOMPOSE || phase == PHASE_PURSUE || phase == PHASE_REFINE)
-        return merge_recall_layer(self, phase, index, &ignored) == DIDI_OK ||
-               (phase == PHASE_DECOMPOSE && take_layer(self, index)) ||
-               (phase == PHASE_PURSUE && take_blocks(self, index));
-    return false;
+    char name[64];
+    if (at->kind == ROW_DIGEST)
+        return recall_digest(self, index);
+    if (at->kind != ROW_EACH)
+        return false;
+    if (index == self->work.layer_count)
+        return work_recall_dense(&self->work, &ignored) == DIDI_OK;
+    if (at->stage->recall != NULL)
+        return at->stage->recall(self->self, index);
+    snapshot_name(self, at, index, name);
+    return stored_recall(&self->work, index, name, &ignored) == DIDI_OK;
 }
 
 void merge_fail(didi_merge *self, int status, const didi_error *error)
@@ -116,64 +184,80 @@ void merge_fail(didi_merge *self, int status, const didi_error *error)
         return;
     self->status = status;
     self->error = *error;
-    atomic_store(&self->cancelled, true); /* what is in flight need not finish */
+    atomic_store(&self->work.cancelled, true); /* what is in flight need not finish */
 }
 
-static int begin_phase(didi_merge *self, merge_phase phase, didi_error *error)
+static void forget_items(didi_merge *self)
 {
-    size_t count = merge_phase_items(self, phase);
     free(self->items);
-    self->item_count = self->items_done = 0;
-    self->phase = phase;
+    free(self->done);
+    self->items = NULL;
+    self->work.done = self->done = NULL;
+    self->item_count = self->work.items_done = 0;
+}
+
+static int begin_row(didi_merge *self, size_t row, didi_error *error)
+{
+    size_t count = merge_row_items(self, row);
+    forget_items(self);
+    self->row = row;
+    self->work.stage = self->rows[row].told_as;
+    atomic_store(&self->work.steps_wanted, 0);
     self->items = memory_zeroed(count, sizeof *self->items);
-    if (self->items == NULL)
+    self->work.done = self->done = memory_zeroed(count, sizeof *self->done);
+    if (self->items == NULL || self->done == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "items of a stage");
     self->item_count = count;
-    if (phase == PHASE_WRITE) {
+    if (self->rows[row].kind == ROW_WRITE) {
         int status = merge_open_package(self, error);
         if (status != DIDI_OK)
             return status;
     }
     for (size_t i = 0; i < count; i++)
-        if (recall_item(self, phase, i)) {
+        if (recall_item(self, row, i)) {
             self->items[i] = ITEM_DONE;
-            self->items_done++;
+            self->done[i] = true;
+            self->work.items_done++;
         }
     return DIDI_OK;
 }
 
-/* True when the refined layers are not what was asked for and another pass may be. */
-static bool go_back(didi_merge *self, didi_error *error)
+/* Before the files are written: true when what was computed is not what was asked for and another
+ * pass may be. */
+static bool go_back(didi_merge *self, size_t *ret_row, didi_error *error)
 {
     bool again = false;
-    if (merge_judge_pass(self, &again, error) != DIDI_OK)
-        merge_fail(self, error->status, error);
+    size_t stage = 0;
+    int status = DIDI_OK;
+    if (self->method->again != NULL)
+        status = self->method->again(self->self, &again, &stage, error);
+    if (status != DIDI_OK)
+        merge_fail(self, status, error);
+    *ret_row = stage + 1;
     return again && self->status == DIDI_OK;
 }
 
-void merge_enter_phase(didi_merge *self, merge_phase phase)
+void merge_enter_row(didi_merge *self, size_t row)
 {
     didi_error error = {0};
-    for (; phase < PHASE_COUNT; phase++) {
-        if (phase == PHASE_WRITE && go_back(self, &error)) {
-            phase = PHASE_RANKS - 1;
-            continue;
-        }
+    for (size_t next = row; next < self->row_count; next++) {
+        size_t back = 0;
+        if (self->rows[next].kind == ROW_WRITE && go_back(self, &back, &error))
+            next = back;
         if (self->status != DIDI_OK)
             return;
-        if (merge_phase_items(self, phase) == 0)
+        if (merge_row_items(self, next) == 0)
             continue;
-        if (begin_phase(self, phase, &error) != DIDI_OK) {
-            merge_fail(self, error.status, &error);
+        int status = begin_row(self, next, &error);
+        if (status != DIDI_OK) {
+            merge_fail(self, status, &error);
             return;
         }
-        merge_announce(self, merge_phase_stage(phase));
-        if (self->items_done < self->item_count)
+        merge_announce(self, self->rows[next].told_as);
+        if (self->work.items_done < self->item_count)
             return;
     }
-    free(self->items);
-    self->items = NULL;
-    self->item_count = self->items_done = 0;
-    self->phase = PHASE_COUNT;
+    forget_items(self);
+    self->row = self->row_count;
     self->finished = true;
 }

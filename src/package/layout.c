@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The tensors of a package's files, by ranks and widths. */
+/* The arrays of a package's files, by ranks and widths. */
 #include "src/package/layout.h"
 
 #include "src/base/base.h"
 #include "src/package/packed.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,10 +15,90 @@ static const char *const plain_metadata[PACKAGE_METADATA][2] = {{"format", "didi
 static const char *const packed_metadata[PACKAGE_METADATA][2] = {{"format", "didi"},
                                                                  {"didi_format", "2"}};
 
-const char *const (*package_layout_metadata(const didi_merge *merge))[2]
+const char *const (*package_layout_metadata(didi_precision precision))[2]
 {
-    return precision_is_plain(merge->options.precision, NULL) ? plain_metadata : packed_metadata;
+    return precision_is_plain(precision, NULL) ? plain_metadata : packed_metadata;
 }
+
+/* ---- parts ---- */
+
+static uint64_t factors_bytes(const stored_tensor *tensor, const size_t *components)
+{
+    uint64_t bytes = PACKED_FACTORS_HEADER_BYTES;
+    for (size_t i = 0; i < PRECISION_WIDTHS; i++)
+        if (components[i] > 0)
+            bytes += packed_segment_bytes() +
+                     components[i] * packed_component_bytes(tensor->rows, tensor->columns,
+                                                            precision_width_bits[i]);
+    return bytes;
+}
+
+static stored_array packed_array(const char *suffix, uint64_t bytes)
+{
+    return (stored_array){.suffix = suffix,
+                          .kept = "packed",
+                          .dtype = DIDI_DTYPE_U8,
+                          .dimensions = 1,
+                          .shape = {bytes, 0},
+                          .rows = bytes,
+                          .columns = 1};
+}
+
+static stored_array factor_array(const char *suffix, const char *kept, didi_dtype dtype,
+                                 uint64_t rows, uint64_t columns)
+{
+    return (stored_array){.suffix = suffix,
+                          .kept = kept,
+                          .dtype = dtype,
+                          .dimensions = 2,
+                          .shape = {rows, columns},
+                          .rows = rows,
+                          .columns = columns};
+}
+
+size_t stored_arrays(const stored_tensor *tensor, const stored_part *part, size_t file,
+                     didi_precision precision, stored_array ret_arrays[STORED_ARRAYS_MAX])
+{
+    didi_dtype dtype = DIDI_DTYPE_U8;
+    bool plain = precision_is_plain(precision, &dtype);
+    uint64_t rows = tensor->rows;
+    uint64_t columns = tensor->columns;
+    if (part->delta) {
+        ret_arrays[0] =
+            plain ? (stored_array){.suffix = "delta",
+                                   .kept = "delta",
+                                   .dtype = dtype,
+                                   .dimensions = tensor->base->dimensions,
+                                   .shaped_as_base = true,
+                                   .rows = rows,
+                                   .columns = columns}
+                  : packed_array("delta_packed", packed_dense_bytes(rows, columns, part->bits));
+        return 1;
+    }
+    if (part->rank == 0)
+        return 0;
+    if (!plain) {
+        ret_arrays[0] = packed_array(file == 0 ? "shared_packed" : "expert_packed",
+                                     factors_bytes(tensor, part->components));
+        return 1;
+    }
+    ret_arrays[0] = factor_array(file == 0 ? "shared_B" : "expert_B", "B", dtype, rows, part->rank);
+    ret_arrays[1] =
+        factor_array(file == 0 ? "shared_A" : "expert_A", "A", dtype, part->rank, columns);
+    return 2;
+}
+
+uint64_t stored_factor_parameters(const stored_tensor *tensor, const stored_part *part)
+{
+    return part->delta ? 0 : part->rank * (tensor->rows + tensor->columns);
+}
+
+uint64_t stored_delta_parameters(const stored_tensor *tensor, const stored_part *part)
+{
+    return part->delta ? tensor->rows * tensor->columns : 0;
+}
+
+/* ---- files ---- */
 
 void package_layout_clear(package_layout *self)
 {
@@ -29,129 +110,36 @@ void package_layout_clear(package_layout *self)
     *self = (package_layout){0};
 }
 
-static int create_room(package_layout *self, size_t room, didi_error *error)
+int package_layout_create(size_t tensors, package_layout *ret_layout, didi_error *error)
 {
-    *self = (package_layout){.entries = memory_zeroed(room, sizeof(safetensors_layout_entry)),
-                             .shapes = memory_zeroed(room, sizeof(uint64_t[2])),
-                             .names = memory_zeroed(room, sizeof(char *)),
-                             .room = room};
-    if (self->entries == NULL || self->shapes == NULL || self->names == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "layout of %zu tensors", room);
-    return DIDI_OK;
-}
-
-static int add(package_layout *self, didi_dtype dtype, const char *tensor, const char *suffix,
-               size_t dimensions, const uint64_t *shape, didi_error *error)
-{
-    char *name = memory_format("%s.%s", tensor, suffix);
-    if (name == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, tensor, "name of a factor");
-    size_t i = self->count++;
-    self->names[i] = name;
-    self->entries[i] = (safetensors_layout_entry){name, dtype, dimensions, shape};
-    return DIDI_OK;
-}
-
-static int add_packed(package_layout *self, const char *tensor, const char *suffix, uint64_t bytes,
-                      didi_error *error)
-{
-    uint64_t *shape = self->shapes[self->count];
-    shape[0] = bytes;
-    return add(self, DIDI_DTYPE_U8, tensor, suffix, 1, shape, error);
-}
-
-static int add_factors(package_layout *self, didi_dtype dtype, const family_tensor *tensor,
-                       size_t rank, bool shared, didi_error *error)
-{
-    uint64_t(*shapes)[2] = self->shapes + self->count;
-    shapes[0][0] = tensor->rows;
-    shapes[0][1] = rank;
-    shapes[1][0] = rank;
-    shapes[1][1] = tensor->columns;
-    int status =
-        add(self, dtype, tensor->name, shared ? "shared_B" : "expert_B", 2, shapes[0], error);
-    if (status == DIDI_OK)
-        status =
-            add(self, dtype, tensor->name, shared ? "shared_A" : "expert_A", 2, shapes[1], error);
-    return status;
-}
-
-static uint64_t factors_bytes(const family_tensor *tensor, const size_t *components)
-{
-    uint64_t bytes = PACKED_FACTORS_HEADER_BYTES;
-    for (size_t i = 0; i < PRECISION_WIDTHS; i++)
-        if (components[i] > 0)
-            bytes += packed_segment_bytes() +
-                     components[i] * packed_component_bytes(tensor->rows, tensor->columns,
-                                                            precision_width_bits[i]);
-    return bytes;
-}
-
-static int add_layer(const didi_merge *merge, size_t l, size_t file, package_layout *out,
-                     didi_error *error)
-{
-    didi_dtype dtype = DIDI_DTYPE_U8;
-    bool plain = precision_is_plain(merge->options.precision, &dtype);
-    const layer_summary *summary = &merge->summaries[l];
-    const family_tensor *tensor = merge->layers[l];
-    const safetensors_tensor *base = tensor->base->tensor;
-    if (plain && summary->dense[file])
-        return add(out, dtype, base->name, "delta", base->dimensions, base->shape, error);
-    if (summary->dense[file])
-        return add_packed(
-            out, base->name, "delta_packed",
-            packed_dense_bytes(tensor->rows, tensor->columns, summary->dense_bits[file]), error);
-    if (summary->rank[file] == 0)
+    size_t room = STORED_ARRAYS_MAX * tensors;
+    *ret_layout = (package_layout){.entries = memory_zeroed(room, sizeof(safetensors_layout_entry)),
+                                   .shapes = memory_zeroed(room, sizeof(uint64_t[2])),
+                                   .names = memory_zeroed(room, sizeof(char *)),
+                                   .room = room};
+    if (ret_layout->entries != NULL && ret_layout->shapes != NULL && ret_layout->names != NULL)
         return DIDI_OK;
-    if (plain)
-        return add_factors(out, dtype, tensor, summary->rank[file], file == 0, error);
-    return add_packed(out, base->name, file == 0 ? "shared_packed" : "expert_packed",
-                      factors_bytes(tensor, summary->components[file]), error);
+    package_layout_clear(ret_layout);
+    return didi_fail(error, DIDI_NO_MEMORY, NULL, "layout of %zu tensors", room);
 }
 
-static int add_dense(const didi_merge *merge, size_t index, size_t file, package_layout *out,
-                     didi_error *error)
+int package_layout_add(package_layout *self, const stored_tensor *tensor, const stored_part *part,
+                       size_t file, didi_precision precision, didi_error *error)
 {
-    didi_dtype dtype = DIDI_DTYPE_U8;
-    const family_tensor *tensor = merge->dense[index];
-    const safetensors_tensor *base = tensor->base->tensor;
-    if (!merge_holds_delta(merge, index, file))
-        return DIDI_OK;
-    if (precision_is_plain(merge->options.precision, &dtype))
-        return add(out, dtype, base->name, "delta", base->dimensions, base->shape, error);
-    unsigned bits = merge->dense_summaries[index].bits[file];
-    return add_packed(out, base->name, "delta_packed",
-                      packed_dense_bytes(tensor->rows, tensor->columns, bits), error);
-}
-
-int package_layout_create(const didi_merge *merge, size_t file, package_layout *ret_layout,
-                          didi_error *error)
-{
-    int status = create_room(ret_layout, 2 * merge->layer_count + merge->dense_count, error);
-    for (size_t l = 0; l < merge->layer_count && status == DIDI_OK; l++)
-        status = add_layer(merge, l, file, ret_layout, error);
-    for (size_t i = 0; i < merge->dense_count && status == DIDI_OK; i++)
-        status = add_dense(merge, i, file, ret_layout, error);
-    if (status != DIDI_OK)
-        package_layout_clear(ret_layout);
-    return status;
-}
-
-int merge_package_bytes(const didi_merge *self, uint64_t *ret_bytes, didi_error *error)
-{
-    *ret_bytes = 0;
-    for (size_t file = self->extension != NULL ? 1 : 0; file <= self->options.task_count; file++) {
-        package_layout found;
-        uint64_t bytes = 0;
-        int status = package_layout_create(self, file, &found, error);
-        if (status == DIDI_OK)
-            status =
-                safetensors_layout_bytes(found.entries, found.count, package_layout_metadata(self),
-                                         PACKAGE_METADATA, &bytes, error);
-        package_layout_clear(&found);
-        if (status != DIDI_OK)
-            return status;
-        *ret_bytes = memory_add(*ret_bytes, bytes);
+    stored_array arrays[STORED_ARRAYS_MAX];
+    size_t count = stored_arrays(tensor, part, file, precision, arrays);
+    assert(self->count + count <= self->room);
+    for (size_t i = 0; i < count; i++) {
+        const stored_array *from = &arrays[i];
+        char *name = memory_format("%s.%s", tensor->base->name, from->suffix);
+        if (name == NULL)
+            return didi_fail(error, DIDI_NO_MEMORY, tensor->base->name, "name of a factor");
+        uint64_t *shape = self->shapes[self->count];
+        memcpy(shape, from->shape, sizeof from->shape);
+        self->names[self->count] = name;
+        self->entries[self->count++] =
+            (safetensors_layout_entry){name, from->dtype, from->dimensions,
+                                       from->shaped_as_base ? tensor->base->shape : shape};
     }
     return DIDI_OK;
 }

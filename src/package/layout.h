@@ -1,12 +1,48 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which tensors each file of a package holds. File 0 is shared, file t + 1 the expert of task t. */
+/* What a package stores of a tensor: names, sizes and counts. File 0 is shared, file t + 1 the
+ * expert of task t. The only place that knows the suffixes (docs/format.md). */
 #pragma once
 
 #include "src/files/files.h"
-#include "src/merge/merge_internal.h"
+#include "src/package/widths.h"
 
+/* What a tensor is to a package. */
+typedef struct stored_tensor {
+    const safetensors_tensor *base; /* name and shape */
+    uint64_t rows, columns;
+} stored_tensor;
+
+/* What one file holds of it: factors, a delta, or nothing (rank 0, no delta). */
+typedef struct stored_part {
+    bool delta;
+    size_t rank;              /* of the factors, where there is no delta */
+    const size_t *components; /* PRECISION_WIDTHS: the rank by width, where factors are packed */
+    unsigned bits;            /* width of a delta that is packed */
+} stored_part;
+
+/* Arrays of a part, in the order of the file. */
+enum { STORED_ARRAYS_MAX = 2 };
+typedef struct stored_array {
+    const char *suffix; /* of the tensor's name in the package */
+    const char *kept;   /* name of the array in a snapshot, before the file's number */
+    didi_dtype dtype;
+    size_t dimensions;
+    uint64_t shape[2];      /* of factors and packed bytes */
+    bool shaped_as_base;    /* else */
+    uint64_t rows, columns; /* as kept in a snapshot */
+} stored_array;
+
+/* How many arrays `part` is in file `file`; describes them. */
+size_t stored_arrays(const stored_tensor *tensor, const stored_part *part, size_t file,
+                     didi_precision precision, stored_array ret_arrays[STORED_ARRAYS_MAX]);
+
+/* Numbers of factors and of a delta that a part holds. */
+uint64_t stored_factor_parameters(const stored_tensor *tensor, const stored_part *part);
+uint64_t stored_delta_parameters(const stored_tensor *tensor, const stored_part *part);
+
+/* Metadata of every file of a package: pairs of key and value. */
 enum { PACKAGE_METADATA = 2 };
-const char *const (*package_layout_metadata(const didi_merge *merge))[2];
+const char *const (*package_layout_metadata(didi_precision precision))[2];
 
 /* One file's tensors. */
 typedef struct package_layout {
@@ -16,12 +52,11 @@ typedef struct package_layout {
     size_t count, room;
 } package_layout;
 
-/* Errors: DIDI_NO_MEMORY; *ret_layout is then cleared. */
-int package_layout_create(const didi_merge *merge, size_t file, package_layout *ret_layout,
-                          didi_error *error);
+/* An empty layout with room for the parts of `tensors` tensors. Errors: DIDI_NO_MEMORY. The caller
+ * clears it, also after a failure of package_layout_add. */
+int package_layout_create(size_t tensors, package_layout *ret_layout, didi_error *error);
+/* Adds what file `file` holds of a tensor, whose base stays in place while the layout lives.
+ * Errors: DIDI_NO_MEMORY. */
+int package_layout_add(package_layout *self, const stored_tensor *tensor, const stored_part *part,
+                       size_t file, didi_precision precision, didi_error *error);
 void package_layout_clear(package_layout *self);
-
-/* merge_write_dense.c: what file `file` holds of a tensor kept whole, in pieces. Measures the error
- * of packing. Errors: those of reading the inputs and of the writer. */
-int merge_write_dense(didi_merge *merge, size_t index, size_t file, safetensors_writer *writer,
-                      didi_error *error);

@@ -2,6 +2,7 @@
 /* The format of what is published, both ways. */
 #pragma once
 
+#include "src/package/layout.h"
 #include "src/package/manifest_file.h"
 #include "src/package/packed.h"
 #include "src/package/reader.h"

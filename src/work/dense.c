@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tensors kept whole: checked and measured before hours are spent on the matrices. */
-#include "src/merge/merge_internal.h"
+#include "src/work/work.h"
 
 #include "src/base/base.h"
 #include "src/files/files.h"
@@ -18,7 +18,7 @@ typedef struct scan_buffers {
     addition shared; /* what a package that is extended shares of the tensor */
 } scan_buffers;
 
-bool merge_holds_delta(const didi_merge *self, size_t dense, size_t index)
+bool work_holds_delta(const work *self, size_t dense, size_t index)
 {
     const double *energy = self->dense_summaries[dense].energy;
     didi_dense form = self->dense_summaries[dense].form;
@@ -33,7 +33,7 @@ bool merge_holds_delta(const didi_merge *self, size_t dense, size_t index)
     return form == DIDI_DENSE_MEAN && index == 0 && changed;
 }
 
-didi_dense merge_dense_form(const didi_merge *self, const family_tensor *tensor)
+didi_dense work_dense_form(const work *self, const family_tensor *tensor)
 {
     if (self->options.dense != DIDI_DENSE_AUTO)
         return self->options.dense;
@@ -43,9 +43,9 @@ didi_dense merge_dense_form(const didi_merge *self, const family_tensor *tensor)
     return vector ? DIDI_DENSE_MEAN : DIDI_DENSE_PER_TASK;
 }
 
-uint64_t merge_dense_copies(const didi_merge *self, const family_tensor *tensor)
+uint64_t work_dense_copies(const work *self, const family_tensor *tensor)
 {
-    switch (merge_dense_form(self, tensor)) {
+    switch (work_dense_form(self, tensor)) {
     case DIDI_DENSE_PER_TASK:
         return self->options.task_count;
     case DIDI_DENSE_MEAN:
@@ -55,24 +55,25 @@ uint64_t merge_dense_copies(const didi_merge *self, const family_tensor *tensor)
     }
 }
 
-/* What the scan found zero need not be stored, and leaves its room to the factors. */
-void merge_count_dense(didi_merge *self)
+/* All-zero tensors are not stored and leave their room to the factors. */
+uint64_t work_dense_parameters(const work *self)
 {
-    self->dense_stored = 0;
+    uint64_t stored = 0;
     for (size_t i = 0; i < self->dense_count; i++)
         for (size_t file = 0; file <= self->options.task_count; file++)
-            if (merge_holds_delta(self, i, file))
-                self->dense_stored += self->dense[i]->elements;
+            if (work_holds_delta(self, i, file))
+                stored += self->dense[i]->elements;
+    return stored;
 }
 
-void merge_mean_of(const double *sum, size_t tasks, uint64_t count, float *ret_mean)
+void work_mean_of(const double *sum, size_t tasks, uint64_t count, float *ret_mean)
 {
     for (uint64_t i = 0; i < count; i++)
         ret_mean[i] = (float)(sum[i] / (double)tasks);
 }
 
 /* As the output dtype keeps it. */
-static int round_piece(const didi_merge *self, const family_tensor *tensor, uint64_t first,
+static int round_piece(const work *self, const family_tensor *tensor, uint64_t first,
                        uint64_t count, scan_buffers *buffers, didi_error *error)
 {
     didi_dtype dtype = DIDI_DTYPE_F32;
@@ -98,7 +99,7 @@ static double rounding_error(const scan_buffers *buffers, uint64_t count)
     return sum;
 }
 
-static int scan_own(const didi_merge *self, const family_tensor *tensor, double *ret_error,
+static int scan_own(const work *self, const family_tensor *tensor, double *ret_error,
                     scan_buffers *buffers, uint64_t first, uint64_t count, didi_error *error)
 {
     memcpy(buffers->stored, buffers->delta, count * sizeof(float));
@@ -109,7 +110,7 @@ static int scan_own(const didi_merge *self, const family_tensor *tensor, double 
 }
 
 /* Adds one task's piece: its energy, and the error of what will be stored of it. */
-static int scan_task(const didi_merge *self, const family_tensor *tensor, dense_summary *found,
+static int scan_task(const work *self, const family_tensor *tensor, dense_summary *found,
                      size_t task, scan_buffers *buffers, uint64_t first, uint64_t count,
                      didi_error *error)
 {
@@ -137,11 +138,11 @@ static int scan_task(const didi_merge *self, const family_tensor *tensor, dense_
 }
 
 /* |d_t - s|^2 over tasks, |d_t|^2 being counted: T |s|^2 - 2 <s, sum_t d_t>. */
-static int scan_mean(const didi_merge *self, const family_tensor *tensor, double *ret_error,
+static int scan_mean(const work *self, const family_tensor *tensor, double *ret_error,
                      scan_buffers *buffers, uint64_t first, uint64_t count, didi_error *error)
 {
     size_t tasks = self->options.task_count;
-    merge_mean_of(buffers->sum, tasks, count, buffers->stored);
+    work_mean_of(buffers->sum, tasks, count, buffers->stored);
     int status = round_piece(self, tensor, first, count, buffers, error);
     double change = 0;
     for (uint64_t i = 0; i < count; i++) {
@@ -152,7 +153,7 @@ static int scan_mean(const didi_merge *self, const family_tensor *tensor, double
     return status;
 }
 
-static int scan_piece(didi_merge *self, const family_tensor *tensor, dense_summary *found,
+static int scan_piece(work *self, const family_tensor *tensor, dense_summary *found,
                       scan_buffers *buffers, uint64_t first, uint64_t count, didi_error *error)
 {
     memset(buffers->sum, 0, count * sizeof *buffers->sum);
@@ -169,13 +170,13 @@ static int scan_piece(didi_merge *self, const family_tensor *tensor, dense_summa
                : DIDI_OK;
 }
 
-static int scan_tensor(didi_merge *self, size_t index, scan_buffers *buffers, didi_error *error)
+static int scan_tensor(work *self, size_t index, scan_buffers *buffers, didi_error *error)
 {
     const family_tensor *tensor = self->dense[index];
     dense_summary *found = &self->dense_summaries[index];
     memset(found->energy, 0, self->options.task_count * sizeof(double));
     memset(found->unstored, 0, self->options.task_count * sizeof(double));
-    found->form = merge_dense_form(self, tensor);
+    found->form = work_dense_form(self, tensor);
     found->error = found->own_error = 0;
     int status = DIDI_OK;
     addition_clear(&buffers->shared);
@@ -195,7 +196,7 @@ static int scan_tensor(didi_merge *self, size_t index, scan_buffers *buffers, di
 
 enum { SCAN_ERRORS = 2 }; /* numbers of a row after energies and what is lost unstored */
 
-static int save_scan(didi_merge *self, didi_error *error)
+static int save_scan(work *self, didi_error *error)
 {
     size_t tasks = self->options.task_count;
     size_t row = 2 * tasks + SCAN_ERRORS;
@@ -215,7 +216,7 @@ static int save_scan(didi_merge *self, didi_error *error)
     return status;
 }
 
-int merge_scan_dense(didi_merge *self, didi_error *error)
+int work_scan_dense(work *self, didi_error *error)
 {
     scan_buffers buffers = {.delta = memory_aligned(PIECE_ELEMENTS, sizeof(float)),
                             .spare = memory_aligned(PIECE_ELEMENTS, sizeof(float)),
@@ -247,7 +248,7 @@ int merge_scan_dense(didi_merge *self, didi_error *error)
     return status;
 }
 
-int merge_recall_dense(didi_merge *self, didi_error *error)
+int work_recall_dense(work *self, didi_error *error)
 {
     size_t tasks = self->options.task_count;
     size_t row = 2 * tasks + SCAN_ERRORS;
@@ -265,7 +266,7 @@ int merge_recall_dense(didi_merge *self, didi_error *error)
         dense_summary *found = &self->dense_summaries[i];
         memcpy(found->energy, table + i * row, tasks * sizeof(double));
         memcpy(found->unstored, table + i * row + tasks, tasks * sizeof(double));
-        found->form = merge_dense_form(self, self->dense[i]);
+        found->form = work_dense_form(self, self->dense[i]);
         found->error = table[i * row + 2 * tasks];
         found->own_error = table[i * row + 2 * tasks + 1];
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Starting from what a finished merge of the same inputs left: reuse.json tells what that is. */
-#include "src/merge/merge_internal.h"
+#include "src/work/work.h"
 
 #include "src/base/base.h"
 
@@ -20,7 +20,7 @@
 
 enum { REUSE_FORMAT = 1, REUSE_BYTES_MAX = 256 << 20, STATE_BYTES_MAX = 1 << 30 };
 
-const checkpoint *merge_input_at(const didi_merge *self, size_t index, size_t *ret_file)
+const checkpoint *work_input_at(const work *self, size_t index, size_t *ret_file)
 {
     const checkpoint *model = self->family->base;
     for (size_t t = 0; index >= checkpoint_file_count(model); t++) {
@@ -33,12 +33,12 @@ const checkpoint *merge_input_at(const didi_merge *self, size_t index, size_t *r
 
 /* ---- writing ---- */
 
-static json_t *inputs_json(const didi_merge *self)
+static json_t *inputs_json(const work *self)
 {
     json_t *inputs = json_array();
     for (size_t i = 0; i < self->digest_count; i++) {
         size_t at = 0;
-        const checkpoint *model = merge_input_at(self, i, &at);
+        const checkpoint *model = work_input_at(self, i, &at);
         const checkpoint_file *file = checkpoint_file_at(model, at);
         json_array_append_new(
             inputs, json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:s}", "model", checkpoint_label(model),
@@ -49,7 +49,7 @@ static json_t *inputs_json(const didi_merge *self)
     return inputs;
 }
 
-int merge_reuse_write(const didi_merge *self, didi_error *error)
+int work_reuse_write(const work *self, const char *fingerprint, json_t *method, didi_error *error)
 {
     json_t *layers = json_array();
     json_t *weights = json_array();
@@ -57,13 +57,14 @@ int merge_reuse_write(const didi_merge *self, didi_error *error)
         json_array_append_new(layers, json_string(self->layers[l]->name));
     for (size_t t = 0; t < self->options.task_count; t++)
         json_array_append_new(weights, json_real(self->task_weight[t]));
-    json_t *document = json_pack("{s:i,s:s,s:b,s:b,s:b,s:i,s:o,s:o,s:o}", "format", REUSE_FORMAT,
-                                 "fingerprint", self->fingerprint, "exact",
-                                 merge_needs_spectra(self), "pursued", merge_pursues(self),
-                                 "shared", self->shared, "weighting", (int)self->options.weighting,
-                                 "weights", weights, "layers", layers, "inputs", inputs_json(self));
-    char *text = document != NULL ? json_dumps(document, JSON_COMPACT) : NULL;
+    json_t *document =
+        json_pack("{s:i,s:s,s:o,s:o,s:o}", "format", REUSE_FORMAT, "fingerprint", fingerprint,
+                  "weights", weights, "layers", layers, "inputs", inputs_json(self));
+    char *text = NULL;
+    if (document != NULL && json_object_update(document, method) == 0)
+        text = json_dumps(document, JSON_COMPACT);
     json_decref(document);
+    json_decref(method);
     if (text == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, REUSE_FILE, "what another merge may start from");
     int status = file_write_durable(self->options.work_fd, REUSE_FILE, text, strlen(text), error);
@@ -129,10 +130,10 @@ static bool same_number(const json_t *object, const char *key, uint64_t value)
     return (uint64_t)json_integer_value(json_object_get(object, key)) == value;
 }
 
-static int compare_input(didi_merge *self, size_t index, const json_t *old, didi_error *error)
+static int compare_input(work *self, size_t index, const json_t *old, didi_error *error)
 {
     size_t at = 0;
-    const checkpoint *model = merge_input_at(self, index, &at);
+    const checkpoint *model = work_input_at(self, index, &at);
     const checkpoint_file *file = checkpoint_file_at(model, at);
     const char *digest = text_of(old, "sha256");
     if (strcmp(text_of(old, "model"), checkpoint_label(model)) != 0 ||
@@ -151,13 +152,13 @@ static int compare_input(didi_merge *self, size_t index, const json_t *old, didi
                          "to merge it as it is now",
                          name);
     }
-    memcpy(self->reuse.digests[index], digest, 65);
-    self->reuse.same_place[index] =
+    memcpy(self->reuse->digests[index], digest, 65);
+    self->reuse->same_place[index] =
         same_number(old, "device", file->device) && same_number(old, "inode", file->inode);
     return DIDI_OK;
 }
 
-static int compare_inputs(didi_merge *self, const json_t *document, didi_error *error)
+static int compare_inputs(work *self, const json_t *document, didi_error *error)
 {
     const json_t *inputs = json_object_get(document, "inputs");
     size_t tasks = json_array_size(json_object_get(document, "weights"));
@@ -166,9 +167,9 @@ static int compare_inputs(didi_merge *self, const json_t *document, didi_error *
                          "the earlier merge had %zu tasks and this one has %zu; leave from_job out "
                          "to merge other tasks",
                          tasks, self->options.task_count);
-    self->reuse.digests = memory_zeroed(self->digest_count, 65);
-    self->reuse.same_place = memory_zeroed(self->digest_count, sizeof(bool));
-    if (self->reuse.digests == NULL || self->reuse.same_place == NULL)
+    self->reuse->digests = memory_zeroed(self->digest_count, 65);
+    self->reuse->same_place = memory_zeroed(self->digest_count, sizeof(bool));
+    if (self->reuse->digests == NULL || self->reuse->same_place == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "digests of %zu files", self->digest_count);
     int status = DIDI_OK;
     for (size_t i = 0; i < self->digest_count && status == DIDI_OK; i++)
@@ -181,38 +182,14 @@ static int compare_inputs(didi_merge *self, const json_t *document, didi_error *
     return status;
 }
 
-/* The means of exact spectra depend on the weights. */
-static bool same_weights(const didi_merge *self, const json_t *document)
-{
-    const json_t *weights = json_object_get(document, "weights");
-    bool same = json_integer_value(json_object_get(document, "weighting")) ==
-                (json_int_t)self->options.weighting;
-    for (size_t t = 0; t < self->options.task_count; t++)
-        same = same && json_number_value(json_array_get(weights, t)) == self->task_weight[t];
-    return same;
-}
-
-static void choose_states(didi_merge *self, const json_t *document)
-{
-    bool exact = json_is_true(json_object_get(document, "exact"));
-    bool grown = json_is_true(json_object_get(document, "pursued"));
-    bool shared = json_is_true(json_object_get(document, "shared")) == self->shared;
-    bool learned = self->options.allocator == DIDI_ALLOCATOR_DIFFERENTIABLE;
-    self->reuse.spectra = exact == merge_needs_spectra(self) &&
-                          (!exact || (shared && !learned && same_weights(self, document)));
-    self->reuse.blocks = grown && merge_pursues(self) && shared;
-    if (merge_pursues(self) && !self->reuse.blocks)
-        self->reuse.spectra = false;
-}
-
 /* Both lists are sorted by name. */
-static int map_layers(didi_merge *self, const json_t *document, didi_error *error)
+static int map_layers(work *self, const json_t *document, didi_error *error)
 {
     const json_t *layers = json_object_get(document, "layers");
     size_t count = json_array_size(layers);
     size_t old = 0;
-    self->reuse.index = memory_zeroed(self->layer_count, sizeof *self->reuse.index);
-    if (self->reuse.index == NULL)
+    self->reuse->index = memory_zeroed(self->layer_count, sizeof *self->reuse->index);
+    if (self->reuse->index == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "map of %zu layers", self->layer_count);
     for (size_t l = 0; l < self->layer_count; l++) {
         int order = -1;
@@ -220,12 +197,12 @@ static int map_layers(didi_merge *self, const json_t *document, didi_error *erro
             const char *name = json_string_value(json_array_get(layers, old));
             order = name != NULL ? strcmp(name, self->layers[l]->name) : -1;
         }
-        self->reuse.index[l] = old < count && order == 0 ? old : SIZE_MAX;
+        self->reuse->index[l] = old < count && order == 0 ? old : SIZE_MAX;
     }
     return DIDI_OK;
 }
 
-int merge_reuse_open(didi_merge *self, didi_error *error)
+int work_reuse_open(work *self, didi_error *error)
 {
     char *text = NULL;
     size_t bytes = 0;
@@ -242,6 +219,12 @@ int merge_reuse_open(didi_merge *self, didi_error *error)
     json_t *document = json_loadb(text, bytes, 0, NULL);
     free(text);
     int status = DIDI_OK;
+    self->reuse = memory_zeroed(1, sizeof *self->reuse);
+    if (self->reuse == NULL) {
+        json_decref(document);
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "what an earlier merge left");
+    }
+    self->reuse->document = document;
     if (json_integer_value(json_object_get(document, "format")) != REUSE_FORMAT ||
         strlen(text_of(document, "fingerprint")) != 64)
         status = didi_fail(error, DIDI_FORMAT, REUSE_SUBJECT,
@@ -251,33 +234,33 @@ int merge_reuse_open(didi_merge *self, didi_error *error)
         status = compare_inputs(self, document, error);
     if (status == DIDI_OK)
         status = map_layers(self, document, error);
-    if (status == DIDI_OK) {
-        memcpy(self->reuse.fingerprint, text_of(document, "fingerprint"), 65);
-        choose_states(self, document);
-    }
-    json_decref(document);
+    if (status == DIDI_OK)
+        memcpy(self->reuse->fingerprint, text_of(document, "fingerprint"), 65);
     return status;
 }
 
-void merge_reuse_close(didi_merge *self)
+void work_reuse_close(work *self)
 {
-    free(self->reuse.index);
-    free(self->reuse.warm);
-    free(self->reuse.digests);
-    free(self->reuse.same_place);
+    if (self->reuse == NULL)
+        return;
+    json_decref(self->reuse->document);
+    free(self->reuse->index);
+    free(self->reuse->digests);
+    free(self->reuse->same_place);
+    free(self->reuse);
+    self->reuse = NULL;
 }
 
-bool merge_reuse_find(const didi_merge *self, merge_phase phase, size_t index, size_t *ret_old)
+bool work_reuse_find(const work *self, size_t index, size_t *ret_old)
 {
-    const reuse_source *from = &self->reuse;
-    bool fits = phase == PHASE_DECOMPOSE ? from->spectra : phase == PHASE_PURSUE && from->blocks;
-    if (!fits || from->index == NULL || from->index[index] == SIZE_MAX)
+    const reuse_source *from = self->reuse;
+    if (from == NULL || from->index == NULL || from->index[index] == SIZE_MAX)
         return false;
     *ret_old = from->index[index];
     return true;
 }
 
-bool merge_reuse_take(const didi_merge *self, const char *old_name, const char *name)
+bool work_reuse_take(const work *self, const char *old_name, const char *name)
 {
     int from = self->options.reuse_fd;
     int to = self->options.work_fd;
@@ -294,14 +277,13 @@ bool merge_reuse_take(const didi_merge *self, const char *old_name, const char *
     return copied;
 }
 
-int merge_reuse_check_digest(const didi_merge *self, size_t index, didi_error *error)
+int work_reuse_check_digest(const work *self, size_t index, didi_error *error)
 {
     size_t at = 0;
     char name[DIDI_ERROR_SUBJECT_BYTES_MAX];
-    if (self->reuse.digests == NULL ||
-        strcmp(self->reuse.digests[index], self->digests[index]) == 0)
+    if (self->reuse == NULL || strcmp(self->reuse->digests[index], self->digests[index]) == 0)
         return DIDI_OK;
-    const checkpoint *model = merge_input_at(self, index, &at);
+    const checkpoint *model = work_input_at(self, index, &at);
     (void)snprintf(name, sizeof name, "%s/%s", checkpoint_label(model),
                    checkpoint_file_at(model, at)->name);
     return didi_fail(

@@ -16,9 +16,9 @@ enum {
     PANEL_NUMBERS = 1 << 18, /* of all tasks: summed in float32, panels in double */
 };
 
-void merge_gram_name(size_t index, char name[64])
+void work_gram_name(size_t index, char name[64])
 {
-    (void)snprintf(name, 64, "gram-%05zu.state", index);
+    work_snapshot_name("gram", index, name);
 }
 
 /* Adds <tau_s, tau_t> over the rows [first, first + rows). */
@@ -62,14 +62,14 @@ static int sum_panels(const layer *target, double *gram, didi_error *error)
     return status;
 }
 
-int merge_save_gram(didi_merge *self, size_t index, const layer *target, didi_error *error)
+int work_save_gram(work *self, size_t index, const layer *target, didi_error *error)
 {
     char name[64];
     double *gram = memory_zeroed(target->tasks * target->tasks, sizeof *gram);
     if (gram == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "inner products of %zu tasks", target->tasks);
     int status = sum_panels(target, gram, error);
-    merge_gram_name(index, name);
+    work_gram_name(index, name);
     snapshot_entry entry = {"gram", DIDI_DTYPE_F64, target->tasks, target->tasks, gram};
     if (status == DIDI_OK)
         status = snapshot_save(self->options.work_fd, name, &entry, 1, !self->options.volatile_work,
@@ -97,11 +97,11 @@ static json_t *cosines_json(const double *gram, size_t tasks)
 }
 
 /* Share of |tau_t|^2 that S alone takes away; negative where S is no help by itself. */
-static json_t *explained_json(const didi_merge *self)
+static json_t *explained_json(const work *self)
 {
     json_t *list = json_array();
     for (size_t t = 0; t < self->options.task_count; t++) {
-        double energy = merge_task_energy(self, t);
+        double energy = work_task_energy(self, t);
         double left = 0;
         for (size_t l = 0; l < self->layer_count; l++)
             left += self->summaries[l].unshared[t];
@@ -110,18 +110,18 @@ static json_t *explained_json(const didi_merge *self)
     return list;
 }
 
-static int read_gram(const didi_merge *self, size_t index, snapshot **ret_state,
+static int read_gram(const work *self, size_t index, snapshot **ret_snapshot,
                      const double **ret_gram)
 {
     char name[64];
     const void *data = NULL;
     uint64_t rows = 0;
     didi_error ignored = {0};
-    merge_gram_name(index, name);
-    int status = snapshot_open(self->options.work_fd, name, ret_state, &ignored);
+    work_gram_name(index, name);
+    int status = snapshot_open(self->options.work_fd, name, ret_snapshot, &ignored);
     if (status == DIDI_OK)
-        status = snapshot_find(*ret_state, "gram", DIDI_DTYPE_F64, self->options.task_count, &rows,
-                               &data, &ignored);
+        status = snapshot_find(*ret_snapshot, "gram", DIDI_DTYPE_F64, self->options.task_count,
+                               &rows, &data, &ignored);
     if (status == DIDI_OK && rows != self->options.task_count)
         status = DIDI_FORMAT;
     *ret_gram = data;
@@ -129,7 +129,7 @@ static int read_gram(const didi_merge *self, size_t index, snapshot **ret_state,
 }
 
 /* Sums the layers' products, and lists each layer's cosines unless there are too many tasks. */
-static int sum_layers(const didi_merge *self, double *sum, json_t *layers)
+static int sum_layers(const work *self, double *sum, json_t *layers)
 {
     size_t tasks = self->options.task_count;
     for (size_t l = 0; l < self->layer_count; l++) {
@@ -148,7 +148,7 @@ static int sum_layers(const didi_merge *self, double *sum, json_t *layers)
     return DIDI_OK;
 }
 
-json_t *merge_similarity_json(const didi_merge *self)
+json_t *work_similarity_json(const work *self)
 {
     size_t tasks = self->options.task_count;
     double *sum = memory_zeroed(tasks * tasks, sizeof *sum);

@@ -2,11 +2,16 @@
 /* Similarity of tasks (docs/method.md, "Which tasks share"). */
 #pragma once
 
-#include "src/merge/merge_internal.h"
+#include "src/work/work.h"
 
 #include <jansson.h>
 
 /* {"tasks": names, "cosine": T x T, "explained_by_shared": T, "layers": [{"tensor", "cosine"}]} of
  * a refined merge, of an extension for the tasks added; or null. A new reference; NULL when out of
  * memory. */
-json_t *merge_similarity_json(const didi_merge *merge);
+json_t *work_similarity_json(const work *self);
+
+/* Saves the inner products of a layer's task vectors: T x T, double. Errors: DIDI_IO,
+ * DIDI_DISK_FULL, DIDI_CANCELLED, DIDI_NO_MEMORY. */
+int work_save_gram(work *self, size_t index, const layer *target, didi_error *error);
+void work_gram_name(size_t index, char name[64]);

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Layer summaries, weights and the memory a layer takes. */
-#include "src/methods/didi/pursuit.h"
+/* Summaries of tensors, and sums over all of them. */
+#include "src/work/work.h"
 
 #include "src/base/base.h"
 
-#include <fnmatch.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,51 +67,94 @@ int summary_set_sigma(layer_summary *self, size_t index, const double *sigma, si
     return DIDI_OK;
 }
 
-static bool is_one_of(const char *tensor, const char *const *patterns, size_t count)
+int dense_summary_create(dense_summary *self, size_t tasks, didi_error *error)
 {
-    for (size_t i = 0; i < count; i++)
-        if (fnmatch(patterns[i], tensor, 0) == 0)
-            return true;
-    return false;
+    *self = (dense_summary){.energy = memory_zeroed(tasks, sizeof(double)),
+                            .bits = memory_zeroed(tasks + 1, sizeof(unsigned)),
+                            .unstored = memory_zeroed(tasks, sizeof(double)),
+                            .stored_error = memory_zeroed(tasks, sizeof(double))};
+    if (self->energy != NULL && self->bits != NULL && self->unstored != NULL &&
+        self->stored_error != NULL)
+        return DIDI_OK;
+    dense_summary_clear(self);
+    return didi_fail(error, DIDI_NO_MEMORY, NULL, "summary of %zu tasks", tasks);
 }
 
-double solve_role(const char *tensor)
+void dense_summary_clear(dense_summary *self)
 {
-    static const char *const scores[] = {"*q_proj*", "*k_proj*", "*query*",  "*.key.*",
-                                         "*.wq.*",   "*.wk.*",   "*.to_q.*", "*.to_k.*",
-                                         "*q_lin.*", "*k_lin.*", "*.q.*",    "*.k.*"};
-    return is_one_of(tensor, scores, sizeof scores / sizeof *scores) ? 0.5 : 1;
+    free(self->energy);
+    free(self->bits);
+    free(self->unstored);
+    free(self->stored_error);
+    *self = (dense_summary){0};
 }
 
-double solve_vector_role(const char *tensor, size_t dimensions)
+double work_weighted_energy(const work *self)
 {
-    static const char *const widening[] = {
-        "*fc1.bias",  "*c_fc.bias",          "*intermediate.dense.bias",
-        "*lin1.bias", "*up_proj.bias",       "*gate_proj.bias",
-        "*.wi*.bias", "*dense_h_to_4h.bias", "*linear1.bias"};
-    static const char *const scales[] = {"*.weight", "*.gamma"};
-    if (solve_role(tensor) < 1)
-        return 1 / 32.0;
-    if (is_one_of(tensor, widening, sizeof widening / sizeof *widening) ||
-        (dimensions == 1 && is_one_of(tensor, scales, sizeof scales / sizeof *scales)))
-        return 0.1;
-    return 1;
+    double sum = 0;
+    for (size_t l = 0; l < self->layer_count; l++)
+        for (size_t t = 0; t < self->options.task_count; t++)
+            sum += self->summaries[l].weight[t] * self->summaries[l].energy[t];
+    return sum;
 }
 
-/* How a task's weight follows its energy within a layer (docs/method.md, "Weights"). */
-#define FAR_EXPONENT 0.4
-
-void solve_weights(didi_weighting weighting, double role, const double *task_weight,
-                   const double *energy, size_t tasks, double *ret_weight)
+double work_energy(const work *self)
 {
-    double mean = 0;
-    for (size_t t = 0; t < tasks; t++)
-        mean += energy[t] / (double)tasks;
-    double scale = weighting != DIDI_WEIGHTING_NONE && mean > 0 ? 1 / sqrt(mean) : 1;
-    if (weighting == DIDI_WEIGHTING_ACCURACY)
-        scale *= role;
-    for (size_t t = 0; t < tasks; t++)
-        ret_weight[t] = energy[t] > 0 ? task_weight[t] * scale : 0;
-    for (size_t t = 0; t < tasks && weighting == DIDI_WEIGHTING_ACCURACY; t++)
-        ret_weight[t] *= energy[t] > 0 ? pow(energy[t] / mean, FAR_EXPONENT) : 0;
+    double sum = 0;
+    for (size_t l = 0; l < self->layer_count; l++)
+        for (size_t t = 0; t < self->options.task_count; t++)
+            sum += self->summaries[l].energy[t];
+    return sum;
+}
+
+double work_task_energy(const work *self, size_t task)
+{
+    double sum = 0;
+    for (size_t l = 0; l < self->layer_count; l++)
+        sum += self->summaries[l].energy[task];
+    return sum;
+}
+
+double work_matrix_parameters(const work *self)
+{
+    double sum = 0;
+    for (size_t l = 0; l < self->layer_count; l++)
+        sum += (double)self->layers[l]->elements;
+    return sum;
+}
+
+static uint64_t model_bytes(const checkpoint *model)
+{
+    uint64_t bytes = 0;
+    for (size_t f = 0; f < checkpoint_file_count(model); f++)
+        bytes = memory_add(bytes, checkpoint_file_at(model, f)->bytes);
+    return bytes;
+}
+
+uint64_t work_base_bytes(const work *self)
+{
+    return model_bytes(self->family->base);
+}
+
+uint64_t work_input_bytes(const work *self)
+{
+    uint64_t bytes = model_bytes(self->family->base);
+    for (size_t t = 0; t < self->family->task_count; t++)
+        bytes = memory_add(bytes, model_bytes(self->family->tasks[t]));
+    return bytes;
+}
+
+int work_check_tasks_differ(const work *self, didi_error *error)
+{
+    for (size_t t = 0; t < self->options.task_count; t++) {
+        double energy = work_task_energy(self, t);
+        for (size_t i = 0; i < self->dense_count; i++)
+            energy += self->dense_summaries[i].energy[t];
+        if (energy == 0)
+            return didi_fail(error, DIDI_MISMATCH, self->options.tasks[t].label,
+                             "task '%s' (%s) is identical to the base %s: its task vector is zero",
+                             self->options.tasks[t].name, self->options.tasks[t].label,
+                             self->options.base_label);
+    }
+    return DIDI_OK;
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tensors kept whole, from the inputs into the files of the package. */
-#include "src/package/layout.h"
-#include "src/package/package.h"
+#include "src/work/work.h"
 
 #include "src/base/base.h"
 #include "src/math/math.h"
@@ -44,7 +43,7 @@ static int buffers_create(piece_buffers *self, uint64_t elements, size_t bytes, 
 }
 
 /* One piece of what is stored of a tensor: a task's delta, or the mean of all (file 0). */
-static int read_piece(didi_merge *self, const family_tensor *tensor, size_t file, uint64_t first,
+static int read_piece(work *self, const family_tensor *tensor, size_t file, uint64_t first,
                       uint64_t count, piece_buffers *buffers, didi_error *error)
 {
     size_t tasks = self->options.task_count;
@@ -60,7 +59,7 @@ static int read_piece(didi_merge *self, const family_tensor *tensor, size_t file
         for (uint64_t i = 0; i < count; i++)
             buffers->sum[i] += (double)buffers->delta[i];
     }
-    merge_mean_of(buffers->sum, tasks, count, buffers->delta);
+    work_mean_of(buffers->sum, tasks, count, buffers->delta);
     return DIDI_OK;
 }
 
@@ -75,7 +74,7 @@ static double squared_distance(const float *a, const float *b, uint64_t count)
 }
 
 /* What the stored numbers of a piece miss: of one task, or of all where they are the mean. */
-static int add_missed(didi_merge *self, size_t index, size_t file, uint64_t first, uint64_t count,
+static int add_missed(work *self, size_t index, size_t file, uint64_t first, uint64_t count,
                       piece_buffers *buffers, didi_error *error)
 {
     double *missed = self->dense_summaries[index].stored_error;
@@ -93,7 +92,7 @@ static int add_missed(didi_merge *self, size_t index, size_t file, uint64_t firs
     return DIDI_OK;
 }
 
-static int write_plain(didi_merge *self, size_t index, size_t file, const char *name,
+static int write_plain(work *self, size_t index, size_t file, const char *name,
                        safetensors_writer *writer, didi_error *error)
 {
     const family_tensor *tensor = self->dense[index];
@@ -128,7 +127,7 @@ static void unpack_rows(piece_buffers *buffers, size_t rows, size_t columns, uns
                        buffers->stored + i * columns);
 }
 
-static int write_packed(didi_merge *self, size_t index, size_t file, const char *name,
+static int write_packed(work *self, size_t index, size_t file, const char *name,
                         safetensors_writer *writer, didi_error *error)
 {
     const family_tensor *tensor = self->dense[index];
@@ -160,8 +159,8 @@ static int write_packed(didi_merge *self, size_t index, size_t file, const char 
     return status;
 }
 
-int merge_write_dense(didi_merge *self, size_t index, size_t file, safetensors_writer *writer,
-                      didi_error *error)
+int work_write_dense(work *self, size_t index, size_t file, safetensors_writer *writer,
+                     didi_error *error)
 {
     const family_tensor *tensor = self->dense[index];
     size_t tasks = self->options.task_count;
@@ -177,9 +176,9 @@ int merge_write_dense(didi_merge *self, size_t index, size_t file, safetensors_w
     return status;
 }
 
-double merge_dense_error(const didi_merge *self, size_t index, size_t task)
+double work_dense_error(const work *self, size_t index, size_t task)
 {
     const dense_summary *found = &self->dense_summaries[index];
     size_t file = found->form == DIDI_DENSE_MEAN ? 0 : task + 1;
-    return merge_holds_delta(self, index, file) ? found->stored_error[task] : found->unstored[task];
+    return work_holds_delta(self, index, file) ? found->stored_error[task] : found->unstored[task];
 }

@@ -166,7 +166,7 @@ typedef struct crew {
 } crew;
 
 /* One thread of the pool: whoever holds the mutex is the owner. */
-static void *work(void *argument)
+static void *take_items(void *argument)
 {
     crew *self = argument;
     pthread_mutex_lock(&self->mutex);
@@ -203,8 +203,8 @@ int sample_merge(const didi_merge_options *options, size_t threads, size_t cance
     pthread_mutex_init(&self.mutex, NULL);
     pthread_cond_init(&self.changed, NULL);
     for (size_t i = 1; i < threads; i++)
-        assert_int_equal(pthread_create(&others[i], NULL, work, &self), 0);
-    (void)work(&self);
+        assert_int_equal(pthread_create(&others[i], NULL, take_items, &self), 0);
+    (void)take_items(&self);
     for (size_t i = 1; i < threads; i++)
         assert_int_equal(pthread_join(others[i], NULL), 0);
     status = didi_merge_result(self.merge, error);

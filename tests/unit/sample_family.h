@@ -34,8 +34,8 @@ typedef struct sample_family {
 } sample_family;
 
 /* Writes the usual base and `tasks` fine-tunes below the directory root. */
-void sample_family_create(sample_family *family, int root, size_t tasks);
-void sample_family_close(sample_family *family);
+void sample_family_create(sample_family *sample, int root, size_t tasks);
+void sample_family_close(sample_family *sample);
 
 /* A whole merge by `threads` threads that also help each other. The item after which to cancel is
  * counted from 1; 0 = never. */
@@ -46,15 +46,15 @@ int sample_merge(const didi_merge_options *options, size_t threads, size_t cance
 void sample_merge_partly(const didi_merge_options *options, size_t items);
 
 /* Numbers in all artifact files of a package. */
-uint64_t sample_package_parameters(const sample_family *family, const char *package);
+uint64_t sample_package_parameters(const sample_family *sample, const char *package);
 
 /* Number of tensors in one file of a package; with `tensor`, whether it is there. */
-size_t sample_package_tensors(const sample_family *family, const char *package, const char *file,
+size_t sample_package_tensors(const sample_family *sample, const char *package, const char *file,
                               const char *tensor);
 
 /* |rebuilt - fine-tune|^2 / |fine-tune - base|^2 of one task, all float tensors but `without`. */
-double sample_package_error(const sample_family *family, const char *package, size_t task,
+double sample_package_error(const sample_family *sample, const char *package, size_t task,
                             const char *without);
 
 /* Fails unless both packages hold the same bytes, the manifest aside. */
-void sample_package_compare(const sample_family *family, const char *one, const char *other);
+void sample_package_compare(const sample_family *sample, const char *one, const char *other);

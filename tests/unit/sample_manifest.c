@@ -9,13 +9,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-json_t *sample_manifest(const sample_family *family, const char *package)
+json_t *sample_manifest(const sample_family *sample, const char *package)
 {
     int directory = -1;
     char *text = NULL;
     size_t bytes = 0;
     didi_error error = {0};
-    sample_must(file_open_directory(family->output, package, 0, &directory, &error), &error);
+    sample_must(file_open_directory(sample->output, package, 0, &directory, &error), &error);
     sample_must(file_read_text(directory, "manifest.json", 1 << 20, &text, &bytes, &error), &error);
     close(directory);
     json_t *manifest = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, NULL);

@@ -7,7 +7,7 @@
 #include <jansson.h>
 
 /* The caller's to release. */
-json_t *sample_manifest(const sample_family *family, const char *package);
+json_t *sample_manifest(const sample_family *sample, const char *package);
 
 /* The number `name` of a section. */
 double sample_number(const json_t *manifest, const char *section, const char *name);

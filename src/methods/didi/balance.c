@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The objective of the allocation: the worst task's error instead of the mean. */
-#include "src/merge/merge_internal.h"
+#include "src/methods/didi/didi_method.h"
 
 #include "src/base/base.h"
 #include "src/budget/budget.h"
@@ -25,21 +25,21 @@ static double residual(const allocate_block *from)
 }
 
 /* errors[t]: predicted |tau_hat_t - tau_t|^2 over |tau_t|^2, all layers. */
-static void predict_errors(const didi_merge *self, const allocate_block *blocks, double *errors)
+static void predict_errors(const didi *self, const allocate_block *blocks, double *errors)
 {
-    size_t tasks = self->options.task_count;
+    size_t tasks = self->work->options.task_count;
     for (size_t t = 0; t < tasks; t++) {
-        double energy = merge_task_energy(self, t);
+        double energy = work_task_energy(self->work, t);
         double left = 0;
-        for (size_t l = 0; l < self->layer_count; l++)
+        for (size_t l = 0; l < self->work->layer_count; l++)
             left += residual(&blocks[l * (tasks + 1) + t + 1]);
         errors[t] = energy > 0 ? left / energy : 0;
     }
 }
 
-static void set_shares(didi_merge *self, const double *errors)
+static void set_shares(didi *self, const double *errors)
 {
-    size_t tasks = self->options.task_count;
+    size_t tasks = self->work->options.task_count;
     double mean = 0;
     double sum = 0;
     for (size_t t = 0; t < tasks; t++)
@@ -52,18 +52,18 @@ static void set_shares(didi_merge *self, const double *errors)
     }
     for (size_t t = 0; t < tasks; t++)
         self->task_share[t] *= (double)tasks / sum;
-    for (size_t l = 0; l < self->layer_count; l++)
-        merge_set_weights(self, l);
+    for (size_t l = 0; l < self->work->layer_count; l++)
+        didi_set_weights(self, l);
 }
 
-static int balance_step(didi_merge *self, double *errors, didi_error *error)
+static int balance_step(didi *self, double *errors, didi_error *error)
 {
     allocate_block *blocks = NULL;
     allocate_result result = {0};
     size_t count = 0;
-    if (merge_counts_bytes(self))
-        return merge_bytes_errors(self, errors, error);
-    int status = merge_list_blocks(self, &blocks, &count, error);
+    if (didi_counts_bytes(self))
+        return didi_bytes_errors(self, errors, error);
+    int status = didi_list_blocks(self, &blocks, &count, error);
     if (status == DIDI_OK)
         status = allocate_exact(blocks, count, self->factor_budget, &result, error);
     if (status == DIDI_OK)
@@ -83,18 +83,18 @@ static bool are_alike(const double *errors, size_t tasks)
     return most <= 1.005 * least;
 }
 
-int merge_balance_tasks(didi_merge *self, bool from_scratch, didi_error *error)
+int didi_balance_tasks(didi *self, bool from_scratch, didi_error *error)
 {
-    size_t tasks = self->options.task_count;
-    if (self->options.objective != DIDI_OBJECTIVE_WORST_TASK || tasks == 0)
+    size_t tasks = self->work->options.task_count;
+    if (self->work->options.objective != DIDI_OBJECTIVE_WORST_TASK || tasks == 0)
         return DIDI_OK;
     double *errors = memory_zeroed(tasks, sizeof *errors);
     if (errors == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "errors of %zu tasks", tasks);
     for (size_t t = 0; t < tasks && from_scratch; t++)
         self->task_share[t] = 1;
-    for (size_t l = 0; l < self->layer_count; l++)
-        merge_set_weights(self, l);
+    for (size_t l = 0; l < self->work->layer_count; l++)
+        didi_set_weights(self, l);
     int status = DIDI_OK;
     for (size_t step = 0; step < STEPS_MAX && status == DIDI_OK; step++) {
         status = balance_step(self, errors, error);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The blocks of all layers in one list, as the allocation sees them. */
-#include "src/merge/merge_internal.h"
+#include "src/methods/didi/didi_method.h"
 
 #include "src/base/base.h"
 #include "src/budget/budget.h"
@@ -8,16 +8,16 @@
 #include <stdlib.h>
 
 /* Lists every block of every layer: shared first, then the experts. */
-int merge_list_blocks(const didi_merge *self, allocate_block **ret_blocks, size_t *ret_count,
-                      didi_error *error)
+int didi_list_blocks(const didi *self, allocate_block **ret_blocks, size_t *ret_count,
+                     didi_error *error)
 {
-    size_t per_layer = self->options.task_count + 1;
-    allocate_block *blocks = memory_zeroed(self->layer_count * per_layer, sizeof *blocks);
+    size_t per_layer = self->work->options.task_count + 1;
+    allocate_block *blocks = memory_zeroed(self->work->layer_count * per_layer, sizeof *blocks);
     if (blocks == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "list of blocks");
-    for (size_t l = 0; l < self->layer_count; l++) {
-        const layer_summary *summary = &self->summaries[l];
-        const family_tensor *tensor = self->layers[l];
+    for (size_t l = 0; l < self->work->layer_count; l++) {
+        const layer_summary *summary = &self->work->summaries[l];
+        const family_tensor *tensor = self->work->layers[l];
         const solve_limits *limits = &self->limits[l];
         double weight_sum = 0;
         for (size_t t = 0; t < summary->tasks; t++)
@@ -29,7 +29,7 @@ int merge_list_blocks(const didi_merge *self, allocate_block **ret_blocks, size_
             out->sigma = summary->sigma[j];
             out->count = summary->count[j] < limit ? summary->count[j] : limit;
             out->limit = limit;
-            if (j == 0 && !self->shared)
+            if (j == 0 && !self->work->shared)
                 out->count = out->limit = 0;
             out->weight = j == 0 ? weight_sum : summary->weight[j - 1];
             out->cost = tensor->rows + tensor->columns;
@@ -41,46 +41,12 @@ int merge_list_blocks(const didi_merge *self, allocate_block **ret_blocks, size_
         }
     }
     *ret_blocks = blocks;
-    *ret_count = self->layer_count * per_layer;
+    *ret_count = self->work->layer_count * per_layer;
     return DIDI_OK;
 }
 
-double merge_total_energy(const didi_merge *self)
-{
-    double sum = 0;
-    for (size_t l = 0; l < self->layer_count; l++)
-        for (size_t t = 0; t < self->options.task_count; t++)
-            sum += self->summaries[l].weight[t] * self->summaries[l].energy[t];
-    return sum;
-}
-
-double merge_plain_energy(const didi_merge *self)
-{
-    double sum = 0;
-    for (size_t l = 0; l < self->layer_count; l++)
-        for (size_t t = 0; t < self->options.task_count; t++)
-            sum += self->summaries[l].energy[t];
-    return sum;
-}
-
-double merge_task_energy(const didi_merge *self, size_t task)
-{
-    double sum = 0;
-    for (size_t l = 0; l < self->layer_count; l++)
-        sum += self->summaries[l].energy[task];
-    return sum;
-}
-
-double merge_matrix_parameters(const didi_merge *self)
-{
-    double sum = 0;
-    for (size_t l = 0; l < self->layer_count; l++)
-        sum += (double)self->layers[l]->elements;
-    return sum;
-}
-
-int merge_round_ranks(const didi_merge *self, allocate_block *blocks, size_t count,
-                      const double *real, didi_error *error)
+int didi_round_ranks(const didi *self, allocate_block *blocks, size_t count, const double *real,
+                     didi_error *error)
 {
     size_t *limit = memory_zeroed(count, sizeof *limit);
     uint64_t *cost = memory_zeroed(count, sizeof *cost);
@@ -106,19 +72,18 @@ out:
     return status;
 }
 
-int merge_uniform_ranks(const didi_merge *self, allocate_block *blocks, size_t count,
-                        didi_error *error)
+int didi_uniform_ranks(const didi *self, allocate_block *blocks, size_t count, didi_error *error)
 {
-    size_t per_layer = self->options.task_count + 1;
+    size_t per_layer = self->work->options.task_count + 1;
     double *real = memory_zeroed(count, sizeof *real);
     if (real == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "ranks of %zu blocks", count);
     for (size_t i = 0; i < count; i++) {
-        const family_tensor *tensor = self->layers[i / per_layer];
+        const family_tensor *tensor = self->work->layers[i / per_layer];
         uint64_t full = tensor->rows < tensor->columns ? tensor->rows : tensor->columns;
         real[i] = blocks[i].count > 0 ? (double)full : 0;
     }
-    int status = merge_round_ranks(self, blocks, count, real, error);
+    int status = didi_round_ranks(self, blocks, count, real, error);
     free(real);
     return status;
 }

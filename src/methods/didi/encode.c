@@ -186,12 +186,12 @@ typedef struct measure {
 
 static int measure_one(void *argument, size_t task, didi_error *error)
 {
-    const measure *work = argument;
-    const solve_factors *factors = work->package->factors;
-    layer_count_product(work->layer, work->layer->rows, work->layer->columns,
+    const measure *measuring = argument;
+    const solve_factors *factors = measuring->package->factors;
+    layer_count_product(measuring->layer, measuring->layer->rows, measuring->layer->columns,
                         factors[0].rank + factors[task + 1].rank);
-    return measure_task(work->layer, work->package, task, &work->form, &work->error[task],
-                        &work->unshared[task], error);
+    return measure_task(measuring->layer, measuring->package, task, &measuring->form, &measuring->error[task],
+                        &measuring->unshared[task], error);
 }
 
 /* Room for an expert kept dense. */
@@ -257,8 +257,8 @@ int solve_finish(layer *target, didi_precision precision, layer_summary *summary
     for (size_t t = 0; t < target->tasks && status == DIDI_OK; t++)
         status = make_room(target, summary, &form, t, &package, error);
     if (status == DIDI_OK) {
-        measure work = {target, &package, form, summary->error, summary->unshared};
-        status = parallel_try(target->parallel, target->tasks, measure_one, &work, error);
+        measure measuring = {target, &package, form, summary->error, summary->unshared};
+        status = parallel_try(target->parallel, target->tasks, measure_one, &measuring, error);
     }
     if (status != DIDI_OK)
         solve_package_clear(&package);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Error against budget: what to expect of another budget, predicted from what this merge knows. */
-#include "src/merge/merge_internal.h"
+#include "src/methods/didi/didi_method.h"
 
 #include "src/base/base.h"
 #include "src/budget/budget.h"
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 /* Appends a point; the curve never rises, and starts at nothing kept. */
-static void append_point(didi_merge *self, uint64_t parameters, double error, bool from_blocks)
+static void append_point(didi *self, uint64_t parameters, double error, bool from_blocks)
 {
     const frontier_point *last =
         self->frontier_count > 0 ? &self->frontier[self->frontier_count - 1] : NULL;
@@ -20,17 +20,17 @@ static void append_point(didi_merge *self, uint64_t parameters, double error, bo
         (frontier_point){parameters, error < ceiling ? error : ceiling, from_blocks};
 }
 
-static double share_of_energy(const didi_merge *self, double loss)
+static double share_of_energy(const didi *self, double loss)
 {
-    double energy = merge_total_energy(self);
+    double energy = work_weighted_energy(self->work);
     return energy > 0 ? loss / energy : 0;
 }
 
-double merge_counted_twice(const didi_merge *self)
+double didi_counted_twice(const didi *self)
 {
     double twice = 0;
-    for (size_t l = 0; self->pursued != NULL && l < self->layer_count; l++) {
-        const layer_summary *summary = &self->summaries[l];
+    for (size_t l = 0; self->pursued != NULL && l < self->work->layer_count; l++) {
+        const layer_summary *summary = &self->work->summaries[l];
         for (size_t t = 0; t < summary->tasks; t++)
             twice += summary->weight[t] * summary->tail[t + 1];
         twice -= self->pursued[l].floor;
@@ -38,8 +38,8 @@ double merge_counted_twice(const didi_merge *self)
     return twice > 0 ? twice : 0;
 }
 
-int merge_frontier_from_spectra(didi_merge *self, const allocate_block *blocks, size_t count,
-                                didi_error *error)
+int didi_frontier_from_spectra(didi *self, const allocate_block *blocks, size_t count,
+                               didi_error *error)
 {
     allocate_point found[FRONTIER_POINTS];
     size_t used = 0;
@@ -56,14 +56,14 @@ int merge_frontier_from_spectra(didi_merge *self, const allocate_block *blocks, 
     return DIDI_OK;
 }
 
-int merge_frontier_from_blocks(didi_merge *self, const allocate_block *blocks, size_t count,
-                               didi_error *error)
+int didi_frontier_from_blocks(didi *self, const allocate_block *blocks, size_t count,
+                              didi_error *error)
 {
     allocate_point found[FRONTIER_POINTS];
     frontier_point *old = self->frontier;
     size_t old_count = self->frontier_count;
     size_t used = 0;
-    double twice = merge_counted_twice(self);
+    double twice = didi_counted_twice(self);
     int status = allocate_frontier(blocks, count, FRONTIER_POINTS, found, &used, error);
     if (status != DIDI_OK)
         return status;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Ranks by the differentiable truncation: never worse than the uniform and the greedy ones. */
-#include "src/merge/merge_internal.h"
+#include "src/methods/didi/didi_method.h"
 
 #include "src/base/base.h"
 #include "src/budget/budget.h"
@@ -11,7 +11,7 @@
 #include <string.h>
 
 typedef struct learner {
-    didi_merge *merge;
+    didi *merge;
     differentiable_layer *layers;
     snapshot **states;
     double **ranks;
@@ -21,7 +21,7 @@ typedef struct learner {
 
 static void learner_clear(learner *self)
 {
-    size_t count = self->merge->layer_count;
+    size_t count = self->merge->work->layer_count;
     for (size_t l = 0; self->states != NULL && l < count; l++)
         snapshot_close(self->states[l]);
     for (size_t l = 0; self->ranks != NULL && l < count; l++)
@@ -38,7 +38,7 @@ static void learner_clear(learner *self)
 /* Cuts the spectra to q values per block; what is beyond is summed into tails. */
 static int cut_spectra(learner *self, size_t l, size_t q, didi_error *error)
 {
-    const layer_summary *summary = &self->merge->summaries[l];
+    const layer_summary *summary = &self->merge->work->summaries[l];
     size_t blocks = summary->tasks + 1;
     double *sigma = memory_zeroed(blocks * q + blocks, sizeof *sigma);
     if (sigma == NULL)
@@ -59,18 +59,19 @@ static int cut_spectra(learner *self, size_t l, size_t q, didi_error *error)
 
 static int open_layer(learner *self, size_t l, didi_error *error)
 {
-    didi_merge *merge = self->merge;
+    didi *merge = self->merge;
     const solve_limits *limits = &merge->limits[l];
     differentiable_layer *out = &self->layers[l];
     size_t q = limits->expert > limits->shared ? limits->expert : limits->shared;
     char name[64];
-    merge_state_name(merge, PHASE_DECOMPOSE, l, name);
-    out->tasks = merge->options.task_count;
+    work_snapshot_name("decompose", l, name);
+    out->tasks = merge->work->options.task_count;
     out->q = q;
-    out->cost = merge->layers[l]->rows + merge->layers[l]->columns;
-    out->rank_limit = q < merge->layers[l]->rank_limit ? q : merge->layers[l]->rank_limit;
-    out->weight = merge->summaries[l].weight;
-    int status = snapshot_open(merge->options.work_fd, name, &self->states[l], error);
+    out->cost = merge->work->layers[l]->rows + merge->work->layers[l]->columns;
+    out->rank_limit =
+        q < merge->work->layers[l]->rank_limit ? q : merge->work->layers[l]->rank_limit;
+    out->weight = merge->work->summaries[l].weight;
+    int status = snapshot_open(merge->work->options.work_fd, name, &self->states[l], error);
     const void *data = NULL;
     if (status == DIDI_OK)
         status = snapshot_find(self->states[l], "cross.0", DIDI_DTYPE_F32, q, NULL, &data, error);
@@ -92,14 +93,15 @@ static int open_layer(learner *self, size_t l, didi_error *error)
 
 static int learner_create(learner *self, didi_error *error)
 {
-    size_t count = self->merge->layer_count;
-    size_t blocks = self->merge->options.task_count + 1;
+    size_t count = self->merge->work->layer_count;
+    size_t blocks = self->merge->work->options.task_count + 1;
     size_t widest = 1;
     self->layers = memory_zeroed(count, sizeof *self->layers);
     self->states = memory_zeroed(count, sizeof *self->states);
     self->ranks = memory_zeroed(count, sizeof *self->ranks);
     self->whole = memory_zeroed(count * blocks, sizeof *self->whole);
-    if (self->layers == NULL || self->states == NULL || self->ranks == NULL || self->whole == NULL)
+    if (self->layers == NULL || self->states == NULL || self->ranks == NULL ||
+        self->whole == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "rank optimiser of %zu layers", count);
     for (size_t l = 0; l < count; l++) {
         int status = open_layer(self, l, error);
@@ -116,35 +118,35 @@ static int learner_create(learner *self, didi_error *error)
 
 static void report_step(void *context, size_t step, double loss, double ratio)
 {
-    didi_merge *merge = context;
-    atomic_store(&merge->steps_done, step + 1);
-    merge_point(merge, DIDI_STAGE_ALLOCATE, step, loss, NAN,
-                merge_ratio(merge, ratio * merge_matrix_parameters(merge)));
+    didi *merge = context;
+    atomic_store(&merge->work->steps_done, step + 1);
+    work_point(merge->work, DIDI_STAGE_ALLOCATE, step, loss, NAN,
+               didi_ratio(merge, ratio * work_matrix_parameters(merge->work)));
 }
 
 /* Truncated loss of whole ranks, relative to the weighted energy. */
 static double truncated_loss(learner *self, const allocate_block *blocks)
 {
-    size_t per_layer = self->merge->options.task_count + 1;
+    size_t per_layer = self->merge->work->options.task_count + 1;
     double loss = 0;
-    for (size_t l = 0; l < self->merge->layer_count; l++) {
+    for (size_t l = 0; l < self->merge->work->layer_count; l++) {
         for (size_t j = 0; j < per_layer; j++)
             self->whole[j] = blocks[l * per_layer + j].rank;
         loss += differentiable_truncated(&self->layers[l], self->whole, self->scratch);
     }
-    return loss / merge_total_energy(self->merge);
+    return loss / work_weighted_energy(self->merge->work);
 }
 
 static int round_learned(const learner *self, allocate_block *blocks, size_t count,
                          didi_error *error)
 {
-    size_t per_layer = self->merge->options.task_count + 1;
+    size_t per_layer = self->merge->work->options.task_count + 1;
     double *real = memory_zeroed(count, sizeof *real);
     if (real == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "ranks of %zu blocks", count);
     for (size_t i = 0; i < count; i++)
         real[i] = self->ranks[i / per_layer][i % per_layer];
-    int status = merge_round_ranks(self->merge, blocks, count, real, error);
+    int status = didi_round_ranks(self->merge, blocks, count, real, error);
     free(real);
     return status;
 }
@@ -154,68 +156,70 @@ static void keep_better(learner *self, const allocate_block *blocks, size_t coun
                         allocate_block *best, double *best_loss, const char *what)
 {
     double loss = truncated_loss(self, blocks);
-    merge_note(self->merge, DIDI_STAGE_ALLOCATE, "truncated loss %.6f with %s ranks", loss, what);
+    work_note(self->merge->work, DIDI_STAGE_ALLOCATE, "truncated loss %.6f with %s ranks", loss,
+              what);
     if (loss < *best_loss) {
         *best_loss = loss;
         memcpy(best, blocks, count * sizeof *best);
     }
 }
 
-static int run_optimiser(learner *work, const allocate_block *blocks, size_t count,
+static int run_optimiser(learner *learning, const allocate_block *blocks, size_t count,
                          didi_error *error)
 {
-    didi_merge *self = work->merge;
-    size_t per_layer = self->options.task_count + 1;
+    didi *self = learning->merge;
+    size_t per_layer = self->work->options.task_count + 1;
     for (size_t i = 0; i < count; i++)
-        work->ranks[i / per_layer][i % per_layer] = (double)blocks[i].rank;
+        learning->ranks[i / per_layer][i % per_layer] = (double)blocks[i].rank;
     differentiable_options options = {
-        .beta = self->options.beta,
-        .lambda = self->options.lambda,
-        .learning_rate = self->options.rank_learning_rate,
-        .steps = self->options.rank_steps,
-        .target = (double)self->factor_budget / merge_matrix_parameters(self),
-        .matrix_parameters = (uint64_t)merge_matrix_parameters(self),
-        .energy = merge_total_energy(self),
-        .parallel = self->parallel,
-        .cancelled = &self->cancelled,
+        .beta = self->work->options.beta,
+        .lambda = self->work->options.lambda,
+        .learning_rate = self->work->options.rank_learning_rate,
+        .steps = self->work->options.rank_steps,
+        .target = (double)self->factor_budget / work_matrix_parameters(self->work),
+        .matrix_parameters = (uint64_t)work_matrix_parameters(self->work),
+        .energy = work_weighted_energy(self->work),
+        .parallel = self->work->parallel,
+        .cancelled = &self->work->cancelled,
         .context = self,
         .report = report_step,
     };
-    atomic_store(&self->steps_done, 0);
-    atomic_store(&self->steps_wanted, options.steps);
-    return differentiable_optimise(work->layers, self->layer_count, &options, work->ranks, error);
+    atomic_store(&self->work->steps_done, 0);
+    atomic_store(&self->work->steps_wanted, options.steps);
+    return differentiable_optimise(learning->layers, self->work->layer_count, &options,
+                                   learning->ranks, error);
 }
 
 /* Starts from the greedy ranks, learns, and keeps the best of uniform, greedy and learned. */
-int merge_learn_ranks(didi_merge *self, allocate_block *blocks, size_t count, didi_error *error)
+int didi_learn_ranks(didi *self, allocate_block *blocks, size_t count, didi_error *error)
 {
-    learner work = {.merge = self};
+    learner learning = {.merge = self};
     allocate_result result = {0};
     double best_loss = INFINITY;
     allocate_block *best = memory_zeroed(count, sizeof *best);
     int status = best != NULL ? DIDI_OK : didi_fail(error, DIDI_NO_MEMORY, NULL, "ranks");
     if (status == DIDI_OK)
-        status = learner_create(&work, error);
+        status = learner_create(&learning, error);
     if (status == DIDI_OK)
-        status = merge_uniform_ranks(self, blocks, count, error);
+        status = didi_uniform_ranks(self, blocks, count, error);
     if (status == DIDI_OK) {
-        keep_better(&work, blocks, count, best, &best_loss, "uniform");
+        keep_better(&learning, blocks, count, best, &best_loss, "uniform");
         for (size_t i = 0; i < count; i++)
             blocks[i].dense_cost = 0;
         status = allocate_exact(blocks, count, self->factor_budget, &result, error);
     }
     if (status != DIDI_OK)
         goto out;
-    keep_better(&work, blocks, count, best, &best_loss, "greedy");
-    status = run_optimiser(&work, blocks, count, error);
+    keep_better(&learning, blocks, count, best, &best_loss, "greedy");
+    status = run_optimiser(&learning, blocks, count, error);
     if (status == DIDI_OK)
-        status = round_learned(&work, blocks, count, error);
+        status = round_learned(&learning, blocks, count, error);
     if (status != DIDI_OK)
         goto out;
-    keep_better(&work, blocks, count, best, &best_loss, "learned");
+    keep_better(&learning, blocks, count, best, &best_loss, "learned");
     memcpy(blocks, best, count * sizeof *best);
 out:
-    learner_clear(&work);
+    learner_clear(&learning);
     free(best);
     return status;
 }

@@ -51,7 +51,7 @@ static uint64_t side_memory(const solve_shape *shape, uint64_t basis)
 }
 
 /* What one block update holds beside the block. */
-static uint64_t step_memory(const solve_shape *shape, const solve_visit *visit, uint64_t basis)
+static uint64_t step_memory(const solve_shape *shape, const work_visit *visit, uint64_t basis)
 {
     return memory_add(visit->spilled ? 0 : side_memory(shape, basis), square_memory(basis));
 }
@@ -62,21 +62,21 @@ static uint64_t row_bytes(const solve_shape *shape, uint64_t rows)
                            sizeof(float));
 }
 
-static uint64_t row_memory(const solve_shape *shape, const solve_visit *visit, uint64_t rows)
+static uint64_t row_memory(const solve_shape *shape, const work_visit *visit, uint64_t rows)
 {
     return visit->spilled ? 0 : row_bytes(shape, rows);
 }
 
 /* What of the spilled factors is in the process: touched since the last time they were dropped, and
  * up to three pieces for each thread. */
-static uint64_t window_memory(const solve_shape *shape, const solve_visit *visit)
+static uint64_t window_memory(const solve_shape *shape, const work_visit *visit)
 {
     uint64_t pieces = memory_multiply(shape->workers, 3 * (uint64_t)SPILL_PIECE_BYTES);
     return visit->spilled ? memory_add(pieces, SPILL_TOUCHED_BYTES_MAX) : 0;
 }
 
 /* The dense matrices: all of them, or the panels of those products that may run at once. */
-static uint64_t dense_memory(const solve_shape *shape, const solve_visit *visit)
+static uint64_t dense_memory(const solve_shape *shape, const work_visit *visit)
 {
     enum { PIECES_BYTES = 2 << 20, OVERHEAD_BYTES = 1 << 20 };
     uint64_t row = memory_multiply(shape->columns, sizeof(float));
@@ -91,7 +91,7 @@ static uint64_t dense_memory(const solve_shape *shape, const solve_visit *visit)
                       window_memory(shape, visit));
 }
 
-static uint64_t updates_memory(const solve_shape *shape, const solve_visit *visit, uint64_t expert,
+static uint64_t updates_memory(const solve_shape *shape, const work_visit *visit, uint64_t expert,
                                uint64_t shared)
 {
     uint64_t experts = memory_multiply(step_memory(shape, visit, expert), visit->lanes);
@@ -99,7 +99,7 @@ static uint64_t updates_memory(const solve_shape *shape, const solve_visit *visi
     return experts > alone ? experts : alone;
 }
 
-uint64_t solve_memory_decompose(const solve_shape *shape, const solve_visit *visit)
+uint64_t solve_memory_decompose(const solve_shape *shape, const work_visit *visit)
 {
     uint64_t total = dense_memory(shape, visit);
     if (!shape->exact) {
@@ -116,7 +116,7 @@ uint64_t solve_memory_decompose(const solve_shape *shape, const solve_visit *vis
     return memory_add(total, memory_multiply(memory_multiply(shorter, sides), 8));
 }
 
-uint64_t solve_memory_pursue(const solve_shape *shape, const solve_visit *visit)
+uint64_t solve_memory_pursue(const solve_shape *shape, const work_visit *visit)
 {
     const solve_limits *limits = &shape->limits;
     uint64_t rows = memory_add(memory_multiply(limits->expert, shape->tasks), limits->shared);
@@ -126,7 +126,7 @@ uint64_t solve_memory_pursue(const solve_shape *shape, const solve_visit *visit)
 
 /* Quantising: copies of both sides of each block under way and its Gram matrix, beside its factors;
  * the shared block besides its factors; and the packed bytes, at most 8 bits and scales. */
-static uint64_t quantise_memory(const solve_shape *shape, const solve_visit *visit,
+static uint64_t quantise_memory(const solve_shape *shape, const work_visit *visit,
                                 const solve_rows *held)
 {
     uint64_t expert = memory_add(row_memory(shape, visit, memory_multiply(held->expert, 2)),
@@ -144,7 +144,7 @@ static uint64_t quantise_memory(const solve_shape *shape, const solve_visit *vis
 
 /* A half-sweep: the shared block under way beside the experts, or its answer; and all its products
  * with them. */
-static uint64_t sweep_memory(const solve_shape *shape, const solve_visit *visit,
+static uint64_t sweep_memory(const solve_shape *shape, const work_visit *visit,
                              const solve_rows *held)
 {
     uint64_t experts = memory_multiply(step_memory(shape, visit, held->expert), visit->lanes);
@@ -155,7 +155,7 @@ static uint64_t sweep_memory(const solve_shape *shape, const solve_visit *visit,
     return memory_add(steps, visit->spilled ? 0 : products);
 }
 
-uint64_t solve_memory_refine(const solve_shape *shape, const solve_visit *visit,
+uint64_t solve_memory_refine(const solve_shape *shape, const work_visit *visit,
                              const solve_rows *held)
 {
     uint64_t matrix = memory_multiply(memory_multiply(shape->rows, shape->columns), sizeof(float));
@@ -180,7 +180,7 @@ uint64_t solve_memory_refine(const solve_shape *shape, const solve_visit *visit,
                       memory_multiply(memory_multiply(shorter, shorter), 40));
 }
 
-uint64_t solve_spill_bytes(const solve_shape *shape, const solve_visit *visit)
+uint64_t solve_spill_bytes(const solve_shape *shape, const work_visit *visit)
 {
     const solve_limits *limits = &shape->limits;
     uint64_t rows = memory_add(memory_multiply(limits->expert, shape->tasks), limits->shared);

@@ -6,30 +6,7 @@
 #include "src/didi.h"
 #include "src/layer/layer.h"
 #include "src/package/package.h"
-
-/* What later stages need to know of a layer, small: kept in memory for all layers. */
-typedef struct layer_summary {
-    size_t tasks;
-    double *energy; /* T */
-    double *weight; /* T */
-    size_t *count;  /* T + 1: how many singular values are known of each block */
-    double **sigma; /* T + 1 lists */
-    double *tail;   /* T + 1: energy beyond them */
-    size_t *rank;   /* T + 1: allocated */
-    bool *dense;    /* T + 1: kept dense instead (experts only) */
-    size_t (*components)[PRECISION_WIDTHS]; /* T + 1: the rank by width */
-    unsigned *dense_bits;                   /* T + 1: width of the dense form */
-    double *error;                          /* T: |tau_hat - tau|^2 as published */
-    double *unshared;                       /* T: |tau - S|^2, the shared part as published */
-    double loss;                            /* weighted, latest */
-} layer_summary;
-
-/* Errors: DIDI_NO_MEMORY. summary_clear accepts a zeroed summary. */
-int summary_create(layer_summary *summary, size_t tasks, didi_error *error);
-void summary_clear(layer_summary *summary);
-/* Copies one block's singular values. */
-int summary_set_sigma(layer_summary *summary, size_t index, const double *sigma, size_t count,
-                      double tail, didi_error *error);
+#include "src/work/work.h"
 
 /* Rows the blocks of one layer may hold, given the factor budget as a ratio of the matrices: what
  * any sensible allocation stays below, so that memory can be promised beforehand. */
@@ -122,13 +99,6 @@ typedef struct solve_shape {
     bool packed; /* factors are quantised when published */
 } solve_shape;
 
-/* How a layer is visited: dense matrices read panel by panel or held in memory, factors in memory
- * or on disk (spilled), and how many experts are updated at once. */
-typedef struct solve_visit {
-    bool streamed, spilled;
-    uint64_t lanes;
-} solve_visit;
-
 /* Rows of the blocks before a refinement: all together, of the widest expert, and shared; and how
  * many experts are kept dense. */
 typedef struct solve_rows {
@@ -136,12 +106,12 @@ typedef struct solve_rows {
 } solve_rows;
 
 /* Bytes of memory a layer of this shape takes in flight in each stage; UINT64_MAX on overflow. */
-uint64_t solve_memory_decompose(const solve_shape *shape, const solve_visit *visit);
-uint64_t solve_memory_pursue(const solve_shape *shape, const solve_visit *visit);
-uint64_t solve_memory_refine(const solve_shape *shape, const solve_visit *visit,
+uint64_t solve_memory_decompose(const solve_shape *shape, const work_visit *visit);
+uint64_t solve_memory_pursue(const solve_shape *shape, const work_visit *visit);
+uint64_t solve_memory_refine(const solve_shape *shape, const work_visit *visit,
                              const solve_rows *rows);
 /* Bytes on disk that a spilled layer takes in flight, at most. */
-uint64_t solve_spill_bytes(const solve_shape *shape, const solve_visit *visit);
+uint64_t solve_spill_bytes(const solve_shape *shape, const work_visit *visit);
 
 /* Factors as they are published: B (m x k) and A (k x n) balanced (row i of A as long as column i
  * of B) and rounded to the output dtype, values kept as float32. */

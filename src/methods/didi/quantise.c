@@ -124,22 +124,22 @@ typedef struct quantise_experts {
 
 static int quantise_expert(void *argument, size_t task, didi_error *error)
 {
-    const quantise_experts *work = argument;
-    size_t index = work->first + task + 1;
-    int status = quantise_block(work->layer, index, work->summary, work->package, error);
-    layer_drop_block(work->layer, index); /* the factors say the same */
+    const quantise_experts *quantising = argument;
+    size_t index = quantising->first + task + 1;
+    int status = quantise_block(quantising->layer, index, quantising->summary, quantising->package, error);
+    layer_drop_block(quantising->layer, index); /* the factors say the same */
     return status;
 }
 
 int solve_quantise(layer *target, const layer_summary *summary, solve_package *package,
                    didi_error *error)
 {
-    quantise_experts work = {target, 0, summary, package};
+    quantise_experts quantising = {target, 0, summary, package};
     size_t lanes = target->lanes > 0 ? target->lanes : target->tasks;
     int status = quantise_block(target, 0, summary, package, error);
-    for (; work.first < target->tasks && status == DIDI_OK; work.first += lanes) {
-        size_t left = target->tasks - work.first;
-        status = parallel_try(target->parallel, left < lanes ? left : lanes, quantise_expert, &work,
+    for (; quantising.first < target->tasks && status == DIDI_OK; quantising.first += lanes) {
+        size_t left = target->tasks - quantising.first;
+        status = parallel_try(target->parallel, left < lanes ? left : lanes, quantise_expert, &quantising,
                               error);
     }
     return status;

@@ -11,117 +11,103 @@
 #include <string.h>
 
 /* Parameters that fit, headers and all, whichever blocks take them. */
-static uint64_t parameters_within_bytes(const didi_merge *self)
+static uint64_t parameters_within_bytes(const didi *self)
 {
-    unsigned bits = precision_bits(precision_of_matrices(self->options.precision));
+    unsigned bits = precision_bits(precision_of_matrices(self->work->options.precision));
     uint64_t taken = 0;
     double dearest = 0;
-    for (size_t l = 0; l < self->layer_count; l++) {
-        const family_tensor *tensor = self->layers[l];
+    for (size_t l = 0; l < self->work->layer_count; l++) {
+        const family_tensor *tensor = self->work->layers[l];
         double bytes = (double)precision_component_bytes(tensor->rows, tensor->columns, bits);
         double each = bytes / (double)(tensor->rows + tensor->columns);
         dearest = each > dearest ? each : dearest;
-        taken = memory_add(taken, memory_multiply(merge_entry_bytes(self, tensor, true),
-                                                  self->options.task_count + 1));
+        taken = memory_add(taken, memory_multiply(didi_entry_bytes(self, tensor, true),
+                                                  self->work->options.task_count + 1));
     }
-    for (size_t i = 0; i < self->dense_count; i++)
-        for (size_t file = 0; file <= self->options.task_count; file++) {
-            const family_tensor *tensor = self->dense[i];
-            unsigned dense = precision_bits(precision_of_dense(self->options.precision));
-            if (merge_holds_delta(self, i, file))
+    for (size_t i = 0; i < self->work->dense_count; i++)
+        for (size_t file = 0; file <= self->work->options.task_count; file++) {
+            const family_tensor *tensor = self->work->dense[i];
+            unsigned dense = precision_bits(precision_of_dense(self->work->options.precision));
+            if (work_holds_delta(self->work, i, file))
                 taken = memory_add(
-                    taken, memory_add(merge_entry_bytes(self, tensor, false),
+                    taken, memory_add(didi_entry_bytes(self, tensor, false),
                                       precision_dense_bytes(tensor->rows, tensor->columns, dense)));
         }
-    taken = memory_add(taken, merge_file_headers(self));
-    uint64_t budget = merge_byte_budget(self);
+    taken = memory_add(taken, didi_file_headers(self));
+    uint64_t budget = didi_byte_budget(self);
     return budget > taken && dearest > 0 ? (uint64_t)((double)(budget - taken) / dearest) : 0;
 }
 
-static void set_factor_budget(didi_merge *self)
+static void set_factor_budget(didi *self)
 {
-    if (self->options.budget_unit != DIDI_BUDGET_PARAMETERS) {
+    if (self->work->options.budget_unit != DIDI_BUDGET_PARAMETERS) {
         self->factor_budget = parameters_within_bytes(self);
         return;
     }
-    uint64_t ceiling = (uint64_t)floor(self->options.budget * (double)self->plan.parameters);
+    uint64_t ceiling =
+        (uint64_t)floor(self->work->options.budget * (double)self->work->plan.parameters);
     self->factor_budget = ceiling > self->dense_stored ? ceiling - self->dense_stored : 0;
 }
 
-/* A task whose tensors all equal the base's has nothing to merge: most likely a mistake. */
-static int check_tasks_differ(const didi_merge *self, didi_error *error)
+static void adopt_ranks(didi *self, const allocate_block *blocks)
 {
-    for (size_t t = 0; t < self->options.task_count; t++) {
-        double energy = merge_task_energy(self, t);
-        for (size_t i = 0; i < self->dense_count; i++)
-            energy += self->dense_summaries[i].energy[t];
-        if (energy == 0)
-            return didi_fail(error, DIDI_MISMATCH, self->options.tasks[t].label,
-                             "task '%s' (%s) is identical to the base %s: its task vector is zero",
-                             self->options.tasks[t].name, self->options.tasks[t].label,
-                             self->options.base_label);
-    }
-    return DIDI_OK;
-}
-
-static void adopt_ranks(didi_merge *self, const allocate_block *blocks)
-{
-    size_t per_layer = self->options.task_count + 1;
+    size_t per_layer = self->work->options.task_count + 1;
     self->factor_parameters = 0;
-    for (size_t l = 0; l < self->layer_count; l++)
+    for (size_t l = 0; l < self->work->layer_count; l++)
         for (size_t j = 0; j < per_layer; j++) {
             const allocate_block *from = &blocks[l * per_layer + j];
-            self->summaries[l].rank[j] = from->rank;
-            self->summaries[l].dense[j] = from->dense;
+            self->work->summaries[l].rank[j] = from->rank;
+            self->work->summaries[l].dense[j] = from->dense;
             self->factor_parameters += from->dense ? from->dense_cost : from->rank * from->cost;
         }
 }
 
-static int save_ranks(didi_merge *self, const char *name, didi_error *error)
+static int save_ranks(didi *self, const char *name, didi_error *error)
 {
-    size_t per_layer = self->options.task_count + 1;
-    double *table = memory_zeroed(self->layer_count, 2 * per_layer * sizeof(double));
+    size_t per_layer = self->work->options.task_count + 1;
+    double *table = memory_zeroed(self->work->layer_count, 2 * per_layer * sizeof(double));
     if (table == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "table of ranks");
-    for (size_t l = 0; l < self->layer_count; l++)
+    for (size_t l = 0; l < self->work->layer_count; l++)
         for (size_t j = 0; j < per_layer; j++) {
-            table[(l * 2) * per_layer + j] = (double)self->summaries[l].rank[j];
-            table[(l * 2 + 1) * per_layer + j] = self->summaries[l].dense[j] ? 1 : 0;
+            table[(l * 2) * per_layer + j] = (double)self->work->summaries[l].rank[j];
+            table[(l * 2 + 1) * per_layer + j] = self->work->summaries[l].dense[j] ? 1 : 0;
         }
-    snapshot_entry entry = {"ranks", DIDI_DTYPE_F64, self->layer_count, 2 * per_layer, table};
-    int status =
-        snapshot_save(self->options.work_fd, name, &entry, 1, !self->options.volatile_work, error);
+    snapshot_entry entry = {"ranks", DIDI_DTYPE_F64, self->work->layer_count, 2 * per_layer, table};
+    int status = snapshot_save(self->work->options.work_fd, name, &entry, 1,
+                               !self->work->options.volatile_work, error);
     free(table);
     return status;
 }
 
 /* Learned ranks are worth keeping; the greedy ones are computed again in no time. */
-static int recall_ranks(didi_merge *self, const char *name)
+static int recall_ranks(didi *self, const char *name)
 {
-    size_t per_layer = self->options.task_count + 1;
+    size_t per_layer = self->work->options.task_count + 1;
     didi_error ignored = {0};
     snapshot *from = NULL;
     const void *data = NULL;
     uint64_t rows = 0;
-    int status = snapshot_open(self->options.work_fd, name, &from, &ignored);
+    int status = snapshot_open(self->work->options.work_fd, name, &from, &ignored);
     if (status == DIDI_OK)
         status =
             snapshot_find(from, "ranks", DIDI_DTYPE_F64, 2 * per_layer, &rows, &data, &ignored);
-    if (status == DIDI_OK && rows != self->layer_count)
+    if (status == DIDI_OK && rows != self->work->layer_count)
         status = DIDI_FORMAT;
     const double *table = data;
     self->factor_parameters = 0;
-    for (size_t l = 0; l < self->layer_count && status == DIDI_OK; l++)
+    for (size_t l = 0; l < self->work->layer_count && status == DIDI_OK; l++)
         for (size_t j = 0; j < per_layer; j++) {
-            self->summaries[l].rank[j] = (size_t)table[(l * 2) * per_layer + j];
+            self->work->summaries[l].rank[j] = (size_t)table[(l * 2) * per_layer + j];
             self->factor_parameters +=
-                self->summaries[l].rank[j] * (self->layers[l]->rows + self->layers[l]->columns);
+                self->work->summaries[l].rank[j] *
+                (self->work->layers[l]->rows + self->work->layers[l]->columns);
         }
     snapshot_close(from);
     return status;
 }
 
-static int schedule_pursuit(didi_merge *self, const allocate_block *blocks, size_t count,
+static int schedule_pursuit(didi *self, const allocate_block *blocks, size_t count,
                             didi_error *error)
 {
     self->rounds = PURSUIT_ROUNDS + PURSUIT_POLISH;
@@ -134,55 +120,53 @@ static int schedule_pursuit(didi_merge *self, const allocate_block *blocks, size
 
 /* Without a shared part there is no cross term, and without any change nothing to weigh: the greedy
  * ranks are then the best. */
-static bool learns_ranks(const didi_merge *self)
+static bool learns_ranks(const didi *self)
 {
-    return self->options.allocator == DIDI_ALLOCATOR_DIFFERENTIABLE && self->shared &&
-           merge_total_energy(self) > 0;
+    return self->work->options.allocator == DIDI_ALLOCATOR_DIFFERENTIABLE && self->work->shared &&
+           work_weighted_energy(self->work) > 0;
 }
 
-static int schedule_learned(didi_merge *self, allocate_block *blocks, size_t count,
-                            didi_error *error)
+static int schedule_learned(didi *self, allocate_block *blocks, size_t count, didi_error *error)
 {
     if (recall_ranks(self, "learned.state") == DIDI_OK)
         return DIDI_OK;
-    int status = merge_learn_ranks(self, blocks, count, error);
+    int status = didi_learn_ranks(self, blocks, count, error);
     if (status != DIDI_OK)
         return status;
     adopt_ranks(self, blocks);
     return save_ranks(self, "learned.state", error);
 }
 
-static int schedule_exact(didi_merge *self, allocate_block *blocks, size_t count, didi_error *error)
+static int schedule_exact(didi *self, allocate_block *blocks, size_t count, didi_error *error)
 {
     allocate_result result = {0};
     int status = allocate_exact(blocks, count, self->factor_budget, &result, error);
     if (status != DIDI_OK)
         return status;
-    self->rounds = self->options.allocator == DIDI_ALLOCATOR_JOINT ? JOINT_ROUNDS : 0;
+    self->rounds = self->work->options.allocator == DIDI_ALLOCATOR_JOINT ? JOINT_ROUNDS : 0;
     for (size_t i = 0; i < self->rounds; i++)
         self->thresholds[i] = result.threshold;
     adopt_ranks(self, blocks);
     return DIDI_OK;
 }
 
-static int schedule_uniform(didi_merge *self, allocate_block *blocks, size_t count,
-                            didi_error *error)
+static int schedule_uniform(didi *self, allocate_block *blocks, size_t count, didi_error *error)
 {
-    int status = merge_uniform_ranks(self, blocks, count, error);
+    int status = didi_uniform_ranks(self, blocks, count, error);
     if (status == DIDI_OK)
         adopt_ranks(self, blocks);
     return status;
 }
 
-static int schedule_by_parameters(didi_merge *self, allocate_block *blocks, size_t count,
+static int schedule_by_parameters(didi *self, allocate_block *blocks, size_t count,
                                   didi_error *error)
 {
-    int status = merge_promote_dense(self, blocks, count, error);
+    int status = didi_promote_dense(self, blocks, count, error);
     if (status != DIDI_OK)
         return status;
-    merge_count_dense(self);
+    self->dense_stored = work_dense_parameters(self->work);
     set_factor_budget(self);
-    switch (self->options.allocator) {
+    switch (self->work->options.allocator) {
     case DIDI_ALLOCATOR_PURSUIT:
         return schedule_pursuit(self, blocks, count, error);
     case DIDI_ALLOCATOR_UNIFORM:
@@ -193,66 +177,67 @@ static int schedule_by_parameters(didi_merge *self, allocate_block *blocks, size
     }
 }
 
-int merge_schedule(didi_merge *self, didi_error *error)
+int didi_schedule(void *method, didi_error *error)
 {
+    didi *self = method;
     allocate_block *blocks = NULL;
     size_t count = 0;
-    bool bytes = merge_counts_bytes(self);
-    merge_set_fixed_widths(self);
-    merge_count_dense(self);
+    bool bytes = didi_counts_bytes(self);
+    didi_set_fixed_widths(self);
+    self->dense_stored = work_dense_parameters(self->work);
     if (!bytes)
         set_factor_budget(self);
-    int status = check_tasks_differ(self, error);
+    int status = work_check_tasks_differ(self->work, error);
     if (status == DIDI_OK)
-        status = merge_balance_tasks(self, true, error);
+        status = didi_balance_tasks(self, true, error);
     if (status == DIDI_OK)
-        status = merge_list_blocks(self, &blocks, &count, error);
+        status = didi_list_blocks(self, &blocks, &count, error);
     if (status == DIDI_OK)
-        status = merge_frontier_from_spectra(self, blocks, count, error);
+        status = didi_frontier_from_spectra(self, blocks, count, error);
     if (status == DIDI_OK)
-        status = bytes ? merge_schedule_bytes(self, error)
+        status = bytes ? didi_schedule_bytes(self, error)
                        : schedule_by_parameters(self, blocks, count, error);
     if (status == DIDI_OK)
-        status = merge_warm_schedule(self, error);
+        status = didi_warm_schedule(self, error);
     if (status == DIDI_OK && !bytes) {
-        merge_set_fixed_widths(self);
-        status = merge_package_bytes(self, &self->chosen_bytes, error);
+        didi_set_fixed_widths(self);
+        status = work_package_bytes(self->work, &self->chosen_bytes, error);
     }
-    if (status == DIDI_OK && merge_phase_items(self, PHASE_RANKS) == 0)
-        status = merge_curves(self, error);
+    if (status == DIDI_OK && !didi_pursues(self) && !bytes)
+        status = didi_curves(self, error);
     free(blocks);
     return status;
 }
 
-static int final_by_parameters(didi_merge *self, allocate_block *blocks, size_t count,
-                               didi_error *error)
+static int final_by_parameters(didi *self, allocate_block *blocks, size_t count, didi_error *error)
 {
     allocate_result result = {0};
     int status = allocate_exact(blocks, count, self->factor_budget, &result, error);
     if (status != DIDI_OK)
         return status;
     adopt_ranks(self, blocks);
-    merge_set_fixed_widths(self);
+    didi_set_fixed_widths(self);
     return DIDI_OK;
 }
 
-int merge_final_ranks(didi_merge *self, didi_error *error)
+int didi_final_ranks(void *method, didi_error *error)
 {
+    didi *self = method;
     allocate_block *blocks = NULL;
     size_t count = 0;
-    int status = merge_balance_tasks(self, false, error);
+    int status = didi_balance_tasks(self, false, error);
     if (status == DIDI_OK)
-        status = merge_list_blocks(self, &blocks, &count, error);
+        status = didi_list_blocks(self, &blocks, &count, error);
     if (status == DIDI_OK)
-        status = merge_counts_bytes(self) ? merge_final_bytes(self, error)
-                                          : final_by_parameters(self, blocks, count, error);
-    if (status == DIDI_OK && self->pass == 0 && merge_pursues(self))
-        status = merge_frontier_from_blocks(self, blocks, count, error);
+        status = didi_counts_bytes(self) ? didi_final_bytes(self, error)
+                                         : final_by_parameters(self, blocks, count, error);
+    if (status == DIDI_OK && self->pass == 0 && didi_pursues(self))
+        status = didi_frontier_from_blocks(self, blocks, count, error);
     if (status == DIDI_OK && self->pass == 0)
-        status = merge_curves(self, error);
+        status = didi_curves(self, error);
     if (status == DIDI_OK && self->pass_count == 0)
-        merge_point(self, DIDI_STAGE_PURSUE, self->layer_count + 1, NAN, NAN,
-                    merge_ratio(self, (double)self->factor_parameters));
+        work_point(self->work, DIDI_STAGE_PURSUE, self->work->layer_count + 1, NAN, NAN,
+                   didi_ratio(self, (double)self->factor_parameters));
     free(blocks);
     return status;
 }

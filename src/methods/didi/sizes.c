@@ -13,30 +13,22 @@
  * that of a matrix (docs/method.md, "Bytes"). */
 #define DENSE_TENSOR_WEIGHT 4.0
 
-uint64_t merge_base_bytes(const didi_merge *self)
-{
-    uint64_t bytes = 0;
-    for (size_t f = 0; f < checkpoint_file_count(self->family->base); f++)
-        bytes = memory_add(bytes, checkpoint_file_at(self->family->base, f)->bytes);
-    return bytes;
-}
-
 static uint64_t whole(double value)
 {
     return value < 9e18 ? (uint64_t)value : UINT64_MAX;
 }
 
-uint64_t merge_byte_budget(const didi_merge *self)
+uint64_t didi_byte_budget(const didi *self)
 {
-    const didi_merge_options *o = &self->options;
+    const didi_merge_options *o = &self->work->options;
     switch (o->budget_unit) {
     case DIDI_BUDGET_BYTES:
         return whole(o->budget);
     case DIDI_BUDGET_BYTES_RATIO:
-        return whole(o->budget * (double)merge_base_bytes(self));
+        return whole(o->budget * (double)work_base_bytes(self->work));
     case DIDI_BUDGET_PARAMETERS:
         return o->precision == DIDI_PRECISION_AUTO
-                   ? whole(2 * o->budget * (double)self->plan.parameters)
+                   ? whole(2 * o->budget * (double)self->work->plan.parameters)
                    : UINT64_MAX;
     default:
         return UINT64_MAX;
@@ -61,18 +53,19 @@ static size_t name_bytes(const char *name)
     return bytes;
 }
 
-uint64_t merge_file_headers(const didi_merge *self)
+uint64_t didi_file_headers(const didi *self)
 {
     enum { FILE_BYTES = 8 + 2 + 64 + 8 }; /* length, braces, metadata, padding */
-    return FILE_BYTES * (self->options.task_count + 1);
+    return FILE_BYTES * (self->work->options.task_count + 1);
 }
 
-uint64_t merge_entry_bytes(const didi_merge *self, const family_tensor *tensor, bool factors)
+uint64_t didi_entry_bytes(const didi *self, const family_tensor *tensor, bool factors)
 {
     enum { ENTRY_BYTES = 14 + 50 }; /* suffix; quotes, keys, brackets */
-    uint64_t largest = memory_multiply(memory_add(self->family->parameters, tensor->elements), 8);
+    uint64_t largest =
+        memory_multiply(memory_add(self->work->family->parameters, tensor->elements), 8);
     uint64_t entry = ENTRY_BYTES + name_bytes(tensor->name) + 2 * digits(largest);
-    bool plain = precision_is_plain(self->options.precision, NULL);
+    bool plain = precision_is_plain(self->work->options.precision, NULL);
     if (!plain)
         return entry + digits(largest);
     size_t dimensions = tensor->base->tensor->dimensions;
@@ -82,51 +75,52 @@ uint64_t merge_entry_bytes(const didi_merge *self, const family_tensor *tensor, 
 
 /* ---- what headers alone tell ---- */
 
-static uint64_t dense_minimum(const didi_merge *self)
+static uint64_t dense_minimum(const didi *self)
 {
-    bool automatic = self->options.precision == DIDI_PRECISION_AUTO;
-    unsigned bits = automatic ? 2 : precision_bits(precision_of_dense(self->options.precision));
+    bool automatic = self->work->options.precision == DIDI_PRECISION_AUTO;
+    unsigned bits =
+        automatic ? 2 : precision_bits(precision_of_dense(self->work->options.precision));
     uint64_t bytes = 0;
-    for (size_t i = 0; i < self->dense_count; i++) {
-        const family_tensor *tensor = self->dense[i];
+    for (size_t i = 0; i < self->work->dense_count; i++) {
+        const family_tensor *tensor = self->work->dense[i];
         uint64_t each = memory_add(precision_dense_bytes(tensor->rows, tensor->columns, bits),
-                                   merge_entry_bytes(self, tensor, false));
-        bytes = memory_add(bytes, memory_multiply(each, merge_dense_copies(self, tensor)));
+                                   didi_entry_bytes(self, tensor, false));
+        bytes = memory_add(bytes, memory_multiply(each, work_dense_copies(self->work, tensor)));
     }
-    return memory_add(bytes, merge_file_headers(self));
+    return memory_add(bytes, didi_file_headers(self));
 }
 
-uint64_t merge_bytes_minimum(const didi_merge *self)
+uint64_t didi_bytes_minimum(const didi *self)
 {
-    unsigned bits = precision_bits(precision_of_matrices(self->options.precision));
-    uint64_t smallest = self->layer_count > 0 ? UINT64_MAX : 0;
-    for (size_t i = 0; i < self->layer_count; i++) {
-        const family_tensor *tensor = self->layers[i];
+    unsigned bits = precision_bits(precision_of_matrices(self->work->options.precision));
+    uint64_t smallest = self->work->layer_count > 0 ? UINT64_MAX : 0;
+    for (size_t i = 0; i < self->work->layer_count; i++) {
+        const family_tensor *tensor = self->work->layers[i];
         uint64_t bytes = precision_component_bytes(tensor->rows, tensor->columns, bits);
-        bytes = memory_add(bytes, merge_entry_bytes(self, tensor, true));
+        bytes = memory_add(bytes, didi_entry_bytes(self, tensor, true));
         smallest = bytes < smallest ? bytes : smallest;
     }
     return memory_add(dense_minimum(self), smallest);
 }
 
-uint64_t merge_parameters_within(const didi_merge *self, uint64_t bytes)
+uint64_t didi_parameters_within(const didi *self, uint64_t bytes)
 {
     uint64_t fixed = dense_minimum(self);
-    unsigned bits = precision_bits(precision_of_matrices(self->options.precision));
+    unsigned bits = precision_bits(precision_of_matrices(self->work->options.precision));
     double each = bits > QUANTISE_BITS_MAX ? bits / 8.0 : (bits + 8.0 / QUANTISE_GROUP) / 8;
-    if (self->options.precision == DIDI_PRECISION_AUTO)
+    if (self->work->options.precision == DIDI_PRECISION_AUTO)
         each = 2.5 / 8; /* few components have less than 2 bits and a scale's share */
     return bytes > fixed ? whole((double)(bytes - fixed) / each) : 0;
 }
 
 /* ---- blocks ---- */
 
-static void fill_layer(const didi_merge *self, size_t l, didi_precision precision,
+static void fill_layer(const didi *self, size_t l, didi_precision precision,
                        const allocate_block *known, precision_block *out)
 {
-    const family_tensor *tensor = self->layers[l];
-    size_t per_layer = self->options.task_count + 1;
-    uint64_t overhead = merge_entry_bytes(self, tensor, true);
+    const family_tensor *tensor = self->work->layers[l];
+    size_t per_layer = self->work->options.task_count + 1;
+    uint64_t overhead = didi_entry_bytes(self, tensor, true);
     for (size_t j = 0; j < per_layer; j++) {
         const allocate_block *from = &known[l * per_layer + j];
         out[j] = (precision_block){.sigma = from->sigma,
@@ -134,7 +128,7 @@ static void fill_layer(const didi_merge *self, size_t l, didi_precision precisio
                                    .limit = from->limit,
                                    .tail = from->tail,
                                    .weight = from->weight,
-                                   .tasks = j == 0 ? (double)self->options.task_count : 1,
+                                   .tasks = j == 0 ? (double)self->work->options.task_count : 1,
                                    .rows = tensor->rows,
                                    .columns = tensor->columns,
                                    .overhead = overhead,
@@ -150,12 +144,12 @@ static void fill_layer(const didi_merge *self, size_t l, didi_precision precisio
     }
 }
 
-double merge_weight_unit(const didi_merge *self)
+double didi_weight_unit(const didi *self)
 {
     double weighted = 0;
     double balanced = 0;
-    for (size_t l = 0; l < self->layer_count; l++) {
-        const layer_summary *from = &self->summaries[l];
+    for (size_t l = 0; l < self->work->layer_count; l++) {
+        const layer_summary *from = &self->work->summaries[l];
         double energy = 0;
         for (size_t t = 0; t < from->tasks; t++) {
             weighted += from->weight[t] * from->energy[t];
@@ -168,28 +162,28 @@ double merge_weight_unit(const didi_merge *self)
 
 /* The mean of a tensor kept whole, then a delta for each task; where either may be, they are
  * rivals. */
-static void fill_dense(const didi_merge *self, size_t index, didi_precision precision, double unit,
+static void fill_dense(const didi *self, size_t index, didi_precision precision, double unit,
                        precision_block *out)
 {
-    const family_tensor *tensor = self->dense[index];
-    const dense_summary *found = &self->dense_summaries[index];
-    size_t tasks = self->options.task_count;
+    const family_tensor *tensor = self->work->dense[index];
+    const dense_summary *found = &self->work->dense_summaries[index];
+    size_t tasks = self->work->options.task_count;
     bool automatic = precision == DIDI_PRECISION_AUTO;
-    didi_dense form = merge_dense_form(self, tensor);
-    bool either = form == DIDI_DENSE_MEAN && self->options.dense == DIDI_DENSE_AUTO;
+    didi_dense form = work_dense_form(self->work, tensor);
+    bool either = form == DIDI_DENSE_MEAN && self->work->options.dense == DIDI_DENSE_AUTO;
     double energy = 0;
     for (size_t t = 0; t < tasks; t++)
         energy += found->energy[t];
     precision_block like = {.rows = tensor->rows,
                             .columns = tensor->columns,
-                            .overhead = merge_entry_bytes(self, tensor, false),
+                            .overhead = didi_entry_bytes(self, tensor, false),
                             .dense = precision_of_dense(precision),
                             .required = !automatic};
     if (energy > 0)
         like.weight = DENSE_TENSOR_WEIGHT * unit / sqrt(energy / (double)tasks);
     for (size_t t = 0; t < tasks; t++) {
         out[t + 1] = like;
-        out[t + 1].weight *= self->task_weight[t];
+        out[t + 1].weight *= self->work->task_weight[t];
         out[t + 1].dense_energy = either || form == DIDI_DENSE_PER_TASK ? found->energy[t] : 0;
     }
     out[0] = like;
@@ -200,14 +194,14 @@ static void fill_dense(const didi_merge *self, size_t index, didi_precision prec
         out[0].dense = precision_of_dense(DIDI_PRECISION_INT8);
 }
 
-int merge_list_precision_blocks(const didi_merge *self, didi_precision precision,
-                                precision_block **ret_blocks, size_t *ret_count, didi_error *error)
+int didi_list_precision_blocks(const didi *self, didi_precision precision,
+                               precision_block **ret_blocks, size_t *ret_count, didi_error *error)
 {
-    size_t tasks = self->options.task_count;
-    size_t count = (self->layer_count + self->dense_count) * (tasks + 1);
+    size_t tasks = self->work->options.task_count;
+    size_t count = (self->work->layer_count + self->work->dense_count) * (tasks + 1);
     allocate_block *known = NULL;
     size_t known_count = 0;
-    int status = merge_list_blocks(self, &known, &known_count, error);
+    int status = didi_list_blocks(self, &known, &known_count, error);
     if (status != DIDI_OK)
         return status;
     precision_block *blocks = memory_zeroed(count, sizeof *blocks);
@@ -215,10 +209,10 @@ int merge_list_precision_blocks(const didi_merge *self, didi_precision precision
         free(known);
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "list of %zu blocks", count);
     }
-    double unit = merge_weight_unit(self);
-    for (size_t l = 0; l < self->layer_count; l++)
+    double unit = didi_weight_unit(self);
+    for (size_t l = 0; l < self->work->layer_count; l++)
         fill_layer(self, l, precision, known, blocks + l * (tasks + 1));
-    for (size_t i = 0; i < self->dense_count; i++)
+    for (size_t i = 0; i < self->work->dense_count; i++)
         fill_dense(self, i, precision, unit, blocks + known_count + i * (tasks + 1));
     free(known);
     *ret_blocks = blocks;

@@ -15,7 +15,7 @@
 enum { TASKS = 4, FIRST = 3 };
 
 typedef struct sample {
-    sample_family family;
+    sample_family sample;
     didi_merge_options options; /* of the extension */
 } sample;
 
@@ -23,7 +23,7 @@ static int open_package(const sample *self, const char *package)
 {
     int fd = -1;
     didi_error error = {0};
-    sample_must(file_open_directory(self->family.output, package, 0, &fd, &error), &error);
+    sample_must(file_open_directory(self->sample.output, package, 0, &fd, &error), &error);
     return fd;
 }
 
@@ -31,11 +31,11 @@ static int open_package(const sample *self, const char *package)
 static void sample_create(sample *self, void **state)
 {
     didi_error error = {0};
-    sample_family_create(&self->family, support_directory(state), TASKS);
-    self->family.options.task_count = FIRST;
-    sample_must(sample_merge(&self->family.options, 1, 0, &error), &error);
-    self->options = self->family.options;
-    self->options.tasks = self->family.inputs + FIRST;
+    sample_family_create(&self->sample, support_directory(state), TASKS);
+    self->sample.options.task_count = FIRST;
+    sample_must(sample_merge(&self->sample.options, 1, 0, &error), &error);
+    self->options = self->sample.options;
+    self->options.tasks = self->sample.inputs + FIRST;
     self->options.task_count = 1;
     self->options.budget = 0.4;
     self->options.output_name = "more";
@@ -46,8 +46,8 @@ static void sample_create(sample *self, void **state)
 static void sample_close(sample *self)
 {
     close(self->options.extend.package_fd);
-    self->family.options.task_count = TASKS;
-    sample_family_close(&self->family);
+    self->sample.options.task_count = TASKS;
+    sample_family_close(&self->sample);
 }
 
 static void extend(const sample *self, size_t threads)
@@ -93,14 +93,14 @@ static json_t *manifest_of(const sample *self, const char *package)
 
 static void expert_name(const sample *self, size_t task, char name[64])
 {
-    (void)snprintf(name, 64, "experts/%s.safetensors", self->family.inputs[task].name);
+    (void)snprintf(name, 64, "experts/%s.safetensors", self->sample.inputs[task].name);
 }
 
 static double of_task(const json_t *manifest, const sample *self, size_t task)
 {
     const json_t *error = json_object_get(manifest, "error");
     return json_number_value(
-        json_object_get(json_object_get(error, "per_task"), self->family.inputs[task].name));
+        json_object_get(json_object_get(error, "per_task"), self->sample.inputs[task].name));
 }
 
 /* The same over matrices and dense tensors, when the latter have no error. */
@@ -112,7 +112,7 @@ static double error_of_all(const json_t *manifest, const sample *self, size_t ta
     for (size_t l = 0; l < json_array_size(layers); l++)
         energy += json_number_value(
             json_array_get(json_object_get(json_array_get(layers, l), "energies"), task));
-    double rest = json_number_value(json_object_get(dense, self->family.inputs[task].name));
+    double rest = json_number_value(json_object_get(dense, self->sample.inputs[task].name));
     return of_task(manifest, self, task) * energy / (energy + rest);
 }
 
@@ -152,23 +152,23 @@ static void the_manifest_is_of_all_tasks(void **state)
         didi_error error = {0};
         char more[32];
         (void)snprintf(more, sizeof more, "more-%s", dense_names[dense]);
-        self.family.options.dense = self.options.dense = (didi_dense)dense;
-        self.family.options.task_count = FIRST;
-        self.family.options.output_name = dense_names[dense];
-        sample_must(sample_merge(&self.family.options, 1, 0, &error), &error);
+        self.sample.options.dense = self.options.dense = (didi_dense)dense;
+        self.sample.options.task_count = FIRST;
+        self.sample.options.output_name = dense_names[dense];
+        sample_must(sample_merge(&self.sample.options, 1, 0, &error), &error);
         close(self.options.extend.package_fd);
         self.options.extend.package_fd = open_package(&self, dense_names[dense]);
         self.options.output_name = more;
         extend(&self, 1);
         json_t *manifest = manifest_of(&self, more);
         const json_t *budget = json_object_get(manifest, "budget");
-        self.family.options.task_count = TASKS;
-        double stored = (double)sample_package_parameters(&self.family, more);
+        self.sample.options.task_count = TASKS;
+        double stored = (double)sample_package_parameters(&self.sample, more);
         sample_assert_near(json_number_value(json_object_get(budget, "parameters")),
                            stored / SAMPLE_PARAMETERS, 1e-8);
         if (dense == DIDI_DENSE_PER_TASK)
             for (size_t t = 0; t < TASKS; t++) /* dense tensors are exact here */
-                sample_assert_near(sample_package_error(&self.family, more, t, NULL),
+                sample_assert_near(sample_package_error(&self.sample, more, t, NULL),
                                    error_of_all(manifest, &self, t), 1e-5);
         json_decref(manifest);
     }
@@ -182,8 +182,8 @@ static void threads_do_not_matter(void **state)
     extend(&self, 1);
     self.options.output_name = "again";
     extend(&self, 4);
-    self.family.options.task_count = TASKS;
-    sample_package_compare(&self.family, "more", "again");
+    self.sample.options.task_count = TASKS;
+    sample_package_compare(&self.sample, "more", "again");
     sample_close(&self);
 }
 
@@ -192,14 +192,14 @@ static void an_interrupted_extension_goes_on(void **state)
     sample self;
     sample_create(&self, state);
     extend(&self, 1);
-    self.family.options.task_count = TASKS;
+    self.sample.options.task_count = TASKS;
     for (size_t items = 1; items < 30; items += 3) {
         didi_error error = {0};
         self.options.output_name = "again";
         sample_merge_partly(&self.options, items);
         extend(&self, 2);
-        sample_package_compare(&self.family, "more", "again");
-        sample_must(file_remove_tree(self.family.output, "again", &error), &error);
+        sample_package_compare(&self.sample, "more", "again");
+        sample_must(file_remove_tree(self.sample.output, "again", &error), &error);
     }
     sample_close(&self);
 }
@@ -209,7 +209,7 @@ static void tasks_can_be_removed_and_replaced(void **state)
     sample self;
     char name[64];
     sample_create(&self, state);
-    const char *const removed[] = {self.family.inputs[1].name};
+    const char *const removed[] = {self.sample.inputs[1].name};
     self.options.extend.removed = removed;
     self.options.extend.removed_count = 1;
     self.options.task_count = 0;
@@ -225,7 +225,7 @@ static void tasks_can_be_removed_and_replaced(void **state)
     expert_name(&self, 1, name);
     assert_false(support_exists(directory, name));
     close(directory);
-    self.options.tasks = self.family.inputs + 1; /* its name is free now */
+    self.options.tasks = self.sample.inputs + 1; /* its name is free now */
     self.options.task_count = 1;
     self.options.output_name = "replaced";
     extend(&self, 1);
@@ -237,9 +237,9 @@ static void a_full_merge_is_compared(void **state)
     sample self;
     didi_error error = {0};
     sample_create(&self, state);
-    self.family.options.task_count = TASKS;
-    self.family.options.output_name = "full";
-    sample_must(sample_merge(&self.family.options, 1, 0, &error), &error);
+    self.sample.options.task_count = TASKS;
+    self.sample.options.output_name = "full";
+    sample_must(sample_merge(&self.sample.options, 1, 0, &error), &error);
     self.options.extend.comparison_fd = open_package(&self, "full");
     extend(&self, 1);
     close(self.options.extend.comparison_fd);
@@ -248,7 +248,7 @@ static void a_full_merge_is_compared(void **state)
     const json_t *report = json_object_get(json_object_get(manifest, "extends"), "report");
     assert_true(json_is_null(json_object_get(report, "reason")));
     const json_t *told = json_object_get(json_object_get(report, "full_merge"), "per_task");
-    sample_assert_near(json_number_value(json_object_get(told, self.family.inputs[FIRST].name)),
+    sample_assert_near(json_number_value(json_object_get(told, self.sample.inputs[FIRST].name)),
                        of_task(full, &self, FIRST), 1e-9);
     json_decref(manifest);
     json_decref(full);
@@ -273,20 +273,20 @@ static void impossible_changes_are_refused(void **state)
     self.options.extend.removed = removed;
     self.options.extend.removed_count = 1;
     refused(&self, DIDI_INVALID, "/extend/remove/0", "the package has no task 'nobody'; it has");
-    removed[0] = removed[1] = self.family.inputs[0].name;
+    removed[0] = removed[1] = self.sample.inputs[0].name;
     self.options.extend.removed_count = 2;
     refused(&self, DIDI_INVALID, "/extend/remove/1", "twice");
     for (size_t t = 0; t < FIRST; t++)
-        removed[t] = self.family.inputs[t].name;
+        removed[t] = self.sample.inputs[t].name;
     self.options.extend.removed_count = FIRST;
     self.options.task_count = 0;
     refused(&self, DIDI_INVALID, "/extend/remove", "no task would be left");
     self.options.extend.removed_count = 0;
     refused(&self, DIDI_INVALID, "/tasks", "nothing is to be added");
     self.options.task_count = 1;
-    self.options.tasks = self.family.inputs;
+    self.options.tasks = self.sample.inputs;
     refused(&self, DIDI_INVALID, "/tasks/0/name", "already");
-    self.options.tasks = self.family.inputs + FIRST;
+    self.options.tasks = self.sample.inputs + FIRST;
     self.options.budget = 0.01;
     refused(&self, DIDI_BUDGET, "/extend/budget", "budget 0.01 is below the");
     sample_close(&self);
@@ -296,10 +296,10 @@ static void another_base_is_refused(void **state)
 {
     sample self;
     sample_create(&self, state);
-    sample_model_write(self.family.base, &(sample_model){.seed = 5});
+    sample_model_write(self.sample.base, &(sample_model){.seed = 5});
     refused(&self, DIDI_MISMATCH, "lab/base", "that was lab/base/model.safetensors, SHA-256");
-    sample_model_write(self.family.base, &(sample_model){.extra = true});
-    sample_model_write(self.family.models[FIRST], &(sample_model){.seed = 103, .extra = true});
+    sample_model_write(self.sample.base, &(sample_model){.extra = true});
+    sample_model_write(self.sample.models[FIRST], &(sample_model){.seed = 103, .extra = true});
     refused(&self, DIDI_MISMATCH, "lab/base", "'zzz' of lab/base is not in the package");
     sample_close(&self);
 }
@@ -323,9 +323,9 @@ static void a_damaged_package_is_refused(void **state)
     free(text);
     support_write(self.options.extend.package_fd, "manifest.json", "{}", 2);
     refused(&self, DIDI_FORMAT, "manifest.json", "older didid");
-    sample_must(file_remove_tree(self.family.output, "package/manifest.json", &error), &error);
+    sample_must(file_remove_tree(self.sample.output, "package/manifest.json", &error), &error);
     refused(&self, DIDI_NOT_FOUND, "manifest.json", "");
-    assert_int_equal(support_entries(self.family.output), 1);
+    assert_int_equal(support_entries(self.sample.output), 1);
     sample_close(&self);
 }
 

@@ -32,13 +32,13 @@ static bool is_point(const didi_event *event, didi_stage stage)
     return event->kind == DIDI_EVENT_POINT && event->stage == stage;
 }
 
-static didi_merge *open_merge(const sample_family *family, recorder *heard)
+static didi_merge *open_merge(const sample_family *sample, recorder *heard)
 {
     const didi_merge_hooks hooks = {heard, record};
     didi_merge *merge = NULL;
     didi_error error = {0};
     heard->count = 0;
-    sample_must(didi_merge_open(&family->options, &hooks, &merge, &error), &error);
+    sample_must(didi_merge_open(&sample->options, &hooks, &merge, &error), &error);
     return merge;
 }
 
@@ -59,10 +59,10 @@ static size_t run_items(didi_merge *merge, size_t limit)
     return done;
 }
 
-static void finish(const sample_family *family, recorder *heard)
+static void finish(const sample_family *sample, recorder *heard)
 {
     didi_error error = {0};
-    didi_merge *merge = open_merge(family, heard);
+    didi_merge *merge = open_merge(sample, heard);
     run_items(merge, SIZE_MAX);
     sample_must(didi_merge_result(merge, &error), &error);
     assert_true(didi_merge_progress(merge, NULL) == 1);
@@ -74,15 +74,15 @@ static void each_stage_is_told_once(void **state)
     static const didi_allocator all[] = {DIDI_ALLOCATOR_PURSUIT, DIDI_ALLOCATOR_JOINT,
                                          DIDI_ALLOCATOR_EXACT, DIDI_ALLOCATOR_DIFFERENTIABLE};
     static const char *const names[] = {"pursuit", "joint", "exact", "differentiable"};
-    sample_family family;
+    sample_family sample;
     recorder heard;
-    sample_family_create(&family, support_directory(state), TASKS);
+    sample_family_create(&sample, support_directory(state), TASKS);
     for (size_t a = 0; a < sizeof all / sizeof *all; a++) {
         int last = -1;
         size_t stages = 0;
-        family.options.allocator = all[a];
-        family.options.output_name = names[a];
-        finish(&family, &heard);
+        sample.options.allocator = all[a];
+        sample.options.output_name = names[a];
+        finish(&sample, &heard);
         for (size_t i = 0; i < heard.count; i++) {
             const didi_event *event = &heard.events[i];
             if (event->kind == DIDI_EVENT_STAGE) {
@@ -94,7 +94,7 @@ static void each_stage_is_told_once(void **state)
         }
         assert_int_equal(stages, a < 2 ? DIDI_STAGE_COUNT : DIDI_STAGE_COUNT - 1);
     }
-    sample_family_close(&family);
+    sample_family_close(&sample);
 }
 
 /* Loss, error and ratio of the layers pursued so far; returns how many layers that is. */
@@ -118,12 +118,12 @@ static size_t check_pursuit(const recorder *heard)
 
 static void pursuit_tells_its_error(void **state)
 {
-    sample_family family;
+    sample_family sample;
     recorder heard;
-    sample_family_create(&family, support_directory(state), TASKS);
-    finish(&family, &heard);
+    sample_family_create(&sample, support_directory(state), TASKS);
+    finish(&sample, &heard);
     assert_true(check_pursuit(&heard) >= 3);
-    sample_family_close(&family);
+    sample_family_close(&sample);
 }
 
 /* Ratio and target are both in the budget's unit, and the last ratio is what the files take. */
@@ -142,22 +142,22 @@ static void ratios_are_told_in_the_budgets_unit(void **state)
         {DIDI_BUDGET_PARAMETERS, DIDI_ALLOCATOR_PURSUIT, DIDI_PRECISION_INT8, 1.3, 1.3},
         {DIDI_BUDGET_MAX_ERROR, DIDI_ALLOCATOR_PURSUIT, DIDI_PRECISION_AUTO, 0.2, NAN},
     };
-    sample_family family;
+    sample_family sample;
     recorder heard;
     struct stat base;
     didi_error error = {0};
-    sample_family_create(&family, support_directory(state), TASKS);
-    assert_int_equal(fstatat(family.base, "model.safetensors", &base, 0), 0);
+    sample_family_create(&sample, support_directory(state), TASKS);
+    assert_int_equal(fstatat(sample.base, "model.safetensors", &base, 0), 0);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         double ratio = NAN;
         double target = cases[i].target;
-        family.options.budget_unit = cases[i].unit;
-        family.options.budget = cases[i].budget;
-        family.options.allocator = cases[i].allocator;
-        family.options.precision = cases[i].precision;
+        sample.options.budget_unit = cases[i].unit;
+        sample.options.budget = cases[i].budget;
+        sample.options.allocator = cases[i].allocator;
+        sample.options.precision = cases[i].precision;
         if (cases[i].unit == DIDI_BUDGET_BYTES)
             target = cases[i].budget / (double)base.st_size;
-        finish(&family, &heard);
+        finish(&sample, &heard);
         for (size_t e = 0; e < heard.count; e++) {
             const didi_event *event = &heard.events[e];
             ratio = isnan(event->ratio) ? ratio : event->ratio;
@@ -166,20 +166,20 @@ static void ratios_are_told_in_the_budgets_unit(void **state)
                 sample_assert_near(event->ratio_target, target, 1e-12);
         }
         assert_true(isnan(target) || (ratio <= target * (1 + 1e-9) && ratio > 0.75 * target));
-        sample_must(file_remove_tree(family.output, "package", &error), &error);
+        sample_must(file_remove_tree(sample.output, "package", &error), &error);
     }
-    sample_family_close(&family);
+    sample_family_close(&sample);
 }
 
 static void rank_steps_are_progress(void **state)
 {
-    sample_family family;
+    sample_family sample;
     recorder heard;
     size_t steps = 0;
-    sample_family_create(&family, support_directory(state), TASKS);
-    family.options.allocator = DIDI_ALLOCATOR_DIFFERENTIABLE;
-    family.options.rank_steps = 40;
-    finish(&family, &heard);
+    sample_family_create(&sample, support_directory(state), TASKS);
+    sample.options.allocator = DIDI_ALLOCATOR_DIFFERENTIABLE;
+    sample.options.rank_steps = 40;
+    finish(&sample, &heard);
     for (size_t i = 0; i < heard.count; i++) {
         const didi_event *event = &heard.events[i];
         if (!is_point(event, DIDI_STAGE_ALLOCATE))
@@ -189,43 +189,43 @@ static void rank_steps_are_progress(void **state)
         assert_int_equal(event->items_total, 40);
     }
     assert_int_equal(steps, 40);
-    sample_family_close(&family);
+    sample_family_close(&sample);
 }
 
 /* Stopped after any number of items, it goes on to the same bytes, and what an earlier attempt
  * pursued counts in what the next one tells. */
 static void an_interrupted_merge_goes_on(void **state)
 {
-    sample_family family;
+    sample_family sample;
     recorder heard;
     didi_error error = {0};
-    sample_family_create(&family, support_directory(state), TASKS);
-    family.options.output_name = "whole";
-    finish(&family, &heard);
+    sample_family_create(&sample, support_directory(state), TASKS);
+    sample.options.output_name = "whole";
+    finish(&sample, &heard);
     size_t layers = check_pursuit(&heard);
-    family.options.output_name = "package";
+    sample.options.output_name = "package";
     for (size_t limit = 0;; limit++) {
-        didi_merge *merge = open_merge(&family, &heard);
+        didi_merge *merge = open_merge(&sample, &heard);
         bool whole = run_items(merge, limit) < limit;
         didi_merge_close(merge);
         if (whole)
             break;
-        finish(&family, &heard);
+        finish(&sample, &heard);
         size_t told = check_pursuit(&heard);
         assert_true(told == 0 || told == layers);
-        sample_package_compare(&family, "whole", "package");
-        sample_must(file_remove_tree(family.output, "package", &error), &error);
+        sample_package_compare(&sample, "whole", "package");
+        sample_must(file_remove_tree(sample.output, "package", &error), &error);
     }
-    sample_family_close(&family);
+    sample_family_close(&sample);
 }
 
-static void digest_of_manifest(const sample_family *family, char digest[65])
+static void digest_of_manifest(const sample_family *sample, char digest[65])
 {
     char *text = NULL;
     size_t bytes = 0;
     int directory = -1;
     didi_error error = {0};
-    sample_must(file_open_directory(family->output, "package", 0, &directory, &error), &error);
+    sample_must(file_open_directory(sample->output, "package", 0, &directory, &error), &error);
     sample_must(file_read_text(directory, "manifest.json", 1 << 20, &text, &bytes, &error), &error);
     sample_must(file_sha256_text(text, digest, &error), &error);
     free(text);
@@ -235,66 +235,66 @@ static void digest_of_manifest(const sample_family *family, char digest[65])
 /* The process died after the rename, before anybody heard of it. */
 static void published_artifacts_are_found(void **state)
 {
-    sample_family family;
+    sample_family sample;
     recorder heard;
     didi_item *item = NULL;
     didi_error error = {0};
     char before[65];
     char after[65];
-    sample_family_create(&family, support_directory(state), TASKS);
-    finish(&family, &heard);
-    digest_of_manifest(&family, before);
-    support_write(family.work, "decompose-00000.state", "old", 3);
-    didi_merge *merge = open_merge(&family, &heard);
+    sample_family_create(&sample, support_directory(state), TASKS);
+    finish(&sample, &heard);
+    digest_of_manifest(&sample, before);
+    support_write(sample.work, "decompose-00000.state", "old", 3);
+    didi_merge *merge = open_merge(&sample, &heard);
     assert_int_equal(didi_merge_next(merge, UINT64_MAX, true, &item), DIDI_NEXT_FINISHED);
     assert_int_equal(didi_merge_result(merge, &error), DIDI_OK);
     assert_true(didi_merge_progress(merge, NULL) == 1);
     didi_merge_close(merge);
-    assert_int_equal(support_entries(family.work), 0);
-    digest_of_manifest(&family, after);
+    assert_int_equal(support_entries(sample.work), 0);
+    digest_of_manifest(&sample, after);
     assert_string_equal(before, after);
-    sample_family_close(&family);
+    sample_family_close(&sample);
 }
 
 static void another_merges_artifacts_are_refused(void **state)
 {
-    sample_family family;
+    sample_family sample;
     recorder heard;
     didi_merge *merge = NULL;
     didi_error error = {0};
     const struct timespec times[2] = {{1000, 0}, {1000, 0}};
-    sample_family_create(&family, support_directory(state), TASKS);
-    finish(&family, &heard);
-    family.options.seed = 7;
-    assert_int_equal(didi_merge_open(&family.options, NULL, &merge, &error), DIDI_CONFLICT);
+    sample_family_create(&sample, support_directory(state), TASKS);
+    finish(&sample, &heard);
+    sample.options.seed = 7;
+    assert_int_equal(didi_merge_open(&sample.options, NULL, &merge, &error), DIDI_CONFLICT);
     assert_string_equal(error.subject, "package");
     support_assert_contains(error.message, "'package' exists already");
-    family.options.seed = 0;
-    assert_int_equal(utimensat(family.models[0], "model.safetensors", times, 0), 0);
-    assert_int_equal(didi_merge_open(&family.options, NULL, &merge, &error), DIDI_CONFLICT);
-    assert_int_equal(unlinkat(family.output, "package/manifest.json", 0), 0);
-    assert_int_equal(didi_merge_open(&family.options, NULL, &merge, &error), DIDI_CONFLICT);
-    sample_family_close(&family);
+    sample.options.seed = 0;
+    assert_int_equal(utimensat(sample.models[0], "model.safetensors", times, 0), 0);
+    assert_int_equal(didi_merge_open(&sample.options, NULL, &merge, &error), DIDI_CONFLICT);
+    assert_int_equal(unlinkat(sample.output, "package/manifest.json", 0), 0);
+    assert_int_equal(didi_merge_open(&sample.options, NULL, &merge, &error), DIDI_CONFLICT);
+    sample_family_close(&sample);
 }
 
 static void a_cancelled_merge_leaves_nothing(void **state)
 {
-    sample_family family;
+    sample_family sample;
     recorder heard;
     didi_error error = {0};
     bool whole = false;
-    sample_family_create(&family, support_directory(state), TASKS);
+    sample_family_create(&sample, support_directory(state), TASKS);
     for (size_t limit = 0; !whole; limit += 3) {
-        didi_merge *merge = open_merge(&family, &heard);
+        didi_merge *merge = open_merge(&sample, &heard);
         whole = run_items(merge, limit) < limit;
         didi_merge_cancel(merge);
         run_items(merge, SIZE_MAX);
         assert_int_equal(didi_merge_result(merge, &error), whole ? DIDI_OK : DIDI_CANCELLED);
         didi_merge_close(merge);
-        assert_int_equal(support_entries(family.output), whole ? 1 : 0);
-        sample_must(file_remove_contents(family.work, &error), &error);
+        assert_int_equal(support_entries(sample.output), whole ? 1 : 0);
+        sample_must(file_remove_contents(sample.work, &error), &error);
     }
-    sample_family_close(&family);
+    sample_family_close(&sample);
 }
 
 int main(void)

@@ -15,133 +15,133 @@
 enum { TASKS = 2 };
 
 /* Nothing but the finished reference, and what this run made if it made it whole. */
-static void assert_whole_or_absent(const sample_family *family, const char *package)
+static void assert_whole_or_absent(const sample_family *sample, const char *package)
 {
-    bool there = support_exists(family->output, package);
-    assert_int_equal(support_entries(family->output), 1 + there);
+    bool there = support_exists(sample->output, package);
+    assert_int_equal(support_entries(sample->output), 1 + there);
     if (there)
-        sample_package_compare(family, "reference", package);
+        sample_package_compare(sample, "reference", package);
 }
 
-static void start_over(const sample_family *family, const char *package)
+static void start_over(const sample_family *sample, const char *package)
 {
     didi_error error = {0};
-    sample_must(file_remove_contents(family->work, &error), &error);
-    sample_must(file_remove_tree(family->output, package, &error), &error);
+    sample_must(file_remove_contents(sample->work, &error), &error);
+    sample_must(file_remove_tree(sample->output, package, &error), &error);
 }
 
 /* A family with a finished merge called "reference"; the next one is called "package". */
-static void prepare(sample_family *family, int root, didi_allocator allocator)
+static void prepare(sample_family *sample, int root, didi_allocator allocator)
 {
     didi_error error = {0};
-    sample_family_create(family, root, TASKS);
-    family->options.allocator = allocator;
-    family->options.rank_steps = 5;
-    family->options.output_name = "reference";
-    sample_must(sample_merge(&family->options, 1, 0, &error), &error);
-    family->options.output_name = "package";
+    sample_family_create(sample, root, TASKS);
+    sample->options.allocator = allocator;
+    sample->options.rank_steps = 5;
+    sample->options.output_name = "reference";
+    sample_must(sample_merge(&sample->options, 1, 0, &error), &error);
+    sample->options.output_name = "package";
 }
 
 static void a_cancelled_merge_publishes_nothing_and_goes_on_later(void **state)
 {
-    sample_family family;
-    prepare(&family, support_directory(state), DIDI_ALLOCATOR_PURSUIT);
-    family.options.volatile_work = false;
+    sample_family sample;
+    prepare(&sample, support_directory(state), DIDI_ALLOCATOR_PURSUIT);
+    sample.options.volatile_work = false;
     int status = DIDI_CANCELLED;
     for (size_t items = 1; status == DIDI_CANCELLED; items++) {
         didi_error error = {0};
-        status = sample_merge(&family.options, 1 + items % 3, items, &error);
+        status = sample_merge(&sample.options, 1 + items % 3, items, &error);
         if (status == DIDI_CANCELLED) {
-            assert_whole_or_absent(&family, "package");
-            assert_false(support_exists(family.output, "package"));
+            assert_whole_or_absent(&sample, "package");
+            assert_false(support_exists(sample.output, "package"));
         }
         assert_in_range(items, 1, 60);
     }
     assert_int_equal(status, DIDI_OK);
-    assert_whole_or_absent(&family, "package");
-    assert_true(support_exists(family.output, "package"));
-    sample_family_close(&family);
+    assert_whole_or_absent(&sample, "package");
+    assert_true(support_exists(sample.output, "package"));
+    sample_family_close(&sample);
 }
 
 static void resumed_merges_give_the_same_bytes(void **state)
 {
     for (int allocator = 0; allocator < 5; allocator++) {
-        sample_family family;
+        sample_family sample;
         int root = -1;
         char name[8];
         didi_error error = {0};
         (void)snprintf(name, sizeof name, "a%d", allocator);
         sample_must(file_open_directory(support_directory(state), name, 1, &root, &error), &error);
-        prepare(&family, root, (didi_allocator)allocator);
-        family.options.volatile_work = false;
+        prepare(&sample, root, (didi_allocator)allocator);
+        sample.options.volatile_work = false;
         for (size_t items = 1; items < 21; items += 3) {
-            start_over(&family, "package");
-            sample_merge_partly(&family.options, items);
-            sample_merge_partly(&family.options, 2);
-            sample_must(sample_merge(&family.options, 2, 0, &error), &error);
-            assert_true(support_exists(family.output, "package"));
-            assert_whole_or_absent(&family, "package");
+            start_over(&sample, "package");
+            sample_merge_partly(&sample.options, items);
+            sample_merge_partly(&sample.options, 2);
+            sample_must(sample_merge(&sample.options, 2, 0, &error), &error);
+            assert_true(support_exists(sample.output, "package"));
+            assert_whole_or_absent(&sample, "package");
         }
-        sample_family_close(&family);
+        sample_family_close(&sample);
         close(root);
     }
 }
 
 static void work_of_other_options_is_discarded(void **state)
 {
-    sample_family family;
+    sample_family sample;
     didi_error error = {0};
-    prepare(&family, support_directory(state), DIDI_ALLOCATOR_PURSUIT);
-    family.options.seed = 99;
-    family.options.budget = 0.9;
-    sample_merge_partly(&family.options, 12);
-    assert_true(support_entries(family.work) > 2);
-    family.options.seed = 0;
-    family.options.budget = 1.4;
-    sample_must(sample_merge(&family.options, 1, 0, &error), &error);
-    assert_whole_or_absent(&family, "package");
-    sample_family_close(&family);
+    prepare(&sample, support_directory(state), DIDI_ALLOCATOR_PURSUIT);
+    sample.options.seed = 99;
+    sample.options.budget = 0.9;
+    sample_merge_partly(&sample.options, 12);
+    assert_true(support_entries(sample.work) > 2);
+    sample.options.seed = 0;
+    sample.options.budget = 1.4;
+    sample_must(sample_merge(&sample.options, 1, 0, &error), &error);
+    assert_whole_or_absent(&sample, "package");
+    sample_family_close(&sample);
 }
 
 static void a_later_attempt_names_the_input_that_changed(void **state)
 {
-    sample_family family;
+    sample_family sample;
     didi_merge *merge = NULL;
     didi_error error = {0};
     const sample_model other = {.seed = 77};
-    sample_family_create(&family, support_directory(state), 3);
-    sample_merge_partly(&family.options, 4);
-    sample_model_write(family.models[1], &other);
-    assert_int_equal(didi_merge_open(&family.options, NULL, &merge, &error), DIDI_CHANGED);
-    assert_non_null(strstr(error.subject, family.options.tasks[1].label));
+    sample_family_create(&sample, support_directory(state), 3);
+    sample_merge_partly(&sample.options, 4);
+    sample_model_write(sample.models[1], &other);
+    assert_int_equal(didi_merge_open(&sample.options, NULL, &merge, &error), DIDI_CHANGED);
+    assert_non_null(strstr(error.subject, sample.options.tasks[1].label));
     assert_non_null(strstr(error.subject, "/model.safetensors"));
     /* What it had computed is gone, so the next attempt starts afresh. */
-    assert_int_equal(sample_merge(&family.options, 1, 0, &error), DIDI_OK);
-    sample_family_close(&family);
+    assert_int_equal(sample_merge(&sample.options, 1, 0, &error), DIDI_OK);
+    sample_family_close(&sample);
 }
 
 static void a_package_is_never_replaced(void **state)
 {
-    sample_family family;
+    sample_family sample;
     didi_error error = {0};
-    prepare(&family, support_directory(state), DIDI_ALLOCATOR_UNIFORM);
-    family.options.output_name = "reference";
-    sample_must(sample_merge(&family.options, 1, 0, &error), &error); /* its own: found done */
-    family.options.seed = 7;
-    assert_int_not_equal(sample_merge(&family.options, 1, 0, &error), DIDI_OK);
-    assert_int_equal(support_entries(family.output), 1);
-    sample_family_close(&family);
+    prepare(&sample, support_directory(state), DIDI_ALLOCATOR_UNIFORM);
+    sample.options.output_name = "reference";
+    sample_must(sample_merge(&sample.options, 1, 0, &error), &error); /* its own: found done */
+    sample.options.seed = 7;
+    assert_int_not_equal(sample_merge(&sample.options, 1, 0, &error), DIDI_OK);
+    assert_int_equal(support_entries(sample.output), 1);
+    sample_family_close(&sample);
 }
 
 /* Makes the nth pass of a point fail through a whole merge; false when it was never reached. */
-static bool check_fault(sample_family *family, const char *point, size_t nth, const char *how)
+static bool check_fault(sample_family *sample, const char *point, size_t nth, const char *how)
 {
     char fault[64];
     didi_error error = {0};
-    start_over(family, "package");
+    start_over(sample, "package");
     (void)snprintf(fault, sizeof fault, "%s:%zu%s", point, nth, how);
     assert_int_equal(fault_arm(fault), 0);
-    int status = sample_merge(&family->options, 1, 0, &error);
+    int status = sample_merge(&sample->options, 1, 0, &error);
     bool fired = fault_all_fired();
     assert_int_equal(fault_arm(NULL), 0);
     if (status != DIDI_OK && error.message[0] == '\0')
@@ -153,22 +153,22 @@ static bool check_fault(sample_family *family, const char *point, size_t nth, co
         assert_int_equal(status, DIDI_DISK_FULL);
     assert_true(fired || status == DIDI_OK);
     if (status == DIDI_OK)
-        assert_true(support_exists(family->output, "package"));
-    assert_whole_or_absent(family, "package");
+        assert_true(support_exists(sample->output, "package"));
+    assert_whole_or_absent(sample, "package");
     return fired;
 }
 
 static void check_point(void **state, const char *point, const char *how, size_t dense,
                         didi_allocator allocator)
 {
-    sample_family family;
+    sample_family sample;
     size_t fired = 0;
-    prepare(&family, support_directory(state), allocator);
-    family.options.volatile_work = false;
-    for (size_t nth = 1; check_fault(&family, point, nth, how); nth += 1 + nth / dense)
+    prepare(&sample, support_directory(state), allocator);
+    sample.options.volatile_work = false;
+    for (size_t nth = 1; check_fault(&sample, point, nth, how); nth += 1 + nth / dense)
         fired++;
     assert_true(fired > 2);
-    sample_family_close(&family);
+    sample_family_close(&sample);
 }
 
 static void every_lack_of_memory_is_clean(void **state)

@@ -17,18 +17,18 @@
 enum { TASKS = 2 };
 
 typedef struct stage {
-    sample_family family;
+    sample_family sample;
     int package, out;
 } stage;
 
 static void prepare(stage *self, int root, double budget, didi_dtype base)
 {
     didi_error error = {0};
-    sample_family_create(&self->family, root, TASKS);
-    sample_model_write(self->family.base, &(sample_model){.dtype = base});
-    self->family.options.budget = budget;
-    sample_must(sample_merge(&self->family.options, 1, 0, &error), &error);
-    sample_must(file_open_directory(self->family.output, "package", 0, &self->package, &error),
+    sample_family_create(&self->sample, root, TASKS);
+    sample_model_write(self->sample.base, &(sample_model){.dtype = base});
+    self->sample.options.budget = budget;
+    sample_must(sample_merge(&self->sample.options, 1, 0, &error), &error);
+    sample_must(file_open_directory(self->sample.output, "package", 0, &self->package, &error),
                 &error);
     sample_must(file_open_directory(root, "out", 1, &self->out, &error), &error);
 }
@@ -37,12 +37,12 @@ static void finish(stage *self)
 {
     close(self->package);
     close(self->out);
-    sample_family_close(&self->family);
+    sample_family_close(&self->sample);
 }
 
 static int export_task(const stage *self, const char *task, didi_error *error)
 {
-    return didi_export_full(self->package, self->family.base, "lab/base", task, self->out, true,
+    return didi_export_full(self->package, self->sample.base, "lab/base", task, self->out, true,
                             NULL, NULL, error);
 }
 
@@ -51,7 +51,7 @@ static double exported_error(const stage *self, size_t task)
 {
     didi_error error = {0};
     checkpoint *models[3] = {NULL, NULL, NULL};
-    int fds[3] = {self->family.base, self->family.models[task], self->out};
+    int fds[3] = {self->sample.base, self->sample.models[task], self->out};
     double sum = 0;
     double energy = 0;
     for (size_t m = 0; m < 3; m++)
@@ -95,7 +95,7 @@ static void exports_are_base_plus_artifacts(void **state)
     for (size_t t = 0; t < TASKS; t++) {
         sample_must(export_task(&self, tasks[t], &error), &error);
         assert_int_equal(support_entries(self.out), 1);
-        double wanted = sample_package_error(&self.family, "package", t, NULL);
+        double wanted = sample_package_error(&self.sample, "package", t, NULL);
         sample_assert_near(exported_error(&self, t), wanted, 1e-5 * wanted + 1e-10);
     }
     finish(&self);
@@ -119,11 +119,11 @@ static void other_bases_and_tasks_are_refused(void **state)
     prepare(&self, support_directory(state), 1.4, DIDI_DTYPE_F32);
     for (size_t i = 0; i < 5; i++)
         assert_int_equal(export_task(&self, tasks[i], &error), DIDI_NOT_FOUND);
-    sample_model_write(self.family.base, &(sample_model){.poke = "bias", .poke_value = 3});
+    sample_model_write(self.sample.base, &(sample_model){.poke = "bias", .poke_value = 3});
     assert_int_equal(export_task(&self, "t0", &error), DIDI_CHANGED);
     support_assert_contains(error.message, "lab/base/model.safetensors");
-    sample_model_write(self.family.base, &(sample_model){.turn = "b.weight"});
-    assert_int_equal(didi_export_full(self.package, self.family.base, "lab/base", "t0", self.out,
+    sample_model_write(self.sample.base, &(sample_model){.turn = "b.weight"});
+    assert_int_equal(didi_export_full(self.package, self.sample.base, "lab/base", "t0", self.out,
                                       false, NULL, NULL, &error),
                      DIDI_MISMATCH);
     assert_int_equal(support_entries(self.out), 0);
@@ -142,7 +142,7 @@ static void trouble_leaves_no_half_checkpoint(void **state)
     stage self;
     didi_error error = {0};
     prepare(&self, support_directory(state), 1.4, DIDI_DTYPE_F32);
-    assert_int_equal(didi_export_full(self.package, self.family.base, "lab/base", "t0", self.out,
+    assert_int_equal(didi_export_full(self.package, self.sample.base, "lab/base", "t0", self.out,
                                       false, always, NULL, &error),
                      DIDI_CANCELLED);
     assert_int_equal(support_entries(self.out), 0);

@@ -19,104 +19,104 @@ enum { TASKS = 3 };
 #define CLOSE 1.2
 
 /* A family with a finished merge "first" whose spectra are kept in the directory `kept`. */
-static void prepare(sample_family *family, int root, didi_allocator allocator, int *ret_kept)
+static void prepare(sample_family *sample, int root, didi_allocator allocator, int *ret_kept)
 {
     didi_error error = {0};
     uint64_t bytes = 0;
-    sample_family_create(family, root, TASKS);
-    family->options.allocator = allocator;
-    family->options.rank_steps = 5;
-    family->options.keep_work = true;
-    family->options.output_name = "first";
-    sample_must(sample_merge(&family->options, 2, 0, &error), &error);
-    sample_must(didi_reuse_seal(family->work, &bytes, &error), &error);
+    sample_family_create(sample, root, TASKS);
+    sample->options.allocator = allocator;
+    sample->options.rank_steps = 5;
+    sample->options.keep_work = true;
+    sample->options.output_name = "first";
+    sample_must(sample_merge(&sample->options, 2, 0, &error), &error);
+    sample_must(didi_reuse_seal(sample->work, &bytes, &error), &error);
     assert_true(bytes > 1000);
     assert_int_equal(renameat(root, "work", root, "kept"), 0);
     sample_must(file_open_directory(root, "kept", 0, ret_kept, &error), &error);
-    close(family->work);
-    sample_must(file_open_directory(root, "work", 1, &family->work, &error), &error);
-    family->options.work_fd = family->work;
-    family->options.output_name = "package";
+    close(sample->work);
+    sample_must(file_open_directory(root, "work", 1, &sample->work, &error), &error);
+    sample->options.work_fd = sample->work;
+    sample->options.output_name = "package";
 }
 
-static void finish(sample_family *family, int kept)
+static void finish(sample_family *sample, int kept)
 {
-    sample_family_close(family);
+    sample_family_close(sample);
     close(kept);
 }
 
-static double merged_error(const sample_family *family, const char *name)
+static double merged_error(const sample_family *sample, const char *name)
 {
     double sum = 0;
     for (size_t t = 0; t < TASKS; t++)
-        sum += sample_package_error(family, name, t, NULL);
+        sum += sample_package_error(sample, name, t, NULL);
     return sum / TASKS;
 }
 
 /* The same options, started afresh and from the kept spectra. */
-static void compare_with_fresh(sample_family *family, int kept, double slack)
+static void compare_with_fresh(sample_family *sample, int kept, double slack)
 {
     didi_error error = {0};
-    family->options.reuse_fd = -1;
-    family->options.output_name = "fresh";
-    sample_must(sample_merge(&family->options, 2, 0, &error), &error);
-    family->options.reuse_fd = kept;
-    family->options.output_name = "package";
-    sample_must(sample_merge(&family->options, 2, 0, &error), &error);
-    double fresh = merged_error(family, "fresh");
-    double warm = merged_error(family, "package");
+    sample->options.reuse_fd = -1;
+    sample->options.output_name = "fresh";
+    sample_must(sample_merge(&sample->options, 2, 0, &error), &error);
+    sample->options.reuse_fd = kept;
+    sample->options.output_name = "package";
+    sample_must(sample_merge(&sample->options, 2, 0, &error), &error);
+    double fresh = merged_error(sample, "fresh");
+    double warm = merged_error(sample, "package");
     assert_true(warm < fresh * slack + 1e-9);
-    assert_in_range(sample_package_parameters(family, "package"), 1,
-                    (uint64_t)(family->options.budget * SAMPLE_PARAMETERS));
-    sample_must(file_remove_tree(family->output, "fresh", &error), &error);
-    sample_must(file_remove_tree(family->output, "package", &error), &error);
+    assert_in_range(sample_package_parameters(sample, "package"), 1,
+                    (uint64_t)(sample->options.budget * SAMPLE_PARAMETERS));
+    sample_must(file_remove_tree(sample->output, "fresh", &error), &error);
+    sample_must(file_remove_tree(sample->output, "package", &error), &error);
 }
 
 static void other_budgets_come_out_as_if_merged_afresh(void **state)
 {
     static const double budgets[] = {0.7, 1.0, 1.4, 1.7, 2.2};
-    sample_family family;
+    sample_family sample;
     int kept = -1;
-    prepare(&family, support_directory(state), DIDI_ALLOCATOR_PURSUIT, &kept);
+    prepare(&sample, support_directory(state), DIDI_ALLOCATOR_PURSUIT, &kept);
     for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
-        family.options.budget = budgets[i];
-        compare_with_fresh(&family, kept, CLOSE);
+        sample.options.budget = budgets[i];
+        compare_with_fresh(&sample, kept, CLOSE);
     }
-    finish(&family, kept);
+    finish(&sample, kept);
 }
 
 static void other_weights_types_and_methods_are_taken(void **state)
 {
-    sample_family family;
+    sample_family sample;
     int kept = -1;
-    prepare(&family, support_directory(state), DIDI_ALLOCATOR_PURSUIT, &kept);
-    family.inputs[1].weight = 4;
-    compare_with_fresh(&family, kept, CLOSE);
-    family.options.precision = DIDI_PRECISION_BF16;
-    compare_with_fresh(&family, kept, CLOSE);
-    family.options.shared_merge = DIDI_SHARED_NONE;
-    compare_with_fresh(&family, kept, 1.0001);
-    family.options.shared_merge = DIDI_SHARED_MEAN;
+    prepare(&sample, support_directory(state), DIDI_ALLOCATOR_PURSUIT, &kept);
+    sample.inputs[1].weight = 4;
+    compare_with_fresh(&sample, kept, CLOSE);
+    sample.options.precision = DIDI_PRECISION_BF16;
+    compare_with_fresh(&sample, kept, CLOSE);
+    sample.options.shared_merge = DIDI_SHARED_NONE;
+    compare_with_fresh(&sample, kept, 1.0001);
+    sample.options.shared_merge = DIDI_SHARED_MEAN;
     for (int allocator = 0; allocator < 4; allocator++) {
-        family.options.allocator = (didi_allocator)allocator;
-        compare_with_fresh(&family, kept, 1.0001);
+        sample.options.allocator = (didi_allocator)allocator;
+        compare_with_fresh(&sample, kept, 1.0001);
     }
-    finish(&family, kept);
+    finish(&sample, kept);
 }
 
 static void exact_spectra_are_taken_over(void **state)
 {
     static const didi_allocator all[] = {DIDI_ALLOCATOR_EXACT, DIDI_ALLOCATOR_UNIFORM,
                                          DIDI_ALLOCATOR_DIFFERENTIABLE, DIDI_ALLOCATOR_JOINT};
-    sample_family family;
+    sample_family sample;
     int kept = -1;
-    prepare(&family, support_directory(state), DIDI_ALLOCATOR_JOINT, &kept);
+    prepare(&sample, support_directory(state), DIDI_ALLOCATOR_JOINT, &kept);
     for (size_t a = 0; a < sizeof all / sizeof *all; a++) {
-        family.options.allocator = all[a];
-        family.options.budget = 1.1;
-        compare_with_fresh(&family, kept, CLOSE);
+        sample.options.allocator = all[a];
+        sample.options.budget = 1.1;
+        compare_with_fresh(&sample, kept, CLOSE);
     }
-    finish(&family, kept);
+    finish(&sample, kept);
 }
 
 /* Layers that the earlier merge left out are merged afresh beside the others. */
@@ -124,84 +124,84 @@ static void other_layers_may_take_part(void **state)
 {
     static const char *const excluded[] = {"b.*"};
     didi_error error = {0};
-    sample_family family;
+    sample_family sample;
     int kept = -1;
     int root = support_directory(state);
-    sample_family_create(&family, root, TASKS);
-    sample_family_close(&family);
+    sample_family_create(&sample, root, TASKS);
+    sample_family_close(&sample);
     sample_must(file_remove_contents(root, &error), &error);
-    sample_family_create(&family, root, TASKS);
-    family.options.exclude = excluded;
-    family.options.exclude_count = 1;
-    family.options.keep_work = true;
-    sample_must(sample_merge(&family.options, 1, 0, &error), &error);
+    sample_family_create(&sample, root, TASKS);
+    sample.options.exclude = excluded;
+    sample.options.exclude_count = 1;
+    sample.options.keep_work = true;
+    sample_must(sample_merge(&sample.options, 1, 0, &error), &error);
     uint64_t bytes = 0;
-    sample_must(didi_reuse_seal(family.work, &bytes, &error), &error);
+    sample_must(didi_reuse_seal(sample.work, &bytes, &error), &error);
     assert_int_equal(renameat(root, "work", root, "kept"), 0);
     sample_must(file_open_directory(root, "kept", 0, &kept, &error), &error);
-    close(family.work);
-    sample_must(file_open_directory(root, "work", 1, &family.work, &error), &error);
-    sample_must(file_remove_tree(family.output, "package", &error), &error);
-    family.options.work_fd = family.work;
-    family.options.exclude_count = 0;
-    compare_with_fresh(&family, kept, CLOSE);
-    finish(&family, kept);
+    close(sample.work);
+    sample_must(file_open_directory(root, "work", 1, &sample.work, &error), &error);
+    sample_must(file_remove_tree(sample.output, "package", &error), &error);
+    sample.options.work_fd = sample.work;
+    sample.options.exclude_count = 0;
+    compare_with_fresh(&sample, kept, CLOSE);
+    finish(&sample, kept);
 }
 
 /* Kept once more by each that started from it. */
 static void a_merge_can_start_from_one_that_started_so(void **state)
 {
-    sample_family family;
+    sample_family sample;
     int kept = -1;
     uint64_t bytes = 0;
     didi_error error = {0};
     int root = support_directory(state);
-    prepare(&family, root, DIDI_ALLOCATOR_PURSUIT, &kept);
-    family.options.reuse_fd = kept;
-    family.options.budget = 1.1;
-    sample_must(sample_merge(&family.options, 2, 0, &error), &error);
-    sample_must(didi_reuse_seal(family.work, &bytes, &error), &error);
-    sample_must(didi_reuse_seal(family.work, &bytes, &error), &error);
+    prepare(&sample, root, DIDI_ALLOCATOR_PURSUIT, &kept);
+    sample.options.reuse_fd = kept;
+    sample.options.budget = 1.1;
+    sample_must(sample_merge(&sample.options, 2, 0, &error), &error);
+    sample_must(didi_reuse_seal(sample.work, &bytes, &error), &error);
+    sample_must(didi_reuse_seal(sample.work, &bytes, &error), &error);
     assert_int_equal(renameat(root, "work", root, "again"), 0);
     sample_must(file_remove_tree(root, "kept", &error), &error);
     close(kept);
     sample_must(file_open_directory(root, "again", 0, &kept, &error), &error);
-    close(family.work);
-    sample_must(file_open_directory(root, "work", 1, &family.work, &error), &error);
-    sample_must(file_remove_tree(family.output, "package", &error), &error);
-    family.options.work_fd = family.work;
-    family.options.budget = 1.3;
-    compare_with_fresh(&family, kept, CLOSE);
-    finish(&family, kept);
+    close(sample.work);
+    sample_must(file_open_directory(root, "work", 1, &sample.work, &error), &error);
+    sample_must(file_remove_tree(sample.output, "package", &error), &error);
+    sample.options.work_fd = sample.work;
+    sample.options.budget = 1.3;
+    compare_with_fresh(&sample, kept, CLOSE);
+    finish(&sample, kept);
 }
 
 static void interrupted_or_helped_it_gives_the_same_bytes(void **state)
 {
-    sample_family family;
+    sample_family sample;
     int kept = -1;
     didi_error error = {0};
-    prepare(&family, support_directory(state), DIDI_ALLOCATOR_PURSUIT, &kept);
-    family.options.reuse_fd = kept;
-    family.options.budget = 1.1;
-    family.options.output_name = "reference";
-    sample_must(sample_merge(&family.options, 1, 0, &error), &error);
-    family.options.output_name = "package";
-    family.options.volatile_work = false;
+    prepare(&sample, support_directory(state), DIDI_ALLOCATOR_PURSUIT, &kept);
+    sample.options.reuse_fd = kept;
+    sample.options.budget = 1.1;
+    sample.options.output_name = "reference";
+    sample_must(sample_merge(&sample.options, 1, 0, &error), &error);
+    sample.options.output_name = "package";
+    sample.options.volatile_work = false;
     for (size_t items = 0; items < 16; items += 2) {
-        sample_must(file_remove_contents(family.work, &error), &error);
-        sample_merge_partly(&family.options, items);
-        sample_must(sample_merge(&family.options, 1 + items % 4, 0, &error), &error);
-        sample_package_compare(&family, "reference", "package");
-        sample_must(file_remove_tree(family.output, "package", &error), &error);
+        sample_must(file_remove_contents(sample.work, &error), &error);
+        sample_merge_partly(&sample.options, items);
+        sample_must(sample_merge(&sample.options, 1 + items % 4, 0, &error), &error);
+        sample_package_compare(&sample, "reference", "package");
+        sample_must(file_remove_tree(sample.output, "package", &error), &error);
     }
-    finish(&family, kept);
+    finish(&sample, kept);
 }
 
-static void refuse(const sample_family *family, int status, const char *subject, const char *part)
+static void refuse(const sample_family *sample, int status, const char *subject, const char *part)
 {
     didi_merge *merge = NULL;
     didi_error error = {0};
-    assert_int_equal(didi_merge_open(&family->options, NULL, &merge, &error), status);
+    assert_int_equal(didi_merge_open(&sample->options, NULL, &merge, &error), status);
     support_assert_contains(error.subject, subject);
     support_assert_contains(error.message, part);
     support_assert_contains(error.message, "leave from_job out");
@@ -210,59 +210,59 @@ static void refuse(const sample_family *family, int status, const char *subject,
 static void other_inputs_are_refused(void **state)
 {
     const sample_model other = {.seed = 77};
-    sample_family family;
+    sample_family sample;
     int kept = -1;
-    prepare(&family, support_directory(state), DIDI_ALLOCATOR_PURSUIT, &kept);
-    family.options.reuse_fd = kept;
-    family.options.task_count = TASKS - 1;
-    refuse(&family, DIDI_MISMATCH, "/from_job", "3 tasks and this one has 2");
-    family.options.task_count = TASKS;
-    didi_task_input first = family.inputs[0];
-    family.inputs[0] = family.inputs[1];
-    family.inputs[1] = first;
-    refuse(&family, DIDI_MISMATCH, "/from_job", "the earlier merge was of");
-    family.inputs[1] = family.inputs[0];
-    family.inputs[0] = first;
-    sample_model_write(family.models[1], &other);
-    refuse(&family, DIDI_CHANGED, "/model.safetensors", "replaced or modified");
-    finish(&family, kept);
+    prepare(&sample, support_directory(state), DIDI_ALLOCATOR_PURSUIT, &kept);
+    sample.options.reuse_fd = kept;
+    sample.options.task_count = TASKS - 1;
+    refuse(&sample, DIDI_MISMATCH, "/from_job", "3 tasks and this one has 2");
+    sample.options.task_count = TASKS;
+    didi_task_input first = sample.inputs[0];
+    sample.inputs[0] = sample.inputs[1];
+    sample.inputs[1] = first;
+    refuse(&sample, DIDI_MISMATCH, "/from_job", "the earlier merge was of");
+    sample.inputs[1] = sample.inputs[0];
+    sample.inputs[0] = first;
+    sample_model_write(sample.models[1], &other);
+    refuse(&sample, DIDI_CHANGED, "/model.safetensors", "replaced or modified");
+    finish(&sample, kept);
 }
 
 /* A copy that keeps the times may hold anything: it is read again. */
 static void a_file_in_another_place_is_read_again(void **state)
 {
     const sample_model other = {.seed = 77};
-    sample_family family;
+    sample_family sample;
     int kept = -1;
     struct stat info;
     didi_error error = {0};
-    prepare(&family, support_directory(state), DIDI_ALLOCATOR_PURSUIT, &kept);
-    family.options.reuse_fd = kept;
-    assert_int_equal(fstatat(family.models[1], "model.safetensors", &info, 0), 0);
-    assert_int_equal(renameat(family.models[1], "model.safetensors", family.root, "before"), 0);
-    sample_model_write(family.models[1], &other);
+    prepare(&sample, support_directory(state), DIDI_ALLOCATOR_PURSUIT, &kept);
+    sample.options.reuse_fd = kept;
+    assert_int_equal(fstatat(sample.models[1], "model.safetensors", &info, 0), 0);
+    assert_int_equal(renameat(sample.models[1], "model.safetensors", sample.root, "before"), 0);
+    sample_model_write(sample.models[1], &other);
     const struct timespec times[2] = {info.st_atim, info.st_mtim};
-    assert_int_equal(utimensat(family.models[1], "model.safetensors", times, 0), 0);
-    assert_int_equal(sample_merge(&family.options, 1, 0, &error), DIDI_CHANGED);
+    assert_int_equal(utimensat(sample.models[1], "model.safetensors", times, 0), 0);
+    assert_int_equal(sample_merge(&sample.options, 1, 0, &error), DIDI_CHANGED);
     support_assert_contains(error.message, "another file than the one the earlier merge read");
-    finish(&family, kept);
+    finish(&sample, kept);
 }
 
 static void without_anything_kept_it_says_so(void **state)
 {
-    sample_family family;
+    sample_family sample;
     uint64_t bytes = 0;
     int kept = -1;
     didi_merge *merge = NULL;
     didi_error error = {0};
-    prepare(&family, support_directory(state), DIDI_ALLOCATOR_PURSUIT, &kept);
-    assert_int_equal(didi_reuse_seal(family.work, &bytes, &error), DIDI_NOT_FOUND);
-    family.options.reuse_fd = family.work;
-    assert_int_equal(didi_merge_open(&family.options, NULL, &merge, &error), DIDI_NOT_FOUND);
+    prepare(&sample, support_directory(state), DIDI_ALLOCATOR_PURSUIT, &kept);
+    assert_int_equal(didi_reuse_seal(sample.work, &bytes, &error), DIDI_NOT_FOUND);
+    sample.options.reuse_fd = sample.work;
+    assert_int_equal(didi_merge_open(&sample.options, NULL, &merge, &error), DIDI_NOT_FOUND);
     assert_string_equal(error.subject, "/from_job");
-    support_write(family.work, "reuse.json", "{}", 2);
-    refuse(&family, DIDI_FORMAT, "/from_job", "damaged");
-    finish(&family, kept);
+    support_write(sample.work, "reuse.json", "{}", 2);
+    refuse(&sample, DIDI_FORMAT, "/from_job", "damaged");
+    finish(&sample, kept);
 }
 
 int main(void)

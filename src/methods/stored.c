@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Arrays are kept as snapshots in the work directory: whole ones when the item ends, deltas panel
+ * by panel as they come. */
+#include "src/methods/stored.h"
+
+#include "src/base/base.h"
+#include "src/math/math.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PANEL_ELEMENTS = 1 << 16, ARRAY_NAME_BYTES = 32 };
+
+struct stored {
+    work *work;
+    size_t tensor;
+    char name[64];
+    snapshot_entry *list;
+    char (*names)[ARRAY_NAME_BYTES];
+    size_t count, room;
+    bool saved;
+};
+
+int stored_create(work *of, size_t tensor, const char *name, stored **ret_stored, didi_error *error)
+{
+    enum { ARRAYS_A_FILE = 4, MORE_ARRAYS = 16 };
+    size_t room = ARRAYS_A_FILE * (of->options.task_count + 1) + MORE_ARRAYS;
+    stored *self = memory_zeroed(1, sizeof *self);
+    if (self == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "layer state");
+    *self = (stored){.work = of,
+                     .tensor = tensor,
+                     .list = memory_zeroed(room, sizeof(snapshot_entry)),
+                     .names = memory_zeroed(room, ARRAY_NAME_BYTES),
+                     .room = room};
+    (void)snprintf(self->name, sizeof self->name, "%s", name);
+    if (self->list == NULL || self->names == NULL) {
+        stored_free(self);
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "layer state");
+    }
+    *ret_stored = self;
+    return DIDI_OK;
+}
+
+void stored_free(stored *self)
+{
+    if (self == NULL)
+        return;
+    free(self->list);
+    free(self->names);
+    free(self);
+}
+
+void stored_keep(stored *self, const char *name, size_t index, didi_dtype dtype, uint64_t rows,
+                 uint64_t columns, const void *data)
+{
+    assert(self->count < self->room);
+    (void)snprintf(self->names[self->count], ARRAY_NAME_BYTES, "%s.%zu", name, index);
+    self->list[self->count] =
+        (snapshot_entry){self->names[self->count], dtype, rows, columns, data};
+    self->count++;
+}
+
+/* Values as they are stored, in their own place: they are already rounded to the dtype, and no
+ * longer needed in float32. */
+static const void *narrow_in_place(didi_dtype dtype, float *values, size_t count)
+{
+    enum { PIECE = 4096 };
+    char piece[PIECE * sizeof(float)];
+    size_t size = didi_dtype_bits(dtype) / 8;
+    char *out = (char *)values;
+    for (size_t first = 0; first < count; first += PIECE) {
+        size_t part = count - first < PIECE ? count - first : PIECE;
+        didi_dtype_from_f32(dtype, values + first, piece, part);
+        memcpy(out + first * size, piece, part * size);
+        spill_touched(part * sizeof *values);
+    }
+    return values;
+}
+
+static didi_dtype output_dtype(const work *self)
+{
+    didi_dtype dtype = DIDI_DTYPE_U8;
+    (void)precision_is_plain(self->options.precision, &dtype);
+    return dtype;
+}
+
+void stored_factors(stored *self, size_t file, size_t rank, float *b, float *a)
+{
+    const family_tensor *tensor = self->work->layers[self->tensor];
+    didi_dtype dtype = output_dtype(self->work);
+    assert(dtype != DIDI_DTYPE_U8);
+    stored_keep(self, "B", file, dtype, rank > 0 ? tensor->rows : 0, rank,
+                narrow_in_place(dtype, b, rank * tensor->rows));
+    stored_keep(self, "A", file, dtype, rank, tensor->columns,
+                narrow_in_place(dtype, a, rank * tensor->columns));
+}
+
+void stored_delta(stored *self, size_t file, float *values)
+{
+    const family_tensor *tensor = self->work->layers[self->tensor];
+    didi_dtype dtype = output_dtype(self->work);
+    assert(dtype != DIDI_DTYPE_U8);
+    stored_keep(self, "delta", file, dtype, tensor->rows, tensor->columns,
+                narrow_in_place(dtype, values, tensor->rows * tensor->columns));
+}
+
+void stored_packed(stored *self, size_t file, const uint8_t *bytes, size_t count)
+{
+    stored_keep(self, "packed", file, DIDI_DTYPE_U8, count, 1, bytes);
+}
+
+int stored_save(stored *self, didi_error *error)
+{
+    if (self->count == 0 || self->saved)
+        return DIDI_OK;
+    self->saved = true;
+    return snapshot_save(self->work->options.work_fd, self->name, self->list, self->count,
+                         !self->work->options.volatile_work, error);
+}
+
+/* ---- panels ---- */
+
+typedef struct panels {
+    work *work;
+    const family_tensor *tensor;
+    layer_summary *summary;
+    unsigned bits; /* of packed numbers; 0: a dtype */
+    uint64_t rows_at_once;
+    float **tau; /* T */
+    float *shared, *spare;
+    uint8_t *packed;
+    char array[ARRAY_NAME_BYTES];
+    snapshot_writer *writer;
+} panels;
+
+static unsigned packed_bits(const work *self, const family_tensor *tensor)
+{
+    didi_precision precision = self->options.precision;
+    if (precision_is_plain(precision, NULL))
+        return 0;
+    return precision_bits(tensor->kind == FAMILY_MATRIX ? precision_of_matrices(precision)
+                                                        : precision_of_dense(precision));
+}
+
+static uint64_t rows_at_once(const family_tensor *tensor)
+{
+    return tensor->columns < PANEL_ELEMENTS ? PANEL_ELEMENTS / tensor->columns : 1;
+}
+
+uint64_t stored_panels_memory(const work *self, size_t tensor)
+{
+    enum { OTHER_PANELS = 4, OVERHEAD_BYTES = 1 << 20 };
+    const family_tensor *of = self->layers[tensor];
+    uint64_t panel = memory_multiply(memory_multiply(rows_at_once(of), of->columns), sizeof(float));
+    uint64_t buffers = self->options.task_count + OTHER_PANELS;
+    return memory_add(memory_multiply(buffers, panel), OVERHEAD_BYTES);
+}
+
+static void panels_clear(panels *self)
+{
+    for (size_t t = 0; self->tau != NULL && t < self->summary->tasks; t++)
+        free(self->tau[t]);
+    free(self->tau);
+    free(self->shared);
+    free(self->spare);
+    free(self->packed);
+    snapshot_writer_abort(self->writer);
+}
+
+static int panels_create(stored *of, panels *self, didi_error *error)
+{
+    const family_tensor *tensor = of->work->layers[of->tensor];
+    size_t room = rows_at_once(tensor) * tensor->columns;
+    *self = (panels){.work = of->work,
+                     .tensor = tensor,
+                     .summary = &of->work->summaries[of->tensor],
+                     .bits = packed_bits(of->work, tensor),
+                     .rows_at_once = rows_at_once(tensor),
+                     .shared = memory_aligned(room, sizeof(float)),
+                     .spare = memory_aligned(room, sizeof(float)),
+                     .packed = memory_aligned(room, sizeof(float))};
+    self->tau = memory_zeroed(self->summary->tasks, sizeof *self->tau);
+    bool whole =
+        self->shared != NULL && self->spare != NULL && self->packed != NULL && self->tau != NULL;
+    for (size_t t = 0; t < self->summary->tasks && whole; t++) {
+        self->tau[t] = memory_aligned(room, sizeof(float));
+        whole = self->tau[t] != NULL;
+    }
+    return whole ? DIDI_OK
+                 : didi_fail(error, DIDI_NO_MEMORY, tensor->name, "panels of %zu task vectors",
+                             self->summary->tasks);
+}
+
+static int panels_begin(stored *of, panels *self, didi_error *error)
+{
+    size_t tasks = self->summary->tasks;
+    uint64_t rows = self->tensor->rows;
+    uint64_t columns = self->tensor->columns;
+    snapshot_entry entries[] = {
+        {self->array, output_dtype(of->work), rows, columns, NULL},
+        {"energy.0", DIDI_DTYPE_F64, 1, tasks, NULL},
+        {"error.0", DIDI_DTYPE_F64, 1, tasks, NULL},
+    };
+    (void)snprintf(self->array, sizeof self->array, "%s.0", self->bits > 0 ? "packed" : "delta");
+    if (self->bits > 0) {
+        entries[0].rows = packed_dense_bytes(rows, columns, self->bits);
+        entries[0].columns = 1;
+    }
+    int status = snapshot_writer_create(of->work->options.work_fd, of->name, entries,
+                                        sizeof entries / sizeof *entries, &self->writer, error);
+    if (status == DIDI_OK && self->bits > 0) {
+        uint8_t header[PACKED_DENSE_HEADER_BYTES];
+        packed_dense_begin(self->bits, header);
+        status = snapshot_writer_put(self->writer, self->array, 0, header, sizeof header, error);
+    }
+    return status;
+}
+
+/* Stores the shared panel, which ends as a reader gets it. */
+static int put_panel(panels *self, uint64_t row, uint64_t rows, didi_error *error)
+{
+    size_t columns = self->tensor->columns;
+    size_t count = rows * columns;
+    if (self->bits > 0) {
+        size_t row_bytes = quantise_row_bytes(columns, self->bits);
+        packed_dense_rows(columns, self->bits, self->shared, rows, self->packed);
+        for (size_t i = 0; i < rows; i++)
+            dequantise_row(self->packed + i * row_bytes, columns, self->bits,
+                           self->shared + i * columns);
+        return snapshot_writer_put(self->writer, self->array,
+                                   PACKED_DENSE_HEADER_BYTES + row * row_bytes, self->packed,
+                                   rows * row_bytes, error);
+    }
+    didi_dtype dtype = output_dtype(self->work);
+    size_t bytes = didi_dtype_bits(dtype) / 8;
+    didi_dtype_from_f32(dtype, self->shared, self->packed, count);
+    didi_dtype_to_f32(dtype, self->packed, self->shared, count);
+    size_t bad = didi_dtype_first_nonfinite(self->shared, count);
+    if (bad < count)
+        return didi_fail(error, DIDI_NUMERIC, self->tensor->name,
+                         "the change of tensor '%s' at element %llu is out of the range of %s",
+                         self->tensor->name, (unsigned long long)(row * columns + bad),
+                         didi_dtype_name(dtype));
+    return snapshot_writer_put(self->writer, self->array, row * columns * bytes, self->packed,
+                               count * bytes, error);
+}
+
+/* What is read of the tasks, made of it, and left of it. */
+static int take_panel(panels *self, uint64_t row, uint64_t rows,
+                      void (*fill)(void *context, const method_panel *panel), void *context,
+                      didi_error *error)
+{
+    uint64_t first = row * self->tensor->columns;
+    uint64_t count = rows * self->tensor->columns;
+    for (size_t t = 0; t < self->summary->tasks; t++) {
+        int status = family_read_delta(self->work->family, self->tensor, t, first, count,
+                                       self->tau[t], self->spare, &self->work->bytes_read, error);
+        if (status != DIDI_OK)
+            return status;
+        self->summary->energy[t] += linalg_energy(self->tau[t], count);
+    }
+    memset(self->shared, 0, count * sizeof *self->shared);
+    fill(context, &(method_panel){first, count, self->summary->tasks,
+                                  (const float *const *)self->tau, self->shared});
+    int status = put_panel(self, row, rows, error);
+    for (size_t t = 0; t < self->summary->tasks && status == DIDI_OK; t++) {
+        double missed = 0;
+        for (uint64_t i = 0; i < count; i++) {
+            double miss = (double)self->tau[t][i] - (double)self->shared[i];
+            missed += miss * miss;
+        }
+        self->summary->error[t] += missed;
+    }
+    return status;
+}
+
+/* What is stored of a tensor that no task changed: nothing. */
+static void set_parts(work *of, size_t tensor)
+{
+    layer_summary *summary = &of->summaries[tensor];
+    bool changed = false;
+    for (size_t t = 0; t < summary->tasks; t++)
+        changed = changed || summary->energy[t] > 0;
+    summary->dense[0] = changed;
+    summary->dense_bits[0] = changed ? packed_bits(of, of->layers[tensor]) : 0;
+    memcpy(summary->unshared, summary->error, summary->tasks * sizeof(double));
+}
+
+int stored_shared_panels(stored *self, void (*fill)(void *context, const method_panel *panel),
+                         void *context, didi_error *error)
+{
+    work *of = self->work;
+    layer_summary *summary = &of->summaries[self->tensor];
+    size_t bytes = summary->tasks * sizeof(double);
+    panels made;
+    memset(summary->energy, 0, bytes);
+    memset(summary->error, 0, bytes);
+    int status = panels_create(self, &made, error);
+    if (status == DIDI_OK)
+        status = family_verify_unchanged(of->family, error);
+    if (status == DIDI_OK)
+        status = panels_begin(self, &made, error);
+    for (uint64_t row = 0; row < made.tensor->rows && status == DIDI_OK; row += made.rows_at_once) {
+        uint64_t left = made.tensor->rows - row;
+        if (atomic_load(&of->cancelled))
+            status = didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
+        else
+            status = take_panel(&made, row, left < made.rows_at_once ? left : made.rows_at_once,
+                                fill, context, error);
+    }
+    if (status == DIDI_OK)
+        status = family_verify_unchanged(of->family, error);
+    if (status == DIDI_OK)
+        status = snapshot_writer_put(made.writer, "energy.0", 0, summary->energy, bytes, error);
+    if (status == DIDI_OK)
+        status = snapshot_writer_put(made.writer, "error.0", 0, summary->error, bytes, error);
+    if (status == DIDI_OK) {
+        status = snapshot_writer_close(made.writer, !of->options.volatile_work, error);
+        made.writer = NULL;
+    }
+    if (status == DIDI_OK)
+        set_parts(of, self->tensor);
+    self->saved = true;
+    panels_clear(&made);
+    return status;
+}
+
+int stored_recall(work *of, size_t tensor, const char *name, didi_error *error)
+{
+    layer_summary *summary = &of->summaries[tensor];
+    snapshot *from = NULL;
+    const void *energy = NULL;
+    const void *missed = NULL;
+    int status = snapshot_open(of->options.work_fd, name, &from, error);
+    if (status == DIDI_OK)
+        status =
+            snapshot_find(from, "energy.0", DIDI_DTYPE_F64, summary->tasks, NULL, &energy, error);
+    if (status == DIDI_OK)
+        status =
+            snapshot_find(from, "error.0", DIDI_DTYPE_F64, summary->tasks, NULL, &missed, error);
+    if (status == DIDI_OK) {
+        memcpy(summary->energy, energy, summary->tasks * sizeof(double));
+        memcpy(summary->error, missed, summary->tasks * sizeof(double));
+        set_parts(of, tensor);
+    }
+    snapshot_close(from);
+    return status;
+}
