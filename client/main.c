@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* didictl: reads the command line, runs one command, reports its error, exits with its code. */
+#include "client/base/base.h"
 #include "client/commands/command.h"
 #include "client/commands/help.h"
-#include "client/exit_code.h"
 #include "src/base/base.h"
 
 #include <locale.h>

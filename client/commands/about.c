@@ -2,8 +2,7 @@
 /* version and completion. */
 #include "client/commands/about.h"
 
-#include "client/exit_code.h"
-#include "client/net/record.h"
+#include "client/base/base.h"
 
 #include <stdio.h>
 #include <string.h>

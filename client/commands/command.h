@@ -2,11 +2,9 @@
 /* What a command is, and what it is given. Each command_*.c defines some; commands.c lists them. */
 #pragma once
 
-#include "client/arguments.h"
-#include "client/net/interrupt.h"
-#include "client/net/service.h"
-#include "client/settings.h"
-#include "client/view/output.h"
+#include "client/base/base.h"
+#include "client/net/net.h"
+#include "client/view/view.h"
 #include "src/base/base.h"
 
 #include <stdbool.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The list of all commands. */
+#include "client/base/base.h"
 #include "client/commands/about.h"
 #include "client/commands/command.h"
 #include "client/commands/extend.h"
@@ -9,7 +10,6 @@
 #include "client/commands/pull.h"
 #include "client/commands/results.h"
 #include "client/commands/submit.h"
-#include "client/exit_code.h"
 
 #include <errno.h>
 #include <stdlib.h>

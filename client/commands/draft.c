@@ -2,8 +2,8 @@
 /* A job specification put together from a file and from options. */
 #include "client/commands/draft.h"
 
+#include "client/base/base.h"
 #include "client/commands/command.h"
-#include "client/exit_code.h"
 #include "proto/budget_words.h"
 #include "src/base/base.h"
 

@@ -2,10 +2,10 @@
 /* extend: tasks added to a finished job, or removed from it. */
 #include "client/commands/extend.h"
 
+#include "client/base/base.h"
 #include "client/commands/draft.h"
 #include "client/commands/job.h"
 #include "client/commands/submit.h"
-#include "client/exit_code.h"
 
 #include <stdlib.h>
 

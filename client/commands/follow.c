@@ -2,12 +2,10 @@
 /* watch, wait, events. */
 #include "client/commands/follow.h"
 
+#include "client/base/base.h"
 #include "client/commands/job.h"
 #include "client/commands/watching.h"
-#include "client/exit_code.h"
-#include "client/net/record.h"
-#include "client/view/format.h"
-#include "client/view/summary.h"
+#include "client/view/view.h"
 #include "src/base/base.h"
 
 #include <limits.h>

@@ -2,9 +2,8 @@
 /* One job as the client handles it: finding, checking, following to its end. */
 #include "client/commands/job.h"
 
-#include "client/exit_code.h"
-#include "client/net/record.h"
-#include "client/view/budget_text.h"
+#include "client/base/base.h"
+#include "client/view/view.h"
 #include "proto/states.h"
 #include "src/base/base.h"
 

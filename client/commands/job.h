@@ -2,8 +2,8 @@
 /* One job as the client handles it: finding, checking, following to its end. */
 #pragma once
 
-#include "client/net/service.h"
-#include "client/view/progress.h"
+#include "client/net/net.h"
+#include "client/view/view.h"
 #include "src/base/base.h"
 
 #include <jansson.h>

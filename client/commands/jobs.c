@@ -2,12 +2,9 @@
 /* jobs, show, cancel, retry, rm. */
 #include "client/commands/jobs.h"
 
+#include "client/base/base.h"
 #include "client/commands/job.h"
-#include "client/exit_code.h"
-#include "client/net/record.h"
-#include "client/view/budget_text.h"
-#include "client/view/format.h"
-#include "client/view/summary.h"
+#include "client/view/view.h"
 #include "src/base/base.h"
 
 #include <math.h>

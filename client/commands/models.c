@@ -2,9 +2,8 @@
 /* model ls, model show, model rescan. */
 #include "client/commands/models.h"
 
-#include "client/exit_code.h"
-#include "client/net/record.h"
-#include "client/view/format.h"
+#include "client/base/base.h"
+#include "client/view/view.h"
 #include "src/base/base.h"
 
 #include <stdlib.h>

@@ -2,12 +2,10 @@
 /* pull. */
 #include "client/commands/pull.h"
 
+#include "client/base/base.h"
 #include "client/commands/job.h"
-#include "client/exit_code.h"
-#include "client/net/download.h"
-#include "client/net/record.h"
-#include "client/view/format.h"
-#include "client/view/progress.h"
+#include "client/net/net.h"
+#include "client/view/view.h"
 #include "src/base/base.h"
 
 #include <errno.h>

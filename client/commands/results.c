@@ -2,11 +2,9 @@
 /* ranks, frontier and similarity. */
 #include "client/commands/results.h"
 
+#include "client/base/base.h"
 #include "client/commands/job.h"
-#include "client/exit_code.h"
-#include "client/net/record.h"
-#include "client/view/format.h"
-#include "client/view/plot.h"
+#include "client/view/view.h"
 #include "src/base/base.h"
 
 #include <math.h>

@@ -2,13 +2,11 @@
 /* submit and plan. */
 #include "client/commands/submit.h"
 
+#include "client/base/base.h"
 #include "client/commands/draft.h"
 #include "client/commands/job.h"
 #include "client/commands/watching.h"
-#include "client/exit_code.h"
-#include "client/net/record.h"
-#include "client/view/format.h"
-#include "client/view/summary.h"
+#include "client/view/view.h"
 
 #include <errno.h>
 #include <stdio.h>

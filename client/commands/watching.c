@@ -2,10 +2,9 @@
 /* Following a job with progress on a stream. */
 #include "client/commands/watching.h"
 
+#include "client/base/base.h"
 #include "client/commands/job.h"
-#include "client/exit_code.h"
-#include "client/net/record.h"
-#include "client/view/progress.h"
+#include "client/view/view.h"
 
 #include <math.h>
 #include <string.h>

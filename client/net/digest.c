@@ -2,7 +2,7 @@
 /* SHA-256 of bytes that come in pieces. */
 #include "client/net/digest.h"
 
-#include "client/exit_code.h"
+#include "client/base/base.h"
 #include "src/base/base.h"
 
 #include <openssl/evp.h>

@@ -2,9 +2,8 @@
 /* One artifact from the server into a directory. */
 #include "client/net/download.h"
 
-#include "client/exit_code.h"
+#include "client/base/base.h"
 #include "client/net/digest.h"
-#include "client/net/record.h"
 #include "src/base/base.h"
 
 #include <errno.h>

@@ -2,7 +2,7 @@
 /* SIGINT and SIGTERM as a file descriptor. */
 #include "client/net/interrupt.h"
 
-#include "client/exit_code.h"
+#include "client/base/base.h"
 #include "src/base/base.h"
 
 #include <errno.h>

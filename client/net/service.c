@@ -2,8 +2,7 @@
 /* The daemon's resources as JSON. */
 #include "client/net/service.h"
 
-#include "client/exit_code.h"
-#include "client/net/record.h"
+#include "client/base/base.h"
 #include "src/base/base.h"
 
 #include <stdlib.h>

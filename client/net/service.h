@@ -4,9 +4,9 @@
  * of 400 or more is CLIENT_DENIED (401, 403) or CLIENT_FAILURE with the problem in the message. */
 #pragma once
 
+#include "client/base/base.h"
 #include "client/net/interrupt.h"
 #include "client/net/transport.h"
-#include "client/settings.h"
 #include "src/base/base.h"
 
 #include <jansson.h>

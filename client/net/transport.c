@@ -2,7 +2,7 @@
 /* HTTP exchanges over libcurl's multi interface, so that a signal ends a wait at once. */
 #include "client/net/transport.h"
 
-#include "client/exit_code.h"
+#include "client/base/base.h"
 #include "src/base/base.h"
 
 #include <curl/curl.h>

@@ -2,8 +2,7 @@
 /* Where results and remarks go. */
 #include "client/view/output.h"
 
-#include "client/exit_code.h"
-#include "client/net/record.h"
+#include "client/base/base.h"
 #include "client/view/format.h"
 #include "src/base/base.h"
 

@@ -2,7 +2,7 @@
 /* Where results and remarks go: data to stdout in the format asked for, messages to stderr. */
 #pragma once
 
-#include "client/settings.h"
+#include "client/base/base.h"
 #include "client/view/table.h"
 #include "src/base/base.h"
 

@@ -2,8 +2,7 @@
 /* Jobs and plans in words, for people. */
 #include "client/view/summary.h"
 
-#include "client/exit_code.h"
-#include "client/net/record.h"
+#include "client/base/base.h"
 #include "client/view/budget_text.h"
 #include "client/view/format.h"
 

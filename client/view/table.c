@@ -2,7 +2,7 @@
 /* A table of texts with columns as wide as their widest cell. */
 #include "client/view/table.h"
 
-#include "client/exit_code.h"
+#include "client/base/base.h"
 #include "client/view/format.h"
 #include "src/base/base.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Flags, environment and configuration file, in this order of precedence. */
-#include "client/settings.h"
+#include "client/base/settings.h"
 
-#include "client/exit_code.h"
+#include "client/base/exit_code.h"
 #include "src/base/base.h"
 
 #include <ctype.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A command line read against a table of options. */
-#include "client/arguments.h"
+#include "client/base/arguments.h"
 
-#include "client/exit_code.h"
+#include "client/base/exit_code.h"
 #include "src/base/base.h"
 
 #include <stdlib.h>

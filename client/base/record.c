@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reading members of JSON objects that a server sent. */
-#include "client/net/record.h"
+#include "client/base/record.h"
 
 #include <math.h>
 #include <string.h>
