@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reading members of JSON objects that a server sent. */
+/* Reading members of JSON objects that a server sent. Short because each function is one question.
+ */
 #include "client/base/record.h"
 
 #include <math.h>

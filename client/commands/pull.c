@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pull. */
-#include "client/commands/pull.h"
+#include "client/commands/command.h"
 
-#include "client/base/base.h"
 #include "client/commands/job.h"
-#include "client/net/net.h"
-#include "client/view/view.h"
-#include "src/base/base.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,11 +27,6 @@ typedef struct pull {
     double bytes_before, bytes_total;
     json_t *report;
 } pull;
-
-static int fail_memory(didi_error *error)
-{
-    return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-}
 
 /* True when --task was not given, or names this task. */
 static bool task_wanted(const client_arguments *arguments, const char *task, size_t bytes)
@@ -89,7 +80,7 @@ static int list_artifacts(pull *self, didi_error *error)
 {
     char *target = job_target(self->id, "/artifacts");
     json_t *page = NULL;
-    int status = target == NULL ? fail_memory(error)
+    int status = target == NULL ? client_fail_memory(error)
                                 : service_get(self->context->service, target, 0, &page, error);
     free(target);
     const json_t *list = json_object_get(page, "data");
@@ -101,8 +92,8 @@ static int list_artifacts(pull *self, didi_error *error)
         status = check_artifact(artifact, error);
         if (status == CLIENT_OK && artifact_wanted(self, record_text(artifact, "name"))) {
             self->bytes_total += (double)record_integer(artifact, "bytes");
-            status =
-                json_array_append(self->artifacts, artifact) != 0 ? fail_memory(error) : status;
+            status = json_array_append(self->artifacts, artifact) != 0 ? client_fail_memory(error)
+                                                                       : status;
         }
     }
     json_decref(page);
@@ -114,13 +105,9 @@ static int list_artifacts(pull *self, didi_error *error)
 
 static void show(pull *self, const char *label, double bytes)
 {
-    progress_moment moment = {.label = label,
-                              .loss = NAN,
-                              .relative_error = NAN,
-                              .ratio = NAN,
-                              .ratio_target = NAN,
-                              .bytes = bytes,
-                              .bytes_total = self->bytes_total};
+    progress_moment moment = progress_unknown(label);
+    moment.bytes = bytes;
+    moment.bytes_total = self->bytes_total;
     moment.fraction = self->bytes_total > 0.0 ? bytes / self->bytes_total : 1.0;
     progress_show(self->progress, &moment);
 }
@@ -138,7 +125,7 @@ static int fetch_artifact(pull *self, const json_t *artifact, didi_error *error)
     const char *name = record_text(artifact, "name");
     char *target = memory_format("/v1/jobs/%s/artifacts/%s", self->id, name);
     if (target == NULL)
-        return fail_memory(error);
+        return client_fail_memory(error);
     download_file file = {.name = name,
                           .target = target,
                           .etag = record_text(artifact, "etag"),
@@ -156,7 +143,7 @@ static int fetch_artifact(pull *self, const json_t *artifact, didi_error *error)
     show(self, name, self->bytes_before);
     json_t *row = json_pack("{s:s, s:I, s:s, s:s}", "name", name, "bytes", (json_int_t)file.bytes,
                             "sha256", file.sha256, "outcome", outcomes[outcome]);
-    return json_array_append_new(self->report, row) != 0 ? fail_memory(error) : CLIENT_OK;
+    return json_array_append_new(self->report, row) != 0 ? client_fail_memory(error) : CLIENT_OK;
 }
 
 /* mkdir -p, for a path the user typed. */
@@ -164,7 +151,7 @@ static int open_directory(const char *path, int *ret_fd, didi_error *error)
 {
     char *copy = memory_string(path);
     if (copy == NULL)
-        return fail_memory(error);
+        return client_fail_memory(error);
     for (char *slash = copy; (slash = strchr(slash + (slash == copy ? 1 : 0), '/')) != NULL;
          slash++) {
         *slash = '\0';
@@ -193,7 +180,7 @@ static int request_exports(pull *self, const char *target, didi_error *error)
         (void)json_array_append_new(tasks, json_string(task));
     int status =
         body == NULL || (tasks != NULL && json_object_set_new(body, "tasks", tasks) != 0)
-            ? fail_memory(error)
+            ? client_fail_memory(error)
             : service_send(self->context->service, "POST", target, body, NULL, &answer, error);
     json_decref(answer);
     json_decref(body);
@@ -229,7 +216,7 @@ static int count_exports(const pull *self, const json_t *page, size_t *ret_total
 static int wait_for_exports(pull *self, didi_error *error)
 {
     char *target = job_target(self->id, "/exports");
-    int status = target == NULL ? fail_memory(error) : request_exports(self, target, error);
+    int status = target == NULL ? client_fail_memory(error) : request_exports(self, target, error);
     size_t total = 1;
     size_t done = 0;
     while (status == CLIENT_OK && done < total) {
@@ -238,14 +225,8 @@ static int wait_for_exports(pull *self, didi_error *error)
         status = status != CLIENT_OK ? status : count_exports(self, page, &total, &done, error);
         json_decref(page);
         if (status == CLIENT_OK) {
-            progress_moment moment = {.label = "exporting",
-                                      .loss = NAN,
-                                      .relative_error = NAN,
-                                      .fraction = (double)done / (double)total,
-                                      .ratio = NAN,
-                                      .ratio_target = NAN,
-                                      .bytes = NAN,
-                                      .bytes_total = NAN};
+            progress_moment moment = progress_unknown("exporting");
+            moment.fraction = (double)done / (double)total;
             progress_show(self->progress, &moment);
         }
         if (status == CLIENT_OK && done < total)

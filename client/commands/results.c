@@ -1,22 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ranks, frontier and similarity. */
-#include "client/commands/results.h"
+#include "client/commands/command.h"
 
-#include "client/base/base.h"
 #include "client/commands/job.h"
-#include "client/view/view.h"
-#include "src/base/base.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static int fail_memory(didi_error *error)
-{
-    return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-}
 
 /* The resource `rest` of the job named on the command line. */
 static int read_result(const command_context *context, const char *rest, json_t **ret_document,
@@ -27,7 +19,7 @@ static int read_result(const command_context *context, const char *rest, json_t 
     if (status != CLIENT_OK)
         return status;
     char *target = job_target(id, rest);
-    status = target == NULL ? fail_memory(error)
+    status = target == NULL ? client_fail_memory(error)
                             : service_get(context->service, target, 0, ret_document, error);
     free(target);
     free(id);
@@ -98,7 +90,7 @@ static int print_ranks(client_output *output, const json_t *ranks, bool errors, 
     if (sums == NULL || table == NULL) {
         free(sums);
         table_free(table);
-        return fail_memory(error);
+        return client_fail_memory(error);
     }
     for (size_t i = 0; i < json_array_size(layers); i++)
         add_layer(table, json_array_get(layers, i), task_count, errors, sums);
@@ -242,7 +234,7 @@ static int print_bytes(client_output *output, const json_t *frontier, didi_error
     if (points == NULL || table == NULL) {
         free(points);
         table_free(table);
-        return fail_memory(error);
+        return client_fail_memory(error);
     }
     for (size_t p = 0; p < PRECISION_COUNT; p++)
         count += add_precision(json_object_get(curves, precisions[p].name), precisions[p].name,
@@ -293,7 +285,7 @@ static int print_cosines(client_output *output, const json_t *tasks, const json_
     size_t width = count + (explained != NULL ? 2 : 1);
     table_column *columns = memory_zeroed(width, sizeof *columns);
     if (columns == NULL)
-        return fail_memory(error);
+        return client_fail_memory(error);
     columns[0] = (table_column){"TASK", false};
     for (size_t i = 0; i < count; i++) {
         const char *name = json_string_value(json_array_get(tasks, i));

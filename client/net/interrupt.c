@@ -22,7 +22,7 @@ int interrupt_open(client_interrupt **ret_interrupt, didi_error *error)
 {
     client_interrupt *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
-        return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+        return client_fail_memory(error);
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);

@@ -20,7 +20,10 @@ output_format output_format_wanted(const client_output *output);
 /* True when escape sequences are welcome on stdout. */
 bool output_color(const client_output *output);
 
-/* True when messages may be animated: stderr is a terminal and quiet was not asked. */
+/* True when results may be animated: stdout is a terminal, and not a dumb one. */
+bool output_animates_results(const client_output *output);
+
+/* True when messages may be: stderr is such a terminal and quiet was not asked. */
 bool output_animates_messages(const client_output *output);
 bool output_is_quiet(const client_output *output);
 
