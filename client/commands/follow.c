@@ -5,11 +5,9 @@
 #include "client/commands/job.h"
 
 #include <limits.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { EVENTS_PAGE_ITEMS = 1000, EVENTS_WAIT_SECONDS = 20, EVENTS_IDLE_MILLISECONDS = 500 };
 

@@ -40,13 +40,20 @@ int job_check(const json_t *job, didi_error *error)
     return didi_fail(error, CLIENT_FAILURE, NULL, "the server sent a job in the state '%s'", state);
 }
 
+int job_read(client_service *service, const char *id, const char *rest, json_t **ret_document,
+             didi_error *error)
+{
+    char *target = job_target(id, rest);
+    int status = target == NULL ? client_fail_memory(error)
+                                : service_get(service, target, 0, ret_document, error);
+    free(target);
+    return status;
+}
+
 int job_get(client_service *service, const char *id, json_t **ret_job, didi_error *error)
 {
-    char *target = job_target(id, "");
     json_t *job = NULL;
-    int status =
-        target == NULL ? client_fail_memory(error) : service_get(service, target, 0, &job, error);
-    free(target);
+    int status = job_read(service, id, "", &job, error);
     status = status != CLIENT_OK ? status : job_check(job, error);
     if (status != CLIENT_OK) {
         json_decref(job);

@@ -19,6 +19,10 @@ int job_resolve(client_service *service, const char *reference, char **ret_id, d
 /* "/v1/jobs/ID" and `rest`. Caller frees; NULL when out of memory. */
 char *job_target(const char *id, const char *rest);
 
+/* GET of it. Caller decrefs *ret_document. */
+int job_read(client_service *service, const char *id, const char *rest, json_t **ret_document,
+             didi_error *error);
+
 /* The job, checked to have an id and a known state. Caller decrefs *ret_job. */
 int job_get(client_service *service, const char *id, json_t **ret_job, didi_error *error);
 int job_check(const json_t *job, didi_error *error);

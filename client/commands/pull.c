@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,11 +77,8 @@ static int check_artifact(const json_t *artifact, didi_error *error)
 
 static int list_artifacts(pull *self, didi_error *error)
 {
-    char *target = job_target(self->id, "/artifacts");
     json_t *page = NULL;
-    int status = target == NULL ? client_fail_memory(error)
-                                : service_get(self->context->service, target, 0, &page, error);
-    free(target);
+    int status = job_read(self->context->service, self->id, "/artifacts", &page, error);
     const json_t *list = json_object_get(page, "data");
     if (status == CLIENT_OK && !json_is_array(list))
         status = didi_fail(error, CLIENT_FAILURE, NULL, "the server's artifacts are not a list");

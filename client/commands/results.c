@@ -16,12 +16,8 @@ static int read_result(const command_context *context, const char *rest, json_t 
 {
     char *id = NULL;
     int status = job_resolve(context->service, arguments_at(context->arguments, 0), &id, error);
-    if (status != CLIENT_OK)
-        return status;
-    char *target = job_target(id, rest);
-    status = target == NULL ? client_fail_memory(error)
-                            : service_get(context->service, target, 0, ret_document, error);
-    free(target);
+    if (status == CLIENT_OK)
+        status = job_read(context->service, id, rest, ret_document, error);
     free(id);
     return status;
 }
