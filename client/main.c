@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* didictl: reads the command line, runs one command, reports its error, exits with its code. */
-#include "client/commands/command.h"
-#include "client/commands/help.h"
-#include "client/exit_code.h"
+#include "client/base/base.h"
+#include "client/commands/commands.h"
 #include "src/base/base.h"
 
 #include <locale.h>
@@ -21,8 +20,7 @@ static int read_command(command_line *self, char **words, size_t count, didi_err
     static const option_table none = {NULL, 0};
     size_t used = 0;
     size_t name_words = 0;
-    int status = arguments_parse(self->arguments, settings_options(), none, words, count, true,
-                                 &used, error);
+    int status = arguments_parse(self->arguments, none, words, count, true, &used, error);
     if (status != CLIENT_OK)
         return status;
     words += used;
@@ -42,45 +40,10 @@ static int read_command(command_line *self, char **words, size_t count, didi_err
         return didi_fail(error, CLIENT_USAGE, NULL, "there is no command '%s%s%s'", words[0],
                          count > 1 && strcmp(words[0], "model") == 0 ? " " : "",
                          count > 1 && strcmp(words[0], "model") == 0 ? words[1] : "");
-    status = arguments_parse(self->arguments, settings_options(), self->command->options,
-                             words + name_words, count - name_words, false, &used, error);
+    status = arguments_parse(self->arguments, command_options(self->command), words + name_words,
+                             count - name_words, false, &used, error);
     self->help = self->help || arguments_has(self->arguments, SETTINGS_ID_HELP);
     self->version = self->version || arguments_has(self->arguments, SETTINGS_ID_VERSION);
-    if (status != CLIENT_OK || self->help || self->version)
-        return status;
-    size_t given = arguments_count(self->arguments);
-    if (given < self->command->word_min || given > self->command->word_max)
-        return didi_fail(error, CLIENT_USAGE, NULL, "%s: didictl %s %s",
-                         given < self->command->word_min ? "too few words" : "too many words",
-                         self->command->name, self->command->words);
-    return CLIENT_OK;
-}
-
-static int run_command(const command_line *request, didi_error *error)
-{
-    client_settings settings = {0};
-    command_context context = {.arguments = request->arguments, .settings = &settings};
-    int status = settings_load(request->arguments, &settings, error);
-    if (status != CLIENT_OK)
-        return status;
-    context.output = output_create(&settings);
-    if (context.output == NULL) {
-        status = didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-        goto out;
-    }
-    status = interrupt_open(&context.interrupt, error);
-    if (status == CLIENT_OK)
-        status = service_open(&settings, command_version_text(), context.interrupt,
-                              &context.service, error);
-    if (status == CLIENT_OK)
-        status = request->command->run(&context, error);
-    if (status == CLIENT_OK)
-        status = output_finish(context.output, error);
-out:
-    service_close(context.service);
-    interrupt_close(context.interrupt);
-    output_free(context.output);
-    settings_clear(&settings);
     return status;
 }
 
@@ -93,7 +56,7 @@ static int run_request(const command_line *request, didi_error *error)
     else if (request->version)
         printf("didictl %s\n", command_version_text());
     else
-        return run_command(request, error);
+        return command_run(request->command, request->arguments, error);
     return fflush(stdout) == 0 ? CLIENT_OK
                                : didi_fail(error, CLIENT_FAILURE, "stdout", "cannot be written");
 }
@@ -111,9 +74,9 @@ int main(int count, char **words)
 {
     setlocale(LC_CTYPE, "");
     didi_error error = {0};
-    command_line request = {.arguments = arguments_create()};
+    command_line request = {.arguments = arguments_create(settings_options())};
     int status = request.arguments == NULL
-                     ? didi_fail(&error, CLIENT_FAILURE, NULL, "out of memory")
+                     ? client_fail_memory(&error)
                      : read_command(&request, words + 1, count > 0 ? (size_t)count - 1 : 0, &error);
     if (status == CLIENT_OK)
         status = run_request(&request, &error);

@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* version and completion. */
-#include "client/commands/about.h"
-
-#include "client/exit_code.h"
-#include "client/net/record.h"
+#include "client/commands/command.h"
 
 #include <stdio.h>
 #include <string.h>
 
 static int run_version(const command_context *context, didi_error *error)
 {
-    static const table_column columns[] = {{"", false}, {"", false}};
     json_t *server = NULL;
     int status = CLIENT_OK;
     if (!arguments_has(context->arguments, OPTION_CLIENT))
@@ -23,7 +19,7 @@ static int run_version(const command_context *context, didi_error *error)
         return status != CLIENT_OK ? status : printed;
     }
     const json_t *blas = json_object_get(server, "blas");
-    client_table *table = table_create(columns, 2);
+    client_table *table = table_create_facts();
     table_add(table, "didictl");
     table_add(table, "%s", command_version_text());
     if (server != NULL) {

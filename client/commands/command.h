@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a command is, and what it is given. Each command_*.c defines some; commands.c lists them. */
+/* What a command is, and what it is given; each file beside this one defines some. */
 #pragma once
 
-#include "client/arguments.h"
-#include "client/net/interrupt.h"
-#include "client/net/service.h"
-#include "client/settings.h"
-#include "client/view/output.h"
+#include "client/base/base.h"
+#include "client/commands/commands.h"
+#include "client/net/net.h"
+#include "client/view/view.h"
 #include "src/base/base.h"
 
-#include <stdbool.h>
 #include <stddef.h>
 
 /* Ids of commands' own options. */
@@ -52,26 +50,56 @@ typedef struct command_context {
     client_output *output;
 } command_context;
 
-typedef struct client_command {
+struct client_command {
     const char *name;  /* one word, or two */
     const char *words; /* positional words for the synopsis; "" for none */
-    size_t word_min, word_max;
+    size_t word_min;
+    size_t word_max;
     const char *summary;
     const char *text; /* more help: lines ending in \n; "" for none */
     option_table options;
     int (*run)(const command_context *context, didi_error *error); /* returns a client_exit */
-} client_command;
+};
 
-/* All commands in the order of the help text. Static. */
+/* All commands, command_x for each row, in the order of the help text. */
+#define COMMAND_TABLE(X)                                                                           \
+    X(model_list)                                                                                  \
+    X(model_show)                                                                                  \
+    X(model_rescan)                                                                                \
+    X(submit)                                                                                      \
+    X(extend)                                                                                      \
+    X(plan)                                                                                        \
+    X(jobs)                                                                                        \
+    X(show)                                                                                        \
+    X(watch)                                                                                       \
+    X(wait)                                                                                        \
+    X(cancel)                                                                                      \
+    X(retry)                                                                                       \
+    X(rm)                                                                                          \
+    X(events)                                                                                      \
+    X(ranks)                                                                                       \
+    X(frontier)                                                                                    \
+    X(similarity)                                                                                  \
+    X(pull)                                                                                        \
+    X(version)                                                                                     \
+    X(completion)
+#define COMMAND_DECLARATION(name) extern const client_command command_##name;
+COMMAND_TABLE(COMMAND_DECLARATION)
+#undef COMMAND_DECLARATION
+
+/* The list of them. Static. */
 const client_command *const *command_list(size_t *ret_count);
 
-/* The command named by the first words, or NULL; *ret_words says how many words its name has. */
-const client_command *command_find(char *const *words, size_t count, size_t *ret_words);
+/* An option whose value is a whole number in minimum .. maximum; `fallback` when not given. */
+typedef struct command_number {
+    int id;
+    const char *flag;
+    long minimum, maximum, fallback;
+} command_number;
 
-/* Reads an option's value as a whole number in minimum .. maximum; `fallback` when not given.
- * Errors: CLIENT_USAGE. */
-int command_integer(const command_context *context, int id, const char *name, long minimum,
-                    long maximum, long fallback, long *ret_value, didi_error *error);
+/* Reads it. Errors: CLIENT_USAGE. */
+int command_integer(const command_context *context, const command_number *number, long *ret_value,
+                    didi_error *error);
 
 #define COMMAND_OPTIONS(rows)                                                                      \
     {                                                                                              \
@@ -81,6 +109,3 @@ int command_integer(const command_context *context, int id, const char *name, lo
     {                                                                                              \
         NULL, 0                                                                                    \
     }
-
-/* Version of the client ("0.1.0"). */
-const char *command_version_text(void);

@@ -1,64 +1,63 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The list of all commands. */
-#include "client/commands/about.h"
-#include "client/commands/command.h"
-#include "client/commands/extend.h"
-#include "client/commands/follow.h"
-#include "client/commands/jobs.h"
-#include "client/commands/models.h"
-#include "client/commands/pull.h"
-#include "client/commands/results.h"
-#include "client/commands/submit.h"
-#include "client/exit_code.h"
+/* The list of all commands, their help, and what each is given when it runs. */
+#include "client/commands/commands.h"
 
+#include "client/commands/command.h"
+
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const client_command *const commands[] = {
-    &command_model_list, &command_model_show, &command_model_rescan, &command_submit,
-    &command_extend,     &command_plan,       &command_jobs,         &command_show,
-    &command_watch,      &command_wait,       &command_cancel,       &command_retry,
-    &command_rm,         &command_events,     &command_ranks,        &command_frontier,
-    &command_similarity, &command_pull,       &command_version,      &command_completion,
+static const client_command *const all_commands[] = {
+#define COMMAND_ADDRESS(name) &command_##name,
+    COMMAND_TABLE(COMMAND_ADDRESS)
+#undef COMMAND_ADDRESS
 };
 
 const client_command *const *command_list(size_t *ret_count)
 {
-    *ret_count = sizeof commands / sizeof commands[0];
-    return commands;
+    *ret_count = sizeof all_commands / sizeof all_commands[0];
+    return all_commands;
 }
 
 const client_command *command_find(char *const *words, size_t count, size_t *ret_words)
 {
-    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
-        const char *name = commands[i]->name;
+    for (size_t i = 0; i < sizeof all_commands / sizeof all_commands[0]; i++) {
+        const char *name = all_commands[i]->name;
         const char *space = strchr(name, ' ');
         size_t first = space != NULL ? (size_t)(space - name) : strlen(name);
         if (count == 0 || strlen(words[0]) != first || strncmp(words[0], name, first) != 0)
             continue;
         if (space == NULL || (count > 1 && strcmp(words[1], space + 1) == 0)) {
             *ret_words = space == NULL ? 1 : 2;
-            return commands[i];
+            return all_commands[i];
         }
     }
     return NULL;
 }
 
-int command_integer(const command_context *context, int id, const char *name, long minimum,
-                    long maximum, long fallback, long *ret_value, didi_error *error)
+option_table command_options(const client_command *command)
 {
-    const char *text = arguments_value(context->arguments, id);
+    return command->options;
+}
+
+int command_integer(const command_context *context, const command_number *number, long *ret_value,
+                    didi_error *error)
+{
+    assert(number->minimum <= number->fallback && number->fallback <= number->maximum);
+    const char *text = arguments_value(context->arguments, number->id);
     if (text == NULL) {
-        *ret_value = fallback;
+        *ret_value = number->fallback;
         return CLIENT_OK;
     }
     char *end = NULL;
     errno = 0;
     long value = strtol(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || value < minimum || value > maximum)
-        return didi_fail(error, CLIENT_USAGE, name, "'%s' is not a whole number from %ld", text,
-                         minimum);
+    if (errno != 0 || end == text || *end != '\0' || value < number->minimum ||
+        value > number->maximum)
+        return didi_fail(error, CLIENT_USAGE, number->flag, "'%s' is not a whole number from %ld",
+                         text, number->minimum);
     *ret_value = value;
     return CLIENT_OK;
 }
@@ -66,4 +65,95 @@ int command_integer(const command_context *context, int id, const char *name, lo
 const char *command_version_text(void)
 {
     return DIDICTL_VERSION;
+}
+
+static int check_words(const client_command *command, size_t given, didi_error *error)
+{
+    if (given < command->word_min || given > command->word_max)
+        return didi_fail(error, CLIENT_USAGE, NULL, "%s: didictl %s %s",
+                         given < command->word_min ? "too few words" : "too many words",
+                         command->name, command->words);
+    return CLIENT_OK;
+}
+
+static int run_with(const client_command *command, command_context *context, didi_error *error)
+{
+    context->output = output_create(context->settings);
+    int status = context->output == NULL ? client_fail_memory(error)
+                                         : interrupt_open(&context->interrupt, error);
+    if (status == CLIENT_OK)
+        status = service_open(context->settings, command_version_text(), context->interrupt,
+                              &context->service, error);
+    if (status == CLIENT_OK)
+        status = command->run(context, error);
+    if (status == CLIENT_OK)
+        status = output_finish(context->output, error);
+    service_close(context->service);
+    interrupt_close(context->interrupt);
+    output_free(context->output);
+    return status;
+}
+
+int command_run(const client_command *command, const client_arguments *arguments, didi_error *error)
+{
+    client_settings settings = {0};
+    command_context context = {.arguments = arguments, .settings = &settings};
+    int status = check_words(command, arguments_count(arguments), error);
+    if (status == CLIENT_OK)
+        status = settings_load(arguments, &settings, error);
+    if (status == CLIENT_OK)
+        status = run_with(command, &context, error);
+    settings_clear(&settings);
+    return status;
+}
+
+static void print_options(FILE *stream, option_table options)
+{
+    for (size_t i = 0; i < options.count; i++) {
+        const option_row *row = &options.rows[i];
+        char left[64];
+        char letter[4] = "   ";
+        if (row->letter != 0)
+            snprintf(letter, sizeof letter, "-%c,", row->letter);
+        snprintf(left, sizeof left, "%s --%s%s%s", letter, row->name,
+                 row->argument != NULL ? " " : "", row->argument != NULL ? row->argument : "");
+        fprintf(stream, "  %-28s %s\n", left, row->help);
+    }
+}
+
+void help_overview(FILE *stream)
+{
+    size_t count = 0;
+    const client_command *const *commands = command_list(&count);
+    fputs("usage: didictl [OPTION...] COMMAND [ARGUMENT...]\n\n"
+          "Merges fine-tuned checkpoints on a didid server.\n\nCommands:\n",
+          stream);
+    for (size_t i = 0; i < count; i++) {
+        char left[64];
+        snprintf(left, sizeof left, "%s %s", commands[i]->name, commands[i]->words);
+        fprintf(stream, "  %-20s %s\n", left, commands[i]->summary);
+    }
+    fputs("\nOptions of every command:\n", stream);
+    print_options(stream, settings_options());
+    fputs("\nJOB is an id, a unique beginning of one, or @latest.\n"
+          "Environment: DIDI_HOST, DIDI_OUTPUT, DIDI_TIMEOUT, DIDI_CONFIG, NO_COLOR.\n"
+          "Exit codes: 0 ok, 1 failure, 2 usage, 3 job failed or cancelled, 4 denied,\n"
+          "            5 server not reachable, 130 interrupted.\n"
+          "More: didictl COMMAND --help, man didictl\n",
+          stream);
+}
+
+void help_command(FILE *stream, const client_command *command)
+{
+    fprintf(stream, "usage: didictl %s%s%s%s\n\n%s\n", command->name,
+            command->options.count > 0 ? " [OPTION...]" : "", command->words[0] != '\0' ? " " : "",
+            command->words, command->summary);
+    if (command->text[0] != '\0')
+        fprintf(stream, "\n%s", command->text);
+    if (command->options.count > 0) {
+        fputs("\nOptions:\n", stream);
+        print_options(stream, command->options);
+    }
+    fputs("\nOptions of every command:\n", stream);
+    print_options(stream, settings_options());
 }

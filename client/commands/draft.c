@@ -3,19 +3,12 @@
 #include "client/commands/draft.h"
 
 #include "client/commands/command.h"
-#include "client/exit_code.h"
 #include "proto/budget_words.h"
-#include "src/base/base.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static int fail_memory(didi_error *error)
-{
-    return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-}
 
 static int read_text(FILE *file, const char *name, char **ret_text, size_t *ret_bytes,
                      didi_error *error)
@@ -29,7 +22,7 @@ static int read_text(FILE *file, const char *name, char **ret_text, size_t *ret_
             char *longer = realloc(text, room);
             if (longer == NULL) {
                 free(text);
-                return fail_memory(error);
+                return client_fail_memory(error);
             }
             text = longer;
         }
@@ -79,7 +72,7 @@ static int read_file(const char *path, json_t **ret_specification, didi_error *e
     return CLIENT_OK;
 }
 
-/* Splits "left=right" at the first '='; both must have a character when `required`. */
+/* Splits "left=right" at the first '='; the left must not be empty. */
 static int split(const char *text, const char *option, char **ret_left, const char **ret_right,
                  didi_error *error)
 {
@@ -88,7 +81,7 @@ static int split(const char *text, const char *option, char **ret_left, const ch
         return didi_fail(error, CLIENT_USAGE, option, "'%s' has no form NAME=VALUE", text);
     char *left = strndup(text, (size_t)(equals - text));
     if (left == NULL)
-        return fail_memory(error);
+        return client_fail_memory(error);
     *ret_left = left;
     *ret_right = equals + 1;
     return CLIENT_OK;
@@ -259,7 +252,7 @@ int draft_create(const char *file, const client_arguments *arguments, json_t **r
         status = read_file(file, &specification, error);
     } else {
         specification = json_object();
-        status = specification == NULL ? fail_memory(error) : CLIENT_OK;
+        status = specification == NULL ? client_fail_memory(error) : CLIENT_OK;
     }
     status = status != CLIENT_OK ? status : add_scalars(specification, arguments, error);
     status = status != CLIENT_OK
@@ -307,7 +300,7 @@ int draft_extend(const char *job, const client_arguments *arguments, json_t **re
                  didi_error *error)
 {
     json_t *request = json_object();
-    int status = request == NULL ? fail_memory(error) : CLIENT_OK;
+    int status = request == NULL ? client_fail_memory(error) : CLIENT_OK;
     status = status != CLIENT_OK ? status : add_scalars(request, arguments, error);
     status = status != CLIENT_OK ? status : add_size(request, arguments, error);
     status =

@@ -2,7 +2,7 @@
 /* A job specification put together from a file and from options; the server judges it. */
 #pragma once
 
-#include "client/arguments.h"
+#include "client/base/base.h"
 #include "src/base/base.h"
 
 #include <jansson.h>

@@ -1,21 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* watch, wait, events. */
-#include "client/commands/follow.h"
+#include "client/commands/command.h"
 
 #include "client/commands/job.h"
-#include "client/commands/watching.h"
-#include "client/exit_code.h"
-#include "client/net/record.h"
-#include "client/view/format.h"
-#include "client/view/summary.h"
-#include "src/base/base.h"
 
 #include <limits.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { EVENTS_PAGE_ITEMS = 1000, EVENTS_WAIT_SECONDS = 20, EVENTS_IDLE_MILLISECONDS = 500 };
 
@@ -26,7 +18,7 @@ static int follow_to_end(const command_context *context, FILE *stream, follow_st
     json_t *job = NULL;
     int status = job_resolve(context->service, arguments_at(context->arguments, 0), &id, error);
     if (status == CLIENT_OK)
-        status = follow_job(context, id, stream, style, &job, error);
+        status = job_follow(context, id, stream, style, &job, error);
     if (status == CLIENT_OK && style != FOLLOW_JSON && style != FOLLOW_SILENT &&
         strcmp(record_text(job, "state"), "succeeded") == 0)
         summary_note(context->output, job);
@@ -46,10 +38,8 @@ static int follow_to_end(const command_context *context, FILE *stream, follow_st
 static int run_watch(const command_context *context, didi_error *error)
 {
     output_format format = output_format_wanted(context->output);
-    const char *term = getenv("TERM");
-    bool smart = term == NULL || strcmp(term, "dumb") != 0;
     follow_style style = format == OUTPUT_JSON || format == OUTPUT_JSONL ? FOLLOW_JSON
-                         : smart && isatty(STDOUT_FILENO) == 1           ? FOLLOW_BAR
+                         : output_animates_results(context->output)      ? FOLLOW_BAR
                                                                          : FOLLOW_LINES;
     return follow_to_end(context, stdout, style, error);
 }
@@ -87,7 +77,7 @@ static int print_event(const command_context *context, const json_t *event, didi
     char *printable = text != NULL ? format_printable(text) : NULL;
     free(text);
     if (printable == NULL)
-        return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+        return client_fail_memory(error);
     for (size_t end = strlen(printable); end > 0 && printable[end - 1] == ' '; end--)
         printable[end - 1] = '\0';
     puts(printable);
@@ -121,15 +111,10 @@ static int take_page(event_reader *self, const json_t *page, bool *ret_moved, di
         if (self->kept == NULL)
             status = print_event(self->context, event, error);
         else if (json_array_append(self->kept, event) != 0)
-            status = didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+            status = client_fail_memory(error);
     }
     return status != CLIENT_OK || !*ret_moved ? status
                                               : output_finish(self->context->output, error);
-}
-
-static bool state_is_over(const char *state)
-{
-    return strcmp(state, "queued") != 0 && strcmp(state, "running") != 0;
 }
 
 static int read_events(event_reader *self, didi_error *error)
@@ -142,14 +127,14 @@ static int read_events(event_reader *self, didi_error *error)
         char *target = memory_format("/v1/jobs/%s/events?after=%ld&limit=%ld&wait=%d", self->id,
                                      self->after, limit, wait);
         if (target == NULL)
-            return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+            return client_fail_memory(error);
         json_t *page = NULL;
         bool moved = false;
         status = service_get(self->context->service, target, wait, &page, error);
         free(target);
         status = status != CLIENT_OK ? status : take_page(self, page, &moved, error);
         if (status == CLIENT_OK && !moved) {
-            over = !self->follow || state_is_over(record_text(page, "state"));
+            over = !self->follow || job_is_over(page);
             status =
                 over ? CLIENT_OK
                      : interrupt_sleep(self->context->interrupt, EVENTS_IDLE_MILLISECONDS, error);
@@ -163,6 +148,8 @@ static int read_events(event_reader *self, didi_error *error)
 
 static int run_events(const command_context *context, didi_error *error)
 {
+    static const command_number after = {OPTION_AFTER, "--after", 0, LONG_MAX, 0};
+    static const command_number limit = {OPTION_LIMIT, "--limit", 1, LONG_MAX, LONG_MAX};
     event_reader reader = {.context = context,
                            .follow = arguments_has(context->arguments, OPTION_FOLLOW)};
     output_format format = output_format_wanted(context->output);
@@ -170,11 +157,8 @@ static int run_events(const command_context *context, didi_error *error)
     if (format == OUTPUT_NAME || (format == OUTPUT_JSON && reader.follow))
         return didi_fail(error, CLIENT_USAGE, "--output",
                          "events are shown as table, jsonl or, without --follow, json");
-    int status =
-        command_integer(context, OPTION_AFTER, "--after", 0, LONG_MAX, 0, &reader.after, error);
-    status = status != CLIENT_OK ? status
-                                 : command_integer(context, OPTION_LIMIT, "--limit", 1, LONG_MAX,
-                                                   LONG_MAX, &reader.left, error);
+    int status = command_integer(context, &after, &reader.after, error);
+    status = status != CLIENT_OK ? status : command_integer(context, &limit, &reader.left, error);
     status = status != CLIENT_OK
                  ? status
                  : job_resolve(context->service, arguments_at(context->arguments, 0), &id, error);

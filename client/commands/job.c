@@ -2,11 +2,7 @@
 /* One job as the client handles it: finding, checking, following to its end. */
 #include "client/commands/job.h"
 
-#include "client/exit_code.h"
-#include "client/net/record.h"
-#include "client/view/budget_text.h"
 #include "proto/states.h"
-#include "src/base/base.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -18,6 +14,8 @@ enum {
     JOB_EVENTS_LOOKED_BACK = 100, /* to know the newest figures of a job under way */
     JOB_PAUSE_MILLISECONDS = 200, /* between two looks at a busy job */
     JOB_RECONNECT_MILLISECONDS = 1000,
+    JOB_WAIT_SECONDS_LIVE = 1, /* longest time between two looks, for a bar */
+    JOB_WAIT_SECONDS_CALM = 20,
 };
 
 static const char *const state_names[JOB_STATE_COUNT] = {
@@ -25,11 +23,6 @@ static const char *const state_names[JOB_STATE_COUNT] = {
     JOB_STATE_TABLE(STATE_NAME)
 #undef STATE_NAME
 };
-
-static int fail_memory(didi_error *error)
-{
-    return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-}
 
 char *job_target(const char *id, const char *rest)
 {
@@ -47,12 +40,20 @@ int job_check(const json_t *job, didi_error *error)
     return didi_fail(error, CLIENT_FAILURE, NULL, "the server sent a job in the state '%s'", state);
 }
 
+int job_read(client_service *service, const char *id, const char *rest, json_t **ret_document,
+             didi_error *error)
+{
+    char *target = job_target(id, rest);
+    int status = target == NULL ? client_fail_memory(error)
+                                : service_get(service, target, 0, ret_document, error);
+    free(target);
+    return status;
+}
+
 int job_get(client_service *service, const char *id, json_t **ret_job, didi_error *error)
 {
-    char *target = job_target(id, "");
     json_t *job = NULL;
-    int status = target == NULL ? fail_memory(error) : service_get(service, target, 0, &job, error);
-    free(target);
+    int status = job_read(service, id, "", &job, error);
     status = status != CLIENT_OK ? status : job_check(job, error);
     if (status != CLIENT_OK) {
         json_decref(job);
@@ -119,7 +120,7 @@ int job_resolve(client_service *service, const char *reference, char **ret_id, d
     if (status == CLIENT_OK) {
         char *copy = memory_string(id);
         if (copy == NULL)
-            status = fail_memory(error);
+            status = client_fail_memory(error);
         else
             *ret_id = copy;
     }
@@ -150,14 +151,18 @@ int job_outcome(const json_t *job, didi_error *error)
                      place ? ")" : "");
 }
 
+/* A job being followed, and how that is shown. */
 typedef struct follower {
-    client_service *service;
+    const command_context *context;
     const char *id;
-    const job_observer *observer;
+    follow_style style;
+    client_progress *progress; /* of FOLLOW_BAR and FOLLOW_LINES */
+    json_t *line;              /* the last of FOLLOW_JSON */
     progress_moment moment;
     int64_t after;
     json_t *job;
     bool fresh; /* the job was read since it was last shown */
+    bool lost;  /* the connection was, and we said so */
     char label[64];
     char stage[32]; /* of the last event: the job's own lags behind */
 } follower;
@@ -192,9 +197,9 @@ static int read_events(follower *self, int wait_seconds, didi_error *error)
     char *target = memory_format("/v1/jobs/%s/events?after=%lld&limit=1000&wait=%d", self->id,
                                  (long long)self->after, wait_seconds);
     if (target == NULL)
-        return fail_memory(error);
+        return client_fail_memory(error);
     json_t *page = NULL;
-    int status = service_get(self->service, target, wait_seconds, &page, error);
+    int status = service_get(self->context->service, target, wait_seconds, &page, error);
     free(target);
     if (status == CLIENT_OK)
         take_events(self, page);
@@ -205,7 +210,7 @@ static int read_events(follower *self, int wait_seconds, didi_error *error)
 static int read_job(follower *self, didi_error *error)
 {
     json_t *job = NULL;
-    int status = job_get(self->service, self->id, &job, error);
+    int status = job_get(self->context->service, self->id, &job, error);
     if (status != CLIENT_OK)
         return status;
     bool first = self->job == NULL;
@@ -229,57 +234,102 @@ static int read_job(follower *self, didi_error *error)
     return first ? read_events(self, 0, error) : CLIENT_OK;
 }
 
+static json_t *number_or_null(double number)
+{
+    return isfinite(number) ? json_real(number) : json_null();
+}
+
+static int show_json(follower *self, didi_error *error)
+{
+    const progress_moment *moment = &self->moment;
+    json_t *line = json_pack(
+        "{s:O?, s:O?, s:O?, s:o, s:o, s:o, s:o, s:o}", "id", json_object_get(self->job, "id"),
+        "state", json_object_get(self->job, "state"), "stage", json_object_get(self->job, "stage"),
+        "progress", number_or_null(moment->fraction), "loss", number_or_null(moment->loss),
+        "relative_error", number_or_null(moment->relative_error), "ratio",
+        number_or_null(moment->ratio), "ratio_target", number_or_null(moment->ratio_target));
+    if (line == NULL)
+        return client_fail_memory(error);
+    int status = CLIENT_OK;
+    if (!json_equal(line, self->line))
+        status = output_line(self->context->output, line, error);
+    json_decref(self->line);
+    self->line = line;
+    return status;
+}
+
+static int show(follower *self, didi_error *error)
+{
+    self->fresh = false;
+    self->lost = false;
+    if (self->style == FOLLOW_JSON)
+        return show_json(self, error);
+    progress_show(self->progress, &self->moment);
+    return CLIENT_OK;
+}
+
+/* The connection was lost and is being tried again: said once. */
+static void tell_lost(follower *self, const didi_error *reason)
+{
+    if (!self->lost) {
+        progress_clear(self->progress);
+        output_note(self->context->output, "connection lost (%s: %s), trying again",
+                    reason->subject, reason->message);
+    }
+    self->lost = true;
+}
+
 /* One round: show, and unless the job is over, wait for news and read it. */
 static int follow_round(follower *self, didi_error *error)
 {
     if (self->job == NULL)
         return read_job(self, error);
-    const job_observer *observer = self->observer;
-    int status = CLIENT_OK;
-    if (self->fresh) {
-        self->fresh = false;
-        status = observer->observe(observer->context, self->job, &self->moment, error);
-    }
+    int status = self->fresh ? show(self, error) : CLIENT_OK;
     if (status != CLIENT_OK || job_is_over(self->job))
         return status;
-    status = interrupt_sleep(service_interrupt(self->service), JOB_PAUSE_MILLISECONDS, error);
+    status = interrupt_sleep(self->context->interrupt, JOB_PAUSE_MILLISECONDS, error);
     if (status == CLIENT_OK)
-        status = read_events(self, observer->wait_seconds, error);
+        status = read_events(
+            self, self->style == FOLLOW_BAR ? JOB_WAIT_SECONDS_LIVE : JOB_WAIT_SECONDS_CALM, error);
     return status != CLIENT_OK ? status : read_job(self, error);
 }
 
-int job_follow(client_service *service, const char *id, const job_observer *observer,
-               json_t **ret_job, didi_error *error)
+/* An interrupted connection is retried until the server was silent for the timeout. */
+static int follow_to_end(follower *self, didi_error *error)
 {
-    follower self = {.service = service,
-                     .id = id,
-                     .observer = observer,
-                     .moment = {.fraction = NAN,
-                                .loss = NAN,
-                                .relative_error = NAN,
-                                .ratio = NAN,
-                                .ratio_target = NAN,
-                                .bytes = NAN,
-                                .bytes_total = NAN}};
+    const command_context *context = self->context;
     time_t heard = time(NULL);
     bool over = false;
     int status = CLIENT_OK;
     while (!over) {
-        bool known = self.job != NULL;
-        bool ends = known && job_is_over(self.job);
-        status = follow_round(&self, error);
+        bool known = self->job != NULL;
+        bool ends = known && job_is_over(self->job);
+        status = follow_round(self, error);
         if (status == CLIENT_OK) {
             heard = time(NULL);
             over = ends;
         } else if (status == CLIENT_UNREACHABLE && known &&
-                   time(NULL) - heard < service_timeout_seconds(service)) {
-            observer->lost(observer->context, error);
-            status = interrupt_sleep(service_interrupt(service), JOB_RECONNECT_MILLISECONDS, error);
+                   time(NULL) - heard < service_timeout_seconds(context->service)) {
+            tell_lost(self, error);
+            status = interrupt_sleep(context->interrupt, JOB_RECONNECT_MILLISECONDS, error);
             over = status != CLIENT_OK;
         } else {
             over = true;
         }
     }
+    return status;
+}
+
+int job_follow(const command_context *context, const char *id, FILE *stream, follow_style style,
+               json_t **ret_job, didi_error *error)
+{
+    follower self = {
+        .context = context, .id = id, .style = style, .moment = progress_unknown(NULL)};
+    if (style == FOLLOW_BAR || style == FOLLOW_LINES)
+        self.progress = progress_create(stream, style == FOLLOW_BAR, context->settings->color);
+    int status = follow_to_end(&self, error);
+    progress_free(self.progress);
+    json_decref(self.line);
     if (status != CLIENT_OK) {
         json_decref(self.job);
         return status;

@@ -1,14 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* jobs, show, cancel, retry, rm. */
-#include "client/commands/jobs.h"
+#include "client/commands/command.h"
 
 #include "client/commands/job.h"
-#include "client/exit_code.h"
-#include "client/net/record.h"
-#include "client/view/budget_text.h"
-#include "client/view/format.h"
-#include "client/view/summary.h"
-#include "src/base/base.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -17,11 +11,6 @@
 #include <time.h>
 
 enum { JOBS_LIMIT_DEFAULT = 20 };
-
-static int fail_memory(didi_error *error)
-{
-    return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-}
 
 /* "/v1/jobs?state=..&label=..", escaped; NULL when out of memory. */
 static char *list_target(const char *state, const char *label, const char *after)
@@ -71,10 +60,11 @@ static int run_list(const command_context *context, didi_error *error)
     static const table_column columns[] = {{"JOB", false},   {"NAME", false},      {"STATE", false},
                                            {"STAGE", false}, {"DONE", true},       {"TASKS", true},
                                            {"BUDGET", true}, {"SUBMITTED", false}, {"TIME", true}};
+    static const command_number limits = {OPTION_LIMIT, "--limit", 1, SERVICE_LIST_ITEMS_MAX,
+                                          JOBS_LIMIT_DEFAULT};
     const client_arguments *arguments = context->arguments;
     long limit = 0;
-    int status = command_integer(context, OPTION_LIMIT, "--limit", 1, SERVICE_LIST_ITEMS_MAX,
-                                 JOBS_LIMIT_DEFAULT, &limit, error);
+    int status = command_integer(context, &limits, &limit, error);
     if (status != CLIENT_OK)
         return status;
     if (arguments_has(arguments, OPTION_ALL))
@@ -83,9 +73,10 @@ static int run_list(const command_context *context, didi_error *error)
                                arguments_value(arguments, OPTION_LABEL),
                                arguments_value(arguments, OPTION_AFTER));
     if (target == NULL)
-        return fail_memory(error);
+        return client_fail_memory(error);
     json_t *jobs = NULL;
-    bool more = false, done = false;
+    bool more = false;
+    bool done = false;
     status = service_list(context->service, target, (size_t)limit, &jobs, &more, error);
     free(target);
     if (status != CLIENT_OK)
@@ -136,7 +127,7 @@ static int act_on(const command_context *context, const job_verb *verb, const ch
     int status = job_resolve(context->service, reference, &id, error);
     char *target = status == CLIENT_OK ? job_target(id, verb->rest) : NULL;
     if (status == CLIENT_OK && target == NULL)
-        status = fail_memory(error);
+        status = client_fail_memory(error);
     if (status == CLIENT_OK)
         status = service_send(context->service, verb->method, target, NULL, NULL, &job, error);
     if (status == CLIENT_OK && job != NULL)

@@ -1,21 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* model ls, model show, model rescan. */
-#include "client/commands/models.h"
-
-#include "client/exit_code.h"
-#include "client/net/record.h"
-#include "client/view/format.h"
-#include "src/base/base.h"
+#include "client/commands/command.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum { MODEL_NAME_BYTES_MAX = 255, MODEL_LIST_ITEMS = 10000 };
-
-static int fail_memory(didi_error *error)
-{
-    return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-}
 
 static int run_list(const command_context *context, didi_error *error)
 {
@@ -28,9 +18,10 @@ static int run_list(const command_context *context, didi_error *error)
     char *target =
         memory_format("/v1/models%s%s", state != NULL ? "?state=" : "", state != NULL ? state : "");
     if (target == NULL)
-        return fail_memory(error);
+        return client_fail_memory(error);
     json_t *models = NULL;
-    bool more = false, done = false;
+    bool more = false;
+    bool done = false;
     int status = service_list(context->service, target, MODEL_LIST_ITEMS, &models, &more, error);
     free(target);
     if (status != CLIENT_OK)
@@ -57,14 +48,6 @@ static int run_list(const command_context *context, didi_error *error)
     return status;
 }
 
-static void add_fact(client_table *table, const char *key, const char *value)
-{
-    if (value[0] != '\0') {
-        table_add(table, "%s", key);
-        table_add(table, "%s", value);
-    }
-}
-
 static char *shape_text(const json_t *shape)
 {
     char *text = memory_string("");
@@ -79,18 +62,17 @@ static char *shape_text(const json_t *shape)
 
 static int print_model(const command_context *context, const json_t *model, didi_error *error)
 {
-    static const table_column fact_columns[] = {{"", false}, {"", false}};
     static const table_column tensor_columns[] = {
         {"TENSOR", false}, {"DTYPE", false}, {"SHAPE", false}};
     char text[FORMAT_BYTES_MAX];
-    client_table *facts = table_create(fact_columns, 2);
-    add_fact(facts, "name", record_text(model, "name"));
-    add_fact(facts, "state", record_text(model, "state"));
-    add_fact(facts, "reason", record_text(model, "reason"));
-    add_fact(facts, "parameters", format_count(text, record_number(model, "parameters")));
-    add_fact(facts, "size", format_bytes(text, record_integer(model, "bytes")));
-    add_fact(facts, "revision", record_text(model, "revision"));
-    add_fact(facts, "updated", record_text(model, "updated_at"));
+    client_table *facts = table_create_facts();
+    table_add_fact(facts, "name", record_text(model, "name"));
+    table_add_fact(facts, "state", record_text(model, "state"));
+    table_add_fact(facts, "reason", record_text(model, "reason"));
+    table_add_fact(facts, "parameters", format_count(text, record_number(model, "parameters")));
+    table_add_fact(facts, "size", format_bytes(text, record_integer(model, "bytes")));
+    table_add_fact(facts, "revision", record_text(model, "revision"));
+    table_add_fact(facts, "updated", record_text(model, "updated_at"));
     int status = output_table(context->output, facts, false, error);
     const json_t *tensors = json_object_get(model, "tensors");
     if (status != CLIENT_OK || json_array_size(tensors) == 0)
@@ -116,7 +98,7 @@ static int run_show(const command_context *context, didi_error *error)
         return didi_fail(error, CLIENT_USAGE, name, "this is not the name of a model");
     char *target = memory_format("/v1/models/%s", name);
     if (target == NULL)
-        return fail_memory(error);
+        return client_fail_memory(error);
     json_t *model = NULL;
     bool done = false;
     int status = service_get(context->service, target, 0, &model, error);

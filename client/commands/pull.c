@@ -1,18 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pull. */
-#include "client/commands/pull.h"
+#include "client/commands/command.h"
 
 #include "client/commands/job.h"
-#include "client/exit_code.h"
-#include "client/net/download.h"
-#include "client/net/record.h"
-#include "client/view/format.h"
-#include "client/view/progress.h"
-#include "src/base/base.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,11 +26,6 @@ typedef struct pull {
     double bytes_before, bytes_total;
     json_t *report;
 } pull;
-
-static int fail_memory(didi_error *error)
-{
-    return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-}
 
 /* True when --task was not given, or names this task. */
 static bool task_wanted(const client_arguments *arguments, const char *task, size_t bytes)
@@ -89,11 +77,8 @@ static int check_artifact(const json_t *artifact, didi_error *error)
 
 static int list_artifacts(pull *self, didi_error *error)
 {
-    char *target = job_target(self->id, "/artifacts");
     json_t *page = NULL;
-    int status = target == NULL ? fail_memory(error)
-                                : service_get(self->context->service, target, 0, &page, error);
-    free(target);
+    int status = job_read(self->context->service, self->id, "/artifacts", &page, error);
     const json_t *list = json_object_get(page, "data");
     if (status == CLIENT_OK && !json_is_array(list))
         status = didi_fail(error, CLIENT_FAILURE, NULL, "the server's artifacts are not a list");
@@ -103,8 +88,8 @@ static int list_artifacts(pull *self, didi_error *error)
         status = check_artifact(artifact, error);
         if (status == CLIENT_OK && artifact_wanted(self, record_text(artifact, "name"))) {
             self->bytes_total += (double)record_integer(artifact, "bytes");
-            status =
-                json_array_append(self->artifacts, artifact) != 0 ? fail_memory(error) : status;
+            status = json_array_append(self->artifacts, artifact) != 0 ? client_fail_memory(error)
+                                                                       : status;
         }
     }
     json_decref(page);
@@ -116,13 +101,9 @@ static int list_artifacts(pull *self, didi_error *error)
 
 static void show(pull *self, const char *label, double bytes)
 {
-    progress_moment moment = {.label = label,
-                              .loss = NAN,
-                              .relative_error = NAN,
-                              .ratio = NAN,
-                              .ratio_target = NAN,
-                              .bytes = bytes,
-                              .bytes_total = self->bytes_total};
+    progress_moment moment = progress_unknown(label);
+    moment.bytes = bytes;
+    moment.bytes_total = self->bytes_total;
     moment.fraction = self->bytes_total > 0.0 ? bytes / self->bytes_total : 1.0;
     progress_show(self->progress, &moment);
 }
@@ -140,7 +121,7 @@ static int fetch_artifact(pull *self, const json_t *artifact, didi_error *error)
     const char *name = record_text(artifact, "name");
     char *target = memory_format("/v1/jobs/%s/artifacts/%s", self->id, name);
     if (target == NULL)
-        return fail_memory(error);
+        return client_fail_memory(error);
     download_file file = {.name = name,
                           .target = target,
                           .etag = record_text(artifact, "etag"),
@@ -158,7 +139,7 @@ static int fetch_artifact(pull *self, const json_t *artifact, didi_error *error)
     show(self, name, self->bytes_before);
     json_t *row = json_pack("{s:s, s:I, s:s, s:s}", "name", name, "bytes", (json_int_t)file.bytes,
                             "sha256", file.sha256, "outcome", outcomes[outcome]);
-    return json_array_append_new(self->report, row) != 0 ? fail_memory(error) : CLIENT_OK;
+    return json_array_append_new(self->report, row) != 0 ? client_fail_memory(error) : CLIENT_OK;
 }
 
 /* mkdir -p, for a path the user typed. */
@@ -166,7 +147,7 @@ static int open_directory(const char *path, int *ret_fd, didi_error *error)
 {
     char *copy = memory_string(path);
     if (copy == NULL)
-        return fail_memory(error);
+        return client_fail_memory(error);
     for (char *slash = copy; (slash = strchr(slash + (slash == copy ? 1 : 0), '/')) != NULL;
          slash++) {
         *slash = '\0';
@@ -195,7 +176,7 @@ static int request_exports(pull *self, const char *target, didi_error *error)
         (void)json_array_append_new(tasks, json_string(task));
     int status =
         body == NULL || (tasks != NULL && json_object_set_new(body, "tasks", tasks) != 0)
-            ? fail_memory(error)
+            ? client_fail_memory(error)
             : service_send(self->context->service, "POST", target, body, NULL, &answer, error);
     json_decref(answer);
     json_decref(body);
@@ -231,7 +212,7 @@ static int count_exports(const pull *self, const json_t *page, size_t *ret_total
 static int wait_for_exports(pull *self, didi_error *error)
 {
     char *target = job_target(self->id, "/exports");
-    int status = target == NULL ? fail_memory(error) : request_exports(self, target, error);
+    int status = target == NULL ? client_fail_memory(error) : request_exports(self, target, error);
     size_t total = 1;
     size_t done = 0;
     while (status == CLIENT_OK && done < total) {
@@ -240,14 +221,8 @@ static int wait_for_exports(pull *self, didi_error *error)
         status = status != CLIENT_OK ? status : count_exports(self, page, &total, &done, error);
         json_decref(page);
         if (status == CLIENT_OK) {
-            progress_moment moment = {.label = "exporting",
-                                      .loss = NAN,
-                                      .relative_error = NAN,
-                                      .fraction = (double)done / (double)total,
-                                      .ratio = NAN,
-                                      .ratio_target = NAN,
-                                      .bytes = NAN,
-                                      .bytes_total = NAN};
+            progress_moment moment = progress_unknown("exporting");
+            moment.fraction = (double)done / (double)total;
             progress_show(self->progress, &moment);
         }
         if (status == CLIENT_OK && done < total)

@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ranks, frontier and similarity. */
-#include "client/commands/results.h"
+#include "client/commands/command.h"
 
 #include "client/commands/job.h"
-#include "client/exit_code.h"
-#include "client/net/record.h"
-#include "client/view/format.h"
-#include "client/view/plot.h"
-#include "src/base/base.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -15,23 +10,14 @@
 #include <string.h>
 #include <unistd.h>
 
-static int fail_memory(didi_error *error)
-{
-    return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
-}
-
 /* The resource `rest` of the job named on the command line. */
 static int read_result(const command_context *context, const char *rest, json_t **ret_document,
                        didi_error *error)
 {
     char *id = NULL;
     int status = job_resolve(context->service, arguments_at(context->arguments, 0), &id, error);
-    if (status != CLIENT_OK)
-        return status;
-    char *target = job_target(id, rest);
-    status = target == NULL ? fail_memory(error)
-                            : service_get(context->service, target, 0, ret_document, error);
-    free(target);
+    if (status == CLIENT_OK)
+        status = job_read(context->service, id, rest, ret_document, error);
     free(id);
     return status;
 }
@@ -100,7 +86,7 @@ static int print_ranks(client_output *output, const json_t *ranks, bool errors, 
     if (sums == NULL || table == NULL) {
         free(sums);
         table_free(table);
-        return fail_memory(error);
+        return client_fail_memory(error);
     }
     for (size_t i = 0; i < json_array_size(layers); i++)
         add_layer(table, json_array_get(layers, i), task_count, errors, sums);
@@ -244,7 +230,7 @@ static int print_bytes(client_output *output, const json_t *frontier, didi_error
     if (points == NULL || table == NULL) {
         free(points);
         table_free(table);
-        return fail_memory(error);
+        return client_fail_memory(error);
     }
     for (size_t p = 0; p < PRECISION_COUNT; p++)
         count += add_precision(json_object_get(curves, precisions[p].name), precisions[p].name,
@@ -295,7 +281,7 @@ static int print_cosines(client_output *output, const json_t *tasks, const json_
     size_t width = count + (explained != NULL ? 2 : 1);
     table_column *columns = memory_zeroed(width, sizeof *columns);
     if (columns == NULL)
-        return fail_memory(error);
+        return client_fail_memory(error);
     columns[0] = (table_column){"TASK", false};
     for (size_t i = 0; i < count; i++) {
         const char *name = json_string_value(json_array_get(tasks, i));

@@ -1,14 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* submit and plan. */
-#include "client/commands/submit.h"
+/* submit, plan and extend. */
+#include "client/commands/command.h"
 
 #include "client/commands/draft.h"
 #include "client/commands/job.h"
-#include "client/commands/watching.h"
-#include "client/exit_code.h"
-#include "client/net/record.h"
-#include "client/view/format.h"
-#include "client/view/summary.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -45,7 +40,7 @@ static int wait_for(const command_context *context, const char *id, didi_error *
                                                                      : FOLLOW_LINES;
     json_t *job = NULL;
     bool done = false;
-    int status = follow_job(context, id, stderr, style, &job, error);
+    int status = job_follow(context, id, stderr, style, &job, error);
     if (status == CLIENT_INTERRUPTED)
         output_note(context->output, "job %s goes on; see didictl watch %s", id, id);
     if (status == CLIENT_OK && output_format_wanted(context->output) != OUTPUT_NAME) {
@@ -70,8 +65,7 @@ static int print_submitted(const command_context *context, const json_t *job, bo
     return wait ? CLIENT_OK : output_json(context->output, job, error);
 }
 
-int command_submit_send(const command_context *context, const json_t *specification,
-                        didi_error *error)
+static int submit(const command_context *context, const json_t *specification, didi_error *error)
 {
     char key[KEY_BYTES_MAX + 1];
     json_t *job = NULL;
@@ -90,8 +84,7 @@ int command_submit_send(const command_context *context, const json_t *specificat
     return status;
 }
 
-int command_submit_plan(const command_context *context, const json_t *specification,
-                        didi_error *error)
+static int show_plan(const command_context *context, const json_t *specification, didi_error *error)
 {
     json_t *plan = NULL;
     bool layers = arguments_has(context->arguments, OPTION_LAYERS);
@@ -114,7 +107,7 @@ static int resolve_source(const command_context *context, json_t *specification,
         return CLIENT_OK;
     int status = job_resolve(context->service, given, &id, error);
     if (status == CLIENT_OK && json_object_set_new(specification, "from_job", json_string(id)) != 0)
-        status = didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+        status = client_fail_memory(error);
     free(id);
     return status;
 }
@@ -127,8 +120,8 @@ static int run(const command_context *context, bool dry_run, didi_error *error)
     if (status == CLIENT_OK)
         status = resolve_source(context, specification, error);
     if (status == CLIENT_OK)
-        status = dry_run ? command_submit_plan(context, specification, error)
-                         : command_submit_send(context, specification, error);
+        status = dry_run ? show_plan(context, specification, error)
+                         : submit(context, specification, error);
     json_decref(specification);
     return status;
 }
@@ -141,6 +134,22 @@ static int run_submit(const command_context *context, didi_error *error)
 static int run_plan(const command_context *context, didi_error *error)
 {
     return run(context, true, error);
+}
+
+static int run_extend(const command_context *context, didi_error *error)
+{
+    char *job = NULL;
+    json_t *request = NULL;
+    int status = job_resolve(context->service, arguments_at(context->arguments, 0), &job, error);
+    if (status == CLIENT_OK)
+        status = draft_extend(job, context->arguments, &request, error);
+    if (status == CLIENT_OK)
+        status = arguments_has(context->arguments, OPTION_DRY_RUN)
+                     ? show_plan(context, request, error)
+                     : submit(context, request, error);
+    json_decref(request);
+    free(job);
+    return status;
 }
 
 #define DRAFT_ROWS                                                                                 \
@@ -165,6 +174,20 @@ static const option_row submit_options[] = {
     {OPTION_KEY, 0, "idempotency-key", "KEY", "submitting twice with one key gives one job"},
 };
 static const option_row plan_options[] = {DRAFT_ROWS};
+static const option_row extend_options[] = {
+    {OPTION_ADD, 'a', "add", "NAME=MODEL", "a task to add (repeat)"},
+    {OPTION_REMOVE, 'r', "remove", "NAME", "a task to leave out (repeat)"},
+    {OPTION_BUDGET, 0, "budget", "X", "parameters for each new task, in models (a mean expert's)"},
+    {OPTION_REBALANCE, 0, "rebalance", NULL, "merge all tasks anew under the same total"},
+    {OPTION_NO_COMPARE, 0, "no-compare", NULL, "do not make a full merge to compare with"},
+    {OPTION_NAME, 'n', "name", "NAME", "a name for people"},
+    {OPTION_LABEL, 'l', "label", "KEY=VALUE", "a label (repeat)"},
+    {OPTION_PRIORITY, 'p', "priority", "N", "-100 to 100, higher goes first (0)"},
+    {OPTION_DRY_RUN, 0, "dry-run", NULL, "check and show the plan, submit nothing"},
+    {OPTION_LAYERS, 0, "layers", NULL, "plan: list every matrix"},
+    {OPTION_WAIT, 'w', "wait", NULL, "stay until the job ends; its outcome is the exit code"},
+    {OPTION_KEY, 0, "idempotency-key", "KEY", "submitting twice with one key gives one job"},
+};
 
 const client_command command_submit = {
     .name = "submit",
@@ -189,4 +212,17 @@ const client_command command_plan = {
     .text = "",
     .options = COMMAND_OPTIONS(plan_options),
     .run = run_plan,
+};
+const client_command command_extend = {
+    .name = "extend",
+    .words = "JOB",
+    .word_min = 1,
+    .word_max = 1,
+    .summary = "add tasks to a finished job, or remove some, and leave the rest as it is",
+    .text = "Makes a new job: the shared part and the experts kept are the same bytes.\n"
+            "The id of the new job goes to stdout.\n\n"
+            "  didictl extend @latest --add orient=glyph/orient --wait\n"
+            "  didictl extend @latest --remove latin --add latin=glyph/latin-2\n",
+    .options = COMMAND_OPTIONS(extend_options),
+    .run = run_extend,
 };

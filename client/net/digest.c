@@ -2,9 +2,10 @@
 /* SHA-256 of bytes that come in pieces. */
 #include "client/net/digest.h"
 
-#include "client/exit_code.h"
+#include "client/base/base.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@ enum { SHA256_BYTES = 32, SHA256_BASE64 = 44 };
 
 struct client_digest {
     EVP_MD_CTX *context;
+    bool begun; /* since the last restart, and not finished */
     bool failed;
 };
 
@@ -37,6 +39,7 @@ void digest_free(client_digest *digest)
 
 int digest_restart(client_digest *digest, didi_error *error)
 {
+    digest->begun = true;
     digest->failed = EVP_DigestInit_ex(digest->context, EVP_sha256(), NULL) != 1;
     return digest->failed ? didi_fail(error, CLIENT_FAILURE, NULL, "OpenSSL has no SHA-256")
                           : CLIENT_OK;
@@ -44,6 +47,7 @@ int digest_restart(client_digest *digest, didi_error *error)
 
 void digest_add(client_digest *digest, const void *bytes, size_t count)
 {
+    assert(digest->begun);
     if (EVP_DigestUpdate(digest->context, bytes, count) != 1)
         digest->failed = true;
 }
@@ -52,6 +56,8 @@ int digest_finish(client_digest *digest, char ret_hex[65], didi_error *error)
 {
     unsigned char bytes[EVP_MAX_MD_SIZE];
     unsigned int count = 0;
+    assert(digest->begun);
+    digest->begun = false;
     if (digest->failed || EVP_DigestFinal_ex(digest->context, bytes, &count) != 1 ||
         count != SHA256_BYTES)
         return didi_fail(error, CLIENT_FAILURE, NULL, "SHA-256 failed");
@@ -62,6 +68,7 @@ int digest_finish(client_digest *digest, char ret_hex[65], didi_error *error)
 
 bool digest_matches_header(const char *hex, const char *header)
 {
+    assert(strlen(hex) == 2UL * SHA256_BYTES);
     const char *member = strstr(header, "sha-256=:");
     if (member == NULL)
         return true;

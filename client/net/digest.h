@@ -9,7 +9,8 @@
 
 typedef struct client_digest client_digest;
 
-/* Caller frees; NULL when out of memory. Call digest_restart before the first digest_add. */
+/* Caller frees; NULL when out of memory. digest_restart must come before the first
+ * digest_add, and between digest_finish and the next. */
 client_digest *digest_create(void);
 void digest_free(client_digest *digest);
 

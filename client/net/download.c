@@ -2,11 +2,11 @@
 /* One artifact from the server into a directory. */
 #include "client/net/download.h"
 
-#include "client/exit_code.h"
+#include "client/base/base.h"
 #include "client/net/digest.h"
-#include "client/net/record.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -42,7 +42,7 @@ static int fail_system(didi_error *error, const char *subject, const char *what)
     return didi_fail(error, CLIENT_FAILURE, subject, "%s: %s", what, strerror(errno));
 }
 
-int download_name_check(const char *name, didi_error *error)
+static bool name_is_sound(const char *name)
 {
     bool sound = record_is_word(name, DOWNLOAD_NAME_BYTES_MAX, "._-/");
     int depth = 1;
@@ -51,7 +51,12 @@ int download_name_check(const char *name, didi_error *error)
         const char *slash = strchr(step, '/');
         step = slash != NULL ? slash + 1 : NULL;
     }
-    if (!sound)
+    return sound;
+}
+
+int download_name_check(const char *name, didi_error *error)
+{
+    if (!name_is_sound(name))
         return didi_fail(error, CLIENT_FAILURE, name,
                          "the server names an artifact in a way that is not safe to write");
     return CLIENT_OK;
@@ -87,7 +92,7 @@ static int digest_descriptor(client_digest *digest, int fd, int64_t *ret_bytes, 
 {
     unsigned char *buffer = malloc(DOWNLOAD_READ_BYTES);
     if (buffer == NULL)
-        return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+        return client_fail_memory(error);
     int status = CLIENT_OK;
     int64_t at = 0;
     while (status == CLIENT_OK) {
@@ -313,6 +318,8 @@ int download_run(client_service *service, int directory_fd, const download_file 
                  const download_observer *observer, download_outcome *ret_outcome,
                  didi_error *error)
 {
+    assert(name_is_sound(file->name) && file->bytes >= 0);
+    assert(strspn(file->sha256, "0123456789abcdef") == DOWNLOAD_SHA256_HEX);
     download self = {
         .service = service, .file = file, .observer = observer, .parent_fd = -1, .part_fd = -1};
     bool whole = false;
@@ -323,7 +330,7 @@ int download_run(client_service *service, int directory_fd, const download_file 
         memory_format(".%s.%.*s.part", self.base_name, DOWNLOAD_DIGEST_IN_NAME, file->sha256);
     self.digest = digest_create();
     if (self.part_name == NULL || self.digest == NULL) {
-        status = didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+        status = client_fail_memory(error);
         goto out;
     }
     status = check_whole(&self, &whole, error);

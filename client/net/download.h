@@ -11,11 +11,11 @@
 enum { DOWNLOAD_NAME_BYTES_MAX = 512, DOWNLOAD_NAME_DEPTH_MAX = 4, DOWNLOAD_SHA256_HEX = 64 };
 
 typedef struct download_file {
-    const char *name;   /* relative path; see download_name_check */
+    const char *name;   /* relative path; must have passed download_name_check */
     const char *target; /* what to GET */
     const char *etag;   /* strong, or "" */
-    const char *sha256; /* lower-case hex */
-    int64_t bytes;
+    const char *sha256; /* must be DOWNLOAD_SHA256_HEX characters of lower-case hex */
+    int64_t bytes;      /* must not be negative */
 } download_file;
 
 typedef enum download_outcome {

@@ -2,7 +2,7 @@
 /* SIGINT and SIGTERM as a file descriptor. */
 #include "client/net/interrupt.h"
 
-#include "client/exit_code.h"
+#include "client/base/base.h"
 #include "src/base/base.h"
 
 #include <errno.h>
@@ -22,7 +22,7 @@ int interrupt_open(client_interrupt **ret_interrupt, didi_error *error)
 {
     client_interrupt *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
-        return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+        return client_fail_memory(error);
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);

@@ -2,10 +2,10 @@
 /* The daemon's resources as JSON. */
 #include "client/net/service.h"
 
-#include "client/exit_code.h"
-#include "client/net/record.h"
+#include "client/base/base.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -20,9 +20,10 @@ struct client_service {
 int service_open(const client_settings *settings, const char *version, client_interrupt *interrupt,
                  client_service **ret_service, didi_error *error)
 {
+    assert(interrupt != NULL);
     client_service *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
-        return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+        return client_fail_memory(error);
     self->interrupt = interrupt;
     self->timeout_seconds = settings->timeout_seconds;
     int status = transport_open(settings->host, settings->timeout_seconds, version, interrupt,
@@ -149,6 +150,7 @@ int service_send(client_service *service, const char *method, const char *target
                  const json_t *body, const char *idempotency_key, json_t **ret_document,
                  didi_error *error)
 {
+    assert(strcmp(method, "POST") == 0 || strcmp(method, "DELETE") == 0);
     char *key_line = NULL;
     char *text = NULL;
     const char *headers[4] = {"Accept: application/json"};
@@ -163,7 +165,7 @@ int service_send(client_service *service, const char *method, const char *target
         headers[header_count] = key_line;
     }
     if ((body != NULL && text == NULL) || (idempotency_key != NULL && key_line == NULL)) {
-        status = didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+        status = client_fail_memory(error);
         goto out;
     }
     transport_request request = {.method = method,
@@ -214,7 +216,7 @@ static int take_items(json_t *items, const json_t *page, size_t limit, didi_erro
     const json_t *data = json_object_get(page, "data");
     for (size_t i = 0; i < json_array_size(data) && json_array_size(items) < limit; i++)
         if (json_array_append(items, json_array_get(data, i)) != 0)
-            return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+            return client_fail_memory(error);
     return CLIENT_OK;
 }
 
@@ -226,7 +228,7 @@ static int read_page(client_service *self, const char *target, size_t limit, jso
     wanted = wanted < SERVICE_PAGE_ITEMS_MAX ? wanted : SERVICE_PAGE_ITEMS_MAX;
     char *path = page_target(target, *next, wanted);
     if (path == NULL)
-        return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+        return client_fail_memory(error);
     json_t *page = NULL;
     int status = service_get(self, path, 0, &page, error);
     status = status != CLIENT_OK ? status : check_page(page, target, error);
@@ -252,11 +254,12 @@ out:
 int service_list(client_service *service, const char *target, size_t limit, json_t **ret_items,
                  bool *ret_more, didi_error *error)
 {
+    assert(limit > 0);
     json_t *items = json_array();
     char *next = NULL;
     bool more = true;
     if (items == NULL)
-        return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+        return client_fail_memory(error);
     int status = CLIENT_OK;
     limit = limit < SERVICE_LIST_ITEMS_MAX ? limit : SERVICE_LIST_ITEMS_MAX;
     while (status == CLIENT_OK && more && json_array_size(items) < limit)

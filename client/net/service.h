@@ -4,9 +4,9 @@
  * of 400 or more is CLIENT_DENIED (401, 403) or CLIENT_FAILURE with the problem in the message. */
 #pragma once
 
+#include "client/base/base.h"
 #include "client/net/interrupt.h"
 #include "client/net/transport.h"
-#include "client/settings.h"
 #include "src/base/base.h"
 
 #include <jansson.h>
@@ -29,15 +29,16 @@ void service_close(client_service *service);
 int service_get(client_service *service, const char *target, int extra_seconds,
                 json_t **ret_document, didi_error *error);
 
-/* POST or DELETE. `body` may be NULL. With `idempotency_key`, a POST is repeated after a lost
- * connection; DELETE always is. *ret_document is NULL after an empty answer (204); caller decrefs.
+/* `method` must be POST or DELETE. `body` may be NULL. With `idempotency_key`, a POST is repeated
+ * after a lost connection; DELETE always is. *ret_document is NULL after an empty answer (204);
+ * caller decrefs.
  */
 int service_send(client_service *service, const char *method, const char *target,
                  const json_t *body, const char *idempotency_key, json_t **ret_document,
                  didi_error *error);
 
-/* Walks a list of pages at `target` (with or without a query) until `limit` items are there;
- * caller decrefs *ret_items, an array. *ret_more tells whether the server has others. */
+/* Walks a list of pages at `target` (with or without a query) until `limit` (more than 0) items are
+ * there; caller decrefs *ret_items, an array. *ret_more tells whether the server has others. */
 int service_list(client_service *service, const char *target, size_t limit, json_t **ret_items,
                  bool *ret_more, didi_error *error);
 

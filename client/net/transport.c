@@ -2,9 +2,10 @@
 /* HTTP exchanges over libcurl's multi interface, so that a signal ends a wait at once. */
 #include "client/net/transport.h"
 
-#include "client/exit_code.h"
+#include "client/base/base.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +44,7 @@ typedef struct transport_attempt {
 int transport_open(const char *host, int timeout_seconds, const char *version,
                    client_interrupt *interrupt, client_transport **ret_transport, didi_error *error)
 {
+    assert(interrupt != NULL);
     client_transport *self = memory_zeroed(1, sizeof *self);
     if (self == NULL || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
         free(self);
@@ -63,7 +65,7 @@ int transport_open(const char *host, int timeout_seconds, const char *version,
     if (self->multi == NULL || self->easy == NULL || self->name == NULL || self->base == NULL ||
         self->user_agent == NULL) {
         transport_close(self);
-        return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+        return client_fail_memory(error);
     }
     *ret_transport = self;
     return CLIENT_OK;
@@ -176,7 +178,7 @@ static int keep_body(transport_attempt *self, const char *bytes, size_t count)
         size_t room = needed < 4096 ? 4096 : 2 * needed;
         char *body = realloc(response->body, room);
         if (body == NULL)
-            return didi_fail(self->error, CLIENT_FAILURE, NULL, "out of memory");
+            return client_fail_memory(self->error);
         response->body = body;
         self->room = room;
     }
@@ -318,6 +320,7 @@ static bool worth_repeating(int status, const transport_response *response, bool
 int transport_exchange(client_transport *transport, const transport_request *request,
                        transport_response *ret_response, didi_error *error)
 {
+    assert(request->target[0] == '/');
     transport_response response = {.content_length = -1};
     int status = CLIENT_OK;
     int pause = TRANSPORT_PAUSE_MILLISECONDS;

@@ -39,7 +39,7 @@ typedef struct transport_sink {
 
 typedef struct transport_request {
     const char *method;
-    const char *target;         /* path and query, from "/" */
+    const char *target;         /* path and query; must begin with "/" */
     const char *const *headers; /* "Name: value" lines, NULL-terminated; may be NULL */
     const char *body;           /* NULL for none */
     size_t body_bytes;

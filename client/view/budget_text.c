@@ -2,7 +2,7 @@
 /* Budgets in text. */
 #include "client/view/budget_text.h"
 
-#include "client/net/record.h"
+#include "client/base/base.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -4,6 +4,7 @@
 
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -60,6 +61,7 @@ char *format_duration(char target[FORMAT_BYTES_MAX], double seconds)
 
 char *format_number(char target[FORMAT_BYTES_MAX], double number, int digits)
 {
+    assert(digits >= 1 && digits <= 17);
     if (!isfinite(number))
         return format_unknown(target, "-");
     snprintf(target, FORMAT_BYTES_MAX, "%.*g", digits, number);

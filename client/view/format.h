@@ -16,7 +16,7 @@ char *format_count(char target[FORMAT_BYTES_MAX], double count);
 /* "0:07", "12:30", "3:05:09"; "-" when not finite or negative. */
 char *format_duration(char target[FORMAT_BYTES_MAX], double seconds);
 
-/* `digits` significant digits, "-" when not finite. */
+/* `digits` (1 to 17) significant digits, "-" when not finite. */
 char *format_number(char target[FORMAT_BYTES_MAX], double number, int digits);
 
 /* Seconds since the epoch of an RFC 3339 time in UTC; NaN when it is none. */

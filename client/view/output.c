@@ -2,8 +2,7 @@
 /* Where results and remarks go. */
 #include "client/view/output.h"
 
-#include "client/exit_code.h"
-#include "client/net/record.h"
+#include "client/base/base.h"
 #include "client/view/format.h"
 #include "src/base/base.h"
 
@@ -53,11 +52,20 @@ bool output_is_quiet(const client_output *output)
     return output->quiet;
 }
 
-bool output_animates_messages(const client_output *output)
+static bool terminal_is_smart(void)
 {
     const char *term = getenv("TERM");
-    return !output->quiet && isatty(STDERR_FILENO) == 1 &&
-           (term == NULL || strcmp(term, "dumb") != 0);
+    return term == NULL || strcmp(term, "dumb") != 0;
+}
+
+bool output_animates_results(const client_output *output)
+{
+    return output->terminal && terminal_is_smart();
+}
+
+bool output_animates_messages(const client_output *output)
+{
+    return !output->quiet && isatty(STDERR_FILENO) == 1 && terminal_is_smart();
 }
 
 static int dump(const client_output *output, const json_t *document, size_t flags,
@@ -87,7 +95,7 @@ static int print_name(const json_t *record, const char *name_key, didi_error *er
 {
     char *name = format_printable(record_text(record, name_key));
     if (name == NULL)
-        return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+        return client_fail_memory(error);
     puts(name);
     free(name);
     return CLIENT_OK;

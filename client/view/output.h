@@ -2,7 +2,7 @@
 /* Where results and remarks go: data to stdout in the format asked for, messages to stderr. */
 #pragma once
 
-#include "client/settings.h"
+#include "client/base/base.h"
 #include "client/view/table.h"
 #include "src/base/base.h"
 
@@ -20,7 +20,10 @@ output_format output_format_wanted(const client_output *output);
 /* True when escape sequences are welcome on stdout. */
 bool output_color(const client_output *output);
 
-/* True when messages may be animated: stderr is a terminal and quiet was not asked. */
+/* True when results may be animated: stdout is a terminal, and not a dumb one. */
+bool output_animates_results(const client_output *output);
+
+/* True when messages may be: stderr is such a terminal and quiet was not asked. */
 bool output_animates_messages(const client_output *output);
 bool output_is_quiet(const client_output *output);
 

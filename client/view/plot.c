@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A small plot made of characters. */
+/* A small plot made of characters. Short because it knows nothing of what it draws. */
 #include "client/view/plot.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -16,6 +17,7 @@ static long cell_of(double value, double least, double greatest, int cells)
 void plot_print(FILE *stream, const plot_point *points, size_t count, const char *x_label,
                 const char *y_label)
 {
+    assert(count > 0);
     plot_point least = points[0];
     plot_point greatest = points[0];
     for (size_t i = 1; i < count; i++) {
@@ -30,6 +32,8 @@ void plot_print(FILE *stream, const plot_point *points, size_t count, const char
         cells[row][PLOT_COLUMNS] = '\0';
     }
     for (size_t i = 0; i < count; i++) {
+        assert(isfinite(points[i].x) && isfinite(points[i].y));
+        assert(points[i].mark >= ' ' && points[i].mark <= '~');
         long column = cell_of(points[i].x, least.x, greatest.x, PLOT_COLUMNS);
         long row = PLOT_ROWS - 1 - cell_of(points[i].y, least.y, greatest.y, PLOT_ROWS);
         cells[row][column] = points[i].mark;

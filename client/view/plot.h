@@ -6,8 +6,8 @@
 #include <stdio.h>
 
 typedef struct plot_point {
-    double x, y; /* finite */
-    char mark;   /* a printable ASCII character; later points cover earlier ones */
+    double x, y; /* must be finite */
+    char mark;   /* must be a printable ASCII character; later points cover earlier ones */
 } plot_point;
 
 /* Draws count >= 1 points with both axes from the least to the greatest value. */

@@ -5,6 +5,7 @@
 #include "client/view/format.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <langinfo.h>
 #include <math.h>
 #include <stdarg.h>
@@ -38,6 +39,18 @@ static double seconds_now(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+progress_moment progress_unknown(const char *label)
+{
+    return (progress_moment){.label = label,
+                             .fraction = NAN,
+                             .loss = NAN,
+                             .relative_error = NAN,
+                             .ratio = NAN,
+                             .ratio_target = NAN,
+                             .bytes = NAN,
+                             .bytes_total = NAN};
 }
 
 client_progress *progress_create(FILE *stream, bool animated, bool color)
@@ -106,6 +119,7 @@ static void line_add_numbers(text_line *line, const progress_moment *moment, dou
     if (isfinite(moment->relative_error))
         line_add(line, "  error %s", format_number(number, moment->relative_error, 4));
     if (isfinite(moment->ratio)) {
+        assert(moment->ratio_counts != NULL);
         line_add(line, "  %s %s", moment->ratio_counts, format_number(number, moment->ratio, 4));
         if (isfinite(moment->ratio_target))
             line_add(line, " of %s", format_number(number, moment->ratio_target, 4));

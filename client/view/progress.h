@@ -13,10 +13,13 @@ typedef struct progress_moment {
     double loss;
     double relative_error;
     double ratio, ratio_target;
-    const char *ratio_counts; /* "parameters" or "bytes"; not NULL where ratio is known */
+    const char *ratio_counts; /* "parameters" or "bytes"; must not be NULL where ratio is known */
     double bytes, bytes_total;
     bool ended; /* no time is left to tell */
 } progress_moment;
+
+/* One of which nothing is known but its label. */
+progress_moment progress_unknown(const char *label);
 
 typedef struct client_progress client_progress;
 

@@ -2,8 +2,7 @@
 /* Jobs and plans in words, for people. */
 #include "client/view/summary.h"
 
-#include "client/exit_code.h"
-#include "client/net/record.h"
+#include "client/base/base.h"
 #include "client/view/budget_text.h"
 #include "client/view/format.h"
 
@@ -11,8 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-
-static const table_column fact_columns[] = {{"", false}, {"", false}};
 
 /* Seconds the job has run, to its end or to now. */
 static double seconds_run(const json_t *job)
@@ -42,14 +39,6 @@ void summary_note(const client_output *output, const json_t *job)
         output_note(output, "%s after %s, relative error %s, %s", record_text(job, "state"),
                     format_duration(duration, seconds_run(job)),
                     format_number(relative, error_now, 4), budget_text_stored(stored, budget));
-    }
-}
-
-static void add_fact(client_table *table, const char *key, const char *value)
-{
-    if (value[0] != '\0') {
-        table_add(table, "%s", key);
-        table_add(table, "%s", value);
     }
 }
 
@@ -97,7 +86,7 @@ static void add_labels(client_table *table, const json_t *labels)
 
 static void add_specification(client_table *table, const json_t *specification)
 {
-    add_fact(table, "base", record_text(specification, "base"));
+    table_add_fact(table, "base", record_text(specification, "base"));
     const json_t *tasks = json_object_get(specification, "tasks");
     for (size_t i = 0; i < json_array_size(tasks); i++) {
         const json_t *task = json_array_get(tasks, i);
@@ -106,13 +95,15 @@ static void add_specification(client_table *table, const json_t *specification)
     }
     char text[FORMAT_BYTES_MAX];
     if (json_object_get(specification, "budget") != NULL)
-        add_fact(table, "budget", budget_text_show(text, specification));
+        table_add_fact(table, "budget", budget_text_show(text, specification));
     const json_t *output = json_object_get(specification, "output");
-    add_fact(table, "dtype", record_text(output, "dtype"));
-    add_fact(table, "objective", record_text(specification, "objective"));
-    add_fact(table, "extends", record_text(json_object_get(specification, "extend"), "job"));
-    add_fact(table, "ranks", record_text(json_object_get(specification, "ranks"), "allocator"));
-    add_fact(table, "refine", record_text(json_object_get(specification, "refine"), "optimizer"));
+    table_add_fact(table, "dtype", record_text(output, "dtype"));
+    table_add_fact(table, "objective", record_text(specification, "objective"));
+    table_add_fact(table, "extends", record_text(json_object_get(specification, "extend"), "job"));
+    table_add_fact(table, "ranks",
+                   record_text(json_object_get(specification, "ranks"), "allocator"));
+    table_add_fact(table, "refine",
+                   record_text(json_object_get(specification, "refine"), "optimizer"));
 }
 
 static void add_result(client_table *table, const json_t *job)
@@ -123,7 +114,7 @@ static void add_result(client_table *table, const json_t *job)
     add_number(table, "parameters", record_number(budget, "parameters"), " models");
     int64_t bytes = record_integer(budget, "bytes");
     if (bytes >= 0)
-        add_fact(table, "size", format_bytes(text, bytes));
+        table_add_fact(table, "size", format_bytes(text, bytes));
     add_number(table, "of a 16-bit model", record_number(budget, "bytes_ratio_16bit"), "");
     add_number(table, "of the base's bytes", record_number(budget, "bytes_ratio"), "");
     double taken =
@@ -153,7 +144,7 @@ static void add_report(client_table *table, const json_t *job)
     if (report == NULL)
         return;
     if (!json_is_object(full)) {
-        add_fact(table, "full merge", record_text(report, "reason"));
+        table_add_fact(table, "full merge", record_text(report, "reason"));
         return;
     }
     add_number(table, "full merge's error", record_number(full, "relative"), "");
@@ -169,16 +160,18 @@ static void add_report(client_table *table, const json_t *job)
 int summary_job(client_output *output, const json_t *job, didi_error *error)
 {
     char text[FORMAT_BYTES_MAX];
-    client_table *facts = table_create(fact_columns, 2);
-    add_fact(facts, "id", record_text(job, "id"));
-    add_fact(facts, "name", record_text(job, "name"));
+    client_table *facts = table_create_facts();
+    table_add_fact(facts, "id", record_text(job, "id"));
+    table_add_fact(facts, "name", record_text(job, "name"));
     add_state(facts, job);
-    add_fact(facts, "submitted", record_text(job, "created_at"));
-    add_fact(facts, "started", record_text(job, "started_at"));
-    add_fact(facts, "finished", record_text(job, "finished_at"));
-    add_fact(facts, "ran", isnan(seconds_run(job)) ? "" : format_duration(text, seconds_run(job)));
-    add_fact(facts, "from job", record_text(json_object_get(job, "specification"), "from_job"));
-    add_fact(facts, "reusable", record_true(job, "reusable") ? "yes" : "");
+    table_add_fact(facts, "submitted", record_text(job, "created_at"));
+    table_add_fact(facts, "started", record_text(job, "started_at"));
+    table_add_fact(facts, "finished", record_text(job, "finished_at"));
+    table_add_fact(facts, "ran",
+                   isnan(seconds_run(job)) ? "" : format_duration(text, seconds_run(job)));
+    table_add_fact(facts, "from job",
+                   record_text(json_object_get(job, "specification"), "from_job"));
+    table_add_fact(facts, "reusable", record_true(job, "reusable") ? "yes" : "");
     add_number(facts, "attempt", record_number(job, "attempt"), "");
     add_number(facts, "priority", record_number(job, "priority"), "");
     add_labels(facts, json_object_get(job, "labels"));
@@ -191,7 +184,7 @@ int summary_job(client_output *output, const json_t *job, didi_error *error)
 static void add_count(client_table *table, const char *key, double count)
 {
     char text[FORMAT_BYTES_MAX];
-    add_fact(table, key, isfinite(count) ? format_count(text, count) : "");
+    table_add_fact(table, key, isfinite(count) ? format_count(text, count) : "");
 }
 
 static int print_layers(client_output *output, const json_t *layers, didi_error *error)
@@ -221,15 +214,16 @@ int summary_plan(client_output *output, const json_t *plan, bool layers, didi_er
                  {"bytes_to_read", "to read"}};
     char text[FORMAT_BYTES_MAX];
     const json_t *tensors = json_object_get(plan, "tensors");
-    client_table *facts = table_create(fact_columns, 2);
+    client_table *facts = table_create_facts();
     add_number(facts, "tasks", record_number(plan, "tasks"), "");
     const char *unit = record_text(plan, "budget_unit");
     const json_t *wanted = json_object_get(json_object_get(plan, "specification"), "output");
     const char *dtype = record_text(wanted, "dtype");
-    add_fact(facts, "budget",
-             budget_text_value(text, unit, dtype, record_number(plan, "budget"), false));
-    add_fact(facts, "smallest budget",
-             budget_text_value(text, unit, dtype, record_number(plan, "budget_minimum"), true));
+    table_add_fact(facts, "budget",
+                   budget_text_value(text, unit, dtype, record_number(plan, "budget"), false));
+    table_add_fact(
+        facts, "smallest budget",
+        budget_text_value(text, unit, dtype, record_number(plan, "budget_minimum"), true));
     add_count(facts, "parameters of a model", record_number(plan, "parameters"));
     add_count(facts, "parameters kept dense", record_number(plan, "dense_parameters"));
     add_count(facts, "parameters for factors", record_number(plan, "factor_parameters"));
@@ -240,7 +234,7 @@ int summary_plan(client_output *output, const json_t *plan, bool layers, didi_er
     add_count(facts, "excluded", record_number(tensors, "excluded"));
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         int64_t bytes = record_integer(plan, sizes[i].key);
-        add_fact(facts, sizes[i].label, bytes >= 0 ? format_bytes(text, bytes) : "");
+        table_add_fact(facts, sizes[i].label, bytes >= 0 ? format_bytes(text, bytes) : "");
     }
     add_count(facts, "operations", record_number(plan, "flops"));
     int status = output_table(output, facts, false, error);

@@ -2,10 +2,11 @@
 /* A table of texts with columns as wide as their widest cell. */
 #include "client/view/table.h"
 
-#include "client/exit_code.h"
+#include "client/base/base.h"
 #include "client/view/format.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdlib.h>
 
@@ -22,6 +23,7 @@ struct client_table {
 
 client_table *table_create(const table_column *columns, size_t count)
 {
+    assert(count > 0);
     client_table *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return NULL;
@@ -83,6 +85,21 @@ void table_add(client_table *table, const char *format, ...)
     table->cells[table->cell_count++] = cell;
 }
 
+client_table *table_create_facts(void)
+{
+    static const table_column columns[] = {{"", false}, {"", false}};
+    return table_create(columns, 2);
+}
+
+void table_add_fact(client_table *table, const char *name, const char *value)
+{
+    assert(table == NULL || table->column_count == 2);
+    if (value[0] != '\0') {
+        table_add(table, "%s", name);
+        table_add(table, "%s", value);
+    }
+}
+
 /* Blanks are owed until text follows them, so that no line ends in blanks. */
 static void print_cell(FILE *stream, const char *text, size_t width, bool right, size_t *owed)
 {
@@ -114,9 +131,10 @@ int table_print(const client_table *table, FILE *stream, bool headings, bool col
     size_t *widths = NULL;
     if (table == NULL || table->failed ||
         (widths = memory_zeroed(table->column_count, sizeof *widths)) == NULL)
-        return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+        return client_fail_memory(error);
     measure(table, headings, widths);
     size_t columns = table->column_count;
+    assert(table->cell_count % columns == 0);
     size_t owed = 0;
     fputs(headings && color ? "\033[1m" : "", stream);
     for (size_t i = 0; headings && i < columns; i++)

@@ -15,14 +15,21 @@ typedef struct table_column {
 
 typedef struct client_table client_table;
 
-/* Copies the columns, of which there is at least one; headings are made printable. Caller frees;
- * NULL when out of memory, which every function here accepts and table_print reports. */
+/* Copies the columns, of which there must be at least one; headings are made printable. Caller
+ * frees; NULL when out of memory, which every function here accepts and table_print reports. */
 client_table *table_create(const table_column *columns, size_t count);
 void table_free(client_table *table);
+
+/* A table of facts: two columns without headings, a name and a value. NULL as above. */
+client_table *table_create_facts(void);
+
+/* Adds a row to it, unless the value is empty. */
+void table_add_fact(client_table *table, const char *name, const char *value);
 
 /* Fills the next cell, row by row. The text is made printable. */
 void table_add(client_table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Headings (bold if `color`) and rows. Errors: CLIENT_FAILURE (out of memory). */
+/* Headings (bold if `color`) and rows, the last of which must be whole. Errors: CLIENT_FAILURE (out
+ * of memory). */
 int table_print(const client_table *table, FILE *stream, bool headings, bool color,
                 didi_error *error);

@@ -3,18 +3,21 @@
 
 import ast
 import fnmatch
-import json
+import pathlib
 import re
-import shutil
-import subprocess
-
-import pytest
 
 import sources
+import tags
+from until import report, warn_of_stale
+
+COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 FUNCTION_LINES_MAX = 70
 LINE_COLUMNS_MAX = 100
-FILE_LINES_MAX = 600
+FUNCTION_PARAMETERS_MAX = 7
+FILE_LINES_MAX = 900
+HEADER_LINES_MAX = 150
+SOURCE_LINES_MIN = 60  # of a .c file whose head comment has no "Short because"
 
 # foreign header -> the only files that may include it
 FOREIGN = {
@@ -28,14 +31,15 @@ FOREIGN = {
     "openssl/*": ("src/base/*", "daemon/*", "client/net/digest*", "tests/*"),
 }
 
-# floor -> what its files may include (globs on the included path)
-FLOORS = {
-    "src/base": ("src/base/*",),
-    "src": ("src/*",),
-    "proto": ("proto/*", "src/base/base.h"),
-    "client": ("client/*", "proto/*", "src/base/base.h"),
-    "daemon": ("daemon/*", "proto/*", "src/*", "sql/*"),
+# "file: function" -> why it has more parameters than others
+PARAMETERS = {
+    "src/math/linalg*: linalg_*": "the arguments of BLAS's own functions",
+    "src/math/gemm.c: multiply*": "the arguments of BLAS's gemm",
+    "daemon/http/callbacks.c: http_access": "libmicrohttpd sets the signature",
 }
+
+# header -> why it is longer than others
+HEADERS = {"src/didi.h": "the only header of the library that the outside sees"}
 
 # the only places that may keep a variable between calls: the log, the table of fault points, and
 # the list of mappings that an allocator needs
@@ -46,12 +50,11 @@ def matches(path, globs):
     return any(fnmatch.fnmatchcase(str(path), glob) for glob in globs)
 
 
-def floor_of(path):
-    return "src/base" if path.parts[:2] == ("src", "base") else path.parts[0]
-
-
-def report(problems):
-    assert not problems, "\n" + "\n".join(str(problem) for problem in problems)
+def test_places_that_rules_name_exist():
+    places = [home for homes in FOREIGN.values() for home in homes] + [*STATEFUL, *HEADERS]
+    places += [place.split(":")[0] for place in PARAMETERS]
+    report([f"no file is {place}" for place in places
+            if not any(matches(path, [place]) for path in sources.files())])
 
 
 def test_foreign_headers_have_one_home():
@@ -72,87 +75,20 @@ def test_include_paths_are_spelled_from_the_root():
             if not (sources.ROOT / name).is_file() and not is_generated(name)])
 
 
-def test_calls_go_down():
-    report([f"{path}: {floor_of(path)} may not include {name}"
-            for path in sources.product() for name in sources.local_includes(path)
-            if not matches(name, FLOORS[floor_of(path)]) and not is_generated(name)])
-
-
-def test_http_and_scheduler_do_not_know_each_other():
-    report([f"{path}: includes {name}" for path in sources.product()
-            for name in sources.local_includes(path)
-            if (matches(path, ["daemon/http/*"]) and matches(name, ["daemon/jobs/*"])) or
-            (matches(path, ["daemon/jobs/*"]) and matches(name, ["daemon/http/*"]))])
-
-
-def find_cycle(graph):
-    """One cycle as a list of nodes, or None."""
-    done, trail = set(), []
-
-    def visit(node):
-        if node in done:
-            return None
-        if node in trail:
-            return trail[trail.index(node):] + [node]
-        trail.append(node)
-        for following in sorted(graph.get(node, ())):
-            cycle = visit(following)
-            if cycle:
-                return cycle
-        trail.pop()
-        done.add(node)
-        return None
-
-    for node in sorted(graph):
-        cycle = visit(node)
-        if cycle:
-            return cycle
-    return None
-
-
-def test_find_cycle_finds_one():
-    assert find_cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
-    assert find_cycle({"a": {"b", "c"}, "b": {"c"}}) is None
-
-
-def ctags(kinds, paths):
-    """Tags of C files as dictionaries; skips the test where ctags is not installed."""
-    if shutil.which("ctags") is None:
-        pytest.skip("universal-ctags is not installed")
-    if not paths:
-        return []
-    listed = subprocess.run(
-        ["ctags", "--output-format=json", f"--kinds-C={kinds}", "--fields=+nefS", "--languages=C",
-         "--langmap=C:.c.h", "-o", "-", *map(str, paths)],
-        cwd=sources.ROOT, capture_output=True, check=True)
-    return [json.loads(line) for line in listed.stdout.splitlines()]
-
-
-def dependency_graph():
-    """Edges by include, and by use of a function that another file defines."""
-    paths = sources.product()
-    homes = {tag["name"]: tag["path"] for tag in ctags("f", paths)
-             if not tag.get("file") and tag["path"].endswith(".c")}
-    graph = {}
-    for path in paths:
-        edges = graph.setdefault(str(path), set(sources.local_includes(path)))
-        if path.suffix == ".c":
-            edges.update(homes[word] for word in set(sources.code_words(path)) if word in homes)
-        edges.discard(str(path))
-    return graph
-
-
-def test_no_cycle_between_files():
-    cycle = find_cycle(dependency_graph())
-    assert cycle is None, " -> ".join(cycle)
-
-
 def test_functions_are_short():
-    tags = ctags("f", sources.with_suffix(".c", ".h"))
-    lengths = [(tag["path"], tag["name"], tag["end"] - tag["line"] + 1) for tag in tags
+    lengths = [(tag["path"], tag["name"], tag["end"] - tag["line"] + 1) for tag in tags.functions()
                if "end" in tag]
     report([f"{path}: {name} has {lines} lines" for path, name, lines in lengths
             if lines > FUNCTION_LINES_MAX])
+
+
+def test_functions_have_few_parameters():
+    counts = [(tag["path"], tag["name"], tags.parameters(tag["signature"]))
+              for tag in tags.functions() if "signature" in tag]
+    problems = [f"{path}: {name} has {count} parameters" for path, name, count in counts
+                if count > FUNCTION_PARAMETERS_MAX and not matches(f"{path}: {name}", PARAMETERS)]
+    warn_of_stale(problems, " parameters")
+    report(problems)
 
 
 def test_python_functions_are_short():
@@ -168,7 +104,7 @@ def test_python_functions_are_short():
 
 def declaration(tag):
     """The line a variable's declaration begins on: not the end of a struct it is declared after."""
-    lines = sources.text(sources.pathlib.Path(tag["path"])).splitlines()
+    lines = sources.text(pathlib.Path(tag["path"])).splitlines()
     line = tag["line"] - 1
     while line > 0 and (lines[line][:1] in "} \t" or not lines[line]):
         line -= 1
@@ -176,8 +112,8 @@ def declaration(tag):
 
 
 def test_no_state_between_calls():
-    tags = ctags("v", [path for path in sources.product() if path.suffix == ".c"])
-    report([f"{tag['path']}:{tag['line']}: variable {tag['name']} at file scope" for tag in tags
+    found = tags.ctags("v", [path for path in sources.product() if path.suffix == ".c"])
+    report([f"{tag['path']}:{tag['line']}: variable {tag['name']} at file scope" for tag in found
             if "const " not in declaration(tag) and tag["path"] not in STATEFUL])
 
 
@@ -191,10 +127,41 @@ def test_lines_are_short():
             if len(line) > LINE_COLUMNS_MAX])
 
 
-def test_files_are_short():
-    counts = [(path, len(sources.text(path).splitlines())) for path in sources.files()
-              if is_code(path)]
-    report([f"{path}: {lines} lines" for path, lines in counts if lines > FILE_LINES_MAX])
+def length_problem(path, text):
+    """Why a code file has too many lines or too few, or None."""
+    lines = len(text.splitlines())
+    name = str(path)
+    if path.suffix == ".h":
+        long = lines > HEADER_LINES_MAX and name not in HEADERS
+        return f"{name}: longer than {HEADER_LINES_MAX} lines ({lines})" if long else None
+    if lines > FILE_LINES_MAX:
+        return f"{name}: longer than {FILE_LINES_MAX} lines ({lines})"
+    head = " ".join("".join(COMMENT.findall(text)[1:2]).split())
+    thin = path.suffix == ".c" and path.parts[0] != "tests" and lines < SOURCE_LINES_MIN
+    if thin and "Short because" not in head:
+        return f"{name}: too short for a file of its own ({lines} lines)"
+    return None
+
+
+def test_files_have_a_fitting_length():
+    problems = [length_problem(path, sources.text(path)) for path in sources.files()
+                if is_code(path)]
+    problems = [problem for problem in problems if problem is not None]
+    warn_of_stale(problems, ": longer than ")
+    warn_of_stale(problems, ": too short ")
+    report(problems)
+
+
+def test_lengths_are_judged():
+    licence = "/* SPDX */\n"
+    source, header = pathlib.Path("src/a.c"), pathlib.Path("src/a.h")
+    assert length_problem(source, licence + "/* A noun. */\n" + "x\n" * 58) is None
+    assert length_problem(source, licence + "/* A noun. */\n") is not None
+    assert length_problem(source, licence + "/* A noun. Short\n * because. */\n") is not None
+    assert length_problem(source, licence + "/* A noun. Short because one. */\n") is None
+    assert length_problem(source, licence + "x\n" * FILE_LINES_MAX) is not None
+    assert length_problem(header, "x\n" * HEADER_LINES_MAX) is None
+    assert length_problem(header, "x\n" * (HEADER_LINES_MAX + 1)) is not None
 
 
 def test_no_tabs_and_no_trailing_blanks():

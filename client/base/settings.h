@@ -2,7 +2,7 @@
 /* What a run of the client is told besides its command: flag before environment before file. */
 #pragma once
 
-#include "client/arguments.h"
+#include "client/base/arguments.h"
 #include "src/base/base.h"
 
 #include <stdbool.h>

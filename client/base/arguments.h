@@ -26,16 +26,17 @@ typedef struct option_table {
 
 typedef struct client_arguments client_arguments;
 
-/* An empty command line. Caller frees; NULL when out of memory. */
-client_arguments *arguments_create(void);
+/* An empty command line; `globals` are the options that stand beside those of any command. Caller
+ * frees; NULL when out of memory. */
+client_arguments *arguments_create(option_table globals);
 void arguments_free(client_arguments *arguments);
 
-/* Reads argv[0 .. count) against both tables and adds what it finds; the strings stay the caller's
- * and must outlive `arguments`. With `stop_at_word`, ends before the first positional and gives its
- * index in *ret_used, else *ret_used is `count`. Errors: CLIENT_USAGE, CLIENT_FAILURE. */
-int arguments_parse(client_arguments *arguments, option_table globals, option_table options,
-                    char *const *argv, size_t count, bool stop_at_word, size_t *ret_used,
-                    didi_error *error);
+/* Reads argv[0 .. count) against `options` and the globals and adds what it finds; the strings stay
+ * the caller's and must outlive `arguments`. With `stop_at_word`, ends before the first positional
+ * and gives its index in *ret_used, else *ret_used is `count`. Errors: CLIENT_USAGE,
+ * CLIENT_FAILURE. */
+int arguments_parse(client_arguments *arguments, option_table options, char *const *argv,
+                    size_t count, bool stop_at_word, size_t *ret_used, didi_error *error);
 
 bool arguments_has(const client_arguments *arguments, int id);
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A command line read against a table of options. */
-#include "client/arguments.h"
+#include "client/base/arguments.h"
 
-#include "client/exit_code.h"
+#include "client/base/exit_code.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,13 +17,27 @@ typedef struct arguments_entry {
 } arguments_entry;
 
 struct client_arguments {
+    option_table globals;
     arguments_entry *entries;
     size_t count, room;
 };
 
-client_arguments *arguments_create(void)
+/* Ids of the rows lie in the range that the header names. */
+static bool ids_fit(option_table table)
 {
-    return memory_zeroed(1, sizeof(client_arguments));
+    for (size_t i = 0; i < table.count; i++)
+        if (table.rows[i].id < 0 || table.rows[i].id >= ARGUMENTS_ID_COUNT_MAX)
+            return false;
+    return true;
+}
+
+client_arguments *arguments_create(option_table globals)
+{
+    assert(ids_fit(globals));
+    client_arguments *self = memory_zeroed(1, sizeof *self);
+    if (self != NULL)
+        self->globals = globals;
+    return self;
 }
 
 void arguments_free(client_arguments *arguments)
@@ -39,7 +54,7 @@ static int arguments_add(client_arguments *self, int id, const char *value, didi
         size_t room = self->room == 0 ? 16 : 2 * self->room;
         arguments_entry *entries = reallocarray(self->entries, room, sizeof *entries);
         if (entries == NULL)
-            return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+            return client_fail_memory(error);
         self->entries = entries;
         self->room = room;
     }
@@ -65,7 +80,7 @@ static const option_row *option_by_name(option_table table, const char *name, si
 
 typedef struct reader {
     client_arguments *arguments;
-    option_table globals, options;
+    option_table options;
     char *const *argv;
     size_t count, at;
 } reader;
@@ -77,7 +92,7 @@ static int read_long(reader *self, didi_error *error)
     size_t bytes = equals != NULL ? (size_t)(equals - word) : strlen(word);
     const option_row *row = option_by_name(self->options, word, bytes);
     if (row == NULL)
-        row = option_by_name(self->globals, word, bytes);
+        row = option_by_name(self->arguments->globals, word, bytes);
     if (row == NULL)
         return didi_fail(error, CLIENT_USAGE, NULL, "unknown option --%.*s",
                          (int)(bytes < 64 ? bytes : 64), word);
@@ -99,7 +114,7 @@ static int read_letters(reader *self, didi_error *error)
     for (const char *letter = self->argv[self->at] + 1; *letter != '\0'; letter++) {
         const option_row *row = option_by_letter(self->options, *letter);
         if (row == NULL)
-            row = option_by_letter(self->globals, *letter);
+            row = option_by_letter(self->arguments->globals, *letter);
         if (row == NULL)
             return didi_fail(error, CLIENT_USAGE, NULL, "unknown option -%c", *letter);
         const char *value = NULL;
@@ -120,16 +135,12 @@ static int read_letters(reader *self, didi_error *error)
     return CLIENT_OK;
 }
 
-int arguments_parse(client_arguments *arguments, option_table globals, option_table options,
-                    char *const *argv, size_t count, bool stop_at_word, size_t *ret_used,
-                    didi_error *error)
+int arguments_parse(client_arguments *arguments, option_table options, char *const *argv,
+                    size_t count, bool stop_at_word, size_t *ret_used, didi_error *error)
 {
-    reader self = {.arguments = arguments,
-                   .globals = globals,
-                   .options = options,
-                   .argv = argv,
-                   .count = count,
-                   .at = 0};
+    assert(ids_fit(options));
+    reader self = {
+        .arguments = arguments, .options = options, .argv = argv, .count = count, .at = 0};
     bool words_only = false;
     for (; self.at < count; self.at++) {
         const char *word = argv[self.at];

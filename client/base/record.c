@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reading members of JSON objects that a server sent. */
-#include "client/net/record.h"
+/* Reading members of JSON objects that a server sent. Short because each function is one question.
+ */
+#include "client/base/record.h"
 
 #include <math.h>
 #include <string.h>

@@ -3,6 +3,8 @@
  * and puts the same number into didi_error.status. */
 #pragma once
 
+#include "src/base/base.h"
+
 typedef enum client_exit {
     CLIENT_OK = 0,
     CLIENT_FAILURE = 1,       /* the server refused, a file could not be written, ... */
@@ -12,3 +14,6 @@ typedef enum client_exit {
     CLIENT_UNREACHABLE = 5,   /* no server answered */
     CLIENT_INTERRUPTED = 130, /* SIGINT or SIGTERM */
 } client_exit;
+
+/* Fills *error and returns CLIENT_FAILURE, as didi_fail does. */
+#define client_fail_memory(error) didi_fail((error), CLIENT_FAILURE, NULL, "out of memory")

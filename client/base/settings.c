@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Flags, environment and configuration file, in this order of precedence. */
-#include "client/settings.h"
+#include "client/base/settings.h"
 
-#include "client/exit_code.h"
+#include "client/base/exit_code.h"
 #include "src/base/base.h"
 
 #include <ctype.h>
@@ -52,7 +52,7 @@ static int set_host(client_settings *self, const char *value, const char *origin
     bool bare = !unix_socket && strstr(value, "://") == NULL;
     char *host = memory_format("%s%s", bare ? "http://" : "", value);
     if (host == NULL)
-        return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+        return client_fail_memory(error);
     for (size_t end = strlen(host); end > 0 && host[end - 1] == '/'; end--)
         host[end - 1] = '\0';
     free(self->host);
@@ -169,7 +169,7 @@ static int load_files(client_settings *self, didi_error *error)
     else
         return CLIENT_OK;
     if (file == NULL)
-        return didi_fail(error, CLIENT_FAILURE, NULL, "out of memory");
+        return client_fail_memory(error);
     int status = load_file(self, file, false, error);
     free(file);
     return status;

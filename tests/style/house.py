@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plan of the house: its folders, the one header of each, and who may know whom."""
+
+import pathlib
+
+# The library from top to bottom: a folder may include the headers of all that stand below it.
+# None: nobody includes it. `src` itself holds what the outside sees, and words that all share.
+LIBRARY = {
+    "src/merge": None,
+    "src/methods": "src/methods/method.h",
+    "src/work": "src/work/work.h",
+    "src/extension": "src/extension/extension.h",
+    "src/layer": "src/layer/layer.h",
+    "src/budget": "src/budget/budget.h",
+    "src/package": "src/package/package.h",
+    "src/files": "src/files/files.h",
+    "src/math": "src/math/math.h",
+    "src": "src/didi.h",
+    "src/base": "src/base/base.h",
+}
+
+# Each method is a house of its own beside merge: it stands on what `methods` stands on, and is
+# known to the table of methods alone, by a name and not by a header.
+METHODS = ("src/methods/didi",)
+
+# Everything else: folder -> (its header, folders whose headers it may include). http and jobs do
+# not know each other: both speak to the store.
+PROGRAMS = {
+    "proto": ("proto/proto.h", "src/base"),
+
+    "daemon": (None, "daemon/api daemon/foreground daemon/jobs daemon/models daemon/http "
+                     "daemon/store daemon/base proto src src/base"),
+    "daemon/api": ("daemon/api/api.h", "daemon/jobs daemon/models daemon/http daemon/store "
+                                       "daemon/base proto src src/package src/base"),
+    "daemon/foreground": ("daemon/foreground/foreground.h",
+                          "daemon/jobs daemon/models daemon/base proto src src/package src/base"),
+    "daemon/jobs": ("daemon/jobs/jobs.h",
+                    "daemon/models daemon/store daemon/base proto src src/base"),
+    "daemon/models": ("daemon/models/models.h",
+                      "daemon/store daemon/base proto src src/files src/base"),
+    "daemon/http": ("daemon/http/http.h", "daemon/base proto src/base"),
+    "daemon/store": ("daemon/store/store.h", "daemon/base proto src/base"),
+    "daemon/base": ("daemon/base/base.h", "src/base"),
+
+    "client": (None, "client/commands client/base src/base"),
+    "client/commands": ("client/commands/commands.h",
+                        "client/net client/view client/base proto src/base"),
+    "client/net": ("client/net/net.h", "client/base src/base"),
+    "client/view": ("client/view/view.h", "client/base src/base"),
+    "client/base": ("client/base/base.h", "src/base"),
+}
+
+
+def below(floors, name):
+    """Floors are listed from the top: those under `name`."""
+    names = list(floors)
+    return frozenset(names[names.index(name) + 1:])
+
+
+def plan():
+    """Every folder -> (its header or None, the set of folders it may include)."""
+    library = {name: (header, below(LIBRARY, name)) for name, header in LIBRARY.items()}
+    methods = {name: (None, below(LIBRARY, "src/methods") | {"src/methods"}) for name in METHODS}
+    programs = {name: (header, frozenset(may.split())) for name, (header, may) in PROGRAMS.items()}
+    return {**library, **methods, **programs}
+
+
+def folder_of(path):
+    return str(pathlib.PurePath(path).parent)
