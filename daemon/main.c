@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* didid: reads options and settings, then serves, or merges in the foreground (didid run). */
-#include "daemon/base/config.h"
+#include "daemon/base/base.h"
 #include "daemon/foreground/foreground.h"
 #include "daemon/serve.h"
 #include "src/didi.h"

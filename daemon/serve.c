@@ -6,12 +6,10 @@
 #include "daemon/serve.h"
 
 #include "daemon/api/api.h"
-#include "daemon/base/clock.h"
-#include "daemon/base/service_manager.h"
-#include "daemon/base/state_dir.h"
+#include "daemon/base/base.h"
 #include "daemon/http/http.h"
-#include "daemon/jobs/scheduler.h"
-#include "daemon/models/registry.h"
+#include "daemon/jobs/jobs.h"
+#include "daemon/models/models.h"
 #include "daemon/store/store.h"
 #include "src/didi.h"
 

@@ -4,7 +4,7 @@
 
 #include "client/commands/command.h"
 #include "client/exit_code.h"
-#include "proto/budget_words.h"
+#include "proto/budget.h"
 #include "src/base/base.h"
 
 #include <errno.h>

@@ -2,10 +2,10 @@
 /* The resources of the HTTP interface (proto/openapi.yaml): parse, ask, render. */
 #pragma once
 
-#include "daemon/base/config.h"
+#include "daemon/base/base.h"
 #include "daemon/http/http.h"
-#include "daemon/jobs/scheduler.h"
-#include "daemon/models/registry.h"
+#include "daemon/jobs/jobs.h"
+#include "daemon/models/models.h"
 #include "daemon/store/store.h"
 
 typedef struct api api;

@@ -2,9 +2,7 @@
 /* Files of a succeeded job: the list, the bytes, and what the manifest says of ranks and frontier.
  */
 #include "daemon/api/api_internal.h"
-#include "daemon/http/range.h"
-#include "proto/limits.h"
-#include "proto/names.h"
+#include "proto/proto.h"
 #include "src/base/base.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Exports of full checkpoints: asking for them and seeing how they stand. */
 #include "daemon/api/api_internal.h"
-#include "proto/export_request.h"
+#include "proto/proto.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests to extend a finished job. */
 #include "daemon/api/api_internal.h"
-#include "proto/extension_request.h"
+#include "proto/proto.h"
 
 /* The job must have succeeded: else DIDI_INVALID at `/extend/job`. */
 static int extend_check_job(api *self, const char *id, didi_error *error)

@@ -4,7 +4,7 @@
 
 json_t *api_job_json(const store_job *job, json_t *result)
 {
-    json_t *specification = json_loads(job->specification, 0, NULL);
+    json_t *wanted = json_loads(job->specification, 0, NULL);
     json_t *labels = json_loads(job->labels, 0, NULL);
     json_t *value =
         json_pack("{s:s, s:s, s:s, s:o, s:f, s:i, s:b, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:I, "
@@ -18,7 +18,7 @@ json_t *api_job_json(const store_job *job, json_t *result)
                   api_failure(job->error_status, job->error_message, job->error_subject),
                   "last_event", (json_int_t)job->event_count, "reusable",
                   job->state == JOB_SUCCEEDED && job->kept_bytes > 0, "kept_bytes",
-                  (json_int_t)job->kept_bytes, "specification", specification);
+                  (json_int_t)job->kept_bytes, "specification", wanted);
     if (value == NULL)
         json_decref(result);
     else if (result != NULL)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Jobs: list, show, cancel, retry, delete. */
 #include "daemon/api/api_internal.h"
-#include "proto/limits.h"
-#include "proto/names.h"
+#include "proto/proto.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pieces of JSON and lookups that several resources need. */
 #include "daemon/api/api_internal.h"
-#include "daemon/base/clock.h"
+#include "daemon/base/base.h"
 
 #include <string.h>
 
@@ -60,14 +60,14 @@ bool api_find_job(api *self, http_request *request, store_job *ret_job)
 
 json_t *api_job_tasks(const store_job *job)
 {
-    json_t *specification = json_loads(job->specification, 0, NULL);
+    json_t *wanted = json_loads(job->specification, 0, NULL);
     json_t *names = json_array();
     json_t *task;
     size_t index;
-    json_array_foreach(json_object_get(specification, "tasks"), index, task)
+    json_array_foreach(json_object_get(wanted, "tasks"), index, task)
     {
         json_array_append(names, json_object_get(task, "name"));
     }
-    json_decref(specification);
+    json_decref(wanted);
     return names;
 }

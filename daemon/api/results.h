@@ -2,7 +2,7 @@
 /* Reading the manifests of succeeded jobs. */
 #pragma once
 
-#include "daemon/jobs/scheduler.h"
+#include "daemon/jobs/jobs.h"
 
 #include <jansson.h>
 

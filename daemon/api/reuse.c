@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Jobs that start from the spectra another job kept. */
 #include "daemon/api/api_internal.h"
-#include "proto/specification.h"
+#include "proto/proto.h"
 
 #include <stdio.h>
 #include <string.h>

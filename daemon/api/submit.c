@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Submission of jobs: everything that headers can tell is checked before a job is accepted. */
 #include "daemon/api/api_internal.h"
-#include "daemon/models/inputs.h"
-#include "proto/extension_request.h"
-#include "proto/limits.h"
-#include "proto/specification.h"
+#include "daemon/models/models.h"
+#include "proto/proto.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 /* Health, version and the contract itself. */
 #include "daemon/api/api_internal.h"
 #include "openapi_yaml.h"
-#include "proto/limits.h"
+#include "proto/proto.h"
 #include "src/didi.h"
 
 static const char *const no_parameters[] = {NULL};

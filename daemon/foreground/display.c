@@ -2,7 +2,7 @@
 /* Progress of a foreground run. */
 #include "daemon/foreground/display.h"
 
-#include "daemon/base/clock.h"
+#include "daemon/base/base.h"
 #include "src/base/base.h"
 
 #include <inttypes.h>

@@ -2,8 +2,7 @@
 /* A request to extend a package, put together from the command line. */
 #include "daemon/foreground/extend.h"
 
-#include "proto/budget_words.h"
-#include "proto/extension_request.h"
+#include "proto/proto.h"
 #include "src/package/package.h"
 
 #include <errno.h>

@@ -2,7 +2,7 @@
 /* What didid run takes to extend a finished package in place of a specification file. */
 #pragma once
 
-#include "proto/specification.h"
+#include "proto/proto.h"
 
 #include <jansson.h>
 

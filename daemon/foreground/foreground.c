@@ -5,14 +5,13 @@
  * artifacts and exports together. */
 #include "daemon/foreground/foreground.h"
 
-#include "daemon/base/clock.h"
-#include "daemon/base/config.h"
+#include "daemon/base/base.h"
 #include "daemon/foreground/display.h"
 #include "daemon/foreground/extend.h"
 #include "daemon/foreground/keep.h"
 #include "daemon/foreground/summary.h"
-#include "daemon/jobs/pool.h"
-#include "daemon/models/inputs.h"
+#include "daemon/jobs/jobs.h"
+#include "daemon/models/models.h"
 #include "src/base/base.h"
 
 #include <errno.h>

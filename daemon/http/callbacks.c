@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The library's callbacks: from the request line to the queued reply. All run on its thread. */
-#include "daemon/base/clock.h"
-#include "daemon/base/log.h"
+#include "daemon/base/base.h"
 #include "daemon/http/http_internal.h"
 #include "src/base/base.h"
 

@@ -2,8 +2,7 @@
 /* Start and stop of the HTTP edge. */
 #include "daemon/http/http.h"
 
-#include "daemon/base/clock.h"
-#include "daemon/base/log.h"
+#include "daemon/base/base.h"
 #include "daemon/http/http_internal.h"
 #include "src/base/base.h"
 

@@ -6,7 +6,8 @@
  * connections whose request does not arrive in time. */
 #pragma once
 
-#include "proto/problems.h"
+#include "daemon/http/range.h"
+#include "proto/proto.h"
 #include "src/base/base.h"
 
 #include <jansson.h>

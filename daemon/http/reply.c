@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Making replies and handing them to the library. */
-#include "daemon/base/log.h"
+#include "daemon/base/base.h"
 #include "daemon/http/http_internal.h"
-#include "proto/document.h"
+#include "proto/proto.h"
 #include "src/base/base.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What handlers ask of a request. */
-#include "daemon/base/clock.h"
+#include "daemon/base/base.h"
 #include "daemon/http/http_internal.h"
 
 #include <stdio.h>

@@ -3,7 +3,7 @@
  *
  * A suspended request belongs to whoever took it from the queue or the watch list under the lock;
  * that thread alone resumes it. Nothing is suspended or resumed while the lock is held. */
-#include "daemon/base/clock.h"
+#include "daemon/base/base.h"
 #include "daemon/http/http_internal.h"
 
 #include <string.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One attempt of one job: opened on a pool thread, run by the pool, closed on a pool thread,
  * recorded. */
-#include "daemon/base/clock.h"
+#include "daemon/base/base.h"
 #include "daemon/jobs/scheduler_internal.h"
-#include "daemon/models/inputs.h"
+#include "daemon/models/models.h"
 #include "src/base/base.h"
 
 #include <fcntl.h>

@@ -2,7 +2,7 @@
 /* The full merge that an extension of a job is compared with. It publishes beside the job's
  * artifacts, where nobody else looks, and so survives a restart as any merge does. */
 #include "daemon/jobs/scheduler_internal.h"
-#include "daemon/models/inputs.h"
+#include "daemon/models/models.h"
 #include "src/base/base.h"
 
 #include <math.h>

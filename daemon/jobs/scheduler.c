@@ -5,7 +5,7 @@
  * requests are served by the edge's own threads. Telemetry does not wait. */
 #include "daemon/jobs/scheduler.h"
 
-#include "daemon/base/clock.h"
+#include "daemon/base/base.h"
 #include "daemon/jobs/scheduler_internal.h"
 #include "src/base/base.h"
 

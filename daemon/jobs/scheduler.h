@@ -12,8 +12,8 @@
  *   trash/                being deleted */
 #pragma once
 
-#include "daemon/base/config.h"
-#include "daemon/models/registry.h"
+#include "daemon/base/base.h"
+#include "daemon/models/models.h"
 #include "daemon/store/store.h"
 
 #include <uv.h>

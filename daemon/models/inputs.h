@@ -3,7 +3,7 @@
 #pragma once
 
 #include "daemon/models/roots.h"
-#include "proto/specification.h"
+#include "proto/proto.h"
 #include "src/didi.h"
 
 typedef struct planner planner;

@@ -6,7 +6,7 @@
 #define STORE_SQL_TEXTS
 #include "daemon/store/database.h"
 
-#include "daemon/base/clock.h"
+#include "daemon/base/base.h"
 #include "src/base/base.h"
 
 #include <assert.h>

@@ -272,7 +272,7 @@ void store_reader_return(store *self, database *reader)
     pthread_mutex_unlock(&self->reader_lock);
 }
 
-int store_open(const char *state_dir, store **ret_store, didi_error *error)
+int store_open(const char *directory, store **ret_store, didi_error *error)
 {
     store *self = memory_zeroed(1, sizeof *self);
     int status = DIDI_OK;
@@ -284,7 +284,7 @@ int store_open(const char *state_dir, store **ret_store, didi_error *error)
     pthread_mutex_init(&self->reader_lock, NULL);
     pthread_cond_init(&self->reader_returned, NULL);
     pthread_mutex_init(&self->listener_lock, NULL);
-    self->path = memory_format("%s/didid.db", state_dir);
+    self->path = memory_format("%s/didid.db", directory);
     if (self->path == NULL)
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     else
