@@ -73,8 +73,6 @@ int api_reuse_parse(api *self, const char *body, size_t bytes, size_t bytes_max,
  * (no such job, not succeeded, what cannot be added or removed), DIDI_FORMAT, DIDI_IO. */
 int api_extend_resolve(api *self, json_t *request, struct specification **ret_specification,
                        didi_error *error);
-/* Opens the artifacts that `wanted` extends; *ret_fd stays as it is when it extends none. */
-int api_extend_open(api *self, const struct specification *wanted, int *ret_fd, didi_error *error);
 /* ---- api_job_json.c ---- */
 
 /* A job as the wire has it; `result` is taken and may be NULL. */

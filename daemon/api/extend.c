@@ -42,10 +42,3 @@ int api_extend_resolve(api *self, json_t *request, specification **ret_specifica
     json_decref(manifest);
     return status;
 }
-
-int api_extend_open(api *self, const specification *wanted, int *ret_fd, didi_error *error)
-{
-    return specification_extends(wanted)
-               ? scheduler_open_files(self->jobs, wanted->extend.job, "artifacts", ret_fd, error)
-               : DIDI_OK;
-}

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct submission {
     bool dry_run, keyed;
@@ -186,28 +185,13 @@ static json_t *plan_json(const didi_plan *plan, const char *canonical)
 static int submit_check(api *self, const submission *asked, const char *canonical,
                         json_t **ret_plan, didi_error *error)
 {
-    planner *plan = NULL;
+    const inputs_places nowhere = INPUTS_NOWHERE;
     didi_merge *merge = NULL;
-    int status = planner_create(models_roots(self->registry), asked->specification, &plan, error);
-    if (status != DIDI_OK)
-        return status;
-    didi_merge_options *options = planner_options(plan);
-    options->memory_limit = self->settings->memory_limit;
-    options->workers = self->settings->workers;
-    status = api_extend_open(self, asked->specification, &options->extend.package_fd, error);
-    if (status == DIDI_OK && asked->specification->from_job != NULL)
-        status = scheduler_open_kept(self->jobs, asked->specification->from_job, &options->reuse_fd,
-                                     error);
-    if (status == DIDI_OK)
-        status = didi_merge_open(options, NULL, &merge, error);
-    if (options->extend.package_fd >= 0)
-        close(options->extend.package_fd);
-    if (options->reuse_fd >= 0)
-        close(options->reuse_fd);
+    int status =
+        scheduler_open_merge(self->jobs, asked->specification, &nowhere, NULL, &merge, error);
     if (status == DIDI_OK && asked->dry_run)
         *ret_plan = plan_json(didi_merge_plan(merge), canonical);
     didi_merge_close(merge);
-    planner_free(plan);
     return status;
 }
 

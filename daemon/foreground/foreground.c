@@ -48,7 +48,6 @@ typedef struct foreground {
     uv_signal_t signals[2];
     model_roots *roots;
     specification *specification;
-    planner *planner;
     pool *pool;
     run_display *display;
     didi_merge *merge;
@@ -275,30 +274,28 @@ static int open_merge(foreground *self, didi_error *error)
     const config *settings = &self->options->config;
     const didi_merge_hooks hooks = {.context = self->display, .event = run_display_event};
     const char *roots[CONFIG_MODEL_ROOTS_MAX] = {0};
+    inputs_places places = {.work_fd = self->work_fd,
+                            .output_fd = self->holder_fd,
+                            .volatile_work = true,
+                            .keep_work = self->options->keep.keep != NULL,
+                            .reuse_fd = -1,
+                            .package_fd = self->package_fd,
+                            .comparison_fd = self->comparison_fd};
+    inputs *opened = NULL;
     int status = DIDI_OK;
     for (size_t i = 0; i < settings->model_count; i++)
         roots[i] = settings->models[i];
     status = model_roots_open(roots, settings->model_count, &self->roots, error);
     if (status == DIDI_OK)
-        status = planner_create(self->roots, self->specification, &self->planner, error);
-    if (status != DIDI_OK)
-        return status;
-    didi_merge_options *options = planner_options(self->planner);
-    options->memory_limit = settings->memory_limit;
-    options->workers = settings->workers;
-    options->volatile_work = true;
-    options->work_fd = self->work_fd;
-    options->output_fd = self->holder_fd;
-    options->output_name = "artifacts";
-    if (specification_extends(self->specification)) {
-        options->extend.package_fd = self->package_fd;
-        options->extend.comparison_fd = self->comparison_fd;
-    }
-    status = run_keep_open(&self->options->keep, self->specification->from_job, options, error);
+        status = inputs_create(self->roots, self->specification, &opened, error);
     if (status == DIDI_OK)
-        status = didi_merge_open(options, &hooks, &self->merge, error);
-    if (options->reuse_fd >= 0)
-        close(options->reuse_fd);
+        status = run_keep_open(&self->options->keep, self->specification->from_job,
+                               &places.reuse_fd, error);
+    if (status == DIDI_OK)
+        status = inputs_open_merge(opened, settings, &places, &hooks, &self->merge, error);
+    if (places.reuse_fd >= 0)
+        close(places.reuse_fd);
+    inputs_free(opened);
     return status;
 }
 
@@ -457,7 +454,6 @@ static void foreground_clear(foreground *self)
 {
     didi_error ignored = {0};
     didi_merge_close(self->merge);
-    planner_free(self->planner);
     specification_free(self->specification);
     model_roots_close(self->roots);
     pool_free(self->pool);

@@ -7,20 +7,19 @@
 #include <stdio.h>
 #include <unistd.h>
 
-int run_keep_open(const run_keep *self, const char *from_job, didi_merge_options *options,
-                  didi_error *error)
+int run_keep_open(const run_keep *self, const char *from_job, int *ret_reuse_fd, didi_error *error)
 {
     if (from_job != NULL)
         return didi_fail(
             error, DIDI_INVALID, "/from_job",
             "jobs are the daemon's; use --reuse DIR with a directory that --keep made");
-    options->keep_work = self->keep != NULL;
     if (self->reuse == NULL)
         return DIDI_OK;
-    options->reuse_fd = open(self->reuse, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return options->reuse_fd >= 0
-               ? DIDI_OK
-               : didi_fail_errno(error, errno, self->reuse, "cannot open %s", self->reuse);
+    int fd = open(self->reuse, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return didi_fail_errno(error, errno, self->reuse, "cannot open %s", self->reuse);
+    *ret_reuse_fd = fd;
+    return DIDI_OK;
 }
 
 int run_keep_finish(const run_keep *self, int holder_fd, int work_fd, didi_error *error)

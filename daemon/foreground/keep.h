@@ -11,10 +11,9 @@ typedef struct run_keep {
     const char *reuse; /* one made so */
 } run_keep;
 
-/* Opens what is to be started from and sets the merge's options; the caller closes reuse_fd.
- * `from_job`, of the specification, must be NULL. Errors: DIDI_INVALID, DIDI_NOT_FOUND, DIDI_IO. */
-int run_keep_open(const run_keep *self, const char *from_job, didi_merge_options *options,
-                  didi_error *error);
+/* Opens what is to be started from, if anything; the caller closes *ret_reuse_fd. `from_job`, of
+ * the specification, must be NULL. Errors: DIDI_INVALID, DIDI_NOT_FOUND, DIDI_IO. */
+int run_keep_open(const run_keep *self, const char *from_job, int *ret_reuse_fd, didi_error *error);
 
 /* Moves the work directory of a finished merge to where it is to be kept. Errors: DIDI_CONFLICT
  * (something is there), DIDI_IO. */

@@ -3,7 +3,6 @@
  * recorded. */
 #include "daemon/base/base.h"
 #include "daemon/jobs/scheduler_internal.h"
-#include "daemon/models/models.h"
 #include "src/base/base.h"
 
 #include <fcntl.h>
@@ -11,67 +10,30 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The artifacts of the job that this one extends. */
-static int run_open_package(const run *self, const specification *wanted, int *ret_fd,
-                            didi_error *error)
-{
-    didi_error missing = {0};
-    const int status =
-        scheduler_open_files(self->scheduler, wanted->extend.job, "artifacts", ret_fd, &missing);
-    if (status != DIDI_OK)
-        return didi_fail(error, status, "/extend/job",
-                         "the artifacts of job %s, which this one "
-                         "extends, cannot be opened: %s",
-                         wanted->extend.job, missing.message);
-    return DIDI_OK;
-}
-
-static int run_open_planned(run *self, const specification *wanted, planner *plan, int job_fd,
-                            int work_fd, didi_error *error)
-{
-    const config *settings = self->scheduler->config;
-    const didi_merge_hooks hooks = {.context = self->telemetry, .event = telemetry_event};
-    didi_merge_options *options = planner_options(plan);
-    int status = DIDI_OK;
-    options->memory_limit = settings->memory_limit;
-    options->workers = settings->workers;
-    options->work_fd = work_fd;
-    options->output_fd = job_fd;
-    options->output_name = "artifacts";
-    if (specification_extends(wanted)) {
-        status = run_open_package(self, wanted, &options->extend.package_fd, error);
-        options->extend.comparison_fd = compare_artifacts(self, job_fd);
-        options->extend.comparison_reason = self->reason[0] != '\0' ? self->reason : NULL;
-    }
-    /* What an extension found out is of some of its tasks alone. */
-    options->keep_work = settings->keep_spectra_bytes > 0 && !specification_extends(wanted);
-    if (status == DIDI_OK && wanted->from_job != NULL)
-        status = scheduler_open_kept(self->scheduler, wanted->from_job, &options->reuse_fd, error);
-    if (status == DIDI_OK)
-        status = didi_merge_open(options, &hooks, &self->merge, error);
-    if (options->reuse_fd >= 0)
-        close(options->reuse_fd);
-    if (options->extend.package_fd >= 0)
-        close(options->extend.package_fd);
-    if (options->extend.comparison_fd >= 0)
-        close(options->extend.comparison_fd);
-    return status;
-}
-
 static int run_open_merge(run *self, int job_fd, int work_fd, didi_error *error)
 {
+    const didi_merge_hooks hooks = {.context = self->telemetry, .event = telemetry_event};
+    inputs_places places = INPUTS_NOWHERE;
     specification *wanted = NULL;
-    planner *plan = NULL;
     size_t bytes = strlen(self->job.specification);
     int status = specification_parse(self->job.specification, bytes, bytes, &wanted, error);
-    if (status == DIDI_OK && specification_extends(wanted) && wanted->extend.compare &&
-        !self->compared)
+    if (status != DIDI_OK)
+        return status;
+    if (specification_extends(wanted) && wanted->extend.compare && !self->compared)
         compare_open(self, self->job.specification, job_fd);
-    if (status == DIDI_OK && self->merge == NULL)
-        status = planner_create(models_roots(self->scheduler->models), wanted, &plan, error);
-    if (status == DIDI_OK && self->merge == NULL)
-        status = run_open_planned(self, wanted, plan, job_fd, work_fd, error);
-    planner_free(plan);
+    if (self->merge == NULL) {
+        places.work_fd = work_fd;
+        places.output_fd = job_fd;
+        places.comparison_fd = compare_artifacts(self, job_fd);
+        places.comparison_reason = self->reason[0] != '\0' ? self->reason : NULL;
+        /* What an extension found out is of some of its tasks alone. */
+        places.keep_work =
+            self->scheduler->config->keep_spectra_bytes > 0 && !specification_extends(wanted);
+        status =
+            scheduler_open_merge(self->scheduler, wanted, &places, &hooks, &self->merge, error);
+        if (places.comparison_fd >= 0)
+            close(places.comparison_fd);
+    }
     specification_free(wanted);
     return status;
 }

@@ -2,7 +2,6 @@
 /* The full merge that an extension of a job is compared with. It publishes beside the job's
  * artifacts, where nobody else looks, and so survives a restart as any merge does. */
 #include "daemon/jobs/scheduler_internal.h"
-#include "daemon/models/models.h"
 #include "src/base/base.h"
 
 #include <math.h>
@@ -32,45 +31,25 @@ static void give_up(run *self, const char *reason)
     tell(self, text);
 }
 
-static int open_merge(run *self, const specification *wanted, int compare_fd, int work_fd,
-                      didi_error *error)
-{
-    const config *settings = self->scheduler->config;
-    planner *plan = NULL;
-    int status = planner_create(models_roots(self->scheduler->models), wanted, &plan, error);
-    if (status == DIDI_OK) {
-        didi_merge_options *options = planner_options(plan);
-        options->memory_limit = settings->memory_limit;
-        options->workers = settings->workers;
-        options->work_fd = work_fd;
-        options->output_fd = compare_fd;
-        options->output_name = "artifacts";
-        status = didi_merge_open(options, NULL, &self->merge, error);
-    }
-    planner_free(plan);
-    return status;
-}
-
 void compare_open(run *self, const char *text, int job_fd)
 {
     specification *wanted = NULL;
     didi_error error = {0};
     size_t bytes = strlen(text);
-    int compare_fd = -1;
-    int work_fd = -1;
+    inputs_places places = INPUTS_NOWHERE;
     int status = specification_parse(text, bytes, bytes, &wanted, &error);
     if (status == DIDI_OK)
         specification_forget_extend(wanted);
     if (status == DIDI_OK)
-        status = file_open_directory(job_fd, "compare", 1, &compare_fd, &error);
+        status = file_open_directory(job_fd, "compare", 1, &places.output_fd, &error);
     if (status == DIDI_OK)
-        status = file_open_directory(compare_fd, "work", 1, &work_fd, &error);
+        status = file_open_directory(places.output_fd, "work", 1, &places.work_fd, &error);
     if (status == DIDI_OK)
-        status = open_merge(self, wanted, compare_fd, work_fd, &error);
-    if (compare_fd >= 0)
-        close(compare_fd);
-    if (work_fd >= 0)
-        close(work_fd);
+        status = scheduler_open_merge(self->scheduler, wanted, &places, NULL, &self->merge, &error);
+    if (places.output_fd >= 0)
+        close(places.output_fd);
+    if (places.work_fd >= 0)
+        close(places.work_fd);
     specification_free(wanted);
     if (status != DIDI_OK) {
         give_up(self, error.message);

@@ -2,7 +2,6 @@
 /* Full-model exports: one pool task each; the row is the truth, a file without its row is made
  * again. */
 #include "daemon/jobs/scheduler_internal.h"
-#include "daemon/models/models.h"
 #include "src/base/base.h"
 
 #include <fcntl.h>

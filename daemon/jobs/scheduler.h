@@ -48,6 +48,9 @@ int scheduler_export_request(scheduler *self, const char *job_id, const char *co
 int scheduler_open_files(scheduler *self, const char *id, const char *name, int *ret_fd,
                          didi_error *error);
 
-/* Opens kept/<id>, O_DIRECTORY; the caller closes. DIDI_NOT_FOUND with the subject "/from_job" when
- * there is none. [any] */
-int scheduler_open_kept(scheduler *self, const char *id, int *ret_fd, didi_error *error);
+/* Opens the merge of a job: its models, the package it extends and what it starts from. The places
+ * say where it works (INPUTS_NOWHERE: a plan only), and neither package_fd nor reuse_fd. Errors:
+ * those of inputs_create and didi_merge_open; DIDI_NOT_FOUND with the subject "/extend/job" or
+ * "/from_job" when that job's files are gone. [any] */
+int scheduler_open_merge(scheduler *self, const specification *wanted, const inputs_places *places,
+                         const didi_merge_hooks *hooks, didi_merge **ret_merge, didi_error *error);

@@ -127,6 +127,9 @@ void files_remove_results(int job_fd);
 
 /* ---- scheduler_kept.c ---- */
 
+/* Opens kept/<id>, O_DIRECTORY; the caller closes. DIDI_NOT_FOUND with the subject "/from_job" when
+ * there is none; on any thread. */
+int kept_open(const scheduler *self, const char *id, int *ret_fd, didi_error *error);
 /* Keeps what a published job's work directory offers to others, within keep_spectra_bytes; else
  * removes it. Before the job's end is recorded; on any thread. */
 void kept_take(scheduler *self, const store_job *job, int job_fd);
