@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-int api_create(const config *settings, store *records, models *registry, scheduler *jobs,
+int api_create(const config *settings, store *records, registry *models, scheduler *jobs,
                api **ret_api, didi_error *error)
 {
     api *self = memory_zeroed(1, sizeof *self);
@@ -15,11 +15,11 @@ int api_create(const config *settings, store *records, models *registry, schedul
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for the interface");
     self->settings = settings;
     self->records = records;
-    self->registry = registry;
+    self->models = models;
     self->jobs = jobs;
     self->digests = api_digests_create();
-    self->results = api_results_create();
-    if (self->digests == NULL || self->results == NULL) {
+    self->figures = api_figures_create();
+    if (self->digests == NULL || self->figures == NULL) {
         api_free(self);
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for the interface");
     }
@@ -32,6 +32,6 @@ void api_free(api *self)
     if (self == NULL)
         return;
     api_digests_free(self->digests);
-    api_results_free(self->results);
+    api_figures_free(self->figures);
     free(self);
 }

@@ -11,7 +11,7 @@
 typedef struct api api;
 
 /* Keeps the pointers; they must outlive it. Errors: DIDI_NO_MEMORY. */
-int api_create(const config *settings, store *records, models *registry, scheduler *jobs,
+int api_create(const config *settings, store *records, registry *models, scheduler *jobs,
                api **ret_api, didi_error *error);
 
 /* After http_stop. NULL is fine. */

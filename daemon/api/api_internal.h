@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the interface share. Included by daemon/api*.c alone. */
+/* What the files of the interface share. Included by them alone. */
 #pragma once
 
 #include "daemon/api/api.h"
@@ -13,13 +13,13 @@ struct specification;
 struct api {
     const config *settings;
     store *records;
-    models *registry;
+    registry *models;
     scheduler *jobs;
     api_digests *digests;
-    api_results *results;
+    api_figures *figures;
 };
 
-/* ---- api_common.c ---- */
+/* ---- json.c ---- */
 
 /* "2026-01-02T03:04:05.678Z", or null for 0. */
 json_t *api_time(int64_t milliseconds);

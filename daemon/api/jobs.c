@@ -91,7 +91,7 @@ static void jobs_reply(api *self, http_request *request)
     if (!api_find_job(self, request, &job))
         return;
     json_t *result =
-        job.state == JOB_SUCCEEDED ? api_results_get(self->results, self->jobs, job.id) : NULL;
+        job.state == JOB_SUCCEEDED ? api_figures_get(self->figures, self->jobs, job.id) : NULL;
     http_reply_json(request, 200, api_job_json(&job, result));
     store_job_clear(&job);
 }

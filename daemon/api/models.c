@@ -57,7 +57,7 @@ void api_models_rescan(void *context, http_request *request)
     size_t broken = 0;
     if (!http_query_only(request, parameters))
         return;
-    if (models_rescan(self->registry, &ready, &broken, &error) != DIDI_OK) {
+    if (registry_rescan(self->models, &ready, &broken, &error) != DIDI_OK) {
         http_reply_error(request, problem_from_status(error.status), &error);
         return;
     }
@@ -66,7 +66,7 @@ void api_models_rescan(void *context, http_request *request)
         json_pack("{s:I, s:I}", "ready", (json_int_t)ready, "broken", (json_int_t)broken));
 }
 
-static int model_tensor_add(void *context, const models_tensor *tensor)
+static int model_tensor_add(void *context, const registry_tensor *tensor)
 {
     json_t *shape = json_array();
     for (size_t i = 0; i < tensor->dimensions; i++)
@@ -105,7 +105,7 @@ void api_models_get(void *context, http_request *request)
     json_t *value = model_json(&model);
     int status = model.state != MODEL_READY
                      ? DIDI_OK
-                     : models_tensors(self->registry, name, model_tensor_add, tensors, &error);
+                     : registry_tensors(self->models, name, model_tensor_add, tensors, &error);
     if (status == DIDI_OK) {
         json_object_set_new(value, "tensors", tensors);
         http_reply_json(request, 200, value);

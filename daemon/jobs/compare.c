@@ -11,7 +11,7 @@
 
 #define COMPARE_SHARE 0.8 /* of the time both take, for progress */
 
-static void tell(const run *self, const char *text)
+static void tell(const attempt *self, const char *text)
 {
     const didi_event event = {.kind = DIDI_EVENT_NOTE,
                               .loss = NAN,
@@ -22,7 +22,7 @@ static void tell(const run *self, const char *text)
     telemetry_event(self->telemetry, &event);
 }
 
-static void give_up(run *self, const char *reason)
+static void give_up(attempt *self, const char *reason)
 {
     char text[256];
     self->compared = true;
@@ -31,7 +31,7 @@ static void give_up(run *self, const char *reason)
     tell(self, text);
 }
 
-void compare_open(run *self, const char *text, int job_fd)
+void compare_open(attempt *self, const char *text, int job_fd)
 {
     specification *wanted = NULL;
     didi_error error = {0};
@@ -59,7 +59,7 @@ void compare_open(run *self, const char *text, int job_fd)
     tell(self, "a full merge of all tasks goes first, to be compared with");
 }
 
-bool compare_end(run *self)
+bool compare_end(attempt *self)
 {
     didi_error error = {0};
     int status = didi_merge_result(self->merge, &error);
@@ -75,7 +75,7 @@ bool compare_end(run *self)
     return true;
 }
 
-double compare_progress(const run *self, double progress)
+double compare_progress(const attempt *self, double progress)
 {
     if (self->comparing)
         return COMPARE_SHARE * progress;
@@ -84,7 +84,7 @@ double compare_progress(const run *self, double progress)
                : progress;
 }
 
-int compare_artifacts(const run *self, int job_fd)
+int compare_artifacts(const attempt *self, int job_fd)
 {
     didi_error ignored = {0};
     int compare_fd = -1;

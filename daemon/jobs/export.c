@@ -43,7 +43,7 @@ static int export_open_output(const export_run *self, int job_fd, int *ret_fd, d
 
 static int export_write(export_run *self, int job_fd, didi_error *error)
 {
-    const model_roots *roots = models_roots(self->scheduler->models);
+    const model_roots *roots = registry_roots(self->scheduler->models);
     int artifact_fd = -1;
     int base_fd = -1;
     int output_fd = -1;

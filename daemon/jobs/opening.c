@@ -25,7 +25,7 @@ int scheduler_open_merge(scheduler *self, const specification *wanted, const inp
     inputs_places all = *places;
     inputs *opened = NULL;
     assert(places->package_fd < 0 && places->reuse_fd < 0);
-    int status = inputs_create(models_roots(self->models), wanted, &opened, error);
+    int status = inputs_create(registry_roots(self->models), wanted, &opened, error);
     if (status == DIDI_OK && specification_extends(wanted))
         status = open_package(self, wanted, &all.package_fd, error);
     if (status == DIDI_OK && wanted->from_job != NULL)

@@ -22,7 +22,7 @@ typedef struct scheduler scheduler;
 
 /* Keeps the pointers; they must outlive it. `state_fd`: the state directory, duplicated. Sweeps
  * orphans, gives back jobs of other boots, and starts to work when the loop runs. */
-int scheduler_create(uv_loop_t *loop, const config *settings, store *records, models *registry,
+int scheduler_create(uv_loop_t *loop, const config *settings, store *records, registry *models,
                      int state_fd, scheduler **ret_scheduler, didi_error *error);
 
 /* Starts nothing more, asks items to stop, waits for those in flight within the loop, gives
