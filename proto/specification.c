@@ -6,7 +6,6 @@
 #include "proto/document.h"
 #include "proto/field.h"
 #include "proto/names.h"
-#include "proto/specification_check.h"
 #include "proto/specification_extend.h"
 #include "src/base/base.h"
 

@@ -8,8 +8,6 @@
 
 #include <jansson.h>
 
-struct specification;
-
 struct api {
     const config *settings;
     store *records;
@@ -21,6 +19,8 @@ struct api {
 
 /* ---- json.c ---- */
 
+/* A job as the wire has it; `result` is taken and may be NULL. */
+json_t *api_job_json(const store_job *job, json_t *result);
 /* "2026-01-02T03:04:05.678Z", or null for 0. */
 json_t *api_time(int64_t milliseconds);
 /* A string, or null for NULL. */
@@ -60,20 +60,14 @@ void api_ranks_get(void *context, http_request *request);
 void api_frontier_get(void *context, http_request *request);
 void api_similarity_get(void *context, http_request *request);
 
-/* ---- api_reuse.c ---- */
+/* ---- inherit.c ---- */
 
 /* Reads a specification; one with `from_job` gets that job's base and tasks. Errors as
  * specification_parse; DIDI_NOT_FOUND with the subject "/from_job" when that job keeps nothing. */
-int api_reuse_parse(api *self, const char *body, size_t bytes, size_t bytes_max,
-                    struct specification **ret_specification, didi_error *error);
-
-/* ---- api_extend.c ---- */
+int api_inherit_parse(api *self, const char *body, size_t bytes, size_t bytes_max,
+                      specification **ret_specification, didi_error *error);
 
 /* The specification of a job that extends another. Errors: DIDI_INVALID with the field's pointer
  * (no such job, not succeeded, what cannot be added or removed), DIDI_FORMAT, DIDI_IO. */
-int api_extend_resolve(api *self, json_t *request, struct specification **ret_specification,
+int api_inherit_extend(api *self, json_t *request, specification **ret_specification,
                        didi_error *error);
-/* ---- api_job_json.c ---- */
-
-/* A job as the wire has it; `result` is taken and may be NULL. */
-json_t *api_job_json(const store_job *job, json_t *result);

@@ -109,8 +109,8 @@ static int submit_read(api *self, const char *body, size_t bytes, size_t bytes_m
     if (status != DIDI_OK)
         return status;
     return asked->extension != NULL
-               ? api_extend_resolve(self, asked->extension, &asked->specification, error)
-               : api_reuse_parse(self, body, bytes, bytes_max, &asked->specification, error);
+               ? api_inherit_extend(self, asked->extension, &asked->specification, error)
+               : api_inherit_parse(self, body, bytes, bytes_max, &asked->specification, error);
 }
 
 static bool submit_parse(api *self, http_request *request, submission *asked)

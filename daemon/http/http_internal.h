@@ -115,7 +115,7 @@ void http_callbacks_connection(void *cls, struct MHD_Connection *connection, voi
  * finds its route. False: a reply was made. */
 bool http_gate_admit(http_request *request);
 
-/* ---- route.c ---- */
+/* ---- request.c ---- */
 
 /* Sets route and parts. False: a reply was made (404, 405). */
 bool http_route_find(http_request *request);
