@@ -13,17 +13,25 @@
 
 /* ---- its own fields ---- */
 
+void specification_task_pointer(const specification *self, size_t task, const char *member,
+                                char ret_pointer[DIDI_ERROR_SUBJECT_BYTES_MAX])
+{
+    snprintf(ret_pointer, DIDI_ERROR_SUBJECT_BYTES_MAX, "/tasks/%zu%s%s",
+             task < self->kept ? task : task - self->kept, member != NULL ? "/" : "",
+             member != NULL ? member : "");
+}
+
 static int check_pair(const specification *self, size_t earlier, size_t later, didi_error *error)
 {
     const specification_task *first = &self->tasks[earlier];
     const specification_task *second = &self->tasks[later];
-    char pointer[64];
+    char pointer[DIDI_ERROR_SUBJECT_BYTES_MAX];
     if (strcmp(first->name, second->name) == 0) {
-        snprintf(pointer, sizeof pointer, "/tasks/%zu/name", later);
+        specification_task_pointer(self, later, "name", pointer);
         return didi_fail(error, DIDI_INVALID, pointer, "task \"%s\" is there twice", second->name);
     }
     if (strcmp(first->model, second->model) == 0) {
-        snprintf(pointer, sizeof pointer, "/tasks/%zu/model", later);
+        specification_task_pointer(self, later, "model", pointer);
         return didi_fail(error, DIDI_INVALID, pointer,
                          "model \"%s\" of task \"%s\" is task \"%s\" already", second->model,
                          second->name, first->name);
@@ -43,14 +51,14 @@ static int check_inputs(const specification *self, didi_error *error)
 
 int specification_check(const specification *self, didi_error *error)
 {
-    char pointer[64];
+    char pointer[DIDI_ERROR_SUBJECT_BYTES_MAX];
     int inputs = check_inputs(self, error);
     if (inputs != DIDI_OK)
         return inputs;
     for (size_t later = 0; later < self->task_count; later++) {
         const specification_task *task = &self->tasks[later];
         if (self->base != NULL && strcmp(task->model, self->base) == 0) {
-            snprintf(pointer, sizeof pointer, "/tasks/%zu/model", later);
+            specification_task_pointer(self, later, "model", pointer);
             return didi_fail(error, DIDI_INVALID, pointer, "task \"%s\" is the base \"%s\" itself",
                              task->name, task->model);
         }
@@ -82,7 +90,7 @@ static int inherit_base(specification *self, const specification *parent, didi_e
 /* Weights may differ. */
 static int compare_tasks(const specification *self, const specification *parent, didi_error *error)
 {
-    char pointer[64];
+    char pointer[DIDI_ERROR_SUBJECT_BYTES_MAX];
     if (self->task_count != parent->task_count) {
         return didi_fail(error, DIDI_INVALID, "/tasks",
                          "%zu tasks, but from_job has %zu; leave tasks out, or leave from_job out "
@@ -93,7 +101,7 @@ static int compare_tasks(const specification *self, const specification *parent,
         const specification_task *own = &self->tasks[task];
         const specification_task *other = &parent->tasks[task];
         if (strcmp(own->name, other->name) != 0 || strcmp(own->model, other->model) != 0) {
-            snprintf(pointer, sizeof pointer, "/tasks/%zu", task);
+            specification_task_pointer(self, task, NULL, pointer);
             return didi_fail(error, DIDI_INVALID, pointer,
                              "task \"%s\" of model \"%s\", but from_job has \"%s\" of \"%s\" in "
                              "its place; only weights may differ",

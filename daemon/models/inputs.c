@@ -5,7 +5,6 @@
 #include "src/base/base.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -44,8 +43,7 @@ static bool inputs_take(const specification *from, size_t task)
 static int inputs_open(inputs *self, const model_roots *roots, const specification *from,
                        didi_error *error)
 {
-    char pointer[64];
-    size_t kept = from->extend.job != NULL ? from->task_count - from->extend.add.count : 0;
+    char pointer[DIDI_ERROR_SUBJECT_BYTES_MAX] = "/extend/rebalance";
     const char *earlier = from->extend.job != NULL ? ", which the job to extend was made from"
                           : from->from_job != NULL ? ", which from_job was made from"
                                                    : "";
@@ -57,11 +55,9 @@ static int inputs_open(inputs *self, const model_roots *roots, const specificati
         input->name = from->tasks[task].name;
         input->label = from->tasks[task].model;
         input->weight = from->tasks[task].weight;
-        bool named = task >= kept;
-        if (!named)
-            snprintf(pointer, sizeof pointer, "/extend/rebalance");
-        else
-            snprintf(pointer, sizeof pointer, "/tasks/%zu/model", task - kept);
+        bool named = task >= from->kept; /* those kept stand before */
+        if (named)
+            specification_task_pointer(from, task, "model", pointer);
         status = open_model(roots, input->label, named && from->from_job == NULL ? "" : earlier,
                             pointer, &input->directory_fd, error);
         self->task_count++;
