@@ -131,12 +131,10 @@ static void on_job_changed(void *context, const char *job_id)
 static int start_state(server *self, didi_error *error)
 {
     const config *settings = self->settings;
-    const char *roots[CONFIG_MODEL_ROOTS_MAX] = {0};
     int status = state_dir_open(settings->state_dir, &self->state, error);
-    for (size_t i = 0; i < settings->model_count; i++)
-        roots[i] = settings->models[i];
     if (status == DIDI_OK)
-        status = model_roots_open(roots, settings->model_count, &self->roots, error);
+        status = model_roots_open((const char *const *)settings->models, settings->model_count,
+                                  &self->roots, error);
     if (status == DIDI_OK)
         status = store_open(settings->state_dir, &self->store, error);
     if (status == DIDI_OK)

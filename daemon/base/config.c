@@ -51,11 +51,6 @@ static const config_entry *config_find(const char *key)
     return NULL;
 }
 
-bool config_has_key(const char *key)
-{
-    return config_find(key) != NULL;
-}
-
 static void *config_field(config *self, const config_entry *entry)
 {
     return (char *)self + entry->offset;
