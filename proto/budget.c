@@ -5,6 +5,7 @@
 #include "proto/limits.h"
 #include "proto/specification_defaults.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -94,6 +95,7 @@ int budget_read_value(json_t *value, const char *pointer, double *ret_budget, in
 json_t *budget_write_value(double budget, int unit)
 {
     budget_number number = {budget};
+    assert(unit >= 0 && (size_t)unit < sizeof budget_fields / sizeof budget_fields[0]);
     json_t *value = field_real_write(&budget_fields[unit], &number);
     return unit == BUDGET_PARAMETERS ? value : json_pack("{s:o}", budget_fields[unit].key, value);
 }

@@ -6,6 +6,7 @@
 #include "proto/document.h"
 #include "proto/field.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -350,6 +351,7 @@ int extension_request_resolve(json_t *request, const json_t *manifest,
 {
     json_t *document = json_deep_copy(json_object_get(manifest, "specification"));
     size_t kept = 0;
+    assert(json_is_object(json_object_get(request, "extend"))); /* extension_request_job */
     int status = check_keys(request, error);
     if (status == DIDI_OK && !json_is_array(json_object_get(document, "tasks")))
         status = didi_fail(error, DIDI_FORMAT, "/extend/job",

@@ -7,6 +7,7 @@
 #include "proto/names.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 void specification_task_pointer(const specification *self, size_t task, const char *member,
                                 char ret_pointer[DIDI_ERROR_SUBJECT_BYTES_MAX])
 {
+    assert(task < self->task_count);
     snprintf(ret_pointer, DIDI_ERROR_SUBJECT_BYTES_MAX, "/tasks/%zu%s%s",
              task < self->kept ? task : task - self->kept, member != NULL ? "/" : "",
              member != NULL ? member : "");
@@ -113,6 +115,7 @@ static int compare_tasks(const specification *self, const specification *parent,
 
 int specification_inherit(specification *self, const specification *parent, didi_error *error)
 {
+    assert(parent->base != NULL && parent->task_count > 0);
     int status = inherit_base(self, parent, error);
     if (status != DIDI_OK || self->task_count > 0)
         return status == DIDI_OK ? compare_tasks(self, parent, error) : status;

@@ -4,6 +4,7 @@
 
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -252,6 +253,7 @@ void config_resolve(config *self)
         self->memory_limit =
             pages > 0 && page_bytes > 0 ? (uint64_t)pages * (uint64_t)page_bytes / 2 : 1U << 30;
     }
+    assert(self->workers > 0 && self->memory_limit > 0);
 }
 
 static void print_entry(const config *self, const config_entry *entry, FILE *stream)

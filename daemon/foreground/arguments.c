@@ -2,6 +2,7 @@
 /* The command line of `didid run`. */
 #include "daemon/foreground/arguments.h"
 
+#include <assert.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -57,6 +58,7 @@ static int refuse(const char *text, didi_error *error)
 
 int arguments_read(arguments *self, int argc, char **argv, didi_error *error)
 {
+    assert(self->config.listen != NULL); /* config_init was called */
     int status = options_read(option_rows, self, argc, argv, error);
     if (status != DIDI_OK || self->help)
         return status;

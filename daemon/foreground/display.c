@@ -6,6 +6,7 @@
 #include "src/base/base.h"
 #include "src/package/package.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
@@ -43,6 +44,7 @@ int display_create(bool verbose, display **ret_display, didi_error *error)
 
 void display_count(display *self, bool bytes)
 {
+    assert(self->stage < 0 && isnan(self->ratio)); /* no event yet */
     self->counts_bytes = bytes;
 }
 

@@ -4,6 +4,7 @@
 
 #include "src/didi.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -71,6 +72,7 @@ int places_open_reuse(places *self, const char *reuse, didi_error *error)
 int places_keep(const places *self, const char *keep, didi_error *error)
 {
     uint64_t bytes = 0;
+    assert(self->holder_fd >= 0 && self->work_fd >= 0);
     int status = didi_reuse_seal(self->work_fd, &bytes, error);
     if (status != DIDI_OK)
         return status;
@@ -87,6 +89,7 @@ int places_keep(const places *self, const char *keep, didi_error *error)
 
 int places_publish(const places *self, didi_error *error)
 {
+    assert(self->holder_fd >= 0);
     int status = file_rename(self->holder_fd, "artifacts", self->parent_fd, self->name, error);
     if (status == DIDI_OK)
         status = file_sync_directory(self->parent_fd, self->parent, error);

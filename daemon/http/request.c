@@ -3,6 +3,7 @@
 #include "daemon/base/base.h"
 #include "daemon/http/http_internal.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -69,6 +70,7 @@ size_t http_body_bytes_max(const http_request *request)
 
 void http_wait(http_request *request, int64_t milliseconds)
 {
+    assert(request->in_watch_list && !request->reply.made && milliseconds > 0);
     if (request->wait_until_ms == 0)
         request->wait_until_ms = clock_monotonic_ms() + milliseconds;
     request->wait_asked = true;
@@ -116,6 +118,7 @@ static bool route_matches(http_request *request, const char *pattern)
     while (pattern_next(&pattern, &segment, &length)) {
         if (index >= target->segment_count)
             return false;
+        assert(parts < HTTP_PARTS_MAX);
         if (strncmp(segment, "{...}", length) == 0 && length == 5) {
             join_rest(request, index);
             request->parts[parts] = request->rest;

@@ -6,6 +6,7 @@
 #include "daemon/base/base.h"
 #include "daemon/http/http_internal.h"
 
+#include <assert.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -87,6 +88,7 @@ void http_threads_unwatch(http_request *request)
 void http_threads_park(http_request *request)
 {
     http *self = request->http;
+    assert(request->wait_until_ms != 0 && !request->reply.made);
     MHD_suspend_connection(request->connection);
     pthread_mutex_lock(&self->lock);
     request->parked = !request->changed && !self->quiescing && request->in_watch_list;

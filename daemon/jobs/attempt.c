@@ -5,6 +5,7 @@
 #include "daemon/jobs/scheduler_internal.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,6 +116,7 @@ static int attempt_store_outcome(attempt *self, didi_error *error)
 static void attempt_record(attempt *self)
 {
     didi_error error = {0};
+    assert(self->state == ATTEMPT_RECORDING);
     telemetry_free(self->telemetry); /* its last point goes before the end */
     self->telemetry = NULL;
     int status = attempt_store_outcome(self, &error);
@@ -140,6 +142,7 @@ static void close_after(void *context)
 {
     attempt *self = context;
     scheduler *owner = self->scheduler;
+    assert(self->state == ATTEMPT_CLOSING && self->merge == NULL);
     self->state = ATTEMPT_RECORDING;
     attempt_record(self);
     owner->advance(owner);
@@ -169,6 +172,7 @@ static void open_after(void *context);
 static void attempt_finished(void *context)
 {
     attempt *self = context;
+    assert(self->state == ATTEMPT_RUNNING);
     if (!self->comparing) {
         self->status = didi_merge_result(self->merge, &self->why);
         attempt_close(self);
@@ -186,6 +190,7 @@ static void open_after(void *context)
 {
     attempt *self = context;
     scheduler *owner = self->scheduler;
+    assert(self->state == ATTEMPT_OPENING);
     if (self->status != DIDI_OK || self->published) {
         attempt_close(self);
     } else {
@@ -203,6 +208,7 @@ static void open_after(void *context)
 int attempt_start(scheduler *owner, store_job *job, didi_error *error)
 {
     attempt *self = memory_zeroed(1, sizeof *self);
+    assert(job->state == JOB_RUNNING);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     self->scheduler = owner;

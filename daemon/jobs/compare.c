@@ -4,6 +4,7 @@
 #include "daemon/jobs/scheduler_internal.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,6 +38,7 @@ void compare_open(attempt *self, const char *text, int job_fd)
     didi_error error = {0};
     size_t bytes = strlen(text);
     inputs_places places = INPUTS_NOWHERE;
+    assert(self->merge == NULL && !self->comparing && !self->compared);
     int status = specification_parse(text, bytes, bytes, &wanted, &error);
     if (status == DIDI_OK)
         specification_forget_extend(wanted);
@@ -62,6 +64,7 @@ void compare_open(attempt *self, const char *text, int job_fd)
 bool compare_end(attempt *self)
 {
     didi_error error = {0};
+    assert(self->comparing);
     int status = didi_merge_result(self->merge, &error);
     if (status == DIDI_CANCELLED) {
         self->status = status;

@@ -6,6 +6,7 @@
 #include "daemon/jobs/scheduler_internal.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -121,6 +122,7 @@ static void export_record(export_run *self)
     bool stopping = atomic_load(&owner->stopping);
     didi_error error = {0};
     int status = DIDI_OK;
+    assert(self->recording);
     if (self->status == DIDI_CANCELLED && stopping)
         status = store_export_release(owner->store, self->row.id, &error);
     else

@@ -5,6 +5,7 @@
 #include "src/base/base.h"
 #include "src/didi.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -91,6 +92,7 @@ void kept_take(scheduler *self, const store_job *job, int job_fd)
 {
     didi_error error = {0};
     uint64_t bytes = 0;
+    assert(job->state == JOB_RUNNING);
     int status = self->config->keep_spectra_bytes > 0 ? keep(self, job, job_fd, &bytes, &error)
                                                       : DIDI_NOT_FOUND;
     if (status == DIDI_OK)

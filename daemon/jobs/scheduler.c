@@ -9,6 +9,7 @@
 #include "daemon/jobs/scheduler_internal.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,6 +155,7 @@ int scheduler_create(uv_loop_t *loop, const config *settings, store *records, re
 
 void scheduler_stop(scheduler *self, void (*done)(void *context), void *context)
 {
+    assert(done != NULL && !atomic_load(&self->stopping));
     self->done = done;
     self->done_context = context;
     atomic_store(&self->stopping, true);
@@ -166,6 +168,7 @@ void scheduler_free(scheduler *self)
 {
     if (self == NULL)
         return;
+    assert(self->attempt_count == 0 && self->export_count == 0);
     pool_free(self->pool);
     if (self->jobs_fd >= 0)
         close(self->jobs_fd);

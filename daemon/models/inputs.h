@@ -23,7 +23,7 @@ typedef struct inputs_places {
     int work_fd, output_fd; /* "artifacts" appears in output_fd; neither: a plan only */
     bool volatile_work, keep_work;
     int reuse_fd;                  /* what another merge of the same models left */
-    int package_fd;                /* to extend; must be there when the specification extends */
+    int package_fd;                /* to extend, where the specification does */
     int comparison_fd;             /* package of a full merge, for the report */
     const char *comparison_reason; /* why there is none; may be NULL */
 } inputs_places;

@@ -4,6 +4,7 @@
 
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -69,6 +70,7 @@ void model_roots_close(model_roots *roots)
 
 const char *model_roots_path(const model_roots *roots, size_t index)
 {
+    assert(index < roots->count);
     return roots->roots[index].path;
 }
 

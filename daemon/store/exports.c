@@ -253,6 +253,7 @@ static int finish_operation(database *writer, void *context, store_changes *chan
 int store_export_finish(store *self, const char *id, export_state state, uint64_t bytes,
                         const didi_error *why, didi_error *error)
 {
+    assert(state != EXPORT_RUNNING);
     finish_argument argument = {.id = id, .state = state, .bytes = bytes, .why = why};
     return store_write(self, finish_operation, &argument, error);
 }

@@ -210,6 +210,7 @@ int store_job_submit(store *self, const store_submission *submission, char ret_i
                      store_submit_outcome *ret_outcome, didi_error *error)
 {
     submit_argument argument = {.submission = submission};
+    assert(submission->idempotency_key == NULL || submission->body_digest != NULL);
     if (submission->idempotency_key != NULL &&
         strlen(submission->idempotency_key) > STORE_IDEMPOTENCY_KEY_MAX)
         return didi_fail(error, DIDI_INVALID, "Idempotency-Key", "longer than %d bytes",
@@ -230,6 +231,7 @@ int store_job_find_submission(store *self, const store_submission *submission, b
 {
     submit_argument argument = {.submission = submission};
     database *reader = NULL;
+    assert(submission->idempotency_key != NULL && submission->body_digest != NULL);
     bool found = false;
     int status = store_reader_borrow(self, &reader, error);
     if (status != DIDI_OK)
