@@ -72,17 +72,10 @@ static void on_deadline(uv_timer_t *timer)
     _exit(EXIT_FAILURE);
 }
 
-static void close_handle(uv_handle_t *handle, void *context)
-{
-    (void)context;
-    if (!uv_is_closing(handle))
-        uv_close(handle, NULL);
-}
-
 static void on_scheduler_stopped(void *context)
 {
     server *self = context;
-    uv_walk(&self->loop, close_handle, NULL);
+    pool_close_handles(&self->loop);
 }
 
 static void server_stop(server *self, int signal_number)
@@ -211,7 +204,7 @@ static void server_clear(server *self, int drain_milliseconds)
     api_free(self->api);
     if (self->loop_open) {
         /* After a failed start the handles are still open. */
-        uv_walk(&self->loop, close_handle, NULL);
+        pool_close_handles(&self->loop);
         uv_run(&self->loop, UV_RUN_DEFAULT);
         uv_loop_close(&self->loop);
     }

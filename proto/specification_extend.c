@@ -174,7 +174,7 @@ static bool job_is_valid(const char *text)
 {
     size_t length = strlen(text);
     return length > 0 && length <= LIMIT_JOB_ID_CHARACTERS &&
-           strspn(text, "0123456789abcdefghjkmnpqrstvwxyz") == length;
+           strspn(text, NAME_ID_DIGITS) == length;
 }
 
 static const json_field extend_fields[] = {

@@ -15,8 +15,6 @@
 
 enum { ARTIFACT_NAME_BYTES = LIMIT_TASK_NAME_BYTES + 64 };
 
-static const char *const no_parameters[] = {NULL};
-
 static const char *artifact_media_type(const char *name)
 {
     return strcmp(name, "manifest.json") == 0 ? "application/json" : "application/octet-stream";
@@ -68,7 +66,7 @@ static int artifact_open(api *self, const char *job_id, const char *name, int *r
 static bool artifact_job(api *self, http_request *request, store_job *ret_job)
 {
     char detail[128];
-    if (!http_query_only(request, no_parameters) || !api_find_job(self, request, ret_job))
+    if (!http_query_only(request, NULL) || !api_find_job(self, request, ret_job))
         return false;
     if (ret_job->state == JOB_SUCCEEDED)
         return true;

@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const no_parameters[] = {NULL};
-
 static json_t *export_json(const store_export *row)
 {
     bool done = row->state == EXPORT_SUCCEEDED;
@@ -50,7 +48,7 @@ void api_exports_list(void *context, http_request *request)
 {
     api *self = context;
     store_job job;
-    if (!http_query_only(request, no_parameters) || !api_find_job(self, request, &job))
+    if (!http_query_only(request, NULL) || !api_find_job(self, request, &job))
         return;
     exports_reply(self, request, job.id, &(export_request){0}, 200);
     store_job_clear(&job);
@@ -126,7 +124,7 @@ void api_exports_create(void *context, http_request *request)
     api *self = context;
     export_request asked = {0};
     store_job job;
-    if (!http_query_only(request, no_parameters) || !exports_parse(request, &asked))
+    if (!http_query_only(request, NULL) || !exports_parse(request, &asked))
         return;
     if (api_find_job(self, request, &job)) {
         json_t *tasks = api_job_tasks(&job);

@@ -50,9 +50,8 @@ bool api_find_job(api *self, http_request *request, store_job *ret_job)
 {
     const char *id = http_path_part(request, 0);
     didi_error error = {0};
-    int status = id_is_valid(id)
-                     ? store_job_get(self->records, id, ret_job, &error)
-                     : didi_fail(&error, DIDI_NOT_FOUND, id, "no job has the id '%.64s'", id);
+    int status = id_is_valid(id) ? store_job_get(self->records, id, ret_job, &error)
+                                 : store_job_unknown(id, &error);
     if (status != DIDI_OK)
         api_reply_job_error(request, &error);
     return status == DIDI_OK;

@@ -16,14 +16,6 @@ typedef struct submission {
     specification *specification;
 } submission;
 
-static bool submit_refuse(http_request *request, const char *parameter, const char *detail)
-{
-    http_reply_problem(request, &(http_problem){.type = PROBLEM_INVALID_PARAMETER,
-                                                .detail = detail,
-                                                .parameter = parameter});
-    return false;
-}
-
 static bool submit_key(http_request *request, submission *asked)
 {
     static const char allowed[] =
@@ -37,8 +29,9 @@ static bool submit_key(http_request *request, submission *asked)
         length -= 2;
     }
     if (length == 0 || length > LIMIT_IDEMPOTENCY_KEY_BYTES || strspn(text, allowed) < length)
-        return submit_refuse(request, "Idempotency-Key",
-                             "Idempotency-Key must be 1 to 128 of A-Z, a-z, 0-9, . _ ~ : + / = -");
+        return http_refuse_parameter(
+            request, "Idempotency-Key",
+            "Idempotency-Key must be 1 to 128 of A-Z, a-z, 0-9, . _ ~ : + / = -");
     memcpy(asked->key, text, length);
     asked->key[length] = '\0';
     asked->keyed = true;
@@ -123,7 +116,7 @@ static bool submit_parse(api *self, http_request *request, submission *asked)
     if (!http_query_only(request, parameters) || !submit_key(request, asked))
         return false;
     if (dry_run != NULL && strcmp(dry_run, "true") != 0 && strcmp(dry_run, "false") != 0)
-        return submit_refuse(request, "dry_run", "dry_run must be true or false");
+        return http_refuse_parameter(request, "dry_run", "dry_run must be true or false");
     asked->dry_run = dry_run != NULL && strcmp(dry_run, "true") == 0;
     if (api_digest_of_bytes(body, bytes, asked->digest, &error) != DIDI_OK) {
         http_reply_error(request, problem_from_status(error.status), &error);

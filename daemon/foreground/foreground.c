@@ -161,17 +161,10 @@ static void export_work(void *context)
     close(fd);
 }
 
-static void close_handle(uv_handle_t *handle, void *context)
-{
-    (void)context;
-    if (!uv_is_closing(handle))
-        uv_close(handle, NULL);
-}
-
 static void foreground_done(foreground *self)
 {
     if (pool_in_flight(self->pool) == 0)
-        uv_walk(&self->loop, close_handle, NULL);
+        pool_close_handles(&self->loop);
 }
 
 static void export_after(void *context)

@@ -20,19 +20,23 @@ const char *http_query(const http_request *request, const char *name)
     return NULL;
 }
 
+bool http_refuse_parameter(http_request *request, const char *name, const char *detail)
+{
+    http_reply_problem(
+        request,
+        &(http_problem){.type = PROBLEM_INVALID_PARAMETER, .detail = detail, .parameter = name});
+    return false;
+}
+
 bool http_query_only(http_request *request, const char *const *names)
 {
     for (size_t i = 0; i < request->target.parameter_count; i++) {
         const char *name = request->target.parameters[i].name;
         size_t known = 0;
-        while (names[known] != NULL && strcmp(names[known], name) != 0)
+        while (names != NULL && names[known] != NULL && strcmp(names[known], name) != 0)
             known++;
-        if (names[known] == NULL) {
-            http_reply_problem(request, &(http_problem){.type = PROBLEM_INVALID_PARAMETER,
-                                                        .detail = "unknown query parameter",
-                                                        .parameter = name});
-            return false;
-        }
+        if (names == NULL || names[known] == NULL)
+            return http_refuse_parameter(request, name, "unknown query parameter");
     }
     return true;
 }
@@ -46,10 +50,7 @@ bool http_query_number(http_request *request, const char *name, long long lowest
         return true;
     snprintf(detail, sizeof detail, "%s must be a whole number from %lld to %lld", name, lowest,
              highest);
-    http_reply_problem(
-        request,
-        &(http_problem){.type = PROBLEM_INVALID_PARAMETER, .detail = detail, .parameter = name});
-    return false;
+    return http_refuse_parameter(request, name, detail);
 }
 
 const char *http_header(const http_request *request, const char *name)

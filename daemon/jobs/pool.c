@@ -90,6 +90,18 @@ size_t pool_in_flight(const pool *self)
     return count;
 }
 
+static void close_handle(uv_handle_t *handle, void *context)
+{
+    (void)context;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+void pool_close_handles(uv_loop_t *loop)
+{
+    uv_walk(loop, close_handle, NULL);
+}
+
 void pool_lower_thread_priority(void)
 {
     /* On Linux a nice value belongs to a thread. A refusal costs nothing but latency. */

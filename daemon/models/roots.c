@@ -2,6 +2,7 @@
 /* Model directories: opened beneath their root, walked without following links. */
 #include "daemon/models/roots.h"
 
+#include "proto/proto.h"
 #include "src/base/base.h"
 
 #include <assert.h>
@@ -74,13 +75,6 @@ const char *model_roots_path(const model_roots *roots, size_t index)
     return roots->roots[index].path;
 }
 
-static bool component_is_valid(const char *name, size_t length)
-{
-    static const char allowed[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-    return length > 0 && name[0] != '.' && strspn(name, allowed) >= length;
-}
-
 bool model_name_is_valid(const char *name)
 {
     unsigned depth = 0;
@@ -88,7 +82,7 @@ bool model_name_is_valid(const char *name)
         return false;
     for (;;) {
         size_t length = strcspn(name, "/");
-        if (!component_is_valid(name, length) || ++depth > MODEL_DEPTH_MAX)
+        if (length == 0 || name_component(name) != length || ++depth > MODEL_DEPTH_MAX)
             return false;
         if (name[length] == '\0')
             return true;
@@ -221,7 +215,7 @@ static int walk_directory(model_walk *walk, int fd, const char *prefix, unsigned
         const struct dirent *entry = readdir(directory);
         if (entry == NULL)
             break;
-        if (!component_is_valid(entry->d_name, strlen(entry->d_name)))
+        if (name_component(entry->d_name) != strlen(entry->d_name))
             continue;
         if (entry->d_type != DT_DIR && entry->d_type != DT_UNKNOWN)
             continue;

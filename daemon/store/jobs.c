@@ -85,6 +85,11 @@ static int job_read(sqlite3_stmt *statement, store_job *ret_job, didi_error *err
     return status;
 }
 
+int store_job_unknown(const char *id, didi_error *error)
+{
+    return didi_fail(error, DIDI_NOT_FOUND, id, "no job has the id '%.64s'", id);
+}
+
 int job_select(database *connection, const char *id, store_job *ret_job, didi_error *error)
 {
     sqlite3_stmt *statement = database_statement(connection, QUERY_JOB_SELECT, error);
@@ -96,7 +101,7 @@ int job_select(database *connection, const char *id, store_job *ret_job, didi_er
     if (status != DIDI_OK)
         return status;
     if (!row)
-        return didi_fail(error, DIDI_NOT_FOUND, id, "no job has the id '%.64s'", id);
+        return store_job_unknown(id, error);
     status = job_read(statement, ret_job, error);
     sqlite3_reset(statement);
     return status;

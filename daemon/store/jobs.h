@@ -68,6 +68,9 @@ int store_job_find_submission(store *self, const store_submission *submission, b
                               char ret_id[ID_BYTES], store_submit_outcome *ret_outcome,
                               didi_error *error);
 
+/* Says that no job has this id: DIDI_NOT_FOUND. */
+int store_job_unknown(const char *id, didi_error *error);
+
 /* DIDI_NOT_FOUND when there is none. Caller clears *ret_job. */
 int store_job_get(store *self, const char *id, store_job *ret_job, didi_error *error);
 
