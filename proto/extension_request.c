@@ -3,7 +3,6 @@
 #include "proto/extension_request.h"
 
 #include "proto/budget.h"
-#include "proto/document.h"
 #include "proto/field.h"
 
 #include <assert.h>
@@ -11,19 +10,9 @@
 #include <stdio.h>
 #include <string.h>
 
-int extension_request_parse(const char *text, size_t bytes, size_t bytes_max, json_t **ret_request,
-                            didi_error *error)
+bool extension_request_is(const json_t *document)
 {
-    json_t *document = NULL;
-    int status = document_parse(text, bytes, bytes_max, &document, error);
-    if (status != DIDI_OK)
-        return status;
-    if (json_object_get(document, "extend") == NULL) {
-        json_decref(document);
-        document = NULL;
-    }
-    *ret_request = document;
-    return DIDI_OK;
+    return json_object_get(document, "extend") != NULL;
 }
 
 int extension_request_job(const json_t *request, const char **ret_job, didi_error *error)

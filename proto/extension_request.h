@@ -11,10 +11,8 @@
 
 #include <jansson.h>
 
-/* Reads the body. *ret_request is NULL when it has no `extend`: it is a specification then. Errors
- * as specification_parse. Caller decrefs. */
-int extension_request_parse(const char *text, size_t bytes, size_t bytes_max, json_t **ret_request,
-                            didi_error *error);
+/* True for such a body; another is a specification. */
+bool extension_request_is(const json_t *document);
 
 /* The job to extend. Errors: DIDI_INVALID (no string). */
 int extension_request_job(const json_t *request, const char **ret_job, didi_error *error);

@@ -62,10 +62,9 @@ void api_similarity_get(void *context, http_request *request);
 
 /* ---- inherit.c ---- */
 
-/* Reads a specification; one with `from_job` gets that job's base and tasks. Errors as
- * specification_parse; DIDI_NOT_FOUND with the subject "/from_job" when that job keeps nothing. */
-int api_inherit_parse(api *self, const char *body, size_t bytes, size_t bytes_max,
-                      specification **ret_specification, didi_error *error);
+/* Reads a body; one with `from_job` gets that job's base and tasks. Errors as
+ * specification_read; DIDI_NOT_FOUND with the subject "/from_job" when that job keeps nothing. */
+int api_inherit_read(api *self, json_t *body, specification **ret_specification, didi_error *error);
 
 /* The specification of a job that extends another. Errors: DIDI_INVALID with the field's pointer
  * (no such job, not succeeded, what cannot be added or removed), DIDI_FORMAT, DIDI_IO. */

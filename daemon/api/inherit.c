@@ -49,11 +49,10 @@ static int reuse_inherit(api *self, specification *wanted, didi_error *error)
     return status;
 }
 
-int api_inherit_parse(api *self, const char *body, size_t bytes, size_t bytes_max,
-                      specification **ret_specification, didi_error *error)
+int api_inherit_read(api *self, json_t *body, specification **ret_specification, didi_error *error)
 {
     specification *wanted = NULL;
-    int status = specification_parse(body, bytes, bytes_max, &wanted, error);
+    int status = specification_read(body, 0, &wanted, error);
     if (status == DIDI_OK && wanted->from_job != NULL)
         status = reuse_inherit(self, wanted, error);
     if (status != DIDI_OK) {

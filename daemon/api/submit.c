@@ -12,7 +12,8 @@ typedef struct submission {
     bool dry_run, keyed;
     char key[LIMIT_IDEMPOTENCY_KEY_BYTES + 1];
     char digest[API_DIGEST_BYTES]; /* of the body */
-    json_t *extension;             /* the body, when it extends a job */
+    json_t *body;
+    bool extends; /* another job; else the body is a whole specification */
     specification *specification;
 } submission;
 
@@ -98,12 +99,12 @@ static bool submit_replay(api *self, http_request *request, const submission *as
 static int submit_read(api *self, const char *body, size_t bytes, size_t bytes_max,
                        submission *asked, didi_error *error)
 {
-    int status = extension_request_parse(body, bytes, bytes_max, &asked->extension, error);
+    int status = document_parse(body, bytes, bytes_max, &asked->body, error);
     if (status != DIDI_OK)
         return status;
-    return asked->extension != NULL
-               ? api_inherit_extend(self, asked->extension, &asked->specification, error)
-               : api_inherit_parse(self, body, bytes, bytes_max, &asked->specification, error);
+    asked->extends = extension_request_is(asked->body);
+    return asked->extends ? api_inherit_extend(self, asked->body, &asked->specification, error)
+                          : api_inherit_read(self, asked->body, &asked->specification, error);
 }
 
 static bool submit_parse(api *self, http_request *request, submission *asked)
@@ -125,10 +126,9 @@ static bool submit_parse(api *self, http_request *request, submission *asked)
     if (!asked->dry_run && submit_replay(self, request, asked))
         return false;
     if (submit_read(self, body, bytes, http_body_bytes_max(request), asked, &error) != DIDI_OK) {
-        problem type = error.status == DIDI_FORMAT && asked->extension == NULL
-                           ? PROBLEM_MALFORMED_JSON
-                           : submit_problem(&error);
-        json_decref(asked->extension);
+        problem type = error.status == DIDI_FORMAT && !asked->extends ? PROBLEM_MALFORMED_JSON
+                                                                      : submit_problem(&error);
+        json_decref(asked->body);
         http_reply_error(request, type, &error);
         return false;
     }
@@ -243,5 +243,5 @@ void api_submit(void *context, http_request *request)
     free(canonical);
     free(labels);
     specification_free(asked.specification);
-    json_decref(asked.extension);
+    json_decref(asked.body);
 }
