@@ -6,12 +6,10 @@
 #include "daemon/serve.h"
 
 #include "daemon/api/api.h"
-#include "daemon/base/clock.h"
-#include "daemon/base/service_manager.h"
-#include "daemon/base/state_dir.h"
+#include "daemon/base/base.h"
 #include "daemon/http/http.h"
-#include "daemon/jobs/scheduler.h"
-#include "daemon/models/registry.h"
+#include "daemon/jobs/jobs.h"
+#include "daemon/models/models.h"
 #include "daemon/store/store.h"
 #include "src/didi.h"
 
@@ -30,7 +28,7 @@ typedef struct server {
     state_dir *state;
     store *store;
     model_roots *roots;
-    models *models;
+    registry *models;
     scheduler *scheduler;
     api *api;
     http *http;
@@ -48,7 +46,7 @@ static void scan_models(server *self)
     didi_error error = {0};
     size_t ready = 0;
     size_t broken = 0;
-    if (models_rescan(self->models, &ready, &broken, &error) == DIDI_OK)
+    if (registry_rescan(self->models, &ready, &broken, &error) == DIDI_OK)
         log_emit(LOG_LEVEL_INFO, "models scanned", LOG_INTEGER("ready", ready),
                  LOG_INTEGER("broken", broken));
     else
@@ -74,17 +72,10 @@ static void on_deadline(uv_timer_t *timer)
     _exit(EXIT_FAILURE);
 }
 
-static void close_handle(uv_handle_t *handle, void *context)
-{
-    (void)context;
-    if (!uv_is_closing(handle))
-        uv_close(handle, NULL);
-}
-
 static void on_scheduler_stopped(void *context)
 {
     server *self = context;
-    uv_walk(&self->loop, close_handle, NULL);
+    pool_close_handles(&self->loop);
 }
 
 static void server_stop(server *self, int signal_number)
@@ -95,7 +86,7 @@ static void server_stop(server *self, int signal_number)
     }
     self->stopping = true;
     log_emit(LOG_LEVEL_INFO, "stopping", LOG_TEXT("signal", strsignal(signal_number)));
-    notify_manager("STOPPING=1");
+    service_manager_tell("STOPPING=1");
     uv_timer_start(&self->deadline, on_deadline, (uint64_t)self->settings->shutdown_seconds * 1000,
                    0);
     http_quiesce(self->http);
@@ -120,7 +111,7 @@ static void on_watchdog(uv_timer_t *timer)
     const server *self = timer->data;
     didi_error error = {0};
     if (store_check(self->store, &error) == DIDI_OK)
-        notify_manager("WATCHDOG=1");
+        service_manager_tell("WATCHDOG=1");
 }
 
 static void on_job_changed(void *context, const char *job_id)
@@ -133,16 +124,14 @@ static void on_job_changed(void *context, const char *job_id)
 static int start_state(server *self, didi_error *error)
 {
     const config *settings = self->settings;
-    const char *roots[CONFIG_MODEL_ROOTS_MAX] = {0};
     int status = state_dir_open(settings->state_dir, &self->state, error);
-    for (size_t i = 0; i < settings->model_count; i++)
-        roots[i] = settings->models[i];
     if (status == DIDI_OK)
-        status = model_roots_open(roots, settings->model_count, &self->roots, error);
+        status = model_roots_open((const char *const *)settings->models, settings->model_count,
+                                  &self->roots, error);
     if (status == DIDI_OK)
         status = store_open(settings->state_dir, &self->store, error);
     if (status == DIDI_OK)
-        status = models_create(self->roots, self->store, &self->models, error);
+        status = registry_create(self->roots, self->store, &self->models, error);
     if (status == DIDI_OK)
         scan_models(self);
     return status;
@@ -151,7 +140,7 @@ static int start_state(server *self, didi_error *error)
 static int start_loop(server *self, didi_error *error)
 {
     static const int numbers[SERVE_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
-    uint64_t interval = notify_watchdog_ms();
+    uint64_t interval = service_manager_watchdog_ms();
     if (uv_loop_init(&self->loop) != 0)
         return didi_fail(error, DIDI_IO, NULL, "cannot create the event loop");
     self->loop_open = true;
@@ -215,12 +204,12 @@ static void server_clear(server *self, int drain_milliseconds)
     api_free(self->api);
     if (self->loop_open) {
         /* After a failed start the handles are still open. */
-        uv_walk(&self->loop, close_handle, NULL);
+        pool_close_handles(&self->loop);
         uv_run(&self->loop, UV_RUN_DEFAULT);
         uv_loop_close(&self->loop);
     }
     scheduler_free(self->scheduler);
-    models_free(self->models);
+    registry_free(self->models);
     store_close(self->store);
     model_roots_close(self->roots);
     state_dir_close(self->state);
@@ -246,7 +235,7 @@ int serve(const config *settings)
         status = start_edge(&self, &error);
     if (status == DIDI_OK) {
         log_start(&self);
-        notify_manager("READY=1");
+        service_manager_tell("READY=1");
         uv_run(&self.loop, UV_RUN_DEFAULT);
     } else {
         log_emit(LOG_LEVEL_ERROR, "cannot start", LOG_TEXT("status", didi_status_name(status)),

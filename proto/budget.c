@@ -5,6 +5,7 @@
 #include "proto/limits.h"
 #include "proto/specification_defaults.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -94,6 +95,25 @@ int budget_read_value(json_t *value, const char *pointer, double *ret_budget, in
 json_t *budget_write_value(double budget, int unit)
 {
     budget_number number = {budget};
+    assert(unit >= 0 && (size_t)unit < sizeof budget_fields / sizeof budget_fields[0]);
     json_t *value = field_real_write(&budget_fields[unit], &number);
     return unit == BUDGET_PARAMETERS ? value : json_pack("{s:o}", budget_fields[unit].key, value);
+}
+
+json_t *budget_words_read(const char *text)
+{
+#define UNIT_NAME(id, name) name,
+    static const char *const units[] = {BUDGET_CHOICES(UNIT_NAME)};
+#undef UNIT_NAME
+    json_t *value = json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
+    const char *mark = strchr(text, '=');
+    size_t length = mark != NULL ? (size_t)(mark - text) : 0;
+    for (size_t unit = BUDGET_BYTES; value == NULL && unit <= BUDGET_MAX_ERROR; unit++) {
+        if (mark != NULL && length == strlen(units[unit]) &&
+            strncmp(text, units[unit], length) == 0) {
+            json_t *number = json_loads(mark + 1, JSON_DECODE_ANY, NULL);
+            return json_pack("{s:o}", units[unit], number != NULL ? number : json_string(mark + 1));
+        }
+    }
+    return value != NULL ? value : json_string(text);
 }

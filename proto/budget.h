@@ -14,3 +14,7 @@ int budget_read_value(json_t *value, const char *pointer, double *ret_budget, in
 
 /* What budget_read_value reads back as the same. New reference; NULL without memory. */
 json_t *budget_write_value(double budget, int unit);
+
+/* As people type them: {"bytes": N}, {"bytes_ratio": X} or {"max_error": E} from "bytes=N" and so
+ * on; else what JSON makes of the text, or a string. New reference; NULL when it is not UTF-8. */
+json_t *budget_words_read(const char *text);

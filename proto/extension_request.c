@@ -3,27 +3,16 @@
 #include "proto/extension_request.h"
 
 #include "proto/budget.h"
-#include "proto/document.h"
 #include "proto/field.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-int extension_request_parse(const char *text, size_t bytes, size_t bytes_max, json_t **ret_request,
-                            didi_error *error)
+bool extension_request_is(const json_t *document)
 {
-    json_t *document = NULL;
-    int status = document_parse(text, bytes, bytes_max, &document, error);
-    if (status != DIDI_OK)
-        return status;
-    if (json_object_get(document, "extend") == NULL) {
-        json_decref(document);
-        document = NULL;
-    }
-    *ret_request = document;
-    return DIDI_OK;
+    return json_object_get(document, "extend") != NULL;
 }
 
 int extension_request_job(const json_t *request, const char **ret_job, didi_error *error)
@@ -346,40 +335,20 @@ static int make_document(const json_t *request, const json_t *manifest, json_t *
     return status;
 }
 
-/* A pointer into the whole list of tasks becomes one into those of the request. */
-static void turn_pointer(didi_error *error, size_t kept)
-{
-    size_t task = 0;
-    int used = 0;
-    if (error == NULL || sscanf(error->subject, "/tasks/%zu%n", &task, &used) != 1 || task < kept)
-        return;
-    char rest[64];
-    snprintf(rest, sizeof rest, "%s", error->subject + used);
-    (void)didi_error_blame(error, "/tasks/%zu%s", task - kept, rest);
-}
-
 int extension_request_resolve(json_t *request, const json_t *manifest,
                               specification **ret_specification, didi_error *error)
 {
     json_t *document = json_deep_copy(json_object_get(manifest, "specification"));
     size_t kept = 0;
-    char *text = NULL;
+    assert(json_is_object(json_object_get(request, "extend"))); /* extension_request_job */
     int status = check_keys(request, error);
     if (status == DIDI_OK && !json_is_array(json_object_get(document, "tasks")))
         status = didi_fail(error, DIDI_FORMAT, "/extend/job",
                            "the manifest of the job to extend holds no specification");
     if (status == DIDI_OK)
         status = make_document(request, manifest, document, &kept, error);
-    if (status == DIDI_OK) {
-        text = document_render(document);
-        status =
-            text != NULL
-                ? specification_parse(text, strlen(text), strlen(text), ret_specification, error)
-                : didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a specification");
-        if (status != DIDI_OK)
-            turn_pointer(error, kept);
-    }
-    free(text);
+    if (status == DIDI_OK)
+        status = specification_read(document, kept, ret_specification, error);
     json_decref(document);
     return status;
 }

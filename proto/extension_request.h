@@ -11,17 +11,15 @@
 
 #include <jansson.h>
 
-/* Reads the body. *ret_request is NULL when it has no `extend`: it is a specification then. Errors
- * as specification_parse. Caller decrefs. */
-int extension_request_parse(const char *text, size_t bytes, size_t bytes_max, json_t **ret_request,
-                            didi_error *error);
+/* True for such a body; another is a specification. */
+bool extension_request_is(const json_t *document);
 
 /* The job to extend. Errors: DIDI_INVALID (no string). */
 int extension_request_job(const json_t *request, const char **ret_job, didi_error *error);
 
-/* The whole specification of the new job, from the manifest of the one it extends: the tasks kept
- * and those added, and `extend` with the names added and what each may cost. Errors: DIDI_INVALID
- * (subject = JSON pointer into the request), DIDI_FORMAT (a manifest that says too little),
- * DIDI_NO_MEMORY. Free *ret_specification with specification_free. */
+/* The whole specification of the new job (after extension_request_job), from the manifest of the
+ * one it extends: the tasks kept and those added, and `extend` with the names added and what each
+ * may cost. Errors: DIDI_INVALID (subject = JSON pointer into the request), DIDI_FORMAT (a manifest
+ * that says too little), DIDI_NO_MEMORY. Free *ret_specification with specification_free. */
 int extension_request_resolve(json_t *request, const json_t *manifest,
                               specification **ret_specification, didi_error *error);

@@ -4,6 +4,7 @@
 
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -167,6 +168,7 @@ json_t *field_choice_write(const json_field *field, const void *object)
 {
     int choice;
     memcpy(&choice, (const char *)object + field->offset, sizeof choice);
+    assert(choice >= 0);
     return json_string(field->words[choice]);
 }
 

@@ -16,8 +16,7 @@ static bool name_is_component_character(char c)
     return name_is_alphanumeric(c) || c == '.' || c == '_' || c == '-';
 }
 
-/* Length of the component at `text`, 0 when it is not one. */
-static size_t name_component(const char *text)
+size_t name_component(const char *text)
 {
     size_t length = 0;
     if (text[0] == '.')
@@ -83,5 +82,5 @@ bool name_is_plain_text(const char *text, size_t characters_max)
 bool name_is_job(const char *text)
 {
     return strlen(text) == LIMIT_JOB_ID_CHARACTERS && text[0] <= '7' &&
-           strspn(text, "0123456789abcdefghjkmnpqrstvwxyz") == LIMIT_JOB_ID_CHARACTERS;
+           strspn(text, NAME_ID_DIGITS) == LIMIT_JOB_ID_CHARACTERS;
 }

@@ -5,6 +5,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* Digits of the ids of jobs: Crockford's base 32. */
+#define NAME_ID_DIGITS "0123456789abcdefghjkmnpqrstvwxyz"
+
+/* Length of the component at `text`, [A-Za-z0-9._-] without a dot at the start; 0: none. */
+size_t name_component(const char *text);
+
 /* A relative model name: components of [A-Za-z0-9._-] joined by '/', none empty or starting with a
  * dot; at most LIMIT_MODEL_NAME_BYTES and LIMIT_MODEL_NAME_COMPONENTS. */
 bool name_is_model(const char *text);

@@ -6,7 +6,6 @@
 #include "proto/document.h"
 #include "proto/field.h"
 #include "proto/names.h"
-#include "proto/specification_check.h"
 #include "proto/specification_extend.h"
 #include "src/base/base.h"
 
@@ -77,7 +76,7 @@ static int tasks_read(const json_field *field, json_t *value, void *object, cons
     into->task_count = count;
     for (size_t task = 0; task < count; task++) {
         into->tasks[task].weight = SPECIFICATION_DEFAULT_TASK_WEIGHT;
-        field_pointer_index(child, pointer, task);
+        specification_task_pointer(into, task, NULL, child);
         int status = field_read_all(task_fields, json_array_get(value, task), &into->tasks[task],
                                     child, error);
         if (status != DIDI_OK)
@@ -315,20 +314,17 @@ static int specification_create(specification **ret_specification, didi_error *e
     return DIDI_OK;
 }
 
-int specification_parse(const char *text, size_t bytes, size_t bytes_max,
-                        specification **ret_specification, didi_error *error)
+int specification_read(json_t *document, size_t kept, specification **ret_specification,
+                       didi_error *error)
 {
-    json_t *document = NULL;
     specification *made = NULL;
-    int status = document_parse(text, bytes, bytes_max, &document, error);
+    int status = specification_create(&made, error);
     if (status != DIDI_OK)
         return status;
-    status = specification_create(&made, error);
-    if (status == DIDI_OK)
-        status = field_read_all(specification_fields, document, made, "", error);
+    made->kept = kept;
+    status = field_read_all(specification_fields, document, made, "", error);
     if (status == DIDI_OK)
         status = specification_check(made, error);
-    json_decref(document);
     if (status != DIDI_OK) {
         specification_free(made);
         return status;
@@ -341,8 +337,21 @@ int specification_parse(const char *text, size_t bytes, size_t bytes_max,
         made->refine_steps = made->optimizer == OPTIMIZER_ALS
                                  ? SPECIFICATION_DEFAULT_REFINE_STEPS_ALS
                                  : SPECIFICATION_DEFAULT_REFINE_STEPS_ADAM;
+    if (made->extend.job != NULL && made->extend.add.count <= made->task_count)
+        made->kept = made->task_count - made->extend.add.count;
     *ret_specification = made;
     return DIDI_OK;
+}
+
+int specification_parse(const char *text, size_t bytes, size_t bytes_max,
+                        specification **ret_specification, didi_error *error)
+{
+    json_t *document = NULL;
+    int status = document_parse(text, bytes, bytes_max, &document, error);
+    if (status == DIDI_OK)
+        status = specification_read(document, 0, ret_specification, error);
+    json_decref(document);
+    return status;
 }
 
 bool specification_extends(const specification *self)
@@ -359,6 +368,7 @@ bool specification_counts_bytes(const specification *self)
 void specification_forget_extend(specification *self)
 {
     specification_extend_clear(&self->extend);
+    self->kept = 0;
 }
 
 void specification_free(specification *made)

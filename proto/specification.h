@@ -39,6 +39,8 @@ typedef struct specification {
     char *base;     /* NULL, and no tasks, until inherited from from_job */
     specification_task *tasks;
     size_t task_count;
+    size_t
+        kept; /* of the tasks, the first: those of the job it extends, not named by its request */
     int method;
     double budget; /* named sizes are resolved */
     int budget_unit;
@@ -67,6 +69,15 @@ typedef struct specification {
  * DIDI_NO_MEMORY. Free *ret_specification with specification_free. */
 int specification_parse(const char *text, size_t bytes, size_t bytes_max,
                         specification **ret_specification, didi_error *error);
+
+/* The same of a document that was read already; the first `kept` of its tasks are those of the job
+ * it extends. */
+int specification_read(json_t *document, size_t kept, specification **ret_specification,
+                       didi_error *error);
+
+/* The JSON pointer to a task, or to its `member` unless NULL, as the request counts its tasks. */
+void specification_task_pointer(const specification *self, size_t task, const char *member,
+                                char ret_pointer[DIDI_ERROR_SUBJECT_BYTES_MAX]);
 
 /* True when new experts are made for the shared part of another job; false for a merge of its own,
  * a rebalanced one included. */

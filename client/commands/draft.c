@@ -3,7 +3,7 @@
 #include "client/commands/draft.h"
 
 #include "client/commands/command.h"
-#include "proto/budget_words.h"
+#include "proto/proto.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -59,16 +59,16 @@ static int read_file(const char *path, json_t **ret_specification, didi_error *e
     if (status != CLIENT_OK)
         return status;
     json_error_t place;
-    json_t *specification = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &place);
+    json_t *document = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &place);
     free(text);
-    if (specification == NULL)
+    if (document == NULL)
         return didi_fail(error, CLIENT_FAILURE, name, "line %d, column %d: %s", place.line,
                          place.column, place.text);
-    if (!json_is_object(specification)) {
-        json_decref(specification);
+    if (!json_is_object(document)) {
+        json_decref(document);
         return didi_fail(error, CLIENT_FAILURE, name, "a specification is a JSON object");
     }
-    *ret_specification = specification;
+    *ret_specification = document;
     return CLIENT_OK;
 }
 
@@ -100,8 +100,8 @@ static json_t *member(json_t *object, const char *key, json_type type)
 }
 
 /* Of the option `id`, called `flag`. */
-static int add_tasks(json_t *specification, const client_arguments *arguments, int id,
-                     const char *flag, didi_error *error)
+static int add_tasks(json_t *document, const client_arguments *arguments, int id, const char *flag,
+                     didi_error *error)
 {
     size_t cursor = 0;
     for (const char *text; (text = arguments_each(arguments, id, &cursor)) != NULL;) {
@@ -110,7 +110,7 @@ static int add_tasks(json_t *specification, const client_arguments *arguments, i
         int status = split(text, flag, &name, &model, error);
         if (status != CLIENT_OK)
             return status;
-        json_t *tasks = member(specification, "tasks", JSON_ARRAY);
+        json_t *tasks = member(document, "tasks", JSON_ARRAY);
         json_t *task = json_pack("{s:s, s:s}", "name", name, "model", model);
         free(name);
         if (task == NULL)
@@ -121,7 +121,7 @@ static int add_tasks(json_t *specification, const client_arguments *arguments, i
     return CLIENT_OK;
 }
 
-static int add_labels(json_t *specification, const client_arguments *arguments, didi_error *error)
+static int add_labels(json_t *document, const client_arguments *arguments, didi_error *error)
 {
     size_t cursor = 0;
     for (const char *text; (text = arguments_each(arguments, OPTION_LABEL, &cursor)) != NULL;) {
@@ -130,7 +130,7 @@ static int add_labels(json_t *specification, const client_arguments *arguments, 
         int status = split(text, "--label", &key, &value, error);
         if (status != CLIENT_OK)
             return status;
-        json_t *labels = member(specification, "labels", JSON_OBJECT);
+        json_t *labels = member(document, "labels", JSON_OBJECT);
         int failed = labels == NULL || json_object_set_new(labels, key, json_string(value)) != 0;
         free(key);
         if (failed)
@@ -163,9 +163,9 @@ static json_t *descend(json_t *node, const char *step)
     return json_is_object(next) || json_is_array(next) ? next : NULL;
 }
 
-static int set_path(json_t *specification, char *path, const char *text, didi_error *error)
+static int set_path(json_t *document, char *path, const char *text, didi_error *error)
 {
-    json_t *node = specification;
+    json_t *node = document;
     char *step = path;
     for (int depth = 0; node != NULL; depth++) {
         char *dot = strchr(step, '.');
@@ -181,7 +181,7 @@ static int set_path(json_t *specification, char *path, const char *text, didi_er
     return CLIENT_OK;
 }
 
-static int add_settings(json_t *specification, const client_arguments *arguments, didi_error *error)
+static int add_settings(json_t *document, const client_arguments *arguments, didi_error *error)
 {
     size_t cursor = 0;
     for (const char *text; (text = arguments_each(arguments, OPTION_SET, &cursor)) != NULL;) {
@@ -189,7 +189,7 @@ static int add_settings(json_t *specification, const client_arguments *arguments
         const char *value = NULL;
         int status = split(text, "--set", &path, &value, error);
         if (status == CLIENT_OK)
-            status = set_path(specification, path, value, error);
+            status = set_path(document, path, value, error);
         free(path);
         if (status != CLIENT_OK)
             return status;
@@ -197,7 +197,7 @@ static int add_settings(json_t *specification, const client_arguments *arguments
     return CLIENT_OK;
 }
 
-static int add_scalars(json_t *specification, const client_arguments *arguments, didi_error *error)
+static int add_scalars(json_t *document, const client_arguments *arguments, didi_error *error)
 {
     static const struct {
         int id;
@@ -213,29 +213,28 @@ static int add_scalars(json_t *specification, const client_arguments *arguments,
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const char *text = arguments_value(arguments, rows[i].id);
         json_t *value = text == NULL ? NULL : rows[i].json ? value_of(text) : json_string(text);
-        if (text != NULL && json_object_set_new(specification, rows[i].key, value) != 0)
+        if (text != NULL && json_object_set_new(document, rows[i].key, value) != 0)
             return didi_fail(error, CLIENT_USAGE, rows[i].flag, "'%s' is not UTF-8", text);
     }
     return CLIENT_OK;
 }
 
-static int add_size(json_t *specification, const client_arguments *arguments, didi_error *error)
+static int add_size(json_t *document, const client_arguments *arguments, didi_error *error)
 {
     const char *budget = arguments_value(arguments, OPTION_BUDGET);
     const char *dtype = arguments_value(arguments, OPTION_DTYPE);
     char path[] = "output.dtype";
-    if (budget != NULL &&
-        json_object_set_new(specification, "budget", budget_words_read(budget)) != 0)
+    if (budget != NULL && json_object_set_new(document, "budget", budget_words_read(budget)) != 0)
         return didi_fail(error, CLIENT_USAGE, "--budget", "'%s' is not UTF-8", budget);
-    return dtype != NULL ? set_path(specification, path, dtype, error) : CLIENT_OK;
+    return dtype != NULL ? set_path(document, path, dtype, error) : CLIENT_OK;
 }
 
-static int check_required(const json_t *specification, didi_error *error)
+static int check_required(const json_t *document, didi_error *error)
 {
     static const char *const keys[] = {"budget", "base", "tasks"};
-    bool inherits = json_object_get(specification, "from_job") != NULL;
+    bool inherits = json_object_get(document, "from_job") != NULL;
     for (size_t i = 0; i < (inherits ? 1 : sizeof keys / sizeof keys[0]); i++) {
-        if (json_object_get(specification, keys[i]) == NULL)
+        if (json_object_get(document, keys[i]) == NULL)
             return didi_fail(error, CLIENT_USAGE, NULL,
                              "no %s: give a specification file, or %s--budget", keys[i],
                              inherits ? "" : "--base, --task and ");
@@ -246,44 +245,43 @@ static int check_required(const json_t *specification, didi_error *error)
 int draft_create(const char *file, const client_arguments *arguments, json_t **ret_specification,
                  didi_error *error)
 {
-    json_t *specification = NULL;
+    json_t *document = NULL;
     int status = CLIENT_OK;
     if (file != NULL) {
-        status = read_file(file, &specification, error);
+        status = read_file(file, &document, error);
     } else {
-        specification = json_object();
-        status = specification == NULL ? client_fail_memory(error) : CLIENT_OK;
+        document = json_object();
+        status = document == NULL ? client_fail_memory(error) : CLIENT_OK;
     }
-    status = status != CLIENT_OK ? status : add_scalars(specification, arguments, error);
-    status = status != CLIENT_OK
-                 ? status
-                 : add_tasks(specification, arguments, OPTION_TASK, "--task", error);
-    status = status != CLIENT_OK ? status : add_labels(specification, arguments, error);
-    status = status != CLIENT_OK ? status : add_size(specification, arguments, error);
-    status = status != CLIENT_OK ? status : add_settings(specification, arguments, error);
+    status = status != CLIENT_OK ? status : add_scalars(document, arguments, error);
+    status =
+        status != CLIENT_OK ? status : add_tasks(document, arguments, OPTION_TASK, "--task", error);
+    status = status != CLIENT_OK ? status : add_labels(document, arguments, error);
+    status = status != CLIENT_OK ? status : add_size(document, arguments, error);
+    status = status != CLIENT_OK ? status : add_settings(document, arguments, error);
     if (status == CLIENT_OK && file == NULL)
-        status = check_required(specification, error);
+        status = check_required(document, error);
     if (status != CLIENT_OK) {
-        json_decref(specification);
+        json_decref(document);
         return status;
     }
-    *ret_specification = specification;
+    *ret_specification = document;
     return CLIENT_OK;
 }
 
 /* The options that belong into `extend`. */
-static int add_extend(json_t *specification, const char *job, const client_arguments *arguments,
+static int add_extend(json_t *document, const char *job, const client_arguments *arguments,
                       didi_error *error)
 {
     json_t *extend = json_object();
     json_t *removed = json_array();
-    json_t *budget = json_object_get(specification, "budget");
+    json_t *budget = json_object_get(document, "budget");
     size_t cursor = 0;
-    int failed = json_object_set_new(specification, "extend", extend) != 0 ||
+    int failed = json_object_set_new(document, "extend", extend) != 0 ||
                  json_object_set_new(extend, "job", json_string(job)) != 0;
     if (budget != NULL) {
         failed |= json_object_set(extend, "budget", budget) != 0;
-        failed |= json_object_del(specification, "budget") != 0;
+        failed |= json_object_del(document, "budget") != 0;
     }
     for (const char *name; (name = arguments_each(arguments, OPTION_REMOVE, &cursor)) != NULL;)
         failed |= json_array_append_new(removed, json_string(name)) != 0;

@@ -2,7 +2,7 @@
 /* One job as the client handles it: finding, checking, following to its end. */
 #include "client/commands/job.h"
 
-#include "proto/states.h"
+#include "proto/proto.h"
 
 #include <math.h>
 #include <stdio.h>

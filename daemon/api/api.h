@@ -2,16 +2,16 @@
 /* The resources of the HTTP interface (proto/openapi.yaml): parse, ask, render. */
 #pragma once
 
-#include "daemon/base/config.h"
+#include "daemon/base/base.h"
 #include "daemon/http/http.h"
-#include "daemon/jobs/scheduler.h"
-#include "daemon/models/registry.h"
+#include "daemon/jobs/jobs.h"
+#include "daemon/models/models.h"
 #include "daemon/store/store.h"
 
 typedef struct api api;
 
 /* Keeps the pointers; they must outlive it. Errors: DIDI_NO_MEMORY. */
-int api_create(const config *settings, store *records, models *registry, scheduler *jobs,
+int api_create(const config *settings, store *records, registry *models, scheduler *jobs,
                api **ret_api, didi_error *error);
 
 /* After http_stop. NULL is fine. */

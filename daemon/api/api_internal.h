@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the interface share. Included by daemon/api*.c alone. */
+/* What the files of the interface share. Included by them alone. */
 #pragma once
 
 #include "daemon/api/api.h"
@@ -8,19 +8,19 @@
 
 #include <jansson.h>
 
-struct specification;
-
 struct api {
     const config *settings;
     store *records;
-    models *registry;
+    registry *models;
     scheduler *jobs;
     api_digests *digests;
-    api_results *results;
+    api_figures *figures;
 };
 
-/* ---- api_common.c ---- */
+/* ---- json.c ---- */
 
+/* A job as the wire has it; `result` is taken and may be NULL. */
+json_t *api_job_json(const store_job *job, json_t *result);
 /* "2026-01-02T03:04:05.678Z", or null for 0. */
 json_t *api_time(int64_t milliseconds);
 /* A string, or null for NULL. */
@@ -60,22 +60,13 @@ void api_ranks_get(void *context, http_request *request);
 void api_frontier_get(void *context, http_request *request);
 void api_similarity_get(void *context, http_request *request);
 
-/* ---- api_reuse.c ---- */
+/* ---- inherit.c ---- */
 
-/* Reads a specification; one with `from_job` gets that job's base and tasks. Errors as
- * specification_parse; DIDI_NOT_FOUND with the subject "/from_job" when that job keeps nothing. */
-int api_reuse_parse(api *self, const char *body, size_t bytes, size_t bytes_max,
-                    struct specification **ret_specification, didi_error *error);
-
-/* ---- api_extend.c ---- */
+/* Reads a body; one with `from_job` gets that job's base and tasks. Errors as
+ * specification_read; DIDI_NOT_FOUND with the subject "/from_job" when that job keeps nothing. */
+int api_inherit_read(api *self, json_t *body, specification **ret_specification, didi_error *error);
 
 /* The specification of a job that extends another. Errors: DIDI_INVALID with the field's pointer
  * (no such job, not succeeded, what cannot be added or removed), DIDI_FORMAT, DIDI_IO. */
-int api_extend_resolve(api *self, json_t *request, struct specification **ret_specification,
+int api_inherit_extend(api *self, json_t *request, specification **ret_specification,
                        didi_error *error);
-/* Opens the artifacts that `wanted` extends; *ret_fd stays as it is when it extends none. */
-int api_extend_open(api *self, const struct specification *wanted, int *ret_fd, didi_error *error);
-/* ---- api_job_json.c ---- */
-
-/* A job as the wire has it; `result` is taken and may be NULL. */
-json_t *api_job_json(const store_job *job, json_t *result);

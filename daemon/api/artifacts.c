@@ -2,9 +2,7 @@
 /* Files of a succeeded job: the list, the bytes, and what the manifest says of ranks and frontier.
  */
 #include "daemon/api/api_internal.h"
-#include "daemon/http/range.h"
-#include "proto/limits.h"
-#include "proto/names.h"
+#include "proto/proto.h"
 #include "src/base/base.h"
 
 #include <errno.h>
@@ -16,8 +14,6 @@
 #include <unistd.h>
 
 enum { ARTIFACT_NAME_BYTES = LIMIT_TASK_NAME_BYTES + 64 };
-
-static const char *const no_parameters[] = {NULL};
 
 static const char *artifact_media_type(const char *name)
 {
@@ -70,7 +66,7 @@ static int artifact_open(api *self, const char *job_id, const char *name, int *r
 static bool artifact_job(api *self, http_request *request, store_job *ret_job)
 {
     char detail[128];
-    if (!http_query_only(request, no_parameters) || !api_find_job(self, request, ret_job))
+    if (!http_query_only(request, NULL) || !api_find_job(self, request, ret_job))
         return false;
     if (ret_job->state == JOB_SUCCEEDED)
         return true;

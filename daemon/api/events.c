@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Events of a job, by page and by long poll. */
 #include "daemon/api/api_internal.h"
-#include "proto/limits.h"
+#include "proto/proto.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Exports of full checkpoints: asking for them and seeing how they stand. */
 #include "daemon/api/api_internal.h"
-#include "proto/export_request.h"
+#include "proto/proto.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const char *const no_parameters[] = {NULL};
 
 static json_t *export_json(const store_export *row)
 {
@@ -50,7 +48,7 @@ void api_exports_list(void *context, http_request *request)
 {
     api *self = context;
     store_job job;
-    if (!http_query_only(request, no_parameters) || !api_find_job(self, request, &job))
+    if (!http_query_only(request, NULL) || !api_find_job(self, request, &job))
         return;
     exports_reply(self, request, job.id, &(export_request){0}, 200);
     store_job_clear(&job);
@@ -126,7 +124,7 @@ void api_exports_create(void *context, http_request *request)
     api *self = context;
     export_request asked = {0};
     store_job job;
-    if (!http_query_only(request, no_parameters) || !exports_parse(request, &asked))
+    if (!http_query_only(request, NULL) || !exports_parse(request, &asked))
         return;
     if (api_find_job(self, request, &job)) {
         json_t *tasks = api_job_tasks(&job);

@@ -1,20 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Jobs: list, show, cancel, retry, delete. */
 #include "daemon/api/api_internal.h"
-#include "proto/limits.h"
-#include "proto/names.h"
+#include "proto/proto.h"
 
 #include <string.h>
-
-static const char *const no_parameters[] = {NULL};
-
-static bool list_refuse(http_request *request, const char *parameter, const char *detail)
-{
-    http_reply_problem(request, &(http_problem){.type = PROBLEM_INVALID_PARAMETER,
-                                                .detail = detail,
-                                                .parameter = parameter});
-    return false;
-}
 
 typedef struct list_query {
     store_job_filter filter;
@@ -26,14 +15,15 @@ typedef struct list_query {
 static bool list_label(http_request *request, const char *text, list_query *query)
 {
     if (strlen(text) >= sizeof query->label)
-        return list_refuse(request, "label", "label is too long");
+        return http_refuse_parameter(request, "label", "label is too long");
     memcpy(query->label, text, strlen(text) + 1);
     char *equals = strchr(query->label, '=');
     if (equals == NULL)
-        return list_refuse(request, "label", "label must be KEY=VALUE");
+        return http_refuse_parameter(request, "label", "label must be KEY=VALUE");
     *equals = '\0';
     if (!name_is_label_key(query->label) || !name_is_label_value(equals + 1))
-        return list_refuse(request, "label", "label must be KEY=VALUE with a valid key and value");
+        return http_refuse_parameter(request, "label",
+                                     "label must be KEY=VALUE with a valid key and value");
     query->filter.label_key = query->label;
     query->filter.label_value = equals + 1;
     return true;
@@ -51,13 +41,13 @@ static bool list_parse(http_request *request, list_query *query)
         return false;
     if (state != NULL) {
         if (!job_state_parse(state, &query->state))
-            return list_refuse(request, "state",
-                               "state must be queued, running, succeeded, failed or cancelled");
+            return http_refuse_parameter(
+                request, "state", "state must be queued, running, succeeded, failed or cancelled");
         query->filter.state = &query->state;
     }
     if (after != NULL) {
         if (!id_is_valid(after))
-            return list_refuse(request, "after", "after must be the next of a page");
+            return http_refuse_parameter(request, "after", "after must be the next of a page");
         query->filter.before_id = after;
     }
     return label == NULL || list_label(request, label, query);
@@ -92,14 +82,14 @@ static void jobs_reply(api *self, http_request *request)
     if (!api_find_job(self, request, &job))
         return;
     json_t *result =
-        job.state == JOB_SUCCEEDED ? api_results_get(self->results, self->jobs, job.id) : NULL;
+        job.state == JOB_SUCCEEDED ? api_figures_get(self->figures, self->jobs, job.id) : NULL;
     http_reply_json(request, 200, api_job_json(&job, result));
     store_job_clear(&job);
 }
 
 void api_jobs_get(void *context, http_request *request)
 {
-    if (http_query_only(request, no_parameters))
+    if (http_query_only(request, NULL))
         jobs_reply(context, request);
 }
 
@@ -108,10 +98,10 @@ static const char *jobs_id(http_request *request)
 {
     const char *id = http_path_part(request, 0);
     didi_error error = {0};
-    if (!http_query_only(request, no_parameters))
+    if (!http_query_only(request, NULL))
         return NULL;
     if (!id_is_valid(id)) {
-        didi_fail(&error, DIDI_NOT_FOUND, id, "no job has the id '%.64s'", id);
+        store_job_unknown(id, &error);
         api_reply_job_error(request, &error);
         return NULL;
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pieces of JSON and lookups that several resources need. */
 #include "daemon/api/api_internal.h"
-#include "daemon/base/clock.h"
+#include "daemon/base/base.h"
 
 #include <string.h>
 
@@ -50,9 +50,8 @@ bool api_find_job(api *self, http_request *request, store_job *ret_job)
 {
     const char *id = http_path_part(request, 0);
     didi_error error = {0};
-    int status = id_is_valid(id)
-                     ? store_job_get(self->records, id, ret_job, &error)
-                     : didi_fail(&error, DIDI_NOT_FOUND, id, "no job has the id '%.64s'", id);
+    int status = id_is_valid(id) ? store_job_get(self->records, id, ret_job, &error)
+                                 : store_job_unknown(id, &error);
     if (status != DIDI_OK)
         api_reply_job_error(request, &error);
     return status == DIDI_OK;
@@ -60,14 +59,38 @@ bool api_find_job(api *self, http_request *request, store_job *ret_job)
 
 json_t *api_job_tasks(const store_job *job)
 {
-    json_t *specification = json_loads(job->specification, 0, NULL);
+    json_t *wanted = json_loads(job->specification, 0, NULL);
     json_t *names = json_array();
     json_t *task;
     size_t index;
-    json_array_foreach(json_object_get(specification, "tasks"), index, task)
+    json_array_foreach(json_object_get(wanted, "tasks"), index, task)
     {
         json_array_append(names, json_object_get(task, "name"));
     }
-    json_decref(specification);
+    json_decref(wanted);
     return names;
+}
+
+json_t *api_job_json(const store_job *job, json_t *result)
+{
+    json_t *wanted = json_loads(job->specification, 0, NULL);
+    json_t *labels = json_loads(job->labels, 0, NULL);
+    json_t *value =
+        json_pack("{s:s, s:s, s:s, s:o, s:f, s:i, s:b, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:I, "
+                  "s:b, s:I, s:o}",
+                  "id", job->id, "name", job->name, "state", job_state_name(job->state), "stage",
+                  api_text(job->stage[0] == '\0' ? NULL : job->stage), "progress", job->progress,
+                  "attempt", (int)job->attempt, "cancel_requested", job->cancel_requested,
+                  "priority", job->priority, "labels", labels, "created_at",
+                  api_time(job->created_ms), "updated_at", api_time(job->updated_ms), "started_at",
+                  api_time(job->started_ms), "finished_at", api_time(job->finished_ms), "error",
+                  api_failure(job->error_status, job->error_message, job->error_subject),
+                  "last_event", (json_int_t)job->event_count, "reusable",
+                  job->state == JOB_SUCCEEDED && job->kept_bytes > 0, "kept_bytes",
+                  (json_int_t)job->kept_bytes, "specification", wanted);
+    if (value == NULL)
+        json_decref(result);
+    else if (result != NULL)
+        json_object_set_new(value, "result", result);
+    return value;
 }

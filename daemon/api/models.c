@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Models: list, show, rescan. */
 #include "daemon/api/api_internal.h"
-#include "proto/limits.h"
-#include "proto/names.h"
+#include "proto/proto.h"
 
 #include <stdio.h>
 
@@ -31,9 +30,7 @@ void api_models_list(void *context, http_request *request)
         !http_query_number(request, "limit", 1, LIMIT_PAGE, &limit))
         return;
     if (after != NULL && !name_is_model(after)) {
-        http_reply_problem(request, &(http_problem){.type = PROBLEM_INVALID_PARAMETER,
-                                                    .detail = "after must be a model's name",
-                                                    .parameter = "after"});
+        http_refuse_parameter(request, "after", "after must be a model's name");
         return;
     }
     if (store_model_list(self->records, after, (size_t)limit, &rows, &count, &more, &error) !=
@@ -51,14 +48,13 @@ void api_models_list(void *context, http_request *request)
 
 void api_models_rescan(void *context, http_request *request)
 {
-    static const char *const parameters[] = {NULL};
     api *self = context;
     didi_error error = {0};
     size_t ready = 0;
     size_t broken = 0;
-    if (!http_query_only(request, parameters))
+    if (!http_query_only(request, NULL))
         return;
-    if (models_rescan(self->registry, &ready, &broken, &error) != DIDI_OK) {
+    if (registry_rescan(self->models, &ready, &broken, &error) != DIDI_OK) {
         http_reply_error(request, problem_from_status(error.status), &error);
         return;
     }
@@ -67,7 +63,7 @@ void api_models_rescan(void *context, http_request *request)
         json_pack("{s:I, s:I}", "ready", (json_int_t)ready, "broken", (json_int_t)broken));
 }
 
-static int model_tensor_add(void *context, const models_tensor *tensor)
+static int model_tensor_add(void *context, const registry_tensor *tensor)
 {
     json_t *shape = json_array();
     for (size_t i = 0; i < tensor->dimensions; i++)
@@ -82,13 +78,12 @@ static int model_tensor_add(void *context, const models_tensor *tensor)
 
 void api_models_get(void *context, http_request *request)
 {
-    static const char *const parameters[] = {NULL};
     api *self = context;
     const char *name = http_path_part(request, 0);
     char detail[512];
     didi_error error = {0};
     store_model model;
-    if (!http_query_only(request, parameters))
+    if (!http_query_only(request, NULL))
         return;
     if (!name_is_model(name) ||
         store_model_get(self->records, name, &model, &error) == DIDI_NOT_FOUND) {
@@ -106,7 +101,7 @@ void api_models_get(void *context, http_request *request)
     json_t *value = model_json(&model);
     int status = model.state != MODEL_READY
                      ? DIDI_OK
-                     : models_tensors(self->registry, name, model_tensor_add, tensors, &error);
+                     : registry_tensors(self->models, name, model_tensor_add, tensors, &error);
     if (status == DIDI_OK) {
         json_object_set_new(value, "tensors", tensors);
         http_reply_json(request, 200, value);

@@ -10,32 +10,32 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { API_RESULTS_KEPT = 64 };
+enum { API_FIGURES_KEPT = 64 };
 
-typedef struct result_row {
+typedef struct figures_row {
     char job_id[ID_BYTES];
     json_t *figures;
-} result_row;
+} figures_row;
 
-struct api_results {
+struct api_figures {
     pthread_mutex_t lock;
-    result_row rows[API_RESULTS_KEPT];
+    figures_row rows[API_FIGURES_KEPT];
     size_t next;
 };
 
-api_results *api_results_create(void)
+api_figures *api_figures_create(void)
 {
-    api_results *self = memory_zeroed(1, sizeof *self);
+    api_figures *self = memory_zeroed(1, sizeof *self);
     if (self != NULL)
         pthread_mutex_init(&self->lock, NULL);
     return self;
 }
 
-void api_results_free(api_results *self)
+void api_figures_free(api_figures *self)
 {
     if (self == NULL)
         return;
-    for (size_t i = 0; i < API_RESULTS_KEPT; i++)
+    for (size_t i = 0; i < API_FIGURES_KEPT; i++)
         json_decref(self->rows[i].figures);
     pthread_mutex_destroy(&self->lock);
     free(self);
@@ -52,7 +52,7 @@ int api_manifest_read(scheduler *jobs, const char *job_id, json_t **ret_manifest
     return status;
 }
 
-static json_t *results_figures(const json_t *manifest)
+static json_t *figures_of(const json_t *manifest)
 {
     json_t *figures = json_object();
     json_t *error = json_object();
@@ -67,30 +67,30 @@ static json_t *results_figures(const json_t *manifest)
 }
 
 /* Each caller gets a copy: reference counts are not for several threads. */
-static json_t *results_find(api_results *self, const char *job_id)
+static json_t *figures_find(api_figures *self, const char *job_id)
 {
     json_t *found = NULL;
     pthread_mutex_lock(&self->lock);
-    for (size_t i = 0; i < API_RESULTS_KEPT && found == NULL; i++)
+    for (size_t i = 0; i < API_FIGURES_KEPT && found == NULL; i++)
         if (strcmp(self->rows[i].job_id, job_id) == 0)
             found = json_deep_copy(self->rows[i].figures);
     pthread_mutex_unlock(&self->lock);
     return found;
 }
 
-json_t *api_results_get(api_results *self, scheduler *jobs, const char *job_id)
+json_t *api_figures_get(api_figures *self, scheduler *jobs, const char *job_id)
 {
     json_t *manifest;
-    json_t *figures = results_find(self, job_id);
+    json_t *figures = figures_find(self, job_id);
     if (figures != NULL || strlen(job_id) != ID_CHARACTERS ||
         api_manifest_read(jobs, job_id, &manifest, NULL) != DIDI_OK)
         return figures;
-    figures = results_figures(manifest);
+    figures = figures_of(manifest);
     json_t *kept = json_deep_copy(figures);
     json_decref(manifest);
     pthread_mutex_lock(&self->lock);
-    result_row *row = &self->rows[self->next];
-    self->next = (self->next + 1) % API_RESULTS_KEPT;
+    figures_row *row = &self->rows[self->next];
+    self->next = (self->next + 1) % API_FIGURES_KEPT;
     json_decref(row->figures);
     row->figures = kept;
     memcpy(row->job_id, job_id, ID_BYTES);

@@ -1,31 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Submission of jobs: everything that headers can tell is checked before a job is accepted. */
 #include "daemon/api/api_internal.h"
-#include "daemon/models/inputs.h"
-#include "proto/extension_request.h"
-#include "proto/limits.h"
-#include "proto/specification.h"
+#include "daemon/models/models.h"
+#include "proto/proto.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct submission {
     bool dry_run, keyed;
     char key[LIMIT_IDEMPOTENCY_KEY_BYTES + 1];
     char digest[API_DIGEST_BYTES]; /* of the body */
-    json_t *extension;             /* the body, when it extends a job */
+    json_t *body;
+    bool extends; /* another job; else the body is a whole specification */
     specification *specification;
 } submission;
-
-static bool submit_refuse(http_request *request, const char *parameter, const char *detail)
-{
-    http_reply_problem(request, &(http_problem){.type = PROBLEM_INVALID_PARAMETER,
-                                                .detail = detail,
-                                                .parameter = parameter});
-    return false;
-}
 
 static bool submit_key(http_request *request, submission *asked)
 {
@@ -40,8 +30,9 @@ static bool submit_key(http_request *request, submission *asked)
         length -= 2;
     }
     if (length == 0 || length > LIMIT_IDEMPOTENCY_KEY_BYTES || strspn(text, allowed) < length)
-        return submit_refuse(request, "Idempotency-Key",
-                             "Idempotency-Key must be 1 to 128 of A-Z, a-z, 0-9, . _ ~ : + / = -");
+        return http_refuse_parameter(
+            request, "Idempotency-Key",
+            "Idempotency-Key must be 1 to 128 of A-Z, a-z, 0-9, . _ ~ : + / = -");
     memcpy(asked->key, text, length);
     asked->key[length] = '\0';
     asked->keyed = true;
@@ -108,12 +99,12 @@ static bool submit_replay(api *self, http_request *request, const submission *as
 static int submit_read(api *self, const char *body, size_t bytes, size_t bytes_max,
                        submission *asked, didi_error *error)
 {
-    int status = extension_request_parse(body, bytes, bytes_max, &asked->extension, error);
+    int status = document_parse(body, bytes, bytes_max, &asked->body, error);
     if (status != DIDI_OK)
         return status;
-    return asked->extension != NULL
-               ? api_extend_resolve(self, asked->extension, &asked->specification, error)
-               : api_reuse_parse(self, body, bytes, bytes_max, &asked->specification, error);
+    asked->extends = extension_request_is(asked->body);
+    return asked->extends ? api_inherit_extend(self, asked->body, &asked->specification, error)
+                          : api_inherit_read(self, asked->body, &asked->specification, error);
 }
 
 static bool submit_parse(api *self, http_request *request, submission *asked)
@@ -126,7 +117,7 @@ static bool submit_parse(api *self, http_request *request, submission *asked)
     if (!http_query_only(request, parameters) || !submit_key(request, asked))
         return false;
     if (dry_run != NULL && strcmp(dry_run, "true") != 0 && strcmp(dry_run, "false") != 0)
-        return submit_refuse(request, "dry_run", "dry_run must be true or false");
+        return http_refuse_parameter(request, "dry_run", "dry_run must be true or false");
     asked->dry_run = dry_run != NULL && strcmp(dry_run, "true") == 0;
     if (api_digest_of_bytes(body, bytes, asked->digest, &error) != DIDI_OK) {
         http_reply_error(request, problem_from_status(error.status), &error);
@@ -135,10 +126,9 @@ static bool submit_parse(api *self, http_request *request, submission *asked)
     if (!asked->dry_run && submit_replay(self, request, asked))
         return false;
     if (submit_read(self, body, bytes, http_body_bytes_max(request), asked, &error) != DIDI_OK) {
-        problem type = error.status == DIDI_FORMAT && asked->extension == NULL
-                           ? PROBLEM_MALFORMED_JSON
-                           : submit_problem(&error);
-        json_decref(asked->extension);
+        problem type = error.status == DIDI_FORMAT && !asked->extends ? PROBLEM_MALFORMED_JSON
+                                                                      : submit_problem(&error);
+        json_decref(asked->body);
         http_reply_error(request, type, &error);
         return false;
     }
@@ -188,28 +178,13 @@ static json_t *plan_json(const didi_plan *plan, const char *canonical)
 static int submit_check(api *self, const submission *asked, const char *canonical,
                         json_t **ret_plan, didi_error *error)
 {
-    planner *plan = NULL;
+    const inputs_places nowhere = INPUTS_NOWHERE;
     didi_merge *merge = NULL;
-    int status = planner_create(models_roots(self->registry), asked->specification, &plan, error);
-    if (status != DIDI_OK)
-        return status;
-    didi_merge_options *options = planner_options(plan);
-    options->memory_limit = self->settings->memory_limit;
-    options->workers = self->settings->workers;
-    status = api_extend_open(self, asked->specification, &options->extend.package_fd, error);
-    if (status == DIDI_OK && asked->specification->from_job != NULL)
-        status = scheduler_open_kept(self->jobs, asked->specification->from_job, &options->reuse_fd,
-                                     error);
-    if (status == DIDI_OK)
-        status = didi_merge_open(options, NULL, &merge, error);
-    if (options->extend.package_fd >= 0)
-        close(options->extend.package_fd);
-    if (options->reuse_fd >= 0)
-        close(options->reuse_fd);
+    int status =
+        scheduler_open_merge(self->jobs, asked->specification, &nowhere, NULL, &merge, error);
     if (status == DIDI_OK && asked->dry_run)
         *ret_plan = plan_json(didi_merge_plan(merge), canonical);
     didi_merge_close(merge);
-    planner_free(plan);
     return status;
 }
 
@@ -268,5 +243,5 @@ void api_submit(void *context, http_request *request)
     free(canonical);
     free(labels);
     specification_free(asked.specification);
-    json_decref(asked.extension);
+    json_decref(asked.body);
 }

@@ -2,16 +2,14 @@
 /* Health, version and the contract itself. */
 #include "daemon/api/api_internal.h"
 #include "openapi_yaml.h"
-#include "proto/limits.h"
+#include "proto/proto.h"
 #include "src/didi.h"
-
-static const char *const no_parameters[] = {NULL};
 
 void api_system_live(void *context, http_request *request)
 {
     static const char body[] = "{\"status\":\"ok\"}";
     (void)context;
-    if (http_query_only(request, no_parameters))
+    if (http_query_only(request, NULL))
         http_reply_static(request, 200, "application/json", body, sizeof body - 1);
 }
 
@@ -31,7 +29,7 @@ void api_system_version(void *context, http_request *request)
     const api *self = context;
     const config *settings = self->settings;
     didi_blas_info blas;
-    if (!http_query_only(request, no_parameters))
+    if (!http_query_only(request, NULL))
         return;
     didi_blas_describe(&blas);
     json_t *limits = json_pack("{s:I, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I}", "body_bytes",
@@ -51,6 +49,6 @@ void api_system_version(void *context, http_request *request)
 void api_system_contract(void *context, http_request *request)
 {
     (void)context;
-    if (http_query_only(request, no_parameters))
+    if (http_query_only(request, NULL))
         http_reply_static(request, 200, "application/yaml", openapi_yaml, sizeof openapi_yaml - 1);
 }

@@ -4,6 +4,7 @@
 
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -49,11 +50,6 @@ static const config_entry *config_find(const char *key)
         if (strcmp(config_entries[i].key, key) == 0)
             return &config_entries[i];
     return NULL;
-}
-
-bool config_has_key(const char *key)
-{
-    return config_find(key) != NULL;
 }
 
 static void *config_field(config *self, const config_entry *entry)
@@ -257,6 +253,7 @@ void config_resolve(config *self)
         self->memory_limit =
             pages > 0 && page_bytes > 0 ? (uint64_t)pages * (uint64_t)page_bytes / 2 : 1U << 30;
     }
+    assert(self->workers > 0 && self->memory_limit > 0);
 }
 
 static void print_entry(const config *self, const config_entry *entry, FILE *stream)

@@ -79,6 +79,3 @@ void config_print(const config *self, FILE *stream);
 
 /* Prints the options' help, one an entry of the table. */
 void config_print_help(FILE *stream);
-
-/* True if `key` is in the table. */
-bool config_has_key(const char *key);

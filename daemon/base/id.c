@@ -2,10 +2,12 @@
 /* Time-sortable identifiers. */
 #include "daemon/base/id.h"
 
+#include "proto/proto.h"
+
 #include <string.h>
 #include <sys/random.h>
 
-static const char id_alphabet[] = "0123456789abcdefghjkmnpqrstvwxyz";
+static const char id_alphabet[] = NAME_ID_DIGITS;
 
 static void id_encode(const uint8_t bytes[16], char ret_id[ID_BYTES])
 {
@@ -55,7 +57,5 @@ int id_next(int64_t milliseconds, const char *previous, char ret_id[ID_BYTES])
 
 bool id_is_valid(const char *text)
 {
-    if (text == NULL || strnlen(text, ID_BYTES) != ID_CHARACTERS || text[0] > '7')
-        return false;
-    return strspn(text, id_alphabet) == ID_CHARACTERS;
+    return text != NULL && name_is_job(text);
 }

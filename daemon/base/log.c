@@ -4,6 +4,7 @@
 
 #include "daemon/base/clock.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -29,6 +30,7 @@ static const char *log_level_name(log_level level)
 #define LOG_LEVEL_NAME(id, name) name,
     static const char *const names[] = {LOG_LEVEL_TABLE(LOG_LEVEL_NAME)};
 #undef LOG_LEVEL_NAME
+    assert((size_t)level < sizeof names / sizeof names[0]);
     return names[level];
 }
 

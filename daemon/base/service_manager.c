@@ -9,7 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-void notify_manager(const char *state)
+void service_manager_tell(const char *state)
 {
     const char *path = getenv("NOTIFY_SOCKET");
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -28,7 +28,7 @@ void notify_manager(const char *state)
     close(fd);
 }
 
-uint64_t notify_watchdog_ms(void)
+uint64_t service_manager_watchdog_ms(void)
 {
     const char *text = getenv("WATCHDOG_USEC");
     const char *owner = getenv("WATCHDOG_PID");

@@ -7,8 +7,8 @@
 
 /* Sends `state` ("READY=1", ...) to $NOTIFY_SOCKET; does nothing when there is none. Thread-safe.
  */
-void notify_manager(const char *state);
+void service_manager_tell(const char *state);
 
 /* Milliseconds between two pings the manager wants ($WATCHDOG_USEC for this process), 0 for none.
  */
-uint64_t notify_watchdog_ms(void);
+uint64_t service_manager_watchdog_ms(void);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Progress of a foreground run. */
+/* Progress of a foreground merge, and its last line: figures of the manifest. */
 #include "daemon/foreground/display.h"
 
-#include "daemon/base/clock.h"
+#include "daemon/base/base.h"
 #include "src/base/base.h"
+#include "src/package/package.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
@@ -16,7 +18,7 @@
 
 enum { DISPLAY_BAR_CELLS = 24, DISPLAY_LINE_BYTES = 256 };
 
-struct run_display {
+struct display {
     bool verbose, terminal, drawn;
     bool counts_bytes; /* of ratios; else parameters */
     int64_t began_ms;
@@ -25,9 +27,9 @@ struct run_display {
     double loss, ratio;
 };
 
-int run_display_create(bool verbose, run_display **ret_display, didi_error *error)
+int display_create(bool verbose, display **ret_display, didi_error *error)
 {
-    run_display *self = memory_zeroed(1, sizeof *self);
+    display *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     self->verbose = verbose;
@@ -40,27 +42,28 @@ int run_display_create(bool verbose, run_display **ret_display, didi_error *erro
     return DIDI_OK;
 }
 
-void run_display_count(run_display *self, bool bytes)
+void display_count(display *self, bool bytes)
 {
+    assert(self->stage < 0 && isnan(self->ratio)); /* no event yet */
     self->counts_bytes = bytes;
 }
 
 /* Under the lock. */
-static void clear_bar(run_display *self)
+static void clear_bar(display *self)
 {
     if (self->drawn)
         fputs("\r\033[K", stderr);
     self->drawn = false;
 }
 
-void run_display_clear(run_display *self)
+void display_clear(display *self)
 {
     pthread_mutex_lock(&self->lock);
     clear_bar(self);
     pthread_mutex_unlock(&self->lock);
 }
 
-void run_display_free(run_display *self)
+void display_free(display *self)
 {
     if (self == NULL)
         return;
@@ -69,7 +72,7 @@ void run_display_free(run_display *self)
     free(self);
 }
 
-void run_display_say(run_display *self, const char *text)
+void display_say(display *self, const char *text)
 {
     pthread_mutex_lock(&self->lock);
     clear_bar(self);
@@ -85,12 +88,12 @@ static void append_number(char *line, const char *name, double value)
         snprintf(line + length, DISPLAY_LINE_BYTES - length, "  %s %.6g", name, value);
 }
 
-static const char *counted(const run_display *self)
+static const char *counted(const display *self)
 {
     return self->counts_bytes ? "bytes" : "parameters";
 }
 
-static void print_point(const run_display *self, const didi_event *event)
+static void print_point(const display *self, const didi_event *event)
 {
     char line[DISPLAY_LINE_BYTES];
     snprintf(line, sizeof line, "%8.2fs  %-9s  step %" PRIu64, event->seconds,
@@ -102,9 +105,9 @@ static void print_point(const run_display *self, const didi_event *event)
     fprintf(stderr, "%s  items %zu/%zu\n", line, event->items_done, event->items_total);
 }
 
-void run_display_event(void *context, const didi_event *event)
+void display_event(void *context, const didi_event *event)
 {
-    run_display *self = context;
+    display *self = context;
     pthread_mutex_lock(&self->lock);
     if (event->kind == DIDI_EVENT_POINT) {
         self->loss = event->loss;
@@ -125,7 +128,7 @@ void run_display_event(void *context, const didi_event *event)
     pthread_mutex_unlock(&self->lock);
 }
 
-void run_display_draw(run_display *self, didi_stage stage, double progress)
+void display_draw(display *self, didi_stage stage, double progress)
 {
     double seconds = (double)(clock_monotonic_ms() - self->began_ms) / 1000.0;
     int full = (int)(progress * DISPLAY_BAR_CELLS + 0.5);
@@ -149,4 +152,46 @@ void run_display_draw(run_display *self, didi_stage stage, double progress)
     fprintf(stderr, "\r%s\033[K", line);
     self->drawn = true;
     pthread_mutex_unlock(&self->lock);
+}
+
+/* ---- the last line ---- */
+
+static double number(const json_t *object, const char *key)
+{
+    return json_number_value(json_object_get(object, key));
+}
+
+static void print_budget(const json_t *budget)
+{
+    const char *unit = json_string_value(json_object_get(budget, "unit"));
+    const char *dtype = json_string_value(json_object_get(budget, "dtype"));
+    bool automatic = dtype != NULL && strcmp(dtype, "auto") == 0;
+    if (unit == NULL)
+        return;
+    if (strcmp(unit, "parameters") == 0 && !automatic) {
+        printf("parameters %.4fx, ", number(budget, "parameters"));
+        return;
+    }
+    printf("%.0f bytes, ", number(budget, "bytes"));
+    if (strcmp(unit, "parameters") == 0)
+        printf("%.4fx of a 16-bit model, ", number(budget, "bytes_ratio_16bit"));
+    else if (strcmp(unit, "bytes_ratio") == 0)
+        printf("%.4fx of the base's, ", number(budget, "bytes_ratio"));
+}
+
+void display_summary(const char *out, int parent_fd, const char *name, double seconds)
+{
+    didi_error ignored = {0};
+    json_t *manifest = NULL;
+    int fd = -1;
+    printf("%s: ", out);
+    if (file_open_directory(parent_fd, name, 0, &fd, &ignored) == DIDI_OK) {
+        if (manifest_file_read(fd, &manifest, &ignored) == DIDI_OK) {
+            print_budget(json_object_get(manifest, "budget"));
+            printf("relative error %.4g, ", number(json_object_get(manifest, "error"), "relative"));
+        }
+        close(fd);
+    }
+    json_decref(manifest);
+    printf("%.1f s\n", seconds);
 }

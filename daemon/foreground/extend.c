@@ -2,8 +2,7 @@
 /* A request to extend a package, put together from the command line. */
 #include "daemon/foreground/extend.h"
 
-#include "proto/budget_words.h"
-#include "proto/extension_request.h"
+#include "proto/proto.h"
 #include "src/package/package.h"
 
 #include <errno.h>
@@ -19,23 +18,24 @@ static int open_directory(const char *path, int *ret_fd, didi_error *error)
     return DIDI_OK;
 }
 
-static int add_tasks(const run_extension *self, json_t *tasks, didi_error *error)
+static int add_tasks(const arguments *self, json_t *tasks, didi_error *error)
 {
-    for (size_t i = 0; i < self->added_count; i++) {
-        const char *equals = strchr(self->added[i], '=');
+    for (size_t i = 0; i < self->added.count; i++) {
+        const char *equals = strchr(self->added.texts[i], '=');
         if (equals == NULL)
-            return didi_fail(error, DIDI_INVALID, "--task", "'%s' has no form NAME=MODEL",
-                             self->added[i]);
-        json_t *task = json_pack("{s:s%, s:s}", "name", self->added[i],
-                                 (size_t)(equals - self->added[i]), "model", equals + 1);
+            return didi_fail(error, DIDI_INVALID, "--task", "'%s' is not NAME=MODEL",
+                             self->added.texts[i]);
+        json_t *task = json_pack("{s:s%, s:s}", "name", self->added.texts[i],
+                                 (size_t)(equals - self->added.texts[i]), "model", equals + 1);
         if (json_array_append_new(tasks, task) != 0)
-            return didi_fail(error, DIDI_INVALID, "--task", "'%s' is not UTF-8", self->added[i]);
+            return didi_fail(error, DIDI_INVALID, "--task", "'%s' is not UTF-8",
+                             self->added.texts[i]);
     }
     return DIDI_OK;
 }
 
 /* A package made by no job is known by the beginning of its fingerprint. */
-static int make_request(const run_extension *self, const json_t *manifest, json_t *request,
+static int make_request(const arguments *self, const json_t *manifest, json_t *request,
                         didi_error *error)
 {
     const char *fingerprint = json_string_value(json_object_get(manifest, "fingerprint"));
@@ -50,15 +50,15 @@ static int make_request(const run_extension *self, const json_t *manifest, json_
     json_object_set_new(extend, "remove", removed);
     json_object_set_new(extend, "rebalance", json_boolean(self->rebalance));
     json_object_set_new(extend, "compare", json_boolean(self->comparison != NULL));
-    for (size_t i = 0; i < self->removed_count; i++)
-        json_array_append_new(removed, json_string(self->removed[i]));
+    for (size_t i = 0; i < self->removed.count; i++)
+        json_array_append_new(removed, json_string(self->removed.texts[i]));
     if (self->budget != NULL)
         json_object_set_new(extend, "budget", budget_words_read(self->budget));
     return add_tasks(self, tasks, error);
 }
 
-int run_extension_read(const run_extension *self, int *ret_package_fd, int *ret_comparison_fd,
-                       specification **ret_specification, didi_error *error)
+int extend_read(const arguments *self, int *ret_package_fd, int *ret_comparison_fd,
+                specification **ret_specification, didi_error *error)
 {
     json_t *manifest = NULL;
     json_t *request = json_object();

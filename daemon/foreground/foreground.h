@@ -3,4 +3,4 @@
 #pragma once
 
 /* argv[0] is "run". Returns the exit code: 0 done, 1 failed, 2 usage, 130 interrupted. */
-int run_main(int argc, char **argv);
+int foreground_main(int argc, char **argv);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The library's callbacks: from the request line to the queued reply. All run on its thread. */
-#include "daemon/base/clock.h"
-#include "daemon/base/log.h"
+#include "daemon/base/base.h"
 #include "daemon/http/http_internal.h"
 #include "src/base/base.h"
 
@@ -10,15 +9,15 @@
 
 enum { HTTP_BODY_START_BYTES = 4096 };
 
-static http_peer *access_peer(struct MHD_Connection *connection)
+static http_peer *connection_peer(struct MHD_Connection *connection)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     return info == NULL ? NULL : info->socket_context;
 }
 
-void http_access_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
-                            enum MHD_ConnectionNotificationCode code)
+void http_callbacks_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
+                               enum MHD_ConnectionNotificationCode code)
 {
     http *self = cls;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
@@ -53,7 +52,7 @@ void http_access_connection(void *cls, struct MHD_Connection *connection, void *
     free(peer);
 }
 
-void *http_access_target(void *cls, const char *uri, struct MHD_Connection *connection)
+void *http_callbacks_target(void *cls, const char *uri, struct MHD_Connection *connection)
 {
     http_request *request = memory_zeroed(1, sizeof *request);
     if (request == NULL)
@@ -67,7 +66,7 @@ void *http_access_target(void *cls, const char *uri, struct MHD_Connection *conn
     return request;
 }
 
-static void access_busy(http_request *request, bool busy)
+static void request_busy(http_request *request, bool busy)
 {
     http *self = request->http;
     if (request->peer == NULL)
@@ -79,8 +78,8 @@ static void access_busy(http_request *request, bool busy)
     pthread_mutex_unlock(&self->lock);
 }
 
-void http_access_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
-                           enum MHD_RequestTerminationCode code)
+void http_callbacks_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
+                              enum MHD_RequestTerminationCode code)
 {
     http_request *request = *con_cls;
     (void)cls;
@@ -92,7 +91,7 @@ void http_access_completed(void *cls, struct MHD_Connection *connection, void **
              LOG_INTEGER("milliseconds", clock_monotonic_ms() - request->began_ms),
              LOG_INTEGER("end", code));
     http_threads_unwatch(request);
-    access_busy(request, false);
+    request_busy(request, false);
     http_reply_clear(&request->reply);
     free(request->body);
     free(request->raw_target);
@@ -101,7 +100,7 @@ void http_access_completed(void *cls, struct MHD_Connection *connection, void **
 }
 
 /* Runs the handler, or gets it run; a reply is queued here or when the connection is resumed. */
-static enum MHD_Result access_run(http_request *request)
+static enum MHD_Result request_run(http_request *request)
 {
     http *self = request->http;
     for (;;) {
@@ -128,7 +127,7 @@ static enum MHD_Result access_run(http_request *request)
 }
 
 /* Keeps a piece of the body; what is over the limit is read and dropped, and refused at the end. */
-static void access_take(http_request *request, const char *data, size_t bytes)
+static void request_take(http_request *request, const char *data, size_t bytes)
 {
     if (request->body_too_large ||
         bytes > request->http->settings.body_bytes_max - request->body_bytes) {
@@ -152,14 +151,14 @@ static void access_take(http_request *request, const char *data, size_t bytes)
     request->body_bytes += bytes;
 }
 
-static enum MHD_Result access_body(http_request *request, const char *data, size_t *bytes)
+static enum MHD_Result request_body(http_request *request, const char *data, size_t *bytes)
 {
     if (*bytes > 0) {
-        access_take(request, data, *bytes);
+        request_take(request, data, *bytes);
         *bytes = 0;
         return MHD_YES;
     }
-    access_busy(request, true);
+    request_busy(request, true);
     if (request->body_too_large) {
         request->reply.close = true;
         http_reply_problem(request, &(http_problem){.type = PROBLEM_BODY_TOO_LARGE,
@@ -167,12 +166,13 @@ static enum MHD_Result access_body(http_request *request, const char *data, size
         return http_reply_send(request);
     }
     request->phase = HTTP_PHASE_RUN;
-    return access_run(request);
+    return request_run(request);
 }
 
-enum MHD_Result http_access(void *cls, struct MHD_Connection *connection, const char *url,
-                            const char *method, const char *version, const char *upload_data,
-                            size_t *upload_data_size, void **con_cls)
+enum MHD_Result http_callbacks_access(void *cls, struct MHD_Connection *connection, const char *url,
+                                      const char *method, const char *version,
+                                      const char *upload_data, size_t *upload_data_size,
+                                      void **con_cls)
 {
     http_request *request = *con_cls;
     (void)cls;
@@ -182,20 +182,20 @@ enum MHD_Result http_access(void *cls, struct MHD_Connection *connection, const 
         return MHD_NO;
     switch (request->phase) {
     case HTTP_PHASE_HEADERS:
-        request->peer = access_peer(connection);
+        request->peer = connection_peer(connection);
         request->method = method;
         if (request->peer == NULL)
             return MHD_NO;
         if (!http_gate_admit(request)) {
-            access_busy(request, true);
+            request_busy(request, true);
             return http_reply_send(request);
         }
         request->phase = HTTP_PHASE_BODY;
         return MHD_YES;
     case HTTP_PHASE_BODY:
-        return access_body(request, upload_data, upload_data_size);
+        return request_body(request, upload_data, upload_data_size);
     case HTTP_PHASE_RUN:
-        return access_run(request);
+        return request_run(request);
     default:
         return MHD_YES;
     }

@@ -3,6 +3,7 @@
  * so that what follows on it is never taken for a request. */
 #include "daemon/http/http_internal.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -152,6 +153,7 @@ static bool gate_admit_body(http_request *request, const framing *found)
 bool http_gate_admit(http_request *request)
 {
     framing found = {0};
+    assert(request->phase == HTTP_PHASE_HEADERS);
     MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, framing_visit, &found);
     const char *fault = framing_fault(&found);
     if (fault == NULL)

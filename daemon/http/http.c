@@ -2,8 +2,7 @@
 /* Start and stop of the HTTP edge. */
 #include "daemon/http/http.h"
 
-#include "daemon/base/clock.h"
-#include "daemon/base/log.h"
+#include "daemon/base/base.h"
 #include "daemon/http/http_internal.h"
 #include "src/base/base.h"
 
@@ -45,13 +44,13 @@ static int http_start_daemon(http *self, didi_error *error)
     MHD_set_panic_func(http_panic, NULL);
     self->daemon = MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
-        0, NULL, NULL, http_access, self, MHD_OPTION_EXTERNAL_LOGGER, http_log, NULL,
+        0, NULL, NULL, http_callbacks_access, self, MHD_OPTION_EXTERNAL_LOGGER, http_log, NULL,
         MHD_OPTION_LISTEN_SOCKET, self->listener.fd, MHD_OPTION_CONNECTION_LIMIT,
         self->settings.connections_max, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_IDLE_SECONDS,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_MEMORY_BYTES, MHD_OPTION_STRICT_FOR_CLIENT,
-        1, MHD_OPTION_URI_LOG_CALLBACK, http_access_target, self, MHD_OPTION_NOTIFY_COMPLETED,
-        http_access_completed, self, MHD_OPTION_NOTIFY_CONNECTION, http_access_connection, self,
-        MHD_OPTION_END);
+        1, MHD_OPTION_URI_LOG_CALLBACK, http_callbacks_target, self, MHD_OPTION_NOTIFY_COMPLETED,
+        http_callbacks_completed, self, MHD_OPTION_NOTIFY_CONNECTION, http_callbacks_connection,
+        self, MHD_OPTION_END);
     if (self->daemon == NULL)
         return didi_fail(error, DIDI_IO, self->listener.address, "cannot serve on %s",
                          self->listener.address);

@@ -6,7 +6,8 @@
  * connections whose request does not arrive in time. */
 #pragma once
 
-#include "proto/problems.h"
+#include "daemon/http/range.h"
+#include "proto/proto.h"
 #include "src/base/base.h"
 
 #include <jansson.h>
@@ -63,7 +64,11 @@ const char *http_path_part(const http_request *request, size_t index);
 /* A query parameter, or NULL. */
 const char *http_query(const http_request *request, const char *name);
 
-/* Refuses parameters that are not in `names` (ends with NULL). False: a reply was made. */
+/* Refuses a query parameter or header, saying why. Returns false: a reply was made. */
+bool http_refuse_parameter(http_request *request, const char *name, const char *detail);
+
+/* Refuses parameters that are not in `names` (ends with NULL; or NULL for none). False: a reply was
+ * made. */
 bool http_query_only(http_request *request, const char *const *names);
 
 /* Reads a whole-number parameter; *number keeps its value when absent. False: a reply was made. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the HTTP edge share. Included by daemon/http*.c alone. */
+/* What the files of the HTTP edge share. Included by them alone. */
 #pragma once
 
 #include "daemon/http/http.h"
@@ -98,28 +98,29 @@ struct http {
     bool finishing; /* threads end */
 };
 
-/* ---- http_access.c: the library's callbacks ---- */
-void *http_access_target(void *cls, const char *uri, struct MHD_Connection *connection);
-enum MHD_Result http_access(void *cls, struct MHD_Connection *connection, const char *url,
-                            const char *method, const char *version, const char *upload_data,
-                            size_t *upload_data_size, void **con_cls);
-void http_access_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
-                           enum MHD_RequestTerminationCode code);
-void http_access_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
-                            enum MHD_ConnectionNotificationCode code);
+/* ---- callbacks.c: the library's callbacks ---- */
+void *http_callbacks_target(void *cls, const char *uri, struct MHD_Connection *connection);
+enum MHD_Result http_callbacks_access(void *cls, struct MHD_Connection *connection, const char *url,
+                                      const char *method, const char *version,
+                                      const char *upload_data, size_t *upload_data_size,
+                                      void **con_cls);
+void http_callbacks_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
+                              enum MHD_RequestTerminationCode code);
+void http_callbacks_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
+                               enum MHD_ConnectionNotificationCode code);
 
-/* ---- http_gate.c ---- */
+/* ---- gate.c ---- */
 
 /* Checks framing, host, origin, media type and length of a request whose headers are there, and
  * finds its route. False: a reply was made. */
 bool http_gate_admit(http_request *request);
 
-/* ---- http_route.c ---- */
+/* ---- request.c ---- */
 
 /* Sets route and parts. False: a reply was made (404, 405). */
 bool http_route_find(http_request *request);
 
-/* ---- http_threads.c ---- */
+/* ---- threads.c ---- */
 int http_threads_start(http *self, didi_error *error);
 /* Workers finish what is queued and end, as does the timer. */
 void http_threads_stop(http *self);
@@ -129,7 +130,7 @@ bool http_threads_work(http *self, http_request *request);
 void http_threads_park(http_request *request);
 void http_threads_unwatch(http_request *request);
 
-/* ---- http_reply.c ---- */
+/* ---- reply.c ---- */
 
 /* Queues the reply that was made, or a 500 if none was. */
 enum MHD_Result http_reply_send(http_request *request);

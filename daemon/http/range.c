@@ -2,6 +2,7 @@
 /* Range headers and lists of ETags. */
 #include "daemon/http/range.h"
 
+#include <assert.h>
 #include <stddef.h>
 #include <string.h>
 #include <strings.h>
@@ -56,6 +57,7 @@ http_range_kind http_range_parse(const char *text, uint64_t bytes, uint64_t *ret
 bool http_etag_in_list(const char *list, const char *etag, bool weak)
 {
     size_t length = strlen(etag);
+    assert(etag[0] == '"'); /* strong */
     list = skip_blanks(list);
     if (*list == '*')
         return *skip_blanks(list + 1) == '\0';

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Making replies and handing them to the library. */
-#include "daemon/base/log.h"
+#include "daemon/base/base.h"
 #include "daemon/http/http_internal.h"
-#include "proto/document.h"
+#include "proto/proto.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -27,7 +28,8 @@ void http_reply_header(http_request *request, const char *name, const char *valu
 {
     http_reply *reply = &request->reply;
     char *copy = memory_string(value);
-    if (reply->made || copy == NULL || reply->field_count == HTTP_REPLY_HEADERS_MAX) {
+    assert(reply->field_count < HTTP_REPLY_HEADERS_MAX);
+    if (reply->made || copy == NULL) {
         free(copy);
         return;
     }
@@ -79,6 +81,7 @@ void http_reply_file(http_request *request, int status, const char *media_type, 
                      uint64_t offset, uint64_t bytes)
 {
     http_reply *reply = &request->reply;
+    assert(fd >= 0);
     if (reply->made) {
         close(fd);
         return;

@@ -3,9 +3,10 @@
  *
  * A suspended request belongs to whoever took it from the queue or the watch list under the lock;
  * that thread alone resumes it. Nothing is suspended or resumed while the lock is held. */
-#include "daemon/base/clock.h"
+#include "daemon/base/base.h"
 #include "daemon/http/http_internal.h"
 
+#include <assert.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -87,6 +88,7 @@ void http_threads_unwatch(http_request *request)
 void http_threads_park(http_request *request)
 {
     http *self = request->http;
+    assert(request->wait_until_ms != 0 && !request->reply.made);
     MHD_suspend_connection(request->connection);
     pthread_mutex_lock(&self->lock);
     request->parked = !request->changed && !self->quiescing && request->in_watch_list;

@@ -1,77 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One attempt of one job: opened on a pool thread, run by the pool, closed on a pool thread,
  * recorded. */
-#include "daemon/base/clock.h"
+#include "daemon/base/base.h"
 #include "daemon/jobs/scheduler_internal.h"
-#include "daemon/models/inputs.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* The artifacts of the job that this one extends. */
-static int run_open_package(const run *self, const specification *wanted, int *ret_fd,
-                            didi_error *error)
+static int attempt_open_merge(attempt *self, int job_fd, int work_fd, didi_error *error)
 {
-    didi_error missing = {0};
-    const int status =
-        scheduler_open_files(self->scheduler, wanted->extend.job, "artifacts", ret_fd, &missing);
-    if (status != DIDI_OK)
-        return didi_fail(error, status, "/extend/job",
-                         "the artifacts of job %s, which this one "
-                         "extends, cannot be opened: %s",
-                         wanted->extend.job, missing.message);
-    return DIDI_OK;
-}
-
-static int run_open_planned(run *self, const specification *wanted, planner *plan, int job_fd,
-                            int work_fd, didi_error *error)
-{
-    const config *settings = self->scheduler->config;
     const didi_merge_hooks hooks = {.context = self->telemetry, .event = telemetry_event};
-    didi_merge_options *options = planner_options(plan);
-    int status = DIDI_OK;
-    options->memory_limit = settings->memory_limit;
-    options->workers = settings->workers;
-    options->work_fd = work_fd;
-    options->output_fd = job_fd;
-    options->output_name = "artifacts";
-    if (specification_extends(wanted)) {
-        status = run_open_package(self, wanted, &options->extend.package_fd, error);
-        options->extend.comparison_fd = compare_artifacts(self, job_fd);
-        options->extend.comparison_reason = self->reason[0] != '\0' ? self->reason : NULL;
-    }
-    /* What an extension found out is of some of its tasks alone. */
-    options->keep_work = settings->keep_spectra_bytes > 0 && !specification_extends(wanted);
-    if (status == DIDI_OK && wanted->from_job != NULL)
-        status = scheduler_open_kept(self->scheduler, wanted->from_job, &options->reuse_fd, error);
-    if (status == DIDI_OK)
-        status = didi_merge_open(options, &hooks, &self->merge, error);
-    if (options->reuse_fd >= 0)
-        close(options->reuse_fd);
-    if (options->extend.package_fd >= 0)
-        close(options->extend.package_fd);
-    if (options->extend.comparison_fd >= 0)
-        close(options->extend.comparison_fd);
-    return status;
-}
-
-static int run_open_merge(run *self, int job_fd, int work_fd, didi_error *error)
-{
+    inputs_places places = INPUTS_NOWHERE;
     specification *wanted = NULL;
-    planner *plan = NULL;
     size_t bytes = strlen(self->job.specification);
     int status = specification_parse(self->job.specification, bytes, bytes, &wanted, error);
-    if (status == DIDI_OK && specification_extends(wanted) && wanted->extend.compare &&
-        !self->compared)
+    if (status != DIDI_OK)
+        return status;
+    if (specification_extends(wanted) && wanted->extend.compare && !self->compared)
         compare_open(self, self->job.specification, job_fd);
-    if (status == DIDI_OK && self->merge == NULL)
-        status = planner_create(models_roots(self->scheduler->models), wanted, &plan, error);
-    if (status == DIDI_OK && self->merge == NULL)
-        status = run_open_planned(self, wanted, plan, job_fd, work_fd, error);
-    planner_free(plan);
+    if (self->merge == NULL) {
+        places.work_fd = work_fd;
+        places.output_fd = job_fd;
+        places.comparison_fd = compare_artifacts(self, job_fd);
+        places.comparison_reason = self->reason[0] != '\0' ? self->reason : NULL;
+        /* What an extension found out is of some of its tasks alone. */
+        places.keep_work =
+            self->scheduler->config->keep_spectra_bytes > 0 && !specification_extends(wanted);
+        status =
+            scheduler_open_merge(self->scheduler, wanted, &places, &hooks, &self->merge, error);
+        if (places.comparison_fd >= 0)
+            close(places.comparison_fd);
+    }
     specification_free(wanted);
     return status;
 }
@@ -79,7 +42,7 @@ static int run_open_merge(run *self, int job_fd, int work_fd, didi_error *error)
 /* On a pool thread. */
 static void open_work(void *context)
 {
-    run *self = context;
+    attempt *self = context;
     didi_error *error = &self->why;
     int job_fd = -1;
     int work_fd = -1;
@@ -96,7 +59,7 @@ static void open_work(void *context)
     if (status == DIDI_OK)
         status = file_sync_directory(job_fd, "job", error);
     if (status == DIDI_OK)
-        status = run_open_merge(self, job_fd, work_fd, error);
+        status = attempt_open_merge(self, job_fd, work_fd, error);
 out:
     self->status = status;
     if (work_fd >= 0)
@@ -108,7 +71,7 @@ out:
 /* On a pool thread: closing may free gigabytes, removing may take long. */
 static void close_work(void *context)
 {
-    run *self = context;
+    attempt *self = context;
     didi_error ignored = {0};
     int job_fd = -1;
     didi_merge_close(self->merge);
@@ -124,20 +87,20 @@ static void close_work(void *context)
     close(job_fd);
 }
 
-static void run_free(run *self)
+static void attempt_free(attempt *self)
 {
-    run **link = &self->scheduler->runs;
+    attempt **link = &self->scheduler->attempts;
     while (*link != self)
         link = &(*link)->next;
     *link = self->next;
-    self->scheduler->run_count--;
+    self->scheduler->attempt_count--;
     self->scheduler->look = true;
     telemetry_free(self->telemetry);
     store_job_clear(&self->job);
     free(self);
 }
 
-static int run_store_outcome(run *self, didi_error *error)
+static int attempt_store_outcome(attempt *self, didi_error *error)
 {
     store *records = self->scheduler->store;
     const store_job *job = &self->job;
@@ -150,12 +113,13 @@ static int run_store_outcome(run *self, didi_error *error)
     return store_job_finish(records, job->id, job->attempt, JOB_FAILED, &self->why, error);
 }
 
-static void run_record(run *self)
+static void attempt_record(attempt *self)
 {
     didi_error error = {0};
+    assert(self->state == ATTEMPT_RECORDING);
     telemetry_free(self->telemetry); /* its last point goes before the end */
     self->telemetry = NULL;
-    int status = run_store_outcome(self, &error);
+    int status = attempt_store_outcome(self, &error);
     if (status != DIDI_OK && status != DIDI_CONFLICT && status != DIDI_NOT_FOUND &&
         !atomic_load(&self->scheduler->stopping)) {
         if (!self->logged)
@@ -171,22 +135,23 @@ static void run_record(run *self)
              LOG_TEXT("subject", self->why.subject), LOG_TEXT("error", self->why.message),
              LOG_REAL("seconds", (double)(clock_monotonic_ms() - self->began_ms) / 1000.0));
     kept_release(self->scheduler, self->job.from_job);
-    run_free(self);
+    attempt_free(self);
 }
 
 static void close_after(void *context)
 {
-    run *self = context;
+    attempt *self = context;
     scheduler *owner = self->scheduler;
-    self->state = RUN_RECORDING;
-    run_record(self);
+    assert(self->state == ATTEMPT_CLOSING && self->merge == NULL);
+    self->state = ATTEMPT_RECORDING;
+    attempt_record(self);
     owner->advance(owner);
 }
 
-static void run_close(run *self)
+static void attempt_close(attempt *self)
 {
     didi_error error = {0};
-    self->state = RUN_CLOSING;
+    self->state = ATTEMPT_CLOSING;
     if (pool_task(self->scheduler->pool, close_work, close_after, self, &error) != DIDI_OK) {
         close_work(self);
         close_after(self);
@@ -196,7 +161,7 @@ static void run_close(run *self)
 /* On a pool thread: after the comparison, the merge it is for. */
 static void open_second(void *context)
 {
-    run *self = context;
+    attempt *self = context;
     didi_merge_close(self->merge);
     self->merge = NULL;
     open_work(self);
@@ -204,43 +169,46 @@ static void open_second(void *context)
 
 static void open_after(void *context);
 
-static void run_finished(void *context)
+static void attempt_finished(void *context)
 {
-    run *self = context;
+    attempt *self = context;
+    assert(self->state == ATTEMPT_RUNNING);
     if (!self->comparing) {
         self->status = didi_merge_result(self->merge, &self->why);
-        run_close(self);
+        attempt_close(self);
     } else if (!compare_end(self)) {
-        run_close(self);
+        attempt_close(self);
     } else {
-        self->state = RUN_OPENING;
+        self->state = ATTEMPT_OPENING;
         self->status = pool_task(self->scheduler->pool, open_second, open_after, self, &self->why);
         if (self->status != DIDI_OK)
-            run_close(self);
+            attempt_close(self);
     }
 }
 
 static void open_after(void *context)
 {
-    run *self = context;
+    attempt *self = context;
     scheduler *owner = self->scheduler;
+    assert(self->state == ATTEMPT_OPENING);
     if (self->status != DIDI_OK || self->published) {
-        run_close(self);
+        attempt_close(self);
     } else {
-        self->state = RUN_RUNNING;
-        self->status =
-            pool_add(owner->pool, self->merge, self->job.priority, run_finished, self, &self->why);
+        self->state = ATTEMPT_RUNNING;
+        self->status = pool_add(owner->pool, self->merge, self->job.priority, attempt_finished,
+                                self, &self->why);
         if (self->status != DIDI_OK)
-            run_close(self);
+            attempt_close(self);
         else if (self->cancel || atomic_load(&owner->stopping))
             didi_merge_cancel(self->merge);
     }
     owner->advance(owner);
 }
 
-int run_start(scheduler *owner, store_job *job, didi_error *error)
+int attempt_start(scheduler *owner, store_job *job, didi_error *error)
 {
-    run *self = memory_zeroed(1, sizeof *self);
+    attempt *self = memory_zeroed(1, sizeof *self);
+    assert(job->state == JOB_RUNNING);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     self->scheduler = owner;
@@ -256,48 +224,48 @@ int run_start(scheduler *owner, store_job *job, didi_error *error)
         return status;
     }
     memset(job, 0, sizeof *job);
-    self->next = owner->runs;
-    owner->runs = self;
-    owner->run_count++;
+    self->next = owner->attempts;
+    owner->attempts = self;
+    owner->attempt_count++;
     log_emit(LOG_LEVEL_INFO, "job started", LOG_TEXT("job", self->job.id),
              LOG_INTEGER("attempt", self->job.attempt),
              LOG_INTEGER("priority", self->job.priority));
     return DIDI_OK;
 }
 
-void runs_check_cancel(scheduler *owner)
+void attempts_check_cancel(scheduler *owner)
 {
-    for (run *self = owner->runs; self != NULL; self = self->next) {
+    for (attempt *self = owner->attempts; self != NULL; self = self->next) {
         store_job job = {0};
         didi_error error = {0};
-        if (self->cancel || self->state > RUN_RUNNING)
+        if (self->cancel || self->state > ATTEMPT_RUNNING)
             continue;
         if (store_job_get(owner->store, self->job.id, &job, &error) == DIDI_OK &&
             job.cancel_requested) {
             self->cancel = true;
             log_emit(LOG_LEVEL_INFO, "cancelling", LOG_TEXT("job", self->job.id));
-            if (self->state == RUN_RUNNING)
+            if (self->state == ATTEMPT_RUNNING)
                 didi_merge_cancel(self->merge);
         }
         store_job_clear(&job);
     }
 }
 
-void runs_cancel_all(scheduler *owner)
+void attempts_cancel_all(scheduler *owner)
 {
-    for (run *self = owner->runs; self != NULL; self = self->next)
-        if (self->state == RUN_RUNNING)
+    for (attempt *self = owner->attempts; self != NULL; self = self->next)
+        if (self->state == ATTEMPT_RUNNING)
             didi_merge_cancel(self->merge);
 }
 
-void runs_tick(scheduler *owner)
+void attempts_tick(scheduler *owner)
 {
-    run *next = NULL;
-    for (run *self = owner->runs; self != NULL; self = next) {
+    attempt *next = NULL;
+    for (attempt *self = owner->attempts; self != NULL; self = next) {
         next = self->next;
-        if (self->state == RUN_RECORDING) {
-            run_record(self);
-        } else if (self->state == RUN_RUNNING) {
+        if (self->state == ATTEMPT_RECORDING) {
+            attempt_record(self);
+        } else if (self->state == ATTEMPT_RUNNING) {
             didi_stage stage = DIDI_STAGE_DIGEST;
             const double progress =
                 compare_progress(self, didi_merge_progress(self->merge, &stage));

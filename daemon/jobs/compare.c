@@ -2,9 +2,9 @@
 /* The full merge that an extension of a job is compared with. It publishes beside the job's
  * artifacts, where nobody else looks, and so survives a restart as any merge does. */
 #include "daemon/jobs/scheduler_internal.h"
-#include "daemon/models/inputs.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 
 #define COMPARE_SHARE 0.8 /* of the time both take, for progress */
 
-static void tell(const run *self, const char *text)
+static void tell(const attempt *self, const char *text)
 {
     const didi_event event = {.kind = DIDI_EVENT_NOTE,
                               .loss = NAN,
@@ -23,7 +23,7 @@ static void tell(const run *self, const char *text)
     telemetry_event(self->telemetry, &event);
 }
 
-static void give_up(run *self, const char *reason)
+static void give_up(attempt *self, const char *reason)
 {
     char text[256];
     self->compared = true;
@@ -32,45 +32,26 @@ static void give_up(run *self, const char *reason)
     tell(self, text);
 }
 
-static int open_merge(run *self, const specification *wanted, int compare_fd, int work_fd,
-                      didi_error *error)
-{
-    const config *settings = self->scheduler->config;
-    planner *plan = NULL;
-    int status = planner_create(models_roots(self->scheduler->models), wanted, &plan, error);
-    if (status == DIDI_OK) {
-        didi_merge_options *options = planner_options(plan);
-        options->memory_limit = settings->memory_limit;
-        options->workers = settings->workers;
-        options->work_fd = work_fd;
-        options->output_fd = compare_fd;
-        options->output_name = "artifacts";
-        status = didi_merge_open(options, NULL, &self->merge, error);
-    }
-    planner_free(plan);
-    return status;
-}
-
-void compare_open(run *self, const char *text, int job_fd)
+void compare_open(attempt *self, const char *text, int job_fd)
 {
     specification *wanted = NULL;
     didi_error error = {0};
     size_t bytes = strlen(text);
-    int compare_fd = -1;
-    int work_fd = -1;
+    inputs_places places = INPUTS_NOWHERE;
+    assert(self->merge == NULL && !self->comparing && !self->compared);
     int status = specification_parse(text, bytes, bytes, &wanted, &error);
     if (status == DIDI_OK)
         specification_forget_extend(wanted);
     if (status == DIDI_OK)
-        status = file_open_directory(job_fd, "compare", 1, &compare_fd, &error);
+        status = file_open_directory(job_fd, "compare", 1, &places.output_fd, &error);
     if (status == DIDI_OK)
-        status = file_open_directory(compare_fd, "work", 1, &work_fd, &error);
+        status = file_open_directory(places.output_fd, "work", 1, &places.work_fd, &error);
     if (status == DIDI_OK)
-        status = open_merge(self, wanted, compare_fd, work_fd, &error);
-    if (compare_fd >= 0)
-        close(compare_fd);
-    if (work_fd >= 0)
-        close(work_fd);
+        status = scheduler_open_merge(self->scheduler, wanted, &places, NULL, &self->merge, &error);
+    if (places.output_fd >= 0)
+        close(places.output_fd);
+    if (places.work_fd >= 0)
+        close(places.work_fd);
     specification_free(wanted);
     if (status != DIDI_OK) {
         give_up(self, error.message);
@@ -80,9 +61,10 @@ void compare_open(run *self, const char *text, int job_fd)
     tell(self, "a full merge of all tasks goes first, to be compared with");
 }
 
-bool compare_end(run *self)
+bool compare_end(attempt *self)
 {
     didi_error error = {0};
+    assert(self->comparing);
     int status = didi_merge_result(self->merge, &error);
     if (status == DIDI_CANCELLED) {
         self->status = status;
@@ -96,7 +78,7 @@ bool compare_end(run *self)
     return true;
 }
 
-double compare_progress(const run *self, double progress)
+double compare_progress(const attempt *self, double progress)
 {
     if (self->comparing)
         return COMPARE_SHARE * progress;
@@ -105,7 +87,7 @@ double compare_progress(const run *self, double progress)
                : progress;
 }
 
-int compare_artifacts(const run *self, int job_fd)
+int compare_artifacts(const attempt *self, int job_fd)
 {
     didi_error ignored = {0};
     int compare_fd = -1;

@@ -1,15 +1,56 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Full-model exports: one pool task each; the row is the truth, a file without its row is made
  * again. */
+#include "daemon/jobs/export.h"
+
 #include "daemon/jobs/scheduler_internal.h"
-#include "daemon/models/inputs.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* Opens models/<task> below `parent_fd`, empty. */
+static int open_output(int parent_fd, const char *task, int *ret_fd, didi_error *error)
+{
+    int models_fd = -1;
+    int status = file_open_directory(parent_fd, "models", 1, &models_fd, error);
+    if (status == DIDI_OK)
+        status = file_remove_tree(models_fd, task, error);
+    if (status == DIDI_OK)
+        status = file_open_directory(models_fd, task, 1, ret_fd, error);
+    if (status == DIDI_OK)
+        status = file_sync_directory(parent_fd, "exports", error);
+    if (status == DIDI_OK)
+        status = file_sync_directory(models_fd, "models", error);
+    if (models_fd >= 0)
+        close(models_fd);
+    return status;
+}
+
+int export_model(const export_order *order, uint64_t *ret_bytes, didi_error *error)
+{
+    int base_fd = -1;
+    int output_fd = -1;
+    struct stat written;
+    int status = model_roots_open_model(order->roots, order->base, &base_fd, NULL, error);
+    if (status == DIDI_OK)
+        status = open_output(order->output_fd, order->task, &output_fd, error);
+    if (status == DIDI_OK)
+        status = didi_export_full(order->artifact_fd, base_fd, order->base, order->task, output_fd,
+                                  order->verify_base, order->cancelled, order->context, error);
+    if (status == DIDI_OK && ret_bytes != NULL &&
+        fstatat(output_fd, "model.safetensors", &written, 0) == 0)
+        *ret_bytes = (uint64_t)written.st_size;
+    if (output_fd >= 0)
+        close(output_fd);
+    if (base_fd >= 0)
+        close(base_fd);
+    return status;
+}
 
 static int export_cancelled(void *context)
 {
@@ -17,54 +58,27 @@ static int export_cancelled(void *context)
     return atomic_load(&self->scheduler->stopping);
 }
 
-/* Opens jobs/<id>/exports/models/<task>, empty. */
-static int export_open_output(const export_run *self, int job_fd, int *ret_fd, didi_error *error)
+static int export_write(export_run *self, int job_fd, didi_error *error)
 {
-    int exports_fd = -1;
-    int models_fd = -1;
-    int status = file_open_directory(job_fd, "exports", 1, &exports_fd, error);
+    export_order order = {.artifact_fd = -1,
+                          .output_fd = -1,
+                          .roots = registry_roots(self->scheduler->models),
+                          .base = self->base,
+                          .task = self->row.task,
+                          .verify_base = true,
+                          .cancelled = export_cancelled,
+                          .context = self};
+    int status = file_open_directory(job_fd, "artifacts", 0, &order.artifact_fd, error);
     if (status == DIDI_OK)
-        status = file_open_directory(exports_fd, "models", 1, &models_fd, error);
-    if (status == DIDI_OK)
-        status = file_remove_tree(models_fd, self->row.task, error);
-    if (status == DIDI_OK)
-        status = file_open_directory(models_fd, self->row.task, 1, ret_fd, error);
+        status = file_open_directory(job_fd, "exports", 1, &order.output_fd, error);
     if (status == DIDI_OK)
         status = file_sync_directory(job_fd, "job", error);
     if (status == DIDI_OK)
-        status = file_sync_directory(exports_fd, "exports", error);
-    if (status == DIDI_OK)
-        status = file_sync_directory(models_fd, "models", error);
-    if (models_fd >= 0)
-        close(models_fd);
-    if (exports_fd >= 0)
-        close(exports_fd);
-    return status;
-}
-
-static int export_write(export_run *self, int job_fd, didi_error *error)
-{
-    const model_roots *roots = models_roots(self->scheduler->models);
-    int artifact_fd = -1;
-    int base_fd = -1;
-    int output_fd = -1;
-    struct stat written;
-    int status = file_open_directory(job_fd, "artifacts", 0, &artifact_fd, error);
-    if (status == DIDI_OK)
-        status = model_roots_open_model(roots, self->base, &base_fd, NULL, error);
-    if (status == DIDI_OK)
-        status = export_open_output(self, job_fd, &output_fd, error);
-    if (status == DIDI_OK)
-        status = didi_export_full(artifact_fd, base_fd, self->base, self->row.task, output_fd, true,
-                                  export_cancelled, self, error);
-    if (status == DIDI_OK && fstatat(output_fd, "model.safetensors", &written, 0) == 0)
-        self->bytes = (uint64_t)written.st_size;
-    if (output_fd >= 0)
-        close(output_fd);
-    if (base_fd >= 0)
-        close(base_fd);
-    if (artifact_fd >= 0)
-        close(artifact_fd);
+        status = export_model(&order, &self->bytes, error);
+    if (order.output_fd >= 0)
+        close(order.output_fd);
+    if (order.artifact_fd >= 0)
+        close(order.artifact_fd);
     return status;
 }
 
@@ -108,6 +122,7 @@ static void export_record(export_run *self)
     bool stopping = atomic_load(&owner->stopping);
     didi_error error = {0};
     int status = DIDI_OK;
+    assert(self->recording);
     if (self->status == DIDI_CANCELLED && stopping)
         status = store_export_release(owner->store, self->row.id, &error);
     else

@@ -87,7 +87,7 @@ int scheduler_open_files(scheduler *self, const char *id, const char *name, int 
 {
     int job_fd = -1;
     if (!id_is_valid(id))
-        return didi_fail(error, DIDI_NOT_FOUND, id, "no job has the id '%.64s'", id);
+        return store_job_unknown(id, error);
     int status = files_open_job(self, id, false, &job_fd, error);
     if (status != DIDI_OK)
         return status;

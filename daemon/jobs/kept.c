@@ -5,12 +5,13 @@
 #include "src/base/base.h"
 #include "src/didi.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
 
-int scheduler_open_kept(scheduler *self, const char *id, int *ret_fd, didi_error *error)
+int kept_open(const scheduler *self, const char *id, int *ret_fd, didi_error *error)
 {
     didi_error reason = {0};
     int status = id_is_valid(id) ? file_open_directory(self->kept_fd, id, 0, ret_fd, &reason)
@@ -69,7 +70,6 @@ static int keep(scheduler *self, const store_job *job, int job_fd, uint64_t *ret
     int work_fd = -1;
     int status = file_open_directory(job_fd, "work", 0, &work_fd, error);
     bool moved = status == DIDI_NOT_FOUND; /* by an attempt that died after it */
-
     if (moved)
         status = file_open_directory(self->kept_fd, job->id, 0, &work_fd, error);
     if (status != DIDI_OK)
@@ -92,6 +92,7 @@ void kept_take(scheduler *self, const store_job *job, int job_fd)
 {
     didi_error error = {0};
     uint64_t bytes = 0;
+    assert(job->state == JOB_RUNNING);
     int status = self->config->keep_spectra_bytes > 0 ? keep(self, job, job_fd, &bytes, &error)
                                                       : DIDI_NOT_FOUND;
     if (status == DIDI_OK)
@@ -113,7 +114,7 @@ static int forget_lost(void *context, const char *id)
     scheduler *self = context;
     didi_error error = {0};
     int fd = -1;
-    if (scheduler_open_kept(self, id, &fd, &error) == DIDI_OK) {
+    if (kept_open(self, id, &fd, &error) == DIDI_OK) {
         close(fd);
         return 0;
     }

@@ -5,6 +5,7 @@
 #include "src/base/base.h"
 
 #include <assert.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -38,6 +39,7 @@ typedef struct pool_work {
 
 struct pool {
     uv_loop_t *loop;
+    pthread_t thread; /* the loop's */
     size_t workers, in_flight, helpers;
     uint64_t memory_limit, memory_used, turn;
     pool_lane *lanes;
@@ -45,13 +47,27 @@ struct pool {
     bool pumping;
 };
 
+/* What libuv starts at its first use. */
+static size_t uv_threads(void)
+{
+    const char *size = getenv("UV_THREADPOOL_SIZE");
+    return size != NULL ? strtoul(size, NULL, 10) : 4;
+}
+
+static bool on_loop(const pool *self)
+{
+    return pthread_equal(self->thread, pthread_self()) != 0;
+}
+
 int pool_create(uv_loop_t *loop, size_t workers, uint64_t memory_limit, pool **ret_pool,
                 didi_error *error)
 {
     pool *self = memory_zeroed(1, sizeof *self);
+    assert(workers > 0 && workers <= uv_threads());
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     self->loop = loop;
+    self->thread = pthread_self();
     self->workers = workers;
     self->memory_limit = memory_limit;
     *ret_pool = self;
@@ -74,6 +90,18 @@ size_t pool_in_flight(const pool *self)
     return count;
 }
 
+static void close_handle(uv_handle_t *handle, void *context)
+{
+    (void)context;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+void pool_close_handles(uv_loop_t *loop)
+{
+    uv_walk(loop, close_handle, NULL);
+}
+
 void pool_lower_thread_priority(void)
 {
     /* On Linux a nice value belongs to a thread. A refusal costs nothing but latency. */
@@ -82,6 +110,7 @@ void pool_lower_thread_priority(void)
 
 void pool_recall_helpers(pool *self)
 {
+    assert(on_loop(self));
     for (pool_lane *lane = self->lanes; lane != NULL; lane = lane->next)
         if (lane->helpers > 0)
             didi_merge_recall_helpers(lane->merge);
@@ -130,6 +159,7 @@ int pool_add(pool *self, didi_merge *merge, int priority, void (*finished)(void 
              void *context, didi_error *error)
 {
     pool_lane *lane = memory_zeroed(1, sizeof *lane);
+    assert(on_loop(self) && merge != NULL && finished != NULL);
     if (lane == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     lane->merge = merge;
@@ -145,6 +175,7 @@ int pool_task(pool *self, void (*work)(void *context), void (*after)(void *conte
               didi_error *error)
 {
     pool_work *task = memory_zeroed(1, sizeof *task);
+    assert(on_loop(self) && work != NULL && after != NULL);
     if (task == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     task->run = work;
@@ -276,6 +307,7 @@ static void pump_helpers(pool *self)
 
 void pool_pump(pool *self)
 {
+    assert(on_loop(self));
     if (self->pumping)
         return;
     self->pumping = true;

@@ -5,10 +5,11 @@
  * requests are served by the edge's own threads. Telemetry does not wait. */
 #include "daemon/jobs/scheduler.h"
 
-#include "daemon/base/clock.h"
+#include "daemon/base/base.h"
 #include "daemon/jobs/scheduler_internal.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,9 +20,9 @@
 static int claim_priority(const scheduler *self)
 {
     int highest = INT_MIN;
-    if (self->run_count < self->config->running_jobs_max)
+    if (self->attempt_count < self->config->running_jobs_max)
         return INT_MIN;
-    for (const run *other = self->runs; other != NULL; other = other->next)
+    for (const attempt *other = self->attempts; other != NULL; other = other->next)
         if (other->job.priority > highest)
             highest = other->job.priority;
     return highest + 1;
@@ -30,12 +31,12 @@ static int claim_priority(const scheduler *self)
 static void jobs_claim(scheduler *self)
 {
     bool found = true;
-    while (found && self->run_count < 2 * self->config->running_jobs_max) {
+    while (found && self->attempt_count < 2 * self->config->running_jobs_max) {
         didi_error error = {0};
         store_job job = {0};
         int status = store_job_claim(self->store, claim_priority(self), &job, &found, &error);
         if (status == DIDI_OK && found) {
-            status = run_start(self, &job, &error);
+            status = attempt_start(self, &job, &error);
             if (status != DIDI_OK) {
                 didi_error ignored = {0};
                 store_job_finish(self->store, job.id, job.attempt, JOB_FAILED, &error, &ignored);
@@ -60,7 +61,7 @@ static void on_closed(uv_handle_t *handle)
 
 static void scheduler_finish_stop(scheduler *self)
 {
-    if (self->run_count > 0 || self->export_count > 0 || pool_in_flight(self->pool) > 0 ||
+    if (self->attempt_count > 0 || self->export_count > 0 || pool_in_flight(self->pool) > 0 ||
         self->handles_open != 2 || uv_is_closing((uv_handle_t *)&self->wake))
         return;
     uv_timer_stop(&self->tick);
@@ -88,14 +89,14 @@ static void on_wake(uv_async_t *handle)
 {
     scheduler *self = handle->data;
     self->look = true;
-    runs_check_cancel(self);
+    attempts_check_cancel(self);
     scheduler_continue(self);
 }
 
 static void on_tick(uv_timer_t *handle)
 {
     scheduler *self = handle->data;
-    runs_tick(self);
+    attempts_tick(self);
     exports_tick(self);
     scheduler_continue(self);
 }
@@ -120,7 +121,7 @@ static int scheduler_recover(scheduler *self, didi_error *error)
     return swept == DIDI_OK ? kept_sweep(self, error) : swept;
 }
 
-int scheduler_create(uv_loop_t *loop, const config *settings, store *records, models *registry,
+int scheduler_create(uv_loop_t *loop, const config *settings, store *records, registry *models,
                      int state_fd, scheduler **ret_scheduler, didi_error *error)
 {
     scheduler *self = memory_zeroed(1, sizeof *self);
@@ -129,7 +130,7 @@ int scheduler_create(uv_loop_t *loop, const config *settings, store *records, mo
     self->loop = loop;
     self->config = settings;
     self->store = records;
-    self->models = registry;
+    self->models = models;
     self->jobs_fd = self->trash_fd = self->kept_fd = -1;
     self->look = true;
     self->advance = scheduler_continue;
@@ -154,10 +155,11 @@ int scheduler_create(uv_loop_t *loop, const config *settings, store *records, mo
 
 void scheduler_stop(scheduler *self, void (*done)(void *context), void *context)
 {
+    assert(done != NULL && !atomic_load(&self->stopping));
     self->done = done;
     self->done_context = context;
     atomic_store(&self->stopping, true);
-    runs_cancel_all(self);
+    attempts_cancel_all(self);
     pool_recall_helpers(self->pool);
     scheduler_continue(self);
 }
@@ -166,6 +168,7 @@ void scheduler_free(scheduler *self)
 {
     if (self == NULL)
         return;
+    assert(self->attempt_count == 0 && self->export_count == 0);
     pool_free(self->pool);
     if (self->jobs_fd >= 0)
         close(self->jobs_fd);

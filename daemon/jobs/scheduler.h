@@ -12,8 +12,8 @@
  *   trash/                being deleted */
 #pragma once
 
-#include "daemon/base/config.h"
-#include "daemon/models/registry.h"
+#include "daemon/base/base.h"
+#include "daemon/models/models.h"
 #include "daemon/store/store.h"
 
 #include <uv.h>
@@ -22,7 +22,7 @@ typedef struct scheduler scheduler;
 
 /* Keeps the pointers; they must outlive it. `state_fd`: the state directory, duplicated. Sweeps
  * orphans, gives back jobs of other boots, and starts to work when the loop runs. */
-int scheduler_create(uv_loop_t *loop, const config *settings, store *records, models *registry,
+int scheduler_create(uv_loop_t *loop, const config *settings, store *records, registry *models,
                      int state_fd, scheduler **ret_scheduler, didi_error *error);
 
 /* Starts nothing more, asks items to stop, waits for those in flight within the loop, gives
@@ -48,6 +48,9 @@ int scheduler_export_request(scheduler *self, const char *job_id, const char *co
 int scheduler_open_files(scheduler *self, const char *id, const char *name, int *ret_fd,
                          didi_error *error);
 
-/* Opens kept/<id>, O_DIRECTORY; the caller closes. DIDI_NOT_FOUND with the subject "/from_job" when
- * there is none. [any] */
-int scheduler_open_kept(scheduler *self, const char *id, int *ret_fd, didi_error *error);
+/* Opens the merge of a job: its models, the package it extends and what it starts from. The places
+ * say where it works (INPUTS_NOWHERE: a plan only), and neither package_fd nor reuse_fd. Errors:
+ * those of inputs_create and didi_merge_open; DIDI_NOT_FOUND with the subject "/extend/job" or
+ * "/from_job" when that job's files are gone. [any] */
+int scheduler_open_merge(scheduler *self, const specification *wanted, const inputs_places *places,
+                         const didi_merge_hooks *hooks, didi_merge **ret_merge, didi_error *error);

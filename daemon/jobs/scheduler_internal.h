@@ -10,19 +10,19 @@
 
 enum { SCHEDULER_TICK_MILLISECONDS = 200, SCHEDULER_EXPORTS_MAX = 2 };
 
-typedef enum run_state {
-    RUN_OPENING,   /* a pool thread opens the models */
-    RUN_RUNNING,   /* its lane is in the pool */
-    RUN_CLOSING,   /* a pool thread frees it and removes what is not needed any more */
-    RUN_RECORDING, /* the store has still to be told; tried at every tick */
-} run_state;
+typedef enum attempt_state {
+    ATTEMPT_OPENING,   /* a pool thread opens the models */
+    ATTEMPT_RUNNING,   /* its lane is in the pool */
+    ATTEMPT_CLOSING,   /* a pool thread frees it and removes what is not needed any more */
+    ATTEMPT_RECORDING, /* the store has still to be told; tried at every tick */
+} attempt_state;
 
 /* One attempt of one job. */
-typedef struct run {
-    struct run *next;
+typedef struct attempt {
+    struct attempt *next;
     scheduler *scheduler;
     store_job job;
-    run_state state;
+    attempt_state state;
     didi_merge *merge;
     telemetry *telemetry;
     bool cancel;    /* asked for by a user */
@@ -35,7 +35,7 @@ typedef struct run {
     didi_error why;
     double progress; /* last one stored */
     int64_t began_ms;
-} run;
+} attempt;
 
 /* One export on its way. */
 typedef struct export_run {
@@ -53,14 +53,14 @@ struct scheduler {
     uv_loop_t *loop;
     const config *config;
     store *store;
-    models *models;
+    registry *models;
     pool *pool;
     int jobs_fd, trash_fd, kept_fd;
     char boot_id[ID_BYTES];
     uv_async_t wake;
     uv_timer_t tick;
-    run *runs;
-    size_t run_count;
+    attempt *attempts;
+    size_t attempt_count;
     export_run *exports;
     size_t export_count;
     atomic_bool stopping;      /* read by exports on pool threads */
@@ -74,35 +74,35 @@ struct scheduler {
     void *done_context;
 };
 
-/* ---- scheduler_run.c ---- */
+/* ---- attempt.c ---- */
 
 /* Starts a claimed job; takes what `job` owns. */
-int run_start(scheduler *self, store_job *job, didi_error *error);
+int attempt_start(scheduler *self, store_job *job, didi_error *error);
 /* Looks whether users asked running jobs to be cancelled. */
-void runs_check_cancel(scheduler *self);
-void runs_cancel_all(scheduler *self);
+void attempts_check_cancel(scheduler *self);
+void attempts_cancel_all(scheduler *self);
 /* Progress into the store, and outcomes that it did not take before. */
-void runs_tick(scheduler *self);
+void attempts_tick(scheduler *self);
 
-/* ---- scheduler_compare.c ---- */
+/* ---- compare.c ---- */
 
 /* Opens the full merge of the same tasks and total, whose artifacts stay in the job's directory
  * until it ends; self->merge is left NULL, with the reason, where that cannot be. */
-void compare_open(run *self, const char *text, int job_fd);
+void compare_open(attempt *self, const char *text, int job_fd);
 /* Its outcome; false when the job ends with it (cancelled, or the daemon stops). */
-bool compare_end(run *self);
+bool compare_end(attempt *self);
 /* The progress of both merges as one number. */
-double compare_progress(const run *self, double progress);
+double compare_progress(const attempt *self, double progress);
 /* Directory of the artifacts to compare with, or -1. */
-int compare_artifacts(const run *self, int job_fd);
+int compare_artifacts(const attempt *self, int job_fd);
 
-/* ---- scheduler_export.c ---- */
+/* ---- export.c ---- */
 
 /* Claims exports while there is room. */
 void exports_claim(scheduler *self);
 void exports_tick(scheduler *self);
 
-/* ---- scheduler_files.c ---- */
+/* ---- files.c ---- */
 
 int files_open(scheduler *self, int state_fd, didi_error *error);
 /* Directories without a row go to the trash; rows without files are flagged. */
@@ -125,8 +125,11 @@ void files_remove_work(int job_fd);
 /* Strays and the artifacts; finished layers stay for a retry. */
 void files_remove_results(int job_fd);
 
-/* ---- scheduler_kept.c ---- */
+/* ---- kept.c ---- */
 
+/* Opens kept/<id>, O_DIRECTORY; the caller closes. DIDI_NOT_FOUND with the subject "/from_job" when
+ * there is none; on any thread. */
+int kept_open(const scheduler *self, const char *id, int *ret_fd, didi_error *error);
 /* Keeps what a published job's work directory offers to others, within keep_spectra_bytes; else
  * removes it. Before the job's end is recorded; on any thread. */
 void kept_take(scheduler *self, const store_job *job, int job_fd);

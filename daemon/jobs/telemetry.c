@@ -4,6 +4,7 @@
 
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,7 @@ int telemetry_create(store *records, const store_job *job, telemetry **ret_telem
                      didi_error *error)
 {
     telemetry *self = memory_zeroed(1, sizeof *self);
+    assert(job->attempt > 0);
     int64_t room = STORE_EVENTS_PER_JOB_MAX - job->event_count;
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
@@ -70,6 +72,7 @@ void telemetry_free(telemetry *self)
 
 bool telemetry_keeps(uint64_t seen, uint64_t kept, uint64_t dense)
 {
+    assert(seen > kept && dense > 0);
     return kept == 0 || seen - kept >= 1 + kept / dense;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A run's events on their way into the store, thinned so that their number grows with the logarithm
- * of what the run has to tell. */
+/* An attempt's events on their way into the store, thinned so that their number grows with the
+ * logarithm of what there is to tell. */
 #pragma once
 
 #include "daemon/store/store.h"

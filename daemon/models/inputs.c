@@ -1,27 +1,114 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Opening of a specification's models and filling of a merge's options. */
+/* Opening of a specification's models, and of its merge. */
 #include "daemon/models/inputs.h"
 
 #include "src/base/base.h"
-#include "src/files/files.h"
 
-#include <stdio.h>
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-struct planner {
-    didi_merge_options options;
+struct inputs {
+    const specification *from;
     didi_task_input *tasks;
     size_t task_count; /* of the specification, or those it adds to another job */
     int base_fd;
     char *canonical;
 };
 
-/* The words of both sides are the same and in the same order; a test compares the tables. */
-static void planner_fill(planner *self, const specification *from)
+/* `origin`: who asked for the model, where the request did not name it. */
+static int open_model(const model_roots *roots, const char *model, const char *origin,
+                      const char *pointer, int *ret_fd, didi_error *error)
 {
-    didi_merge_options *options = &self->options;
+    didi_error reason = {0};
+    int status = model_roots_open_model(roots, model, ret_fd, NULL, &reason);
+    if (status == DIDI_NOT_FOUND)
+        return didi_fail(error, status, pointer, "there is no model \"%s\"%s", model, origin);
+    if (status != DIDI_OK)
+        return didi_fail(error, status, pointer, "cannot open model \"%s\": %s", model,
+                         reason.message);
+    return DIDI_OK;
+}
+
+/* A job that extends another merges the tasks it adds. */
+static bool inputs_take(const specification *from, size_t task)
+{
+    bool takes = !specification_extends(from);
+    for (size_t i = 0; i < from->extend.add.count && !takes; i++)
+        takes = strcmp(from->extend.add.texts[i], from->tasks[task].name) == 0;
+    return takes;
+}
+
+static int inputs_open(inputs *self, const model_roots *roots, const specification *from,
+                       didi_error *error)
+{
+    char pointer[DIDI_ERROR_SUBJECT_BYTES_MAX] = "/extend/rebalance";
+    const char *earlier = from->extend.job != NULL ? ", which the job to extend was made from"
+                          : from->from_job != NULL ? ", which from_job was made from"
+                                                   : "";
+    int status = open_model(roots, from->base, earlier, "/base", &self->base_fd, error);
+    for (size_t task = 0; status == DIDI_OK && task < from->task_count; task++) {
+        if (!inputs_take(from, task))
+            continue;
+        didi_task_input *input = &self->tasks[self->task_count];
+        input->name = from->tasks[task].name;
+        input->label = from->tasks[task].model;
+        input->weight = from->tasks[task].weight;
+        bool named = task >= from->kept; /* those kept stand before */
+        if (named)
+            specification_task_pointer(from, task, "model", pointer);
+        status = open_model(roots, input->label, named && from->from_job == NULL ? "" : earlier,
+                            pointer, &input->directory_fd, error);
+        self->task_count++;
+    }
+    return status;
+}
+
+int inputs_create(const model_roots *roots, const specification *from, inputs **ret_inputs,
+                  didi_error *error)
+{
+    inputs *self = memory_zeroed(1, sizeof *self);
+    if (self == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a plan");
+    self->from = from;
+    self->base_fd = -1;
+    self->tasks = memory_zeroed(from->task_count, sizeof *self->tasks);
+    if (self->tasks == NULL) {
+        free(self);
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a plan");
+    }
+    for (size_t task = 0; task < from->task_count; task++)
+        self->tasks[task].directory_fd = -1;
+    int status = specification_render(from, &self->canonical, error);
+    if (status == DIDI_OK)
+        status = inputs_open(self, roots, from, error);
+    if (status != DIDI_OK) {
+        inputs_free(self);
+        return status;
+    }
+    *ret_inputs = self;
+    return DIDI_OK;
+}
+
+void inputs_free(inputs *self)
+{
+    if (self == NULL)
+        return;
+    for (size_t task = 0; task < self->task_count; task++)
+        if (self->tasks[task].directory_fd >= 0)
+            close(self->tasks[task].directory_fd);
+    if (self->base_fd >= 0)
+        close(self->base_fd);
+    free(self->tasks);
+    free(self->canonical);
+    free(self);
+}
+
+/* The words of both sides are the same and in the same order; a test compares the tables. */
+static void inputs_fill(const inputs *self, didi_merge_options *options)
+{
+    const specification *from = self->from;
     didi_merge_options_default(options);
     options->base_label = from->base;
     options->base_fd = self->base_fd;
@@ -52,8 +139,6 @@ static void planner_fill(planner *self, const specification *from)
     options->dense = (didi_dense)from->dense;
     options->precision = (didi_precision)from->output_dtype;
     options->seed = (uint64_t)from->seed;
-    options->work_fd = -1;
-    options->output_fd = -1;
     options->specification_json = self->canonical;
     if (specification_extends(from)) {
         options->budget = from->extend.budget * (double)from->extend.add.count;
@@ -68,99 +153,24 @@ static void planner_fill(planner *self, const specification *from)
     }
 }
 
-/* `origin`: who asked for the model, where the request did not name it. */
-static int planner_open_model(const model_roots *roots, const char *model, const char *origin,
-                              const char *pointer, int *ret_fd, didi_error *error)
+int inputs_open_merge(const inputs *self, const config *settings, const inputs_places *places,
+                      const didi_merge_hooks *hooks, didi_merge **ret_merge, didi_error *error)
 {
-    didi_error reason = {0};
-    int status = model_roots_open_model(roots, model, ret_fd, NULL, &reason);
-    if (status == DIDI_NOT_FOUND)
-        return didi_fail(error, status, pointer, "there is no model \"%s\"%s", model, origin);
-    if (status != DIDI_OK)
-        return didi_fail(error, status, pointer, "cannot open model \"%s\": %s", model,
-                         reason.message);
-    return DIDI_OK;
-}
-
-/* A job that extends another merges the tasks it adds. */
-static bool planner_takes(const specification *from, size_t task)
-{
-    bool takes = !specification_extends(from);
-    for (size_t i = 0; i < from->extend.add.count && !takes; i++)
-        takes = strcmp(from->extend.add.texts[i], from->tasks[task].name) == 0;
-    return takes;
-}
-
-static int planner_open(planner *self, const model_roots *roots, const specification *from,
-                        didi_error *error)
-{
-    char pointer[64];
-    size_t kept = from->extend.job != NULL ? from->task_count - from->extend.add.count : 0;
-    const char *earlier = from->extend.job != NULL ? ", which the job to extend was made from"
-                          : from->from_job != NULL ? ", which from_job was made from"
-                                                   : "";
-    int status = planner_open_model(roots, from->base, earlier, "/base", &self->base_fd, error);
-    for (size_t task = 0; status == DIDI_OK && task < from->task_count; task++) {
-        if (!planner_takes(from, task))
-            continue;
-        didi_task_input *input = &self->tasks[self->task_count];
-        input->name = from->tasks[task].name;
-        input->label = from->tasks[task].model;
-        input->weight = from->tasks[task].weight;
-        bool named = task >= kept;
-        if (!named)
-            snprintf(pointer, sizeof pointer, "/extend/rebalance");
-        else
-            snprintf(pointer, sizeof pointer, "/tasks/%zu/model", task - kept);
-        status =
-            planner_open_model(roots, input->label, named && from->from_job == NULL ? "" : earlier,
-                               pointer, &input->directory_fd, error);
-        self->task_count++;
+    didi_merge_options options;
+    assert(places->output_fd < 0 || places->work_fd >= 0);
+    inputs_fill(self, &options);
+    options.memory_limit = settings->memory_limit;
+    options.workers = settings->workers;
+    options.work_fd = places->work_fd;
+    options.output_fd = places->output_fd;
+    options.output_name = "artifacts";
+    options.volatile_work = places->volatile_work;
+    options.keep_work = places->keep_work;
+    options.reuse_fd = places->reuse_fd;
+    if (specification_extends(self->from)) {
+        options.extend.package_fd = places->package_fd;
+        options.extend.comparison_fd = places->comparison_fd;
+        options.extend.comparison_reason = places->comparison_reason;
     }
-    return status;
-}
-
-int planner_create(const model_roots *roots, const specification *from, planner **ret_planner,
-                   didi_error *error)
-{
-    planner *self = memory_zeroed(1, sizeof *self);
-    if (self == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a plan");
-    self->base_fd = -1;
-    self->tasks = memory_zeroed(from->task_count, sizeof *self->tasks);
-    if (self->tasks == NULL) {
-        free(self);
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a plan");
-    }
-    for (size_t task = 0; task < from->task_count; task++)
-        self->tasks[task].directory_fd = -1;
-    int status = specification_render(from, &self->canonical, error);
-    if (status == DIDI_OK)
-        status = planner_open(self, roots, from, error);
-    if (status != DIDI_OK) {
-        planner_free(self);
-        return status;
-    }
-    planner_fill(self, from);
-    *ret_planner = self;
-    return DIDI_OK;
-}
-
-void planner_free(planner *self)
-{
-    if (self == NULL)
-        return;
-    for (size_t task = 0; task < self->task_count; task++)
-        if (self->tasks[task].directory_fd >= 0)
-            close(self->tasks[task].directory_fd);
-    if (self->base_fd >= 0)
-        close(self->base_fd);
-    free(self->tasks);
-    free(self->canonical);
-    free(self);
-}
-
-didi_merge_options *planner_options(planner *self)
-{
-    return &self->options;
+    return didi_merge_open(&options, hooks, ret_merge, error);
 }

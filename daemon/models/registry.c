@@ -12,32 +12,33 @@
 #include <string.h>
 #include <unistd.h>
 
-struct models {
+struct registry {
     const model_roots *roots;
     store *records;
     pthread_mutex_t scanning;
 };
 
-typedef struct models_scan {
-    models *models;
+typedef struct registry_scan {
+    registry *registry;
     store_model *rows;
     size_t count, capacity;
     size_t broken;
-} models_scan;
+} registry_scan;
 
-int models_create(const model_roots *roots, store *records, models **ret_models, didi_error *error)
+int registry_create(const model_roots *roots, store *records, registry **ret_registry,
+                    didi_error *error)
 {
-    models *self = memory_zeroed(1, sizeof *self);
+    registry *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     self->roots = roots;
     self->records = records;
     pthread_mutex_init(&self->scanning, NULL);
-    *ret_models = self;
+    *ret_registry = self;
     return DIDI_OK;
 }
 
-void models_free(models *self)
+void registry_free(registry *self)
 {
     if (self == NULL)
         return;
@@ -45,7 +46,7 @@ void models_free(models *self)
     free(self);
 }
 
-const model_roots *models_roots(const models *self)
+const model_roots *registry_roots(const registry *self)
 {
     return self->roots;
 }
@@ -102,7 +103,7 @@ static void row_inspect(const model_roots *roots, store_model *row)
 
 static int scan_visit(void *context, size_t root, const char *name, didi_error *error)
 {
-    models_scan *scan = context;
+    registry_scan *scan = context;
     if (scan->count == scan->capacity) {
         size_t larger = scan->capacity == 0 ? 64 : scan->capacity * 2;
         store_model *grown = realloc(scan->rows, larger * sizeof *grown);
@@ -114,11 +115,11 @@ static int scan_visit(void *context, size_t root, const char *name, didi_error *
     store_model *row = &scan->rows[scan->count++];
     memset(row, 0, sizeof *row);
     row->name = memory_string(name);
-    row->root = memory_string(model_roots_path(scan->models->roots, root));
+    row->root = memory_string(model_roots_path(scan->registry->roots, root));
     row->revision = memory_zeroed(1, 17);
     if (row->name == NULL || row->root == NULL || row->revision == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
-    row_inspect(scan->models->roots, row);
+    row_inspect(scan->registry->roots, row);
     if (row->state == MODEL_BROKEN) {
         scan->broken++;
         if (row->reason == NULL)
@@ -127,9 +128,9 @@ static int scan_visit(void *context, size_t root, const char *name, didi_error *
     return DIDI_OK;
 }
 
-int models_rescan(models *self, size_t *ret_ready, size_t *ret_broken, didi_error *error)
+int registry_rescan(registry *self, size_t *ret_ready, size_t *ret_broken, didi_error *error)
 {
-    models_scan scan = {.models = self};
+    registry_scan scan = {.registry = self};
     pthread_mutex_lock(&self->scanning);
     int status = model_roots_walk(self->roots, scan_visit, &scan, error);
     if (status == DIDI_OK)
@@ -143,9 +144,9 @@ int models_rescan(models *self, size_t *ret_ready, size_t *ret_broken, didi_erro
     return status;
 }
 
-int models_tensors(models *self, const char *name,
-                   int (*visit)(void *context, const models_tensor *tensor), void *context,
-                   didi_error *error)
+int registry_tensors(registry *self, const char *name,
+                     int (*visit)(void *context, const registry_tensor *tensor), void *context,
+                     didi_error *error)
 {
     checkpoint *opened = NULL;
     int fd = -1;
@@ -158,7 +159,7 @@ int models_tensors(models *self, const char *name,
         return status;
     for (size_t i = 0; i < checkpoint_count(opened) && status == DIDI_OK; i++) {
         const checkpoint_tensor *entry = checkpoint_at(opened, i);
-        const models_tensor tensor = {
+        const registry_tensor tensor = {
             .name = entry->tensor->name,
             .dtype = didi_dtype_name(entry->tensor->dtype),
             .shape = entry->tensor->shape,

@@ -8,33 +8,34 @@
 
 #include <stdint.h>
 
-typedef struct models models;
+typedef struct registry registry;
 
 /* Keeps `roots` and `store` by reference; they must outlive the registry. Does not scan yet. */
-int models_create(const model_roots *roots, store *records, models **ret_models, didi_error *error);
-void models_free(models *self);
+int registry_create(const model_roots *roots, store *records, registry **ret_registry,
+                    didi_error *error);
+void registry_free(registry *self);
 
-const model_roots *models_roots(const models *self);
+const model_roots *registry_roots(const registry *self);
 
 /* Scans the roots and commits what changed: new and changed models are opened and checked (state
  * ready or broken, with the reason), vanished ones leave the list. One scan at a time; a second
  * caller waits and scans again. Takes as long as the headers take to read. Errors: those of the
  * walk and the store; a broken model is no error. */
-int models_rescan(models *self, size_t *ret_ready, size_t *ret_broken, didi_error *error);
+int registry_rescan(registry *self, size_t *ret_ready, size_t *ret_broken, didi_error *error);
 
 /* Listing and lookup are the store's: store_model_list, store_model_get. */
 
-typedef struct models_tensor {
+typedef struct registry_tensor {
     const char *name;
     const char *dtype; /* as the file spells it, static */
     const uint64_t *shape;
     size_t dimensions;
     uint64_t bytes;
     const char *file;
-} models_tensor;
+} registry_tensor;
 
 /* Opens the model and calls `visit` for each tensor, by name. A non-zero return of visit stops and
  * is returned. Errors: those of checkpoint_open; DIDI_NOT_FOUND when there is no such model. */
-int models_tensors(models *self, const char *name,
-                   int (*visit)(void *context, const models_tensor *tensor), void *context,
-                   didi_error *error);
+int registry_tensors(registry *self, const char *name,
+                     int (*visit)(void *context, const registry_tensor *tensor), void *context,
+                     didi_error *error);

@@ -2,8 +2,10 @@
 /* Model directories: opened beneath their root, walked without following links. */
 #include "daemon/models/roots.h"
 
+#include "proto/proto.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -69,14 +71,8 @@ void model_roots_close(model_roots *roots)
 
 const char *model_roots_path(const model_roots *roots, size_t index)
 {
+    assert(index < roots->count);
     return roots->roots[index].path;
-}
-
-static bool component_is_valid(const char *name, size_t length)
-{
-    static const char allowed[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-    return length > 0 && name[0] != '.' && strspn(name, allowed) >= length;
 }
 
 bool model_name_is_valid(const char *name)
@@ -86,7 +82,7 @@ bool model_name_is_valid(const char *name)
         return false;
     for (;;) {
         size_t length = strcspn(name, "/");
-        if (!component_is_valid(name, length) || ++depth > MODEL_DEPTH_MAX)
+        if (length == 0 || name_component(name) != length || ++depth > MODEL_DEPTH_MAX)
             return false;
         if (name[length] == '\0')
             return true;
@@ -219,7 +215,7 @@ static int walk_directory(model_walk *walk, int fd, const char *prefix, unsigned
         const struct dirent *entry = readdir(directory);
         if (entry == NULL)
             break;
-        if (!component_is_valid(entry->d_name, strlen(entry->d_name)))
+        if (name_component(entry->d_name) != strlen(entry->d_name))
             continue;
         if (entry->d_type != DT_DIR && entry->d_type != DT_UNKNOWN)
             continue;

@@ -6,7 +6,7 @@
 #define STORE_SQL_TEXTS
 #include "daemon/store/database.h"
 
-#include "daemon/base/clock.h"
+#include "daemon/base/base.h"
 #include "src/base/base.h"
 
 #include <assert.h>
@@ -198,6 +198,7 @@ void database_close(database *self)
 
 sqlite3_stmt *database_statement(database *self, store_query query, didi_error *error)
 {
+    assert((unsigned)query < QUERY_COUNT);
     sqlite3_stmt **statement = &self->statements[query];
     if (*statement == NULL &&
         sqlite3_prepare_v3(self->connection, store_query_texts[query], -1,
@@ -313,6 +314,7 @@ static int load_newest_id(database *self, store_query query, didi_error *error)
 
 int database_new_id(database *self, char ret_id[ID_BYTES], didi_error *error)
 {
+    assert(sqlite3_db_readonly(self->connection, "main") == 0);
     if (self->newest_id[0] == '\0' &&
         (load_newest_id(self, QUERY_JOB_NEWEST_ID, error) != DIDI_OK ||
          load_newest_id(self, QUERY_EXPORT_NEWEST_ID, error) != DIDI_OK))
@@ -325,6 +327,7 @@ int database_new_id(database *self, char ret_id[ID_BYTES], didi_error *error)
 
 void database_checkpoint(database *self, bool all)
 {
+    assert(sqlite3_db_readonly(self->connection, "main") == 0);
     sqlite3_wal_checkpoint_v2(self->connection, NULL,
                               all ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE, NULL,
                               NULL);

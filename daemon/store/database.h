@@ -3,7 +3,7 @@
  * by one thread at a time. */
 #pragma once
 
-#include "daemon/base/id.h"
+#include "daemon/base/base.h"
 #include "src/base/base.h"
 #include "store_sql.h"
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Events of jobs: appended, numbered without holes, never changed. */
-#include "daemon/base/clock.h"
+#include "daemon/base/base.h"
 #include "daemon/store/writer.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,6 +77,7 @@ static int event_operation(database *writer, void *context, store_changes *chang
 void store_event_post(store *self, const char *job_id, unsigned attempt, const store_event *event)
 {
     event_argument *argument = memory_zeroed(1, sizeof *argument);
+    assert(event->kind[0] != '\0');
     if (argument == NULL)
         return; /* telemetry only */
     sqlite3_snprintf(sizeof argument->job_id, argument->job_id, "%s", job_id);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Exports: rows that say which full checkpoints were asked for and how that went. */
-#include "daemon/base/clock.h"
+#include "daemon/base/base.h"
 #include "daemon/store/writer.h"
 #include "src/base/base.h"
 
@@ -253,6 +253,7 @@ static int finish_operation(database *writer, void *context, store_changes *chan
 int store_export_finish(store *self, const char *id, export_state state, uint64_t bytes,
                         const didi_error *why, didi_error *error)
 {
+    assert(state != EXPORT_RUNNING);
     finish_argument argument = {.id = id, .state = state, .bytes = bytes, .why = why};
     return store_write(self, finish_operation, &argument, error);
 }

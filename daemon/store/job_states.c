@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The states of jobs: claiming, ending, cancelling, and the one function that moves them. */
-#include "daemon/base/clock.h"
+#include "daemon/base/base.h"
 #include "daemon/store/writer.h"
 
 #include <assert.h>
@@ -279,7 +279,7 @@ int store_job_delete(store *self, const char *id, didi_error *error)
 {
     char copy[ID_BYTES] = {0};
     if (!id_is_valid(id))
-        return didi_fail(error, DIDI_NOT_FOUND, id, "no job has the id '%.64s'", id);
+        return store_job_unknown(id, error);
     memcpy(copy, id, ID_CHARACTERS);
     return store_write(self, delete_operation, copy, error);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Jobs: accepting, reading, listing. */
-#include "daemon/base/clock.h"
+#include "daemon/base/base.h"
 #include "daemon/store/writer.h"
 #include "src/base/base.h"
 
@@ -85,6 +85,11 @@ static int job_read(sqlite3_stmt *statement, store_job *ret_job, didi_error *err
     return status;
 }
 
+int store_job_unknown(const char *id, didi_error *error)
+{
+    return didi_fail(error, DIDI_NOT_FOUND, id, "no job has the id '%.64s'", id);
+}
+
 int job_select(database *connection, const char *id, store_job *ret_job, didi_error *error)
 {
     sqlite3_stmt *statement = database_statement(connection, QUERY_JOB_SELECT, error);
@@ -96,7 +101,7 @@ int job_select(database *connection, const char *id, store_job *ret_job, didi_er
     if (status != DIDI_OK)
         return status;
     if (!row)
-        return didi_fail(error, DIDI_NOT_FOUND, id, "no job has the id '%.64s'", id);
+        return store_job_unknown(id, error);
     status = job_read(statement, ret_job, error);
     sqlite3_reset(statement);
     return status;
@@ -210,6 +215,7 @@ int store_job_submit(store *self, const store_submission *submission, char ret_i
                      store_submit_outcome *ret_outcome, didi_error *error)
 {
     submit_argument argument = {.submission = submission};
+    assert(submission->idempotency_key == NULL || submission->body_digest != NULL);
     if (submission->idempotency_key != NULL &&
         strlen(submission->idempotency_key) > STORE_IDEMPOTENCY_KEY_MAX)
         return didi_fail(error, DIDI_INVALID, "Idempotency-Key", "longer than %d bytes",
@@ -230,6 +236,7 @@ int store_job_find_submission(store *self, const store_submission *submission, b
 {
     submit_argument argument = {.submission = submission};
     database *reader = NULL;
+    assert(submission->idempotency_key != NULL && submission->body_digest != NULL);
     bool found = false;
     int status = store_reader_borrow(self, &reader, error);
     if (status != DIDI_OK)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Models: the registry's rows. */
-#include "daemon/base/clock.h"
+#include "daemon/base/base.h"
 #include "daemon/store/writer.h"
 #include "src/base/base.h"
 

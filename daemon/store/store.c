@@ -9,6 +9,7 @@
 #include "daemon/store/writer.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -184,12 +185,19 @@ static void mailbox_append(store *self, store_request *request)
     pthread_cond_signal(&self->arrived);
 }
 
+/* Neither operations nor the listener may call the store: the writer would wait for itself. */
+static bool on_writer(const store *self)
+{
+    return self->started && pthread_equal(self->thread, pthread_self()) != 0;
+}
+
 int store_write(store *self, store_operation *operation, void *argument, didi_error *error)
 {
     didi_error own = {0};
     store_request request = {
         .operation = operation, .argument = argument, .error = &own, .waits = true};
     int status = DIDI_OK;
+    assert(!on_writer(self));
     pthread_mutex_lock(&self->lock);
     while (self->waiting >= STORE_MAILBOX_MAX && !self->closing)
         pthread_cond_wait(&self->finished, &self->lock);
@@ -214,6 +222,7 @@ void store_post(store *self, store_operation *operation, void *argument, bool ma
 {
     store_request *request = memory_zeroed(1, sizeof *request);
     bool taken = false;
+    assert(!on_writer(self));
     if (request != NULL) {
         request->operation = operation;
         request->argument = argument;
@@ -267,12 +276,13 @@ void store_reader_return(store *self, database *reader)
         if (reader->statements[i] != NULL)
             sqlite3_reset(reader->statements[i]);
     pthread_mutex_lock(&self->reader_lock);
+    assert(self->reader_count < self->reader_open);
     self->readers[self->reader_count++] = reader;
     pthread_cond_signal(&self->reader_returned);
     pthread_mutex_unlock(&self->reader_lock);
 }
 
-int store_open(const char *state_dir, store **ret_store, didi_error *error)
+int store_open(const char *directory, store **ret_store, didi_error *error)
 {
     store *self = memory_zeroed(1, sizeof *self);
     int status = DIDI_OK;
@@ -284,7 +294,7 @@ int store_open(const char *state_dir, store **ret_store, didi_error *error)
     pthread_mutex_init(&self->reader_lock, NULL);
     pthread_cond_init(&self->reader_returned, NULL);
     pthread_mutex_init(&self->listener_lock, NULL);
-    self->path = memory_format("%s/didid.db", state_dir);
+    self->path = memory_format("%s/didid.db", directory);
     if (self->path == NULL)
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     else
@@ -303,6 +313,7 @@ void store_close(store *self)
 {
     if (self == NULL)
         return;
+    assert(self->reader_count == self->reader_open && !on_writer(self));
     pthread_mutex_lock(&self->lock);
     self->closing = true;
     pthread_cond_broadcast(&self->arrived);

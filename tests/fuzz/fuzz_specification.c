@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Input: the body of a job or export request. */
-#include "proto/export_request.h"
-#include "proto/specification.h"
+#include "proto/proto.h"
 
 #include <stdint.h>
 #include <stdlib.h>

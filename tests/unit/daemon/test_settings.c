@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Settings, ids, times, log lines, model names, spacing of telemetry. */
-#include "daemon/base/clock.h"
-#include "daemon/base/config.h"
-#include "daemon/base/id.h"
-#include "daemon/base/log.h"
+#include "daemon/base/base.h"
 #include "daemon/jobs/telemetry.h"
 #include "daemon/models/roots.h"
 #include "src/base/file.h"

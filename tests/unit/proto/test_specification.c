@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Job specifications: defaults, every kind of mistake, the canonical text, memory running out. */
-#include "proto/document.h"
-#include "proto/export_request.h"
-#include "proto/names.h"
-#include "proto/problems.h"
-#include "proto/specification.h"
+#include "proto/proto.h"
 #include "src/didi.h"
 #include "tests/unit/support.h"
 
@@ -312,6 +308,35 @@ static void the_papers_ranks_are_unweighted(void **state)
     specification_free(made);
 }
 
+/* Of a job that extends another, which brings tasks of its own. */
+static void pointers_count_the_tasks_of_a_request(void **state)
+{
+    static const struct {
+        const char *added, *pointer;
+    } cases[] = {
+        {"{\"name\":\"c\",\"model\":\"/\"}", "/tasks/0/model"},
+        {"{\"name\":\"c\",\"model\":\"m/c\"},{\"name\":\"c\",\"model\":\"m/d\"}", "/tasks/1/name"},
+        {"{\"name\":\"c\",\"model\":\"m/c\"},7", "/tasks/1"},
+        {"{\"name\":\"c\",\"model\":\"m/base\"}", "/tasks/0/model"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[512];
+        json_t *document = NULL;
+        specification *made = NULL;
+        didi_error error = {0};
+        int bytes = snprintf(text, sizeof text,
+                             "{\"base\":\"m/base\",\"tasks\":[{\"name\":\"a\",\"model\":\"m/a\"},"
+                             "{\"name\":\"b\",\"model\":\"m/b\"},%s],\"budget\":1.24}",
+                             cases[i].added);
+        assert_int_equal(document_parse(text, (size_t)bytes, sizeof text, &document, NULL),
+                         DIDI_OK);
+        assert_int_equal(specification_read(document, 2, &made, &error), DIDI_INVALID);
+        assert_string_equal(error.subject, cases[i].pointer);
+        json_decref(document);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -327,6 +352,7 @@ int main(void)
         cmocka_unit_test(choices_are_the_librarys),
         cmocka_unit_test(defaults_are_the_librarys),
         cmocka_unit_test(the_papers_ranks_are_unweighted),
+        cmocka_unit_test(pointers_count_the_tasks_of_a_request),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command line of `didid run`. */
+#include "daemon/foreground/arguments.h"
+
+#include <assert.h>
+#include <stddef.h>
+#include <string.h>
+
+#define AT(member) offsetof(arguments, member)
+static const option_row option_rows[] = {
+    {"models", OPTION_SETTING, AT(settings)},
+    {"out", OPTION_TEXT, AT(out)},
+    {"export", OPTION_TEXT, AT(export)},
+    {"keep", OPTION_TEXT, AT(keep)},
+    {"reuse", OPTION_TEXT, AT(reuse)},
+    {"extend", OPTION_TEXT, AT(package)},
+    {"task", OPTION_LIST, AT(added)},
+    {"remove", OPTION_LIST, AT(removed)},
+    {"budget", OPTION_TEXT, AT(budget)},
+    {"rebalance", OPTION_FLAG, AT(rebalance)},
+    {"compare", OPTION_TEXT, AT(comparison)},
+    {"workers", OPTION_SETTING, AT(settings)},
+    {"memory_limit", OPTION_SETTING, AT(settings)},
+    {"verbose", OPTION_FLAG, AT(verbose)},
+    {"help", OPTION_LAST, AT(help)},
+    {"", OPTION_ARGUMENT, AT(paths)},
+    {NULL, OPTION_END, 0},
+};
+
+void arguments_print_usage(FILE *stream)
+{
+    fputs("Usage: didid run SPEC.json --models DIR --out DIR [OPTION]...\n"
+          "       didid run --extend PACKAGE --models DIR --out DIR [OPTION]...\n"
+          "Merge in the foreground: no server, no database.\n\n"
+          "  --models DIR          model x/y of the specification is DIR/x/y; may be repeated\n"
+          "  --out DIR             artifacts go here; absent or empty before\n"
+          "  --export full         also rebuild every task's model in DIR/models/TASK\n"
+          "  --keep DIR            leave spectra and bases in DIR, absent or empty before\n"
+          "  --reuse DIR           start from those a merge of the same models left in DIR\n"
+          "  --extend PACKAGE      add tasks to a finished package, or remove some\n"
+          "  --task NAME=MODEL     a task to add; may be repeated\n"
+          "  --remove NAME         a task to leave out; may be repeated\n"
+          "  --budget X            for each new task: models, or bytes=N [a mean expert's]\n"
+          "  --rebalance           merge all tasks anew under the same total\n"
+          "  --compare PACKAGE     a full merge of the same tasks, for the report\n"
+          "  --workers N           worker threads [one for each processor]\n"
+          "  --memory-limit BYTES  working memory; K, M, G, T may follow [half of the machine's]\n"
+          "  --verbose             print every telemetry point\n"
+          "  --help                this text\n\n"
+          "Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.\n",
+          stream);
+}
+
+static int refuse(const char *text, didi_error *error)
+{
+    return didi_fail(error, DIDI_INVALID, NULL, "%s", text);
+}
+
+int arguments_read(arguments *self, int argc, char **argv, didi_error *error)
+{
+    assert(self->config.listen != NULL); /* config_init was called */
+    int status = options_read(option_rows, self, argc, argv, error);
+    if (status != DIDI_OK || self->help)
+        return status;
+    for (size_t i = 0; i < self->settings.count; i++) {
+        const char *key = self->settings.keys[i];
+        status = config_set(&self->config, key, self->settings.values[i], error);
+        if (status != DIDI_OK)
+            return didi_error_wrap(error, "%s", key);
+    }
+    if (self->export != NULL && strcmp(self->export, "full") != 0)
+        return refuse("--export takes 'full'", error);
+    if (self->package != NULL && self->paths.count > 0)
+        return refuse("--extend takes no specification file", error);
+    if (self->package == NULL && self->paths.count != 1)
+        return refuse("one specification file is needed", error);
+    self->specification_path = self->paths.texts[0];
+    if (self->config.model_count == 0)
+        return refuse("--models is needed", error);
+    if (self->out == NULL || self->out[0] == '\0')
+        return refuse("--out is needed", error);
+    config_resolve(&self->config);
+    return DIDI_OK;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What `didid run` was told. */
+#pragma once
+
+#include "daemon/base/base.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+
+/* Texts are the command line's; NULL where nothing was said. */
+typedef struct arguments {
+    const char *specification_path, *out, *export;
+    const char *keep, *reuse;          /* directories: to leave spectra in, to take them from */
+    const char *package;               /* directory of the package to extend */
+    const char *comparison;            /* that of a full merge's package, for the report */
+    const char *budget;                /* of each task added; NULL: as the package's own */
+    option_list paths, added, removed; /* of `added`: NAME=MODEL */
+    bool rebalance, verbose, help;
+    option_settings settings;
+    config config; /* models, workers and memory_limit of it; free with config_clear */
+} arguments;
+
+/* Reads them into a struct that config_init has filled. Errors: DIDI_INVALID. */
+int arguments_read(arguments *self, int argc, char **argv, didi_error *error);
+
+void arguments_print_usage(FILE *stream);
