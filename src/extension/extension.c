@@ -5,6 +5,7 @@
 #include "src/base/base.h"
 #include "src/package/package.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -189,6 +190,7 @@ size_t extension_file_count(const extension *self)
 int extension_verify_file(const extension *self, size_t index, int (*cancelled)(void *context),
                           void *context, didi_error *error)
 {
+    assert(index < self->file_count);
     const extension_file *file = &self->files[index];
     struct stat found;
     char digest[65];
@@ -251,6 +253,7 @@ static int copy_into(const extension *self, const extension_file *file, int pack
 
 int extension_link(const extension *self, int package_fd, didi_error *error)
 {
+    assert(package_fd >= 0 && package_fd != self->package_fd);
     for (size_t i = 0; i < self->file_count; i++) {
         const extension_file *file = &self->files[i];
         struct stat found;
@@ -326,6 +329,7 @@ static int fill(extension *self, const didi_merge_options *options, didi_error *
 
 int extension_open(const didi_merge_options *options, extension **ret_extension, didi_error *error)
 {
+    assert(options->extend.package_fd >= 0);
     extension *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "extension");

@@ -5,6 +5,7 @@
 #include "src/base/base.h"
 #include "src/package/package.h"
 
+#include <assert.h>
 #include <string.h>
 
 static const char *base_name(const extension *self)
@@ -107,6 +108,7 @@ int extension_adopt(const extension *self, family *from, didi_error *error)
 int extension_verify_base(const extension *self, const checkpoint *base, size_t file,
                           const char *sha256, didi_error *error)
 {
+    assert(file < checkpoint_file_count(base) && sha256 != NULL);
     const char *name = checkpoint_file_at(base, file)->name;
     const char *wanted = json_string_value(json_object_get(base_file(self, name), "sha256"));
     if (wanted != NULL && strcmp(wanted, sha256) == 0)
@@ -122,6 +124,7 @@ int extension_verify_base(const extension *self, const checkpoint *base, size_t 
 int extension_shared(const extension *self, const family_tensor *tensor, addition *ret_shared,
                      didi_error *error)
 {
+    assert(tensor->rows > 0 && tensor->columns > 0);
     addition shared = {0};
     int status =
         addition_read(self->shared, tensor->name, tensor->rows, tensor->columns, &shared, error);
@@ -136,6 +139,7 @@ int extension_shared(const extension *self, const family_tensor *tensor, additio
 
 bool extension_shares(const extension *self, const family_tensor *tensor)
 {
+    assert(tensor->rows > 0 && tensor->columns > 0);
     addition shared = {0};
     didi_error ignored = {0};
     bool shares = addition_read(self->shared, tensor->name, tensor->rows, tensor->columns, &shared,

@@ -5,24 +5,29 @@
 #include "src/base/base.h"
 #include "src/files/safetensors.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+enum { SNAPSHOT_NAME_BYTES = 128 };
 
 struct snapshot {
     safetensors_header *header;
     char *map;
     size_t bytes;
-    char name[128];
+    char name[SNAPSHOT_NAME_BYTES];
 };
 
 static int put_entries(safetensors_writer *writer, const snapshot_entry *entries, size_t count,
                        didi_error *error)
 {
+    assert(count == 0 || entries != NULL);
     for (size_t i = 0; i < count; i++) {
         uint64_t bytes =
             entries[i].rows * entries[i].columns * didi_dtype_bits(entries[i].dtype) / 8;
@@ -65,7 +70,8 @@ out:
 int snapshot_save(int work_fd, const char *name, const snapshot_entry *entries, size_t count,
                   bool durable, didi_error *error)
 {
-    char temporary[160];
+    assert(work_fd >= 0 && strlen(name) < SNAPSHOT_NAME_BYTES);
+    char temporary[SNAPSHOT_NAME_BYTES + 8];
     safetensors_writer *writer = NULL;
     (void)snprintf(temporary, sizeof temporary, "%s.tmp", name);
     (void)unlinkat(work_fd, temporary, 0);
@@ -92,6 +98,7 @@ out:
 
 int snapshot_open(int work_fd, const char *name, snapshot **ret_snapshot, didi_error *error)
 {
+    assert(work_fd >= 0 && strlen(name) < SNAPSHOT_NAME_BYTES);
     snapshot *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, name, "layer state");
@@ -140,6 +147,7 @@ void snapshot_forget(const snapshot *self)
 int snapshot_find(const snapshot *self, const char *name, didi_dtype dtype, uint64_t columns,
                   uint64_t *ret_rows, const void **ret_data, didi_error *error)
 {
+    assert(name != NULL && ret_data != NULL);
     const safetensors_tensor *tensor = safetensors_header_find(self->header, name);
     if (tensor == NULL || tensor->dtype != dtype || tensor->dimensions != 2 ||
         tensor->shape[1] != columns || tensor->offset % (didi_dtype_bits(dtype) / 8) != 0)

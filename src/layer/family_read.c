@@ -5,6 +5,7 @@
 #include "src/base/base.h"
 #include "src/math/math.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +23,7 @@ static int read_finite(const checkpoint *model, const family_tensor *tensor,
                        const checkpoint_tensor *source, uint64_t first, float *values,
                        uint64_t count, atomic_ullong *bytes_read, didi_error *error)
 {
+    assert(didi_dtype_is_float(source->tensor->dtype));
     int status = checkpoint_read_f32(model, source, first, values, count, error);
     if (status != DIDI_OK)
         return status;
@@ -66,6 +68,8 @@ static int load_task(void *argument, size_t task, didi_error *error)
 int family_load_layer(const family *self, const family_tensor *tensor, layer *target,
                       atomic_ullong *bytes_read, didi_error *error)
 {
+    assert(!layer_is_streamed(target) && target->tasks == self->task_count);
+    assert(target->rows == tensor->rows && target->columns == tensor->columns);
     load work = {self, tensor, target, bytes_read};
     if (layer_is_cancelled(target))
         return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
@@ -120,6 +124,7 @@ static void stream_will_need(void *context, size_t model, uint64_t first, uint64
 int family_stream_layer(const family *self, const family_tensor *tensor, atomic_ullong *bytes_read,
                         layer **ret_layer, didi_error *error)
 {
+    assert(tensor->rows > 0 && tensor->columns > 0);
     stream *context = memory_zeroed(1, sizeof *context);
     if (context == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, tensor->name, "layer read panel by panel");
@@ -136,6 +141,8 @@ int family_read_delta(const family *self, const family_tensor *tensor, size_t ta
                       uint64_t count, float *ret_delta, float *spare, atomic_ullong *bytes_read,
                       didi_error *error)
 {
+    assert(task < self->task_count);
+    assert(first <= tensor->elements && count <= tensor->elements - first);
     int status =
         read_finite(self->base, tensor, tensor->base, first, spare, count, bytes_read, error);
     if (status == DIDI_OK)

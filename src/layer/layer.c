@@ -14,6 +14,7 @@
 static int create(size_t rows, size_t columns, size_t tasks, bool resident, layer **ret_layer,
                   didi_error *error)
 {
+    assert(rows > 0 && columns > 0 && tasks > 0);
     layer *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "layer of %zu x %zu", rows, columns);
@@ -49,6 +50,7 @@ int layer_create(size_t rows, size_t columns, size_t tasks, layer **ret_layer, d
 int layer_create_streamed(size_t rows, size_t columns, size_t tasks, const layer_source *source,
                           layer **ret_layer, didi_error *error)
 {
+    assert(source->read_base != NULL && source->read_delta != NULL);
     int status = create(rows, columns, tasks, false, ret_layer, error);
     if (status == DIDI_OK)
         (*ret_layer)->source = *source;
@@ -65,6 +67,7 @@ static void block_clear(block *self)
 
 void layer_drop_block(layer *self, size_t index)
 {
+    assert(index <= self->tasks);
     block_clear(&self->blocks[index]);
 }
 
@@ -94,6 +97,7 @@ size_t layer_full_rank(const layer *self)
 
 int layer_resize_block(layer *self, size_t index, size_t basis, didi_error *error)
 {
+    assert(index <= self->tasks && basis > 0);
     block fresh = {
         .basis = basis,
         .left = layer_allocate(self, basis, self->rows * sizeof(float)),
@@ -117,6 +121,7 @@ int layer_resize_block(layer *self, size_t index, size_t basis, didi_error *erro
 static int subtract_block(const layer *self, size_t index, double share, size_t basis,
                           bool transpose, const float *in, float *out, didi_error *error)
 {
+    assert(self->blocks[index].rank <= self->blocks[index].basis);
     const block *other = &self->blocks[index];
     size_t inner = transpose ? self->columns : self->rows;
     size_t columns = transpose ? self->rows : self->columns;
@@ -139,6 +144,7 @@ static int subtract_block(const layer *self, size_t index, double share, size_t 
 int layer_apply_residual(const layer *self, size_t index, bool transpose, size_t basis,
                          const float *in, float *out, didi_error *error)
 {
+    assert(index <= self->tasks && in != out);
     size_t count = basis * (transpose ? self->rows : self->columns);
     int status = layer_apply(self, index, transpose, basis, in, out, error);
     for (size_t i = 0; i < count && status == DIDI_OK && self->gain != 1; i++)
@@ -280,6 +286,7 @@ static int rotate_to_ritz(const layer *self, step *work, bool to_left, size_t ro
 
 static void adopt_step(layer *self, size_t index, step *work, size_t rows, bool left_is_fresh)
 {
+    assert(rows <= layer_full_rank(self));
     block *target = &self->blocks[index];
     size_t rank = target->rank < rows ? target->rank : rows;
     block_clear(target);
@@ -295,6 +302,7 @@ static void adopt_step(layer *self, size_t index, step *work, size_t rows, bool 
 
 int layer_update(layer *self, size_t index, size_t basis, didi_error *error)
 {
+    assert(index <= self->tasks && self->blocks[index].rank <= self->blocks[index].basis);
     if (layer_is_cancelled(self))
         return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
     if (basis > layer_full_rank(self))
@@ -324,6 +332,7 @@ int layer_update(layer *self, size_t index, size_t basis, didi_error *error)
 
 int layer_turn(layer *self, size_t index, size_t basis, didi_error *error)
 {
+    assert(index <= self->tasks && self->blocks[index].rank <= self->blocks[index].basis);
     if (layer_is_cancelled(self))
         return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
     if (basis > layer_full_rank(self))
@@ -351,6 +360,7 @@ int layer_turn(layer *self, size_t index, size_t basis, didi_error *error)
 
 int layer_make_singular(layer *self, size_t index, didi_error *error)
 {
+    assert(index <= self->tasks && self->blocks[index].rank <= self->blocks[index].basis);
     const block *old = &self->blocks[index];
     size_t rank = old->rank;
     size_t rows = 0;
@@ -385,6 +395,7 @@ out:
 
 int layer_pad_block(layer *self, size_t index, size_t rows, didi_error *error)
 {
+    assert(index <= self->tasks);
     block old = self->blocks[index];
     if (old.basis >= rows)
         return DIDI_OK;
@@ -434,6 +445,7 @@ static int update_expert(void *argument, size_t lane, didi_error *error)
 
 int layer_update_experts(layer *self, layer_step kind, const size_t *basis, didi_error *error)
 {
+    assert(kind == LAYER_UPDATE || kind == LAYER_TURN);
     experts_update work = {.layer = self, .kind = kind, .basis = basis};
     size_t lanes = self->lanes > 0 ? self->lanes : self->tasks;
     int status = DIDI_OK;
@@ -447,6 +459,7 @@ int layer_update_experts(layer *self, layer_step kind, const size_t *basis, didi
 
 int layer_set_block(layer *self, size_t index, const float *matrix, size_t basis, didi_error *error)
 {
+    assert(index <= self->tasks && !layer_is_streamed(self));
     if (basis > layer_full_rank(self))
         basis = layer_full_rank(self);
     if (basis == 0) {
@@ -485,6 +498,8 @@ static int take_piece(void *argument, size_t index, didi_error *error)
 
 int layer_take_away(layer *self, const addition *offset, didi_error *error)
 {
+    assert(self->offset == NULL);
+    assert(offset->rows == self->rows && offset->columns == self->columns);
     uint64_t total = (uint64_t)self->rows * self->columns;
     size_t pieces = (size_t)((total + TAKEN_ELEMENTS - 1) / TAKEN_ELEMENTS);
     int status = DIDI_OK;
@@ -495,6 +510,7 @@ int layer_take_away(layer *self, const addition *offset, didi_error *error)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "what is taken away");
     }
     *self->offset = own;
+    self->weighted = false;
     if (!layer_is_streamed(self))
         status = parallel_try(self->parallel, self->tasks * pieces, take_piece, self, error);
     return status == DIDI_OK ? layer_measure(self, error) : status;

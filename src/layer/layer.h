@@ -56,6 +56,7 @@ typedef struct layer {
     size_t lanes;       /* experts updated at once; 0 = all. Results do not depend on it */
     const atomic_bool *cancelled;
     atomic_ullong *flops; /* counts operations of float32 products, by their shapes; may be NULL */
+    bool weighted;        /* `mean` is of these weights and task vectors */
     bool spilled;         /* factors and what updates them live in unlinked files ... */
     int scratch_fd;       /* ... of this directory (base/spill.h) */
 } layer;
@@ -77,8 +78,8 @@ size_t layer_panel_rows(size_t rows, size_t columns);
 
 /* tau_t -= `offset` for every task, on the spot or, in a streamed layer, wherever it is read from
  * now on; the energies are measured again. `offset` becomes the layer's, whatever the outcome. No
- * bit depends on how many threads help, or on whether the layer is streamed. Once for a layer,
- * before layer_set_weights. Errors: DIDI_NO_MEMORY, DIDI_CANCELLED, those of the source. */
+ * bit depends on how many threads help, or on whether the layer is streamed. Once for a layer;
+ * layer_set_weights must follow. Errors: DIDI_NO_MEMORY, DIDI_CANCELLED, those of the source. */
 int layer_take_away(layer *layer, const struct addition *offset, didi_error *error);
 
 /* Uninitialised memory for count * size bytes of factors or scratch: spilled when the layer is,

@@ -3,10 +3,12 @@
 #include "src/base/base.h"
 #include "src/layer/layer.h"
 
+#include <assert.h>
 #include <errno.h>
 
 void *layer_allocate(const layer *self, size_t count, size_t size)
 {
+    assert(!self->spilled || self->scratch_fd >= 0);
     errno = ENOMEM;
     return self->spilled ? spill_allocate(self->scratch_fd, count, size)
                          : memory_aligned(count, size);

@@ -6,6 +6,7 @@
 #include "src/files/files.h"
 #include "src/math/math.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -169,6 +170,7 @@ static int read_packed(const addition_file *file, const char *tensor, const char
 int addition_read(const addition_file *file, const char *tensor, uint64_t rows, uint64_t columns,
                   addition *ret_addition, didi_error *error)
 {
+    assert(rows > 0 && columns > 0);
     const char *prefix = file->shared ? "shared_" : "expert_";
     addition self = {.rows = rows, .columns = columns};
     int status = read_factors(file, tensor, prefix, &self, error);
@@ -194,6 +196,7 @@ bool addition_is_empty(const addition *self)
 int addition_apply(const addition *self, uint64_t first, uint64_t rows, float *out,
                    didi_error *error)
 {
+    assert(first <= self->rows && rows <= self->rows - first);
     if (self->left != NULL)
         linalg_gemm(false, false, rows, self->columns, self->rank, 1.0F,
                     self->left + first * self->rank, self->rank, self->right, self->columns, 1.0F,
@@ -212,6 +215,7 @@ int addition_apply(const addition *self, uint64_t first, uint64_t rows, float *o
 int addition_subtract(const addition *self, uint64_t first, uint64_t count, float *values,
                       didi_error *error)
 {
+    assert(first <= self->rows * self->columns && count <= self->rows * self->columns - first);
     uint64_t end = first + count;
     float *block = memory_aligned(BLOCK_ROWS, self->columns * sizeof *block);
     if (block == NULL)
@@ -234,6 +238,7 @@ int addition_subtract(const addition *self, uint64_t first, uint64_t count, floa
 
 int addition_unpack(addition *self, didi_error *error)
 {
+    assert(self->rank == 0 || (self->left != NULL && self->right != NULL));
     if (self->factor_bytes == NULL)
         return DIDI_OK;
     uint64_t rank = self->rank + self->factors.rank;
