@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* manifest.json: what was asked, what went in, what came out, and what it cost. */
-#include "src/merge/manifest_precision.h"
+#include "src/merge/merge_internal.h"
 #include "src/methods/didi/sizes.h"
 #include "src/package/package.h"
 #include "src/work/similarity.h"
@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -61,6 +62,20 @@ static json_t *error_section(const didi_merge *self)
                      "per_layer", per_layer, "dense_per_task", per_dense, "dense_energy", energies);
 }
 
+/* {"<bits>": components, ...} of block `index` (0 = shared), widest first. */
+static json_t *widths_json(const layer_summary *summary, size_t index)
+{
+    json_t *widths = json_object();
+    for (size_t i = PRECISION_WIDTHS; i-- > 0;) {
+        size_t count = summary->components[index][i];
+        char bits[16];
+        (void)snprintf(bits, sizeof bits, "%u", precision_width_bits[i]);
+        if (count > 0)
+            json_object_set_new(widths, bits, json_integer((json_int_t)count));
+    }
+    return widths;
+}
+
 /* Of a packed layer: components by width, and the widths of experts kept whole. */
 static void add_widths(const didi_merge *self, const layer_summary *summary, json_t *row)
 {
@@ -69,11 +84,11 @@ static void add_widths(const didi_merge *self, const layer_summary *summary, jso
     json_t *experts = json_array();
     json_t *dense = json_array();
     for (size_t t = 1; t <= summary->tasks; t++) {
-        json_array_append_new(experts, manifest_widths(summary, t));
+        json_array_append_new(experts, widths_json(summary, t));
         json_array_append_new(dense, json_integer((json_int_t)summary->dense_bits[t]));
     }
     json_object_set_new(row, "bits",
-                        json_pack("{s:o,s:o,s:o}", "shared", manifest_widths(summary, 0), "experts",
+                        json_pack("{s:o,s:o,s:o}", "shared", widths_json(summary, 0), "experts",
                                   experts, "dense", dense));
 }
 
@@ -142,6 +157,27 @@ static json_t *budget_section(const didi_merge *self)
                      "dense_parameters", (json_int_t)(stored - factors));
 }
 
+/* {"<precision>": [{"bytes", "bytes_ratio", "error"}, ...], ...} */
+static json_t *curves_json(const didi_merge *self)
+{
+    json_t *curves = json_object();
+    double model = (double)merge_base_bytes(self);
+    for (int p = 0; p < MERGE_PRECISIONS; p++) {
+        const precision_curve *from = &self->curves[p];
+        json_t *points = json_array();
+        for (size_t i = 0; i < from->count; i++)
+            json_array_append_new(
+                points, json_pack("{s:I,s:f,s:f}", "bytes", (json_int_t)from->points[i].bytes,
+                                  "bytes_ratio", (double)from->points[i].bytes / model, "error",
+                                  from->points[i].error));
+        if (from->count > 0)
+            json_object_set_new(curves, didi_precision_name((didi_precision)p), points);
+        else
+            json_decref(points);
+    }
+    return curves;
+}
+
 /* Error against budget, as a share of the weighted energy. All points are predicted: those of kind
  * `blocks` from the blocks of the pursuit, those of kind `spectra` from the decomposition alone,
  * before blocks fit each other (pursuit's is of experts without a shared part). Neither counts
@@ -167,7 +203,7 @@ static json_t *frontier_section(const didi_merge *self)
                      share_of_model(self, stored), "bytes", (json_int_t)self->published_bytes,
                      "bytes_ratio", ratio, "dtype", didi_precision_name(self->options.precision),
                      "error", energy > 0 ? loss / energy : 0, "kind", "measured", "precisions",
-                     manifest_curves(self));
+                     curves_json(self));
 }
 
 static json_t *model_section(const didi_merge *self, const checkpoint *model, size_t *digest)
@@ -273,6 +309,26 @@ static json_t *tensors_section(const didi_merge *self)
     return tensors;
 }
 
+/* Of a packed package: {tensor: [bits by task]} of tensors kept whole, 0 where nothing is stored;
+ * of `dense: mean` a single number. */
+static json_t *dense_bits_section(const didi_merge *self)
+{
+    json_t *tensors = json_object();
+    for (size_t i = 0; i < self->dense_count; i++) {
+        bool mean = self->dense_summaries[i].form == DIDI_DENSE_MEAN;
+        size_t first = mean ? 0 : 1;
+        size_t last = mean ? 0 : self->options.task_count;
+        json_t *bits = json_array();
+        for (size_t file = first; file <= last; file++) {
+            bool held = merge_holds_delta(self, i, file);
+            unsigned width = held ? self->dense_summaries[i].bits[file] : 0;
+            json_array_append_new(bits, json_integer((json_int_t)width));
+        }
+        json_object_set_new(tensors, self->dense[i]->name, bits);
+    }
+    return tensors;
+}
+
 static json_t *build_section(void)
 {
     didi_blas_info blas;
@@ -300,8 +356,9 @@ int manifest_text(const didi_merge *self, const char *const *file_names, const u
                   (json_int_t)atomic_load(&self->peak_memory), "versions", build_section(), "seed",
                   (json_int_t)self->options.seed, "fingerprint", self->fingerprint);
     if (!precision_is_plain(self->options.precision, NULL)) {
-        json_object_set_new(manifest, "packing", manifest_packing());
-        json_object_set_new(manifest, "dense_bits", manifest_dense_widths(self));
+        json_object_set_new(manifest, "packing",
+                            json_pack("{s:i,s:i}", "format", 1, "group", (int)QUANTISE_GROUP));
+        json_object_set_new(manifest, "dense_bits", dense_bits_section(self));
     }
     int status = DIDI_OK;
     if (manifest != NULL)
