@@ -61,7 +61,34 @@ uint64_t extension_parameters(const extension *extension);
 /* Bytes of these files. */
 uint64_t extension_bytes(const extension *extension);
 
-/* From the manifest of the added tasks alone (`manifest`, changed in place) to the whole package's:
- * inputs, budget, errors, ranks and files of all tasks, and the section `extends`. Errors:
- * DIDI_NO_MEMORY. */
-int extension_complete(const extension *extension, json_t *manifest, didi_error *error);
+/* ---- what the package's manifest says of the tasks kept, in their order; without an extension
+ * (NULL) there are none. JSON is a new reference unless const. ---- */
+
+size_t extension_kept_count(const extension *extension);
+json_t *extension_kept_names(const extension *extension);
+json_t *extension_kept_inputs(const extension *extension); /* {task: model} */
+json_t *extension_kept_files(const extension *extension);  /* rows, that of the shared part first */
+
+/* Of a list with an entry for each task of the package, those kept. */
+json_t *extension_kept(const extension *extension, const json_t *list);
+
+/* The row of a matrix in `ranks`, with such lists; or NULL. */
+const json_t *extension_layer(const extension *extension, const char *tensor);
+
+/* Fills error[t], absolute, and energy[t] of a matrix, and of all tensors kept whole. */
+void extension_layer_errors(const extension *extension, const char *tensor, double *error,
+                            double *energy);
+void extension_dense_errors(const extension *extension, double *error, double *energy);
+
+/* Widths of a tensor kept whole. True when they are of what is shared, and so are complete. */
+bool extension_kept_widths(const extension *extension, const char *tensor, json_t **ret_widths);
+
+/* True when the package tells the widths of tensors kept whole. */
+bool extension_tells_widths(const extension *extension);
+
+/* The sections `similarity` and `extends` of a manifest whose other sections are there, of all
+ * tasks; `names` begins with those kept. `merged` is the section `similarity` of the others. NULL
+ * when out of memory. */
+json_t *extension_similarity(const extension *extension, json_t *names, const json_t *merged,
+                             const json_t *manifest);
+json_t *extension_extends(const extension *extension, const json_t *names, const json_t *manifest);
