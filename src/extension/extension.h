@@ -83,9 +83,6 @@ void extension_dense_errors(const extension *extension, double *error, double *e
 /* Widths of a tensor kept whole. True when they are of what is shared, and so are complete. */
 bool extension_kept_widths(const extension *extension, const char *tensor, json_t **ret_widths);
 
-/* True when the package tells the widths of tensors kept whole. */
-bool extension_tells_widths(const extension *extension);
-
 /* The sections `similarity` and `extends` of a manifest whose other sections are there, of all
  * tasks; `names` begins with those kept. `merged` is the section `similarity` of the others. NULL
  * when out of memory. */

@@ -96,11 +96,6 @@ void extension_dense_errors(const extension *self, double *error, double *energy
     json_decref(names);
 }
 
-bool extension_tells_widths(const extension *self)
-{
-    return said(self, "dense_bits") != NULL;
-}
-
 bool extension_kept_widths(const extension *self, const char *tensor, json_t **ret_widths)
 {
     json_t *widths = json_object_get(said(self, "dense_bits"), tensor);

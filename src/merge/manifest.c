@@ -172,12 +172,11 @@ static json_t *widths_json(const layer_summary *summary, size_t index)
  * of the package that is extended. */
 static json_t *bits_json(const didi_merge *self, const layer_summary *summary, const json_t *kept)
 {
-    size_t tasks = precision_is_plain(self->options.precision, NULL) ? 0 : self->options.task_count;
     json_t *experts = extension_kept(self->extension, json_object_get(kept, "experts"));
     json_t *dense = extension_kept(self->extension, json_object_get(kept, "dense"));
-    json_t *shared =
-        kept != NULL ? json_incref(json_object_get(kept, "shared")) : widths_json(summary, 0);
-    for (size_t t = 1; t <= tasks; t++) {
+    json_t *shared = self->extension != NULL ? json_incref(json_object_get(kept, "shared"))
+                                             : widths_json(summary, 0);
+    for (size_t t = 1; t <= self->options.task_count; t++) {
         json_array_append_new(experts, widths_json(summary, t));
         json_array_append_new(dense, json_integer((json_int_t)summary->dense_bits[t]));
     }
@@ -190,7 +189,6 @@ static json_t *layer_json(const figures *of, size_t l)
     const family_tensor *tensor = of->tensors[l];
     const layer_summary *summary = l < self->layer_count ? &self->summaries[l] : NULL;
     const json_t *old = extension_layer(self->extension, tensor->name);
-    const json_t *old_bits = json_object_get(old, "bits");
     json_int_t shared = self->extension != NULL ? json_integer_value(json_object_get(old, "shared"))
                                                 : (json_int_t)summary->rank[0];
     json_t *experts = extension_kept(self->extension, json_object_get(old, "experts"));
@@ -209,9 +207,8 @@ static json_t *layer_json(const figures *of, size_t l)
                   (json_int_t)tensor->rows, "columns", (json_int_t)tensor->columns, "rank_limit",
                   (json_int_t)tensor->rank_limit, "shared", shared, "experts", experts, "dense",
                   dense, "errors", errors, "energies", energies);
-    if (self->extension != NULL ? old_bits != NULL
-                                : !precision_is_plain(self->options.precision, NULL))
-        json_object_set_new(row, "bits", bits_json(self, summary, old_bits));
+    if (!precision_is_plain(self->options.precision, NULL))
+        json_object_set_new(row, "bits", bits_json(self, summary, json_object_get(old, "bits")));
     return row;
 }
 
@@ -463,7 +460,6 @@ static void add_dense_bits(const didi_merge *self, size_t index, json_t *bits)
 static json_t *dense_bits_section(const didi_merge *self)
 {
     const family *all = self->family;
-    bool plain = precision_is_plain(self->options.precision, NULL);
     json_t *tensors = json_object();
     for (size_t i = 0, dense = 0; i < all->tensor_count; i++) {
         const char *name = all->tensors[i].name;
@@ -471,7 +467,7 @@ static json_t *dense_bits_section(const didi_merge *self)
         if (all->tensors[i].kind != FAMILY_DENSE)
             continue;
         bool whole = extension_kept_widths(self->extension, name, &bits);
-        if (!whole && !plain && dense < self->dense_count)
+        if (!whole && dense < self->dense_count)
             add_dense_bits(self, dense, bits);
         json_object_set_new(tensors, name, bits);
         dense++;
@@ -506,7 +502,6 @@ static json_t *manifest_create(figures *of, json_t *specification, json_t *files
 static bool add_sections(const figures *of, json_t *manifest)
 {
     const didi_merge *self = of->merge;
-    bool plain = precision_is_plain(self->options.precision, NULL);
     int failed = 0;
     json_t *similarity = merge_similarity_json(self);
     if (self->extension != NULL) {
@@ -514,14 +509,12 @@ static bool add_sections(const figures *of, json_t *manifest)
         similarity = extension_similarity(self->extension, of->names, merged, manifest);
         json_decref(merged);
     }
-    if (!plain) {
+    if (!precision_is_plain(self->options.precision, NULL)) {
         failed |= json_object_set_new(
             manifest, "packing", json_pack("{s:i,s:i}", "format", 1, "group", (int)QUANTISE_GROUP));
         failed |= json_object_set_new(manifest, "dense_bits", dense_bits_section(self));
     }
     failed |= json_object_set_new(manifest, "similarity", similarity);
-    if (plain && extension_tells_widths(self->extension))
-        failed |= json_object_set_new(manifest, "dense_bits", dense_bits_section(self));
     if (self->extension != NULL)
         failed |= json_object_set_new(manifest, "extends",
                                       extension_extends(self->extension, of->names, manifest));
