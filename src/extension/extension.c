@@ -323,7 +323,7 @@ static int fill(extension *self, const didi_merge_options *options, didi_error *
         status = check_tasks(self, options, error);
     if (status == DIDI_OK)
         status = list_files(self, error);
-    return status == DIDI_OK ? addition_file_open(self->package_fd, NULL, &self->shared, error)
+    return status == DIDI_OK ? package_file_open(self->package_fd, NULL, &self->shared, error)
                              : status;
 }
 
@@ -348,7 +348,7 @@ void extension_close(extension *self)
         return;
     if (self->package_fd >= 0)
         (void)close(self->package_fd);
-    addition_file_close(self->shared);
+    package_file_close(self->shared);
     json_decref(self->manifest);
     json_decref(self->comparison);
     free(self->job);

@@ -18,7 +18,7 @@ struct extension {
     json_t *manifest;   /* the package's */
     json_t *comparison; /* of a full merge, or NULL */
     char *job, *reason; /* either may be NULL */
-    addition_file *shared;
+    package_file *shared;
     size_t task_count; /* of the package */
     bool *removed;     /* of each of them */
     didi_weighting weighting;

@@ -126,8 +126,8 @@ int extension_shared(const extension *self, const family_tensor *tensor, additio
 {
     assert(tensor->rows > 0 && tensor->columns > 0);
     addition shared = {0};
-    int status =
-        addition_read(self->shared, tensor->name, tensor->rows, tensor->columns, &shared, error);
+    int status = package_file_read(self->shared, tensor->name, tensor->rows, tensor->columns,
+                                   &shared, error);
     if (status == DIDI_OK)
         status = addition_unpack(&shared, error);
     if (status != DIDI_OK)
@@ -142,8 +142,8 @@ bool extension_shares(const extension *self, const family_tensor *tensor)
     assert(tensor->rows > 0 && tensor->columns > 0);
     addition shared = {0};
     didi_error ignored = {0};
-    bool shares = addition_read(self->shared, tensor->name, tensor->rows, tensor->columns, &shared,
-                                &ignored) == DIDI_OK &&
+    bool shares = package_file_read(self->shared, tensor->name, tensor->rows, tensor->columns,
+                                    &shared, &ignored) == DIDI_OK &&
                   !addition_is_empty(&shared);
     addition_clear(&shared);
     return shares;

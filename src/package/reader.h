@@ -7,16 +7,15 @@
 
 #include <stdint.h>
 
-typedef struct addition_file addition_file;
+typedef struct package_file package_file;
 
 /* Opens shared.safetensors, or with `task` experts/<task>.safetensors, of a package. The caller
  * frees *ret_file. Errors: DIDI_NOT_FOUND (a task's name that no file can have, no such file),
  * DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
-int addition_file_open(int package_fd, const char *task, addition_file **ret_file,
-                       didi_error *error);
+int package_file_open(int package_fd, const char *task, package_file **ret_file, didi_error *error);
 
 /* NULL is fine. */
-void addition_file_close(addition_file *file);
+void package_file_close(package_file *file);
 
 /* The sum of all that is present. Owns its arrays; all zero when the file holds nothing. */
 typedef struct addition {
@@ -31,8 +30,8 @@ typedef struct addition {
 /* Reads what the file has for the base's tensor `tensor`, rows x columns of at least 1 each, as it
  * is stored; plain numbers become float32. The caller clears *ret_addition. Errors: DIDI_MISMATCH
  * (the shapes are not the tensor's), DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
-int addition_read(const addition_file *file, const char *tensor, uint64_t rows, uint64_t columns,
-                  addition *ret_addition, didi_error *error);
+int package_file_read(const package_file *file, const char *tensor, uint64_t rows, uint64_t columns,
+                      addition *ret_addition, didi_error *error);
 
 /* Whether there is nothing to add. */
 bool addition_is_empty(const addition *self);
