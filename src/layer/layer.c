@@ -7,6 +7,7 @@
 #include "src/package/package.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +57,26 @@ int layer_create_streamed(size_t rows, size_t columns, size_t tasks, const layer
         (*ret_layer)->source = *source;
     return status;
 }
+
+/* ---- where its factors live ---- */
+
+void *layer_allocate(const layer *self, size_t count, size_t size)
+{
+    assert(!self->spilled || self->scratch_fd >= 0);
+    errno = ENOMEM;
+    return self->spilled ? spill_allocate(self->scratch_fd, count, size)
+                         : memory_aligned(count, size);
+}
+
+int layer_fail_allocation(const layer *self, didi_error *error)
+{
+    bool full = self->spilled && (errno == ENOSPC || errno == EDQUOT);
+    return didi_fail(error, full ? DIDI_DISK_FULL : DIDI_NO_MEMORY, NULL,
+                     "factors of a matrix of %zu x %zu%s", self->rows, self->columns,
+                     full ? " do not fit the disk of the work directory" : "");
+}
+
+/* ---- blocks ---- */
 
 static void block_clear(block *self)
 {
