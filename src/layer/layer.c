@@ -138,26 +138,35 @@ int layer_resize_block(layer *self, size_t index, size_t basis, didi_error *erro
 
 /* ---- the residual operator X of one block ---- */
 
-/* out -= share * (in * from') * to, with from and to the two factors of `other`. */
-static int subtract_block(const layer *self, size_t index, double share, size_t basis,
-                          bool transpose, const float *in, float *out, didi_error *error)
+/* `basis` rows, multiplied by a matrix of the layer or by its transpose. */
+typedef struct multiplied {
+    bool transpose;
+    size_t basis;
+    const float *in;
+    float *out;
+} multiplied;
+
+/* out -= share * (in * from') * to, with from and to the two factors of block `index`. */
+static int subtract_block(const layer *self, size_t index, double share, const multiplied *rows,
+                          didi_error *error)
 {
-    assert(self->blocks[index].rank <= self->blocks[index].basis);
     const block *other = &self->blocks[index];
-    size_t inner = transpose ? self->columns : self->rows;
-    size_t columns = transpose ? self->rows : self->columns;
+    size_t inner = rows->transpose ? self->columns : self->rows;
+    size_t columns = rows->transpose ? self->rows : self->columns;
+    assert(other->rank <= other->basis);
     if (other->rank == 0 || share == 0)
         return DIDI_OK;
-    float *core = memory_aligned(basis * other->rank, sizeof *core);
+    float *core = memory_aligned(rows->basis * other->rank, sizeof *core);
     if (core == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "product of %zu x %zu", basis, other->rank);
-    const float *from = transpose ? other->right : other->left;
-    const float *to = transpose ? other->left : other->right;
-    layer_count_product(self, basis, inner + columns, other->rank);
-    linalg_gemm(false, true, basis, other->rank, inner, 1.0F, in, inner, from, inner, 0.0F, core,
-                other->rank);
-    linalg_gemm(false, false, basis, columns, other->rank, -(float)share, core, other->rank, to,
-                columns, 1.0F, out, columns);
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "product of %zu x %zu", rows->basis,
+                         other->rank);
+    const float *from = rows->transpose ? other->right : other->left;
+    const float *to = rows->transpose ? other->left : other->right;
+    layer_count_product(self, rows->basis, inner + columns, other->rank);
+    linalg_gemm(false, true, rows->basis, other->rank, inner, 1.0F, rows->in, inner, from, inner,
+                0.0F, core, other->rank);
+    linalg_gemm(false, false, rows->basis, columns, other->rank, -(float)share, core, other->rank,
+                to, columns, 1.0F, rows->out, columns);
     free(core);
     return DIDI_OK;
 }
@@ -166,15 +175,15 @@ int layer_apply_residual(const layer *self, size_t index, bool transpose, size_t
                          const float *in, float *out, didi_error *error)
 {
     assert(index <= self->tasks && in != out);
+    const multiplied rows = {transpose, basis, in, out};
     size_t count = basis * (transpose ? self->rows : self->columns);
     int status = layer_apply(self, index, transpose, basis, in, out, error);
     for (size_t i = 0; i < count && status == DIDI_OK && self->gain != 1; i++)
         out[i] *= (float)self->gain;
     if (status == DIDI_OK && index > 0)
-        return subtract_block(self, 0, 1.0, basis, transpose, in, out, error);
+        return subtract_block(self, 0, 1.0, &rows, error);
     for (size_t t = 0; t < self->tasks && self->weight_sum > 0 && status == DIDI_OK; t++)
-        status = subtract_block(self, t + 1, self->weight[t] / self->weight_sum, basis, transpose,
-                                in, out, error);
+        status = subtract_block(self, t + 1, self->weight[t] / self->weight_sum, &rows, error);
     return status;
 }
 
