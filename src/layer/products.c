@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Products with the dense matrices of a layer, in panels of rows. Whether a panel is held in memory
  * or read for the occasion, the same pieces are multiplied in the same order: no bit differs. */
-#include "src/layer/layer.h"
+#include "src/layer/matrix.h"
 
 #include "src/base/base.h"
 #include "src/math/math.h"
