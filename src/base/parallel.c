@@ -29,7 +29,7 @@ int parallel_create(parallel **ret_parallel, didi_error *error)
 {
     parallel *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "threads that help");
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "helper threads");
     pthread_mutex_init(&self->mutex, NULL);
     pthread_cond_init(&self->changed, NULL);
     *ret_parallel = self;

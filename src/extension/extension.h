@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A finished package that gets more tasks, or fewer: its shared part S and the experts it keeps
  * stay as they are, byte for byte. New experts approximate tau_t - S (docs/method.md, "Modular
- * expansion"), so a merge of the added tasks alone does all the work; what is here opens and checks
- * the package, takes S away from task vectors, and puts the whole package together.
+ * expansion"), so a merge of the added tasks alone does most of the work. This module opens and
+ * checks the package, reads S, takes over the files kept and says what their manifest says.
  *
  * Read-only after extension_open: every function may be called by several threads at once. */
 #pragma once
@@ -25,7 +25,7 @@ enum { SIMILARITY_LAYER_TASKS = 64 }; /* more tasks than this: no cosines of sin
 int extension_open(const didi_merge_options *options, extension **ret_extension, didi_error *error);
 void extension_close(extension *extension);
 
-/* Lines that tell two extensions of packages apart; for fingerprints. */
+/* Prints lines that differ between any two extensions; for fingerprints. */
 void extension_print(const extension *extension, FILE *out);
 
 /* Compares names, shapes and kinds of the family's tensors with the package's and keeps each the
@@ -39,12 +39,12 @@ size_t extension_file_count(const extension *extension);
 int extension_verify_file(const extension *extension, size_t index, int (*cancelled)(void *context),
                           void *context, didi_error *error);
 
-/* Whether `file` of the base with this SHA-256 is what the package was made from. Errors:
+/* Checks that the package was made from `file` of the base with this SHA-256. Errors:
  * DIDI_MISMATCH. */
 int extension_verify_base(const extension *extension, const checkpoint *base, size_t file,
                           const char *sha256, didi_error *error);
 
-/* S of a tensor (empty where there is none), unpacked. The caller clears *ret_shared. Errors:
+/* S of a tensor, unpacked; empty for a tensor without one. The caller clears *ret_shared. Errors:
  * DIDI_MISMATCH, DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
 int extension_shared(const extension *extension, const family_tensor *tensor, addition *ret_shared,
                      didi_error *error);

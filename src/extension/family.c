@@ -52,10 +52,11 @@ static int adopt_tensor(const extension *self, const char *base, family_tensor *
                          "tensor '%s' of %s is not in the package, which was made from base %s",
                          tensor->name, base, base_name(self));
     if (!same_shape(json_object_get(row, "shape"), tensor->base->tensor))
-        return didi_fail(error, DIDI_MISMATCH, base,
-                         "tensor '%s' of %s has another shape than in the package, which was made "
-                         "from base %s",
-                         tensor->name, base, base_name(self));
+        return didi_fail(
+            error, DIDI_MISMATCH, base,
+            "the shape of tensor '%s' of %s is not that of the package, which was made "
+            "from base %s",
+            tensor->name, base, base_name(self));
     if (!find_kind(json_string_value(json_object_get(row, "kept")), &tensor->kind))
         return didi_fail(error, DIDI_FORMAT, "manifest.json",
                          "the manifest does not say how tensor '%s' is kept", tensor->name);

@@ -151,7 +151,8 @@ int snapshot_find(const snapshot *self, const char *name, didi_dtype dtype, uint
     const safetensors_tensor *tensor = safetensors_header_find(self->header, name);
     if (tensor == NULL || tensor->dtype != dtype || tensor->dimensions != 2 ||
         tensor->shape[1] != columns || tensor->offset % (didi_dtype_bits(dtype) / 8) != 0)
-        return didi_fail(error, DIDI_FORMAT, self->name, "layer state lacks a fitting '%s'", name);
+        return didi_fail(error, DIDI_FORMAT, self->name,
+                         "layer state has no '%s' of the expected type and width", name);
     if (ret_rows != NULL)
         *ret_rows = tensor->shape[0];
     *ret_data = self->map + tensor->offset;

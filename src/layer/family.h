@@ -56,7 +56,7 @@ void family_close(family *family);
 int family_load_layer(const family *family, const family_tensor *tensor, layer *layer,
                       atomic_ullong *bytes_read, didi_error *error);
 
-/* Tells the system that one matrix of all models is read soon: it comes off the disk meanwhile. */
+/* Tells the system that one matrix of all models is read soon, so that it is read ahead. */
 void family_will_need(const family *family, const family_tensor *tensor);
 
 /* A layer that reads the task vectors of one matrix panel by panel, from files that must stay open

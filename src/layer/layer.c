@@ -537,7 +537,7 @@ int layer_take_away(layer *self, const addition *offset, didi_error *error)
     self->offset = memory_zeroed(1, sizeof own);
     if (self->offset == NULL) {
         addition_clear(&own);
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "what is taken away");
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "shared part of a layer");
     }
     *self->offset = own;
     self->weighted = false;

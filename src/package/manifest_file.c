@@ -22,7 +22,7 @@ int manifest_file_read(int package_fd, json_t **ret_manifest, didi_error *error)
     free(text);
     if (!json_is_object(manifest)) {
         json_decref(manifest);
-        return didi_fail(error, DIDI_FORMAT, "manifest.json", "the manifest is no JSON object");
+        return didi_fail(error, DIDI_FORMAT, "manifest.json", "the manifest is not a JSON object");
     }
     *ret_manifest = manifest;
     return DIDI_OK;

@@ -191,7 +191,7 @@ int packed_parse(const uint8_t *bytes, size_t count, size_t m, size_t n, const c
     unsigned start = count > 0 ? bytes[0] : 0;
     if (start != START_FACTORS && start != START_DENSE)
         return didi_fail(error, DIDI_FORMAT, tensor,
-                         "%zu bytes that begin with %u hold no packed matrix", count, start);
+                         "%zu bytes that begin with %u are not a packed matrix", count, start);
     int status = start == START_DENSE ? parse_dense(&self, bytes, count, tensor, error)
                                       : parse_factors(&self, bytes, count, tensor, error);
     if (status == DIDI_OK)

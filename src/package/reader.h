@@ -17,7 +17,8 @@ int package_file_open(int package_fd, const char *task, package_file **ret_file,
 /* NULL is fine. */
 void package_file_close(package_file *file);
 
-/* The sum of all that is present. Owns its arrays; all zero when the file holds nothing. */
+/* The sum of all tensors the file has for one tensor of the base. Owns its arrays; all zero when
+ * the file has none. */
 typedef struct addition {
     uint64_t rows, columns;
     uint64_t rank;       /* of the plain factors */
@@ -33,7 +34,7 @@ typedef struct addition {
 int package_file_read(const package_file *file, const char *tensor, uint64_t rows, uint64_t columns,
                       addition *ret_addition, didi_error *error);
 
-/* Whether there is nothing to add. */
+/* True when the file has nothing for the tensor. */
 bool addition_is_empty(const addition *self);
 
 /* Adds rows first .. first + rows of the sum to out (rows x columns, contiguous). Errors:
@@ -46,7 +47,7 @@ int addition_apply(const addition *self, uint64_t first, uint64_t rows, float *o
 int addition_subtract(const addition *self, uint64_t first, uint64_t count, float *values,
                       didi_error *error);
 
-/* Makes packed factors plain ones beside those that are, so that further calls cost no decoding.
+/* Decodes packed factors and appends them to the plain ones, so that later calls need not.
  * Errors: DIDI_NO_MEMORY. */
 int addition_unpack(addition *self, didi_error *error);
 
