@@ -3,6 +3,7 @@
 #include "src/base/file.h"
 #include "src/base/memory.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
@@ -53,6 +54,7 @@ static void digest_hex(const unsigned char digest[SHA256_BYTES], char ret_hex[65
 
 int file_sha256_text(const char *text, char ret_hex[65], didi_error *error)
 {
+    assert(text != NULL);
     unsigned char digest[SHA256_BYTES];
     if (EVP_Digest(text, strlen(text), digest, NULL, EVP_sha256(), NULL) != 1)
         return didi_fail(error, DIDI_INTERNAL, NULL, "SHA-256 is not available");

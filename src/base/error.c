@@ -4,6 +4,7 @@
 
 #include "src/base/text.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -49,6 +50,7 @@ static int error_fill(didi_error *error, int status, const char *file, int line,
 int didi_error_set(didi_error *error, int status, const char *file, int line, const char *subject,
                    const char *format, ...)
 {
+    assert(status > DIDI_OK && status < DIDI_STATUS_COUNT && format != NULL);
     if (error == NULL)
         return status;
     char raw[RAW_BYTES] = "";
@@ -78,6 +80,7 @@ static int status_of_errno(int errno_value)
 int didi_error_set_errno(didi_error *error, int errno_value, const char *file, int line,
                          const char *subject, const char *format, ...)
 {
+    assert(errno_value != 0 && format != NULL);
     int status = status_of_errno(errno_value);
     if (error == NULL)
         return status;
@@ -94,6 +97,7 @@ int didi_error_set_errno(didi_error *error, int errno_value, const char *file, i
 
 int didi_error_wrap(didi_error *error, const char *format, ...)
 {
+    assert(format != NULL);
     if (error == NULL)
         return DIDI_INTERNAL;
     char raw[RAW_BYTES] = "";
@@ -108,6 +112,7 @@ int didi_error_wrap(didi_error *error, const char *format, ...)
 
 int didi_error_blame(didi_error *error, const char *format, ...)
 {
+    assert(format != NULL);
     if (error == NULL)
         return DIDI_INTERNAL;
     char raw[RAW_BYTES] = "";

@@ -2,6 +2,7 @@
 /* Named fault points. */
 #include "src/base/fault.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -30,6 +31,7 @@ static fault_slot fault_slots[FAULT_COUNT];
 
 int fault_at(fault_point point)
 {
+    assert((int)point >= 0 && point < FAULT_COUNT);
     if (!atomic_load_explicit(&fault_switch, memory_order_acquire))
         return 0;
     fault_slot *slot = &fault_slots[point];

@@ -5,6 +5,7 @@
 #include "src/base/fault.h"
 #include "src/base/memory.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -35,6 +36,7 @@ static bool range_fits(uint64_t offset, size_t count)
 int file_pread_all(int fd, void *buffer, size_t count, uint64_t offset, const char *subject,
                    didi_error *error)
 {
+    assert(fd >= 0 && (buffer != NULL || count == 0));
     if (!range_fits(offset, count))
         return didi_fail(error, DIDI_IO, subject, "read of %zu bytes at %llu is out of range",
                          count, (unsigned long long)offset);
@@ -59,6 +61,7 @@ int file_pread_all(int fd, void *buffer, size_t count, uint64_t offset, const ch
 int file_pwrite_all(int fd, const void *buffer, size_t count, uint64_t offset, const char *subject,
                     didi_error *error)
 {
+    assert(fd >= 0 && (buffer != NULL || count == 0));
     if (!range_fits(offset, count))
         return didi_fail(error, DIDI_IO, subject, "write of %zu bytes at %llu is out of range",
                          count, (unsigned long long)offset);
@@ -133,6 +136,7 @@ static bool name_is_plain(const char *name)
 int file_open_beneath(int directory_fd, const char *name, const char *subject, int *ret_fd,
                       didi_error *error)
 {
+    assert(directory_fd >= 0 && name != NULL);
     if (!name_is_plain(name))
         return didi_fail(error, DIDI_FORMAT, subject, "'%s' is not a plain file name", name);
     int fd = open_beneath(directory_fd, name);
@@ -158,6 +162,7 @@ int file_open_beneath(int directory_fd, const char *name, const char *subject, i
 int file_read_text_fd(int fd, const char *subject, size_t bytes_max, char **ret_text,
                       size_t *ret_bytes, didi_error *error)
 {
+    assert(fd >= 0 && bytes_max < SIZE_MAX);
     struct stat facts;
     if (fstat(fd, &facts) != 0)
         return didi_fail_errno(error, errno, subject, "cannot stat");
@@ -209,6 +214,7 @@ static int create_temporary(int directory_fd, char name[TEMPORARY_NAME_BYTES], i
 int file_write_durable(int directory_fd, const char *name, const void *data, size_t bytes,
                        didi_error *error)
 {
+    assert(data != NULL || bytes == 0);
     if (!name_is_plain(name))
         return didi_fail(error, DIDI_INVALID, name, "not a plain file name");
     char temporary[TEMPORARY_NAME_BYTES];

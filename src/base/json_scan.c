@@ -5,6 +5,7 @@
 #include "src/base/memory.h"
 #include "src/base/text.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +34,7 @@ static int scan_fail_at(const json_scan *scan, size_t at, didi_error *error, con
 int json_scan_new(const char *text, size_t bytes, const char *subject, const char *what,
                   json_scan **ret_scan, didi_error *error)
 {
+    assert(text != NULL && subject != NULL && what != NULL);
     json_scan *scan = memory_zeroed(1, sizeof(*scan));
     if (scan == NULL)
         goto no_memory;
@@ -63,6 +65,7 @@ void json_scan_free(json_scan *scan)
 /* The next byte after white space, or -1 at the end; not consumed. */
 static int peek(json_scan *scan)
 {
+    assert(scan->text != NULL); /* not after json_scan_detach */
     while (scan->at < scan->bytes) {
         char byte = scan->text[scan->at];
         if (byte != ' ' && byte != '\t' && byte != '\n' && byte != '\r')
@@ -82,6 +85,7 @@ static bool accept(json_scan *scan, char byte)
 
 int json_scan_open(json_scan *scan, char bracket, didi_error *error)
 {
+    assert(bracket == '{' || bracket == '[');
     if (!accept(scan, bracket))
         return scan_fail(scan, error,
                          bracket == '{' ? "an object is expected here"
@@ -92,6 +96,7 @@ int json_scan_open(json_scan *scan, char bracket, didi_error *error)
 
 int json_scan_next(json_scan *scan, char closing, bool *ret_more, didi_error *error)
 {
+    assert(closing == '}' || closing == ']');
     bool fresh = scan->fresh;
     scan->fresh = false;
     if (accept(scan, closing)) {

@@ -4,6 +4,7 @@
 
 #include "src/base/fault.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,6 +50,7 @@ void *memory_resized(void *block, size_t count, size_t size)
 
 char *memory_string(const char *text)
 {
+    assert(text != NULL);
     if (fault_at(FAULT_ALLOC) != 0)
         return NULL;
     return strdup(text);
@@ -56,6 +58,7 @@ char *memory_string(const char *text)
 
 char *memory_format(const char *format, ...)
 {
+    assert(format != NULL);
     if (fault_at(FAULT_ALLOC) != 0)
         return NULL;
     char *text = NULL;

@@ -5,6 +5,7 @@
 
 #include "src/base/memory.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -28,7 +29,7 @@ int parallel_create(parallel **ret_parallel, didi_error *error)
 {
     parallel *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "threads that help");
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "helper threads");
     pthread_mutex_init(&self->mutex, NULL);
     pthread_cond_init(&self->changed, NULL);
     *ret_parallel = self;
@@ -39,6 +40,7 @@ void parallel_free(parallel *self)
 {
     if (self == NULL)
         return;
+    assert(self->loops == NULL && self->items == 0);
     pthread_cond_destroy(&self->changed);
     pthread_mutex_destroy(&self->mutex);
     free(self);
@@ -47,6 +49,7 @@ void parallel_free(parallel *self)
 /* Runs indexes of `work` until none is left to hand out. Called and left with the mutex held. */
 static void run_indexes(parallel *self, loop *work, bool helping)
 {
+    assert(work->finished < work->count);
     while (work->next < work->count && !(helping && self->recalled)) {
         size_t index = work->next++;
         pthread_mutex_unlock(&self->mutex);
@@ -71,6 +74,7 @@ static void remove_loop(parallel *self, const loop *work)
 void parallel_run(parallel *self, size_t count, void (*task)(void *argument, size_t index),
                   void *argument)
 {
+    assert(task != NULL);
     if (self == NULL || count < 2) {
         for (size_t i = 0; i < count; i++)
             task(argument, i);
@@ -105,6 +109,7 @@ int parallel_try(parallel *self, size_t count,
                  int (*task)(void *argument, size_t index, didi_error *error), void *argument,
                  didi_error *error)
 {
+    assert(task != NULL);
     attempt work = {.task = task,
                     .argument = argument,
                     .errors = memory_zeroed(count, sizeof(didi_error)),
@@ -134,6 +139,7 @@ void parallel_enter(parallel *self)
 void parallel_leave(parallel *self)
 {
     pthread_mutex_lock(&self->mutex);
+    assert(self->items > 0);
     if (--self->items == 0)
         self->epoch++;
     pthread_cond_broadcast(&self->changed);

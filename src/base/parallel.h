@@ -18,8 +18,8 @@ void parallel_free(parallel *self);
 void parallel_run(parallel *self, size_t count, void (*task)(void *argument, size_t index),
                   void *argument);
 
-/* As parallel_run for tasks that can fail: all are run, and the failure of the lowest index is what
- * is returned, with its error. Errors: the tasks', DIDI_NO_MEMORY. */
+/* As parallel_run for tasks that can fail: all are run, and the failure of the lowest index is
+ * returned. Errors: the tasks', DIDI_NO_MEMORY. */
 int parallel_try(parallel *self, size_t count,
                  int (*task)(void *argument, size_t index, didi_error *error), void *argument,
                  didi_error *error);
@@ -28,11 +28,11 @@ int parallel_try(parallel *self, size_t count,
 void parallel_enter(parallel *self);
 void parallel_leave(parallel *self);
 
-/* Counts how often the items fell to none: a stage of work, for parallel_help. */
+/* Counts how often the last item ended: names a stage of work, for parallel_help. */
 size_t parallel_epoch(parallel *self);
 
-/* Lends the calling thread until no item is left or parallel_recall; returns at once when the items
- * have fallen to none since `epoch` was taken, for what runs now may belong to something else. */
+/* Lends the calling thread until no item is left or parallel_recall. Returns at once when no item
+ * was left at some time since `epoch` was taken: the items now may belong to another stage. */
 void parallel_help(parallel *self, size_t epoch);
 
 /* Makes helpers return after the index they are at; lasts until parallel_welcome. */

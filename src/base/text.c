@@ -2,6 +2,7 @@
 /* Bytes of text from outside: UTF-8 and control characters. */
 #include "src/base/text.h"
 
+#include <assert.h>
 #include <string.h>
 
 static bool is_continuation(unsigned char byte)
@@ -69,6 +70,7 @@ bool text_has_control(const char *text, size_t bytes)
 
 void text_copy_printable(char *target, size_t target_bytes, const char *text)
 {
+    assert(target_bytes > 0 && text != NULL);
     size_t left = strlen(text);
     size_t used = 0;
     while (left > 0) {

@@ -4,6 +4,7 @@
 
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,7 @@ double differentiable_gate(double rank, size_t component, double beta)
 static double layer_loss_of_cut(const differentiable_layer *layer, const double *cut,
                                 double *cross_shared, double *cross_expert)
 {
+    assert(layer->rank_limit <= layer->q);
     size_t q = layer->q;
     double loss = 0;
     double shared = layer->tail[0];
@@ -179,6 +181,7 @@ int differentiable_optimise(const differentiable_layer *layers, size_t count,
                             const differentiable_options *options, double *const *ranks,
                             didi_error *error)
 {
+    assert(options->matrix_parameters > 0 && options->target >= 0);
     int status = DIDI_OK;
     optimiser self = {.layers = layers,
                       .options = options,

@@ -4,6 +4,7 @@
 
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -50,6 +51,8 @@ static size_t guess_components(const allocate_block *source, uint32_t index, dou
 
 static size_t fill_block(const allocate_block *source, uint32_t index, component *out)
 {
+    assert(!(source->weight < 0) && (source->cost > 0 || source->limit + source->count == 0));
+    assert(source->sigma != NULL || source->count == 0);
     size_t used = 0;
     double lowest = INFINITY;
     double tail = source->tail;
@@ -110,6 +113,7 @@ int allocate_exact(allocate_block *blocks, size_t count, uint64_t budget,
         const component *next = &list[i];
         if (closed[next->block])
             continue;
+        assert(result.parameters <= budget);
         if (next->cost > budget - result.parameters) {
             closed[next->block] = true;
             continue;
@@ -129,6 +133,7 @@ out:
 int allocate_schedule(const allocate_block *blocks, size_t count, uint64_t budget, size_t steps,
                       double *ret_thresholds, didi_error *error)
 {
+    assert(steps > 0);
     component *list = NULL;
     size_t used = 0;
     int status = sorted_components(blocks, count, &list, &used, error);
@@ -189,7 +194,9 @@ int allocate_round(const double *real, const size_t *limit, const uint64_t *cost
         else
             high = middle;
     }
-    uint64_t left = budget - round_at(low, real, limit, cost, count, ret_rank);
+    uint64_t spent = round_at(low, real, limit, cost, count, ret_rank);
+    assert(spent <= budget);
+    uint64_t left = budget - spent;
     for (size_t i = 0; i < count; i++)
         order[i] = (remainder_entry){real[i] * low - (double)ret_rank[i], i};
     qsort(order, count, sizeof *order, compare_remainders);
@@ -211,6 +218,7 @@ int allocate_round(const double *real, const size_t *limit, const uint64_t *cost
 int allocate_frontier(const allocate_block *blocks, size_t count, size_t points,
                       allocate_point *ret_points, size_t *ret_count, didi_error *error)
 {
+    assert(points > 0);
     component *list = NULL;
     size_t used = 0;
     int status = sorted_components(blocks, count, &list, &used, error);

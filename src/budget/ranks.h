@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Components that are not known: each is guessed to have a 30th less energy than the one before. */
+/* Unknown components: each is guessed to have a 30th less energy than the one before. */
 enum { ALLOCATE_GUESSED_FALL = 30 };
 
 /* One block that competes for ranks: the shared matrix or one expert of one layer. */

@@ -5,6 +5,7 @@
 #include "src/base/base.h"
 #include "src/budget/ranks.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,7 @@ size_t precision_block_rank(const precision_block *self)
 /* Lines kept * energy - price * bytes: those that are highest somewhere, by rising bytes. */
 static void make_hull(const precision_block *source, prepared *out)
 {
+    assert(source->factors >> PRECISION_WIDTHS == 0 && source->rows > 0 && source->columns > 0);
     for (unsigned i = 0; i < PRECISION_WIDTHS; i++) {
         unsigned bits = precision_width_bits[i];
         if ((source->factors >> i & 1U) == 0)
@@ -67,6 +69,7 @@ static void make_hull(const precision_block *source, prepared *out)
 
 static void make_dense(const precision_block *source, prepared *out)
 {
+    assert(source->dense >> PRECISION_WIDTHS == 0);
     for (unsigned i = 0; i < PRECISION_WIDTHS; i++)
         if ((source->dense >> i & 1U) != 0)
             out->dense_bytes[i] =
@@ -76,6 +79,7 @@ static void make_dense(const precision_block *source, prepared *out)
 
 static void fill_energies(const precision_block *source, prepared *out)
 {
+    assert(source->sigma != NULL || source->count == 0);
     double lowest = INFINITY;
     double tail = source->tail > 0 ? source->tail : 0;
     for (size_t i = 0; i < source->limit; i++) {
@@ -252,6 +256,7 @@ static void choose_block(precision_table *self, size_t index, double price)
 /* Leaves one block or its rivals, whichever is worth more. */
 static void settle(precision_table *self, size_t index, double price)
 {
+    assert(index + self->blocks[index].rivals < self->count);
     precision_block *block = &self->blocks[index];
     double theirs = 0;
     for (size_t i = 1; i <= block->rivals; i++)
@@ -266,6 +271,7 @@ static void settle(precision_table *self, size_t index, double price)
 
 double precision_lost(const precision_table *self, size_t index)
 {
+    assert(index < self->count);
     const precision_block *block = &self->blocks[index];
     const prepared *source = &self->prepared[index];
     return all_energy(block, source) - kept_energy(self, index);
@@ -286,6 +292,7 @@ static void add_up(const precision_table *self, precision_choice *sums)
 
 void precision_at_price(precision_table *self, double price, precision_choice *ret_choice)
 {
+    assert(price >= 0);
     for (size_t i = 0; i < self->count; i++)
         choose_block(self, i, price);
     for (size_t i = 0; i < self->count; i++)
@@ -365,6 +372,7 @@ typedef struct wish {
 /* Halves the range between a price at which `wanted` is met and a higher one at which it is not. */
 static void narrow(precision_table *self, wish wanted, int steps, double *low, double *high)
 {
+    assert(0 <= *low && *low <= *high);
     for (int step = 0; step < steps; step++) {
         precision_choice at;
         double middle = sqrt(*low) * sqrt(*high);
@@ -402,6 +410,7 @@ void precision_within_bytes(precision_table *self, uint64_t bytes, precision_cho
 
 void precision_within_error(precision_table *self, double most, precision_choice *ret_choice)
 {
+    assert(most >= 0);
     double high = highest_price(self);
     double low = high * 1e-40;
     precision_at_price(self, high, ret_choice);

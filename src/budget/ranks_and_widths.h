@@ -28,8 +28,8 @@ typedef struct precision_block {
     precision_widths factors; /* widths allowed to components, and to the dense form */
     precision_widths dense;   /* 0 where the block has no dense form */
     double dense_energy;      /* energy the dense form holds, before rounding */
-    bool required;            /* something of it is stored, however little it gains */
-    size_t rivals;            /* so many blocks after it stand for the same tensor: it, or they */
+    bool required;            /* stored in some form, however little it gains */
+    size_t rivals; /* number of blocks after it that are another form of the same tensor */
 
     size_t components[PRECISION_WIDTHS]; /* result: how many at each width */
     unsigned dense_bits;                 /* result: 0, or the dense form's width */
@@ -58,7 +58,7 @@ void precision_within_bytes(precision_table *table, uint64_t bytes, precision_ch
 /* The smallest choice whose error (by `tasks`) is at most `most`, or the one of lowest error. */
 void precision_within_error(precision_table *table, double most, precision_choice *ret_choice);
 
-/* The price at which about `bytes` are taken, to a few percent: cheap. */
+/* The price at which about `bytes` are taken, to within a few percent. Cheap. */
 double precision_price_near(precision_table *table, uint64_t bytes);
 
 /* The choice at a price of loss per byte. */
@@ -67,7 +67,7 @@ void precision_at_price(precision_table *table, double price, precision_choice *
 /* Loss of the choice in force over the blocks that have factors (`sigma`). */
 double precision_matrix_loss(const precision_table *table);
 
-/* Energy that the choice in force loses of block `index`. */
+/* Energy of block `index` that the choice in force loses. */
 double precision_lost(const precision_table *table, size_t index);
 
 size_t precision_block_rank(const precision_block *block);

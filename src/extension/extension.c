@@ -5,6 +5,7 @@
 #include "src/base/base.h"
 #include "src/package/package.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -35,7 +36,7 @@ static int read_manifest(int package_fd, json_t **ret_manifest, didi_error *erro
     }
     json_decref(manifest);
     return didi_fail(error, DIDI_FORMAT, "manifest.json",
-                     "the package's manifest does not say all that an extension needs; it was made "
+                     "the package's manifest lacks figures that an extension needs; it was made "
                      "by an older didid: merge again, or rebalance");
 }
 
@@ -53,7 +54,7 @@ static int check_names(const extension *self, didi_error *error)
         if (name == NULL || name[0] == '\0' || name[0] == '.' || strchr(name, '/') != NULL ||
             strlen(name) > NAME_BYTES_MAX)
             return didi_fail(error, DIDI_FORMAT, "manifest.json",
-                             "the name of the package's task %zu is none", t);
+                             "the name of the package's task %zu is not valid", t);
     }
     return DIDI_OK;
 }
@@ -84,7 +85,7 @@ static int mark_removed(extension *self, const didi_extension *asked, didi_error
         while (task < self->task_count && strcmp(task_name(self, task), asked->removed[i]) != 0)
             task++;
         if (task < self->task_count && self->removed[task])
-            return didi_fail(error, DIDI_INVALID, field, "task '%s' is to be removed twice",
+            return didi_fail(error, DIDI_INVALID, field, "task '%s' is listed twice",
                              asked->removed[i]);
         if (task < self->task_count) {
             self->removed[task] = true;
@@ -101,8 +102,7 @@ static int check_tasks(const extension *self, const didi_merge_options *options,
 {
     size_t kept = self->task_count - options->extend.removed_count;
     if (options->task_count == 0 && options->extend.removed_count == 0)
-        return didi_fail(error, DIDI_INVALID, "/tasks",
-                         "nothing is to be added and nothing to be removed");
+        return didi_fail(error, DIDI_INVALID, "/tasks", "there is no task to add or to remove");
     if (options->task_count == 0 && kept == 0)
         return didi_fail(error, DIDI_INVALID, "/extend/remove",
                          "no task would be left; leave one, or add one");
@@ -134,7 +134,7 @@ static int open_file(const extension *self, const char *name, int *ret_fd, struc
         return didi_fail_errno(error, errno, name, "file of the package");
     if (fstat(fd, ret_found) != 0 || !S_ISREG(ret_found->st_mode)) {
         (void)close(fd);
-        return didi_fail(error, DIDI_FORMAT, name, "%s of the package is no regular file", name);
+        return didi_fail(error, DIDI_FORMAT, name, "%s of the package is not a regular file", name);
     }
     *ret_fd = fd;
     return DIDI_OK;
@@ -189,6 +189,7 @@ size_t extension_file_count(const extension *self)
 int extension_verify_file(const extension *self, size_t index, int (*cancelled)(void *context),
                           void *context, didi_error *error)
 {
+    assert(index < self->file_count);
     const extension_file *file = &self->files[index];
     struct stat found;
     char digest[65];
@@ -251,6 +252,7 @@ static int copy_into(const extension *self, const extension_file *file, int pack
 
 int extension_link(const extension *self, int package_fd, didi_error *error)
 {
+    assert(package_fd >= 0 && package_fd != self->package_fd);
     for (size_t i = 0; i < self->file_count; i++) {
         const extension_file *file = &self->files[i];
         struct stat found;
@@ -320,12 +322,13 @@ static int fill(extension *self, const didi_merge_options *options, didi_error *
         status = check_tasks(self, options, error);
     if (status == DIDI_OK)
         status = list_files(self, error);
-    return status == DIDI_OK ? addition_file_open(self->package_fd, NULL, &self->shared, error)
+    return status == DIDI_OK ? package_file_open(self->package_fd, NULL, &self->shared, error)
                              : status;
 }
 
 int extension_open(const didi_merge_options *options, extension **ret_extension, didi_error *error)
 {
+    assert(options->extend.package_fd >= 0);
     extension *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "extension");
@@ -344,7 +347,7 @@ void extension_close(extension *self)
         return;
     if (self->package_fd >= 0)
         (void)close(self->package_fd);
-    addition_file_close(self->shared);
+    package_file_close(self->shared);
     json_decref(self->manifest);
     json_decref(self->comparison);
     free(self->job);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A finished package that gets more tasks, or fewer: its shared part S and the experts it keeps
  * stay as they are, byte for byte. New experts approximate tau_t - S (docs/method.md, "Modular
- * expansion"), so a merge of the added tasks alone does all the work; what is here opens and checks
- * the package, takes S away from task vectors, and puts the whole package together.
+ * expansion"), so a merge of the added tasks alone does most of the work. This module opens and
+ * checks the package, reads S, takes over the files kept and says what their manifest says.
  *
  * Read-only after extension_open: every function may be called by several threads at once. */
 #pragma once
@@ -25,7 +25,7 @@ enum { SIMILARITY_LAYER_TASKS = 64 }; /* more tasks than this: no cosines of sin
 int extension_open(const didi_merge_options *options, extension **ret_extension, didi_error *error);
 void extension_close(extension *extension);
 
-/* Lines that tell two extensions of packages apart; for fingerprints. */
+/* Prints lines that differ between any two extensions; for fingerprints. */
 void extension_print(const extension *extension, FILE *out);
 
 /* Compares names, shapes and kinds of the family's tensors with the package's and keeps each the
@@ -39,12 +39,12 @@ size_t extension_file_count(const extension *extension);
 int extension_verify_file(const extension *extension, size_t index, int (*cancelled)(void *context),
                           void *context, didi_error *error);
 
-/* Whether `file` of the base with this SHA-256 is what the package was made from. Errors:
+/* Checks that the package was made from `file` of the base with this SHA-256. Errors:
  * DIDI_MISMATCH. */
 int extension_verify_base(const extension *extension, const checkpoint *base, size_t file,
                           const char *sha256, didi_error *error);
 
-/* S of a tensor (empty where there is none), unpacked. The caller clears *ret_shared. Errors:
+/* S of a tensor, unpacked; empty for a tensor without one. The caller clears *ret_shared. Errors:
  * DIDI_MISMATCH, DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
 int extension_shared(const extension *extension, const family_tensor *tensor, addition *ret_shared,
                      didi_error *error);
@@ -61,7 +61,31 @@ uint64_t extension_parameters(const extension *extension);
 /* Bytes of these files. */
 uint64_t extension_bytes(const extension *extension);
 
-/* From the manifest of the added tasks alone (`manifest`, changed in place) to the whole package's:
- * inputs, budget, errors, ranks and files of all tasks, and the section `extends`. Errors:
- * DIDI_NO_MEMORY. */
-int extension_complete(const extension *extension, json_t *manifest, didi_error *error);
+/* ---- what the package's manifest says of the tasks kept, in their order; without an extension
+ * (NULL) there are none. JSON is a new reference unless const. ---- */
+
+size_t extension_kept_count(const extension *extension);
+json_t *extension_kept_names(const extension *extension);
+json_t *extension_kept_inputs(const extension *extension); /* {task: model} */
+json_t *extension_kept_files(const extension *extension);  /* rows, that of the shared part first */
+
+/* Of a list with an entry for each task of the package, those kept. */
+json_t *extension_kept(const extension *extension, const json_t *list);
+
+/* The row of a matrix in `ranks`, with such lists; or NULL. */
+const json_t *extension_layer(const extension *extension, const char *tensor);
+
+/* Fills error[t], absolute, and energy[t] of a matrix, and of all tensors kept whole. */
+void extension_layer_errors(const extension *extension, const char *tensor, double *error,
+                            double *energy);
+void extension_dense_errors(const extension *extension, double *error, double *energy);
+
+/* Widths of a tensor kept whole. True when they are of what is shared, and so are complete. */
+bool extension_kept_widths(const extension *extension, const char *tensor, json_t **ret_widths);
+
+/* The sections `similarity` and `extends` of a manifest whose other sections are there, of all
+ * tasks; `names` begins with those kept. `merged` is the section `similarity` of the others. NULL
+ * when out of memory. */
+json_t *extension_similarity(const extension *extension, json_t *names, const json_t *merged,
+                             const json_t *manifest);
+json_t *extension_extends(const extension *extension, const json_t *names, const json_t *manifest);

@@ -5,6 +5,7 @@
 #include "src/base/base.h"
 #include "src/package/package.h"
 
+#include <assert.h>
 #include <string.h>
 
 static const char *base_name(const extension *self)
@@ -51,10 +52,11 @@ static int adopt_tensor(const extension *self, const char *base, family_tensor *
                          "tensor '%s' of %s is not in the package, which was made from base %s",
                          tensor->name, base, base_name(self));
     if (!same_shape(json_object_get(row, "shape"), tensor->base->tensor))
-        return didi_fail(error, DIDI_MISMATCH, base,
-                         "tensor '%s' of %s has another shape than in the package, which was made "
-                         "from base %s",
-                         tensor->name, base, base_name(self));
+        return didi_fail(
+            error, DIDI_MISMATCH, base,
+            "the shape of tensor '%s' of %s is not that of the package, which was made "
+            "from base %s",
+            tensor->name, base, base_name(self));
     if (!find_kind(json_string_value(json_object_get(row, "kept")), &tensor->kind))
         return didi_fail(error, DIDI_FORMAT, "manifest.json",
                          "the manifest does not say how tensor '%s' is kept", tensor->name);
@@ -107,6 +109,7 @@ int extension_adopt(const extension *self, family *from, didi_error *error)
 int extension_verify_base(const extension *self, const checkpoint *base, size_t file,
                           const char *sha256, didi_error *error)
 {
+    assert(file < checkpoint_file_count(base) && sha256 != NULL);
     const char *name = checkpoint_file_at(base, file)->name;
     const char *wanted = json_string_value(json_object_get(base_file(self, name), "sha256"));
     if (wanted != NULL && strcmp(wanted, sha256) == 0)
@@ -122,9 +125,10 @@ int extension_verify_base(const extension *self, const checkpoint *base, size_t 
 int extension_shared(const extension *self, const family_tensor *tensor, addition *ret_shared,
                      didi_error *error)
 {
+    assert(tensor->rows > 0 && tensor->columns > 0);
     addition shared = {0};
-    int status =
-        addition_read(self->shared, tensor->name, tensor->rows, tensor->columns, &shared, error);
+    int status = package_file_read(self->shared, tensor->name, tensor->rows, tensor->columns,
+                                   &shared, error);
     if (status == DIDI_OK)
         status = addition_unpack(&shared, error);
     if (status != DIDI_OK)
@@ -136,10 +140,11 @@ int extension_shared(const extension *self, const family_tensor *tensor, additio
 
 bool extension_shares(const extension *self, const family_tensor *tensor)
 {
+    assert(tensor->rows > 0 && tensor->columns > 0);
     addition shared = {0};
     didi_error ignored = {0};
-    bool shares = addition_read(self->shared, tensor->name, tensor->rows, tensor->columns, &shared,
-                                &ignored) == DIDI_OK &&
+    bool shares = package_file_read(self->shared, tensor->name, tensor->rows, tensor->columns,
+                                    &shared, &ignored) == DIDI_OK &&
                   !addition_is_empty(&shared);
     addition_clear(&shared);
     return shares;

@@ -5,6 +5,7 @@
 #include "src/base/base.h"
 #include "src/files/checkpoint_index.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -212,6 +213,7 @@ static int load(checkpoint *self, didi_error *error)
 int checkpoint_open(int directory_fd, const char *label, checkpoint **ret_checkpoint,
                     didi_error *error)
 {
+    assert(label != NULL);
     checkpoint *self = memory_zeroed(1, sizeof(*self));
     if (self == NULL)
         return fail_memory(error, label);
@@ -258,6 +260,7 @@ size_t checkpoint_count(const checkpoint *self)
 
 const checkpoint_tensor *checkpoint_at(const checkpoint *self, size_t index)
 {
+    assert(index < self->count);
     return &self->tensors[index];
 }
 
@@ -277,6 +280,7 @@ size_t checkpoint_file_count(const checkpoint *self)
 
 const checkpoint_file *checkpoint_file_at(const checkpoint *self, size_t index)
 {
+    assert(index < self->file_count);
     return &self->files[index].facts;
 }
 
@@ -292,6 +296,7 @@ static int read_fail(const checkpoint *self, const checkpoint_tensor *tensor, in
 int checkpoint_read(const checkpoint *self, const checkpoint_tensor *tensor, uint64_t first,
                     void *buffer, uint64_t count, didi_error *error)
 {
+    assert(tensor->file < self->file_count);
     const open_file *file = &self->files[tensor->file];
     int status = DIDI_OK;
     if (first > tensor->tensor->bytes || count > tensor->tensor->bytes - first)
@@ -306,6 +311,7 @@ int checkpoint_read(const checkpoint *self, const checkpoint_tensor *tensor, uin
 int checkpoint_read_f32(const checkpoint *self, const checkpoint_tensor *tensor, uint64_t first,
                         float *buffer, uint64_t count, didi_error *error)
 {
+    assert(tensor->file < self->file_count);
     didi_dtype dtype = tensor->tensor->dtype;
     uint64_t size = didi_dtype_bits(dtype) / 8;
     if (!didi_dtype_is_float(dtype) || first > tensor->tensor->elements ||
@@ -339,6 +345,7 @@ int checkpoint_read_f32(const checkpoint *self, const checkpoint_tensor *tensor,
 void checkpoint_will_need(const checkpoint *self, const checkpoint_tensor *tensor, uint64_t first,
                           uint64_t count)
 {
+    assert(first <= tensor->tensor->elements && count <= tensor->tensor->elements - first);
     uint64_t size = didi_dtype_bits(tensor->tensor->dtype) / 8;
     const open_file *file = &self->files[tensor->file];
     (void)posix_fadvise(file->fd, (off_t)(tensor->tensor->offset + first * size),
@@ -382,6 +389,7 @@ int checkpoint_verify_unchanged(const checkpoint *self, didi_error *error)
 int checkpoint_digest(const checkpoint *self, size_t file, int (*cancelled)(void *context),
                       void *context, char ret_hex[65], didi_error *error)
 {
+    assert(file < self->file_count);
     const open_file *opened = &self->files[file];
     char hex[65];
     uint64_t bytes = 0;

@@ -5,6 +5,7 @@
 #include "src/base/base.h"
 #include "src/files/checkpoint.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -155,6 +156,7 @@ static int collect_files(checkpoint_index *index, const char *subject, didi_erro
 int checkpoint_index_parse(const char *json, size_t bytes, const char *subject,
                            checkpoint_index **ret_index, didi_error *error)
 {
+    assert(json != NULL && subject != NULL);
     checkpoint_index *index = memory_zeroed(1, sizeof(*index));
     if (index == NULL)
         return fail_memory(error, subject);
@@ -186,11 +188,13 @@ void checkpoint_index_free(checkpoint_index *index)
 
 size_t checkpoint_index_file_count(const checkpoint_index *index)
 {
+    assert(index->file_count > 0);
     return index->file_count;
 }
 
 const char *checkpoint_index_file(const checkpoint_index *index, size_t file)
 {
+    assert(file < index->file_count);
     return index->files[file];
 }
 
@@ -201,6 +205,7 @@ size_t checkpoint_index_tensor_count(const checkpoint_index *index)
 
 const char *checkpoint_index_tensor(const checkpoint_index *index, size_t tensor)
 {
+    assert(tensor < index->count);
     return index->entries[tensor].tensor;
 }
 

@@ -4,6 +4,7 @@
 
 #include "src/math/math.h"
 
+#include <assert.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -26,6 +27,7 @@ static const struct {
 
 const char *didi_dtype_name(didi_dtype dtype)
 {
+    assert((unsigned)dtype < DIDI_DTYPE_COUNT);
     return dtypes[dtype].name;
 }
 
@@ -42,6 +44,7 @@ bool didi_dtype_parse(const char *name, didi_dtype *ret_dtype)
 
 unsigned didi_dtype_bits(didi_dtype dtype)
 {
+    assert((unsigned)dtype < DIDI_DTYPE_COUNT);
     return dtypes[dtype].bits;
 }
 
@@ -232,6 +235,7 @@ static uint32_t any_nonfinite_64(const char *source, size_t count, uint32_t high
 
 size_t didi_dtype_first_nonfinite_in(didi_dtype dtype, const void *source, size_t count)
 {
+    assert(didi_dtype_is_float(dtype));
     uint32_t (*any)(const char *, size_t, uint32_t) = any_nonfinite_16;
     uint32_t mask = 0x7C00u;
     size_t size = didi_dtype_bits(dtype) / 8;

@@ -3,6 +3,7 @@
 #include "src/base/base.h"
 #include "src/files/safetensors.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -386,6 +387,7 @@ static int check_lengths(uint64_t json_bytes, uint64_t file_bytes, const char *p
 int safetensors_header_parse(const char *json, uint64_t json_bytes, uint64_t file_bytes,
                              const char *path, safetensors_header **ret_header, didi_error *error)
 {
+    assert(json != NULL && path != NULL);
     int status = check_lengths(json_bytes, file_bytes, path, error);
     if (status != DIDI_OK)
         return status;
@@ -458,6 +460,7 @@ size_t safetensors_header_count(const safetensors_header *header)
 
 const safetensors_tensor *safetensors_header_at(const safetensors_header *header, size_t index)
 {
+    assert(index < header->count);
     return &header->tensors[index];
 }
 

@@ -3,6 +3,7 @@
 #include "src/base/base.h"
 #include "src/files/safetensors.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -248,6 +249,7 @@ static void layout_clear(layout *plan)
 static int layout_make(layout *plan, const safetensors_layout_entry *entries, size_t count,
                        const char *const (*metadata)[2], size_t metadata_count, didi_error *error)
 {
+    assert((entries != NULL || count == 0) && (metadata != NULL || metadata_count == 0));
     uint64_t data_bytes = 0;
     int status = DIDI_OK;
     if (count > SAFETENSORS_TENSORS_MAX) {
@@ -349,6 +351,7 @@ int safetensors_writer_create(int directory_fd, const char *name,
                               const char *const (*metadata)[2], size_t metadata_count,
                               safetensors_writer **ret_writer, didi_error *error)
 {
+    assert(directory_fd != AT_FDCWD); /* it is duplicated */
     int status = DIDI_OK;
     safetensors_writer *writer = memory_zeroed(1, sizeof(*writer));
     if (writer == NULL)
@@ -391,6 +394,7 @@ static int writer_range(const safetensors_writer *writer, const char *name, bool
                         uint64_t first, uint64_t count, const planned_tensor **ret_tensor,
                         didi_error *error)
 {
+    assert(writer->fd >= 0);
     const planned_tensor *tensor = writer_find(writer, name);
     if (tensor == NULL)
         return didi_fail(error, DIDI_INVALID, name, "no such tensor in %s", writer->name);
@@ -463,6 +467,7 @@ static void writer_free(safetensors_writer *writer)
 
 static int writer_finish(safetensors_writer *writer, int status, didi_error *error)
 {
+    assert(writer->fd >= 0);
     int fd = writer->fd;
     writer->fd = -1;
     if (close(fd) != 0 && status == DIDI_OK)

@@ -5,19 +5,23 @@
 #include "src/base/base.h"
 #include "src/files/safetensors.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+enum { SNAPSHOT_NAME_BYTES = 128 };
 
 struct snapshot {
     safetensors_header *header;
     char *map;
     size_t bytes;
-    char name[128];
+    char name[SNAPSHOT_NAME_BYTES];
 };
 
 static int create_writer(int work_fd, const char *name, const snapshot_entry *entries, size_t count,
@@ -45,12 +49,14 @@ out:
 struct snapshot_writer {
     safetensors_writer *file;
     int work_fd;
-    char name[128], temporary[160];
+    char name[SNAPSHOT_NAME_BYTES], temporary[SNAPSHOT_NAME_BYTES + 8];
 };
 
 int snapshot_writer_create(int work_fd, const char *name, const snapshot_entry *entries,
                            size_t count, snapshot_writer **ret_writer, didi_error *error)
 {
+    assert(work_fd >= 0 && strlen(name) < SNAPSHOT_NAME_BYTES);
+    assert(count == 0 || entries != NULL);
     snapshot_writer *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, name, "layer state");
@@ -124,6 +130,7 @@ int snapshot_save(int work_fd, const char *name, const snapshot_entry *entries, 
 
 int snapshot_open(int work_fd, const char *name, snapshot **ret_snapshot, didi_error *error)
 {
+    assert(work_fd >= 0 && strlen(name) < SNAPSHOT_NAME_BYTES);
     snapshot *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, name, "layer state");
@@ -172,10 +179,12 @@ void snapshot_forget(const snapshot *self)
 int snapshot_find(const snapshot *self, const char *name, didi_dtype dtype, uint64_t columns,
                   uint64_t *ret_rows, const void **ret_data, didi_error *error)
 {
+    assert(name != NULL && ret_data != NULL);
     const safetensors_tensor *tensor = safetensors_header_find(self->header, name);
     if (tensor == NULL || tensor->dtype != dtype || tensor->dimensions != 2 ||
         tensor->shape[1] != columns || tensor->offset % (didi_dtype_bits(dtype) / 8) != 0)
-        return didi_fail(error, DIDI_FORMAT, self->name, "layer state lacks a fitting '%s'", name);
+        return didi_fail(error, DIDI_FORMAT, self->name,
+                         "layer state has no '%s' of the expected type and width", name);
     if (ret_rows != NULL)
         *ret_rows = tensor->shape[0];
     *ret_data = self->map + tensor->offset;

@@ -41,7 +41,7 @@ typedef struct snapshot snapshot;
 
 /* Maps a state file. Errors: DIDI_NOT_FOUND, DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
 int snapshot_open(int work_fd, const char *name, snapshot **ret_snapshot, didi_error *error);
-/* Lets go of the memory that reading took so far; what was found stays readable. */
+/* Releases the pages read so far; arrays that were found stay readable. */
 void snapshot_forget(const snapshot *state);
 void snapshot_close(snapshot *state);
 

@@ -6,6 +6,7 @@
 
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <fnmatch.h>
 #include <limits.h>
 #include <stdio.h>
@@ -140,6 +141,7 @@ static bool is_sensitive(const char *name)
 
 static void set_shape(family_tensor *self)
 {
+    assert(self->base != NULL);
     const safetensors_tensor *tensor = self->base->tensor;
     self->elements = tensor->elements;
     self->rows = tensor->dimensions >= 2 ? tensor->shape[0] : 1;
@@ -300,6 +302,7 @@ static int sort_tensors(const didi_merge_options *options, family *self, didi_er
 
 int family_open(const didi_merge_options *options, family **ret_family, didi_error *error)
 {
+    assert(options->base_fd >= 0 && options->task_count <= FAMILY_TASKS_MAX);
     family *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "family of %zu tasks", options->task_count);

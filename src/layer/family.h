@@ -56,7 +56,7 @@ void family_close(family *family);
 int family_load_layer(const family *family, const family_tensor *tensor, layer *layer,
                       atomic_ullong *bytes_read, didi_error *error);
 
-/* Tells the system that one matrix of all models is read soon: it comes off the disk meanwhile. */
+/* Tells the system that one matrix of all models is read soon, so that it is read ahead. */
 void family_will_need(const family *family, const family_tensor *tensor);
 
 /* A layer that reads the task vectors of one matrix panel by panel, from files that must stay open
@@ -65,11 +65,16 @@ void family_will_need(const family *family, const family_tensor *tensor);
 int family_stream_layer(const family *family, const family_tensor *tensor,
                         atomic_ullong *bytes_read, layer **ret_layer, didi_error *error);
 
-/* Reads elements [first, first + count) of one task's delta of a dense tensor: W_t - W_0 in
- * float32. `spare` holds count floats. Errors as above. */
-int family_read_delta(const family *family, const family_tensor *tensor, size_t task,
-                      uint64_t first, uint64_t count, float *ret_delta, float *spare,
-                      atomic_ullong *bytes_read, didi_error *error);
+/* Elements [first, first + count) of a tensor. */
+typedef struct family_piece {
+    const family_tensor *tensor;
+    uint64_t first, count;
+} family_piece;
+
+/* Reads a piece of one task's delta of a dense tensor: W_t - W_0 in float32. `spare` holds as many
+ * floats. Errors as above. */
+int family_read_delta(const family *family, size_t task, family_piece piece, float *ret_delta,
+                      float *spare, atomic_ullong *bytes_read, didi_error *error);
 
 /* Compares an integer tensor of every task with the base. Errors: DIDI_MISMATCH naming model,
  * tensor. */

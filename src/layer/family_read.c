@@ -5,29 +5,30 @@
 #include "src/base/base.h"
 #include "src/math/math.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { PIECE_ELEMENTS = 1 << 17 };
 
-static int fail_nonfinite(const checkpoint *model, const family_tensor *tensor, uint64_t element,
+static int fail_nonfinite(const checkpoint *model, const char *tensor, uint64_t element,
                           didi_error *error)
 {
     return didi_fail(error, DIDI_NUMERIC, checkpoint_label(model),
-                     "tensor '%s' of model %s holds NaN or Inf at element %llu", tensor->name,
+                     "tensor '%s' of model %s holds NaN or Inf at element %llu", tensor,
                      checkpoint_label(model), (unsigned long long)element);
 }
 
-static int read_finite(const checkpoint *model, const family_tensor *tensor,
-                       const checkpoint_tensor *source, uint64_t first, float *values,
-                       uint64_t count, atomic_ullong *bytes_read, didi_error *error)
+static int read_finite(const checkpoint *model, const checkpoint_tensor *source, uint64_t first,
+                       float *values, uint64_t count, atomic_ullong *bytes_read, didi_error *error)
 {
+    assert(didi_dtype_is_float(source->tensor->dtype));
     int status = checkpoint_read_f32(model, source, first, values, count, error);
     if (status != DIDI_OK)
         return status;
     size_t bad = didi_dtype_first_nonfinite(values, count);
     if (bad < count)
-        return fail_nonfinite(model, tensor, first + bad, error);
+        return fail_nonfinite(model, source->tensor->name, first + bad, error);
     atomic_fetch_add_explicit(bytes_read, count * didi_dtype_bits(source->tensor->dtype) / 8,
                               memory_order_relaxed);
     return DIDI_OK;
@@ -51,8 +52,8 @@ static int load_task(void *argument, size_t task, didi_error *error)
     for (uint64_t first = 0; first < tensor->elements; first += PIECE_ELEMENTS) {
         uint64_t left = tensor->elements - first;
         uint64_t count = left < PIECE_ELEMENTS ? left : PIECE_ELEMENTS;
-        int status = read_finite(work->family->tasks[task], tensor, tensor->task[task], first,
-                                 tau + first, count, work->bytes_read, error);
+        int status = read_finite(work->family->tasks[task], tensor->task[task], first, tau + first,
+                                 count, work->bytes_read, error);
         if (status != DIDI_OK)
             return status;
         for (uint64_t i = first; i < first + count; i++)
@@ -66,11 +67,13 @@ static int load_task(void *argument, size_t task, didi_error *error)
 int family_load_layer(const family *self, const family_tensor *tensor, layer *target,
                       atomic_ullong *bytes_read, didi_error *error)
 {
+    assert(!layer_is_streamed(target) && target->tasks == self->task_count);
+    assert(target->rows == tensor->rows && target->columns == tensor->columns);
     load work = {self, tensor, target, bytes_read};
     if (layer_is_cancelled(target))
         return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
-    int status = read_finite(self->base, tensor, tensor->base, 0, target->mean, tensor->elements,
-                             bytes_read, error);
+    int status =
+        read_finite(self->base, tensor->base, 0, target->mean, tensor->elements, bytes_read, error);
     if (status == DIDI_OK)
         status = parallel_try(target->parallel, self->task_count, load_task, &work, error);
     return status;
@@ -94,16 +97,16 @@ typedef struct stream {
 static int stream_base(void *context, uint64_t first, size_t count, float *out, didi_error *error)
 {
     const stream *self = context;
-    return read_finite(self->family->base, self->tensor, self->tensor->base, first, out, count,
-                       self->bytes_read, error);
+    return read_finite(self->family->base, self->tensor->base, first, out, count, self->bytes_read,
+                       error);
 }
 
 static int stream_delta(void *context, size_t task, uint64_t first, size_t count, const float *base,
                         float *out, didi_error *error)
 {
     const stream *self = context;
-    int status = read_finite(self->family->tasks[task], self->tensor, self->tensor->task[task],
-                             first, out, count, self->bytes_read, error);
+    int status = read_finite(self->family->tasks[task], self->tensor->task[task], first, out, count,
+                             self->bytes_read, error);
     for (size_t i = 0; i < count && status == DIDI_OK; i++)
         out[i] -= base[i];
     return status;
@@ -120,6 +123,7 @@ static void stream_will_need(void *context, size_t model, uint64_t first, uint64
 int family_stream_layer(const family *self, const family_tensor *tensor, atomic_ullong *bytes_read,
                         layer **ret_layer, didi_error *error)
 {
+    assert(tensor->rows > 0 && tensor->columns > 0);
     stream *context = memory_zeroed(1, sizeof *context);
     if (context == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, tensor->name, "layer read panel by panel");
@@ -132,16 +136,18 @@ int family_stream_layer(const family *self, const family_tensor *tensor, atomic_
     return status;
 }
 
-int family_read_delta(const family *self, const family_tensor *tensor, size_t task, uint64_t first,
-                      uint64_t count, float *ret_delta, float *spare, atomic_ullong *bytes_read,
-                      didi_error *error)
+int family_read_delta(const family *self, size_t task, family_piece piece, float *ret_delta,
+                      float *spare, atomic_ullong *bytes_read, didi_error *error)
 {
+    const family_tensor *tensor = piece.tensor;
+    assert(task < self->task_count);
+    assert(piece.first <= tensor->elements && piece.count <= tensor->elements - piece.first);
     int status =
-        read_finite(self->base, tensor, tensor->base, first, spare, count, bytes_read, error);
+        read_finite(self->base, tensor->base, piece.first, spare, piece.count, bytes_read, error);
     if (status == DIDI_OK)
-        status = read_finite(self->tasks[task], tensor, tensor->task[task], first, ret_delta, count,
-                             bytes_read, error);
-    for (uint64_t i = 0; i < count && status == DIDI_OK; i++)
+        status = read_finite(self->tasks[task], tensor->task[task], piece.first, ret_delta,
+                             piece.count, bytes_read, error);
+    for (uint64_t i = 0; i < piece.count && status == DIDI_OK; i++)
         ret_delta[i] -= spare[i];
     return status;
 }

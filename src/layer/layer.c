@@ -7,6 +7,7 @@
 #include "src/package/package.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 static int create(size_t rows, size_t columns, size_t tasks, bool resident, layer **ret_layer,
                   didi_error *error)
 {
+    assert(rows > 0 && columns > 0 && tasks > 0);
     layer *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "layer of %zu x %zu", rows, columns);
@@ -49,11 +51,32 @@ int layer_create(size_t rows, size_t columns, size_t tasks, layer **ret_layer, d
 int layer_create_streamed(size_t rows, size_t columns, size_t tasks, const layer_source *source,
                           layer **ret_layer, didi_error *error)
 {
+    assert(source->read_base != NULL && source->read_delta != NULL);
     int status = create(rows, columns, tasks, false, ret_layer, error);
     if (status == DIDI_OK)
         (*ret_layer)->source = *source;
     return status;
 }
+
+/* ---- where its factors live ---- */
+
+void *layer_allocate(const layer *self, size_t count, size_t size)
+{
+    assert(!self->spilled || self->scratch_fd >= 0);
+    errno = ENOMEM;
+    return self->spilled ? spill_allocate(self->scratch_fd, count, size)
+                         : memory_aligned(count, size);
+}
+
+int layer_fail_allocation(const layer *self, didi_error *error)
+{
+    bool full = self->spilled && (errno == ENOSPC || errno == EDQUOT);
+    return didi_fail(error, full ? DIDI_DISK_FULL : DIDI_NO_MEMORY, NULL,
+                     "factors of a matrix of %zu x %zu%s", self->rows, self->columns,
+                     full ? " do not fit the disk of the work directory" : "");
+}
+
+/* ---- blocks ---- */
 
 static void block_clear(block *self)
 {
@@ -65,6 +88,7 @@ static void block_clear(block *self)
 
 void layer_drop_block(layer *self, size_t index)
 {
+    assert(index <= self->tasks);
     block_clear(&self->blocks[index]);
 }
 
@@ -94,6 +118,7 @@ size_t layer_full_rank(const layer *self)
 
 int layer_resize_block(layer *self, size_t index, size_t basis, didi_error *error)
 {
+    assert(index <= self->tasks && basis > 0);
     block fresh = {
         .basis = basis,
         .left = layer_allocate(self, basis, self->rows * sizeof(float)),
@@ -113,25 +138,35 @@ int layer_resize_block(layer *self, size_t index, size_t basis, didi_error *erro
 
 /* ---- the residual operator X of one block ---- */
 
-/* out -= share * (in * from') * to, with from and to the two factors of `other`. */
-static int subtract_block(const layer *self, size_t index, double share, size_t basis,
-                          bool transpose, const float *in, float *out, didi_error *error)
+/* `basis` rows, multiplied by a matrix of the layer or by its transpose. */
+typedef struct multiplied {
+    bool transpose;
+    size_t basis;
+    const float *in;
+    float *out;
+} multiplied;
+
+/* out -= share * (in * from') * to, with from and to the two factors of block `index`. */
+static int subtract_block(const layer *self, size_t index, double share, const multiplied *rows,
+                          didi_error *error)
 {
     const block *other = &self->blocks[index];
-    size_t inner = transpose ? self->columns : self->rows;
-    size_t columns = transpose ? self->rows : self->columns;
+    size_t inner = rows->transpose ? self->columns : self->rows;
+    size_t columns = rows->transpose ? self->rows : self->columns;
+    assert(other->rank <= other->basis);
     if (other->rank == 0 || share == 0)
         return DIDI_OK;
-    float *core = memory_aligned(basis * other->rank, sizeof *core);
+    float *core = memory_aligned(rows->basis * other->rank, sizeof *core);
     if (core == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "product of %zu x %zu", basis, other->rank);
-    const float *from = transpose ? other->right : other->left;
-    const float *to = transpose ? other->left : other->right;
-    layer_count_product(self, basis, inner + columns, other->rank);
-    linalg_gemm(false, true, basis, other->rank, inner, 1.0F, in, inner, from, inner, 0.0F, core,
-                other->rank);
-    linalg_gemm(false, false, basis, columns, other->rank, -(float)share, core, other->rank, to,
-                columns, 1.0F, out, columns);
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "product of %zu x %zu", rows->basis,
+                         other->rank);
+    const float *from = rows->transpose ? other->right : other->left;
+    const float *to = rows->transpose ? other->left : other->right;
+    layer_count_product(self, rows->basis, inner + columns, other->rank);
+    linalg_gemm(false, true, rows->basis, other->rank, inner, 1.0F, rows->in, inner, from, inner,
+                0.0F, core, other->rank);
+    linalg_gemm(false, false, rows->basis, columns, other->rank, -(float)share, core, other->rank,
+                to, columns, 1.0F, rows->out, columns);
     free(core);
     return DIDI_OK;
 }
@@ -139,15 +174,16 @@ static int subtract_block(const layer *self, size_t index, double share, size_t 
 int layer_apply_residual(const layer *self, size_t index, bool transpose, size_t basis,
                          const float *in, float *out, didi_error *error)
 {
+    assert(index <= self->tasks && in != out);
+    const multiplied rows = {transpose, basis, in, out};
     size_t count = basis * (transpose ? self->rows : self->columns);
     int status = layer_apply(self, index, transpose, basis, in, out, error);
     for (size_t i = 0; i < count && status == DIDI_OK && self->gain != 1; i++)
         out[i] *= (float)self->gain;
     if (status == DIDI_OK && index > 0)
-        return subtract_block(self, 0, 1.0, basis, transpose, in, out, error);
+        return subtract_block(self, 0, 1.0, &rows, error);
     for (size_t t = 0; t < self->tasks && self->weight_sum > 0 && status == DIDI_OK; t++)
-        status = subtract_block(self, t + 1, self->weight[t] / self->weight_sum, basis, transpose,
-                                in, out, error);
+        status = subtract_block(self, t + 1, self->weight[t] / self->weight_sum, &rows, error);
     return status;
 }
 
@@ -280,6 +316,7 @@ static int rotate_to_ritz(const layer *self, step *work, bool to_left, size_t ro
 
 static void adopt_step(layer *self, size_t index, step *work, size_t rows, bool left_is_fresh)
 {
+    assert(rows <= layer_full_rank(self));
     block *target = &self->blocks[index];
     size_t rank = target->rank < rows ? target->rank : rows;
     block_clear(target);
@@ -295,6 +332,7 @@ static void adopt_step(layer *self, size_t index, step *work, size_t rows, bool 
 
 int layer_update(layer *self, size_t index, size_t basis, didi_error *error)
 {
+    assert(index <= self->tasks && self->blocks[index].rank <= self->blocks[index].basis);
     if (layer_is_cancelled(self))
         return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
     if (basis > layer_full_rank(self))
@@ -324,6 +362,7 @@ int layer_update(layer *self, size_t index, size_t basis, didi_error *error)
 
 int layer_turn(layer *self, size_t index, size_t basis, didi_error *error)
 {
+    assert(index <= self->tasks && self->blocks[index].rank <= self->blocks[index].basis);
     if (layer_is_cancelled(self))
         return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
     if (basis > layer_full_rank(self))
@@ -351,6 +390,7 @@ int layer_turn(layer *self, size_t index, size_t basis, didi_error *error)
 
 int layer_make_singular(layer *self, size_t index, didi_error *error)
 {
+    assert(index <= self->tasks && self->blocks[index].rank <= self->blocks[index].basis);
     const block *old = &self->blocks[index];
     size_t rank = old->rank;
     size_t rows = 0;
@@ -385,6 +425,7 @@ out:
 
 int layer_pad_block(layer *self, size_t index, size_t rows, didi_error *error)
 {
+    assert(index <= self->tasks);
     block old = self->blocks[index];
     if (old.basis >= rows)
         return DIDI_OK;
@@ -434,6 +475,7 @@ static int update_expert(void *argument, size_t lane, didi_error *error)
 
 int layer_update_experts(layer *self, layer_step kind, const size_t *basis, didi_error *error)
 {
+    assert(kind == LAYER_UPDATE || kind == LAYER_TURN);
     experts_update work = {.layer = self, .kind = kind, .basis = basis};
     size_t lanes = self->lanes > 0 ? self->lanes : self->tasks;
     int status = DIDI_OK;
@@ -447,6 +489,7 @@ int layer_update_experts(layer *self, layer_step kind, const size_t *basis, didi
 
 int layer_set_block(layer *self, size_t index, const float *matrix, size_t basis, didi_error *error)
 {
+    assert(index <= self->tasks && !layer_is_streamed(self));
     if (basis > layer_full_rank(self))
         basis = layer_full_rank(self);
     if (basis == 0) {
@@ -485,6 +528,8 @@ static int take_piece(void *argument, size_t index, didi_error *error)
 
 int layer_take_away(layer *self, const addition *offset, didi_error *error)
 {
+    assert(self->offset == NULL);
+    assert(offset->rows == self->rows && offset->columns == self->columns);
     uint64_t total = (uint64_t)self->rows * self->columns;
     size_t pieces = (size_t)((total + TAKEN_ELEMENTS - 1) / TAKEN_ELEMENTS);
     int status = DIDI_OK;
@@ -492,9 +537,10 @@ int layer_take_away(layer *self, const addition *offset, didi_error *error)
     self->offset = memory_zeroed(1, sizeof own);
     if (self->offset == NULL) {
         addition_clear(&own);
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "what is taken away");
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "shared part of a layer");
     }
     *self->offset = own;
+    self->weighted = false;
     if (!layer_is_streamed(self))
         status = parallel_try(self->parallel, self->tasks * pieces, take_piece, self, error);
     return status == DIDI_OK ? layer_measure(self, error) : status;

@@ -5,6 +5,7 @@
 #include "src/base/base.h"
 #include "src/math/math.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 double layer_weighted_energy(const layer *self)
@@ -19,6 +20,7 @@ double layer_weighted_energy(const layer *self)
 static int block_dot(const layer *self, const block *a, const block *b, double *ret_dot,
                      didi_error *error)
 {
+    assert(a->rank <= a->basis && b->rank <= b->basis);
     double sum = 0;
     if (a->rank > 0 && b->rank > 0) {
         size_t count = a->rank * b->rank;
@@ -61,6 +63,7 @@ static int dense_dot(const layer *self, size_t index, const block *a, double *re
 static int task_error(const layer *self, size_t task, double shared_energy, double *ret_error,
                       didi_error *error)
 {
+    assert(task < self->tasks);
     const block *shared = &self->blocks[0];
     const block *expert = &self->blocks[task + 1];
     double tau_shared = 0;

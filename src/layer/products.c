@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Products with the dense matrices of a layer, in panels of rows. Whether a panel is held in memory
  * or read for the occasion, the same pieces are multiplied in the same order: no bit differs. */
-#include "src/layer/layer.h"
+#include "src/layer/matrix.h"
 
 #include "src/base/base.h"
 #include "src/math/math.h"
 #include "src/package/package.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -86,6 +87,7 @@ static int read_task(const layer *self, size_t task, uint64_t first, size_t coun
 static int read_piece(const layer *self, size_t index, uint64_t first, size_t count, float *out,
                       float *spare, didi_error *error)
 {
+    assert(count <= PIECE_ELEMENTS);
     const layer_source *from = &self->source;
     float *base = spare;
     int status = from->read_base(from->context, first, count, base, error);
@@ -153,6 +155,7 @@ static void announce(const layer *self, size_t index, size_t first_row, size_t p
 int layer_read_rows(const layer *self, size_t task, size_t first_row, size_t rows, float *out,
                     didi_error *error)
 {
+    assert(task < self->tasks && first_row <= self->rows && rows <= self->rows - first_row);
     if (!layer_is_streamed(self)) {
         memcpy(out, resident(self, task + 1) + first_row * self->columns,
                rows * self->columns * sizeof *out);
@@ -215,8 +218,10 @@ static void mean_piece(void *argument, size_t piece)
 
 void layer_set_weights(layer *self, const double *weight)
 {
+    self->weighted = true;
     self->weight_sum = 0;
     for (size_t t = 0; t < self->tasks; t++) {
+        assert(!(weight[t] < 0));
         self->weight[t] = weight[t];
         self->weight_sum += weight[t];
     }
@@ -360,6 +365,8 @@ static int stream_panels(const product *work, float *buffers[2], didi_error *err
 int layer_apply(const layer *self, size_t index, bool transpose, size_t basis, const float *in,
                 float *out, didi_error *error)
 {
+    assert(index <= self->tasks && in != out &&
+           (index > 0 || self->weighted || layer_is_streamed(self)));
     product work = {.layer = self,
                     .index = index,
                     .basis = basis,

@@ -9,6 +9,7 @@
 #include "src/base/base.h"
 #include "src/math/math.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,6 +78,7 @@ static const float *known_of(const sweep *self, const block *from)
 static int side_begin(const sweep *self, size_t index, side *out, didi_error *error)
 {
     const layer *of = self->layer;
+    assert(of->blocks[index].rank <= of->blocks[index].basis);
     const block *old = &of->blocks[index];
     size_t wide = of->rows > of->columns ? of->rows : of->columns;
     out->rank = old->rank;
@@ -332,6 +334,7 @@ static int sweep_create(layer *of, double relax, sweep *ret_sweep, didi_error *e
 
 int layer_half_sweep(layer *self, double relax, double *ret_loss, didi_error *error)
 {
+    assert(self->gain == 1 && relax > 0 && relax < 2); /* not after solve_restore */
     sweep work;
     double shared = 0;
     int status = sweep_create(self, relax, &work, error);

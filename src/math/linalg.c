@@ -65,6 +65,8 @@ void linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t 
 {
     if (m == 0 || n == 0)
         return;
+    assert(stride_a >= (transpose_a ? m : k) && stride_b >= (transpose_b ? k : n));
+    assert(stride_c >= n);
     bool along_k = k > n;
     size_t length = along_k ? k : n;
     size_t width = piece_width(larger(m, smaller(n, k)));
@@ -116,6 +118,7 @@ static void lower_gram(size_t rows, size_t columns, const float *x, size_t strid
 int linalg_gram_rows(size_t rows, size_t columns, const float *x, size_t stride, double *ret_gram,
                      didi_error *error)
 {
+    assert(stride >= columns);
     if (rows == 0)
         return DIDI_OK;
     float *gram = memory_aligned(rows * rows, sizeof *gram);
@@ -132,6 +135,7 @@ int linalg_gram_rows(size_t rows, size_t columns, const float *x, size_t stride,
 int linalg_gram_rows_double(size_t rows, size_t columns, const float *x, size_t stride,
                             double *ret_gram, didi_error *error)
 {
+    assert(rows > 0 && stride >= columns);
     size_t width = smaller(columns, piece_width(rows));
     double *wide = memory_aligned(rows * width, sizeof *wide);
     if (wide == NULL)
@@ -238,6 +242,7 @@ int linalg_eigen_gram(size_t rows, size_t columns, const float *x, float *ret_ve
 int linalg_svd(size_t m, size_t n, float *x, float *ret_u, double *ret_sigma, float *ret_v,
                didi_error *error)
 {
+    assert(m > 0 && n > 0);
     size_t r = m < n ? m : n;
     int status = DIDI_OK;
     float *sigma = memory_aligned(r, sizeof *sigma);
@@ -391,6 +396,7 @@ out:
 int linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scratch,
                                size_t *ret_rows, didi_error *error)
 {
+    assert(x != scratch || rows == 0);
     int status = DIDI_OK;
     double *gram = memory_aligned(rows * rows, sizeof *gram);
     float *factor = memory_aligned(rows * rows, sizeof *factor);
@@ -426,6 +432,7 @@ out:
 int linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const float *w,
                        const double *scale, const float *x, float *ret_y, didi_error *error)
 {
+    assert(x != ret_y || rows == 0);
     float *scaled = NULL;
     if (scale != NULL) {
         scaled = memory_aligned(rows * inner, sizeof *scaled);
@@ -480,6 +487,7 @@ double linalg_dot(const float *x, const float *y, size_t count)
 
 int linalg_solve_spd(size_t order, double *gram, size_t columns, float *right, didi_error *error)
 {
+    assert(order == 0 || (gram != NULL && right != NULL));
     if (order == 0)
         return DIDI_OK;
     lapack_int n = blas_int(order);

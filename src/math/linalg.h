@@ -45,8 +45,7 @@ int linalg_svd(size_t m, size_t n, float *x, float *ret_u, double *ret_sigma, fl
 /* Makes the rows of X (rows x columns, contiguous) orthonormal in place, spanning the same space,
  * and packs them to the front; *ret_rows <= rows tells how many are left after dependent ones are
  * dropped. Cholesky QR, done twice unless the rows were well-conditioned, with an eigenvalue form
- * where it fails. `scratch` holds
- * rows x columns floats. Errors: DIDI_NUMERIC, DIDI_NO_MEMORY. */
+ * where it fails. `scratch` holds rows x columns floats. Errors: DIDI_NUMERIC, DIDI_NO_MEMORY. */
 int linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scratch,
                                size_t *ret_rows, didi_error *error);
 

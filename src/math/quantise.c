@@ -4,6 +4,7 @@
 
 #include "src/math/vector.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
@@ -38,6 +39,7 @@ static size_t codes_bytes(size_t count, unsigned bits)
 
 size_t quantise_groups_bytes(size_t count, unsigned bits)
 {
+    assert(bits >= 1 && bits <= QUANTISE_BITS_MAX && count <= SIZE_MAX / 16);
     return codes_bytes(count, bits) + (count + QUANTISE_GROUP - 1) / QUANTISE_GROUP;
 }
 
@@ -204,6 +206,8 @@ static void unpack_codes(const uint8_t *in, size_t count, unsigned bits, uint8_t
 
 void quantise_groups(const float *values, size_t count, unsigned bits, int exponent, uint8_t *out)
 {
+    assert(bits >= 1 && bits <= QUANTISE_BITS_MAX);
+    assert(exponent >= EXPONENT_MIN && exponent <= EXPONENT_MAX);
     uint8_t *levels = out + codes_bytes(count, bits);
     float factor = ldexpf(1.0F, -exponent);
     for (size_t first = 0; first < count; first += QUANTISE_GROUP) {
@@ -229,6 +233,7 @@ static void group_values(const uint8_t *restrict codes, size_t count, float step
 
 void dequantise_groups(const uint8_t *in, size_t count, unsigned bits, int exponent, float *out)
 {
+    assert(bits >= 1 && bits <= QUANTISE_BITS_MAX);
     const uint8_t *levels = in + codes_bytes(count, bits);
     for (size_t first = 0; first < count; first += QUANTISE_GROUP) {
         size_t taken = smaller(QUANTISE_GROUP, count - first);
@@ -253,6 +258,7 @@ void dequantise_row(const uint8_t *in, size_t count, unsigned bits, float *out)
 
 double quantise_noise(unsigned bits)
 {
+    assert(bits >= 1 && bits <= QUANTISE_BITS_MAX);
     static const double measured[QUANTISE_BITS_MAX + 1] = {
         1.0, 0.3577, 0.1130, 0.0330, 0.00881, 0.00222, 0.000560, 0.000141, 0.0000354};
     return measured[bits];

@@ -26,11 +26,11 @@ size_t quantise_groups_bytes(size_t count, unsigned bits);
  */
 void quantise_row(const float *values, size_t count, unsigned bits, uint8_t *out);
 
-/* The values a quantised row stands for: float32, finite whatever the bytes. */
+/* The values of a quantised row: float32, finite for any bytes. */
 void dequantise_row(const uint8_t *in, size_t count, unsigned bits, float *out);
 
-/* The exponent for values of which the largest magnitude is that of `values`, -100 to 127. A higher
- * one gives the same values as long as their groups' levels are within its 16 octaves. */
+/* The exponent for `values`, from their largest magnitude: -100 to 127. A higher one gives the same
+ * values as long as the levels of their groups are within its 16 octaves. */
 int quantise_exponent(const float *values, size_t count);
 
 /* As quantise_row and dequantise_row with an exponent that is kept elsewhere, at least that of

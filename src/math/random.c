@@ -4,6 +4,8 @@
 
 #include "src/base/base.h"
 
+#include <assert.h>
+
 uint64_t random_mix(uint64_t seed, uint64_t value)
 {
     uint64_t z = seed + 0x9e3779b97f4a7c15U * (value + 1);
@@ -14,6 +16,7 @@ uint64_t random_mix(uint64_t seed, uint64_t value)
 
 void random_normal(uint64_t seed, float *values, size_t count, float scale)
 {
+    assert(scale >= 0);
     /* A uniform 16-bit number has variance (65536^2 - 1) / 12; four of them four times that. */
     const float unit = scale * (1.0F / 37837.227F);
     enum { PIECE = 1 << 16 };

@@ -5,6 +5,7 @@
 #include "src/base/base.h"
 #include "src/math/linalg.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,6 +126,8 @@ out:
 int spectrum_leading(size_t m, size_t n, const float *x, size_t count, float *ret_left,
                      double *ret_sigma, float *ret_right, didi_error *error)
 {
+    assert(m > 0 && n > 0 && count <= (m < n ? m : n));
+    assert((ret_left == NULL) == (ret_right == NULL));
     didi_error first = {0};
     int status = leading_by_gram(m, n, x, count, ret_left, ret_sigma, ret_right, &first);
     if (status == DIDI_NUMERIC)

@@ -1,105 +1,85 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* manifest.json: what was asked, what went in, what came out, and what it cost. */
 #include "src/merge/merge.h"
+
+#include "src/base/base.h"
 #include "src/package/package.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static json_t *error_section(const didi_merge *self)
+static json_t *error_section(const figures *self)
 {
-    size_t tasks = self->work.options.task_count;
-    double error_sum = 0;
-    double energy_sum = 0;
-    double dense_error = 0;
-    double dense_energy = 0;
+    error_figure all = {0, 0};
+    error_figure dense = {0, 0};
     json_t *per_task = json_object();
     json_t *per_layer = json_object();
     json_t *per_dense = json_object();
     json_t *energies = json_object();
-    for (size_t t = 0; t < tasks; t++) {
-        double energy = work_task_energy(&self->work, t);
-        double error = 0;
-        for (size_t l = 0; l < self->work.layer_count; l++)
-            error += self->work.summaries[l].error[t];
-        error_sum += error;
-        energy_sum += energy;
-        json_object_set_new(per_task, self->work.options.tasks[t].name,
-                            json_real(energy > 0 ? error / energy : 0));
+    for (size_t t = 0; t < self->tasks; t++) {
+        const char *name = json_string_value(json_array_get(self->names, t));
+        error_figure own = {0, 0};
+        for (size_t l = 0; l < self->layers; l++)
+            figures_add(&own, self->error[l * self->tasks + t], self->energy[l * self->tasks + t]);
+        error_figure own_dense = {self->dense_error[t], self->dense_energy[t]};
+        figures_add(&all, own.error, own.energy);
+        figures_add(&dense, own_dense.error, own_dense.energy);
+        json_object_set_new(per_task, name, json_real(figures_relative(own)));
+        json_object_set_new(per_dense, name, json_real(figures_relative(own_dense)));
+        json_object_set_new(energies, name, json_real(own_dense.energy));
     }
-    for (size_t l = 0; l < self->work.layer_count; l++) {
-        double error = 0;
-        double energy = 0;
-        for (size_t t = 0; t < tasks; t++) {
-            error += self->work.summaries[l].error[t];
-            energy += self->work.summaries[l].energy[t];
-        }
-        json_object_set_new(per_layer, self->work.layers[l]->name,
-                            json_real(energy > 0 ? error / energy : 0));
+    for (size_t l = 0; l < self->layers; l++) {
+        error_figure own = {0, 0};
+        for (size_t t = 0; t < self->tasks; t++)
+            figures_add(&own, self->error[l * self->tasks + t], self->energy[l * self->tasks + t]);
+        json_object_set_new(per_layer, self->tensors[l]->name, json_real(figures_relative(own)));
     }
-    for (size_t t = 0; t < tasks; t++) {
-        double error = 0;
-        double energy = 0;
-        for (size_t i = 0; i < self->work.dense_count; i++) {
-            error += work_dense_error(&self->work, i, t);
-            energy += self->work.dense_summaries[i].energy[t];
-        }
-        dense_error += error;
-        dense_energy += energy;
-        json_object_set_new(per_dense, self->work.options.tasks[t].name,
-                            json_real(energy > 0 ? error / energy : 0));
-        json_object_set_new(energies, self->work.options.tasks[t].name, json_real(energy));
-    }
-    return json_pack("{s:f,s:f,s:o,s:o,s:o,s:o}", "relative",
-                     energy_sum > 0 ? error_sum / energy_sum : 0, "dense",
-                     dense_energy > 0 ? dense_error / dense_energy : 0, "per_task", per_task,
-                     "per_layer", per_layer, "dense_per_task", per_dense, "dense_energy", energies);
+    return json_pack("{s:f,s:f,s:o,s:o,s:o,s:o}", "relative", figures_relative(all), "dense",
+                     figures_relative(dense), "per_task", per_task, "per_layer", per_layer,
+                     "dense_per_task", per_dense, "dense_energy", energies);
 }
 
-/* Numbers of file `file` in factors, and in deltas of tensors that the method or the engine kept
- * whole. */
-static void count_file(const work *self, size_t file, uint64_t *ret_factors, uint64_t *ret_whole)
+static double share_of_model(const work *self, uint64_t parameters)
 {
-    *ret_factors = *ret_whole = 0;
-    for (size_t l = 0; l < self->layer_count; l++) {
-        stored_tensor tensor = stored_tensor_of(self->layers[l]);
-        stored_part part = stored_part_of(&self->summaries[l], file);
-        *ret_factors += stored_factor_parameters(&tensor, &part);
-        *ret_whole += stored_delta_parameters(&tensor, &part);
-    }
-    for (size_t i = 0; i < self->dense_count; i++)
-        *ret_whole += work_holds_delta(self, i, file) ? self->dense[i]->elements : 0;
+    return (double)parameters / (double)self->plan.parameters;
 }
 
-static json_t *budget_section(const didi_merge *self)
+/* What was asked for; null with a method whose size is its own. */
+static json_t *requested(const didi_merge *self)
 {
-    const didi_merge_options *o = &self->work.options;
-    bool asked = (self->method->flags & METHOD_TAKES_BUDGET) != 0;
-    uint64_t factors = 0;
-    uint64_t whole = 0;
-    for (size_t file = 0; file <= o->task_count; file++) {
-        uint64_t more[2];
-        count_file(&self->work, file, &more[0], &more[1]);
-        factors += more[0];
-        whole += more[1];
-    }
-    uint64_t one_model = work_base_bytes(&self->work);
-    double published = (double)self->work.published_bytes;
-    double parameters = (double)self->work.plan.parameters;
+    const work *of = &self->work;
+    double asked = of->options.task_count > 0 ? of->options.budget : 0;
+    if ((self->method->flags & METHOD_TAKES_BUDGET) == 0)
+        return json_null();
+    if (of->extension != NULL)
+        asked += of->options.budget_unit == DIDI_BUDGET_BYTES
+                     ? (double)extension_bytes(of->extension)
+                     : share_of_model(of, extension_parameters(of->extension));
+    return json_real(asked);
+}
+
+static json_t *budget_section(const didi_merge *self, const figures *of)
+{
+    const work *merge = &self->work;
+    json_t *asked = requested(self);
+    const didi_merge_options *options = &merge->options;
+    double model = (double)merge->plan.parameters;
+    double bytes = (double)of->bytes;
+    json_t *unit = json_is_null(asked) ? json_null()
+                                       : json_string(didi_budget_unit_name(options->budget_unit));
     return json_pack(
-        "{s:o,s:o,s:s,s:f,s:f,s:I,s:f,s:f,s:I,s:I,s:I,s:I}", "requested",
-        asked ? json_real(o->budget) : json_null(), "unit",
-        asked ? json_string(didi_budget_unit_name(o->budget_unit)) : json_null(), "dtype",
-        didi_precision_name(o->precision), "factors", (double)factors / parameters, "parameters",
-        (double)(factors + whole) / parameters, "bytes", (json_int_t)self->work.published_bytes,
-        "bytes_ratio", published / (double)one_model, "bytes_ratio_16bit",
-        published / (2 * parameters), "model_bytes", (json_int_t)one_model, "model_parameters",
-        (json_int_t)self->work.plan.parameters, "factor_parameters", (json_int_t)factors,
-        "dense_parameters", (json_int_t)whole);
+        "{s:o,s:o,s:s,s:f,s:f,s:I,s:f,s:f,s:I,s:I,s:I,s:I}", "requested", asked, "unit", unit,
+        "dtype", didi_precision_name(options->precision), "factors",
+        share_of_model(merge, of->factors), "parameters", share_of_model(merge, of->parameters),
+        "bytes", (json_int_t)of->bytes, "bytes_ratio", bytes / (double)work_base_bytes(merge),
+        "bytes_ratio_16bit", bytes / (2 * model), "model_bytes", (json_int_t)work_base_bytes(merge),
+        "model_parameters", (json_int_t)merge->plan.parameters, "factor_parameters",
+        (json_int_t)of->factors, "dense_parameters", (json_int_t)(of->parameters - of->factors));
 }
 
 static json_t *model_section(const didi_merge *self, const checkpoint *model, size_t *digest)
@@ -118,25 +98,53 @@ static json_t *inputs_section(const didi_merge *self)
 {
     size_t digest = 0;
     json_t *base = model_section(self, self->work.family->base, &digest);
-    json_t *tasks = json_object();
+    json_t *tasks = extension_kept_inputs(self->work.extension);
     for (size_t t = 0; t < self->work.options.task_count; t++)
         json_object_set_new(tasks, self->work.options.tasks[t].name,
                             model_section(self, self->work.family->tasks[t], &digest));
     return json_pack("{s:o,s:o}", "base", base, "tasks", tasks);
 }
 
-static json_t *files_section(const didi_merge *self, const char *const *names,
-                             const uint64_t *bytes, const char (*digests)[65], size_t count)
+/* Numbers of file `file` in factors, and in deltas of tensors that the method or the engine kept
+ * whole. */
+static void count_file(const work *self, size_t file, uint64_t *ret_factors, uint64_t *ret_whole)
 {
-    json_t *files = json_array();
-    for (size_t i = 0; i < count; i++) {
+    *ret_factors = *ret_whole = 0;
+    for (size_t l = 0; l < self->layer_count; l++) {
+        stored_tensor tensor = stored_tensor_of(self->layers[l]);
+        stored_part part = stored_part_of(&self->summaries[l], file);
+        *ret_factors += stored_factor_parameters(&tensor, &part);
+        *ret_whole += stored_delta_parameters(&tensor, &part);
+    }
+    for (size_t i = 0; i < self->dense_count; i++)
+        *ret_whole += work_holds_delta(self, i, file) ? self->dense[i]->elements : 0;
+}
+
+/* The files and, in `totals`, what they hold together. An extension's first is one of those kept.
+ */
+static json_t *files_section(figures *totals, const char *const *names, const uint64_t *bytes,
+                             const char (*digests)[65], size_t count)
+{
+    const work *self = totals->work;
+    json_t *files = extension_kept_files(self->extension);
+    for (size_t i = 0; i < json_array_size(files); i++) {
+        const json_t *row = json_array_get(files, i);
+        totals->bytes += (uint64_t)json_integer_value(json_object_get(row, "bytes"));
+        totals->parameters += (uint64_t)json_integer_value(json_object_get(row, "parameters"));
+        totals->factors += (uint64_t)json_integer_value(json_object_get(row, "factor_parameters"));
+    }
+    for (size_t i = self->extension != NULL ? 1 : 0; i < count; i++) {
         uint64_t factors = 0;
         uint64_t whole = 0;
-        count_file(&self->work, i, &factors, &whole);
-        json_array_append_new(files, json_pack("{s:s,s:I,s:s,s:I,s:I}", "name", names[i], "bytes",
-                                               (json_int_t)bytes[i], "sha256", digests[i],
-                                               "parameters", (json_int_t)(factors + whole),
-                                               "factor_parameters", (json_int_t)factors));
+        count_file(self, i, &factors, &whole);
+        uint64_t all = factors + whole;
+        totals->bytes += bytes[i];
+        totals->parameters += all;
+        totals->factors += factors;
+        json_array_append_new(files,
+                              json_pack("{s:s,s:I,s:s,s:I,s:I}", "name", names[i], "bytes",
+                                        (json_int_t)bytes[i], "sha256", digests[i], "parameters",
+                                        (json_int_t)all, "factor_parameters", (json_int_t)factors));
     }
     return files;
 }
@@ -186,6 +194,36 @@ static json_t *tensors_section(const didi_merge *self)
     return tensors;
 }
 
+static void add_dense_bits(const work *self, size_t index, json_t *bits)
+{
+    const dense_summary *summary = &self->dense_summaries[index];
+    bool mean = summary->form == DIDI_DENSE_MEAN;
+    for (size_t file = mean ? 0 : 1; file <= (mean ? 0 : self->options.task_count); file++) {
+        unsigned width = work_holds_delta(self, index, file) ? summary->bits[file] : 0;
+        json_array_append_new(bits, json_integer((json_int_t)width));
+    }
+}
+
+/* Of a packed package: {tensor: [bits by task]} of tensors kept whole, 0 where nothing is stored;
+ * of `dense: mean` a single number. */
+static json_t *dense_bits_section(const work *self)
+{
+    const family *all = self->family;
+    json_t *tensors = json_object();
+    for (size_t i = 0, dense = 0; i < all->tensor_count; i++) {
+        const char *name = all->tensors[i].name;
+        json_t *bits = NULL;
+        if (all->tensors[i].kind != FAMILY_DENSE)
+            continue;
+        bool whole = extension_kept_widths(self->extension, name, &bits);
+        if (!whole && dense < self->dense_count)
+            add_dense_bits(self, dense, bits);
+        json_object_set_new(tensors, name, bits);
+        dense++;
+    }
+    return tensors;
+}
+
 static json_t *build_section(void)
 {
     didi_blas_info blas;
@@ -194,26 +232,8 @@ static json_t *build_section(void)
                      blas.flavour, "kernel", blas.kernel, "version", blas.version);
 }
 
-static json_t *dense_widths_section(const work *self)
-{
-    json_t *tensors = json_object();
-    for (size_t i = 0; i < self->dense_count; i++) {
-        bool mean = self->dense_summaries[i].form == DIDI_DENSE_MEAN;
-        size_t first = mean ? 0 : 1;
-        size_t last = mean ? 0 : self->options.task_count;
-        json_t *bits = json_array();
-        for (size_t file = first; file <= last; file++) {
-            bool held = work_holds_delta(self, i, file);
-            unsigned width = held ? self->dense_summaries[i].bits[file] : 0;
-            json_array_append_new(bits, json_integer((json_int_t)width));
-        }
-        json_object_set_new(tensors, self->dense[i]->name, bits);
-    }
-    return tensors;
-}
-
 /* What every method's manifest begins with, up to its errors. */
-static json_t *begin_manifest(const didi_merge *self)
+static json_t *begin_manifest(const didi_merge *self, const figures *of)
 {
     json_t *specification = NULL;
     if (self->work.options.specification_json != NULL)
@@ -221,10 +241,11 @@ static json_t *begin_manifest(const didi_merge *self)
     if (specification == NULL)
         specification = json_object();
     return json_pack("{s:i,s:o,s:o,s:o,s:o}", "format", 1, "specification", specification, "inputs",
-                     inputs_section(self), "budget", budget_section(self), "error",
-                     error_section(self));
+                     inputs_section(self), "budget", budget_section(self, of), "error",
+                     error_section(of));
 }
 
+/* And what follows the method's own sections. */
 static json_t *end_manifest(const didi_merge *self, json_t *files)
 {
     return json_pack("{s:o,s:o,s:o,s:o,s:I,s:o,s:I,s:s}", "tensors", tensors_section(self), "files",
@@ -234,42 +255,54 @@ static json_t *end_manifest(const didi_merge *self, json_t *files)
                      "fingerprint", self->fingerprint);
 }
 
-static void add_packing(const work *self, json_t *manifest)
+/* Sections that only some manifests have, and `similarity`, whose place is among them. False when
+ * out of memory. */
+static bool add_sections(const figures *of, json_t *manifest)
 {
-    json_t *packing = json_pack("{s:i,s:i}", "format", 1, "group", (int)QUANTISE_GROUP);
-    json_object_set_new(manifest, "packing", packing);
-    json_object_set_new(manifest, "dense_bits", dense_widths_section(self));
+    const work *self = of->work;
+    int failed = 0;
+    json_t *similarity = work_similarity_json(self);
+    if (self->extension != NULL) {
+        json_t *merged = similarity;
+        similarity = extension_similarity(self->extension, of->names, merged, manifest);
+        json_decref(merged);
+    }
+    if (!precision_is_plain(self->options.precision, NULL)) {
+        failed |= json_object_set_new(
+            manifest, "packing", json_pack("{s:i,s:i}", "format", 1, "group", (int)QUANTISE_GROUP));
+        failed |= json_object_set_new(manifest, "dense_bits", dense_bits_section(self));
+    }
+    failed |= json_object_set_new(manifest, "similarity", similarity);
+    if (self->extension != NULL)
+        failed |= json_object_set_new(manifest, "extends",
+                                      extension_extends(self->extension, of->names, manifest));
+    return failed == 0;
 }
 
 int manifest_text(const didi_merge *self, const char *const *file_names, const uint64_t *file_bytes,
                   const char (*file_digests)[65], size_t file_count, char **ret_text,
                   didi_error *error)
 {
+    figures of = {0};
     char *text = NULL;
-    json_t *manifest = begin_manifest(self);
-    json_t *end =
-        end_manifest(self, files_section(self, file_names, file_bytes, file_digests, file_count));
-    int status = manifest != NULL && end != NULL
-                     ? DIDI_OK
-                     : didi_fail(error, DIDI_NO_MEMORY, "manifest.json", "the manifest");
-    if (status == DIDI_OK && self->method->describe != NULL)
-        status = self->method->describe(self->self, manifest, error);
-    if (status == DIDI_OK) {
-        json_object_update(manifest, end);
-        if (!precision_is_plain(self->work.options.precision, NULL))
-            add_packing(&self->work, manifest);
-        json_object_set_new(manifest, "similarity", work_similarity_json(&self->work));
-    }
-    if (status == DIDI_OK && self->work.extension != NULL)
-        status = extension_complete(self->work.extension, manifest, error);
-    if (status == DIDI_OK)
+    int status = figures_create(&self->work, &of, error);
+    if (status != DIDI_OK)
+        return status;
+    json_t *files = files_section(&of, file_names, file_bytes, file_digests, file_count);
+    json_t *manifest = begin_manifest(self, &of);
+    json_t *end = end_manifest(self, files);
+    if (manifest != NULL && end != NULL && self->method->describe != NULL)
+        status = self->method->describe(self->self, &of, manifest, error);
+    if (status == DIDI_OK && manifest != NULL && json_object_update(manifest, end) == 0 &&
+        add_sections(&of, manifest))
         text = json_dumps(manifest, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
-    json_decref(manifest);
-    json_decref(end);
     if (status == DIDI_OK && text == NULL)
         status = didi_fail(error, DIDI_NO_MEMORY, "manifest.json", "the manifest's text");
     if (status == DIDI_OK)
         *ret_text = text;
+    json_decref(manifest);
+    json_decref(end);
+    figures_clear(&of);
     return status;
 }
 

@@ -52,8 +52,9 @@ typedef struct didi_method {
     int (*again)(void *self, bool *ret_again, size_t *ret_stage, didi_error *error);
     /* Share of `stage` that is done while row `now` is done by `within`; NULL: in order. */
     double (*progress)(const void *self, size_t stage, size_t now, double within);
-    didi_stage (*told_as)(const void *self, size_t stage);                  /* NULL: the row's */
-    int (*describe)(const void *self, json_t *manifest, didi_error *error); /* own sections */
+    didi_stage (*told_as)(const void *self, size_t stage); /* NULL: the row's */
+    /* Its own sections of the manifest. */
+    int (*describe)(const void *self, const figures *of, json_t *manifest, didi_error *error);
     void (*close)(void *self);
 } didi_method;
 

@@ -255,9 +255,10 @@ static int take_panel(panels *self, uint64_t row, uint64_t rows,
 {
     uint64_t first = row * self->tensor->columns;
     uint64_t count = rows * self->tensor->columns;
+    family_piece piece = {self->tensor, first, count};
     for (size_t t = 0; t < self->summary->tasks; t++) {
-        int status = family_read_delta(self->work->family, self->tensor, t, first, count,
-                                       self->tau[t], self->spare, &self->work->bytes_read, error);
+        int status = family_read_delta(self->work->family, t, piece, self->tau[t], self->spare,
+                                       &self->work->bytes_read, error);
         if (status != DIDI_OK)
             return status;
         self->summary->energy[t] += linalg_energy(self->tau[t], count);

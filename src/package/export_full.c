@@ -16,7 +16,7 @@ enum { PANEL_ELEMENTS = 1 << 20 };
 
 typedef struct export_job {
     checkpoint *base;
-    addition_file *shared, *expert;
+    package_file *shared, *expert;
     safetensors_writer *writer;
     int (*cancelled)(void *context);
     void *context;
@@ -90,9 +90,9 @@ static int export_tensor(export_job *self, const checkpoint_tensor *source, didi
     addition expert = {0};
     uint64_t rows = tensor->dimensions >= 2 ? tensor->shape[0] : 1;
     uint64_t columns = tensor->elements / rows;
-    int status = addition_read(self->shared, tensor->name, rows, columns, &shared, error);
+    int status = package_file_read(self->shared, tensor->name, rows, columns, &shared, error);
     if (status == DIDI_OK)
-        status = addition_read(self->expert, tensor->name, rows, columns, &expert, error);
+        status = package_file_read(self->expert, tensor->name, rows, columns, &expert, error);
     if (status == DIDI_OK && addition_is_empty(&shared) && addition_is_empty(&expert))
         status = export_raw(self, source, error);
     else if (status == DIDI_OK)
@@ -161,9 +161,9 @@ int didi_export_full(int artifact_fd, int base_fd, const char *base_label, const
 {
     static const char partial[] = ".model.safetensors.partial";
     export_job self = {.cancelled = cancelled, .context = context};
-    int status = addition_file_open(artifact_fd, NULL, &self.shared, error);
+    int status = package_file_open(artifact_fd, NULL, &self.shared, error);
     if (status == DIDI_OK)
-        status = addition_file_open(artifact_fd, task, &self.expert, error);
+        status = package_file_open(artifact_fd, task, &self.expert, error);
     if (status == DIDI_OK)
         status = checkpoint_open(base_fd, base_label, &self.base, error);
     if (status == DIDI_OK && check_base)
@@ -187,8 +187,8 @@ int didi_export_full(int artifact_fd, int base_fd, const char *base_label, const
     safetensors_writer_abort(self.writer);
     if (status != DIDI_OK)
         (void)unlinkat(output_fd, partial, 0);
-    addition_file_close(self.shared);
-    addition_file_close(self.expert);
+    package_file_close(self.shared);
+    package_file_close(self.expert);
     checkpoint_close(self.base);
     return status;
 }

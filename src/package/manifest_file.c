@@ -4,6 +4,7 @@
 
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,7 +22,7 @@ int manifest_file_read(int package_fd, json_t **ret_manifest, didi_error *error)
     free(text);
     if (!json_is_object(manifest)) {
         json_decref(manifest);
-        return didi_fail(error, DIDI_FORMAT, "manifest.json", "the manifest is no JSON object");
+        return didi_fail(error, DIDI_FORMAT, "manifest.json", "the manifest is not a JSON object");
     }
     *ret_manifest = manifest;
     return DIDI_OK;
@@ -29,6 +30,7 @@ int manifest_file_read(int package_fd, json_t **ret_manifest, didi_error *error)
 
 json_t *manifest_file_row(const json_t *rows, const char *key, const char *value)
 {
+    assert(key != NULL);
     for (size_t i = 0; value != NULL && i < json_array_size(rows); i++) {
         json_t *row = json_array_get(rows, i);
         const char *found = json_string_value(json_object_get(row, key));

@@ -7,7 +7,7 @@
 #include <jansson.h>
 
 /* Reads the manifest of a package, an object; the caller's to release. Errors: DIDI_NOT_FOUND,
- * DIDI_IO, DIDI_FORMAT (no JSON object, or too long), DIDI_NO_MEMORY. */
+ * DIDI_IO, DIDI_FORMAT (not a JSON object, or too long), DIDI_NO_MEMORY. */
 int manifest_file_read(int package_fd, json_t **ret_manifest, didi_error *error);
 
 /* The row of a list whose `key` says `value` (which may be NULL), or NULL. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The format of what is published, both ways. */
+/* The format of published packages: writing and reading. */
 #pragma once
 
 #include "src/package/layout.h"

@@ -5,6 +5,7 @@
 #include "src/base/base.h"
 #include "src/math/math.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +31,7 @@ static size_t count_segments(const uint8_t *bits, size_t components)
 
 size_t packed_component_bytes(size_t m, size_t n, unsigned bits)
 {
+    assert(m > 0 && n > 0 && m <= PACKED_DIMENSION_MAX && n <= PACKED_DIMENSION_MAX);
     return quantise_groups_bytes(m, bits) + quantise_groups_bytes(n, bits);
 }
 
@@ -40,6 +42,7 @@ size_t packed_segment_bytes(void)
 
 size_t packed_factors_bytes(size_t m, size_t n, const uint8_t *bits, size_t components)
 {
+    assert(components > 0 && components <= PACKED_DIMENSION_MAX);
     size_t sum = PACKED_FACTORS_HEADER_BYTES + SEGMENT_BYTES * count_segments(bits, components);
     for (size_t i = 0; i < components; i++)
         sum += packed_component_bytes(m, n, bits[i]);
@@ -49,6 +52,7 @@ size_t packed_factors_bytes(size_t m, size_t n, const uint8_t *bits, size_t comp
 void packed_factors_encode(size_t m, size_t n, const uint8_t *bits, size_t components,
                            const float *left, const float *right, uint8_t *out)
 {
+    assert(m > 0 && n > 0 && components > 0 && components <= PACKED_DIMENSION_MAX);
     int left_exponent = quantise_exponent(left, components * m);
     int right_exponent = quantise_exponent(right, components * n);
     out[0] = START_FACTORS;
@@ -59,6 +63,7 @@ void packed_factors_encode(size_t m, size_t n, const uint8_t *bits, size_t compo
     for (size_t first = 0, last = 0; first < components; first = last) {
         while (last < components && bits[last] == bits[first])
             last++;
+        assert(first == 0 || bits[first] < bits[first - 1]);
         uint32_t length = (uint32_t)(last - first);
         out[0] = bits[first];
         memcpy(out + 1, &length, sizeof length);
@@ -74,17 +79,20 @@ void packed_factors_encode(size_t m, size_t n, const uint8_t *bits, size_t compo
 
 size_t packed_dense_bytes(size_t m, size_t n, unsigned bits)
 {
+    assert(m > 0 && n > 0 && m <= PACKED_DIMENSION_MAX && n <= PACKED_DIMENSION_MAX);
     return PACKED_DENSE_HEADER_BYTES + m * quantise_row_bytes(n, bits);
 }
 
 void packed_dense_begin(unsigned bits, uint8_t *out)
 {
+    assert(bits >= 1 && bits <= QUANTISE_BITS_MAX);
     out[0] = START_DENSE;
     out[1] = (uint8_t)bits;
 }
 
 void packed_dense_rows(size_t n, unsigned bits, const float *values, size_t rows, uint8_t *out)
 {
+    assert(n > 0 && n <= PACKED_DIMENSION_MAX);
     size_t step = quantise_row_bytes(n, bits);
     for (size_t i = 0; i < rows; i++)
         quantise_row(values + i * n, n, bits, out + i * step);
@@ -183,7 +191,7 @@ int packed_parse(const uint8_t *bytes, size_t count, size_t m, size_t n, const c
     unsigned start = count > 0 ? bytes[0] : 0;
     if (start != START_FACTORS && start != START_DENSE)
         return didi_fail(error, DIDI_FORMAT, tensor,
-                         "%zu bytes that begin with %u hold no packed matrix", count, start);
+                         "%zu bytes that begin with %u are not a packed matrix", count, start);
     int status = start == START_DENSE ? parse_dense(&self, bytes, count, tensor, error)
                                       : parse_factors(&self, bytes, count, tensor, error);
     if (status == DIDI_OK)
@@ -193,6 +201,7 @@ int packed_parse(const uint8_t *bytes, size_t count, size_t m, size_t n, const c
 
 static const uint8_t *find_component(const packed *self, size_t component, unsigned *ret_bits)
 {
+    assert(component < self->rank);
     const packed_segment *segment = self->segments;
     while (component >= segment->components) {
         component -= segment->components;
@@ -204,6 +213,7 @@ static const uint8_t *find_component(const packed *self, size_t component, unsig
 
 void packed_left(const packed *self, size_t component, float *ret_column)
 {
+    assert(!self->dense);
     unsigned bits = 0;
     const uint8_t *at = find_component(self, component, &bits);
     dequantise_groups(at, self->m, bits, self->left_exponent, ret_column);
@@ -257,6 +267,7 @@ static int add_dense(const packed *self, size_t first, size_t rows, float *out, 
 
 int packed_add(const packed *self, size_t first, size_t rows, float *out, didi_error *error)
 {
+    assert(first <= self->m && rows <= self->m - first);
     if (rows == 0)
         return DIDI_OK;
     return self->dense ? add_dense(self, first, rows, out, error)

@@ -9,7 +9,7 @@
  *            A (n numbers) by quantise_groups
  *   dense:   u8 bits; the rows of the matrix (n numbers each) by quantise_row
  *
- * Factors stand for B A, the sum over components of column times row. docs/format.md says it all.
+ * Factors stand for B A, the sum over components of column times row. See docs/format.md.
  */
 #pragma once
 
@@ -63,8 +63,8 @@ typedef struct packed_segment {
     const uint8_t *bytes;
 } packed_segment;
 
-/* A view of bytes that were found well-formed: owns nothing. A dense matrix is one segment of m
- * components that have no column. */
+/* A view of well-formed bytes; owns nothing. A dense matrix is one segment of m components without
+ * columns. */
 typedef struct packed {
     size_t m, n;
     bool dense;
@@ -74,8 +74,8 @@ typedef struct packed {
     packed_segment segments[QUANTISE_BITS_MAX];
 } packed;
 
-/* Looks at `count` bytes that shall hold an m x n matrix (m, n >= 1, from the base's tensor). Every
- * length is checked before arithmetic; whatever is accepted holds finite numbers. `bytes` must
+/* Parses `count` bytes as an m x n matrix (m, n >= 1, from the base's tensor). Every length is
+ * checked before arithmetic; all numbers of an accepted matrix are finite. `bytes` must
  * outlive *ret_packed. Pure. Errors: DIDI_FORMAT with `tensor` as subject. */
 int packed_parse(const uint8_t *bytes, size_t count, size_t m, size_t n, const char *tensor,
                  packed *ret_packed, didi_error *error);

@@ -6,6 +6,7 @@
 #include "src/files/files.h"
 #include "src/math/math.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -19,21 +20,20 @@ enum {
     BLOCK_ROWS = 16, /* added up at once; fixes results */
 };
 
-struct addition_file {
+struct package_file {
     int fd;
     safetensors_header *header;
     bool shared;
     char name[TASK_NAME_BYTES_MAX + 32];
 };
 
-int addition_file_open(int package_fd, const char *task, addition_file **ret_file,
-                       didi_error *error)
+int package_file_open(int package_fd, const char *task, package_file **ret_file, didi_error *error)
 {
     size_t length = task != NULL ? strlen(task) : 1;
     if (task != NULL && (length == 0 || length > TASK_NAME_BYTES_MAX || task[0] == '.' ||
                          strchr(task, '/') != NULL))
         return didi_fail(error, DIDI_NOT_FOUND, task, "no such task");
-    addition_file *self = memory_zeroed(1, sizeof *self);
+    package_file *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, task, "artifact file");
     self->shared = task == NULL;
@@ -46,14 +46,14 @@ int addition_file_open(int package_fd, const char *task, addition_file **ret_fil
     else
         status = safetensors_header_read(self->fd, self->name, &self->header, error);
     if (status != DIDI_OK) {
-        addition_file_close(self);
+        package_file_close(self);
         return status;
     }
     *ret_file = self;
     return DIDI_OK;
 }
 
-void addition_file_close(addition_file *file)
+void package_file_close(package_file *file)
 {
     if (file == NULL)
         return;
@@ -64,7 +64,7 @@ void addition_file_close(addition_file *file)
 }
 
 /* Where "tensor.prefix_suffix", or "tensor.suffix" without a prefix, is; NULL if absent. */
-static int find(const addition_file *file, const char *tensor, const char *prefix,
+static int find(const package_file *file, const char *tensor, const char *prefix,
                 const char *suffix, const safetensors_tensor **ret_found, didi_error *error)
 {
     char *name = memory_format("%s.%s%s", tensor, prefix, suffix);
@@ -75,8 +75,8 @@ static int find(const addition_file *file, const char *tensor, const char *prefi
     return DIDI_OK;
 }
 
-static int read_bytes(const addition_file *file, const safetensors_tensor *from,
-                      uint8_t **ret_bytes, didi_error *error)
+static int read_bytes(const package_file *file, const safetensors_tensor *from, uint8_t **ret_bytes,
+                      didi_error *error)
 {
     uint8_t *bytes = memory_aligned(from->bytes, 1);
     if (bytes == NULL)
@@ -91,7 +91,7 @@ static int read_bytes(const addition_file *file, const safetensors_tensor *from,
     return DIDI_OK;
 }
 
-static int read_plain(const addition_file *file, const safetensors_tensor *from, float **ret_values,
+static int read_plain(const package_file *file, const safetensors_tensor *from, float **ret_values,
                       didi_error *error)
 {
     if (!didi_dtype_is_float(from->dtype))
@@ -112,7 +112,7 @@ static int read_plain(const addition_file *file, const safetensors_tensor *from,
     return status;
 }
 
-static int read_factors(const addition_file *file, const char *tensor, const char *prefix,
+static int read_factors(const package_file *file, const char *tensor, const char *prefix,
                         addition *out, didi_error *error)
 {
     const safetensors_tensor *left = NULL;
@@ -135,7 +135,7 @@ static int read_factors(const addition_file *file, const char *tensor, const cha
     return status;
 }
 
-static int read_delta(const addition_file *file, const char *tensor, addition *out,
+static int read_delta(const package_file *file, const char *tensor, addition *out,
                       didi_error *error)
 {
     const safetensors_tensor *found = NULL;
@@ -148,7 +148,7 @@ static int read_delta(const addition_file *file, const char *tensor, addition *o
     return read_plain(file, found, &out->delta, error);
 }
 
-static int read_packed(const addition_file *file, const char *tensor, const char *prefix,
+static int read_packed(const package_file *file, const char *tensor, const char *prefix,
                        const addition *shape, uint8_t **ret_bytes, packed *ret_packed,
                        didi_error *error)
 {
@@ -166,9 +166,10 @@ static int read_packed(const addition_file *file, const char *tensor, const char
     return status;
 }
 
-int addition_read(const addition_file *file, const char *tensor, uint64_t rows, uint64_t columns,
-                  addition *ret_addition, didi_error *error)
+int package_file_read(const package_file *file, const char *tensor, uint64_t rows, uint64_t columns,
+                      addition *ret_addition, didi_error *error)
 {
+    assert(rows > 0 && columns > 0);
     const char *prefix = file->shared ? "shared_" : "expert_";
     addition self = {.rows = rows, .columns = columns};
     int status = read_factors(file, tensor, prefix, &self, error);
@@ -194,6 +195,7 @@ bool addition_is_empty(const addition *self)
 int addition_apply(const addition *self, uint64_t first, uint64_t rows, float *out,
                    didi_error *error)
 {
+    assert(first <= self->rows && rows <= self->rows - first);
     if (self->left != NULL)
         linalg_gemm(false, false, rows, self->columns, self->rank, 1.0F,
                     self->left + first * self->rank, self->rank, self->right, self->columns, 1.0F,
@@ -212,6 +214,7 @@ int addition_apply(const addition *self, uint64_t first, uint64_t rows, float *o
 int addition_subtract(const addition *self, uint64_t first, uint64_t count, float *values,
                       didi_error *error)
 {
+    assert(first <= self->rows * self->columns && count <= self->rows * self->columns - first);
     uint64_t end = first + count;
     float *block = memory_aligned(BLOCK_ROWS, self->columns * sizeof *block);
     if (block == NULL)
@@ -234,6 +237,7 @@ int addition_subtract(const addition *self, uint64_t first, uint64_t count, floa
 
 int addition_unpack(addition *self, didi_error *error)
 {
+    assert(self->rank == 0 || (self->left != NULL && self->right != NULL));
     if (self->factor_bytes == NULL)
         return DIDI_OK;
     uint64_t rank = self->rank + self->factors.rank;

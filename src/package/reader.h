@@ -7,18 +7,18 @@
 
 #include <stdint.h>
 
-typedef struct addition_file addition_file;
+typedef struct package_file package_file;
 
 /* Opens shared.safetensors, or with `task` experts/<task>.safetensors, of a package. The caller
  * frees *ret_file. Errors: DIDI_NOT_FOUND (a task's name that no file can have, no such file),
  * DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
-int addition_file_open(int package_fd, const char *task, addition_file **ret_file,
-                       didi_error *error);
+int package_file_open(int package_fd, const char *task, package_file **ret_file, didi_error *error);
 
 /* NULL is fine. */
-void addition_file_close(addition_file *file);
+void package_file_close(package_file *file);
 
-/* The sum of all that is present. Owns its arrays; all zero when the file holds nothing. */
+/* The sum of all tensors the file has for one tensor of the base. Owns its arrays; all zero when
+ * the file has none. */
 typedef struct addition {
     uint64_t rows, columns;
     uint64_t rank;       /* of the plain factors */
@@ -31,10 +31,10 @@ typedef struct addition {
 /* Reads what the file has for the base's tensor `tensor`, rows x columns of at least 1 each, as it
  * is stored; plain numbers become float32. The caller clears *ret_addition. Errors: DIDI_MISMATCH
  * (the shapes are not the tensor's), DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
-int addition_read(const addition_file *file, const char *tensor, uint64_t rows, uint64_t columns,
-                  addition *ret_addition, didi_error *error);
+int package_file_read(const package_file *file, const char *tensor, uint64_t rows, uint64_t columns,
+                      addition *ret_addition, didi_error *error);
 
-/* Whether there is nothing to add. */
+/* True when the file has nothing for the tensor. */
 bool addition_is_empty(const addition *self);
 
 /* Adds rows first .. first + rows of the sum to out (rows x columns, contiguous). Errors:
@@ -47,7 +47,7 @@ int addition_apply(const addition *self, uint64_t first, uint64_t rows, float *o
 int addition_subtract(const addition *self, uint64_t first, uint64_t count, float *values,
                       didi_error *error);
 
-/* Makes packed factors plain ones beside those that are, so that further calls cost no decoding.
+/* Decodes packed factors and appends them to the plain ones, so that later calls need not.
  * Errors: DIDI_NO_MEMORY. */
 int addition_unpack(addition *self, didi_error *error);
 

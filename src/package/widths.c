@@ -5,6 +5,7 @@
 #include "src/base/base.h"
 #include "src/package/packed.h"
 
+#include <assert.h>
 #include <math.h>
 
 const unsigned precision_width_bits[PRECISION_WIDTHS] = {1, 2, 3, 4, 5, 6, 7, 8, 16, 32};
@@ -55,6 +56,7 @@ precision_widths precision_of_dense(didi_precision precision)
 
 unsigned precision_bits(precision_widths widths)
 {
+    assert(widths != 0 && widths >> PRECISION_WIDTHS == 0);
     for (unsigned i = 0; i < PRECISION_WIDTHS; i++)
         if ((widths >> i & 1U) != 0)
             return precision_width_bits[i];
@@ -63,6 +65,7 @@ unsigned precision_bits(precision_widths widths)
 
 double precision_kept_dense(unsigned bits)
 {
+    assert(bits > 0);
     return bits <= QUANTISE_BITS_MAX ? 1 - quantise_noise(bits) : 1;
 }
 
@@ -74,18 +77,21 @@ double precision_kept_factors(unsigned bits)
 
 uint64_t precision_component_bytes(uint64_t m, uint64_t n, unsigned bits)
 {
+    assert(bits > 0);
     return bits <= QUANTISE_BITS_MAX ? packed_component_bytes(m, n, bits)
                                      : memory_multiply(memory_add(m, n), bits / 8);
 }
 
 uint64_t precision_dense_bytes(uint64_t m, uint64_t n, unsigned bits)
 {
+    assert(bits > 0);
     return bits <= QUANTISE_BITS_MAX ? packed_dense_bytes(m, n, bits)
                                      : memory_multiply(memory_multiply(m, n), bits / 8);
 }
 
 double precision_round_up(double value)
 {
+    assert(value >= 0);
     double unit = value > 0 ? pow(10, floor(log10(value)) - 2) : 1;
     return ceil(value / unit - 1e-9) * unit;
 }
@@ -109,6 +115,7 @@ double precision_floor(didi_precision precision)
 
 double precision_entry_bytes(precision_widths widths)
 {
+    assert(widths != 0 && widths >> PRECISION_WIDTHS == 0);
     double lowest = INFINITY;
     for (unsigned i = 0; i < PRECISION_WIDTHS; i++) {
         unsigned bits = precision_width_bits[i];

@@ -14,7 +14,7 @@ extern const unsigned precision_width_bits[PRECISION_WIDTHS];
 /* A set of widths: bit i stands for precision_width_bits[i]. */
 typedef unsigned precision_widths;
 
-/* True when numbers are stored as a dtype, which *ret_dtype (may be NULL) gets. */
+/* True when numbers are stored as a dtype, returned in *ret_dtype (may be NULL). */
 bool precision_is_plain(didi_precision precision, didi_dtype *ret_dtype);
 
 /* Widths of factors and large matrices, and of the tensors that are kept whole because they are
@@ -22,7 +22,8 @@ bool precision_is_plain(didi_precision precision, didi_dtype *ret_dtype);
 precision_widths precision_of_matrices(didi_precision precision);
 precision_widths precision_of_dense(didi_precision precision);
 
-/* The only width of a precision other than auto. */
+/* The narrowest width of a set, which must not be empty: the only one of a precision other than
+ * auto. */
 unsigned precision_bits(precision_widths widths);
 
 /* Share of |X|^2 that is left after storing X dense at `bits`, or as the product of two factors,
@@ -37,7 +38,7 @@ uint64_t precision_dense_bytes(uint64_t m, uint64_t n, unsigned bits);
 /* The smallest relative error a precision can reach, everything kept whole: about. */
 double precision_floor(didi_precision precision);
 
-/* A value >= 0 in three digits, not below it: for figures that shall work when sent back. */
+/* A value >= 0 rounded up to three digits: for figures that are accepted when sent back. */
 double precision_round_up(double value);
 
 /* Bytes per parameter at which a component earns its place: the lowest of bytes / energy kept over

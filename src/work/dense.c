@@ -158,8 +158,8 @@ static int scan_piece(work *self, const family_tensor *tensor, dense_summary *fo
 {
     memset(buffers->sum, 0, count * sizeof *buffers->sum);
     for (size_t t = 0; t < self->options.task_count; t++) {
-        int status = family_read_delta(self->family, tensor, t, first, count, buffers->delta,
-                                       buffers->spare, &self->bytes_read, error);
+        int status = family_read_delta(self->family, t, (family_piece){tensor, first, count},
+                                       buffers->delta, buffers->spare, &self->bytes_read, error);
         if (status == DIDI_OK)
             status = scan_task(self, tensor, found, t, buffers, first, count, error);
         if (status != DIDI_OK)

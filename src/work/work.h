@@ -124,5 +124,6 @@ uint64_t work_input_bytes(const work *self);
 const checkpoint *work_input_at(const work *self, size_t index, size_t *ret_file);
 
 #include "src/work/dense.h"
+#include "src/work/figures.h"
 #include "src/work/reuse.h"
 #include "src/work/similarity.h"

@@ -48,12 +48,12 @@ static int read_piece(work *self, const family_tensor *tensor, size_t file, uint
 {
     size_t tasks = self->options.task_count;
     if (file > 0)
-        return family_read_delta(self->family, tensor, file - 1, first, count, buffers->delta,
-                                 buffers->spare, &self->bytes_read, error);
+        return family_read_delta(self->family, file - 1, (family_piece){tensor, first, count},
+                                 buffers->delta, buffers->spare, &self->bytes_read, error);
     memset(buffers->sum, 0, count * sizeof *buffers->sum);
     for (size_t t = 0; t < tasks; t++) {
-        int status = family_read_delta(self->family, tensor, t, first, count, buffers->delta,
-                                       buffers->spare, &self->bytes_read, error);
+        int status = family_read_delta(self->family, t, (family_piece){tensor, first, count},
+                                       buffers->delta, buffers->spare, &self->bytes_read, error);
         if (status != DIDI_OK)
             return status;
         for (uint64_t i = 0; i < count; i++)
@@ -83,8 +83,9 @@ static int add_missed(work *self, size_t index, size_t file, uint64_t first, uin
         return DIDI_OK;
     }
     for (size_t t = 0; t < self->options.task_count; t++) {
-        int status = family_read_delta(self->family, self->dense[index], t, first, count,
-                                       buffers->task, buffers->spare, &self->bytes_read, error);
+        int status =
+            family_read_delta(self->family, t, (family_piece){self->dense[index], first, count},
+                              buffers->task, buffers->spare, &self->bytes_read, error);
         if (status != DIDI_OK)
             return status;
         missed[t] += squared_distance(buffers->stored, buffers->task, count);

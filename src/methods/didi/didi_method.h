@@ -209,4 +209,4 @@ void didi_report_pursued(void *self);
 void didi_report_refined(void *self);
 double didi_progress(const void *self, size_t stage, size_t now, double within);
 didi_stage didi_told_as(const void *self, size_t stage);
-int didi_describe(const void *self, json_t *manifest, didi_error *error);
+int didi_describe(const void *self, const figures *of, json_t *manifest, didi_error *error);

@@ -190,8 +190,8 @@ static int measure_one(void *argument, size_t task, didi_error *error)
     const solve_factors *factors = measuring->package->factors;
     layer_count_product(measuring->layer, measuring->layer->rows, measuring->layer->columns,
                         factors[0].rank + factors[task + 1].rank);
-    return measure_task(measuring->layer, measuring->package, task, &measuring->form, &measuring->error[task],
-                        &measuring->unshared[task], error);
+    return measure_task(measuring->layer, measuring->package, task, &measuring->form,
+                        &measuring->error[task], &measuring->unshared[task], error);
 }
 
 /* Room for an expert kept dense. */

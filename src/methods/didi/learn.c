@@ -100,8 +100,7 @@ static int learner_create(learner *self, didi_error *error)
     self->states = memory_zeroed(count, sizeof *self->states);
     self->ranks = memory_zeroed(count, sizeof *self->ranks);
     self->whole = memory_zeroed(count * blocks, sizeof *self->whole);
-    if (self->layers == NULL || self->states == NULL || self->ranks == NULL ||
-        self->whole == NULL)
+    if (self->layers == NULL || self->states == NULL || self->ranks == NULL || self->whole == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "rank optimiser of %zu layers", count);
     for (size_t l = 0; l < count; l++) {
         int status = open_layer(self, l, error);

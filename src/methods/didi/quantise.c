@@ -126,7 +126,8 @@ static int quantise_expert(void *argument, size_t task, didi_error *error)
 {
     const quantise_experts *quantising = argument;
     size_t index = quantising->first + task + 1;
-    int status = quantise_block(quantising->layer, index, quantising->summary, quantising->package, error);
+    int status =
+        quantise_block(quantising->layer, index, quantising->summary, quantising->package, error);
     layer_drop_block(quantising->layer, index); /* the factors say the same */
     return status;
 }
@@ -139,8 +140,8 @@ int solve_quantise(layer *target, const layer_summary *summary, solve_package *p
     int status = quantise_block(target, 0, summary, package, error);
     for (; quantising.first < target->tasks && status == DIDI_OK; quantising.first += lanes) {
         size_t left = target->tasks - quantising.first;
-        status = parallel_try(target->parallel, left < lanes ? left : lanes, quantise_expert, &quantising,
-                              error);
+        status = parallel_try(target->parallel, left < lanes ? left : lanes, quantise_expert,
+                              &quantising, error);
     }
     return status;
 }

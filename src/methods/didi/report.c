@@ -2,8 +2,12 @@
 /* What this method tells of itself: points while it runs, and its sections of the manifest. */
 #include "src/methods/didi/didi_method.h"
 
+#include "src/base/base.h"
+
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 /* ---- points over the layers done so far ---- */
 
@@ -87,7 +91,26 @@ double didi_progress(const void *method, size_t stage, size_t now, double within
 
 /* ---- the manifest ---- */
 
-static json_t *widths_of(const layer_summary *summary, size_t index)
+static double weight_of(const json_t *tasks, const char *name)
+{
+    const json_t *weight = json_object_get(manifest_file_row(tasks, "name", name), "weight");
+    return json_is_number(weight) ? json_number_value(weight) : 1;
+}
+
+/* Weighs the tasks of an extension as a merge of all of them would. */
+static void weigh_again(const figures *of, const json_t *specification, double *task_weight,
+                        double *weight)
+{
+    const json_t *asked = json_object_get(specification, "tasks");
+    for (size_t t = 0; t < of->tasks; t++)
+        task_weight[t] = weight_of(asked, json_string_value(json_array_get(of->names, t)));
+    for (size_t l = 0; l < of->layers; l++)
+        solve_weights(of->work->options.weighting, solve_role(of->tensors[l]->name), task_weight,
+                      of->energy + l * of->tasks, of->tasks, weight + l * of->tasks);
+}
+
+/* {"<bits>": components, ...} of block `index` (0 = shared), widest first. */
+static json_t *widths_json(const layer_summary *summary, size_t index)
 {
     json_t *widths = json_object();
     for (size_t i = PRECISION_WIDTHS; i-- > 0;) {
@@ -100,71 +123,105 @@ static json_t *widths_of(const layer_summary *summary, size_t index)
     return widths;
 }
 
-/* Of a packed layer: components by width, and the widths of experts kept whole. */
-static void add_widths(const didi *self, const layer_summary *summary, json_t *row)
+/* Of a packed layer: components by width, and the widths of experts kept whole. `kept` is the same
+ * of the package that is extended. */
+static json_t *bits_json(const work *self, const layer_summary *summary, const json_t *kept)
 {
-    if (precision_is_plain(self->work->options.precision, NULL))
-        return;
-    json_t *experts = json_array();
-    json_t *dense = json_array();
-    for (size_t t = 1; t <= summary->tasks; t++) {
-        json_array_append_new(experts, widths_of(summary, t));
+    json_t *experts = extension_kept(self->extension, json_object_get(kept, "experts"));
+    json_t *dense = extension_kept(self->extension, json_object_get(kept, "dense"));
+    json_t *shared = self->extension != NULL ? json_incref(json_object_get(kept, "shared"))
+                                             : widths_json(summary, 0);
+    for (size_t t = 1; t <= self->options.task_count; t++) {
+        json_array_append_new(experts, widths_json(summary, t));
         json_array_append_new(dense, json_integer((json_int_t)summary->dense_bits[t]));
     }
-    json_object_set_new(row, "bits",
-                        json_pack("{s:o,s:o,s:o}", "shared", widths_of(summary, 0), "experts",
-                                  experts, "dense", dense));
+    return json_pack("{s:o,s:o,s:o}", "shared", shared, "experts", experts, "dense", dense);
 }
 
-static json_t *ranks_section(const didi *self)
+static json_t *layer_json(const figures *of, size_t l)
 {
-    size_t tasks = self->work->options.task_count;
-    json_t *layers = json_array();
-    json_t *names = json_array();
-    for (size_t t = 0; t < tasks; t++)
-        json_array_append_new(names, json_string(self->work->options.tasks[t].name));
-    for (size_t l = 0; l < self->work->layer_count; l++) {
-        const layer_summary *summary = &self->work->summaries[l];
-        const family_tensor *tensor = self->work->layers[l];
-        json_t *experts = json_array();
-        json_t *dense = json_array();
-        json_t *errors = json_array();
-        json_t *energies = json_array();
-        for (size_t t = 0; t < tasks; t++) {
-            double energy = summary->energy[t];
-            json_array_append_new(experts, json_integer((json_int_t)summary->rank[t + 1]));
-            json_array_append_new(dense, json_boolean(summary->dense[t + 1]));
-            json_array_append_new(errors, json_real(energy > 0 ? summary->error[t] / energy : 0));
-            json_array_append_new(energies, json_real(energy));
-        }
-        json_t *row = json_pack(
-            "{s:s,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:o}", "tensor", tensor->name, "rows",
-            (json_int_t)tensor->rows, "columns", (json_int_t)tensor->columns, "rank_limit",
-            (json_int_t)tensor->rank_limit, "shared", (json_int_t)summary->rank[0], "experts",
-            experts, "dense", dense, "errors", errors, "energies", energies);
-        add_widths(self, summary, row);
-        json_array_append_new(layers, row);
+    const work *self = of->work;
+    const family_tensor *tensor = of->tensors[l];
+    const layer_summary *summary = l < self->layer_count ? &self->summaries[l] : NULL;
+    const json_t *old = extension_layer(self->extension, tensor->name);
+    json_int_t shared = self->extension != NULL ? json_integer_value(json_object_get(old, "shared"))
+                                                : (json_int_t)summary->rank[0];
+    json_t *experts = extension_kept(self->extension, json_object_get(old, "experts"));
+    json_t *dense = extension_kept(self->extension, json_object_get(old, "dense"));
+    json_t *errors = extension_kept(self->extension, json_object_get(old, "errors"));
+    json_t *energies = extension_kept(self->extension, json_object_get(old, "energies"));
+    for (size_t t = 0; t < self->options.task_count; t++) {
+        error_figure own = {summary->error[t], summary->energy[t]};
+        json_array_append_new(experts, json_integer((json_int_t)summary->rank[t + 1]));
+        json_array_append_new(dense, json_boolean(summary->dense[t + 1]));
+        json_array_append_new(errors, json_real(figures_relative(own)));
+        json_array_append_new(energies, json_real(own.energy));
     }
-    return json_pack("{s:o,s:o}", "tasks", names, "layers", layers);
+    json_t *row =
+        json_pack("{s:s,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:o}", "tensor", tensor->name, "rows",
+                  (json_int_t)tensor->rows, "columns", (json_int_t)tensor->columns, "rank_limit",
+                  (json_int_t)tensor->rank_limit, "shared", shared, "experts", experts, "dense",
+                  dense, "errors", errors, "energies", energies);
+    if (!precision_is_plain(self->options.precision, NULL))
+        json_object_set_new(row, "bits", bits_json(self, summary, json_object_get(old, "bits")));
+    return row;
 }
 
-static double share_of_model(const didi *self, uint64_t parameters)
+static json_t *ranks_section(const figures *self)
 {
-    return (double)parameters / (double)self->work->plan.parameters;
+    json_t *layers = json_array();
+    for (size_t l = 0; l < self->layers; l++)
+        json_array_append_new(layers, layer_json(self, l));
+    return json_pack("{s:O,s:o}", "tasks", self->names, "layers", layers);
 }
 
-static json_t *curves_section(const didi *self)
+static double share_of_model(const work *self, uint64_t parameters)
+{
+    return (double)parameters / (double)self->plan.parameters;
+}
+
+/* Weighted, of tasks [first, end). */
+static error_figure weighted_sum(const figures *self, const double *weight, size_t first,
+                                 size_t end)
+{
+    error_figure found = {0, 0};
+    for (size_t l = 0; l < self->layers; l++)
+        for (size_t t = first; t < end; t++) {
+            size_t at = l * self->tasks + t;
+            figures_add(&found, weight[at] * self->error[at], weight[at] * self->energy[at]);
+        }
+    return found;
+}
+
+/* Error and budget of the tasks merged, as those of all tasks: the kept ones stay as they are. */
+typedef struct outlook {
+    error_figure kept, merged;
+    uint64_t bytes;
+    double budget;
+} outlook;
+
+static double error_of_all(const outlook *self, double error)
+{
+    if (self->kept.energy == 0)
+        return error;
+    return (self->kept.error + error * self->merged.energy) /
+           (self->kept.energy + self->merged.energy);
+}
+
+/* {"<precision>": [{"bytes", "bytes_ratio", "error"}, ...], ...} */
+static json_t *curves_json(const didi *self, const outlook *over)
 {
     json_t *curves = json_object();
     double model = (double)work_base_bytes(self->work);
     for (int p = 0; p < DIDI_PRECISIONS; p++) {
         const precision_curve *from = &self->curves[p];
         json_t *points = json_array();
-        for (size_t i = 0; i < from->count; i++)
-            json_array_append_new(
-                points, json_pack("{s:I,s:f,s:f}", "bytes", (json_int_t)from->points[i].bytes,
-                                  "bytes_ratio", (double)from->points[i].bytes / model, "error",
-                                  from->points[i].error));
+        for (size_t i = 0; i < from->count; i++) {
+            uint64_t bytes = from->points[i].bytes + over->bytes;
+            json_array_append_new(points, json_pack("{s:I,s:f,s:f}", "bytes", (json_int_t)bytes,
+                                                    "bytes_ratio", (double)bytes / model, "error",
+                                                    error_of_all(over, from->points[i].error)));
+        }
         if (from->count > 0)
             json_object_set_new(curves, didi_precision_name((didi_precision)p), points);
         else
@@ -177,35 +234,59 @@ static json_t *curves_section(const didi *self)
  * `blocks` from the blocks of the pursuit, those of kind `spectra` from the decomposition alone,
  * before blocks fit each other (pursuit's is of experts without a shared part). Neither counts
  * refinement and rounding; `chosen`, measured, does. */
-static json_t *frontier_section(const didi *self)
+static json_t *frontier_section(const didi *self, const figures *of, const double *weight)
 {
+    const work *merge = self->work;
+    outlook over = {.kept = weighted_sum(of, weight, 0, of->kept),
+                    .merged = weighted_sum(of, weight, of->kept, of->tasks)};
+    if (merge->extension != NULL) {
+        over.bytes = extension_bytes(merge->extension);
+        over.budget = share_of_model(merge, extension_parameters(merge->extension));
+    }
+    bool known = merge->extension != NULL && over.merged.energy == 0; /* nothing to predict */
     json_t *points = json_array();
     for (size_t i = 0; i < self->frontier_count; i++) {
         const frontier_point *point = &self->frontier[i];
-        json_array_append_new(
-            points, json_pack("{s:f,s:f,s:s}", "budget",
-                              share_of_model(self, point->parameters + self->dense_stored), "error",
-                              point->error, "kind", point->from_blocks ? "blocks" : "spectra"));
+        const char *kind = known ? "measured" : point->from_blocks ? "blocks" : "spectra";
+        uint64_t held = point->parameters + self->dense_stored;
+        json_array_append_new(points, json_pack("{s:f,s:f,s:s}", "budget",
+                                                share_of_model(merge, held) + over.budget, "error",
+                                                error_of_all(&over, point->error), "kind", kind));
     }
-    double energy = work_weighted_energy(self->work);
-    double loss = 0;
-    for (size_t l = 0; l < self->work->layer_count; l++)
-        for (size_t t = 0; t < self->work->options.task_count; t++)
-            loss += self->work->summaries[l].weight[t] * self->work->summaries[l].error[t];
-    uint64_t kept = self->factor_parameters + self->dense_stored;
-    double ratio = (double)self->work->published_bytes / (double)work_base_bytes(self->work);
-    return json_pack(
-        "{s:o,s:{s:f,s:I,s:f,s:s,s:f,s:s},s:o}", "points", points, "chosen", "budget",
-        share_of_model(self, kept), "bytes", (json_int_t)self->work->published_bytes,
-        "bytes_ratio", ratio, "dtype", didi_precision_name(self->work->options.precision), "error",
-        energy > 0 ? loss / energy : 0, "kind", "measured", "precisions", curves_section(self));
+    uint64_t held = self->factor_parameters + self->dense_stored;
+    double ratio = (double)of->bytes / (double)work_base_bytes(merge);
+    error_figure all = {over.kept.error + over.merged.error, over.kept.energy + over.merged.energy};
+    return json_pack("{s:o,s:{s:f,s:I,s:f,s:s,s:f,s:s},s:o}", "points", points, "chosen", "budget",
+                     share_of_model(merge, held) + over.budget, "bytes", (json_int_t)of->bytes,
+                     "bytes_ratio", ratio, "dtype", didi_precision_name(merge->options.precision),
+                     "error", figures_relative(all), "kind", "measured", "precisions",
+                     curves_json(self, &over));
 }
 
-int didi_describe(const void *method, json_t *manifest, didi_error *error)
+/* The weights of all tasks, layer by layer. The caller frees. */
+static double *weights_of_all(const didi *self, const figures *of, const json_t *specification)
+{
+    double *weight = memory_zeroed((of->layers + 1) * of->tasks, sizeof *weight);
+    if (weight == NULL)
+        return NULL;
+    for (size_t l = 0; l < self->work->layer_count; l++)
+        memcpy(weight + l * of->tasks + of->kept, self->work->summaries[l].weight,
+               self->work->options.task_count * sizeof *weight);
+    if (self->work->extension != NULL)
+        weigh_again(of, specification, weight + of->layers * of->tasks, weight);
+    return weight;
+}
+
+int didi_describe(const void *method, const figures *of, json_t *manifest, didi_error *error)
 {
     const didi *self = method;
-    if (json_object_set_new(manifest, "ranks", ranks_section(self)) != 0 ||
-        json_object_set_new(manifest, "frontier", frontier_section(self)) != 0)
-        return didi_fail(error, DIDI_NO_MEMORY, "manifest.json", "ranks and frontier");
-    return DIDI_OK;
+    double *weight = weights_of_all(self, of, json_object_get(manifest, "specification"));
+    int failed = weight == NULL;
+    if (failed == 0) {
+        failed |= json_object_set_new(manifest, "ranks", ranks_section(of));
+        failed |= json_object_set_new(manifest, "frontier", frontier_section(self, of, weight));
+    }
+    free(weight);
+    return failed == 0 ? DIDI_OK
+                       : didi_fail(error, DIDI_NO_MEMORY, "manifest.json", "ranks and frontier");
 }

@@ -282,7 +282,7 @@ static void impossible_changes_are_refused(void **state)
     self.options.task_count = 0;
     refused(&self, DIDI_INVALID, "/extend/remove", "no task would be left");
     self.options.extend.removed_count = 0;
-    refused(&self, DIDI_INVALID, "/tasks", "nothing is to be added");
+    refused(&self, DIDI_INVALID, "/tasks", "there is no task to add");
     self.options.task_count = 1;
     self.options.tasks = self.sample.inputs;
     refused(&self, DIDI_INVALID, "/tasks/0/name", "already");

@@ -101,10 +101,12 @@ static void task_vectors_are_differences(void **state)
         assert_int_equal(bytes, 24 * 16 * (8 + didi_dtype_bits(dtypes[d]) / 8));
         for (size_t t = 0; t < TASKS; t++) {
             const float *tau = target->tau + t * 24 * 16;
-            sample_must(family_read_delta(all, tensor, t, 0, 24 * 16, delta, spare, &bytes, &error),
+            sample_must(family_read_delta(all, t, (family_piece){tensor, 0, 24 * 16}, delta, spare,
+                                          &bytes, &error),
                         &error);
             assert_memory_equal(delta, tau, sizeof delta);
-            sample_must(family_read_delta(all, tensor, t, 100, 7, delta, spare, &bytes, &error),
+            sample_must(family_read_delta(all, t, (family_piece){tensor, 100, 7}, delta, spare,
+                                          &bytes, &error),
                         &error);
             assert_memory_equal(delta, tau + 100, 7 * sizeof *delta);
             sample_assert_near(target->energy[t], linalg_energy(tau, 24 * 16), 1e-9);
@@ -192,9 +194,9 @@ static void bad_values_are_named(void **state)
     sample_must(family_stream_layer(all, find(all, "b.weight"), &bytes, &target, &error), &error);
     assert_int_equal(layer_measure(target, &error), DIDI_NUMERIC);
     support_assert_contains(error.message, "'b.weight' of model lab/t1 holds NaN or Inf");
-    assert_int_equal(
-        family_read_delta(all, find(all, "bias"), 0, 0, 24, delta, spare, &bytes, &error),
-        DIDI_NUMERIC);
+    assert_int_equal(family_read_delta(all, 0, (family_piece){find(all, "bias"), 0, 24}, delta,
+                                       spare, &bytes, &error),
+                     DIDI_NUMERIC);
     support_assert_contains(error.message, "'bias' of model lab/t0");
     assert_int_equal(family_check_equal(all, find(all, "steps"), &bytes, &error), DIDI_MISMATCH);
     support_assert_contains(error.message, "'steps' of model lab/t0");

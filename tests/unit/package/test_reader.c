@@ -108,11 +108,11 @@ static void expected_sum(const numbers *self, const uint8_t *bits, unsigned dens
 static int read_one(int directory, const char *task, const char *tensor, uint64_t m, uint64_t n,
                     addition *ret_addition, didi_error *error)
 {
-    addition_file *file = NULL;
-    int status = addition_file_open(directory, task, &file, error);
+    package_file *file = NULL;
+    int status = package_file_open(directory, task, &file, error);
     if (status == DIDI_OK)
-        status = addition_read(file, tensor, m, n, ret_addition, error);
-    addition_file_close(file);
+        status = package_file_read(file, tensor, m, n, ret_addition, error);
+    package_file_close(file);
     return status;
 }
 
@@ -233,16 +233,16 @@ static void misfits_are_refused(void **state)
 
 static void files_that_are_not_there_are_named(void **state)
 {
-    addition_file *file = NULL;
+    package_file *file = NULL;
     didi_error error = {0};
     int root = support_directory(state);
     static const char *const tasks[] = {"", ".", "../t", "a/b", "none"};
     for (size_t i = 0; i < 5; i++)
-        assert_int_equal(addition_file_open(root, tasks[i], &file, &error), DIDI_NOT_FOUND);
-    assert_int_equal(addition_file_open(root, NULL, &file, &error), DIDI_NOT_FOUND);
+        assert_int_equal(package_file_open(root, tasks[i], &file, &error), DIDI_NOT_FOUND);
+    assert_int_equal(package_file_open(root, NULL, &file, &error), DIDI_NOT_FOUND);
     assert_string_equal(error.subject, "shared.safetensors");
     support_write(root, "shared.safetensors", "no header", 9);
-    assert_int_equal(addition_file_open(root, NULL, &file, &error), DIDI_FORMAT);
+    assert_int_equal(package_file_open(root, NULL, &file, &error), DIDI_FORMAT);
     assert_null(file);
 }
 
