@@ -39,8 +39,7 @@ typedef struct specification {
     char *base;     /* NULL, and no tasks, until inherited from from_job */
     specification_task *tasks;
     size_t task_count;
-    size_t
-        kept; /* of the tasks, the first: those of the job it extends, not named by its request */
+    size_t kept; /* so many of the tasks, the first, are those of the job it extends */
     int method;
     double budget; /* named sizes are resolved */
     int budget_unit;
