@@ -34,7 +34,7 @@ typedef struct specification_extend {
 
 /* Every field holds its default when the user gave none. Choices are enumerators of choices.h. */
 typedef struct specification {
-    char *name;     /* "" when not self */
+    char *name;     /* "" when none was given */
     char *from_job; /* the job whose spectra it starts from; NULL for none */
     char *base;     /* NULL, and no tasks, until inherited from from_job */
     specification_task *tasks;
