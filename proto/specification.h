@@ -34,13 +34,12 @@ typedef struct specification_extend {
 
 /* Every field holds its default when the user gave none. Choices are enumerators of choices.h. */
 typedef struct specification {
-    char *name;     /* "" when not self */
+    char *name;     /* "" when none was given */
     char *from_job; /* the job whose spectra it starts from; NULL for none */
     char *base;     /* NULL, and no tasks, until inherited from from_job */
     specification_task *tasks;
     size_t task_count;
-    size_t
-        kept; /* of the tasks, the first: those of the job it extends, not named by its request */
+    size_t kept; /* so many of the tasks, the first, are those of the job it extends */
     int method;
     double budget; /* named sizes are resolved */
     int budget_unit;

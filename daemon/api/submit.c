@@ -4,6 +4,7 @@
 #include "daemon/models/models.h"
 #include "proto/proto.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -233,6 +234,7 @@ void api_submit(void *context, http_request *request)
     didi_error error = {0};
     if (!submit_parse(self, request, &asked))
         return;
+    assert(asked.specification != NULL);
     int status = specification_render(asked.specification, &canonical, &error);
     if (status == DIDI_OK)
         status = specification_render_labels(asked.specification, &labels, &error);

@@ -13,8 +13,7 @@ static int open_package(scheduler *self, const specification *wanted, int *ret_f
     int status = scheduler_open_files(self, wanted->extend.job, "artifacts", ret_fd, &missing);
     if (status != DIDI_OK)
         return didi_fail(error, status, "/extend/job",
-                         "the artifacts of job %s, which this one "
-                         "extends, cannot be opened: %s",
+                         "the artifacts of job %s, which this one extends, cannot be opened: %s",
                          wanted->extend.job, missing.message);
     return DIDI_OK;
 }

@@ -186,12 +186,13 @@ int store_event_list(store *self, const char *job_id, int64_t after, size_t limi
 {
     database *reader = NULL;
     size_t count = 0;
-    if (limit == 0 || limit > STORE_PAGE_MAX)
-        return didi_fail(error, DIDI_INVALID, "limit", "limit is outside 1 .. %d", STORE_PAGE_MAX);
+    int status = store_check_limit(limit, error);
+    if (status != DIDI_OK)
+        return status;
     store_event *events = memory_zeroed(limit, sizeof *events);
     if (events == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
-    int status = store_reader_borrow(self, &reader, error);
+    status = store_reader_borrow(self, &reader, error);
     if (status == DIDI_OK) {
         status = event_list_read(reader, job_id, after, limit, events, &count, error);
         store_reader_return(self, reader);

@@ -264,6 +264,13 @@ int store_job_get(store *self, const char *id, store_job *ret_job, didi_error *e
     return status;
 }
 
+int store_check_limit(size_t limit, didi_error *error)
+{
+    if (limit == 0 || limit > STORE_PAGE_MAX)
+        return didi_fail(error, DIDI_INVALID, "limit", "limit is outside 1 .. %d", STORE_PAGE_MAX);
+    return DIDI_OK;
+}
+
 static int job_list_read(database *reader, const store_job_filter *filter, size_t limit,
                          store_job *jobs, size_t *ret_count, didi_error *error)
 {
@@ -295,12 +302,13 @@ int store_job_list(store *self, const store_job_filter *filter, size_t limit, st
 {
     database *reader = NULL;
     size_t count = 0;
-    if (limit == 0 || limit > STORE_PAGE_MAX)
-        return didi_fail(error, DIDI_INVALID, "limit", "limit is outside 1 .. %d", STORE_PAGE_MAX);
+    int status = store_check_limit(limit, error);
+    if (status != DIDI_OK)
+        return status;
     store_job *jobs = memory_zeroed(limit + 1, sizeof *jobs);
     if (jobs == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
-    int status = store_reader_borrow(self, &reader, error);
+    status = store_reader_borrow(self, &reader, error);
     if (status == DIDI_OK) {
         status = job_list_read(reader, filter, limit + 1, jobs, &count, error);
         store_reader_return(self, reader);

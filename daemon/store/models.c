@@ -87,12 +87,13 @@ int store_model_list(store *self, const char *after, size_t limit, store_model *
 {
     database *reader = NULL;
     size_t count = 0;
-    if (limit == 0 || limit > STORE_PAGE_MAX)
-        return didi_fail(error, DIDI_INVALID, "limit", "limit is outside 1 .. %d", STORE_PAGE_MAX);
+    int status = store_check_limit(limit, error);
+    if (status != DIDI_OK)
+        return status;
     store_model *models = memory_zeroed(limit + 1, sizeof *models);
     if (models == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
-    int status = store_reader_borrow(self, &reader, error);
+    status = store_reader_borrow(self, &reader, error);
     if (status == DIDI_OK) {
         status = model_list_read(reader, after, limit + 1, models, &count, error);
         store_reader_return(self, reader);

@@ -33,3 +33,6 @@ void store_reader_return(store *self, database *reader);
 
 /* The job, read over any connection. DIDI_NOT_FOUND. */
 int job_select(database *connection, const char *id, store_job *ret_job, didi_error *error);
+
+/* Of a list: 1 .. STORE_PAGE_MAX, else DIDI_INVALID. */
+int store_check_limit(size_t limit, didi_error *error);
