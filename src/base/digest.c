@@ -12,18 +12,25 @@
 
 enum { BUFFER_BYTES = 256 * 1024, CANCEL_BYTES = 16 * 1024 * 1024, SHA256_BYTES = 32 };
 
-static int hash_file(EVP_MD_CTX *hash, unsigned char *buffer, int fd,
-                     int (*cancelled)(void *context), void *context, uint64_t *ret_bytes,
-                     const char *subject, didi_error *error)
+typedef struct hashing {
+    EVP_MD_CTX *hash;
+    unsigned char *buffer;
+    int (*cancelled)(void *context);
+    void *context;
+} hashing;
+
+static int hash_file(const hashing *self, int fd, uint64_t *ret_bytes, const char *subject,
+                     didi_error *error)
 {
     uint64_t done = 0;
     for (;;) {
-        if (cancelled != NULL && done % CANCEL_BYTES == 0 && cancelled(context))
+        if (self->cancelled != NULL && done % CANCEL_BYTES == 0 && self->cancelled(self->context))
             return didi_fail(error, DIDI_CANCELLED, subject, "cancelled while hashing");
         /* Whole buffers, so that `done` meets the multiples of CANCEL_BYTES. */
         size_t filled = 0;
         while (filled < BUFFER_BYTES) {
-            ssize_t got = pread(fd, buffer + filled, BUFFER_BYTES - filled, (off_t)(done + filled));
+            ssize_t got =
+                pread(fd, self->buffer + filled, BUFFER_BYTES - filled, (off_t)(done + filled));
             if (got < 0 && errno == EINTR)
                 continue;
             if (got < 0)
@@ -32,7 +39,7 @@ static int hash_file(EVP_MD_CTX *hash, unsigned char *buffer, int fd,
                 break;
             filled += (size_t)got;
         }
-        if (EVP_DigestUpdate(hash, buffer, filled) != 1)
+        if (EVP_DigestUpdate(self->hash, self->buffer, filled) != 1)
             return didi_fail(error, DIDI_INTERNAL, subject, "SHA-256 failed");
         done += filled;
         if (filled < BUFFER_BYTES)
@@ -65,23 +72,22 @@ int file_sha256_text(const char *text, char ret_hex[65], didi_error *error)
 int file_sha256(int fd, int (*cancelled)(void *context), void *context, char ret_hex[65],
                 uint64_t *ret_bytes, const char *subject, didi_error *error)
 {
-    unsigned char *buffer = memory_aligned(BUFFER_BYTES, 1);
-    EVP_MD_CTX *hash = EVP_MD_CTX_new();
+    const hashing work = {EVP_MD_CTX_new(), memory_aligned(BUFFER_BYTES, 1), cancelled, context};
     unsigned char digest[SHA256_BYTES];
     uint64_t bytes = 0;
     int status = DIDI_OK;
-    if (buffer == NULL || hash == NULL) {
+    if (work.buffer == NULL || work.hash == NULL) {
         status = didi_fail(error, DIDI_NO_MEMORY, subject, "no memory to hash");
         goto out;
     }
-    if (EVP_DigestInit_ex(hash, EVP_sha256(), NULL) != 1) {
+    if (EVP_DigestInit_ex(work.hash, EVP_sha256(), NULL) != 1) {
         status = didi_fail(error, DIDI_INTERNAL, subject, "SHA-256 is not available");
         goto out;
     }
-    status = hash_file(hash, buffer, fd, cancelled, context, &bytes, subject, error);
+    status = hash_file(&work, fd, &bytes, subject, error);
     if (status != DIDI_OK)
         goto out;
-    if (EVP_DigestFinal_ex(hash, digest, NULL) != 1) {
+    if (EVP_DigestFinal_ex(work.hash, digest, NULL) != 1) {
         status = didi_fail(error, DIDI_INTERNAL, subject, "SHA-256 failed");
         goto out;
     }
@@ -89,7 +95,7 @@ int file_sha256(int fd, int (*cancelled)(void *context), void *context, char ret
     if (ret_bytes != NULL)
         *ret_bytes = bytes;
 out:
-    EVP_MD_CTX_free(hash);
-    free(buffer);
+    EVP_MD_CTX_free(work.hash);
+    free(work.buffer);
     return status;
 }

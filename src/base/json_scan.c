@@ -295,7 +295,7 @@ static size_t digits_from(const json_scan *scan, size_t at)
     return end;
 }
 
-/* Passes over a number of JSON's grammar; false, scanner unmoved, if there is none. */
+/* Skips a JSON number; false, with the scanner where it was, if there is no number. */
 static bool accept_number(json_scan *scan)
 {
     size_t at = scan->at;

@@ -192,7 +192,7 @@ static double value_of(const precision_table *self, size_t index, double price)
 static double all_energy(const precision_block *block, const prepared *source)
 {
     if (block->rivals > 0)
-        return 0; /* it is theirs */
+        return 0; /* counted by its rivals */
     return block->sigma == NULL ? block->dense_energy
                                 : source->prefix[source->count] + source->left;
 }
@@ -219,7 +219,7 @@ static void choose_factors(precision_block *block, const prepared *source, doubl
     block->bytes = beyond > 0 ? (uint64_t)bytes + block->overhead : 0;
 }
 
-/* Takes the dense form where its value less its price is higher than what is chosen. */
+/* Takes the dense form where its value less its price is higher than that of the choice so far. */
 static void choose_dense(precision_table *self, size_t index, double price)
 {
     precision_block *block = &self->blocks[index];
@@ -326,7 +326,7 @@ static uint64_t next_component(const precision_block *block, const prepared *sou
     return bytes;
 }
 
-/* Spends what is left over on the components that gain most for a byte. */
+/* Spends the rest of the budget on the components that gain most for a byte. */
 static void fill_up(precision_table *self, uint64_t budget, precision_choice *choice)
 {
     for (;;) {

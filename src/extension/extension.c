@@ -30,7 +30,8 @@ static int read_manifest(int package_fd, json_t **ret_manifest, didi_error *erro
     if (json_is_string(json_object_get(manifest, "fingerprint")) &&
         json_is_array(extension_tasks(manifest)) && manifest_file_base(manifest) != NULL &&
         json_is_integer(json_object_get(row, "parameters")) &&
-        json_is_object(json_object_get(json_object_get(manifest, "error"), "dense_per_task"))) {
+        json_is_object(json_object_get(json_object_get(manifest, "error"), "dense_per_task")) &&
+        json_is_object(json_object_get(json_object_get(manifest, "error"), "dense_energy"))) {
         *ret_manifest = manifest;
         return DIDI_OK;
     }

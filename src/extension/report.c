@@ -113,8 +113,8 @@ static const json_t *full_merge(const extension *self, const json_t *manifest)
 }
 
 /* ---- which tasks share ----
- * Of two tasks kept the package knows, of two added the merge; of one with the other a full merge,
- * where there is one of the same models. */
+ * The cosine of two kept tasks is the package's, that of two added ones the merge's. That of a kept
+ * and an added one is a full merge's, if there is one of the same models. */
 
 typedef struct cosines {
     const json_t *package, *merged, *full; /* sections `similarity` */
@@ -154,7 +154,7 @@ static json_t *at(const json_t *rows, size_t s, size_t t)
     return found != NULL ? json_incref(found) : json_null();
 }
 
-/* From the matrices of the three sections, each of which may be NULL. */
+/* Joins the matrices of the three sections; any of them may be NULL. */
 static json_t *join_cosines(const cosines *self, const json_t *package, const json_t *merged,
                             const json_t *full)
 {

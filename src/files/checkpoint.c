@@ -49,7 +49,7 @@ static int64_t modified_ns(const struct stat *facts)
     return nanoseconds;
 }
 
-/* Opens the file and reads its header; what is half done stays in *file for close_file. */
+/* Opens the file and reads its header; on failure close_file frees what *file has. */
 static int open_one(const checkpoint *self, const char *name, open_file *file, didi_error *error)
 {
     file->fd = -1;

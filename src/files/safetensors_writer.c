@@ -137,7 +137,7 @@ static int compare_names(const void *a, const void *b)
     return strcmp(((const planned_tensor *)a)->name, ((const planned_tensor *)b)->name);
 }
 
-/* Names are held to what the reader accepts. */
+/* Only names that the reader accepts are written. */
 static int check_name(const char *name, didi_error *error)
 {
     size_t bytes = strlen(name);

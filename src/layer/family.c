@@ -218,7 +218,7 @@ static double parameters_of_budget(const didi_merge_options *options, const fami
 }
 
 /* What files take without dense tensors, one component being stored: at most about that many
- * parameters. Nothing where parameters are what counts. */
+ * parameters. 0 under a budget of parameters. */
 static double parameters_of_files(const didi_merge_options *options, const family *self)
 {
     enum { FILE_BYTES = 96, ENTRIES_BYTES = 512 };

@@ -246,7 +246,7 @@ static void make_start(const layer *self, size_t index, bool right, size_t basis
                   (float)(1.0 / sqrt((double)length)));
 }
 
-/* One Gram matrix and one triangular solve are counted: what it takes at least. */
+/* Counts one Gram matrix and one triangular solve: the least it takes. */
 static int orthonormalise(const layer *self, size_t rows, size_t length, float *values,
                           float *spare, size_t *ret_rows, didi_error *error)
 {
@@ -254,7 +254,7 @@ static int orthonormalise(const layer *self, size_t rows, size_t length, float *
     return linalg_orthonormalise_rows(rows, length, values, spare, ret_rows, error);
 }
 
-/* The two sides of a step: the orthonormal rows it goes from, and what they are multiplied to. */
+/* The two sides of a step: the orthonormal rows it starts from, and their products. */
 typedef struct sides {
     float *known, *fresh;
     size_t known_length, fresh_length;

@@ -74,7 +74,7 @@ static const float *known_of(const sweep *self, const block *from)
     return self->from_left ? from->left : from->right;
 }
 
-/* Q and Y of one block, and what its fresh side is over Q. */
+/* Q and Y of one block, and its present fresh side in terms of Q. */
 static int side_begin(const sweep *self, size_t index, side *out, didi_error *error)
 {
     const layer *of = self->layer;
@@ -233,7 +233,7 @@ static void pull_back(const side *shared, size_t length)
     }
 }
 
-/* G_s in place of its right-hand sides, and what of the weighted energy it accounts for. */
+/* G_s in place of its right-hand sides, and the share of the weighted energy it accounts for. */
 static int solve_shared(sweep *self, double *ret_captured, didi_error *error)
 {
     side *own = &self->shared;
@@ -303,7 +303,7 @@ static int end_shared(sweep *self, didi_error *error)
     return status;
 }
 
-/* The side that was solved for last of the first block there is. */
+/* Which side of the first block that has rows was solved for last. */
 static bool left_is_known(const layer *of)
 {
     size_t j = 0;

@@ -21,8 +21,8 @@ static int blas_int(size_t value)
     return (int)value;
 }
 
-/* Long sides are gone through in pieces, of a width that the shape alone decides: memory that is
- * spilled then stays out of the process, and no bit depends on whether it is. */
+/* Long sides are processed in pieces whose width depends on the shape alone: spilled memory then
+ * stays out of the process, and no bit depends on whether memory is spilled. */
 enum { PIECE_ELEMENTS = SPILL_PIECE_BYTES / sizeof(float), PIECE_STEP = 256 };
 
 static size_t piece_width(size_t short_side)
@@ -41,8 +41,8 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-/* Ours goes with BLAS's for processors of its kind, so that who pins BLAS to an older one
- * (OPENBLAS_CORETYPE) pins every bit. NULL: BLAS multiplies. */
+/* Our kernel is used only where BLAS uses its own for the same processors, so that pinning BLAS to
+ * an older one (OPENBLAS_CORETYPE) pins every bit. NULL: BLAS multiplies. */
 static const gemm *own_kernel(void)
 {
     static const char *const kinds[] = {"SkylakeX", "Cooperlake", "SapphireRapids"};

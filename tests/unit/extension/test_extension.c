@@ -329,6 +329,55 @@ static void a_damaged_package_is_refused(void **state)
     sample_close(&self);
 }
 
+/* Extends a package whose manifest is `manifest`, then only removes a task of it. */
+static void try_manifest(sample *self, const json_t *manifest)
+{
+    const char *removed[] = {self->family.inputs[0].name};
+    char *text = json_dumps(manifest, JSON_COMPACT);
+    support_write(self->options.extend.package_fd, "manifest.json", text, strlen(text));
+    free(text);
+    for (size_t removes = 0; removes < 2; removes++) {
+        didi_error error = {0};
+        self->options.extend.removed = removed;
+        self->options.extend.removed_count = removes;
+        self->options.task_count = 1 - removes;
+        int status = sample_merge(&self->options, 1, 0, &error);
+        assert_true(status != DIDI_INTERNAL && status != DIDI_NO_MEMORY);
+        sample_must(file_remove_tree(self->family.output, "more", &error), &error);
+    }
+}
+
+static void a_manifest_that_lacks_parts_does_no_harm(void **state)
+{
+    static const char *const sections[] = {"ranks", "error",  "similarity", "inputs",
+                                           "files", "budget", "tensors"};
+    static const char *const lists[] = {"tensor", "shared", "experts",
+                                        "dense",  "errors", "energies"};
+    sample self;
+    sample_create(&self, state);
+    json_t *manifest = manifest_of(&self, "package");
+    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
+        json_t *broken = json_deep_copy(manifest);
+        json_object_set_new(broken, sections[i], json_object());
+        try_manifest(&self, broken);
+        json_object_set_new(broken, sections[i], json_integer(-1));
+        try_manifest(&self, broken);
+        json_decref(broken);
+    }
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        json_t *broken = json_deep_copy(manifest);
+        json_t *layers = json_object_get(json_object_get(broken, "ranks"), "layers");
+        json_object_del(json_array_get(layers, 0), lists[i]);
+        json_object_set_new(json_array_get(layers, 1), lists[i], json_string("none"));
+        try_manifest(&self, broken);
+        json_array_clear(layers);
+        try_manifest(&self, broken);
+        json_decref(broken);
+    }
+    json_decref(manifest);
+    sample_close(&self);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -341,6 +390,7 @@ int main(void)
         support_test(impossible_changes_are_refused),
         support_test(another_base_is_refused),
         support_test(a_damaged_package_is_refused),
+        support_test(a_manifest_that_lacks_parts_does_no_harm),
     };
     return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);
 }
