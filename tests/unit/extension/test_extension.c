@@ -332,7 +332,7 @@ static void a_damaged_package_is_refused(void **state)
 /* Extends a package whose manifest is `manifest`, then only removes a task of it. */
 static void try_manifest(sample *self, const json_t *manifest)
 {
-    const char *removed[] = {self->family.inputs[0].name};
+    const char *removed[] = {self->sample.inputs[0].name};
     char *text = json_dumps(manifest, JSON_COMPACT);
     support_write(self->options.extend.package_fd, "manifest.json", text, strlen(text));
     free(text);
@@ -343,7 +343,7 @@ static void try_manifest(sample *self, const json_t *manifest)
         self->options.task_count = 1 - removes;
         int status = sample_merge(&self->options, 1, 0, &error);
         assert_true(status != DIDI_INTERNAL && status != DIDI_NO_MEMORY);
-        sample_must(file_remove_tree(self->family.output, "more", &error), &error);
+        sample_must(file_remove_tree(self->sample.output, "more", &error), &error);
     }
 }
 
