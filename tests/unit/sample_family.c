@@ -105,9 +105,10 @@ void sample_model_write(int directory, const sample_model *model)
         indexes[count++] = i;
     }
     (void)unlinkat(directory, "model.safetensors", 0);
-    sample_must(safetensors_writer_create(directory, "model.safetensors", entries, count, NULL, 0,
-                                          &writer, &error),
-                &error);
+    safetensors_contents contents = {.entries = entries, .count = count};
+    sample_must(
+        safetensors_writer_create(directory, "model.safetensors", &contents, &writer, &error),
+        &error);
     for (size_t i = 0; i < count; i++)
         put_tensor(writer, model, indexes[i], &entries[i]);
     sample_must(safetensors_writer_close_volatile(writer, &error), &error);
