@@ -38,24 +38,23 @@ static int check_budget(const didi_merge_options *options, didi_error *error)
 
 int didi_check_options(const didi_merge_options *options, didi_error *error)
 {
+    const struct {
+        const char *field;
+        double value;
+        bool positive; /* else 0 will do */
+        double most;
+    } rows[] = {
+        {"/ranks/beta", options->beta, true, 1e6},
+        {"/ranks/lambda", options->lambda, false, 1e9},
+        {"/ranks/learning_rate", options->rank_learning_rate, true, 1e6},
+        {"/ranks/steps", (double)options->rank_steps, false, 1e5},
+        {"/refine/steps", (double)options->refine_steps, false, 1e5},
+        {"/refine/learning_rate", options->refine_learning_rate, true, 1e3},
+        {"/refine/tolerance", options->tolerance, false, 1},
+    };
     int status = check_budget(options, error);
-    if (status == DIDI_OK)
-        status = method_check_number("/ranks/beta", options->beta, 0, true, 1e6, error);
-    if (status == DIDI_OK)
-        status = method_check_number("/ranks/lambda", options->lambda, 0, false, 1e9, error);
-    if (status == DIDI_OK)
-        status = method_check_number("/ranks/learning_rate", options->rank_learning_rate, 0, true,
-                                     1e6, error);
-    if (status == DIDI_OK)
-        status =
-            method_check_number("/ranks/steps", (double)options->rank_steps, 0, false, 1e5, error);
-    if (status == DIDI_OK)
-        status = method_check_number("/refine/steps", (double)options->refine_steps, 0, false, 1e5,
-                                     error);
-    if (status == DIDI_OK)
-        status = method_check_number("/refine/learning_rate", options->refine_learning_rate, 0,
-                                     true, 1e3, error);
-    if (status == DIDI_OK)
-        status = method_check_number("/refine/tolerance", options->tolerance, 0, false, 1, error);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows && status == DIDI_OK; i++)
+        status = method_check_number(rows[i].field, rows[i].value, 0, rows[i].positive,
+                                     rows[i].most, error);
     return status;
 }
