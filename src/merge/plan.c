@@ -4,8 +4,6 @@
 
 #include "src/base/base.h"
 
-#include <stdlib.h>
-
 int merge_plan_lists(didi_merge *self, didi_error *error)
 {
     work *of = &self->work;
