@@ -22,19 +22,14 @@ void didi_merge_options_default(didi_merge_options *options)
         .output_fd = -1,
         .extend = {.package_fd = -1, .comparison_fd = -1},
         .budget = 1.24,
-        .shared_merge = DIDI_SHARED_MEAN,
-        .allocator = DIDI_ALLOCATOR_PURSUIT,
-        .weighting = DIDI_WEIGHTING_ACCURACY,
-        .beta = 1.0,
-        .lambda = 1.0,
-        .rank_learning_rate = 1.0,
-        .rank_steps = 200,
-        .optimizer = DIDI_OPTIMIZER_ALS,
-        .refine_steps = 30,
-        .refine_learning_rate = 0.02,
-        .tolerance = 2e-3,
-        .dense = DIDI_DENSE_AUTO,
-        .precision = DIDI_PRECISION_BF16,
+#define DEFAULT_NUMBER(member, key, field, standard, ...) .member = (standard),
+        DIDI_RANK_NUMBERS(DEFAULT_NUMBER) DIDI_RANK_COUNTS(DEFAULT_NUMBER)
+            DIDI_REFINE_COUNTS(DEFAULT_NUMBER) DIDI_REFINE_NUMBERS(DEFAULT_NUMBER)
+#undef DEFAULT_NUMBER
+#define DEFAULT_CHOICE(member, field, standard, ...) .member = (standard),
+                DIDI_CHOICES(DEFAULT_CHOICE)
+#undef DEFAULT_CHOICE
+                    .precision = DIDI_PRECISION_BF16,
         .workers = 1,
     };
 }
@@ -111,7 +106,8 @@ static int check_method(const didi_merge_options *options, const didi_method *me
     if ((method->flags & METHOD_REUSES) == 0 && options->reuse_fd >= 0)
         return didi_fail(error, DIDI_INVALID, "/from_job",
                          "method '%s' starts from nothing; leave from_job out", method->name);
-    return method->check != NULL ? method->check(options, error) : DIDI_OK;
+    int status = method->check != NULL ? method->check(options, error) : DIDI_OK;
+    return status == DIDI_OK ? method_check_fields(method, options, error) : status;
 }
 
 int merge_options_check(const didi_merge_options *options, const didi_method *method,

@@ -36,7 +36,8 @@ typedef struct didi_method {
     const char *summary; /* one line, for people */
     const char *needs;   /* data it cannot do without: it is refused with this reason */
     unsigned flags;
-    const method_option *options; /* ends with a NULL name; NULL: none */
+    const method_option *options; /* /method_options: ends with a NULL name; NULL: none */
+    const method_option *fields;  /* the same in didi_merge_options, named by their pointers */
     size_t self_bytes;            /* of `self`, which begins with a method_head */
     const method_stage *stages;
     size_t stage_count;
@@ -69,3 +70,7 @@ extern const didi_method *const didi_methods[];
 /* NULL name: the default. Errors: DIDI_INVALID with subject "/method": unknown (the message names
  * those there are), or in need of data that cannot be given (says which). */
 int method_find(const char *name, const didi_method **ret_method, didi_error *error);
+
+/* Ranges of the method's fields. Errors: DIDI_INVALID, subject: the field. */
+int method_check_fields(const didi_method *method, const didi_merge_options *options,
+                        didi_error *error);
