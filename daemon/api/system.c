@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Health, version and the contract itself. */
+/* Health, version and the contract itself. Short because it is a resource of its own. */
 #include "daemon/api/api_internal.h"
 #include "openapi_yaml.h"
 #include "proto/proto.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Opening of a job's merge: its models, the job it extends, the one it starts from. */
+/* Opening of a job's merge: its models, the job it extends, the one it starts from. Short because
+ * submission, attempt and comparison need just that. */
 #include "daemon/jobs/scheduler_internal.h"
 
 #include <assert.h>

@@ -35,7 +35,7 @@ FOREIGN = {
 PARAMETERS = {
     "src/math/linalg*: linalg_*": "the arguments of BLAS's own functions",
     "src/math/gemm.c: multiply*": "the arguments of BLAS's gemm",
-    "daemon/http/callbacks.c: http_access": "libmicrohttpd sets the signature",
+    "daemon/http/callbacks.c: http_callbacks_access": "libmicrohttpd sets the signature",
 }
 
 # header -> why it is longer than others
