@@ -67,6 +67,7 @@ struct client_command {
     X(model_list)                                                                                  \
     X(model_show)                                                                                  \
     X(model_rescan)                                                                                \
+    X(methods)                                                                                     \
     X(submit)                                                                                      \
     X(extend)                                                                                      \
     X(plan)                                                                                        \
