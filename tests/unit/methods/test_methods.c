@@ -308,6 +308,19 @@ static void check_refused(sample_family *sample, int wanted, const char *subject
     assert_int_equal(support_entries(sample->output), 0);
 }
 
+static void a_task_like_the_base_is_refused(void **state)
+{
+    for (size_t m = 0; m < METHODS; m++) {
+        sample_family sample;
+        create(&sample, state, methods[m]);
+        sample_model_write(sample.models[1], &(sample_model){0});
+        check_refused(&sample, DIDI_MISMATCH, "lab/t1", "identical to the base lab/base");
+        sample.options.precision = DIDI_PRECISION_INT4;
+        check_refused(&sample, DIDI_MISMATCH, "lab/t1", "identical to the base lab/base");
+        sample_family_close(&sample);
+    }
+}
+
 static void tasks_like_each_other_are_merged(void **state)
 {
     sample_family sample;
@@ -352,6 +365,7 @@ int main(void)
         support_test(experts_are_empty),
         support_test(a_tensor_that_no_task_changed_is_not_stored),
         support_test(excluded_tensors_are_served_as_the_base_has_them),
+        support_test(a_task_like_the_base_is_refused),
         support_test(tasks_like_each_other_are_merged),
         support_test(integers_that_differ_are_refused),
         support_test(numbers_that_cannot_be_merged_are_named),
