@@ -209,7 +209,9 @@ static int begin_row(didi_merge *self, size_t row, didi_error *error)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "items of a stage");
     self->item_count = count;
     if (self->rows[row].kind == ROW_WRITE) {
-        int status = merge_open_package(self, error);
+        int status = work_check_tasks_differ(&self->work, error); /* all was measured by now */
+        if (status == DIDI_OK)
+            status = merge_open_package(self, error);
         if (status != DIDI_OK)
             return status;
     }

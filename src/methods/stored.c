@@ -80,11 +80,11 @@ static const void *narrow_in_place(didi_dtype dtype, float *values, size_t count
     return values;
 }
 
+/* Of packed numbers: bytes. */
 static didi_dtype output_dtype(const work *self)
 {
     didi_dtype dtype = DIDI_DTYPE_U8;
-    bool plain = precision_is_plain(self->options.precision, &dtype);
-    return plain ? dtype : DIDI_DTYPE_U8;
+    return precision_is_plain(self->options.precision, &dtype) ? dtype : DIDI_DTYPE_U8;
 }
 
 void stored_factors(stored *self, size_t file, size_t rank, float *b, float *a)
