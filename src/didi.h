@@ -241,14 +241,20 @@ int didi_reuse_seal(int work_fd, uint64_t *ret_bytes, didi_error *error);
 
 /* ---- exports ---- */
 
+/* Where from, and where to. Nothing is taken. */
+typedef struct didi_export {
+    int artifact_fd, base_fd, output_fd; /* directories */
+    const char *base_label, *task;
+    bool verify_base;                /* against the manifest's digests */
+    int (*cancelled)(void *context); /* may be NULL */
+    void *context;
+} didi_export;
+
 /* Rebuilds one task's full checkpoint from an artifact directory and the base: base dtype, base
  * tensor names, `model.safetensors` written whole or not at all into output_fd. Memory: the largest
- * tensor. The base's files are checked against the manifest's digests when `verify_base`. Errors:
- * DIDI_NOT_FOUND (no such task), DIDI_MISMATCH / DIDI_CHANGED (not the base that was merged),
- * DIDI_FORMAT, DIDI_IO, DIDI_DISK_FULL, DIDI_CANCELLED. `cancelled` may be NULL. [any] */
-int didi_export_full(int artifact_fd, int base_fd, const char *base_label, const char *task,
-                     int output_fd, bool verify_base, int (*cancelled)(void *context),
-                     void *context, didi_error *error);
+ * tensor. Errors: DIDI_NOT_FOUND (no such task), DIDI_MISMATCH / DIDI_CHANGED (not the base that
+ * was merged), DIDI_FORMAT, DIDI_IO, DIDI_DISK_FULL, DIDI_CANCELLED. [any] */
+int didi_export_full(const didi_export *wanted, didi_error *error);
 
 /* ---- process-wide facts ---- */
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The version, given by the build. */
+/* The version. Short because a new one compiles nothing else. */
 #include "src/didi.h"
 
 const char *didi_version(void)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Wall and monotonic time. Short because others need only to ask. */
+/* Wall and monotonic time. Short because nobody else asks the system. */
 #include "daemon/base/clock.h"
 
 #include <stdio.h>

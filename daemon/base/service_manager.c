@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The service manager's notification socket. Short because it is all of that library we need. */
+/* The service manager's notification socket. Short because it stands for a whole library. */
 #include "daemon/base/service_manager.h"
 
 #include <stddef.h>

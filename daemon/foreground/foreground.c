@@ -149,15 +149,14 @@ static void export_work(void *context)
     self->status = file_open_directory(owner->places.holder_fd, "artifacts", 0, &fd, &self->error);
     if (self->status != DIDI_OK)
         return;
-    const export_order order = {.artifact_fd = fd,
-                                .output_fd = fd,
-                                .roots = owner->roots,
-                                .base = wanted->base,
-                                .task = wanted->tasks[self->task].name,
-                                .verify_base = self->task == 0,
-                                .cancelled = is_interrupted,
-                                .context = owner};
-    self->status = export_model(&order, NULL, &self->error);
+    const didi_export order = {.artifact_fd = fd,
+                               .output_fd = fd,
+                               .base_label = wanted->base,
+                               .task = wanted->tasks[self->task].name,
+                               .verify_base = self->task == 0,
+                               .cancelled = is_interrupted,
+                               .context = owner};
+    self->status = export_model(owner->roots, order, NULL, &self->error);
     close(fd);
 }
 

@@ -31,24 +31,24 @@ static int open_output(int parent_fd, const char *task, int *ret_fd, didi_error 
     return status;
 }
 
-int export_model(const export_order *order, uint64_t *ret_bytes, didi_error *error)
+int export_model(const model_roots *roots, didi_export wanted, uint64_t *ret_bytes,
+                 didi_error *error)
 {
-    int base_fd = -1;
-    int output_fd = -1;
+    int parent_fd = wanted.output_fd;
     struct stat written;
-    int status = model_roots_open_model(order->roots, order->base, &base_fd, NULL, error);
+    wanted.base_fd = wanted.output_fd = -1;
+    int status = model_roots_open_model(roots, wanted.base_label, &wanted.base_fd, NULL, error);
     if (status == DIDI_OK)
-        status = open_output(order->output_fd, order->task, &output_fd, error);
+        status = open_output(parent_fd, wanted.task, &wanted.output_fd, error);
     if (status == DIDI_OK)
-        status = didi_export_full(order->artifact_fd, base_fd, order->base, order->task, output_fd,
-                                  order->verify_base, order->cancelled, order->context, error);
+        status = didi_export_full(&wanted, error);
     if (status == DIDI_OK && ret_bytes != NULL &&
-        fstatat(output_fd, "model.safetensors", &written, 0) == 0)
+        fstatat(wanted.output_fd, "model.safetensors", &written, 0) == 0)
         *ret_bytes = (uint64_t)written.st_size;
-    if (output_fd >= 0)
-        close(output_fd);
-    if (base_fd >= 0)
-        close(base_fd);
+    if (wanted.output_fd >= 0)
+        close(wanted.output_fd);
+    if (wanted.base_fd >= 0)
+        close(wanted.base_fd);
     return status;
 }
 
@@ -60,21 +60,20 @@ static int export_cancelled(void *context)
 
 static int export_write(export_run *self, int job_fd, didi_error *error)
 {
-    export_order order = {.artifact_fd = -1,
-                          .output_fd = -1,
-                          .roots = registry_roots(self->scheduler->models),
-                          .base = self->base,
-                          .task = self->row.task,
-                          .verify_base = true,
-                          .cancelled = export_cancelled,
-                          .context = self};
+    didi_export order = {.artifact_fd = -1,
+                         .output_fd = -1,
+                         .base_label = self->base,
+                         .task = self->row.task,
+                         .verify_base = true,
+                         .cancelled = export_cancelled,
+                         .context = self};
     int status = file_open_directory(job_fd, "artifacts", 0, &order.artifact_fd, error);
     if (status == DIDI_OK)
         status = file_open_directory(job_fd, "exports", 1, &order.output_fd, error);
     if (status == DIDI_OK)
         status = file_sync_directory(job_fd, "job", error);
     if (status == DIDI_OK)
-        status = export_model(&order, &self->bytes, error);
+        status = export_model(registry_roots(self->scheduler->models), order, &self->bytes, error);
     if (order.output_fd >= 0)
         close(order.output_fd);
     if (order.artifact_fd >= 0)

@@ -8,7 +8,7 @@
 #pragma once
 
 #include "src/didi.h"
-#include "src/layer/family.h"
+#include "src/layer/layer.h"
 #include "src/package/package.h"
 
 #include <jansson.h>

@@ -71,23 +71,28 @@ typedef struct safetensors_layout_entry {
     const uint64_t *shape;
 } safetensors_layout_entry;
 
+/* All of a file: its tensors, and pairs of key and value for __metadata__ (may be none). */
+typedef struct safetensors_contents {
+    const safetensors_layout_entry *entries;
+    size_t count;
+    const char *const (*metadata)[2];
+    size_t metadata_count;
+} safetensors_contents;
+
 /* Creates the file `name` in directory `directory_fd` (O_CREAT|O_EXCL|O_CLOEXEC, 0640), lays out
- * `count` tensors in the reference order (dtype descending, then name), writes the header padded
- * with spaces to a multiple of 8, with __metadata__ from `metadata` (count pairs key, value; may be
- * 0), and reserves the final length on disk. Entries are copied; `directory_fd` (not AT_FDCWD) is
- * duplicated. On failure no file is left. Errors: DIDI_IO, DIDI_DISK_FULL, DIDI_CONFLICT (file
- * exists), DIDI_INVALID (a name that repeats or that the reader would refuse, header or size over
- * the limit), DIDI_NO_MEMORY.
+ * the tensors in the reference order (dtype descending, then name), writes the header padded with
+ * spaces to a multiple of 8 and reserves the final length on disk. The contents are copied;
+ * `directory_fd` (not AT_FDCWD) is duplicated. On failure no file is left. Errors: DIDI_IO,
+ * DIDI_DISK_FULL, DIDI_CONFLICT (file exists), DIDI_INVALID (a name that repeats or that the reader
+ * would refuse, header or size over the limit), DIDI_NO_MEMORY.
  */
 int safetensors_writer_create(int directory_fd, const char *name,
-                              const safetensors_layout_entry *entries, size_t count,
-                              const char *const (*metadata)[2], size_t metadata_count,
-                              safetensors_writer **ret_writer, didi_error *error);
+                              const safetensors_contents *contents, safetensors_writer **ret_writer,
+                              didi_error *error);
 
 /* Bytes the whole file will have for this layout, without creating anything. */
-int safetensors_layout_bytes(const safetensors_layout_entry *entries, size_t count,
-                             const char *const (*metadata)[2], size_t metadata_count,
-                             uint64_t *ret_bytes, didi_error *error);
+int safetensors_layout_bytes(const safetensors_contents *contents, uint64_t *ret_bytes,
+                             didi_error *error);
 
 /* Writes `count` elements, converted from float32 to the tensor's dtype, at element `first` of
  * tensor `name`. Thread-safe for disjoint ranges (pwrite). Errors: DIDI_INVALID (no such tensor,

@@ -100,9 +100,10 @@ static void sink_tensor(text_sink *sink, const planned_tensor *tensor)
     sink_text(sink, "]}");
 }
 
-static void sink_header(text_sink *sink, const layout *plan, const char *const (*metadata)[2],
-                        size_t metadata_count)
+static void sink_header(text_sink *sink, const layout *plan, const safetensors_contents *contents)
 {
+    const char *const(*metadata)[2] = contents->metadata;
+    size_t metadata_count = contents->metadata_count;
     sink_text(sink, "{");
     if (metadata_count > 0) {
         sink_text(sink, "\"__metadata__\":{");
@@ -213,11 +214,11 @@ static int place_tensors(layout *plan, uint64_t *ret_data_bytes, didi_error *err
     return DIDI_OK;
 }
 
-static int write_header_text(layout *plan, const char *const (*metadata)[2], size_t metadata_count,
+static int write_header_text(layout *plan, const safetensors_contents *contents,
                              uint64_t data_bytes, didi_error *error)
 {
     text_sink sink = {0};
-    sink_header(&sink, plan, metadata, metadata_count);
+    sink_header(&sink, plan, contents);
     uint64_t json_bytes = (sink.used + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     if (json_bytes > SAFETENSORS_HEADER_BYTES_MAX)
         return didi_fail(error, DIDI_INVALID, NULL,
@@ -234,7 +235,7 @@ static int write_header_text(layout *plan, const char *const (*metadata)[2], siz
     memcpy(plan->text, &json_bytes, LENGTH_BYTES);
     memset(plan->text + LENGTH_BYTES, ' ', (size_t)json_bytes);
     sink = (text_sink){.target = plan->text + LENGTH_BYTES};
-    sink_header(&sink, plan, metadata, metadata_count);
+    sink_header(&sink, plan, contents);
     return DIDI_OK;
 }
 
@@ -246,10 +247,11 @@ static void layout_clear(layout *plan)
 }
 
 /* Fills an empty layout; cleared on failure. */
-static int layout_make(layout *plan, const safetensors_layout_entry *entries, size_t count,
-                       const char *const (*metadata)[2], size_t metadata_count, didi_error *error)
+static int layout_make(layout *plan, const safetensors_contents *contents, didi_error *error)
 {
-    assert((entries != NULL || count == 0) && (metadata != NULL || metadata_count == 0));
+    size_t count = contents->count;
+    assert(contents->entries != NULL || count == 0);
+    assert(contents->metadata != NULL || contents->metadata_count == 0);
     uint64_t data_bytes = 0;
     int status = DIDI_OK;
     if (count > SAFETENSORS_TENSORS_MAX) {
@@ -264,25 +266,24 @@ static int layout_make(layout *plan, const safetensors_layout_entry *entries, si
         goto out;
     }
     for (size_t i = 0; i < count && status == DIDI_OK; i++)
-        status = plan_tensor(&entries[i], &plan->tensors[i], error);
+        status = plan_tensor(&contents->entries[i], &plan->tensors[i], error);
     if (status == DIDI_OK)
-        status = check_metadata(metadata, metadata_count, error);
+        status = check_metadata(contents->metadata, contents->metadata_count, error);
     if (status == DIDI_OK)
         status = place_tensors(plan, &data_bytes, error);
     if (status == DIDI_OK)
-        status = write_header_text(plan, metadata, metadata_count, data_bytes, error);
+        status = write_header_text(plan, contents, data_bytes, error);
 out:
     if (status != DIDI_OK)
         layout_clear(plan);
     return status;
 }
 
-int safetensors_layout_bytes(const safetensors_layout_entry *entries, size_t count,
-                             const char *const (*metadata)[2], size_t metadata_count,
-                             uint64_t *ret_bytes, didi_error *error)
+int safetensors_layout_bytes(const safetensors_contents *contents, uint64_t *ret_bytes,
+                             didi_error *error)
 {
     layout plan = {0};
-    int status = layout_make(&plan, entries, count, metadata, metadata_count, error);
+    int status = layout_make(&plan, contents, error);
     if (status == DIDI_OK)
         *ret_bytes = plan.file_bytes;
     layout_clear(&plan);
@@ -347,9 +348,8 @@ static int open_new(safetensors_writer *writer, int directory_fd, didi_error *er
 }
 
 int safetensors_writer_create(int directory_fd, const char *name,
-                              const safetensors_layout_entry *entries, size_t count,
-                              const char *const (*metadata)[2], size_t metadata_count,
-                              safetensors_writer **ret_writer, didi_error *error)
+                              const safetensors_contents *contents, safetensors_writer **ret_writer,
+                              didi_error *error)
 {
     assert(directory_fd != AT_FDCWD); /* it is duplicated */
     int status = DIDI_OK;
@@ -362,7 +362,7 @@ int safetensors_writer_create(int directory_fd, const char *name,
     if (writer->name == NULL)
         status = didi_fail(error, DIDI_NO_MEMORY, name, "no memory for a writer");
     if (status == DIDI_OK)
-        status = layout_make(&writer->layout, entries, count, metadata, metadata_count, error);
+        status = layout_make(&writer->layout, contents, error);
     if (status == DIDI_OK)
         status = adopt_tensors(writer, error);
     if (status == DIDI_OK)

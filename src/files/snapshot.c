@@ -39,7 +39,8 @@ static int create_writer(int work_fd, const char *name, const snapshot_entry *en
         shapes[i][1] = entries[i].columns;
         layout[i] = (safetensors_layout_entry){entries[i].name, entries[i].dtype, 2, shapes[i]};
     }
-    status = safetensors_writer_create(work_fd, name, layout, count, NULL, 0, ret_writer, error);
+    safetensors_contents contents = {.entries = layout, .count = count};
+    status = safetensors_writer_create(work_fd, name, &contents, ret_writer, error);
 out:
     free(shapes);
     free(layout);

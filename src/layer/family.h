@@ -5,7 +5,7 @@
 
 #include "src/didi.h"
 #include "src/files/files.h"
-#include "src/layer/layer.h"
+#include "src/layer/matrix.h"
 
 typedef enum family_kind {
     FAMILY_MATRIX,      /* gets factors */

@@ -500,8 +500,8 @@ int layer_set_block(layer *self, size_t index, const float *matrix, size_t basis
     if (status != DIDI_OK)
         return status;
     block *target = &self->blocks[index];
-    status = spectrum_leading(self->rows, self->columns, matrix, basis, target->left, target->sigma,
-                              target->right, error);
+    triplets leading = {basis, target->sigma, target->left, target->right};
+    status = spectrum_leading(self->rows, self->columns, matrix, &leading, error);
     if (status != DIDI_OK)
         return status;
     for (size_t i = 0; i < basis; i++)

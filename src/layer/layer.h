@@ -8,6 +8,7 @@
  * the next step. */
 #pragma once
 
+#include "src/layer/family.h"
 #include "src/layer/matrix.h"
 
 /* ---- steps ---- */

@@ -3,11 +3,13 @@
 #include "src/math/linalg.h"
 
 #include "src/base/base.h"
+#include "src/didi.h"
 #include "src/math/gemm.h"
 #include "src/math/vector.h"
 
 #include <assert.h>
 #include <cblas.h>
+#include <dlfcn.h>
 #include <lapacke.h>
 #include <limits.h>
 #include <math.h>
@@ -365,29 +367,36 @@ static bool is_well_conditioned(size_t order, const double *lower, float *x)
     return sum < 16 * (double)order;
 }
 
-/* X <- Lambda^-1/2 W X, dropping directions whose eigenvalue is rounding noise. `factor` holds
- * rows x rows values. */
-static int eigen_pass(size_t rows, size_t columns, float *x, float *scratch, double *gram,
-                      float *factor, size_t *ret_rows, didi_error *error)
+/* Rows on the way to an orthonormal basis; gram and factor hold rows x rows numbers. */
+typedef struct raw_basis {
+    size_t rows, columns;
+    float *x, *scratch, *factor;
+    double *gram;
+} raw_basis;
+
+/* X <- Lambda^-1/2 W X, dropping directions whose eigenvalue is rounding noise. */
+static int eigen_pass(raw_basis *self, didi_error *error)
 {
+    size_t rows = self->rows;
     double *values = memory_zeroed(rows, sizeof *values);
     if (values == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "orthonormal basis of %zu rows", rows);
-    int status = linalg_eigen_symmetric(rows, gram, values, error);
+    int status = linalg_eigen_symmetric(rows, self->gram, values, error);
     if (status != DIDI_OK)
         goto out;
     size_t kept = 0;
     while (kept < rows && values[kept] > 1e-6 * values[0] && values[kept] > 0) {
         double scale = 1.0 / sqrt(values[kept]);
         for (size_t j = 0; j < rows; j++)
-            factor[kept * rows + j] = (float)(scale * gram[kept * rows + j]);
+            self->factor[kept * rows + j] = (float)(scale * self->gram[kept * rows + j]);
         kept++;
     }
-    status = linalg_rotate_rows(kept, rows, columns, factor, NULL, x, scratch, error);
+    status = linalg_rotate_rows(kept, rows, self->columns, self->factor, NULL, self->x,
+                                self->scratch, error);
     if (status != DIDI_OK)
         goto out;
-    spill_copy(x, scratch, kept * columns * sizeof *x);
-    *ret_rows = kept;
+    spill_copy(self->x, self->scratch, kept * self->columns * sizeof *self->x);
+    self->rows = kept;
 out:
     free(values);
     return status;
@@ -398,34 +407,37 @@ int linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scr
 {
     assert(x != scratch || rows == 0);
     int status = DIDI_OK;
-    double *gram = memory_aligned(rows * rows, sizeof *gram);
-    float *factor = memory_aligned(rows * rows, sizeof *factor);
-    size_t kept = rows;
-    if (gram == NULL || factor == NULL) {
+    raw_basis self = {rows,
+                      columns,
+                      x,
+                      scratch,
+                      memory_aligned(rows * rows, sizeof(float)),
+                      memory_aligned(rows * rows, sizeof(double))};
+    if (self.gram == NULL || self.factor == NULL) {
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "orthonormal basis of %zu rows", rows);
         goto out;
     }
     normalise_rows(rows, columns, x);
-    for (int pass = 0; pass < 2 && kept > 0; pass++) {
-        status = linalg_gram_rows(kept, columns, x, columns, gram, error);
-        if (status != DIDI_OK || is_identity(kept, gram))
+    for (int pass = 0; pass < 2 && self.rows > 0; pass++) {
+        status = linalg_gram_rows(self.rows, columns, x, columns, self.gram, error);
+        if (status != DIDI_OK || is_identity(self.rows, self.gram))
             goto out;
-        if (cholesky_pass(kept, columns, x, gram, factor)) {
-            if (is_well_conditioned(kept, gram, factor))
+        if (cholesky_pass(self.rows, columns, x, self.gram, self.factor)) {
+            if (is_well_conditioned(self.rows, self.gram, self.factor))
                 goto out;
             continue;
         }
-        status = linalg_gram_rows_double(kept, columns, x, columns, gram, error);
+        status = linalg_gram_rows_double(self.rows, columns, x, columns, self.gram, error);
         if (status == DIDI_OK)
-            status = eigen_pass(kept, columns, x, scratch, gram, factor, &kept, error);
+            status = eigen_pass(&self, error);
         if (status != DIDI_OK)
             goto out;
     }
 out:
     if (status == DIDI_OK)
-        *ret_rows = kept;
-    free(gram);
-    free(factor);
+        *ret_rows = self.rows;
+    free(self.gram);
+    free(self.factor);
     return status;
 }
 
@@ -525,4 +537,44 @@ out:
     free(factor);
     free(narrow);
     return status;
+}
+
+/* ---- which OpenBLAS is mapped, and one thread of it for every caller ---- */
+
+static const char *flavour_name(void)
+{
+    switch (openblas_get_parallel()) {
+    case OPENBLAS_SEQUENTIAL:
+        return "serial";
+    case OPENBLAS_THREAD:
+        return "pthread";
+    default:
+        return "openmp";
+    }
+}
+
+int didi_blas_use_one_thread(didi_error *error)
+{
+    if (openblas_get_parallel() == OPENBLAS_OPENMP) {
+        const char *threads = getenv("OMP_NUM_THREADS");
+        if (threads == NULL || strcmp(threads, "1") != 0)
+            return didi_fail(error, DIDI_INVALID, "OMP_NUM_THREADS",
+                             "the OpenMP flavour of OpenBLAS is mapped and needs OMP_NUM_THREADS=1 "
+                             "in the environment (or install libopenblas0-pthread)");
+    }
+    openblas_set_num_threads(1);
+    return DIDI_OK;
+}
+
+void didi_blas_describe(didi_blas_info *ret_info)
+{
+    Dl_info info;
+    void *symbol = NULL;
+    void (*function)(void) = (void (*)(void))cblas_sgemm;
+    memcpy(&symbol, &function, sizeof symbol);
+    ret_info->library =
+        dladdr(symbol, &info) != 0 && info.dli_fname != NULL ? info.dli_fname : "unknown";
+    ret_info->flavour = flavour_name();
+    ret_info->kernel = openblas_get_corename();
+    ret_info->version = openblas_get_config();
 }

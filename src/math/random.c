@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* splitmix64, counter-based. */
+/* splitmix64, counter-based. Short because the numbers of a seed depend on nothing else. */
 #include "src/math/random.h"
 
 #include "src/base/base.h"

@@ -70,31 +70,32 @@ static int transpose(size_t m, size_t n, const float *x, float **ret_x, didi_err
     return DIDI_OK;
 }
 
-static int leading_by_gram(size_t m, size_t n, const float *x, size_t count, float *left,
-                           double *sigma, float *right, didi_error *error)
+static int leading_by_gram(size_t m, size_t n, const float *x, const triplets *out,
+                           didi_error *error)
 {
+    size_t count = out->count;
     if (m <= n) {
-        int status = short_side(m, n, x, count, left, sigma, error);
-        if (status != DIDI_OK || left == NULL)
+        int status = short_side(m, n, x, count, out->left, out->sigma, error);
+        if (status != DIDI_OK || out->left == NULL)
             return status;
-        linalg_gemm(false, false, count, n, m, 1.0F, left, m, x, n, 0.0F, right, n);
-        scale_rows(count, n, sigma, right);
+        linalg_gemm(false, false, count, n, m, 1.0F, out->left, m, x, n, 0.0F, out->right, n);
+        scale_rows(count, n, out->sigma, out->right);
         return DIDI_OK;
     }
     float *turned = NULL;
     int status = transpose(m, n, x, &turned, error);
     if (status == DIDI_OK)
-        status = short_side(n, m, turned, count, right, sigma, error);
-    if (status == DIDI_OK && left != NULL) {
-        linalg_gemm(false, false, count, m, n, 1.0F, right, n, turned, m, 0.0F, left, m);
-        scale_rows(count, m, sigma, left);
+        status = short_side(n, m, turned, count, out->right, out->sigma, error);
+    if (status == DIDI_OK && out->left != NULL) {
+        linalg_gemm(false, false, count, m, n, 1.0F, out->right, n, turned, m, 0.0F, out->left, m);
+        scale_rows(count, m, out->sigma, out->left);
     }
     free(turned);
     return status;
 }
 
-static int leading_by_svd(size_t m, size_t n, const float *x, size_t count, float *left,
-                          double *sigma, float *right, didi_error *error)
+static int leading_by_svd(size_t m, size_t n, const float *x, const triplets *out,
+                          didi_error *error)
 {
     size_t r = m < n ? m : n;
     int status = DIDI_OK;
@@ -110,10 +111,10 @@ static int leading_by_svd(size_t m, size_t n, const float *x, size_t count, floa
     status = linalg_svd(m, n, copy, u, values, v, error);
     if (status != DIDI_OK)
         goto out;
-    memcpy(sigma, values, count * sizeof *sigma);
-    if (left != NULL) {
-        memcpy(left, u, count * m * sizeof *left);
-        memcpy(right, v, count * n * sizeof *right);
+    memcpy(out->sigma, values, out->count * sizeof *out->sigma);
+    if (out->left != NULL) {
+        memcpy(out->left, u, out->count * m * sizeof *out->left);
+        memcpy(out->right, v, out->count * n * sizeof *out->right);
     }
 out:
     free(copy);
@@ -123,15 +124,15 @@ out:
     return status;
 }
 
-int spectrum_leading(size_t m, size_t n, const float *x, size_t count, float *ret_left,
-                     double *ret_sigma, float *ret_right, didi_error *error)
+int spectrum_leading(size_t m, size_t n, const float *x, const triplets *ret_leading,
+                     didi_error *error)
 {
-    assert(m > 0 && n > 0 && count <= (m < n ? m : n));
-    assert((ret_left == NULL) == (ret_right == NULL));
+    assert(m > 0 && n > 0 && ret_leading->count <= (m < n ? m : n));
+    assert((ret_leading->left == NULL) == (ret_leading->right == NULL));
     didi_error first = {0};
-    int status = leading_by_gram(m, n, x, count, ret_left, ret_sigma, ret_right, &first);
+    int status = leading_by_gram(m, n, x, ret_leading, &first);
     if (status == DIDI_NUMERIC)
-        return leading_by_svd(m, n, x, count, ret_left, ret_sigma, ret_right, error);
+        return leading_by_svd(m, n, x, ret_leading, error);
     if (status != DIDI_OK && error != NULL)
         *error = first;
     return status;

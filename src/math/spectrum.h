@@ -7,14 +7,20 @@
 
 #include <stddef.h>
 
-/* The `count` <= min(m, n) leading singular triplets of X (m x n): left rows (count x m) and right
- * rows (count x n) of length one, sigma (count) descending. Works on the Gram matrix of the smaller
- * side: in double up to SPECTRUM_DOUBLE_ORDER (relative accuracy 1e-7 down to 1e-7 of the largest
- * value), above it in float32, where singular values below 3e-4 of the largest are noise (method.md
- * 6). Where sigma is 0, the row of the longer side is zero. Falls back to LAPACK's SVD when the
- * eigensolver does not converge. X is untouched and must be finite. `left` and `right` may both be
- * NULL for values only. Errors: DIDI_NUMERIC, DIDI_NO_MEMORY. */
-int spectrum_leading(size_t m, size_t n, const float *x, size_t count, float *ret_left,
-                     double *ret_sigma, float *ret_right, didi_error *error);
+/* Room for singular triplets of a matrix m x n. */
+typedef struct triplets {
+    size_t count;
+    double *sigma;       /* count, descending */
+    float *left, *right; /* rows of length one: count x m, count x n; both NULL for sigma alone */
+} triplets;
+
+/* The `count` <= min(m, n) leading singular triplets of X (m x n). Works on the Gram matrix of the
+ * smaller side: in double up to SPECTRUM_DOUBLE_ORDER (relative accuracy 1e-7 down to 1e-7 of the
+ * largest value), above it in float32, where singular values below 3e-4 of the largest are noise
+ * (method.md 6). Where sigma is 0, the row of the longer side is zero. Falls back to LAPACK's SVD
+ * when the eigensolver does not converge. X is untouched and must be finite. Errors: DIDI_NUMERIC,
+ * DIDI_NO_MEMORY. */
+int spectrum_leading(size_t m, size_t n, const float *x, const triplets *ret_leading,
+                     didi_error *error);
 
 enum { SPECTRUM_DOUBLE_ORDER = 256 };

@@ -34,26 +34,6 @@ void didi_merge_options_default(didi_merge_options *options)
     };
 }
 
-const char *didi_precision_name(didi_precision precision)
-{
-    static const char *const names[] = {
-#define PRECISION_NAME(id, name) [DIDI_PRECISION_##id] = (name),
-        DIDI_PRECISION_TABLE(PRECISION_NAME)
-#undef PRECISION_NAME
-    };
-    return (size_t)precision < sizeof names / sizeof *names ? names[precision] : "unknown";
-}
-
-const char *didi_budget_unit_name(didi_budget_unit unit)
-{
-    static const char *const names[] = {
-#define UNIT_NAME(id, name) [DIDI_BUDGET_##id] = (name),
-        DIDI_BUDGET_TABLE(UNIT_NAME)
-#undef UNIT_NAME
-    };
-    return (size_t)unit < sizeof names / sizeof *names ? names[unit] : "unknown";
-}
-
 static bool name_is_plain(const char *name)
 {
     static const char allowed[] =

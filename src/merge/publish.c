@@ -93,10 +93,9 @@ int merge_write_file(didi_merge *self, size_t index, didi_error *error)
     if (status == DIDI_OK)
         status = file_open_directory(self->package_fd, index == 0 ? "." : "experts", 0, &directory,
                                      error);
+    safetensors_contents contents = package_layout_contents(&found, self->work.options.precision);
     if (status == DIDI_OK)
-        status = safetensors_writer_create(directory, name, found.entries, found.count,
-                                           package_layout_metadata(self->work.options.precision),
-                                           PACKAGE_METADATA, &writer, error);
+        status = safetensors_writer_create(directory, name, &contents, &writer, error);
     if (status == DIDI_OK)
         status = write_tensors(&self->work, index, writer, error);
     if (status == DIDI_OK) {

@@ -5,7 +5,6 @@
 
 #include "src/base/base.h"
 #include "src/files/files.h"
-#include "src/package/manifest_file.h"
 #include "src/package/reader.h"
 
 #include <stdlib.h>
@@ -15,11 +14,10 @@
 enum { PANEL_ELEMENTS = 1 << 20 };
 
 typedef struct export_job {
+    const didi_export *wanted;
     checkpoint *base;
     package_file *shared, *expert;
     safetensors_writer *writer;
-    int (*cancelled)(void *context);
-    void *context;
 } export_job;
 
 static int export_raw(export_job *self, const checkpoint_tensor *source, didi_error *error)
@@ -82,7 +80,8 @@ static int export_panels(export_job *self, const checkpoint_tensor *source, cons
 static int export_tensor(export_job *self, const checkpoint_tensor *source, didi_error *error)
 {
     const safetensors_tensor *tensor = source->tensor;
-    if (self->cancelled != NULL && self->cancelled(self->context) != 0)
+    const didi_export *wanted = self->wanted;
+    if (wanted->cancelled != NULL && wanted->cancelled(wanted->context) != 0)
         return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
     if (!didi_dtype_is_float(tensor->dtype) || tensor->elements == 0)
         return export_raw(self, source, error);
@@ -102,7 +101,7 @@ static int export_tensor(export_job *self, const checkpoint_tensor *source, didi
     return status;
 }
 
-static int create_writer(export_job *self, int output_fd, const char *name, didi_error *error)
+static int create_writer(export_job *self, const char *name, didi_error *error)
 {
     static const char *const metadata[][2] = {{"format", "pt"}};
     size_t count = checkpoint_count(self->base);
@@ -114,8 +113,9 @@ static int create_writer(export_job *self, int output_fd, const char *name, didi
         entries[i] = (safetensors_layout_entry){tensor->name, tensor->dtype, tensor->dimensions,
                                                 tensor->shape};
     }
-    int status = safetensors_writer_create(output_fd, name, entries, count, metadata, 1,
-                                           &self->writer, error);
+    safetensors_contents contents = {entries, count, metadata, 1};
+    int status =
+        safetensors_writer_create(self->wanted->output_fd, name, &contents, &self->writer, error);
     free(entries);
     return status;
 }
@@ -129,7 +129,8 @@ static int verify_base_files(const export_job *self, const json_t *files, didi_e
         const json_t *row = manifest_file_row(files, "name", file->name);
         const char *wanted = json_string_value(json_object_get(row, "sha256"));
         char found[65];
-        int status = checkpoint_digest(self->base, f, self->cancelled, self->context, found, error);
+        int status = checkpoint_digest(self->base, f, self->wanted->cancelled,
+                                       self->wanted->context, found, error);
         if (status != DIDI_OK)
             return status;
         if (wanted == NULL || strcmp(wanted, found) != 0)
@@ -140,10 +141,10 @@ static int verify_base_files(const export_job *self, const json_t *files, didi_e
     return DIDI_OK;
 }
 
-static int verify_base(const export_job *self, int artifact_fd, didi_error *error)
+static int verify_base(const export_job *self, didi_error *error)
 {
     json_t *manifest = NULL;
-    int status = manifest_file_read(artifact_fd, &manifest, error);
+    int status = manifest_file_read(self->wanted->artifact_fd, &manifest, error);
     if (status != DIDI_OK)
         return status;
     const json_t *files = manifest_file_base(manifest);
@@ -155,22 +156,21 @@ static int verify_base(const export_job *self, int artifact_fd, didi_error *erro
     return status;
 }
 
-int didi_export_full(int artifact_fd, int base_fd, const char *base_label, const char *task,
-                     int output_fd, bool check_base, int (*cancelled)(void *context), void *context,
-                     didi_error *error)
+int didi_export_full(const didi_export *wanted, didi_error *error)
 {
     static const char partial[] = ".model.safetensors.partial";
-    export_job self = {.cancelled = cancelled, .context = context};
-    int status = package_file_open(artifact_fd, NULL, &self.shared, error);
+    export_job self = {.wanted = wanted};
+    int output_fd = wanted->output_fd;
+    int status = package_file_open(wanted->artifact_fd, NULL, &self.shared, error);
     if (status == DIDI_OK)
-        status = package_file_open(artifact_fd, task, &self.expert, error);
+        status = package_file_open(wanted->artifact_fd, wanted->task, &self.expert, error);
     if (status == DIDI_OK)
-        status = checkpoint_open(base_fd, base_label, &self.base, error);
-    if (status == DIDI_OK && check_base)
-        status = verify_base(&self, artifact_fd, error);
+        status = checkpoint_open(wanted->base_fd, wanted->base_label, &self.base, error);
+    if (status == DIDI_OK && wanted->verify_base)
+        status = verify_base(&self, error);
     if (status == DIDI_OK) {
         (void)unlinkat(output_fd, partial, 0);
-        status = create_writer(&self, output_fd, partial, error);
+        status = create_writer(&self, partial, error);
     }
     for (size_t i = 0; status == DIDI_OK && i < checkpoint_count(self.base); i++)
         status = export_tensor(&self, checkpoint_at(self.base, i), error);

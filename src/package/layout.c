@@ -9,17 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Format 2 has packed tensors. */
-static const char *const plain_metadata[PACKAGE_METADATA][2] = {{"format", "didi"},
-                                                                {"didi_format", "1"}};
-static const char *const packed_metadata[PACKAGE_METADATA][2] = {{"format", "didi"},
-                                                                 {"didi_format", "2"}};
-
-const char *const (*package_layout_metadata(didi_precision precision))[2]
-{
-    return precision_is_plain(precision, NULL) ? plain_metadata : packed_metadata;
-}
-
 /* ---- parts ---- */
 
 static uint64_t factors_bytes(const stored_tensor *tensor, const size_t *components)
@@ -142,4 +131,13 @@ int package_layout_add(package_layout *self, const stored_tensor *tensor, const 
                                        from->shaped_as_base ? tensor->base->shape : shape};
     }
     return DIDI_OK;
+}
+
+safetensors_contents package_layout_contents(const package_layout *self, didi_precision precision)
+{
+    /* Format 2 has packed tensors. */
+    static const char *const first[][2] = {{"format", "didi"}, {"didi_format", "1"}};
+    static const char *const second[][2] = {{"format", "didi"}, {"didi_format", "2"}};
+    return (safetensors_contents){self->entries, self->count,
+                                  precision_is_plain(precision, NULL) ? first : second, 2};
 }

@@ -40,10 +40,6 @@ size_t stored_arrays(const stored_tensor *tensor, const stored_part *part, size_
 uint64_t stored_factor_parameters(const stored_tensor *tensor, const stored_part *part);
 uint64_t stored_delta_parameters(const stored_tensor *tensor, const stored_part *part);
 
-/* Metadata of every file of a package: pairs of key and value. */
-enum { PACKAGE_METADATA = 2 };
-const char *const (*package_layout_metadata(didi_precision precision))[2];
-
 /* One file's tensors. */
 typedef struct package_layout {
     safetensors_layout_entry *entries;
@@ -59,4 +55,6 @@ int package_layout_create(size_t tensors, package_layout *ret_layout, didi_error
  * Errors: DIDI_NO_MEMORY. */
 int package_layout_add(package_layout *self, const stored_tensor *tensor, const stored_part *part,
                        size_t file, didi_precision precision, didi_error *error);
+/* The whole file, which lives as long as the layout. */
+safetensors_contents package_layout_contents(const package_layout *self, didi_precision precision);
 void package_layout_clear(package_layout *self);

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "src/package/layout.h"
-#include "src/package/manifest_file.h"
 #include "src/package/packed.h"
 #include "src/package/reader.h"
 #include "src/package/widths.h"

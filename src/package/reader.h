@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What one file of a package adds to a tensor: all of its factors and deltas, plain and packed. */
+/* What one file of a package adds to a tensor: all of its factors and deltas, plain and packed; and
+ * its manifest.json as it lies on disk. */
 #pragma once
 
 #include "src/base/base.h"
 #include "src/package/packed.h"
 
+#include <jansson.h>
 #include <stdint.h>
 
 typedef struct package_file package_file;
@@ -53,3 +55,13 @@ int addition_unpack(addition *self, didi_error *error);
 
 /* Frees the arrays; an empty or cleared addition is fine. */
 void addition_clear(addition *self);
+
+/* Reads the manifest of a package, an object; the caller's to release. Errors: DIDI_NOT_FOUND,
+ * DIDI_IO, DIDI_FORMAT (not a JSON object, or too long), DIDI_NO_MEMORY. */
+int manifest_file_read(int package_fd, json_t **ret_manifest, didi_error *error);
+
+/* The row of a list whose `key` says `value` (which may be NULL), or NULL. */
+json_t *manifest_file_row(const json_t *rows, const char *key, const char *value);
+
+/* The files listed of the base; NULL when they are not listed. */
+const json_t *manifest_file_base(const json_t *manifest);

@@ -73,20 +73,21 @@ void work_mean_of(const double *sum, size_t tasks, uint64_t count, float *ret_me
 }
 
 /* As the output dtype keeps it. */
-static int round_piece(const work *self, const family_tensor *tensor, uint64_t first,
-                       uint64_t count, scan_buffers *buffers, didi_error *error)
+static int round_piece(const work *self, const family_piece *piece, scan_buffers *buffers,
+                       didi_error *error)
 {
     didi_dtype dtype = DIDI_DTYPE_F32;
     if (!precision_is_plain(self->options.precision, &dtype))
         return DIDI_OK; /* measured when it is packed */
-    didi_dtype_from_f32(dtype, buffers->stored, buffers->narrow, count);
-    didi_dtype_to_f32(dtype, buffers->narrow, buffers->stored, count);
-    size_t bad = didi_dtype_first_nonfinite(buffers->stored, count);
-    if (bad == count)
+    didi_dtype_from_f32(dtype, buffers->stored, buffers->narrow, piece->count);
+    didi_dtype_to_f32(dtype, buffers->narrow, buffers->stored, piece->count);
+    size_t bad = didi_dtype_first_nonfinite(buffers->stored, piece->count);
+    if (bad == piece->count)
         return DIDI_OK;
-    return didi_fail(error, DIDI_NUMERIC, tensor->name,
+    return didi_fail(error, DIDI_NUMERIC, piece->tensor->name,
                      "the change of tensor '%s' at element %llu is out of the range of %s",
-                     tensor->name, (unsigned long long)(first + bad), didi_dtype_name(dtype));
+                     piece->tensor->name, (unsigned long long)(piece->first + bad),
+                     didi_dtype_name(dtype));
 }
 
 static double rounding_error(const scan_buffers *buffers, uint64_t count)
@@ -99,37 +100,37 @@ static double rounding_error(const scan_buffers *buffers, uint64_t count)
     return sum;
 }
 
-static int scan_own(const work *self, const family_tensor *tensor, double *ret_error,
-                    scan_buffers *buffers, uint64_t first, uint64_t count, didi_error *error)
+static int scan_own(const work *self, const family_piece *piece, double *ret_error,
+                    scan_buffers *buffers, didi_error *error)
 {
-    memcpy(buffers->stored, buffers->delta, count * sizeof(float));
-    int status = round_piece(self, tensor, first, count, buffers, error);
+    memcpy(buffers->stored, buffers->delta, piece->count * sizeof(float));
+    int status = round_piece(self, piece, buffers, error);
     if (status == DIDI_OK)
-        *ret_error += rounding_error(buffers, count);
+        *ret_error += rounding_error(buffers, piece->count);
     return status;
 }
 
 /* Adds one task's piece: its energy, and the error of what will be stored of it. */
-static int scan_task(const work *self, const family_tensor *tensor, dense_summary *found,
-                     size_t task, scan_buffers *buffers, uint64_t first, uint64_t count,
-                     didi_error *error)
+static int scan_task(const work *self, const family_piece *piece, dense_summary *found, size_t task,
+                     scan_buffers *buffers, didi_error *error)
 {
+    uint64_t count = piece->count;
     double own = linalg_energy(buffers->delta, count);
     int status = DIDI_OK;
     found->energy[task] += own;
     if (!addition_is_empty(&buffers->shared)) /* then nothing is stored of the task */
-        status = addition_subtract(&buffers->shared, first, count, buffers->delta, error);
+        status = addition_subtract(&buffers->shared, piece->first, count, buffers->delta, error);
     double left = addition_is_empty(&buffers->shared) ? own : linalg_energy(buffers->delta, count);
     found->unstored[task] += left;
     switch (found->form) {
     case DIDI_DENSE_PER_TASK:
-        return scan_own(self, tensor, &found->error, buffers, first, count, error);
+        return scan_own(self, piece, &found->error, buffers, error);
     case DIDI_DENSE_MEAN:
         for (uint64_t i = 0; i < count; i++)
             buffers->sum[i] += (double)buffers->delta[i];
         found->error += own;
         return self->options.dense == DIDI_DENSE_AUTO
-                   ? scan_own(self, tensor, &found->own_error, buffers, first, count, error)
+                   ? scan_own(self, piece, &found->own_error, buffers, error)
                    : DIDI_OK;
     default:
         found->error += left;
@@ -138,14 +139,14 @@ static int scan_task(const work *self, const family_tensor *tensor, dense_summar
 }
 
 /* |d_t - s|^2 over tasks, |d_t|^2 being counted: T |s|^2 - 2 <s, sum_t d_t>. */
-static int scan_mean(const work *self, const family_tensor *tensor, double *ret_error,
-                     scan_buffers *buffers, uint64_t first, uint64_t count, didi_error *error)
+static int scan_mean(const work *self, const family_piece *piece, double *ret_error,
+                     scan_buffers *buffers, didi_error *error)
 {
     size_t tasks = self->options.task_count;
-    work_mean_of(buffers->sum, tasks, count, buffers->stored);
-    int status = round_piece(self, tensor, first, count, buffers, error);
+    work_mean_of(buffers->sum, tasks, piece->count, buffers->stored);
+    int status = round_piece(self, piece, buffers, error);
     double change = 0;
-    for (uint64_t i = 0; i < count; i++) {
+    for (uint64_t i = 0; i < piece->count; i++) {
         double value = (double)buffers->stored[i];
         change += value * ((double)tasks * value - 2 * buffers->sum[i]);
     }
@@ -153,21 +154,20 @@ static int scan_mean(const work *self, const family_tensor *tensor, double *ret_
     return status;
 }
 
-static int scan_piece(work *self, const family_tensor *tensor, dense_summary *found,
-                      scan_buffers *buffers, uint64_t first, uint64_t count, didi_error *error)
+static int scan_piece(work *self, const family_piece *piece, dense_summary *found,
+                      scan_buffers *buffers, didi_error *error)
 {
-    memset(buffers->sum, 0, count * sizeof *buffers->sum);
+    memset(buffers->sum, 0, piece->count * sizeof *buffers->sum);
     for (size_t t = 0; t < self->options.task_count; t++) {
-        int status = family_read_delta(self->family, t, (family_piece){tensor, first, count},
-                                       buffers->delta, buffers->spare, &self->bytes_read, error);
+        int status = family_read_delta(self->family, t, *piece, buffers->delta, buffers->spare,
+                                       &self->bytes_read, error);
         if (status == DIDI_OK)
-            status = scan_task(self, tensor, found, t, buffers, first, count, error);
+            status = scan_task(self, piece, found, t, buffers, error);
         if (status != DIDI_OK)
             return status;
     }
-    return found->form == DIDI_DENSE_MEAN
-               ? scan_mean(self, tensor, &found->error, buffers, first, count, error)
-               : DIDI_OK;
+    return found->form == DIDI_DENSE_MEAN ? scan_mean(self, piece, &found->error, buffers, error)
+                                          : DIDI_OK;
 }
 
 static int scan_tensor(work *self, size_t index, scan_buffers *buffers, didi_error *error)
@@ -187,8 +187,8 @@ static int scan_tensor(work *self, size_t index, scan_buffers *buffers, didi_err
         uint64_t left = tensor->elements - first;
         if (atomic_load(&self->cancelled))
             return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
-        status = scan_piece(self, tensor, found, buffers, first,
-                            left < PIECE_ELEMENTS ? left : PIECE_ELEMENTS, error);
+        family_piece piece = {tensor, first, left < PIECE_ELEMENTS ? left : PIECE_ELEMENTS};
+        status = scan_piece(self, &piece, found, buffers, error);
     }
     found->error = found->error > 0 ? found->error : 0;
     return status;

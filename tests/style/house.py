@@ -19,9 +19,9 @@ LIBRARY = {
     "src/base": "src/base/base.h",
 }
 
-# Each method is a house of its own beside merge: it stands on what `methods` stands on, and is
-# known to the table of methods alone, by a name and not by a header.
-METHODS = ("src/methods/didi",)
+# A method of several files is a house of its own beside merge: it stands on what `methods` stands
+# on, and is known to the table of methods alone, by a name in that table's header.
+METHODS = {"src/methods/didi": "src/methods/methods.h"}
 
 # Everything else: folder -> (its header, folders whose headers it may include). http and jobs do
 # not know each other: both speak to the store.
@@ -40,7 +40,7 @@ PROGRAMS = {
                       "daemon/store daemon/base proto src src/files src/base"),
     "daemon/http": ("daemon/http/http.h", "daemon/base proto src/base"),
     "daemon/store": ("daemon/store/store.h", "daemon/base proto src/base"),
-    "daemon/base": ("daemon/base/base.h", "src/base"),
+    "daemon/base": ("daemon/base/base.h", "proto src/base"),
 
     "client": (None, "client/commands client/base src/base"),
     "client/commands": ("client/commands/commands.h",

@@ -65,3 +65,9 @@ def foreign_includes(path):
 def code_words(path):
     """Identifiers of a C file outside comments and strings."""
     return re.findall(r"[A-Za-z_]\w*", NOT_CODE.sub(" ", text(path) or ""))
+
+
+def report(problems):
+    """Fails with all problems."""
+    rest = [str(problem) for problem in problems]
+    assert not rest, "\n" + "\n".join(rest)

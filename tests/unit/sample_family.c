@@ -105,9 +105,10 @@ void sample_model_write(int directory, const sample_model *model)
         indexes[count++] = i;
     }
     (void)unlinkat(directory, "model.safetensors", 0);
-    sample_must(safetensors_writer_create(directory, "model.safetensors", entries, count, NULL, 0,
-                                          &writer, &error),
-                &error);
+    safetensors_contents contents = {.entries = entries, .count = count};
+    sample_must(
+        safetensors_writer_create(directory, "model.safetensors", &contents, &writer, &error),
+        &error);
     for (size_t i = 0; i < count; i++)
         put_tensor(writer, model, indexes[i], &entries[i]);
     sample_must(safetensors_writer_close_volatile(writer, &error), &error);
@@ -120,9 +121,10 @@ void sample_tensors_write(int directory, const safetensors_layout_entry *entries
     safetensors_writer *writer = NULL;
     didi_error error = {0};
     (void)unlinkat(directory, "model.safetensors", 0);
-    sample_must(safetensors_writer_create(directory, "model.safetensors", entries, count, NULL, 0,
-                                          &writer, &error),
-                &error);
+    safetensors_contents contents = {.entries = entries, .count = count};
+    sample_must(
+        safetensors_writer_create(directory, "model.safetensors", &contents, &writer, &error),
+        &error);
     for (size_t i = 0; i < count; i++) {
         size_t elements = 1;
         assert_int_equal(entries[i].dtype, DIDI_DTYPE_F32);
@@ -409,9 +411,13 @@ int sample_export(const sample_family *self, const char *package, size_t task)
     (void)snprintf(name, sizeof name, "export-%s", task_names[task]);
     int to = make_directory(self->root, name);
     sample_must(file_open_directory(self->output, package, 0, &from, &error), &error);
-    sample_must(didi_export_full(from, self->base, "lab/base", task_names[task], to, true, NULL,
-                                 NULL, &error),
-                &error);
+    didi_export wanted = {.artifact_fd = from,
+                          .base_fd = self->base,
+                          .output_fd = to,
+                          .base_label = "lab/base",
+                          .task = task_names[task],
+                          .verify_base = true};
+    sample_must(didi_export_full(&wanted, &error), &error);
     close(from);
     return to;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Ranks and widths under a budget of bytes, or for an error asked for. */
-#include "src/methods/didi/sizes.h"
+#include "src/methods/didi/didi_method.h"
 
 #include "src/base/base.h"
 

@@ -20,6 +20,12 @@ typedef struct finish_form {
     const unsigned *dense_bits; /* of packed dense experts */
 } finish_form;
 
+/* Some rows of a matrix. */
+typedef struct row_range {
+    size_t columns, first, count;
+    float *values;
+} row_range;
+
 void solve_package_clear(solve_package *self)
 {
     for (size_t j = 0; self->factors != NULL && j <= self->tasks; j++) {
@@ -112,24 +118,24 @@ static void subtract_panel(const solve_factors *factors, size_t columns, size_t 
                     out, columns);
 }
 
-/* What is stored of `rows` rows of a dense expert, whose values become what is stored. */
-static int keep_rows(const layer *target, const solve_package *package, size_t task,
-                     const finish_form *form, size_t first, size_t rows, float *values,
-                     didi_error *error)
+/* What is stored of some rows of a dense expert, whose values become what is stored. */
+static int keep_rows(const solve_package *package, size_t task, const finish_form *form,
+                     const row_range *rows, didi_error *error)
 {
-    size_t n = target->columns;
+    size_t n = rows->columns;
     if (!form->packed) {
-        int status = round_values(form->dtype, values, rows * n, error);
+        int status = round_values(form->dtype, rows->values, rows->count * n, error);
         if (status == DIDI_OK)
-            memcpy(package->delta[task] + first * n, values, rows * n * sizeof(float));
+            memcpy(package->delta[task] + rows->first * n, rows->values,
+                   rows->count * n * sizeof(float));
         return status;
     }
     unsigned bits = form->dense_bits[task + 1];
     size_t row_bytes = quantise_row_bytes(n, bits);
-    uint8_t *out = package->packed[task + 1] + PACKED_DENSE_HEADER_BYTES + first * row_bytes;
-    packed_dense_rows(n, bits, values, rows, out);
-    for (size_t i = 0; i < rows; i++)
-        dequantise_row(out + i * row_bytes, n, bits, values + i * n);
+    uint8_t *out = package->packed[task + 1] + PACKED_DENSE_HEADER_BYTES + rows->first * row_bytes;
+    packed_dense_rows(n, bits, rows->values, rows->count, out);
+    for (size_t i = 0; i < rows->count; i++)
+        dequantise_row(out + i * row_bytes, n, bits, rows->values + i * n);
     return DIDI_OK;
 }
 
@@ -162,7 +168,7 @@ static int measure_task(const layer *target, const solve_package *package, size_
         subtract_panel(&package->factors[task + 1], n, first, rows, panel);
         if (dense) {
             memcpy(kept, panel, rows * n * sizeof(float));
-            status = keep_rows(target, package, task, form, first, rows, kept, error);
+            status = keep_rows(package, task, form, &(row_range){n, first, rows, kept}, error);
             for (size_t i = 0; i < rows * n; i++)
                 panel[i] -= kept[i];
         }

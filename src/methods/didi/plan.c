@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the headers alone tell of this method: what a budget leaves for factors and whether it can
  * work, memory, disk and work. */
-#include "src/methods/didi/sizes.h"
+#include "src/methods/didi/didi_method.h"
 
 #include "src/base/base.h"
 

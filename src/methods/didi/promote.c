@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Vectors compete with components for room: which of them are kept for each task. */
-#include "src/methods/didi/sizes.h"
+#include "src/methods/didi/didi_method.h"
 
 #include "src/budget/budget.h"
 

@@ -1,13 +1,67 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sketches, pursuit and ALS refinement. */
+/* Weights, sketches, pursuit and ALS refinement. */
 #include "src/methods/didi/pursuit.h"
 
 #include "src/base/base.h"
 #include "src/math/math.h"
 
+#include <fnmatch.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* ---- what a task and a tensor weigh, by energy and by name ---- */
+
+static bool is_one_of(const char *tensor, const char *const *patterns, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (fnmatch(patterns[i], tensor, 0) == 0)
+            return true;
+    return false;
+}
+
+double solve_role(const char *tensor)
+{
+    static const char *const scores[] = {"*q_proj*", "*k_proj*", "*query*",  "*.key.*",
+                                         "*.wq.*",   "*.wk.*",   "*.to_q.*", "*.to_k.*",
+                                         "*q_lin.*", "*k_lin.*", "*.q.*",    "*.k.*"};
+    return is_one_of(tensor, scores, sizeof scores / sizeof *scores) ? 0.5 : 1;
+}
+
+double solve_vector_role(const char *tensor, size_t dimensions)
+{
+    static const char *const widening[] = {
+        "*fc1.bias",  "*c_fc.bias",          "*intermediate.dense.bias",
+        "*lin1.bias", "*up_proj.bias",       "*gate_proj.bias",
+        "*.wi*.bias", "*dense_h_to_4h.bias", "*linear1.bias"};
+    static const char *const scales[] = {"*.weight", "*.gamma"};
+    if (solve_role(tensor) < 1)
+        return 1 / 32.0;
+    if (is_one_of(tensor, widening, sizeof widening / sizeof *widening) ||
+        (dimensions == 1 && is_one_of(tensor, scales, sizeof scales / sizeof *scales)))
+        return 0.1;
+    return 1;
+}
+
+/* How a task's weight follows its energy within a layer (docs/method.md, "Weights"). */
+#define FAR_EXPONENT 0.4
+
+void solve_weights(didi_weighting weighting, double role, const double *task_weight,
+                   const double *energy, size_t tasks, double *ret_weight)
+{
+    double mean = 0;
+    for (size_t t = 0; t < tasks; t++)
+        mean += energy[t] / (double)tasks;
+    double scale = weighting != DIDI_WEIGHTING_NONE && mean > 0 ? 1 / sqrt(mean) : 1;
+    if (weighting == DIDI_WEIGHTING_ACCURACY)
+        scale *= role;
+    for (size_t t = 0; t < tasks; t++)
+        ret_weight[t] = energy[t] > 0 ? task_weight[t] * scale : 0;
+    for (size_t t = 0; t < tasks && weighting == DIDI_WEIGHTING_ACCURACY; t++)
+        ret_weight[t] *= energy[t] > 0 ? pow(energy[t] / mean, FAR_EXPONENT) : 0;
+}
+
+/* ---- sketches ---- */
 
 static size_t layer_cost(const layer *target)
 {
@@ -91,23 +145,31 @@ static size_t widest_expert(const layer *target)
 
 /* One round at `threshold`, on the way to `last`: an update of every block or half of one (`step`),
  * since what a round is for is that shared block and experts meet. */
-static int pursue_round(layer *target, bool shared, layer_step step, double threshold, double last,
-                        const solve_limits *limits, size_t *basis, didi_error *error)
+typedef struct pursuit_round {
+    layer_step step;
+    double threshold, last;
+    bool shared;
+    const solve_limits *limits;
+    size_t *basis; /* T: room */
+} pursuit_round;
+
+static int pursue_round(layer *target, const pursuit_round *round, didi_error *error)
 {
     size_t start = widest_expert(target);
-    if (shared) {
-        size_t rows = next_basis(target, 0, last, start, limits->shared);
-        int status = step == LAYER_TURN ? layer_turn(target, 0, rows, error)
-                                        : layer_update(target, 0, rows, error);
+    size_t limit = round->limits->expert;
+    if (round->shared) {
+        size_t rows = next_basis(target, 0, round->last, start, round->limits->shared);
+        int status = round->step == LAYER_TURN ? layer_turn(target, 0, rows, error)
+                                               : layer_update(target, 0, rows, error);
         if (status != DIDI_OK)
             return status;
-        target->blocks[0].rank = count_above(target, 0, threshold, limits->shared);
+        target->blocks[0].rank = count_above(target, 0, round->threshold, round->limits->shared);
     }
     for (size_t t = 0; t < target->tasks; t++)
-        basis[t] = next_basis(target, t + 1, last, start, limits->expert);
-    int status = layer_update_experts(target, step, basis, error);
+        round->basis[t] = next_basis(target, t + 1, round->last, start, limit);
+    int status = layer_update_experts(target, round->step, round->basis, error);
     for (size_t t = 0; t < target->tasks && status == DIDI_OK; t++)
-        target->blocks[t + 1].rank = count_above(target, t + 1, threshold, limits->expert);
+        target->blocks[t + 1].rank = count_above(target, t + 1, round->threshold, limit);
     return status;
 }
 
@@ -146,8 +208,13 @@ int solve_pursue(layer *target, bool shared, const double *thresholds, size_t ro
     for (size_t round = 0; round < rounds && status == DIDI_OK; round++) {
         size_t ahead = round + LOOK_AHEAD < rounds ? round + LOOK_AHEAD : rounds - 1;
         bool whole = rounds <= SHORT_PURSUIT || round + 1 == rounds;
-        status = pursue_round(target, shared, whole ? LAYER_UPDATE : LAYER_TURN, thresholds[round],
-                              thresholds[ahead], limits, basis, error);
+        pursuit_round next = {whole ? LAYER_UPDATE : LAYER_TURN,
+                              thresholds[round],
+                              thresholds[ahead],
+                              shared,
+                              limits,
+                              basis};
+        status = pursue_round(target, &next, error);
     }
     if (status == DIDI_OK)
         status = summarise_blocks(target, summary, error);

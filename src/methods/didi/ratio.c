@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How much is stored, against the budget, in the budget's unit. */
-#include "src/methods/didi/sizes.h"
+#include "src/methods/didi/didi_method.h"
 
 #include <math.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a package takes in bytes, and the list of everything that competes for them. */
-#include "src/methods/didi/sizes.h"
+#include "src/methods/didi/didi_method.h"
 
 #include "src/base/base.h"
 #include "src/package/package.h"

@@ -26,3 +26,12 @@ double didi_weight_unit(const didi *merge);
  * mean first and then for each task. Caller frees. Errors: DIDI_NO_MEMORY. */
 int didi_list_precision_blocks(const didi *merge, didi_precision precision,
                                precision_block **ret_blocks, size_t *ret_count, didi_error *error);
+
+/* ---- ratio.c ---- */
+
+/* What is stored when factors have so many parameters, in the unit that progress is told in: bytes
+ * / bytes of the base's files for budgets in bytes, bytes / those of a model in 16 bits with
+ * precision auto, else parameters / those of a model. What an extension keeps is included. */
+double didi_ratio(const didi *self, double factors);
+/* The budget in that unit; NaN where an error is asked for. */
+double didi_ratio_target(const didi *self);

@@ -36,28 +36,23 @@ void spectra_clear(spectra *self)
     *self = (spectra){0};
 }
 
-/* Singular vectors of one matrix, all min(m, n) of them. */
-typedef struct vectors {
-    float *left, *right;
-    double *sigma;
-} vectors;
-
-static void vectors_clear(vectors *self)
+/* All min(m, n) triplets of one matrix. */
+static void vectors_clear(triplets *self)
 {
     free(self->left);
     free(self->right);
     free(self->sigma);
 }
 
-static int vectors_create(const layer *target, vectors *self, didi_error *error)
+static int vectors_create(const layer *target, triplets *self, didi_error *error)
 {
     size_t r = layer_full_rank(target);
-    *self = (vectors){memory_aligned(r, target->rows * sizeof(float)),
-                      memory_aligned(r, target->columns * sizeof(float)),
-                      memory_zeroed(r, sizeof(double))};
+    *self = (triplets){r, memory_zeroed(r, sizeof(double)),
+                       memory_aligned(r, target->rows * sizeof(float)),
+                       memory_aligned(r, target->columns * sizeof(float))};
     if (self->left == NULL || self->right == NULL || self->sigma == NULL) {
         vectors_clear(self);
-        *self = (vectors){0};
+        *self = (triplets){0};
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "singular vectors of %zu x %zu", target->rows,
                          target->columns);
     }
@@ -65,7 +60,7 @@ static int vectors_create(const layer *target, vectors *self, didi_error *error)
 }
 
 /* C[i][j] = (u_s,i . u_t,j)(v_s,i . v_t,j), cut to q with what lies beyond summed up. */
-static int cross_products(const layer *target, const vectors *shared, const vectors *expert,
+static int cross_products(const layer *target, const triplets *shared, const triplets *expert,
                           size_t task, spectra *out, didi_error *error)
 {
     size_t r = layer_full_rank(target);
@@ -95,10 +90,9 @@ static int cross_products(const layer *target, const vectors *shared, const vect
     return DIDI_OK;
 }
 
-static int decompose(const layer *target, const float *matrix, vectors *out, didi_error *error)
+static int decompose(const layer *target, const float *matrix, triplets *out, didi_error *error)
 {
-    return spectrum_leading(target->rows, target->columns, matrix, layer_full_rank(target),
-                            out->left, out->sigma, out->right, error);
+    return spectrum_leading(target->rows, target->columns, matrix, out, error);
 }
 
 /* matrix (m x n) = tau_t - S, S being the mean or nothing. */
@@ -114,8 +108,8 @@ int solve_spectra(layer *target, bool shared, layer_summary *summary, spectra *r
                   didi_error *error)
 {
     size_t r = layer_full_rank(target);
-    vectors own = {0};
-    vectors other = {0};
+    triplets own = {0};
+    triplets other = {0};
     float *matrix = memory_aligned(target->rows * target->columns, sizeof *matrix);
     int status = DIDI_OK;
     if (matrix == NULL)

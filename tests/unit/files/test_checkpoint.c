@@ -162,14 +162,15 @@ static void write_floats(int directory)
         {"F32", DIDI_DTYPE_F32, 1, shape}, {"F64", DIDI_DTYPE_F64, 1, shape},
         {"I8", DIDI_DTYPE_I8, 1, shape},
     };
+    static const safetensors_contents contents = {.entries = entries, .count = 5};
     didi_error error = {0};
     safetensors_writer *writer = NULL;
     float *values = support_allocate(ELEMENTS * sizeof(*values));
     for (size_t i = 0; i < ELEMENTS; i++)
         values[i] = (float)(i % 251);
-    assert_int_equal(safetensors_writer_create(directory, "model.safetensors", entries, 5, NULL, 0,
-                                               &writer, &error),
-                     DIDI_OK);
+    assert_int_equal(
+        safetensors_writer_create(directory, "model.safetensors", &contents, &writer, &error),
+        DIDI_OK);
     for (size_t i = 0; i < 4; i++)
         assert_int_equal(
             safetensors_writer_put_f32(writer, entries[i].name, 0, values, ELEMENTS, &error),

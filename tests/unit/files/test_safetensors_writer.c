@@ -22,12 +22,12 @@ static const safetensors_layout_entry entries[] = {
 };
 enum { ENTRIES = sizeof(entries) / sizeof(entries[0]) };
 static const char *const metadata[][2] = {{"format", "didi"}, {"note", "line\nbreak \"\xC3\xA4\""}};
+static const safetensors_contents whole = {entries, ENTRIES, metadata, 2};
 
 static int create(int directory, const char *name, safetensors_writer **ret_writer,
                   didi_error *error)
 {
-    return safetensors_writer_create(directory, name, entries, ENTRIES, metadata, 2, ret_writer,
-                                     error);
+    return safetensors_writer_create(directory, name, &whole, ret_writer, error);
 }
 
 /* Fills every tensor of `entries`. */
@@ -70,8 +70,7 @@ static void a_file_is_read_back_in_the_reference_order(void **state)
     assert_int_equal(create(directory, "f", &writer, &error), DIDI_OK);
     assert_int_equal(put_all(writer, &error), DIDI_OK);
     assert_int_equal(safetensors_writer_close(writer, &error), DIDI_OK);
-    assert_int_equal(safetensors_layout_bytes(entries, ENTRIES, metadata, 2, &bytes, &error),
-                     DIDI_OK);
+    assert_int_equal(safetensors_layout_bytes(&whole, &bytes, &error), DIDI_OK);
     int fd = -1;
     safetensors_header *header = read_back(directory, "f", &fd);
     static const char *const order[] = {"count", "wide", "a\"\\", "b", "brain", "half"};
@@ -101,12 +100,12 @@ static void a_file_is_read_back_in_the_reference_order(void **state)
 
 static void an_empty_file_is_a_file(void **state)
 {
+    static const safetensors_contents nothing = {0};
     int directory = support_directory(state);
     didi_error error = {0};
     safetensors_writer *writer = NULL;
     int fd = -1;
-    assert_int_equal(safetensors_writer_create(directory, "f", NULL, 0, NULL, 0, &writer, &error),
-                     DIDI_OK);
+    assert_int_equal(safetensors_writer_create(directory, "f", &nothing, &writer, &error), DIDI_OK);
     assert_int_equal(safetensors_writer_close(writer, &error), DIDI_OK);
     safetensors_header *header = read_back(directory, "f", &fd);
     assert_int_equal(safetensors_header_count(header), 0);
@@ -161,20 +160,20 @@ static void layouts_the_reader_would_refuse_are_refused(void **state)
          "33 dimensions"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        safetensors_contents contents = {.entries = cases[i].pair, .count = 2};
         didi_error error = {0};
         safetensors_writer *writer = NULL;
         uint64_t bytes = 0;
-        assert_int_equal(
-            safetensors_writer_create(directory, "f", cases[i].pair, 2, NULL, 0, &writer, &error),
-            DIDI_INVALID);
-        support_assert_contains(error.message, cases[i].message);
-        assert_int_equal(safetensors_layout_bytes(cases[i].pair, 2, NULL, 0, &bytes, &error),
+        assert_int_equal(safetensors_writer_create(directory, "f", &contents, &writer, &error),
                          DIDI_INVALID);
+        support_assert_contains(error.message, cases[i].message);
+        assert_int_equal(safetensors_layout_bytes(&contents, &bytes, &error), DIDI_INVALID);
     }
     static const char *const twice[][2] = {{"k", "1"}, {"k", "2"}};
+    static const safetensors_contents contents = {.metadata = twice, .metadata_count = 2};
     didi_error error = {0};
     uint64_t bytes = 0;
-    assert_int_equal(safetensors_layout_bytes(NULL, 0, twice, 2, &bytes, &error), DIDI_INVALID);
+    assert_int_equal(safetensors_layout_bytes(&contents, &bytes, &error), DIDI_INVALID);
     assert_int_equal(support_entries(directory), 0);
     free(long_name);
 }
@@ -271,9 +270,10 @@ static void threads_may_put_side_by_side(void **state)
 {
     int directory = support_directory(state);
     static const safetensors_layout_entry entry = {"t", DIDI_DTYPE_F64, 1, long_shape};
+    static const safetensors_contents contents = {.entries = &entry, .count = 1};
     didi_error error = {0};
     safetensors_writer *writer = NULL;
-    assert_int_equal(safetensors_writer_create(directory, "f", &entry, 1, NULL, 0, &writer, &error),
+    assert_int_equal(safetensors_writer_create(directory, "f", &contents, &writer, &error),
                      DIDI_OK);
     pthread_t threads[THREADS];
     part *parts = support_allocate(THREADS * sizeof(*parts));

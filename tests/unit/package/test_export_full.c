@@ -40,10 +40,20 @@ static void finish(stage *self)
     sample_family_close(&self->sample);
 }
 
+static didi_export wanted_of(const stage *self, const char *task)
+{
+    return (didi_export){.artifact_fd = self->package,
+                         .base_fd = self->sample.base,
+                         .output_fd = self->out,
+                         .base_label = "lab/base",
+                         .task = task};
+}
+
 static int export_task(const stage *self, const char *task, didi_error *error)
 {
-    return didi_export_full(self->package, self->sample.base, "lab/base", task, self->out, true,
-                            NULL, NULL, error);
+    didi_export wanted = wanted_of(self, task);
+    wanted.verify_base = true;
+    return didi_export_full(&wanted, error);
 }
 
 static double exported_error(const stage *self, size_t task)
@@ -88,9 +98,8 @@ static void other_bases_and_tasks_are_refused(void **state)
     assert_int_equal(export_task(&self, "t0", &error), DIDI_CHANGED);
     support_assert_contains(error.message, "lab/base/model.safetensors");
     sample_model_write(self.sample.base, &(sample_model){.turn = "b.weight"});
-    assert_int_equal(didi_export_full(self.package, self.sample.base, "lab/base", "t0", self.out,
-                                      false, NULL, NULL, &error),
-                     DIDI_MISMATCH);
+    didi_export wanted = wanted_of(&self, "t0");
+    assert_int_equal(didi_export_full(&wanted, &error), DIDI_MISMATCH);
     assert_int_equal(support_entries(self.out), 0);
     finish(&self);
 }
@@ -107,9 +116,9 @@ static void trouble_leaves_no_half_checkpoint(void **state)
     stage self;
     didi_error error = {0};
     prepare(&self, support_directory(state), 1.4, DIDI_DTYPE_F32);
-    assert_int_equal(didi_export_full(self.package, self.sample.base, "lab/base", "t0", self.out,
-                                      false, always, NULL, &error),
-                     DIDI_CANCELLED);
+    didi_export wanted = wanted_of(&self, "t0");
+    wanted.cancelled = always;
+    assert_int_equal(didi_export_full(&wanted, &error), DIDI_CANCELLED);
     assert_int_equal(support_entries(self.out), 0);
     for (size_t p = 0; p < 4; p++) {
         bool fired = true;

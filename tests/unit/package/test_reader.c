@@ -32,9 +32,8 @@ static void write_file(int directory, const char *name, const content *rows, siz
         entries[i] = (safetensors_layout_entry){rows[i].name, rows[i].dtype,
                                                 rows[i].shape[1] ? 2 : 1, rows[i].shape};
     (void)unlinkat(directory, name, 0);
-    sample_must(
-        safetensors_writer_create(directory, name, entries, count, NULL, 0, &writer, &error),
-        &error);
+    safetensors_contents contents = {.entries = entries, .count = count};
+    sample_must(safetensors_writer_create(directory, name, &contents, &writer, &error), &error);
     for (size_t i = 0; i < count; i++) {
         uint64_t elements = rows[i].shape[0] * (rows[i].shape[1] ? rows[i].shape[1] : 1);
         int status = rows[i].dtype == DIDI_DTYPE_U8

@@ -71,7 +71,8 @@ static void budgets_have_units(void **state)
         {BUDGET_OF("{\"bytes\":1}"), 1, DIDI_BUDGET_BYTES},
         {BUDGET_OF("{\"bytes\":9007199254740991}"), 9007199254740991, DIDI_BUDGET_BYTES},
         {BUDGET_OF("{\"bytes_ratio\":0.3}"), 0.3, DIDI_BUDGET_BYTES_RATIO},
-        {BUDGET_OF("{\"max_error\":0.30000000000000004}"), 0.30000000000000004, DIDI_BUDGET_MAX_ERROR},
+        {BUDGET_OF("{\"max_error\":0.30000000000000004}"), 0.30000000000000004,
+         DIDI_BUDGET_MAX_ERROR},
         {BUDGET_OF("{\"max_error\":1}"), 1, DIDI_BUDGET_MAX_ERROR},
     };
     (void)state;
