@@ -68,7 +68,8 @@ def test_an_unknown_method_is_told_which_there_are(wire):
     assert "didi, average, task_arithmetic" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("method, options", [("average", None), ("task_arithmetic", {"scale": 0.5})])
+@pytest.mark.parametrize("method, options",
+                         [("average", None), ("task_arithmetic", {"scale": 0.5})])
 def test_a_job_by_another_method(wire, method, options):
     asked = {**FAMILY, "method": method, **({"method_options": options} if options else {})}
     plan = wire.post("/v1/jobs?dry_run=true", asked).json()
