@@ -11,14 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PANEL_ELEMENTS = 1 << 16, ARRAY_NAME_BYTES = 32 };
+enum { PANEL_ELEMENTS = 1 << 16 };
 
 struct stored {
     work *work;
     size_t tensor;
     char name[64];
     snapshot_entry *list;
-    char (*names)[ARRAY_NAME_BYTES];
+    char (*names)[KEPT_NAME_BYTES];
     size_t count, room;
     bool saved;
 };
@@ -33,7 +33,7 @@ int stored_create(work *of, size_t tensor, const char *name, stored **ret_stored
     *self = (stored){.work = of,
                      .tensor = tensor,
                      .list = memory_zeroed(room, sizeof(snapshot_entry)),
-                     .names = memory_zeroed(room, ARRAY_NAME_BYTES),
+                     .names = memory_zeroed(room, KEPT_NAME_BYTES),
                      .room = room};
     (void)snprintf(self->name, sizeof self->name, "%s", name);
     if (self->list == NULL || self->names == NULL) {
@@ -53,14 +53,20 @@ void stored_free(stored *self)
     free(self);
 }
 
-void stored_keep(stored *self, const char *name, size_t index, didi_dtype dtype, uint64_t rows,
-                 uint64_t columns, const void *data)
+static void keep(stored *self, kept_array array, size_t index, snapshot_entry entry)
 {
     assert(self->count < self->room);
-    (void)snprintf(self->names[self->count], ARRAY_NAME_BYTES, "%s.%zu", name, index);
-    self->list[self->count] =
-        (snapshot_entry){self->names[self->count], dtype, rows, columns, data};
-    self->count++;
+    kept_name(array, index, self->names[self->count]);
+    entry.name = self->names[self->count];
+    self->list[self->count++] = entry;
+}
+
+void stored_keep(stored *self, kept_array array, size_t index, uint64_t rows, uint64_t columns,
+                 const void *data)
+{
+    keep(self, array, index,
+         (snapshot_entry){
+             .dtype = kept_dtype(array), .rows = rows, .columns = columns, .data = data});
 }
 
 /* Values as they are stored, in their own place: they are already rounded to the dtype, and no
@@ -92,10 +98,12 @@ void stored_factors(stored *self, size_t file, size_t rank, float *b, float *a)
     const family_tensor *tensor = self->work->layers[self->tensor];
     didi_dtype dtype = output_dtype(self->work);
     assert(dtype != DIDI_DTYPE_U8);
-    stored_keep(self, "B", file, dtype, rank > 0 ? tensor->rows : 0, rank,
-                narrow_in_place(dtype, b, rank * tensor->rows));
-    stored_keep(self, "A", file, dtype, rank, tensor->columns,
-                narrow_in_place(dtype, a, rank * tensor->columns));
+    keep(self, KEPT_B, file,
+         (snapshot_entry){NULL, dtype, rank > 0 ? tensor->rows : 0, rank,
+                          narrow_in_place(dtype, b, rank * tensor->rows)});
+    keep(self, KEPT_A, file,
+         (snapshot_entry){NULL, dtype, rank, tensor->columns,
+                          narrow_in_place(dtype, a, rank * tensor->columns)});
 }
 
 void stored_delta(stored *self, size_t file, float *values)
@@ -103,13 +111,14 @@ void stored_delta(stored *self, size_t file, float *values)
     const family_tensor *tensor = self->work->layers[self->tensor];
     didi_dtype dtype = output_dtype(self->work);
     assert(dtype != DIDI_DTYPE_U8);
-    stored_keep(self, "delta", file, dtype, tensor->rows, tensor->columns,
-                narrow_in_place(dtype, values, tensor->rows * tensor->columns));
+    keep(self, KEPT_DELTA, file,
+         (snapshot_entry){NULL, dtype, tensor->rows, tensor->columns,
+                          narrow_in_place(dtype, values, tensor->rows * tensor->columns)});
 }
 
 void stored_packed(stored *self, size_t file, const uint8_t *bytes, size_t count)
 {
-    stored_keep(self, "packed", file, DIDI_DTYPE_U8, count, 1, bytes);
+    stored_keep(self, KEPT_PACKED, file, count, 1, bytes);
 }
 
 int stored_save(stored *self, didi_error *error)
@@ -132,7 +141,7 @@ typedef struct panels {
     float **tau; /* T */
     float *shared, *spare;
     uint8_t *packed;
-    char array[ARRAY_NAME_BYTES];
+    char array[KEPT_NAME_BYTES], energy[KEPT_NAME_BYTES], error[KEPT_NAME_BYTES]; /* names */
     snapshot_writer *writer;
 } panels;
 
@@ -201,10 +210,12 @@ static int panels_begin(stored *of, panels *self, didi_error *error)
     uint64_t columns = self->tensor->columns;
     snapshot_entry entries[] = {
         {self->array, output_dtype(of->work), rows, columns, NULL},
-        {"energy.0", DIDI_DTYPE_F64, 1, tasks, NULL},
-        {"error.0", DIDI_DTYPE_F64, 1, tasks, NULL},
+        {self->energy, kept_dtype(KEPT_ENERGY), 1, tasks, NULL},
+        {self->error, kept_dtype(KEPT_ERROR), 1, tasks, NULL},
     };
-    (void)snprintf(self->array, sizeof self->array, "%s.0", self->bits > 0 ? "packed" : "delta");
+    kept_name(self->bits > 0 ? KEPT_PACKED : KEPT_DELTA, 0, self->array);
+    kept_name(KEPT_ENERGY, 0, self->energy);
+    kept_name(KEPT_ERROR, 0, self->error);
     if (self->bits > 0) {
         entries[0].rows = packed_dense_bytes(rows, columns, self->bits);
         entries[0].columns = 1;
@@ -315,9 +326,9 @@ int stored_shared_panels(stored *self, void (*fill)(void *context, const method_
     if (status == DIDI_OK)
         status = family_verify_unchanged(of->family, error);
     if (status == DIDI_OK)
-        status = snapshot_writer_put(made.writer, "energy.0", 0, summary->energy, bytes, error);
+        status = snapshot_writer_put(made.writer, made.energy, 0, summary->energy, bytes, error);
     if (status == DIDI_OK)
-        status = snapshot_writer_put(made.writer, "error.0", 0, summary->error, bytes, error);
+        status = snapshot_writer_put(made.writer, made.error, 0, summary->error, bytes, error);
     if (status == DIDI_OK) {
         status = snapshot_writer_close(made.writer, !of->options.volatile_work, error);
         made.writer = NULL;
@@ -333,20 +344,13 @@ int stored_recall(work *of, size_t tensor, const char *name, didi_error *error)
 {
     layer_summary *summary = &of->summaries[tensor];
     snapshot *from = NULL;
-    const void *energy = NULL;
-    const void *missed = NULL;
     int status = snapshot_open(of->options.work_fd, name, &from, error);
     if (status == DIDI_OK)
-        status =
-            snapshot_find(from, "energy.0", DIDI_DTYPE_F64, summary->tasks, NULL, &energy, error);
+        status = kept_copy(from, KEPT_ENERGY, summary->energy, summary->tasks, error);
     if (status == DIDI_OK)
-        status =
-            snapshot_find(from, "error.0", DIDI_DTYPE_F64, summary->tasks, NULL, &missed, error);
-    if (status == DIDI_OK) {
-        memcpy(summary->energy, energy, summary->tasks * sizeof(double));
-        memcpy(summary->error, missed, summary->tasks * sizeof(double));
+        status = kept_copy(from, KEPT_ERROR, summary->error, summary->tasks, error);
+    if (status == DIDI_OK)
         set_parts(of, tensor);
-    }
     snapshot_close(from);
     return status;
 }

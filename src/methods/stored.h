@@ -11,9 +11,9 @@ typedef struct stored stored;
 
 /* ---- whole arrays: the caller's until stored_save ---- */
 
-/* Keeps `rows` x `columns` numbers as "name.index", for the method's own use. */
-void stored_keep(stored *self, const char *name, size_t index, didi_dtype dtype, uint64_t rows,
-                 uint64_t columns, const void *data);
+/* Keeps `rows` x `columns` numbers, for the method's own use. */
+void stored_keep(stored *self, kept_array array, size_t index, uint64_t rows, uint64_t columns,
+                 const void *data);
 /* Factors B (rows x rank) and A (rank x columns) of file `file`, already rounded to the output
  * dtype, in which they end: in place, the values are lost. */
 void stored_factors(stored *self, size_t file, size_t rank, float *b, float *a);
