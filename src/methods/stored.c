@@ -230,31 +230,50 @@ static int panels_begin(stored *of, panels *self, didi_error *error)
     return status;
 }
 
+static int check_finite(const panels *self, uint64_t first, uint64_t count, const char *stored_as,
+                        didi_error *error)
+{
+    size_t bad = didi_dtype_first_nonfinite(self->shared, count);
+    if (bad == count)
+        return DIDI_OK;
+    return didi_fail(error, DIDI_NUMERIC, self->tensor->name,
+                     "the change of tensor '%s' at element %llu is out of the range of %s",
+                     self->tensor->name, (unsigned long long)(first + bad), stored_as);
+}
+
+static int put_packed(panels *self, uint64_t row, uint64_t rows, didi_error *error)
+{
+    size_t columns = self->tensor->columns;
+    size_t row_bytes = quantise_row_bytes(columns, self->bits);
+    int status = check_finite(self, row * columns, rows * columns, "float32", error);
+    if (status != DIDI_OK)
+        return status;
+    packed_dense_rows(columns, self->bits, self->shared, rows, self->packed);
+    for (size_t i = 0; i < rows; i++)
+        dequantise_row(self->packed + i * row_bytes, columns, self->bits,
+                       self->shared + i * columns);
+    status = check_finite(self, row * columns, rows * columns, "packed numbers", error);
+    if (status != DIDI_OK)
+        return status;
+    return snapshot_writer_put(self->writer, self->array,
+                               PACKED_DENSE_HEADER_BYTES + row * row_bytes, self->packed,
+                               rows * row_bytes, error);
+}
+
 /* Stores the shared panel, which ends as a reader gets it. */
 static int put_panel(panels *self, uint64_t row, uint64_t rows, didi_error *error)
 {
     size_t columns = self->tensor->columns;
     size_t count = rows * columns;
-    if (self->bits > 0) {
-        size_t row_bytes = quantise_row_bytes(columns, self->bits);
-        packed_dense_rows(columns, self->bits, self->shared, rows, self->packed);
-        for (size_t i = 0; i < rows; i++)
-            dequantise_row(self->packed + i * row_bytes, columns, self->bits,
-                           self->shared + i * columns);
-        return snapshot_writer_put(self->writer, self->array,
-                                   PACKED_DENSE_HEADER_BYTES + row * row_bytes, self->packed,
-                                   rows * row_bytes, error);
-    }
     didi_dtype dtype = output_dtype(self->work);
     size_t bytes = didi_dtype_bits(dtype) / 8;
+    if (self->bits > 0)
+        return put_packed(self, row, rows, error);
     didi_dtype_from_f32(dtype, self->shared, self->packed, count);
     didi_dtype_to_f32(dtype, self->packed, self->shared, count);
-    size_t bad = didi_dtype_first_nonfinite(self->shared, count);
-    if (bad < count)
-        return didi_fail(error, DIDI_NUMERIC, self->tensor->name,
-                         "the change of tensor '%s' at element %llu is out of the range of %s",
-                         self->tensor->name, (unsigned long long)(row * columns + bad),
-                         didi_dtype_name(dtype));
+    int status = check_finite(self, row * columns, count, didi_dtype_name(dtype), error);
+    if (status != DIDI_OK)
+        return status;
     return snapshot_writer_put(self->writer, self->array, row * columns * bytes, self->packed,
                                count * bytes, error);
 }

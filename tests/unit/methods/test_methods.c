@@ -354,6 +354,31 @@ static void numbers_that_cannot_be_merged_are_named(void **state)
     sample_family_close(&sample);
 }
 
+/* A sum that no output dtype can hold: neither as it is nor packed. */
+static void sums_out_of_range_are_refused(void **state)
+{
+    static const didi_precision precisions[] = {DIDI_PRECISION_F32, DIDI_PRECISION_BF16,
+                                                DIDI_PRECISION_F16, DIDI_PRECISION_INT8,
+                                                DIDI_PRECISION_INT3};
+    static const char *const tensors[] = {"a.weight", "bias"};
+    sample_family sample;
+    create(&sample, state, "task_arithmetic");
+    sample.options.method_options = "{\"scale\": 10}";
+    for (size_t i = 0; i < 2; i++) {
+        sample_model_write(sample.models[0],
+                           &(sample_model){.seed = 5, .poke = tensors[i], .poke_value = 3e38F});
+        for (size_t p = 0; p < sizeof precisions / sizeof *precisions; p++) {
+            sample.options.precision = precisions[p];
+            check_refused(&sample, DIDI_NUMERIC, tensors[i], "element 1 is out of the range");
+        }
+    }
+    sample_model_write(sample.models[0],
+                       &(sample_model){.seed = 5, .poke = "bias", .poke_value = 1e5F});
+    sample.options.precision = DIDI_PRECISION_F16;
+    check_refused(&sample, DIDI_NUMERIC, "bias", "element 1 is out of the range of F16");
+    sample_family_close(&sample);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -369,6 +394,7 @@ int main(void)
         support_test(tasks_like_each_other_are_merged),
         support_test(integers_that_differ_are_refused),
         support_test(numbers_that_cannot_be_merged_are_named),
+        support_test(sums_out_of_range_are_refused),
     };
     return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);
 }
