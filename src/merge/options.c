@@ -273,9 +273,12 @@ static void print_options(FILE *out, const didi_merge *self)
         fprintf(out, "task %s %a\n", o->tasks[t].name, o->tasks[t].weight);
     if (o->reuse_fd >= 0)
         fprintf(out, "reuse %s\n", self->work.reuse->fingerprint);
-    if (self->method != didi_methods[0])
-        fprintf(out, "method %s %s\n", self->method->name,
-                o->method_options != NULL ? o->method_options : "{}");
+    if (self->method == didi_methods[0])
+        return;
+    fprintf(out, "method %s", self->method->name);
+    for (const method_option *m = self->method->options; m != NULL && m->name != NULL; m++)
+        fprintf(out, " %s %a", m->name, method_option_value(m, self->self));
+    fputc('\n', out);
 }
 
 char *merge_options_fingerprint(const didi_merge *self)

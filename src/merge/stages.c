@@ -5,6 +5,7 @@
 
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,7 @@ int merge_rows_create(didi_merge *self, didi_error *error)
         if (stage->each != NULL)
             stores = i + 1;
     }
+    assert(stores > 0); /* a method has at least one row for each tensor */
     self->rows[stores].stores = true;
     (void)snprintf(self->work.stored, sizeof self->work.stored, "%s",
                    self->rows[stores].stage->name);

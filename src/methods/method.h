@@ -21,7 +21,7 @@ typedef struct method_stage {
     bool (*skipped)(const void *self);                   /* the row has nothing to do */
     bool (*recall)(void *self, size_t tensor);           /* a snapshot is there: taken up */
     void (*report)(void *self);                          /* tells of progress after an item */
-    uint64_t (*memory)(const void *self, size_t tensor); /* bytes; NULL: panels of T + 2 rows */
+    uint64_t (*memory)(const void *self, size_t tensor); /* bytes; NULL: T + 4 panels */
 } method_stage;
 
 enum {
@@ -42,7 +42,8 @@ typedef struct didi_method {
     const method_stage *stages;
     size_t stage_count;
 
-    /* All may be NULL. `self` is zeroed and has its options when `open` is called. */
+    /* All may be NULL, but `choose` and `leave` with METHOD_REUSES. `self` is zeroed and has its
+     * options when `open` is called. */
     int (*check)(const didi_merge_options *options, didi_error *error);
     int (*open)(void *self, didi_error *error);     /* layers are listed, nothing is read */
     int (*plan)(void *self, didi_error *error);     /* fills work->plan; NULL: of its size */

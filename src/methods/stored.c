@@ -55,7 +55,7 @@ void stored_free(stored *self)
 
 static void keep(stored *self, kept_array array, size_t index, snapshot_entry entry)
 {
-    assert(self->count < self->room);
+    assert(self->count < self->room && !self->saved);
     kept_name(array, index, self->names[self->count]);
     entry.name = self->names[self->count];
     self->list[self->count++] = entry;
@@ -166,6 +166,14 @@ uint64_t stored_panels_memory(const work *self, size_t tensor)
     uint64_t panel = memory_multiply(memory_multiply(rows_at_once(of), of->columns), sizeof(float));
     uint64_t buffers = self->options.task_count + OTHER_PANELS;
     return memory_add(memory_multiply(buffers, panel), OVERHEAD_BYTES);
+}
+
+uint64_t stored_panels_bytes(const work *self, size_t tensor)
+{
+    const family_tensor *of = self->layers[tensor];
+    unsigned bits = packed_bits(self, of);
+    return bits > 0 ? packed_dense_bytes(of->rows, of->columns, bits)
+                    : memory_multiply(of->elements, didi_dtype_bits(output_dtype(self)) / 8);
 }
 
 static void panels_clear(panels *self)
@@ -323,6 +331,7 @@ static void set_parts(work *of, size_t tensor)
 int stored_shared_panels(stored *self, void (*fill)(void *context, const method_panel *panel),
                          void *context, didi_error *error)
 {
+    assert(self->count == 0 && !self->saved); /* it saves itself */
     work *of = self->work;
     layer_summary *summary = &of->summaries[self->tensor];
     size_t bytes = summary->tasks * sizeof(double);
@@ -359,6 +368,18 @@ int stored_shared_panels(stored *self, void (*fill)(void *context, const method_
     return status;
 }
 
+/* Snapshots of methods that leave other arrays are taken up by their own `recall`. */
+static int find_shared(const work *of, size_t tensor, const snapshot *from, didi_error *error)
+{
+    const family_tensor *as = of->layers[tensor];
+    bool as_bytes = packed_bits(of, as) > 0;
+    char name[KEPT_NAME_BYTES];
+    const void *data = NULL;
+    kept_name(as_bytes ? KEPT_PACKED : KEPT_DELTA, 0, name);
+    return snapshot_find(from, name, output_dtype(of), as_bytes ? 1 : as->columns, NULL, &data,
+                         error);
+}
+
 int stored_recall(work *of, size_t tensor, const char *name, didi_error *error)
 {
     layer_summary *summary = &of->summaries[tensor];
@@ -368,6 +389,8 @@ int stored_recall(work *of, size_t tensor, const char *name, didi_error *error)
         status = kept_copy(from, KEPT_ENERGY, summary->energy, summary->tasks, error);
     if (status == DIDI_OK)
         status = kept_copy(from, KEPT_ERROR, summary->error, summary->tasks, error);
+    if (status == DIDI_OK)
+        status = find_shared(of, tensor, from, error);
     if (status == DIDI_OK)
         set_parts(of, tensor);
     snapshot_close(from);

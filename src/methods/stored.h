@@ -38,12 +38,13 @@ typedef struct method_panel {
 
 /* Hands the task vectors of a tensor to `fill`, panel by panel, and stores the shared delta that it
  * leaves, at the output dtype. Measures energies and errors, streams from the inputs and to the
- * disk: memory is (T + 2) panels, whatever the tensor's size. Errors: DIDI_NUMERIC, DIDI_CHANGED,
+ * disk: memory is (T + 4) panels, whatever the tensor's size. Errors: DIDI_NUMERIC, DIDI_CHANGED,
  * DIDI_IO, DIDI_DISK_FULL, DIDI_CANCELLED, DIDI_NO_MEMORY; those of `fill`. */
 int stored_shared_panels(stored *self, void (*fill)(void *context, const method_panel *panel),
                          void *context, didi_error *error);
-/* Bytes of memory that this takes. */
+/* Bytes of memory that this takes, and of what it stores, headers aside. */
 uint64_t stored_panels_memory(const work *work, size_t tensor);
+uint64_t stored_panels_bytes(const work *work, size_t tensor);
 
 /* ---- the engine's side ---- */
 
