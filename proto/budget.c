@@ -63,7 +63,8 @@ static int read_object(json_t *value, const char *pointer, double *ret_budget, i
             if (strcmp(budget_fields[unit].key, key) != 0)
                 continue;
             int status = field_real_read(&budget_fields[unit], member, &number, child, error);
-            if (status == DIDI_OK && unit == BUDGET_BYTES && number.value != floor(number.value)) {
+            if (status == DIDI_OK && unit == DIDI_BUDGET_BYTES &&
+                number.value != floor(number.value)) {
                 status = didi_fail(error, DIDI_INVALID, child,
                                    "bytes is %.17g; it must be an integer", number.value);
             }
@@ -82,7 +83,7 @@ int budget_read_value(json_t *value, const char *pointer, double *ret_budget, in
                       didi_error *error)
 {
     budget_number number = {0};
-    *ret_unit = BUDGET_PARAMETERS;
+    *ret_unit = DIDI_BUDGET_PARAMETERS;
     if (json_is_object(value))
         return read_object(value, pointer, ret_budget, ret_unit, error);
     if (json_is_string(value))
@@ -97,16 +98,17 @@ json_t *budget_write_value(double budget, int unit)
     budget_number number = {budget};
     assert(unit >= 0 && (size_t)unit < sizeof budget_fields / sizeof budget_fields[0]);
     json_t *value = field_real_write(&budget_fields[unit], &number);
-    return unit == BUDGET_PARAMETERS ? value : json_pack("{s:o}", budget_fields[unit].key, value);
+    return unit == DIDI_BUDGET_PARAMETERS ? value
+                                          : json_pack("{s:o}", budget_fields[unit].key, value);
 }
 
 json_t *budget_words_read(const char *text)
 {
-    static const char *const units[] = {BUDGET_CHOICES(TEXT_WORD)};
+    static const char *const units[] = {DIDI_BUDGET_TABLE(TEXT_WORD)};
     json_t *value = json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
     const char *mark = strchr(text, '=');
     size_t length = mark != NULL ? (size_t)(mark - text) : 0;
-    for (size_t unit = BUDGET_BYTES; value == NULL && unit <= BUDGET_MAX_ERROR; unit++) {
+    for (size_t unit = DIDI_BUDGET_BYTES; value == NULL && unit <= DIDI_BUDGET_MAX_ERROR; unit++) {
         if (mark != NULL && length == strlen(units[unit]) &&
             strncmp(text, units[unit], length) == 0) {
             json_t *number = json_loads(mark + 1, JSON_DECODE_ANY, NULL);

@@ -3,12 +3,11 @@
  */
 #pragma once
 
-#include "proto/choices.h"
 #include "proto/field.h"
 
 /* Reads a number, "S", "M", "L", {"bytes": N}, {"bytes_ratio": x} or {"max_error": e} into
- * *ret_budget and *ret_unit (enumerators of choices.h). Errors: DIDI_INVALID with `pointer`, or the
- * member's, as subject. */
+ * *ret_budget and *ret_unit (enumerators of src/base/words.h). Errors: DIDI_INVALID with `pointer`,
+ * or the member's, as subject. */
 int budget_read_value(json_t *value, const char *pointer, double *ret_budget, int *ret_unit,
                       didi_error *error);
 

@@ -180,7 +180,7 @@ static json_t *names_added(const json_t *request)
  * bytes.
  */
 typedef struct costs {
-    int unit;      /* BUDGET_PARAMETERS or BUDGET_BYTES */
+    int unit;      /* DIDI_BUDGET_PARAMETERS or DIDI_BUDGET_BYTES */
     double kept;   /* all files kept together */
     double expert; /* a mean expert of the package */
 } costs;
@@ -192,7 +192,7 @@ static int unit_of(const json_t *budget)
     const char *dtype = json_string_value(json_object_get(budget, "dtype"));
     bool bytes = (unit != NULL && strcmp(unit, "parameters") != 0) ||
                  (dtype != NULL && strcmp(dtype, "auto") == 0);
-    return bytes ? BUDGET_BYTES : BUDGET_PARAMETERS;
+    return bytes ? DIDI_BUDGET_BYTES : DIDI_BUDGET_PARAMETERS;
 }
 
 /* "experts/NAME.safetensors" of a task that stays, or the shared file. */
@@ -215,13 +215,13 @@ static int read_costs(const json_t *manifest, const json_t *kept, costs *ret_cos
     const json_t *budget = json_object_get(manifest, "budget");
     double model = json_number_value(json_object_get(budget, "model_parameters"));
     costs found = {.unit = unit_of(budget)};
-    double unit = found.unit == BUDGET_BYTES ? 1 : model;
+    double unit = found.unit == DIDI_BUDGET_BYTES ? 1 : model;
     size_t experts = 0;
     for (size_t i = 0; i < json_array_size(files); i++) {
         const json_t *row = json_array_get(files, i);
         const char *file = json_string_value(json_object_get(row, "name"));
         const json_t *cost =
-            json_object_get(row, found.unit == BUDGET_BYTES ? "bytes" : "parameters");
+            json_object_get(row, found.unit == DIDI_BUDGET_BYTES ? "bytes" : "parameters");
         if (file == NULL || !json_is_integer(cost) || !(model > 0)) {
             return didi_fail(error, DIDI_FORMAT, "/extend/job",
                              "the job was made by an older didid and cannot be extended; "
@@ -249,14 +249,14 @@ static int read_each(json_t *asked, const costs *found, double *ret_each, didi_e
     if (unit != found->unit) {
         return didi_fail(
             error, DIDI_INVALID, "/extend/budget",
-            found->unit == BUDGET_BYTES
+            found->unit == DIDI_BUDGET_BYTES
                 ? "the budget of this job counts bytes: give {\"bytes\": N} (a task of "
                   "it costs %.0f)"
                 : "the budget of this job counts parameters: give a number, a ratio to "
                   "one model (a task of it costs %.4g)",
             found->expert);
     }
-    *ret_each = found->unit == BUDGET_BYTES ? floor(each) : each;
+    *ret_each = found->unit == DIDI_BUDGET_BYTES ? floor(each) : each;
     return DIDI_OK;
 }
 
@@ -307,6 +307,18 @@ static int set_extend(const json_t *request, const json_t *manifest, json_t *doc
     return status;
 }
 
+/* Experts are made for a shared part of low rank, which other methods have not. */
+static int check_method(const json_t *document, didi_error *error)
+{
+    const char *method = json_string_value(json_object_get(document, "method"));
+    return method == NULL || strcmp(method, SPECIFICATION_DEFAULT_METHOD) == 0
+               ? DIDI_OK
+               : didi_fail(error, DIDI_INVALID, "/extend/job",
+                           "the job was merged by method \"%.64s\", whose packages cannot be "
+                           "extended",
+                           method);
+}
+
 static int make_document(const json_t *request, const json_t *manifest, json_t *document,
                          size_t *ret_kept, didi_error *error)
 {
@@ -342,6 +354,8 @@ int extension_request_resolve(json_t *request, const json_t *manifest,
     size_t kept = 0;
     assert(json_is_object(json_object_get(request, "extend"))); /* extension_request_job */
     int status = check_keys(request, error);
+    if (status == DIDI_OK)
+        status = check_method(document, error);
     if (status == DIDI_OK && !json_is_array(json_object_get(document, "tasks")))
         status = didi_fail(error, DIDI_FORMAT, "/extend/job",
                            "the manifest of the job to extend holds no specification");

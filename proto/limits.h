@@ -24,6 +24,8 @@ enum {
     LIMIT_EVENT_PAGE_DEFAULT = 200,
     LIMIT_WAIT_SECONDS = 60,
     LIMIT_STEPS = 100000,
+    LIMIT_METHOD_NAME_BYTES = 64,
+    LIMIT_METHOD_OPTIONS = 32,
 };
 
 #define LIMIT_BUDGET 1000.0                   /* ratio to one model */

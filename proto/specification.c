@@ -13,14 +13,13 @@
 #include <string.h>
 
 #define SPECIFICATION_WORD(id, name) name,
-static const char *const method_words[] = {METHOD_CHOICES(SPECIFICATION_WORD) NULL};
-static const char *const shared_merge_words[] = {SHARED_MERGE_CHOICES(SPECIFICATION_WORD) NULL};
-static const char *const allocator_words[] = {ALLOCATOR_CHOICES(SPECIFICATION_WORD) NULL};
-static const char *const weighting_words[] = {WEIGHTING_CHOICES(SPECIFICATION_WORD) NULL};
-static const char *const objective_words[] = {OBJECTIVE_CHOICES(SPECIFICATION_WORD) NULL};
-static const char *const optimizer_words[] = {OPTIMIZER_CHOICES(SPECIFICATION_WORD) NULL};
-static const char *const dense_words[] = {DENSE_CHOICES(SPECIFICATION_WORD) NULL};
-static const char *const output_dtype_words[] = {OUTPUT_DTYPE_CHOICES(SPECIFICATION_WORD) NULL};
+static const char *const shared_merge_words[] = {DIDI_MERGE_TABLE(SPECIFICATION_WORD) NULL};
+static const char *const allocator_words[] = {DIDI_ALLOCATOR_TABLE(SPECIFICATION_WORD) NULL};
+static const char *const weighting_words[] = {DIDI_WEIGHTING_TABLE(SPECIFICATION_WORD) NULL};
+static const char *const objective_words[] = {DIDI_OBJECTIVE_TABLE(SPECIFICATION_WORD) NULL};
+static const char *const optimizer_words[] = {DIDI_OPTIMIZER_TABLE(SPECIFICATION_WORD) NULL};
+static const char *const dense_words[] = {DIDI_DENSE_TABLE(SPECIFICATION_WORD) NULL};
+static const char *const output_dtype_words[] = {DIDI_PRECISION_TABLE(SPECIFICATION_WORD) NULL};
 #undef SPECIFICATION_WORD
 
 static bool specification_name_is_valid(const char *text)
@@ -115,6 +114,54 @@ static json_t *budget_write(const json_field *field, const void *object)
     return budget_write_value(from->budget, from->budget_unit);
 }
 
+static bool budget_is_absent(const void *object)
+{
+    return ((const specification *)object)->budget == 0;
+}
+
+static bool method_is_valid(const char *text)
+{
+    return text[0] != '\0' && strlen(text) <= LIMIT_METHOD_NAME_BYTES &&
+           strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789_") == strlen(text);
+}
+
+/* What the options mean, the method knows. */
+static int method_options_read(const json_field *field, json_t *value, void *object,
+                               const char *pointer, didi_error *error)
+{
+    specification *into = object;
+    if (!json_is_object(value))
+        return didi_fail(error, DIDI_INVALID, pointer, "%s must be an object, not %s", field->key,
+                         field_type_name(value));
+    if (json_object_size(value) > LIMIT_METHOD_OPTIONS)
+        return didi_fail(error, DIDI_INVALID, pointer, "%zu options; at most %d are taken",
+                         json_object_size(value), LIMIT_METHOD_OPTIONS);
+    if (json_object_size(value) == 0)
+        return DIDI_OK;
+    free(into->method_options);
+    into->method_options = json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS);
+    return into->method_options != NULL
+               ? DIDI_OK
+               : didi_fail(error, DIDI_NO_MEMORY, pointer, "no memory for options");
+}
+
+static json_t *method_options_write(const json_field *field, const void *object)
+{
+    (void)field;
+    return json_loads(((const specification *)object)->method_options, 0, NULL);
+}
+
+static bool method_options_are_absent(const void *object)
+{
+    return ((const specification *)object)->method_options == NULL;
+}
+
+/* Options of the default method are fields of their own. */
+static bool is_of_another_method(const void *object)
+{
+    return strcmp(((const specification *)object)->method, SPECIFICATION_DEFAULT_METHOD) != 0;
+}
+
 static int label_compare(const void *left, const void *right)
 {
     const specification_label *a = left;
@@ -190,6 +237,16 @@ static json_t *labels_write(const json_field *field, const void *object)
     FIELD_TEXTS, .highest = LIMIT_GLOBS, .check = specification_glob_is_valid,                     \
                  .expected = "1 to 512 characters, none of them control characters"
 
+#define FIELD_NUMBER(member, name, field, standard, low, above, high, help)                        \
+    {.key = (name),                                                                                \
+     FIELD_REAL,                                                                                   \
+     AT(member),                                                                                   \
+     .lowest = (low),                                                                              \
+     .above_lowest = (above),                                                                      \
+     .highest = (high)},
+#define FIELD_COUNT(member, name, field, standard, low, above, high, help)                         \
+    {.key = (name), FIELD_INTEGER, AT(member), .lowest = (low), .highest = (high)},
+
 static const json_field shared_fields[] = {
     {.key = "merge", FIELD_CHOICE, AT(shared_merge), .words = shared_merge_words},
     {.key = NULL},
@@ -198,27 +255,12 @@ static const json_field shared_fields[] = {
 static const json_field rank_fields[] = {
     {.key = "allocator", FIELD_CHOICE, AT(allocator), .words = allocator_words},
     {.key = "weighting", FIELD_CHOICE, AT(weighting), .words = weighting_words},
-    {.key = "beta", FIELD_REAL, AT(beta), .above_lowest = true, .highest = 1e6},
-    {.key = "lambda", FIELD_REAL, AT(lambda), .highest = 1e9},
-    {.key = "learning_rate",
-     FIELD_REAL,
-     AT(rank_learning_rate),
-     .above_lowest = true,
-     .highest = 1e6},
-    {.key = "steps", FIELD_INTEGER, AT(rank_steps), .highest = LIMIT_STEPS},
-    {.key = NULL},
+    DIDI_RANK_NUMBERS(FIELD_NUMBER) DIDI_RANK_COUNTS(FIELD_COUNT){.key = NULL},
 };
 
 static const json_field refine_fields[] = {
     {.key = "optimizer", FIELD_CHOICE, AT(optimizer), .words = optimizer_words},
-    {.key = "steps", FIELD_INTEGER, AT(refine_steps), .highest = LIMIT_STEPS},
-    {.key = "learning_rate",
-     FIELD_REAL,
-     AT(refine_learning_rate),
-     .above_lowest = true,
-     .highest = 1e3},
-    {.key = "tolerance", FIELD_REAL, AT(tolerance), .highest = 1},
-    {.key = NULL},
+    DIDI_REFINE_COUNTS(FIELD_COUNT) DIDI_REFINE_NUMBERS(FIELD_NUMBER){.key = NULL},
 };
 
 static const json_field output_fields[] = {
@@ -256,17 +298,36 @@ static const json_field specification_fields[] = {
      .check = name_is_model,
      .expected = MODEL_EXPECTED},
     {.key = "tasks", .read = tasks_read, .write = tasks_write},
-    {.key = "method", FIELD_CHOICE, AT(method), .words = method_words},
-    {.key = "budget", .read = budget_read, .write = budget_write, .required = true},
-    {.key = "objective", FIELD_CHOICE, AT(objective), .words = objective_words},
-    {.key = "shared", FIELD_OBJECT, .fields = shared_fields},
-    {.key = "ranks", FIELD_OBJECT, .fields = rank_fields},
-    {.key = "refine", FIELD_OBJECT, .fields = refine_fields},
+    {.key = "method",
+     FIELD_TEXT,
+     AT(method),
+     .check = method_is_valid,
+     .expected = "the name of a method: a-z, 0-9 and _"},
+    {.key = "method_options",
+     .read = method_options_read,
+     .write = method_options_write,
+     .is_absent = method_options_are_absent},
+    {.key = "budget", .read = budget_read, .write = budget_write, .is_absent = budget_is_absent},
+    {.key = "objective",
+     FIELD_CHOICE,
+     AT(objective),
+     .words = objective_words,
+     .is_absent = is_of_another_method},
+    {.key = "shared", FIELD_OBJECT, .fields = shared_fields, .is_absent = is_of_another_method},
+    {.key = "ranks", FIELD_OBJECT, .fields = rank_fields, .is_absent = is_of_another_method},
+    {.key = "refine", FIELD_OBJECT, .fields = refine_fields, .is_absent = is_of_another_method},
     {.key = "include", FIELD_GLOBS, AT(include)},
     {.key = "exclude", FIELD_GLOBS, AT(exclude)},
-    {.key = "dense", FIELD_CHOICE, AT(dense), .words = dense_words},
-    {.key = "dense_tensors", FIELD_GLOBS, AT(dense_tensors)},
-    {.key = "low_rank_tensors", FIELD_GLOBS, AT(low_rank_tensors)},
+    {.key = "dense",
+     FIELD_CHOICE,
+     AT(dense),
+     .words = dense_words,
+     .is_absent = is_of_another_method},
+    {.key = "dense_tensors", FIELD_GLOBS, AT(dense_tensors), .is_absent = is_of_another_method},
+    {.key = "low_rank_tensors",
+     FIELD_GLOBS,
+     AT(low_rank_tensors),
+     .is_absent = is_of_another_method},
     {.key = "output", FIELD_OBJECT, .fields = output_fields},
     {.key = "seed", FIELD_INTEGER, AT(seed), .highest = LIMIT_SAFE_INTEGER},
     {.key = "priority",
@@ -287,30 +348,48 @@ static int specification_create(specification **ret_specification, didi_error *e
 {
     specification *made = memory_zeroed(1, sizeof *made);
     char *name = memory_string("");
-    if (made == NULL || name == NULL) {
+    char *method = memory_string(SPECIFICATION_DEFAULT_METHOD);
+    if (made == NULL || name == NULL || method == NULL) {
         free(made);
         free(name);
+        free(method);
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a specification");
     }
     made->name = name;
-    made->method = SPECIFICATION_DEFAULT_METHOD;
-    made->shared_merge = SPECIFICATION_DEFAULT_SHARED_MERGE;
-    made->allocator = SPECIFICATION_DEFAULT_ALLOCATOR;
-    made->weighting = -1; /* depends on the allocator */
-    made->objective = SPECIFICATION_DEFAULT_OBJECTIVE;
-    made->beta = SPECIFICATION_DEFAULT_BETA;
-    made->lambda = SPECIFICATION_DEFAULT_LAMBDA;
-    made->rank_learning_rate = SPECIFICATION_DEFAULT_RANK_LEARNING_RATE;
-    made->rank_steps = SPECIFICATION_DEFAULT_RANK_STEPS;
-    made->optimizer = SPECIFICATION_DEFAULT_OPTIMIZER;
+    made->method = method;
+#define SET_NUMBER(member, name, field, standard, ...) made->member = (standard);
+    DIDI_RANK_NUMBERS(SET_NUMBER)
+    DIDI_RANK_COUNTS(SET_NUMBER)
+    DIDI_REFINE_NUMBERS(SET_NUMBER)
+#undef SET_NUMBER
+#define SET_CHOICE(member, field, standard, ...) made->member = (standard);
+    DIDI_CHOICES(SET_CHOICE)
+#undef SET_CHOICE
+    made->weighting = -1;    /* depends on the allocator */
     made->refine_steps = -1; /* depends on the optimizer */
-    made->refine_learning_rate = SPECIFICATION_DEFAULT_REFINE_LEARNING_RATE;
-    made->tolerance = SPECIFICATION_DEFAULT_TOLERANCE;
-    made->dense = SPECIFICATION_DEFAULT_DENSE;
     made->output_dtype = SPECIFICATION_DEFAULT_OUTPUT_DTYPE;
     made->seed = SPECIFICATION_DEFAULT_SEED;
     made->priority = SPECIFICATION_DEFAULT_PRIORITY;
     *ret_specification = made;
+    return DIDI_OK;
+}
+
+/* A field that only another method has is refused, and so is a default method without a budget. */
+static int check_method(const specification *self, const json_t *document, didi_error *error)
+{
+    if (!is_of_another_method(self))
+        return self->budget > 0 ? DIDI_OK
+                                : didi_fail(error, DIDI_INVALID, "/budget", "budget is missing");
+    for (const json_field *field = specification_fields; field->key != NULL; field++) {
+        char pointer[DIDI_ERROR_SUBJECT_BYTES_MAX];
+        if (field->is_absent != is_of_another_method ||
+            json_object_get(document, field->key) == NULL)
+            continue;
+        field_pointer(pointer, "", field->key);
+        return didi_fail(error, DIDI_INVALID, pointer,
+                         "%s is an option of method \"%s\"; method \"%s\" does not have it",
+                         field->key, SPECIFICATION_DEFAULT_METHOD, self->method);
+    }
     return DIDI_OK;
 }
 
@@ -324,19 +403,20 @@ int specification_read(json_t *document, size_t kept, specification **ret_specif
     made->kept = kept;
     status = field_read_all(specification_fields, document, made, "", error);
     if (status == DIDI_OK)
+        status = check_method(made, document, error);
+    if (status == DIDI_OK)
         status = specification_check(made, error);
     if (status != DIDI_OK) {
         specification_free(made);
         return status;
     }
     if (made->weighting < 0)
-        made->weighting = made->allocator == ALLOCATOR_DIFFERENTIABLE
+        made->weighting = made->allocator == DIDI_ALLOCATOR_DIFFERENTIABLE
                               ? SPECIFICATION_DEFAULT_WEIGHTING_LEARNED
-                              : SPECIFICATION_DEFAULT_WEIGHTING;
+                              : DIDI_WEIGHTING_ACCURACY;
     if (made->refine_steps < 0)
-        made->refine_steps = made->optimizer == OPTIMIZER_ALS
-                                 ? SPECIFICATION_DEFAULT_REFINE_STEPS_ALS
-                                 : SPECIFICATION_DEFAULT_REFINE_STEPS_ADAM;
+        made->refine_steps =
+            made->optimizer == DIDI_OPTIMIZER_ALS ? DIDI_REFINE_STEPS : DIDI_REFINE_STEPS_ADAM;
     if (made->extend.job != NULL && made->extend.add.count <= made->task_count)
         made->kept = made->task_count - made->extend.add.count;
     *ret_specification = made;
@@ -361,8 +441,8 @@ bool specification_extends(const specification *self)
 
 bool specification_counts_bytes(const specification *self)
 {
-    return self->budget_unit == BUDGET_BYTES || self->budget_unit == BUDGET_BYTES_RATIO ||
-           self->output_dtype == OUTPUT_DTYPE_AUTO;
+    return self->budget_unit == DIDI_BUDGET_BYTES || self->budget_unit == DIDI_BUDGET_BYTES_RATIO ||
+           self->output_dtype == DIDI_PRECISION_AUTO;
 }
 
 void specification_forget_extend(specification *self)
@@ -393,6 +473,8 @@ void specification_free(specification *made)
     free(made->name);
     free(made->base);
     free(made->from_job);
+    free(made->method);
+    free(made->method_options);
     free(made);
 }
 

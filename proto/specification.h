@@ -2,7 +2,6 @@
 /* The job specification: what one merge depends on, as users write it and as it is kept. */
 #pragma once
 
-#include "proto/choices.h"
 #include "proto/field.h"
 #include "proto/limits.h"
 #include "proto/specification_defaults.h"
@@ -28,20 +27,22 @@ typedef struct specification_extend {
     field_texts add; /* names of the tasks added, among the job's tasks */
     field_texts remove;
     double budget;   /* of each task added; 0 where none is, and with rebalance */
-    int budget_unit; /* BUDGET_PARAMETERS (ratio to one model) or BUDGET_BYTES */
+    int budget_unit; /* DIDI_BUDGET_PARAMETERS (ratio to one model) or DIDI_BUDGET_BYTES */
     bool rebalance, compare;
 } specification_extend;
 
-/* Every field holds its default when the user gave none. Choices are enumerators of choices.h. */
+/* Every field holds its default when the user gave none. Choices are enumerators of
+ * src/base/words.h. */
 typedef struct specification {
     char *name;     /* "" when none was given */
     char *from_job; /* the job whose spectra it starts from; NULL for none */
     char *base;     /* NULL, and no tasks, until inherited from from_job */
     specification_task *tasks;
     size_t task_count;
-    size_t kept; /* so many of the tasks, the first, are those of the job it extends */
-    int method;
-    double budget; /* named sizes are resolved */
+    size_t kept;          /* so many of the tasks, the first, are those of the job it extends */
+    char *method;         /* the daemon knows which there are */
+    char *method_options; /* JSON text of an object; NULL when none were given */
+    double budget;        /* named sizes are resolved; 0 when none was given */
     int budget_unit;
     int shared_merge;
     int allocator;

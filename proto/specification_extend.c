@@ -144,12 +144,12 @@ static int budget_read(const json_field *field, json_t *value, void *object, con
 {
     specification_extend *into = object;
     double budget = 0;
-    int unit = BUDGET_PARAMETERS;
+    int unit = DIDI_BUDGET_PARAMETERS;
     (void)field;
     int status = budget_read_value(value, pointer, &budget, &unit, error);
     if (status != DIDI_OK)
         return status;
-    if (unit != BUDGET_PARAMETERS && unit != BUDGET_BYTES) {
+    if (unit != DIDI_BUDGET_PARAMETERS && unit != DIDI_BUDGET_BYTES) {
         return didi_fail(error, DIDI_INVALID, pointer,
                          "what a task may cost is a ratio of parameters or {\"bytes\": N}");
     }

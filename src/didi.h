@@ -20,71 +20,6 @@
 typedef struct didi_merge didi_merge;
 typedef struct didi_item didi_item;
 
-/* Names are what specifications and manifests say. */
-#define DIDI_ALLOCATOR_TABLE(X)                                                                    \
-    X(UNIFORM, "uniform")               /* the same share of full rank everywhere */               \
-    X(EXACT, "exact")                   /* greedy by gain per parameter (method.md 5) */           \
-    X(DIFFERENTIABLE, "differentiable") /* tanh gate, Adam (paper 4.2, method.md 5) */             \
-    X(JOINT, "joint")                   /* exact, re-allocated between sweeps (method.md 6) */     \
-    X(PURSUIT, "pursuit")               /* grown from zero (method.md 6) */
-#define DIDI_WEIGHTING_TABLE(X)                                                                    \
-    X(NONE, "none")         /* every task vector as it is */                                       \
-    X(BALANCED, "balanced") /* each layer by 1 / (mean_t |tau_t|^2)^(1/2) */                       \
-    X(ACCURACY, "accuracy") /* balanced; queries and keys by half; lengths restored */
-#define DIDI_OBJECTIVE_TABLE(X)                                                                    \
-    X(MEAN, "mean")             /* the weighted sum over tasks */                                  \
-    X(WORST_TASK, "worst_task") /* tasks weighted until their relative errors are alike */
-#define DIDI_OPTIMIZER_TABLE(X)                                                                    \
-    X(ALS, "als")   /* alternating least squares */                                                \
-    X(ADAM, "adam") /* the paper's */
-#define DIDI_DENSE_TABLE(X)                                                                        \
-    X(PER_TASK, "per_task") /* tensors without factors are kept whole for every task */            \
-    X(MEAN, "mean")         /* their mean delta is stored once, as shared */                       \
-    X(BASE, "base")         /* nothing is stored: the base's value serves */                       \
-    X(AUTO, "auto")         /* matrices per task; vectors too where they earn it, else the mean */
-#define DIDI_MERGE_TABLE(X)                                                                        \
-    X(MEAN, "mean") /* S starts as the mean of the task vectors (paper 4.1) */                     \
-    X(NONE, "none") /* no shared part: experts alone */
-#define DIDI_PRECISION_TABLE(X)                                                                    \
-    X(F32, "f32")                                                                                  \
-    X(BF16, "bf16")                                                                                \
-    X(F16, "f16")                                                                                  \
-    X(INT8, "int8") /* packed with a scale for every group (packed.h); 4 and 3 bits likewise */    \
-    X(INT4, "int4")                                                                                \
-    X(INT3, "int3")                                                                                \
-    X(AUTO, "auto") /* 1 to 8 bits for each component, allocated with the ranks */
-#define DIDI_BUDGET_TABLE(X)                                                                       \
-    X(PARAMETERS, "parameters") /* stored parameters / one model's; with auto, of 16 bits each */  \
-    X(BYTES, "bytes")           /* of the safetensors files, headers too */                        \
-    X(BYTES_RATIO, "bytes_ratio") /* the same / bytes of the base's files */                       \
-    X(MAX_ERROR, "max_error")     /* the smallest package of at most this relative error */
-
-#define DIDI_OPTION_ENUMERATOR_ALLOCATOR(id, name) DIDI_ALLOCATOR_##id,
-#define DIDI_OPTION_ENUMERATOR_WEIGHTING(id, name) DIDI_WEIGHTING_##id,
-#define DIDI_OPTION_ENUMERATOR_OBJECTIVE(id, name) DIDI_OBJECTIVE_##id,
-#define DIDI_OPTION_ENUMERATOR_OPTIMIZER(id, name) DIDI_OPTIMIZER_##id,
-#define DIDI_OPTION_ENUMERATOR_DENSE(id, name) DIDI_DENSE_##id,
-#define DIDI_OPTION_ENUMERATOR_MERGE(id, name) DIDI_SHARED_##id,
-#define DIDI_OPTION_ENUMERATOR_PRECISION(id, name) DIDI_PRECISION_##id,
-#define DIDI_OPTION_ENUMERATOR_BUDGET(id, name) DIDI_BUDGET_##id,
-typedef enum didi_allocator {
-    DIDI_ALLOCATOR_TABLE(DIDI_OPTION_ENUMERATOR_ALLOCATOR)
-} didi_allocator;
-typedef enum didi_weighting {
-    DIDI_WEIGHTING_TABLE(DIDI_OPTION_ENUMERATOR_WEIGHTING)
-} didi_weighting;
-typedef enum didi_objective {
-    DIDI_OBJECTIVE_TABLE(DIDI_OPTION_ENUMERATOR_OBJECTIVE)
-} didi_objective;
-typedef enum didi_optimizer {
-    DIDI_OPTIMIZER_TABLE(DIDI_OPTION_ENUMERATOR_OPTIMIZER)
-} didi_optimizer;
-typedef enum didi_dense { DIDI_DENSE_TABLE(DIDI_OPTION_ENUMERATOR_DENSE) } didi_dense;
-typedef enum didi_shared_merge { DIDI_MERGE_TABLE(DIDI_OPTION_ENUMERATOR_MERGE) } didi_shared_merge;
-typedef enum didi_precision {
-    DIDI_PRECISION_TABLE(DIDI_OPTION_ENUMERATOR_PRECISION)
-} didi_precision;
-typedef enum didi_budget_unit { DIDI_BUDGET_TABLE(DIDI_OPTION_ENUMERATOR_BUDGET) } didi_budget_unit;
 const char *didi_precision_name(didi_precision precision);
 const char *didi_budget_unit_name(didi_budget_unit unit);
 
@@ -322,6 +257,11 @@ typedef struct didi_export {
 int didi_export_full(const didi_export *wanted, didi_error *error);
 
 /* ---- process-wide facts ---- */
+
+/* The methods there are, as JSON text: {"methods": [{"name", "usable", "summary", "takes_budget",
+ * "extends", "reuses", "options": [{"field", "type", "default", ...}]}]}; of those that cannot be
+ * used "needs" says what they lack. The caller frees. NULL when out of memory. [any] */
+char *didi_methods_json(void);
 
 typedef struct didi_blas_info {
     const char *library; /* path of the mapped file that holds sgemm, or "unknown" */

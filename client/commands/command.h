@@ -21,6 +21,7 @@ enum {
     OPTION_CLIENT,
     OPTION_DRY_RUN,
     OPTION_DTYPE,
+    OPTION_METHOD,
     OPTION_ERRORS,
     OPTION_FOLLOW,
     OPTION_FORMAT,
@@ -64,6 +65,7 @@ struct client_command {
     X(model_list)                                                                                  \
     X(model_show)                                                                                  \
     X(model_rescan)                                                                                \
+    X(methods)                                                                                     \
     X(submit)                                                                                      \
     X(extend)                                                                                      \
     X(plan)                                                                                        \

@@ -209,6 +209,7 @@ static int add_scalars(json_t *document, const client_arguments *arguments, didi
         {OPTION_NAME, "--name", "name", false},
         {OPTION_PRIORITY, "--priority", "priority", true},
         {OPTION_OBJECTIVE, "--objective", "objective", false},
+        {OPTION_METHOD, "--method", "method", false},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const char *text = arguments_value(arguments, rows[i].id);
@@ -233,7 +234,8 @@ static int check_required(const json_t *document, didi_error *error)
 {
     static const char *const keys[] = {"budget", "base", "tasks"};
     bool inherits = json_object_get(document, "from_job") != NULL;
-    for (size_t i = 0; i < (inherits ? 1 : sizeof keys / sizeof keys[0]); i++) {
+    bool sized = json_object_get(document, "method") != NULL; /* the server knows */
+    for (size_t i = sized ? 1 : 0; i < (inherits ? 1 : sizeof keys / sizeof keys[0]); i++) {
         if (json_object_get(document, keys[i]) == NULL)
             return didi_fail(error, CLIENT_USAGE, NULL,
                              "no %s: give a specification file, or %s--budget", keys[i],

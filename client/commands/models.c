@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* model ls, model show, model rescan. */
+/* model ls, model show, model rescan; methods. */
 #include "client/commands/command.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -126,6 +127,92 @@ static int run_rescan(const command_context *context, didi_error *error)
     return status;
 }
 
+/* "above 0 to 10", "0 to 1", "als, adam". */
+static char *range_text(const json_t *option)
+{
+    const json_t *words = json_object_get(option, "enum");
+    double low = record_number(option, "minimum");
+    double above = record_number(option, "exclusive_minimum");
+    char *text = memory_string("");
+    if (isfinite(above))
+        low = above;
+    for (size_t i = 0; text != NULL && i < json_array_size(words); i++) {
+        char *longer = memory_format("%s%s%s", text, i > 0 ? ", " : "",
+                                     json_string_value(json_array_get(words, i)));
+        free(text);
+        text = longer;
+    }
+    if (text != NULL && isfinite(low)) {
+        free(text);
+        text = memory_format("%s%g to %g", isfinite(above) ? "above " : "", low,
+                             record_number(option, "maximum"));
+    }
+    return text;
+}
+
+static char *default_text(const json_t *option)
+{
+    const json_t *value = json_object_get(option, "default");
+    if (json_is_string(value))
+        return memory_string(json_string_value(value));
+    return json_is_boolean(value) ? memory_string(json_is_true(value) ? "true" : "false")
+                                  : memory_format("%g", json_number_value(value));
+}
+
+static void add_option(client_table *table, const char *method, const json_t *option)
+{
+    char *standard = default_text(option);
+    char *range = range_text(option);
+    table_add(table, "%s", method);
+    table_add(table, "%s", record_text(option, "field"));
+    table_add(table, "%s", standard != NULL ? standard : "");
+    table_add(table, "%s", range != NULL ? range : "");
+    table_add(table, "%s", record_text(option, "help"));
+    free(standard);
+    free(range);
+}
+
+static int print_methods(const command_context *context, const json_t *methods, didi_error *error)
+{
+    static const table_column columns[] = {{"METHOD", false}, {"BUDGET", false}, {"WHAT", false}};
+    static const table_column option_columns[] = {{"METHOD", false},
+                                                  {"FIELD", false},
+                                                  {"DEFAULT", false},
+                                                  {"VALUES", false},
+                                                  {"WHAT", false}};
+    client_table *table = table_create(columns, 3);
+    client_table *options = table_create(option_columns, 5);
+    size_t index;
+    json_t *method;
+    json_array_foreach(methods, index, method)
+    {
+        bool usable = json_is_true(json_object_get(method, "usable"));
+        bool takes = json_is_true(json_object_get(method, "takes_budget"));
+        table_add(table, "%s", record_text(method, "name"));
+        table_add(table, "%s", usable ? takes ? "yes" : "no" : "-");
+        table_add(table, "%s%s", usable ? "" : "cannot be used here: it needs ",
+                  record_text(method, usable ? "summary" : "needs"));
+        const json_t *rows = json_object_get(method, "options");
+        for (size_t i = 0; i < json_array_size(rows); i++)
+            add_option(options, record_text(method, "name"), json_array_get(rows, i));
+    }
+    int status = output_table(context->output, table, true, error);
+    int more = output_table(context->output, options, true, status == CLIENT_OK ? error : NULL);
+    return status == CLIENT_OK ? more : status;
+}
+
+static int run_methods(const command_context *context, didi_error *error)
+{
+    json_t *found = NULL;
+    int status = service_get(context->service, "/v1/methods", 0, &found, error);
+    if (status == CLIENT_OK && output_format_wanted(context->output) == OUTPUT_TABLE)
+        status = print_methods(context, json_object_get(found, "methods"), error);
+    else if (status == CLIENT_OK)
+        status = output_json(context->output, found, error);
+    json_decref(found);
+    return status;
+}
+
 static const option_row list_options[] = {
     {OPTION_STATE, 0, "state", "STATE", "only models that are ready, or broken"}};
 
@@ -147,4 +234,10 @@ const client_command command_model_rescan = {
     .words = "",
     .summary = "make the server look for models again",
     .run = run_rescan,
+};
+const client_command command_methods = {
+    .name = "methods",
+    .words = "",
+    .summary = "list the merging methods and their options",
+    .run = run_methods,
 };

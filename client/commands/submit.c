@@ -159,6 +159,7 @@ static int run_extend(const command_context *context, didi_error *error)
          "models kept: 1.24 or S, M, L; bytes=N, bytes_ratio=X, max_error=E"},                     \
         {OPTION_DTYPE, 'd', "dtype", "TYPE", "f32, bf16, f16, int8, int4, int3 or auto"},          \
         {OPTION_OBJECTIVE, 0, "objective", "WHAT", "mean or worst_task"},                          \
+        {OPTION_METHOD, 0, "method", "NAME", "as `didictl methods` lists them (didi)"},            \
         {OPTION_NAME, 'n', "name", "NAME", "a name for people"},                                   \
         {OPTION_LABEL, 'l', "label", "KEY=VALUE", "a label (repeat)"},                             \
         {OPTION_PRIORITY, 'p', "priority", "N", "-100 to 100, higher goes first (0)"},             \

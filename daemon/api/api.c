@@ -41,6 +41,7 @@ static const http_route routes[] = {
     {.method = "GET", .pattern = "/livez", .handle = api_system_live},
     {.method = "GET", .pattern = "/readyz", .handle = api_system_ready},
     {.method = "GET", .pattern = "/v1/version", .handle = api_system_version},
+    {.method = "GET", .pattern = "/v1/methods", .handle = api_system_methods},
     {.method = "GET", .pattern = "/v1/openapi.yaml", .handle = api_system_contract},
     {.method = "GET", .pattern = "/v1/models", .handle = api_models_list},
     {.method = "POST", .pattern = "/v1/models/rescan", .handle = api_models_rescan, .slow = true},

@@ -41,6 +41,7 @@ json_t *api_job_tasks(const store_job *job);
 void api_system_live(void *context, http_request *request);
 void api_system_ready(void *context, http_request *request);
 void api_system_version(void *context, http_request *request);
+void api_system_methods(void *context, http_request *request);
 void api_system_contract(void *context, http_request *request);
 void api_models_list(void *context, http_request *request);
 void api_models_rescan(void *context, http_request *request);

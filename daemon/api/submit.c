@@ -151,15 +151,18 @@ static json_t *plan_layers(const didi_plan *plan)
 
 static json_t *plan_json(const didi_plan *plan, const char *canonical)
 {
+    bool sized = plan->budget == 0; /* the method has a size of its own */
     json_t *value = json_pack(
-        "{s:o, s:I, s:I, s:I, s:I, s:f, s:s, s:f, s:o, s:{s:I, s:I, s:I, s:I}}", "specification",
+        "{s:o, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:{s:I, s:I, s:I, s:I}}", "specification",
         json_loads(canonical, 0, NULL), "tasks", (json_int_t)plan->tasks, "parameters",
         (json_int_t)plan->parameters, "dense_parameters", (json_int_t)plan->dense_parameters,
-        "factor_parameters", (json_int_t)plan->factor_parameters, "budget", plan->budget,
-        "budget_unit", didi_budget_unit_name(plan->budget_unit), "budget_minimum",
-        plan->budget_minimum, "layers", plan_layers(plan), "tensors", "low_rank",
-        (json_int_t)plan->layer_count, "dense", (json_int_t)plan->dense_count, "passed_through",
-        (json_int_t)plan->passthrough_count, "excluded", (json_int_t)plan->excluded_count);
+        "factor_parameters", (json_int_t)plan->factor_parameters, "budget",
+        sized ? json_null() : json_real(plan->budget), "budget_unit",
+        sized ? json_null() : json_string(didi_budget_unit_name(plan->budget_unit)),
+        "budget_minimum", sized ? json_null() : json_real(plan->budget_minimum), "layers",
+        plan_layers(plan), "tensors", "low_rank", (json_int_t)plan->layer_count, "dense",
+        (json_int_t)plan->dense_count, "passed_through", (json_int_t)plan->passthrough_count,
+        "excluded", (json_int_t)plan->excluded_count);
     json_t *cost =
         json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "memory_minimum_bytes",
                   (json_int_t)plan->memory_minimum_bytes, "memory_peak_bytes",

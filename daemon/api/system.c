@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Health, version and the contract itself. */
+/* Health, version and the contract itself. Short because it is a resource of its own. */
 #include "daemon/api/api_internal.h"
 #include "openapi_yaml.h"
 #include "proto/proto.h"
 #include "src/didi.h"
+
+#include <stdlib.h>
 
 void api_system_live(void *context, http_request *request)
 {
@@ -44,6 +46,16 @@ void api_system_version(void *context, http_request *request)
                               didi_version(), "api", "v1", "blas", "library", blas.library,
                               "flavour", blas.flavour, "kernel", blas.kernel, "version",
                               blas.version, "sqlite", store_library_version(), "limits", limits));
+}
+
+void api_system_methods(void *context, http_request *request)
+{
+    (void)context;
+    if (!http_query_only(request, NULL))
+        return;
+    char *text = didi_methods_json();
+    http_reply_json(request, 200, text != NULL ? json_loads(text, 0, NULL) : NULL);
+    free(text);
 }
 
 void api_system_contract(void *context, http_request *request)

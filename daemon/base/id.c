@@ -2,12 +2,10 @@
 /* Time-sortable identifiers. */
 #include "daemon/base/id.h"
 
-#include "proto/proto.h"
-
 #include <string.h>
 #include <sys/random.h>
 
-static const char id_alphabet[] = NAME_ID_DIGITS;
+static const char id_alphabet[] = "0123456789abcdefghjkmnpqrstvwxyz";
 
 static void id_encode(const uint8_t bytes[16], char ret_id[ID_BYTES])
 {
@@ -57,5 +55,6 @@ int id_next(int64_t milliseconds, const char *previous, char ret_id[ID_BYTES])
 
 bool id_is_valid(const char *text)
 {
-    return text != NULL && name_is_job(text);
+    return text != NULL && strnlen(text, ID_BYTES) == ID_CHARACTERS && text[0] <= '7' &&
+           strspn(text, id_alphabet) == ID_CHARACTERS;
 }

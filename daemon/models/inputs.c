@@ -105,7 +105,6 @@ void inputs_free(inputs *self)
     free(self);
 }
 
-/* The words of both sides are the same and in the same order; a test compares the tables. */
 static void inputs_fill(const inputs *self, didi_merge_options *options)
 {
     const specification *from = self->from;
@@ -114,20 +113,21 @@ static void inputs_fill(const inputs *self, didi_merge_options *options)
     options->base_fd = self->base_fd;
     options->tasks = self->tasks;
     options->task_count = self->task_count;
+    options->method = from->method;
+    options->method_options = from->method_options;
     options->budget = from->budget;
     options->budget_unit = (didi_budget_unit)from->budget_unit;
-    options->shared_merge = (didi_shared_merge)from->shared_merge;
-    options->allocator = (didi_allocator)from->allocator;
-    options->weighting = (didi_weighting)from->weighting;
-    options->objective = (didi_objective)from->objective;
-    options->beta = from->beta;
-    options->lambda = from->lambda;
-    options->rank_learning_rate = from->rank_learning_rate;
-    options->rank_steps = (size_t)from->rank_steps;
-    options->optimizer = (didi_optimizer)from->optimizer;
-    options->refine_steps = (size_t)from->refine_steps;
-    options->refine_learning_rate = from->refine_learning_rate;
-    options->tolerance = from->tolerance;
+#define COPY_NUMBER(member, ...) options->member = from->member;
+#define COPY_COUNT(member, ...) options->member = (size_t)from->member;
+#define COPY_CHOICE(member, ...) options->member = from->member;
+    DIDI_RANK_NUMBERS(COPY_NUMBER)
+    DIDI_REFINE_NUMBERS(COPY_NUMBER)
+    DIDI_RANK_COUNTS(COPY_COUNT)
+    DIDI_REFINE_COUNTS(COPY_COUNT)
+    DIDI_CHOICES(COPY_CHOICE)
+#undef COPY_NUMBER
+#undef COPY_COUNT
+#undef COPY_CHOICE
     options->include = (const char *const *)from->include.texts;
     options->include_count = from->include.count;
     options->exclude = (const char *const *)from->exclude.texts;
@@ -136,7 +136,6 @@ static void inputs_fill(const inputs *self, didi_merge_options *options)
     options->dense_tensor_count = from->dense_tensors.count;
     options->low_rank_tensors = (const char *const *)from->low_rank_tensors.texts;
     options->low_rank_tensor_count = from->low_rank_tensors.count;
-    options->dense = (didi_dense)from->dense;
     options->precision = (didi_precision)from->output_dtype;
     options->seed = (uint64_t)from->seed;
     options->specification_json = self->canonical;
@@ -147,7 +146,7 @@ static void inputs_fill(const inputs *self, didi_merge_options *options)
         options->extend.removed = (const char *const *)from->extend.remove.texts;
         options->extend.removed_count = from->extend.remove.count;
     }
-    if (self->task_count == 0) {
+    if (self->task_count == 0 && specification_extends(from)) {
         options->budget = 1; /* of nothing */
         options->budget_unit = DIDI_BUDGET_PARAMETERS;
     }

@@ -10,3 +10,4 @@
 #include "src/base/parallel.h"
 #include "src/base/spill.h"
 #include "src/base/text.h"
+#include "src/base/words.h"

@@ -178,16 +178,18 @@ static json_t *stages_section(const didi_merge *self)
 static json_t *tensors_section(const didi_merge *self)
 {
     static const char *const kinds[] = {"factors", "dense", "passthrough", "excluded"};
+    bool whole = (self->method->flags & METHOD_MATRICES_ONLY) == 0; /* no tensor has factors */
     json_t *tensors = json_object();
     for (size_t i = 0; i < self->work.family->tensor_count; i++) {
         const family_tensor *tensor = &self->work.family->tensors[i];
         json_t *shape = json_array();
         for (size_t d = 0; d < tensor->base->tensor->dimensions; d++)
             json_array_append_new(shape, json_integer((json_int_t)tensor->base->tensor->shape[d]));
-        json_object_set_new(tensors, tensor->name,
-                            json_pack("{s:s,s:s,s:o}", "kept", kinds[tensor->kind], "dtype",
-                                      didi_dtype_name(tensor->base->tensor->dtype), "shape",
-                                      shape));
+        json_object_set_new(
+            tensors, tensor->name,
+            json_pack("{s:s,s:s,s:o}", "kept",
+                      kinds[whole && tensor->kind == FAMILY_MATRIX ? FAMILY_DENSE : tensor->kind],
+                      "dtype", didi_dtype_name(tensor->base->tensor->dtype), "shape", shape));
     }
     return tensors;
 }
@@ -208,10 +210,14 @@ static json_t *dense_bits_section(const work *self)
 {
     const family *all = self->family;
     json_t *tensors = json_object();
+    for (size_t l = 0; l < self->layer_count; l++) /* what a method shares whole */
+        if (self->summaries[l].dense[0])
+            json_object_set_new(tensors, self->layers[l]->name,
+                                json_pack("[I]", (json_int_t)self->summaries[l].dense_bits[0]));
     for (size_t i = 0, dense = 0; i < all->tensor_count; i++) {
         const char *name = all->tensors[i].name;
         json_t *bits = NULL;
-        if (all->tensors[i].kind != FAMILY_DENSE)
+        if (all->tensors[i].kind != FAMILY_DENSE || json_object_get(tensors, name) != NULL)
             continue;
         bool whole = extension_kept_widths(self->extension, name, &bits);
         if (!whole && dense < self->dense_count)

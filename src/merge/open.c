@@ -4,6 +4,7 @@
 
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -145,6 +146,8 @@ static int open_method(didi_merge *self, didi_error *error)
         status = merge_plan_make(self, error);
     if (status == DIDI_OK)
         status = work_reuse_open(&self->work, error);
+    assert((method->flags & METHOD_REUSES) == 0 ||
+           (method->choose != NULL && method->leave != NULL));
     if (status == DIDI_OK && self->work.reuse != NULL)
         method->choose(self->self, self->work.reuse->document);
     return status;

@@ -20,19 +20,14 @@ void didi_merge_options_default(didi_merge_options *options)
         .output_fd = -1,
         .extend = {.package_fd = -1, .comparison_fd = -1},
         .budget = 1.24,
-        .shared_merge = DIDI_SHARED_MEAN,
-        .allocator = DIDI_ALLOCATOR_PURSUIT,
-        .weighting = DIDI_WEIGHTING_ACCURACY,
-        .beta = 1.0,
-        .lambda = 1.0,
-        .rank_learning_rate = 1.0,
-        .rank_steps = 200,
-        .optimizer = DIDI_OPTIMIZER_ALS,
-        .refine_steps = 30,
-        .refine_learning_rate = 0.02,
-        .tolerance = 2e-3,
-        .dense = DIDI_DENSE_AUTO,
-        .precision = DIDI_PRECISION_BF16,
+#define DEFAULT_NUMBER(member, key, field, standard, ...) .member = (standard),
+        DIDI_RANK_NUMBERS(DEFAULT_NUMBER) DIDI_RANK_COUNTS(DEFAULT_NUMBER)
+            DIDI_REFINE_COUNTS(DEFAULT_NUMBER) DIDI_REFINE_NUMBERS(DEFAULT_NUMBER)
+#undef DEFAULT_NUMBER
+#define DEFAULT_CHOICE(member, field, standard, ...) .member = (standard),
+                DIDI_CHOICES(DEFAULT_CHOICE)
+#undef DEFAULT_CHOICE
+                    .precision = DIDI_PRECISION_BF16,
         .workers = 1,
     };
 }
@@ -89,7 +84,8 @@ static int check_method(const didi_merge_options *options, const didi_method *me
     if ((method->flags & METHOD_REUSES) == 0 && options->reuse_fd >= 0)
         return didi_fail(error, DIDI_INVALID, "/from_job",
                          "method '%s' starts from nothing; leave from_job out", method->name);
-    return method->check != NULL ? method->check(options, error) : DIDI_OK;
+    int status = method->check != NULL ? method->check(options, error) : DIDI_OK;
+    return status == DIDI_OK ? method_check_fields(method, options, error) : status;
 }
 
 int merge_options_check(const didi_merge_options *options, const didi_method *method,
@@ -268,9 +264,12 @@ static void print_options(FILE *out, const didi_merge *self)
         fprintf(out, "task %s %a\n", o->tasks[t].name, o->tasks[t].weight);
     if (o->reuse_fd >= 0)
         fprintf(out, "reuse %s\n", self->work.reuse->fingerprint);
-    if (self->method != didi_methods[0])
-        fprintf(out, "method %s %s\n", self->method->name,
-                o->method_options != NULL ? o->method_options : "{}");
+    if (self->method == didi_methods[0])
+        return;
+    fprintf(out, "method %s", self->method->name);
+    for (const method_option *m = self->method->options; m != NULL && m->name != NULL; m++)
+        fprintf(out, " %s %a", m->name, method_option_value(m, self->self));
+    fputc('\n', out);
 }
 
 /* Options and files as text, which the caller frees; NULL when out of memory. */

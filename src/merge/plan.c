@@ -26,8 +26,8 @@ int merge_plan_lists(didi_merge *self, didi_error *error)
     }
     of->plan.tasks = of->options.task_count;
     of->plan.parameters = all->parameters;
-    of->plan.layer_count = of->layer_count;
-    of->plan.dense_count = of->dense_count;
+    of->plan.layer_count = matrices_only ? of->layer_count : 0; /* those that may get factors */
+    of->plan.dense_count = matrices_only ? of->dense_count : of->layer_count;
     of->plan.passthrough_count = self->passthrough_count;
     of->plan.budget = of->options.budget;
     of->plan.budget_unit = of->options.budget_unit;
@@ -64,10 +64,9 @@ static int plan_panels(work *self, didi_error *error)
         uint64_t bytes = stored_panels_memory(self, i);
         widest = bytes > widest ? bytes : widest;
         plan->dense_parameters = memory_add(plan->dense_parameters, self->layers[i]->elements);
+        plan->artifact_bytes = memory_add(plan->artifact_bytes, stored_panels_bytes(self, i));
         plan->flops += 2.0 * (double)self->layers[i]->elements * (double)plan->tasks;
     }
-    uint64_t bits = precision_bits(precision_of_matrices(self->options.precision));
-    plan->artifact_bytes = memory_multiply(plan->dense_parameters, bits) / 8;
     plan->artifact_bytes = memory_add(plan->artifact_bytes, (self->layer_count + 16) * 512);
     plan->disk_bytes = memory_multiply(plan->artifact_bytes, 2);
     plan->bytes_to_read = memory_multiply(read, 2); /* digests, panels */

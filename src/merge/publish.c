@@ -18,10 +18,10 @@
 static int copy_array(const snapshot *from, safetensors_writer *writer, const char *tensor,
                       size_t file, const stored_array *array, didi_error *error)
 {
-    char kept[32];
+    char kept[KEPT_NAME_BYTES];
     const void *data = NULL;
     uint64_t rows = 0;
-    (void)snprintf(kept, sizeof kept, "%s.%zu", array->kept, file);
+    kept_name(array->kept, file, kept);
     int status = snapshot_find(from, kept, array->dtype, array->columns, &rows, &data, error);
     if (status == DIDI_OK && rows != array->rows)
         status = didi_fail(error, DIDI_FORMAT, tensor, "layer state holds %llu rows of %llu",

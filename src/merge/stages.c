@@ -5,6 +5,7 @@
 
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,7 @@ int merge_rows_create(didi_merge *self, didi_error *error)
         if (stage->each != NULL)
             stores = i + 1;
     }
+    assert(stores > 0); /* a method has at least one row for each tensor */
     self->rows[stores].stores = true;
     (void)snprintf(self->work.stored, sizeof self->work.stored, "%s",
                    self->rows[stores].stage->name);
@@ -209,7 +211,9 @@ static int begin_row(didi_merge *self, size_t row, didi_error *error)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "items of a stage");
     self->item_count = count;
     if (self->rows[row].kind == ROW_WRITE) {
-        int status = merge_open_package(self, error);
+        int status = work_check_tasks_differ(&self->work, error); /* all was measured by now */
+        if (status == DIDI_OK)
+            status = merge_open_package(self, error);
         if (status != DIDI_OK)
             return status;
     }

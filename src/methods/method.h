@@ -21,7 +21,7 @@ typedef struct method_stage {
     bool (*skipped)(const void *self);                   /* the row has nothing to do */
     bool (*recall)(void *self, size_t tensor);           /* a snapshot is there: taken up */
     void (*report)(void *self);                          /* tells of progress after an item */
-    uint64_t (*memory)(const void *self, size_t tensor); /* bytes; NULL: panels of T + 2 rows */
+    uint64_t (*memory)(const void *self, size_t tensor); /* bytes; NULL: T + 4 panels */
 } method_stage;
 
 enum {
@@ -36,12 +36,14 @@ typedef struct didi_method {
     const char *summary; /* one line, for people */
     const char *needs;   /* data it cannot do without: it is refused with this reason */
     unsigned flags;
-    const method_option *options; /* ends with a NULL name; NULL: none */
+    const method_option *options; /* /method_options: ends with a NULL name; NULL: none */
+    const method_option *fields;  /* the same in didi_merge_options, named by their pointers */
     size_t self_bytes;            /* of `self`, which begins with a method_head */
     const method_stage *stages;
     size_t stage_count;
 
-    /* All may be NULL. `self` is zeroed and has its options when `open` is called. */
+    /* All may be NULL, but `choose` and `leave` with METHOD_REUSES. `self` is zeroed and has its
+     * options when `open` is called. */
     int (*check)(const didi_merge_options *options, didi_error *error);
     int (*open)(void *self, didi_error *error);     /* layers are listed, nothing is read */
     int (*plan)(void *self, didi_error *error);     /* fills work->plan; NULL: of its size */
@@ -69,3 +71,7 @@ extern const didi_method *const didi_methods[];
 /* NULL name: the default. Errors: DIDI_INVALID with subject "/method": unknown (the message names
  * those there are), or in need of data that cannot be given (says which). */
 int method_find(const char *name, const didi_method **ret_method, didi_error *error);
+
+/* Ranges of the method's fields. Errors: DIDI_INVALID, subject: the field. */
+int method_check_fields(const didi_method *method, const didi_merge_options *options,
+                        didi_error *error);

@@ -17,9 +17,32 @@ static void set(void *self, const method_option *option, double value)
     case METHOD_INTEGER:
         memcpy(at, &(int64_t){(int64_t)value}, sizeof(int64_t));
         break;
+    case METHOD_COUNT:
+        memcpy(at, &(size_t){(size_t)value}, sizeof(size_t));
+        break;
     case METHOD_FLAG:
         memcpy(at, &(bool){value != 0}, sizeof(bool));
         break;
+    case METHOD_WORD:
+        memcpy(at, &(unsigned){(unsigned)value}, sizeof(unsigned));
+        break;
+    }
+}
+
+double method_option_value(const method_option *option, const void *self)
+{
+    const char *at = (const char *)self + option->offset;
+    switch (option->kind) {
+    case METHOD_INTEGER:
+        return (double)*(const int64_t *)(const void *)at;
+    case METHOD_COUNT:
+        return (double)*(const size_t *)(const void *)at;
+    case METHOD_FLAG:
+        return *(const bool *)at;
+    case METHOD_WORD:
+        return *(const unsigned *)(const void *)at;
+    default:
+        return *(const double *)(const void *)at;
     }
 }
 
@@ -43,15 +66,37 @@ static void list_names(const method_option *options, char *text, size_t size)
         (void)snprintf(text, size, "none");
 }
 
+static int read_word(const method_option *option, const json_t *value, const char *subject,
+                     void *self, didi_error *error)
+{
+    const char *word = json_string_value(value);
+    char known[256] = "";
+    size_t used = 0;
+    for (size_t i = 0; option->words[i] != NULL; i++) {
+        if (word != NULL && strcmp(option->words[i], word) == 0) {
+            set(self, option, (double)i);
+            return DIDI_OK;
+        }
+        if (used < sizeof known)
+            used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i == 0 ? "" : ", ",
+                                     option->words[i]);
+    }
+    return didi_fail(error, DIDI_INVALID, subject, "%s must be one of %s", option->name, known);
+}
+
 static int read_one(const method_option *option, const json_t *value, const char *subject,
                     void *self, didi_error *error)
 {
     static const char *const kinds[] = {[METHOD_NUMBER] = "a number",
                                         [METHOD_INTEGER] = "an integer",
-                                        [METHOD_FLAG] = "true or false"};
+                                        [METHOD_COUNT] = "an integer",
+                                        [METHOD_FLAG] = "true or false",
+                                        [METHOD_WORD] = "a word"};
+    if (option->kind == METHOD_WORD)
+        return read_word(option, value, subject, self, error);
     bool flag = option->kind == METHOD_FLAG;
     double number = flag ? json_is_true(value) : json_number_value(value);
-    bool whole = option->kind != METHOD_INTEGER || number == floor(number);
+    bool whole = option->kind == METHOD_NUMBER || number == floor(number);
     if (!(flag ? json_is_boolean(value) : json_is_number(value)) || !whole)
         return didi_fail(error, DIDI_INVALID, subject, "%s must be %s", option->name,
                          kinds[option->kind]);

@@ -7,16 +7,23 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-typedef enum method_option_kind { METHOD_NUMBER, METHOD_INTEGER, METHOD_FLAG } method_option_kind;
+typedef enum method_option_kind {
+    METHOD_NUMBER,  /* double */
+    METHOD_INTEGER, /* int64_t */
+    METHOD_COUNT,   /* size_t */
+    METHOD_FLAG,    /* bool */
+    METHOD_WORD,    /* an enumeration, in the order of `words` */
+} method_option_kind;
 
 typedef struct method_option {
     const char *name;
     method_option_kind kind;
-    size_t offset;   /* in self: double, int64_t or bool */
+    size_t offset;   /* of the member */
     double standard; /* when none is given */
     double lowest, highest;
-    bool above_lowest; /* `lowest` itself is out */
-    const char *help;  /* one line, with the unit */
+    bool above_lowest;        /* `lowest` itself is out */
+    const char *const *words; /* ends with NULL */
+    const char *help;         /* one line, with the unit */
 } method_option;
 
 /* Fills `self` from JSON text of an object, or with the defaults where it is NULL. Errors:
@@ -29,3 +36,6 @@ int method_options_read(const method_option *options, const char *method, const 
  * and value is finite. */
 int method_check_number(const char *field, double value, double low, bool open_low, double high,
                         didi_error *error);
+
+/* The member of `self` that an option is kept in; of a choice its index. */
+double method_option_value(const method_option *option, const void *self);

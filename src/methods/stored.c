@@ -11,14 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PANEL_ELEMENTS = 1 << 16, ARRAY_NAME_BYTES = 32 };
+enum { PANEL_ELEMENTS = 1 << 16 };
 
 struct stored {
     work *work;
     size_t tensor;
     char name[64];
     snapshot_entry *list;
-    char (*names)[ARRAY_NAME_BYTES];
+    char (*names)[KEPT_NAME_BYTES];
     size_t count, room;
     bool saved;
 };
@@ -33,7 +33,7 @@ int stored_create(work *of, size_t tensor, const char *name, stored **ret_stored
     *self = (stored){.work = of,
                      .tensor = tensor,
                      .list = memory_zeroed(room, sizeof(snapshot_entry)),
-                     .names = memory_zeroed(room, ARRAY_NAME_BYTES),
+                     .names = memory_zeroed(room, KEPT_NAME_BYTES),
                      .room = room};
     (void)snprintf(self->name, sizeof self->name, "%s", name);
     if (self->list == NULL || self->names == NULL) {
@@ -53,14 +53,20 @@ void stored_free(stored *self)
     free(self);
 }
 
-void stored_keep(stored *self, const char *name, size_t index, didi_dtype dtype, uint64_t rows,
-                 uint64_t columns, const void *data)
+static void keep(stored *self, kept_array array, size_t index, snapshot_entry entry)
 {
-    assert(self->count < self->room);
-    (void)snprintf(self->names[self->count], ARRAY_NAME_BYTES, "%s.%zu", name, index);
-    self->list[self->count] =
-        (snapshot_entry){self->names[self->count], dtype, rows, columns, data};
-    self->count++;
+    assert(self->count < self->room && !self->saved);
+    kept_name(array, index, self->names[self->count]);
+    entry.name = self->names[self->count];
+    self->list[self->count++] = entry;
+}
+
+void stored_keep(stored *self, kept_array array, size_t index, uint64_t rows, uint64_t columns,
+                 const void *data)
+{
+    keep(self, array, index,
+         (snapshot_entry){
+             .dtype = kept_dtype(array), .rows = rows, .columns = columns, .data = data});
 }
 
 /* Values as they are stored, in their own place: they are already rounded to the dtype, and no
@@ -80,11 +86,11 @@ static const void *narrow_in_place(didi_dtype dtype, float *values, size_t count
     return values;
 }
 
+/* Of packed numbers: bytes. */
 static didi_dtype output_dtype(const work *self)
 {
     didi_dtype dtype = DIDI_DTYPE_U8;
-    (void)precision_is_plain(self->options.precision, &dtype);
-    return dtype;
+    return precision_is_plain(self->options.precision, &dtype) ? dtype : DIDI_DTYPE_U8;
 }
 
 void stored_factors(stored *self, size_t file, size_t rank, float *b, float *a)
@@ -92,10 +98,12 @@ void stored_factors(stored *self, size_t file, size_t rank, float *b, float *a)
     const family_tensor *tensor = self->work->layers[self->tensor];
     didi_dtype dtype = output_dtype(self->work);
     assert(dtype != DIDI_DTYPE_U8);
-    stored_keep(self, "B", file, dtype, rank > 0 ? tensor->rows : 0, rank,
-                narrow_in_place(dtype, b, rank * tensor->rows));
-    stored_keep(self, "A", file, dtype, rank, tensor->columns,
-                narrow_in_place(dtype, a, rank * tensor->columns));
+    keep(self, KEPT_B, file,
+         (snapshot_entry){NULL, dtype, rank > 0 ? tensor->rows : 0, rank,
+                          narrow_in_place(dtype, b, rank * tensor->rows)});
+    keep(self, KEPT_A, file,
+         (snapshot_entry){NULL, dtype, rank, tensor->columns,
+                          narrow_in_place(dtype, a, rank * tensor->columns)});
 }
 
 void stored_delta(stored *self, size_t file, float *values)
@@ -103,13 +111,14 @@ void stored_delta(stored *self, size_t file, float *values)
     const family_tensor *tensor = self->work->layers[self->tensor];
     didi_dtype dtype = output_dtype(self->work);
     assert(dtype != DIDI_DTYPE_U8);
-    stored_keep(self, "delta", file, dtype, tensor->rows, tensor->columns,
-                narrow_in_place(dtype, values, tensor->rows * tensor->columns));
+    keep(self, KEPT_DELTA, file,
+         (snapshot_entry){NULL, dtype, tensor->rows, tensor->columns,
+                          narrow_in_place(dtype, values, tensor->rows * tensor->columns)});
 }
 
 void stored_packed(stored *self, size_t file, const uint8_t *bytes, size_t count)
 {
-    stored_keep(self, "packed", file, DIDI_DTYPE_U8, count, 1, bytes);
+    stored_keep(self, KEPT_PACKED, file, count, 1, bytes);
 }
 
 int stored_save(stored *self, didi_error *error)
@@ -132,7 +141,7 @@ typedef struct panels {
     float **tau; /* T */
     float *shared, *spare;
     uint8_t *packed;
-    char array[ARRAY_NAME_BYTES];
+    char array[KEPT_NAME_BYTES], energy[KEPT_NAME_BYTES], error[KEPT_NAME_BYTES]; /* names */
     snapshot_writer *writer;
 } panels;
 
@@ -157,6 +166,14 @@ uint64_t stored_panels_memory(const work *self, size_t tensor)
     uint64_t panel = memory_multiply(memory_multiply(rows_at_once(of), of->columns), sizeof(float));
     uint64_t buffers = self->options.task_count + OTHER_PANELS;
     return memory_add(memory_multiply(buffers, panel), OVERHEAD_BYTES);
+}
+
+uint64_t stored_panels_bytes(const work *self, size_t tensor)
+{
+    const family_tensor *of = self->layers[tensor];
+    unsigned bits = packed_bits(self, of);
+    return bits > 0 ? packed_dense_bytes(of->rows, of->columns, bits)
+                    : memory_multiply(of->elements, didi_dtype_bits(output_dtype(self)) / 8);
 }
 
 static void panels_clear(panels *self)
@@ -201,10 +218,12 @@ static int panels_begin(stored *of, panels *self, didi_error *error)
     uint64_t columns = self->tensor->columns;
     snapshot_entry entries[] = {
         {self->array, output_dtype(of->work), rows, columns, NULL},
-        {"energy.0", DIDI_DTYPE_F64, 1, tasks, NULL},
-        {"error.0", DIDI_DTYPE_F64, 1, tasks, NULL},
+        {self->energy, kept_dtype(KEPT_ENERGY), 1, tasks, NULL},
+        {self->error, kept_dtype(KEPT_ERROR), 1, tasks, NULL},
     };
-    (void)snprintf(self->array, sizeof self->array, "%s.0", self->bits > 0 ? "packed" : "delta");
+    kept_name(self->bits > 0 ? KEPT_PACKED : KEPT_DELTA, 0, self->array);
+    kept_name(KEPT_ENERGY, 0, self->energy);
+    kept_name(KEPT_ERROR, 0, self->error);
     if (self->bits > 0) {
         entries[0].rows = packed_dense_bytes(rows, columns, self->bits);
         entries[0].columns = 1;
@@ -219,31 +238,50 @@ static int panels_begin(stored *of, panels *self, didi_error *error)
     return status;
 }
 
+static int check_finite(const panels *self, uint64_t first, uint64_t count, const char *stored_as,
+                        didi_error *error)
+{
+    size_t bad = didi_dtype_first_nonfinite(self->shared, count);
+    if (bad == count)
+        return DIDI_OK;
+    return didi_fail(error, DIDI_NUMERIC, self->tensor->name,
+                     "the change of tensor '%s' at element %llu is out of the range of %s",
+                     self->tensor->name, (unsigned long long)(first + bad), stored_as);
+}
+
+static int put_packed(panels *self, uint64_t row, uint64_t rows, didi_error *error)
+{
+    size_t columns = self->tensor->columns;
+    size_t row_bytes = quantise_row_bytes(columns, self->bits);
+    int status = check_finite(self, row * columns, rows * columns, "float32", error);
+    if (status != DIDI_OK)
+        return status;
+    packed_dense_rows(columns, self->bits, self->shared, rows, self->packed);
+    for (size_t i = 0; i < rows; i++)
+        dequantise_row(self->packed + i * row_bytes, columns, self->bits,
+                       self->shared + i * columns);
+    status = check_finite(self, row * columns, rows * columns, "packed numbers", error);
+    if (status != DIDI_OK)
+        return status;
+    return snapshot_writer_put(self->writer, self->array,
+                               PACKED_DENSE_HEADER_BYTES + row * row_bytes, self->packed,
+                               rows * row_bytes, error);
+}
+
 /* Stores the shared panel, which ends as a reader gets it. */
 static int put_panel(panels *self, uint64_t row, uint64_t rows, didi_error *error)
 {
     size_t columns = self->tensor->columns;
     size_t count = rows * columns;
-    if (self->bits > 0) {
-        size_t row_bytes = quantise_row_bytes(columns, self->bits);
-        packed_dense_rows(columns, self->bits, self->shared, rows, self->packed);
-        for (size_t i = 0; i < rows; i++)
-            dequantise_row(self->packed + i * row_bytes, columns, self->bits,
-                           self->shared + i * columns);
-        return snapshot_writer_put(self->writer, self->array,
-                                   PACKED_DENSE_HEADER_BYTES + row * row_bytes, self->packed,
-                                   rows * row_bytes, error);
-    }
     didi_dtype dtype = output_dtype(self->work);
     size_t bytes = didi_dtype_bits(dtype) / 8;
+    if (self->bits > 0)
+        return put_packed(self, row, rows, error);
     didi_dtype_from_f32(dtype, self->shared, self->packed, count);
     didi_dtype_to_f32(dtype, self->packed, self->shared, count);
-    size_t bad = didi_dtype_first_nonfinite(self->shared, count);
-    if (bad < count)
-        return didi_fail(error, DIDI_NUMERIC, self->tensor->name,
-                         "the change of tensor '%s' at element %llu is out of the range of %s",
-                         self->tensor->name, (unsigned long long)(row * columns + bad),
-                         didi_dtype_name(dtype));
+    int status = check_finite(self, row * columns, count, didi_dtype_name(dtype), error);
+    if (status != DIDI_OK)
+        return status;
     return snapshot_writer_put(self->writer, self->array, row * columns * bytes, self->packed,
                                count * bytes, error);
 }
@@ -293,6 +331,7 @@ static void set_parts(work *of, size_t tensor)
 int stored_shared_panels(stored *self, void (*fill)(void *context, const method_panel *panel),
                          void *context, didi_error *error)
 {
+    assert(self->count == 0 && !self->saved); /* it saves itself */
     work *of = self->work;
     layer_summary *summary = &of->summaries[self->tensor];
     size_t bytes = summary->tasks * sizeof(double);
@@ -315,9 +354,9 @@ int stored_shared_panels(stored *self, void (*fill)(void *context, const method_
     if (status == DIDI_OK)
         status = family_verify_unchanged(of->family, error);
     if (status == DIDI_OK)
-        status = snapshot_writer_put(made.writer, "energy.0", 0, summary->energy, bytes, error);
+        status = snapshot_writer_put(made.writer, made.energy, 0, summary->energy, bytes, error);
     if (status == DIDI_OK)
-        status = snapshot_writer_put(made.writer, "error.0", 0, summary->error, bytes, error);
+        status = snapshot_writer_put(made.writer, made.error, 0, summary->error, bytes, error);
     if (status == DIDI_OK) {
         status = snapshot_writer_close(made.writer, !of->options.volatile_work, error);
         made.writer = NULL;
@@ -329,24 +368,31 @@ int stored_shared_panels(stored *self, void (*fill)(void *context, const method_
     return status;
 }
 
+/* Snapshots of methods that leave other arrays are taken up by their own `recall`. */
+static int find_shared(const work *of, size_t tensor, const snapshot *from, didi_error *error)
+{
+    const family_tensor *as = of->layers[tensor];
+    bool as_bytes = packed_bits(of, as) > 0;
+    char name[KEPT_NAME_BYTES];
+    const void *data = NULL;
+    kept_name(as_bytes ? KEPT_PACKED : KEPT_DELTA, 0, name);
+    return snapshot_find(from, name, output_dtype(of), as_bytes ? 1 : as->columns, NULL, &data,
+                         error);
+}
+
 int stored_recall(work *of, size_t tensor, const char *name, didi_error *error)
 {
     layer_summary *summary = &of->summaries[tensor];
     snapshot *from = NULL;
-    const void *energy = NULL;
-    const void *missed = NULL;
     int status = snapshot_open(of->options.work_fd, name, &from, error);
     if (status == DIDI_OK)
-        status =
-            snapshot_find(from, "energy.0", DIDI_DTYPE_F64, summary->tasks, NULL, &energy, error);
+        status = kept_copy(from, KEPT_ENERGY, summary->energy, summary->tasks, error);
     if (status == DIDI_OK)
-        status =
-            snapshot_find(from, "error.0", DIDI_DTYPE_F64, summary->tasks, NULL, &missed, error);
-    if (status == DIDI_OK) {
-        memcpy(summary->energy, energy, summary->tasks * sizeof(double));
-        memcpy(summary->error, missed, summary->tasks * sizeof(double));
+        status = kept_copy(from, KEPT_ERROR, summary->error, summary->tasks, error);
+    if (status == DIDI_OK)
+        status = find_shared(of, tensor, from, error);
+    if (status == DIDI_OK)
         set_parts(of, tensor);
-    }
     snapshot_close(from);
     return status;
 }

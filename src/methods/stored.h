@@ -11,9 +11,9 @@ typedef struct stored stored;
 
 /* ---- whole arrays: the caller's until stored_save ---- */
 
-/* Keeps `rows` x `columns` numbers as "name.index", for the method's own use. */
-void stored_keep(stored *self, const char *name, size_t index, didi_dtype dtype, uint64_t rows,
-                 uint64_t columns, const void *data);
+/* Keeps `rows` x `columns` numbers, for the method's own use. */
+void stored_keep(stored *self, kept_array array, size_t index, uint64_t rows, uint64_t columns,
+                 const void *data);
 /* Factors B (rows x rank) and A (rank x columns) of file `file`, already rounded to the output
  * dtype, in which they end: in place, the values are lost. */
 void stored_factors(stored *self, size_t file, size_t rank, float *b, float *a);
@@ -38,12 +38,13 @@ typedef struct method_panel {
 
 /* Hands the task vectors of a tensor to `fill`, panel by panel, and stores the shared delta that it
  * leaves, at the output dtype. Measures energies and errors, streams from the inputs and to the
- * disk: memory is (T + 2) panels, whatever the tensor's size. Errors: DIDI_NUMERIC, DIDI_CHANGED,
+ * disk: memory is (T + 4) panels, whatever the tensor's size. Errors: DIDI_NUMERIC, DIDI_CHANGED,
  * DIDI_IO, DIDI_DISK_FULL, DIDI_CANCELLED, DIDI_NO_MEMORY; those of `fill`. */
 int stored_shared_panels(stored *self, void (*fill)(void *context, const method_panel *panel),
                          void *context, didi_error *error);
-/* Bytes of memory that this takes. */
+/* Bytes of memory that this takes, and of what it stores, headers aside. */
 uint64_t stored_panels_memory(const work *work, size_t tensor);
+uint64_t stored_panels_bytes(const work *work, size_t tensor);
 
 /* ---- the engine's side ---- */
 

@@ -25,7 +25,7 @@ static uint64_t factors_bytes(const stored_tensor *tensor, const size_t *compone
 static stored_array packed_array(const char *suffix, uint64_t bytes)
 {
     return (stored_array){.suffix = suffix,
-                          .kept = "packed",
+                          .kept = KEPT_PACKED,
                           .dtype = DIDI_DTYPE_U8,
                           .dimensions = 1,
                           .shape = {bytes, 0},
@@ -33,7 +33,7 @@ static stored_array packed_array(const char *suffix, uint64_t bytes)
                           .columns = 1};
 }
 
-static stored_array factor_array(const char *suffix, const char *kept, didi_dtype dtype,
+static stored_array factor_array(const char *suffix, kept_array kept, didi_dtype dtype,
                                  uint64_t rows, uint64_t columns)
 {
     return (stored_array){.suffix = suffix,
@@ -55,7 +55,7 @@ size_t stored_arrays(const stored_tensor *tensor, const stored_part *part, size_
     if (part->delta) {
         ret_arrays[0] =
             plain ? (stored_array){.suffix = "delta",
-                                   .kept = "delta",
+                                   .kept = KEPT_DELTA,
                                    .dtype = dtype,
                                    .dimensions = tensor->base->dimensions,
                                    .shaped_as_base = true,
@@ -71,9 +71,10 @@ size_t stored_arrays(const stored_tensor *tensor, const stored_part *part, size_
                                      factors_bytes(tensor, part->components));
         return 1;
     }
-    ret_arrays[0] = factor_array(file == 0 ? "shared_B" : "expert_B", "B", dtype, rows, part->rank);
+    ret_arrays[0] =
+        factor_array(file == 0 ? "shared_B" : "expert_B", KEPT_B, dtype, rows, part->rank);
     ret_arrays[1] =
-        factor_array(file == 0 ? "shared_A" : "expert_A", "A", dtype, part->rank, columns);
+        factor_array(file == 0 ? "shared_A" : "expert_A", KEPT_A, dtype, part->rank, columns);
     return 2;
 }
 

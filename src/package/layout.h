@@ -4,6 +4,7 @@
 #pragma once
 
 #include "src/files/files.h"
+#include "src/package/kept.h"
 #include "src/package/widths.h"
 
 /* What a tensor is to a package. */
@@ -24,7 +25,7 @@ typedef struct stored_part {
 enum { STORED_ARRAYS_MAX = 2 };
 typedef struct stored_array {
     const char *suffix; /* of the tensor's name in the package */
-    const char *kept;   /* name of the array in a snapshot, before the file's number */
+    kept_array kept;    /* the array of a snapshot that it comes from */
     didi_dtype dtype;
     size_t dimensions;
     uint64_t shape[2];      /* of factors and packed bytes */

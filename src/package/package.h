@@ -2,6 +2,7 @@
 /* The format of published packages: writing and reading. */
 #pragma once
 
+#include "src/package/kept.h"
 #include "src/package/layout.h"
 #include "src/package/packed.h"
 #include "src/package/reader.h"

@@ -29,24 +29,21 @@ def test_states_are_the_tables():
 
 
 def test_defaults_are_the_tables():
-    values = dict(re.findall(r"#define SPECIFICATION_DEFAULT_(\w+) (\S+)",
+    """Those of methods are compared in test_api_methods.py."""
+    values = dict(re.findall(r"#define SPECIFICATION_DEFAULT_(\w+) \"?(\w[\w.]*)",
                              header("specification_defaults.h")))
-    for key, name in (("beta", "BETA"), ("lambda", "LAMBDA"), ("tolerance", "TOLERANCE"),
-                      ("weight", "TASK_WEIGHT"), ("seed", "SEED"), ("priority", "PRIORITY")):
+    for key, name in (("weight", "TASK_WEIGHT"), ("seed", "SEED"), ("priority", "PRIORITY")):
         given = re.search(rf"^ *{key}: {{.*default: ([-0-9.]+)", CONTRACT, re.MULTILINE).group(1)
         assert float(given) == float(values[name]), key
-    for key, name in (("merge", "SHARED_MERGE"), ("weighting", "WEIGHTING"),
-                      ("optimizer", "OPTIMIZER"), ("dense", "DENSE"), ("dtype", "OUTPUT_DTYPE"),
-                      ("method", "METHOD")):
-        given = re.search(rf"^ *{key}: {{.*default: (\w+)", CONTRACT, re.MULTILINE).group(1)
-        assert values[name].lower().endswith(given), key
-    allocator = re.search(r"allocator:.*?default: (\w+)", CONTRACT, re.DOTALL).group(1)
-    assert values["ALLOCATOR"] == f"ALLOCATOR_{allocator.upper()}"
-    rates = re.findall(r"learning_rate: {.*default: ([0-9.]+)", CONTRACT)
-    assert [float(rate) for rate in rates] == [float(values["RANK_LEARNING_RATE"]),
-                                               float(values["REFINE_LEARNING_RATE"])]
-    assert re.search(r"als \(default (\d+)\)", CONTRACT).group(1) == values["REFINE_STEPS_ALS"]
-    assert re.search(r"adam \(default (\d+)\)", CONTRACT).group(1) == values["REFINE_STEPS_ADAM"]
+    given = re.search(r"^ *dtype: {.*default: (\w+)", CONTRACT, re.MULTILINE).group(1)
+    assert values["OUTPUT_DTYPE"] == f"DIDI_PRECISION_{given.upper()}"
+    assert re.search(r"method:\n(?: {10}.*\n)* {10}default: (\w+)", CONTRACT).group(1) \
+        == values["METHOD"]
+    words = (ROOT / "src/base/words.h").read_text(encoding="utf-8")
+    sweeps, steps = re.search(r"DIDI_REFINE_STEPS = (\d+), DIDI_REFINE_STEPS_ADAM = (\d+)",
+                              words).groups()
+    assert re.search(r"als \(default (\d+)\)", CONTRACT).group(1) == sweeps
+    assert re.search(r"adam \(default (\d+)\)", CONTRACT).group(1) == steps
 
 
 @pytest.fixture(scope="session")

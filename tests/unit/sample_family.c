@@ -114,6 +114,32 @@ void sample_model_write(int directory, const sample_model *model)
     sample_must(safetensors_writer_close_volatile(writer, &error), &error);
 }
 
+void sample_tensors_write(int directory, const safetensors_layout_entry *entries, size_t count,
+                          void (*fill)(void *context, size_t tensor, float *values, size_t count),
+                          void *context)
+{
+    safetensors_writer *writer = NULL;
+    didi_error error = {0};
+    (void)unlinkat(directory, "model.safetensors", 0);
+    safetensors_contents contents = {.entries = entries, .count = count};
+    sample_must(
+        safetensors_writer_create(directory, "model.safetensors", &contents, &writer, &error),
+        &error);
+    for (size_t i = 0; i < count; i++) {
+        size_t elements = 1;
+        assert_int_equal(entries[i].dtype, DIDI_DTYPE_F32);
+        for (size_t d = 0; d < entries[i].dimensions; d++)
+            elements *= entries[i].shape[d];
+        float *values = support_allocate(elements * sizeof *values);
+        fill(context, i, values, elements);
+        sample_must(
+            safetensors_writer_put_f32(writer, entries[i].name, 0, values, elements, &error),
+            &error);
+        free(values);
+    }
+    sample_must(safetensors_writer_close_volatile(writer, &error), &error);
+}
+
 static int make_directory(int root, const char *name)
 {
     int fd = -1;
@@ -372,6 +398,74 @@ double sample_package_error(const sample_family *self, const char *package, size
         safetensors_header_free(headers[f]);
         checkpoint_close(models[f]);
     }
+    return energy > 0 ? sum / energy : sum;
+}
+
+/* ---- exports ---- */
+
+int sample_export(const sample_family *self, const char *package, size_t task)
+{
+    int from = -1;
+    char name[64];
+    didi_error error = {0};
+    (void)snprintf(name, sizeof name, "export-%s", task_names[task]);
+    int to = make_directory(self->root, name);
+    sample_must(file_open_directory(self->output, package, 0, &from, &error), &error);
+    didi_export wanted = {.artifact_fd = from,
+                          .base_fd = self->base,
+                          .output_fd = to,
+                          .base_label = "lab/base",
+                          .task = task_names[task],
+                          .verify_base = true};
+    sample_must(didi_export_full(&wanted, &error), &error);
+    close(from);
+    return to;
+}
+
+/* Adds |exported - fine-tune|^2 and |fine-tune - base|^2 of one tensor of base, fine-tune and
+ * export. */
+static void measure_exported(checkpoint *const *models, const char *name, double *error_sum,
+                             double *energy)
+{
+    const checkpoint_tensor *rows[3];
+    float *values[3];
+    didi_error error = {0};
+    for (size_t m = 0; m < 3; m++)
+        rows[m] = checkpoint_find(models[m], name);
+    assert_non_null(rows[2]);
+    assert_int_equal(rows[2]->tensor->dtype, rows[0]->tensor->dtype);
+    assert_int_equal(rows[2]->tensor->dimensions, rows[0]->tensor->dimensions);
+    uint64_t count = rows[0]->tensor->elements;
+    if (!didi_dtype_is_float(rows[0]->tensor->dtype) || count == 0)
+        return;
+    for (size_t m = 0; m < 3; m++) {
+        values[m] = support_allocate(count * sizeof(float));
+        sample_must(checkpoint_read_f32(models[m], rows[m], 0, values[m], count, &error), &error);
+    }
+    for (size_t e = 0; e < count; e++) {
+        double miss = (double)values[2][e] - (double)values[1][e];
+        double delta = (double)values[1][e] - (double)values[0][e];
+        *error_sum += miss * miss;
+        *energy += delta * delta;
+    }
+    for (size_t m = 0; m < 3; m++)
+        free(values[m]);
+}
+
+double sample_exported_error(const sample_family *self, int exported, size_t task)
+{
+    const int fds[3] = {self->base, self->models[task], exported};
+    checkpoint *models[3] = {NULL, NULL, NULL};
+    double sum = 0;
+    double energy = 0;
+    didi_error error = {0};
+    for (size_t m = 0; m < 3; m++)
+        sample_must(checkpoint_open(fds[m], "m", &models[m], &error), &error);
+    assert_int_equal(checkpoint_count(models[2]), checkpoint_count(models[0]));
+    for (size_t i = 0; i < checkpoint_count(models[0]); i++)
+        measure_exported(models, checkpoint_at(models[0], i)->tensor->name, &sum, &energy);
+    for (size_t m = 0; m < 3; m++)
+        checkpoint_close(models[m]);
     return energy > 0 ? sum / energy : sum;
 }
 

@@ -5,6 +5,7 @@
 
 #include "src/didi.h"
 #include "src/files/dtype.h"
+#include "src/files/safetensors.h"
 
 enum { SAMPLE_TASKS_MAX = 8, SAMPLE_PARAMETERS = 993, SAMPLE_DENSE = 57 };
 
@@ -25,6 +26,13 @@ typedef struct sample_model {
 
 /* (Re)writes model.safetensors in a directory. */
 void sample_model_write(int directory, const sample_model *model);
+
+/* (Re)writes model.safetensors with these float32 tensors; `fill` gives each its values, zero
+ * before.
+ */
+void sample_tensors_write(int directory, const safetensors_layout_entry *entries, size_t count,
+                          void (*fill)(void *context, size_t tensor, float *values, size_t count),
+                          void *context);
 
 typedef struct sample_family {
     int root, base, work, output;
@@ -55,6 +63,13 @@ size_t sample_package_tensors(const sample_family *sample, const char *package, 
 /* |rebuilt - fine-tune|^2 / |fine-tune - base|^2 of one task, all float tensors but `without`. */
 double sample_package_error(const sample_family *sample, const char *package, size_t task,
                             const char *without);
+
+/* Exports a task of a package; gives the directory of its model, which the caller closes. */
+int sample_export(const sample_family *sample, const char *package, size_t task);
+
+/* |exported - fine-tune|^2 / |fine-tune - base|^2 of the model in a directory, all float tensors;
+ * it must have the base's tensors in the base's dtypes. */
+double sample_exported_error(const sample_family *sample, int exported, size_t task);
 
 /* Fails unless both packages hold the same bytes, the manifest aside. */
 void sample_package_compare(const sample_family *sample, const char *one, const char *other);

@@ -155,6 +155,7 @@ const didi_method didi_pursuit_method = {
     .name = "didi",
     .summary = "a shared part and an expert for each task, both of low rank, under one budget",
     .flags = METHOD_TAKES_BUDGET | METHOD_MATRICES_ONLY | METHOD_EXTENDS | METHOD_REUSES,
+    .fields = didi_fields,
     .self_bytes = sizeof(didi),
     .stages = rows,
     .stage_count = sizeof rows / sizeof *rows,

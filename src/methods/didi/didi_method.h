@@ -90,7 +90,9 @@ typedef struct didi {
 
 /* ---- options: questions that only this method asks ---- */
 
-/* Ranges of its options. Errors: DIDI_INVALID, DIDI_BUDGET; subject: the field. */
+/* Those that are fields of a specification; ends with a NULL name. */
+extern const method_option didi_fields[];
+/* What it asks of a budget. Errors: DIDI_INVALID, DIDI_BUDGET; subject: the field. */
 int didi_check_options(const didi_merge_options *options, didi_error *error);
 /* Whole spectra are computed, not sketches. */
 bool didi_needs_spectra(const didi *self);

@@ -43,10 +43,10 @@ static void sketch_name(size_t index, char name[64])
 
 static void keep_summary(stored *out, const layer_summary *summary)
 {
-    stored_keep(out, "energy", 0, DIDI_DTYPE_F64, 1, summary->tasks, summary->energy);
-    stored_keep(out, "tail", 0, DIDI_DTYPE_F64, 1, summary->tasks + 1, summary->tail);
+    stored_keep(out, KEPT_ENERGY, 0, 1, summary->tasks, summary->energy);
+    stored_keep(out, KEPT_TAIL, 0, 1, summary->tasks + 1, summary->tail);
     for (size_t j = 0; j <= summary->tasks; j++)
-        stored_keep(out, "sigma", j, DIDI_DTYPE_F64, summary->count[j], 1, summary->sigma[j]);
+        stored_keep(out, KEPT_SIGMA, j, summary->count[j], 1, summary->sigma[j]);
 }
 
 /* ---- decompose ---- */
@@ -61,7 +61,7 @@ static int save_sketch(didi *self, size_t index, const layer *target, didi_error
     if (status != DIDI_OK)
         return status;
     for (size_t t = 1; t <= target->tasks; t++)
-        stored_keep(rows, "right", t, DIDI_DTYPE_F32, target->blocks[t].basis, target->columns,
+        stored_keep(rows, KEPT_RIGHT, t, target->blocks[t].basis, target->columns,
                     target->blocks[t].right);
     status = stored_save(rows, error);
     stored_free(rows);
@@ -72,10 +72,10 @@ static void keep_spectra(stored *out, const spectra *found)
 {
     if (found->cross == NULL)
         return;
-    stored_keep(out, "cross", 0, DIDI_DTYPE_F32, found->tasks * found->q, found->q, found->cross);
-    stored_keep(out, "expert_tail", 0, DIDI_DTYPE_F64, found->tasks, found->q, found->expert_tail);
-    stored_keep(out, "shared_tail", 0, DIDI_DTYPE_F64, found->tasks, found->q, found->shared_tail);
-    stored_keep(out, "corner", 0, DIDI_DTYPE_F64, 1, found->tasks, found->corner);
+    stored_keep(out, KEPT_CROSS, 0, found->tasks * found->q, found->q, found->cross);
+    stored_keep(out, KEPT_EXPERT_TAIL, 0, found->tasks, found->q, found->expert_tail);
+    stored_keep(out, KEPT_SHARED_TAIL, 0, found->tasks, found->q, found->shared_tail);
+    stored_keep(out, KEPT_CORNER, 0, 1, found->tasks, found->corner);
 }
 
 static int decompose_exactly(didi *self, size_t index, layer *target, stored *out,
@@ -146,17 +146,14 @@ static void copy_array(const snapshot *from, void *to, const void *data, size_t 
 static int recall_block(const snapshot *from, layer *target, size_t index, bool with_left,
                         didi_error *error)
 {
-    char name[32];
     uint64_t rows = 0;
     const void *right = NULL;
     const void *left = NULL;
-    (void)snprintf(name, sizeof name, "right.%zu", index);
-    int status = snapshot_find(from, name, DIDI_DTYPE_F32, target->columns, &rows, &right, error);
+    int status = kept_find(from, KEPT_RIGHT, index, target->columns, &rows, &right, error);
     if (status != DIDI_OK || rows == 0)
         return status;
-    (void)snprintf(name, sizeof name, "left.%zu", index);
     if (with_left)
-        status = snapshot_find(from, name, DIDI_DTYPE_F32, target->rows, &rows, &left, error);
+        status = kept_find(from, KEPT_LEFT, index, target->rows, &rows, &left, error);
     if (status == DIDI_OK)
         status = layer_resize_block(target, index, rows, error);
     if (status != DIDI_OK)
@@ -221,11 +218,11 @@ static void keep_blocks(const didi *self, size_t index, const layer *target, sto
 {
     const pursued *found = &self->pursued[index];
     keep_summary(out, &self->work->summaries[index]);
-    stored_keep(out, "pursued", 0, DIDI_DTYPE_F64, 1, PURSUED_NUMBERS, (const double *)found);
+    stored_keep(out, KEPT_PURSUED, 0, 1, PURSUED_NUMBERS, (const double *)found);
     for (size_t j = 0; j <= target->tasks; j++) {
         const block *from = &target->blocks[j];
-        stored_keep(out, "left", j, DIDI_DTYPE_F32, from->basis, target->rows, from->left);
-        stored_keep(out, "right", j, DIDI_DTYPE_F32, from->basis, target->columns, from->right);
+        stored_keep(out, KEPT_LEFT, j, from->basis, target->rows, from->left);
+        stored_keep(out, KEPT_RIGHT, j, from->basis, target->columns, from->right);
     }
 }
 
@@ -307,10 +304,10 @@ static void keep_package(const didi *self, size_t index, const layer *target,
 {
     const layer_summary *summary = &self->work->summaries[index];
     bool plain = precision_is_plain(self->work->options.precision, NULL);
-    stored_keep(out, "energy", 0, DIDI_DTYPE_F64, 1, summary->tasks, summary->energy);
-    stored_keep(out, "error", 0, DIDI_DTYPE_F64, 1, summary->tasks, summary->error);
-    stored_keep(out, "unshared", 0, DIDI_DTYPE_F64, 1, summary->tasks, summary->unshared);
-    stored_keep(out, "loss", 0, DIDI_DTYPE_F64, 1, 1, &summary->loss);
+    stored_keep(out, KEPT_ENERGY, 0, 1, summary->tasks, summary->energy);
+    stored_keep(out, KEPT_ERROR, 0, 1, summary->tasks, summary->error);
+    stored_keep(out, KEPT_UNSHARED, 0, 1, summary->tasks, summary->unshared);
+    stored_keep(out, KEPT_LOSS, 0, 1, 1, &summary->loss);
     for (size_t j = 0; j <= target->tasks; j++) {
         const solve_factors *from = &package->factors[j];
         if (plain)

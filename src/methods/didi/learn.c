@@ -74,19 +74,16 @@ static int open_layer(learner *self, size_t l, didi_error *error)
     int status = snapshot_open(merge->work->options.work_fd, name, &self->states[l], error);
     const void *data = NULL;
     if (status == DIDI_OK)
-        status = snapshot_find(self->states[l], "cross.0", DIDI_DTYPE_F32, q, NULL, &data, error);
+        status = kept_find(self->states[l], KEPT_CROSS, 0, q, NULL, &data, error);
     out->cross = data;
     if (status == DIDI_OK)
-        status =
-            snapshot_find(self->states[l], "expert_tail.0", DIDI_DTYPE_F64, q, NULL, &data, error);
+        status = kept_find(self->states[l], KEPT_EXPERT_TAIL, 0, q, NULL, &data, error);
     out->expert_tail = data;
     if (status == DIDI_OK)
-        status =
-            snapshot_find(self->states[l], "shared_tail.0", DIDI_DTYPE_F64, q, NULL, &data, error);
+        status = kept_find(self->states[l], KEPT_SHARED_TAIL, 0, q, NULL, &data, error);
     out->shared_tail = data;
     if (status == DIDI_OK)
-        status = snapshot_find(self->states[l], "corner.0", DIDI_DTYPE_F64, out->tasks, NULL, &data,
-                               error);
+        status = kept_find(self->states[l], KEPT_CORNER, 0, out->tasks, NULL, &data, error);
     out->corner = data;
     return status == DIDI_OK ? cut_spectra(self, l, q, error) : status;
 }

@@ -4,9 +4,6 @@
 
 #include "src/base/base.h"
 
-#include <stdio.h>
-#include <string.h>
-
 void didi_snapshot_name(const didi *self, didi_row row, size_t index, char name[64])
 {
     work_snapshot_name(row == DIDI_ROW_DECOMPOSE ? "decompose"
@@ -15,38 +12,17 @@ void didi_snapshot_name(const didi *self, didi_row row, size_t index, char name[
                        index, name);
 }
 
-static int recall_doubles(const snapshot *from, const char *name, double *values, size_t count,
-                          didi_error *error)
-{
-    const void *data = NULL;
-    uint64_t rows = 0;
-    int status = snapshot_find(from, name, DIDI_DTYPE_F64, count, &rows, &data, error);
-    if (status == DIDI_OK && rows != 1)
-        status = didi_fail(error, DIDI_FORMAT, name, "layer state has %llu rows",
-                           (unsigned long long)rows);
-    if (status == DIDI_OK)
-        memcpy(values, data, count * sizeof *values);
-    return status;
-}
-
 static int recall_summary(const snapshot *from, layer_summary *summary, didi_error *error)
 {
-    int status = recall_doubles(from, "tail.0", summary->tail, summary->tasks + 1, error);
+    int status = kept_copy(from, KEPT_TAIL, summary->tail, summary->tasks + 1, error);
     for (size_t j = 0; j <= summary->tasks && status == DIDI_OK; j++) {
-        char name[32];
         uint64_t rows = 0;
         const void *data = NULL;
-        (void)snprintf(name, sizeof name, "sigma.%zu", j);
-        status = snapshot_find(from, name, DIDI_DTYPE_F64, 1, &rows, &data, error);
+        status = kept_find(from, KEPT_SIGMA, j, 1, &rows, &data, error);
         if (status == DIDI_OK)
             status = summary_set_sigma(summary, j, data, rows, summary->tail[j], error);
     }
     return status;
-}
-
-static int recall_pursuit(const snapshot *from, pursued *out, didi_error *error)
-{
-    return recall_doubles(from, "pursued.0", (double *)out, PURSUED_NUMBERS, error);
 }
 
 static int recall_from(didi *self, int fd, const char *name, didi_row row, size_t index,
@@ -57,17 +33,18 @@ static int recall_from(didi *self, int fd, const char *name, didi_row row, size_
     int status = snapshot_open(fd, name, &from, error);
     if (status != DIDI_OK)
         return status;
-    status = recall_doubles(from, "energy.0", summary->energy, summary->tasks, error);
+    status = kept_copy(from, KEPT_ENERGY, summary->energy, summary->tasks, error);
     if (status == DIDI_OK && row != DIDI_ROW_REFINE)
         status = recall_summary(from, summary, error);
     if (status == DIDI_OK && row == DIDI_ROW_PURSUE)
-        status = recall_pursuit(from, &self->pursued[index], error);
+        status =
+            kept_copy(from, KEPT_PURSUED, (double *)&self->pursued[index], PURSUED_NUMBERS, error);
     if (status == DIDI_OK && row == DIDI_ROW_REFINE)
-        status = recall_doubles(from, "error.0", summary->error, summary->tasks, error);
+        status = kept_copy(from, KEPT_ERROR, summary->error, summary->tasks, error);
     if (status == DIDI_OK && row == DIDI_ROW_REFINE)
-        status = recall_doubles(from, "unshared.0", summary->unshared, summary->tasks, error);
+        status = kept_copy(from, KEPT_UNSHARED, summary->unshared, summary->tasks, error);
     if (status == DIDI_OK && row == DIDI_ROW_REFINE)
-        status = recall_doubles(from, "loss.0", &summary->loss, 1, error);
+        status = kept_copy(from, KEPT_LOSS, &summary->loss, 1, error);
     if (status == DIDI_OK)
         didi_set_weights(self, index);
     snapshot_close(from);

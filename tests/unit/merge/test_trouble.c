@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Merges that are cancelled, interrupted, or refused by memory and disk: whole packages or none. */
-#include "src/base/fault.h"
 #include "src/base/file.h"
 #include "tests/unit/sample_family.h"
 #include "tests/unit/sample_layer.h"
 #include "tests/unit/sample_summary.h"
+#include "tests/unit/sample_trouble.h"
 #include "tests/unit/support.h"
 
 #include <stdio.h>
@@ -14,32 +14,13 @@
 
 enum { TASKS = 2 };
 
-/* Nothing but the finished reference, and what this run made if it made it whole. */
-static void assert_whole_or_absent(const sample_family *sample, const char *package)
-{
-    bool there = support_exists(sample->output, package);
-    assert_int_equal(support_entries(sample->output), 1 + there);
-    if (there)
-        sample_package_compare(sample, "reference", package);
-}
-
-static void start_over(const sample_family *sample, const char *package)
-{
-    didi_error error = {0};
-    sample_must(file_remove_contents(sample->work, &error), &error);
-    sample_must(file_remove_tree(sample->output, package, &error), &error);
-}
-
 /* A family with a finished merge called "reference"; the next one is called "package". */
 static void prepare(sample_family *sample, int root, didi_allocator allocator)
 {
-    didi_error error = {0};
     sample_family_create(sample, root, TASKS);
     sample->options.allocator = allocator;
     sample->options.rank_steps = 5;
-    sample->options.output_name = "reference";
-    sample_must(sample_merge(&sample->options, 1, 0, &error), &error);
-    sample->options.output_name = "package";
+    sample_trouble_prepare(sample);
 }
 
 static void a_cancelled_merge_publishes_nothing_and_goes_on_later(void **state)
@@ -52,13 +33,13 @@ static void a_cancelled_merge_publishes_nothing_and_goes_on_later(void **state)
         didi_error error = {0};
         status = sample_merge(&sample.options, 1 + items % 3, items, &error);
         if (status == DIDI_CANCELLED) {
-            assert_whole_or_absent(&sample, "package");
+            sample_assert_whole_or_absent(&sample);
             assert_false(support_exists(sample.output, "package"));
         }
         assert_in_range(items, 1, 60);
     }
     assert_int_equal(status, DIDI_OK);
-    assert_whole_or_absent(&sample, "package");
+    sample_assert_whole_or_absent(&sample);
     assert_true(support_exists(sample.output, "package"));
     sample_family_close(&sample);
 }
@@ -75,12 +56,12 @@ static void resumed_merges_give_the_same_bytes(void **state)
         prepare(&sample, root, (didi_allocator)allocator);
         sample.options.volatile_work = false;
         for (size_t items = 1; items < 21; items += 3) {
-            start_over(&sample, "package");
+            sample_start_over(&sample);
             sample_merge_partly(&sample.options, items);
             sample_merge_partly(&sample.options, 2);
             sample_must(sample_merge(&sample.options, 2, 0, &error), &error);
             assert_true(support_exists(sample.output, "package"));
-            assert_whole_or_absent(&sample, "package");
+            sample_assert_whole_or_absent(&sample);
         }
         sample_family_close(&sample);
         close(root);
@@ -99,7 +80,7 @@ static void work_of_other_options_is_discarded(void **state)
     sample.options.seed = 0;
     sample.options.budget = 1.4;
     sample_must(sample_merge(&sample.options, 1, 0, &error), &error);
-    assert_whole_or_absent(&sample, "package");
+    sample_assert_whole_or_absent(&sample);
     sample_family_close(&sample);
 }
 
@@ -133,41 +114,12 @@ static void a_package_is_never_replaced(void **state)
     sample_family_close(&sample);
 }
 
-/* Makes the nth pass of a point fail through a whole merge; false when it was never reached. */
-static bool check_fault(sample_family *sample, const char *point, size_t nth, const char *how)
-{
-    char fault[64];
-    didi_error error = {0};
-    start_over(sample, "package");
-    (void)snprintf(fault, sizeof fault, "%s:%zu%s", point, nth, how);
-    assert_int_equal(fault_arm(fault), 0);
-    int status = sample_merge(&sample->options, 1, 0, &error);
-    bool fired = fault_all_fired();
-    assert_int_equal(fault_arm(NULL), 0);
-    if (status != DIDI_OK && error.message[0] == '\0')
-        fail_msg("%s: %s without a word", fault, didi_status_name(status));
-    if (status != DIDI_OK && status != DIDI_NO_MEMORY && status != DIDI_IO &&
-        status != DIDI_DISK_FULL)
-        fail_msg("%s: %s: %s", fault, didi_status_name(status), error.message);
-    if (strstr(how, "ENOSPC") != NULL && fired)
-        assert_int_equal(status, DIDI_DISK_FULL);
-    assert_true(fired || status == DIDI_OK);
-    if (status == DIDI_OK)
-        assert_true(support_exists(sample->output, "package"));
-    assert_whole_or_absent(sample, "package");
-    return fired;
-}
-
 static void check_point(void **state, const char *point, const char *how, size_t dense,
                         didi_allocator allocator)
 {
     sample_family sample;
-    size_t fired = 0;
     prepare(&sample, support_directory(state), allocator);
-    sample.options.volatile_work = false;
-    for (size_t nth = 1; check_fault(&sample, point, nth, how); nth += 1 + nth / dense)
-        fired++;
-    assert_true(fired > 2);
+    sample_check_faults(&sample, point, how, dense);
     sample_family_close(&sample);
 }
 

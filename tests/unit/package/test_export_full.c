@@ -56,44 +56,9 @@ static int export_task(const stage *self, const char *task, didi_error *error)
     return didi_export_full(&wanted, error);
 }
 
-/* |exported - fine-tune|^2 / |fine-tune - base|^2; dtypes must be the base's. */
 static double exported_error(const stage *self, size_t task)
 {
-    didi_error error = {0};
-    checkpoint *models[3] = {NULL, NULL, NULL};
-    int fds[3] = {self->sample.base, self->sample.models[task], self->out};
-    double sum = 0;
-    double energy = 0;
-    for (size_t m = 0; m < 3; m++)
-        sample_must(checkpoint_open(fds[m], "m", &models[m], &error), &error);
-    assert_int_equal(checkpoint_count(models[2]), checkpoint_count(models[0]));
-    for (size_t i = 0; i < checkpoint_count(models[0]); i++) {
-        const char *name = checkpoint_at(models[0], i)->tensor->name;
-        const checkpoint_tensor *rows[3];
-        float *values[3];
-        for (size_t m = 0; m < 3; m++)
-            rows[m] = checkpoint_find(models[m], name);
-        assert_non_null(rows[2]);
-        assert_int_equal(rows[2]->tensor->dtype, rows[0]->tensor->dtype);
-        assert_int_equal(rows[2]->tensor->dimensions, rows[0]->tensor->dimensions);
-        uint64_t count = rows[0]->tensor->elements;
-        if (!didi_dtype_is_float(rows[0]->tensor->dtype) || count == 0)
-            continue;
-        for (size_t m = 0; m < 3; m++) {
-            values[m] = support_allocate(count * sizeof(float));
-            sample_must(checkpoint_read_f32(models[m], rows[m], 0, values[m], count, &error),
-                        &error);
-        }
-        for (size_t e = 0; e < count; e++) {
-            sum += pow((double)values[2][e] - (double)values[1][e], 2);
-            energy += pow((double)values[1][e] - (double)values[0][e], 2);
-        }
-        for (size_t m = 0; m < 3; m++)
-            free(values[m]);
-    }
-    for (size_t m = 0; m < 3; m++)
-        checkpoint_close(models[m]);
-    return sum / energy;
+    return sample_exported_error(&self->sample, self->out, task);
 }
 
 static void exports_are_base_plus_artifacts(void **state)

@@ -28,14 +28,14 @@ static void defaults_are_filled(void **state)
     assert_string_equal(made->tasks[1].model, "m/b");
     assert_true(made->tasks[1].weight == SPECIFICATION_DEFAULT_TASK_WEIGHT);
     assert_true(made->budget == 1.24);
-    assert_int_equal(made->allocator, SPECIFICATION_DEFAULT_ALLOCATOR);
-    assert_int_equal(made->refine_steps, SPECIFICATION_DEFAULT_REFINE_STEPS_ALS);
+    assert_int_equal(made->allocator, DIDI_ALLOCATOR_PURSUIT);
+    assert_int_equal(made->refine_steps, DIDI_REFINE_STEPS);
     assert_int_equal(made->include.count, 0);
     assert_int_equal(made->label_count, 0);
     specification_free(made);
     made = NULL;
     assert_int_equal(parse("{" GOOD ",\"refine\":{\"optimizer\":\"adam\"}}", &made, NULL), DIDI_OK);
-    assert_int_equal(made->refine_steps, SPECIFICATION_DEFAULT_REFINE_STEPS_ADAM);
+    assert_int_equal(made->refine_steps, DIDI_REFINE_STEPS_ADAM);
     specification_free(made);
 }
 
@@ -67,12 +67,13 @@ static void budgets_have_units(void **state)
         double value;
         int unit;
     } cases[] = {
-        {BUDGET_OF("1.24"), 1.24, BUDGET_PARAMETERS},
-        {BUDGET_OF("{\"bytes\":1}"), 1, BUDGET_BYTES},
-        {BUDGET_OF("{\"bytes\":9007199254740991}"), 9007199254740991, BUDGET_BYTES},
-        {BUDGET_OF("{\"bytes_ratio\":0.3}"), 0.3, BUDGET_BYTES_RATIO},
-        {BUDGET_OF("{\"max_error\":0.30000000000000004}"), 0.30000000000000004, BUDGET_MAX_ERROR},
-        {BUDGET_OF("{\"max_error\":1}"), 1, BUDGET_MAX_ERROR},
+        {BUDGET_OF("1.24"), 1.24, DIDI_BUDGET_PARAMETERS},
+        {BUDGET_OF("{\"bytes\":1}"), 1, DIDI_BUDGET_BYTES},
+        {BUDGET_OF("{\"bytes\":9007199254740991}"), 9007199254740991, DIDI_BUDGET_BYTES},
+        {BUDGET_OF("{\"bytes_ratio\":0.3}"), 0.3, DIDI_BUDGET_BYTES_RATIO},
+        {BUDGET_OF("{\"max_error\":0.30000000000000004}"), 0.30000000000000004,
+         DIDI_BUDGET_MAX_ERROR},
+        {BUDGET_OF("{\"max_error\":1}"), 1, DIDI_BUDGET_MAX_ERROR},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -252,22 +253,6 @@ static void problems_cover_every_status(void **state)
     assert_int_equal(problem_from_status_name("?"), PROBLEM_INTERNAL);
 }
 
-/* The wire's words and the library's are two tables of the same things. */
-static void choices_are_the_librarys(void **state)
-{
-#define CHOICE_NAME(id, name) name ","
-#define SAME(ours, theirs) assert_string_equal(ours(CHOICE_NAME) "", theirs(CHOICE_NAME) "")
-    (void)state;
-    SAME(ALLOCATOR_CHOICES, DIDI_ALLOCATOR_TABLE);
-    SAME(WEIGHTING_CHOICES, DIDI_WEIGHTING_TABLE);
-    SAME(OBJECTIVE_CHOICES, DIDI_OBJECTIVE_TABLE);
-    SAME(OPTIMIZER_CHOICES, DIDI_OPTIMIZER_TABLE);
-    SAME(DENSE_CHOICES, DIDI_DENSE_TABLE);
-    SAME(SHARED_MERGE_CHOICES, DIDI_MERGE_TABLE);
-    assert_int_equal(ALLOCATOR_PURSUIT, DIDI_ALLOCATOR_PURSUIT);
-    assert_int_equal(SHARED_MERGE_NONE, DIDI_SHARED_NONE);
-}
-
 /* What a specification does not say is what the library would do. */
 static void defaults_are_the_librarys(void **state)
 {
@@ -298,13 +283,13 @@ static void the_papers_ranks_are_unweighted(void **state)
     (void)state;
     assert_int_equal(parse("{" GOOD ",\"ranks\":{\"allocator\":\"differentiable\"}}", &made, NULL),
                      DIDI_OK);
-    assert_int_equal(made->weighting, WEIGHTING_NONE);
+    assert_int_equal(made->weighting, DIDI_WEIGHTING_NONE);
     specification_free(made);
     assert_int_equal(parse("{" GOOD ",\"ranks\":{\"allocator\":\"differentiable\","
                            "\"weighting\":\"balanced\"}}",
                            &made, NULL),
                      DIDI_OK);
-    assert_int_equal(made->weighting, WEIGHTING_BALANCED);
+    assert_int_equal(made->weighting, DIDI_WEIGHTING_BALANCED);
     specification_free(made);
 }
 
@@ -349,7 +334,6 @@ int main(void)
         cmocka_unit_test(export_requests),
         cmocka_unit_test(names),
         cmocka_unit_test(problems_cover_every_status),
-        cmocka_unit_test(choices_are_the_librarys),
         cmocka_unit_test(defaults_are_the_librarys),
         cmocka_unit_test(the_papers_ranks_are_unweighted),
         cmocka_unit_test(pointers_count_the_tasks_of_a_request),

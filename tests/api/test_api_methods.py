@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Methods: their list, the contract's options against it, and jobs by them."""
+
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FAMILY = {"base": "base", "tasks": [{"name": "mnist", "model": "tasks/mnist"},
+                                    {"name": "latin", "model": "tasks/latin"}]}
+
+
+def methods_of(wire):
+    return {row["name"]: row for row in wire.get("/v1/methods").json()["methods"]}
+
+
+def test_the_list_names_what_each_takes(wire):
+    methods = methods_of(wire)
+    assert methods["didi"]["takes_budget"] and methods["didi"]["extends"]
+    assert not methods["average"]["takes_budget"] and methods["average"]["options"] == []
+    (scale,) = methods["task_arithmetic"]["options"]
+    assert (scale["field"], scale["default"]) == ("/method_options/scale", 0.3)
+    assert scale["exclusive_minimum"] == 0 and scale["maximum"] == 10
+    assert not methods["regmean"]["usable"] and "Gram" in methods["regmean"]["needs"]
+
+
+def test_the_contract_says_of_options_what_the_table_says(wire):
+    yaml = pytest.importorskip("yaml")
+    contract = yaml.safe_load((ROOT / "proto/openapi.yaml").read_text(encoding="utf-8"))
+    fields = contract["components"]["schemas"]["JobSpecification"]["properties"]
+    names = {"enum": "enum", "minimum": "minimum", "exclusive_minimum": "exclusiveMinimum",
+             "maximum": "maximum", "type": "type"}
+    for option in methods_of(wire)["didi"]["options"]:
+        *parents, last = option["field"].strip("/").split("/")
+        at = fields
+        for parent in parents:
+            at = at[parent]["properties"]
+        said = at[last]
+        for ours, theirs in names.items():
+            assert option.get(ours) == said.get(theirs), (option["field"], ours)
+        if option["field"] != "/refine/steps":  # depends on the optimizer
+            assert option["default"] == said["default"], option["field"]
+
+
+@pytest.mark.parametrize("more, pointer", [
+    ({"method": "tiez"}, "/method"),
+    ({"method": "regmean"}, "/method"),
+    ({"method": "average", "budget": 1.24}, "/budget"),
+    ({"method": "average", "method_options": {"scale": 1}}, "/method_options/scale"),
+    ({"method": "task_arithmetic", "method_options": {"scale": 0}}, "/method_options/scale"),
+    ({"method": "task_arithmetic", "method_options": {"scale": "x"}}, "/method_options/scale"),
+    ({"method": "average", "output": {"dtype": "auto"}}, "/output/dtype"),
+    ({"method": "average", "ranks": {"beta": 2}}, "/ranks"),
+    ({"method": "average", "dense": "mean"}, "/dense"),
+    ({"method": "A b"}, "/method"),
+    ({"method_options": [], "budget": 1.24}, "/method_options"),
+    ({"method_options": {"scale": 1}, "budget": 1.24}, "/method_options/scale"),
+    ({}, "/budget"),
+])
+def test_what_a_method_does_not_have_is_refused_by_name(wire, more, pointer):
+    answer = wire.post("/v1/jobs", {**FAMILY, **more})
+    assert answer.status in (400, 422), answer.body
+    assert answer.json()["pointer"] == pointer, answer.body
+
+
+def test_an_unknown_method_is_told_which_there_are(wire):
+    answer = wire.post("/v1/jobs", {**FAMILY, "method": "tiez"})
+    assert "didi, average, task_arithmetic" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("method, options",
+                         [("average", None), ("task_arithmetic", {"scale": 0.5})])
+def test_a_job_by_another_method(wire, method, options):
+    asked = {**FAMILY, "method": method, **({"method_options": options} if options else {})}
+    plan = wire.post("/v1/jobs?dry_run=true", asked).json()
+    assert plan["budget"] is None and plan["specification"]["method"] == method
+    job = wire.submit(asked)
+    done = wire.wait(job["id"], "succeeded", "failed")
+    assert done["state"] == "succeeded", done["error"]
+    assert done["result"]["budget"]["requested"] is None
+    assert done["result"]["budget"]["parameters"] == pytest.approx(1.0, abs=0.01)
+    assert 0 < done["result"]["error"]["relative"] < 2
+    for part in ("ranks", "frontier", "similarity"):
+        assert wire.get(f"/v1/jobs/{job['id']}/{part}").problem() == "no-result", part
+    extend = wire.post("/v1/jobs", {"extend": {"job": job["id"], "remove": ["latin"]}})
+    assert extend.status in (400, 409, 422) and method in extend.json()["detail"]
+    again = wire.post("/v1/jobs", {"from_job": job["id"], "budget": 1.24})
+    assert again.status in (400, 404, 409, 422)
