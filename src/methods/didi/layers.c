@@ -6,7 +6,6 @@
 #include "src/files/files.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 void didi_set_weights(didi *self, size_t index)
@@ -187,11 +186,6 @@ static int recall_sketch(const didi *self, size_t index, layer *target, didi_err
     return status;
 }
 
-static double block_weight(const layer *target, size_t index)
-{
-    return index == 0 ? target->weight_sum : target->weight[index - 1];
-}
-
 /* What pursuit left, at the ranks it ended with. */
 static pursued measure_pursued(const layer *target, const layer_summary *summary)
 {
@@ -202,7 +196,7 @@ static pursued measure_pursued(const layer *target, const layer_summary *summary
         const block *from = &target->blocks[j];
         found.parameters += (double)from->rank * (double)(target->rows + target->columns);
         for (size_t i = from->rank; i < from->basis; i++)
-            found.floor -= block_weight(target, j) * from->sigma[i] * from->sigma[i];
+            found.floor -= layer_block_weight(target, j) * from->sigma[i] * from->sigma[i];
     }
     found.floor = found.floor > 0 ? found.floor : 0;
     return found;
