@@ -55,9 +55,6 @@ const safetensors_tensor *safetensors_header_at(const safetensors_header *header
 const safetensors_tensor *safetensors_header_find(const safetensors_header *header,
                                                   const char *name);
 
-/* Value of a key of __metadata__, or NULL. */
-const char *safetensors_header_metadata(const safetensors_header *header, const char *key);
-
 /* ---- writing ---- */
 
 typedef struct safetensors_writer safetensors_writer;
