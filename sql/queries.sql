@@ -50,8 +50,8 @@ WHERE id < coalesce(:before_id, '~')
                     AND (:label_value IS NULL OR label.value = :label_value)))
 ORDER BY id DESC LIMIT :limit;
 
--- name: job_each
-SELECT id, state FROM jobs ORDER BY id;
+-- name: job_each_succeeded
+SELECT id FROM jobs WHERE state = 'succeeded' ORDER BY id;
 
 -- name: job_next_queued
 SELECT id FROM jobs INDEXED BY jobs_waiting WHERE state = 'queued' AND priority >= :priority

@@ -50,14 +50,11 @@ void arguments_free(client_arguments *arguments)
 
 static int arguments_add(client_arguments *self, int id, const char *value, didi_error *error)
 {
-    if (self->count == self->room) {
-        size_t room = self->room == 0 ? 16 : 2 * self->room;
-        arguments_entry *entries = reallocarray(self->entries, room, sizeof *entries);
-        if (entries == NULL)
-            return client_fail_memory(error);
-        self->entries = entries;
-        self->room = room;
-    }
+    arguments_entry *entries =
+        memory_grown(self->entries, self->count, &self->room, sizeof *entries);
+    if (entries == NULL)
+        return client_fail_memory(error);
+    self->entries = entries;
     self->entries[self->count++] = (arguments_entry){.id = id, .value = value};
     return CLIENT_OK;
 }

@@ -103,19 +103,14 @@ static const option_row version_options[] = {
 const client_command command_version = {
     .name = "version",
     .words = "",
-    .word_max = 0,
     .summary = "show versions of client and server",
-    .text = "",
     .options = COMMAND_OPTIONS(version_options),
     .run = run_version,
 };
 const client_command command_completion = {
     .name = "completion",
     .words = "bash",
-    .word_min = 1,
-    .word_max = 1,
     .summary = "print a completion script for the shell",
     .text = "  source <(didictl completion bash)\n",
-    .options = COMMAND_NO_OPTIONS,
     .run = run_completion,
 };

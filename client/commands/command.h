@@ -53,12 +53,10 @@ typedef struct command_context {
 
 struct client_command {
     const char *name;  /* one word, or two */
-    const char *words; /* positional words for the synopsis; "" for none */
-    size_t word_min;
-    size_t word_max;
+    const char *words; /* positional ones: "", or of WORD, WORD... and [WORD], with single blanks */
     const char *summary;
-    const char *text; /* more help: lines ending in \n; "" for none */
-    option_table options;
+    const char *text;     /* more help: lines ending in \n; NULL for none */
+    option_table options; /* its own; may be none */
     int (*run)(const command_context *context, didi_error *error); /* returns a client_exit */
 };
 
@@ -106,8 +104,4 @@ int command_integer(const command_context *context, const command_number *number
 #define COMMAND_OPTIONS(rows)                                                                      \
     {                                                                                              \
         (rows), sizeof(rows) / sizeof((rows)[0])                                                   \
-    }
-#define COMMAND_NO_OPTIONS                                                                         \
-    {                                                                                              \
-        NULL, 0                                                                                    \
     }

@@ -67,12 +67,21 @@ const char *command_version_text(void)
     return DIDICTL_VERSION;
 }
 
+/* How many words a synopsis asks for: "JOB DIR" two, "[FILE]" at most one, "JOB..." one or more. */
 static int check_words(const client_command *command, size_t given, didi_error *error)
 {
-    if (given < command->word_min || given > command->word_max)
+    size_t least = 0;
+    size_t most = strstr(command->words, "...") != NULL ? SIZE_MAX - 1 : 0;
+    for (const char *word = command->words; word != NULL && *word != '\0';) {
+        least += *word != '[';
+        most++;
+        word = strchr(word, ' ');
+        word = word != NULL ? word + 1 : NULL;
+    }
+    if (given < least || given > most)
         return didi_fail(error, CLIENT_USAGE, NULL, "%s: didictl %s %s",
-                         given < command->word_min ? "too few words" : "too many words",
-                         command->name, command->words);
+                         given < least ? "too few words" : "too many words", command->name,
+                         command->words);
     return CLIENT_OK;
 }
 
@@ -148,7 +157,7 @@ void help_command(FILE *stream, const client_command *command)
     fprintf(stream, "usage: didictl %s%s%s%s\n\n%s\n", command->name,
             command->options.count > 0 ? " [OPTION...]" : "", command->words[0] != '\0' ? " " : "",
             command->words, command->summary);
-    if (command->text[0] != '\0')
+    if (command->text != NULL)
         fprintf(stream, "\n%s", command->text);
     if (command->options.count > 0) {
         fputs("\nOptions:\n", stream);

@@ -188,31 +188,22 @@ static const option_row events_options[] = {
 const client_command command_watch = {
     .name = "watch",
     .words = "JOB",
-    .word_min = 1,
-    .word_max = 1,
     .summary = "show a job's progress until it ends",
     .text = "A bar on a terminal, a line per change elsewhere, a JSON document per change with\n"
             "-o jsonl. The exit code is the job's outcome: 0 succeeded, 3 failed or cancelled.\n",
-    .options = COMMAND_NO_OPTIONS,
     .run = run_watch,
 };
 const client_command command_wait = {
     .name = "wait",
     .words = "JOB",
-    .word_min = 1,
-    .word_max = 1,
     .summary = "wait until a job ends; its outcome is the exit code",
     .text = "0 when it succeeded, 3 when it failed or was cancelled.\n",
-    .options = COMMAND_NO_OPTIONS,
     .run = run_wait,
 };
 const client_command command_events = {
     .name = "events",
     .words = "JOB",
-    .word_min = 1,
-    .word_max = 1,
     .summary = "show a job's events: states, stages, telemetry, notes",
-    .text = "",
     .options = COMMAND_OPTIONS(events_options),
     .run = run_events,
 };

@@ -198,49 +198,32 @@ static const option_row list_options[] = {
 const client_command command_jobs = {
     .name = "jobs",
     .words = "",
-    .word_max = 0,
     .summary = "list jobs, newest first",
-    .text = "",
     .options = COMMAND_OPTIONS(list_options),
     .run = run_list,
 };
 const client_command command_show = {
     .name = "show",
     .words = "JOB",
-    .word_min = 1,
-    .word_max = 1,
     .summary = "show one job",
-    .text = "",
-    .options = COMMAND_NO_OPTIONS,
     .run = run_show,
 };
 const client_command command_cancel = {
     .name = "cancel",
     .words = "JOB...",
-    .word_min = 1,
-    .word_max = SIZE_MAX,
     .summary = "stop queued or running jobs",
-    .text = "",
-    .options = COMMAND_NO_OPTIONS,
     .run = run_cancel,
 };
 const client_command command_retry = {
     .name = "retry",
     .words = "JOB...",
-    .word_min = 1,
-    .word_max = SIZE_MAX,
     .summary = "queue failed or cancelled jobs again",
     .text = "A failed job keeps the layers that are finished.\n",
-    .options = COMMAND_NO_OPTIONS,
     .run = run_retry,
 };
 const client_command command_rm = {
     .name = "rm",
     .words = "JOB...",
-    .word_min = 1,
-    .word_max = SIZE_MAX,
     .summary = "remove finished jobs with their artifacts",
-    .text = "",
-    .options = COMMAND_NO_OPTIONS,
     .run = run_remove,
 };

@@ -219,37 +219,25 @@ static const option_row list_options[] = {
 const client_command command_model_list = {
     .name = "model ls",
     .words = "",
-    .word_max = 0,
     .summary = "list the models the server knows",
-    .text = "",
     .options = COMMAND_OPTIONS(list_options),
     .run = run_list,
 };
 const client_command command_model_show = {
     .name = "model show",
     .words = "MODEL",
-    .word_min = 1,
-    .word_max = 1,
     .summary = "show one model and its tensors",
-    .text = "",
-    .options = COMMAND_NO_OPTIONS,
     .run = run_show,
 };
 const client_command command_model_rescan = {
     .name = "model rescan",
     .words = "",
-    .word_max = 0,
     .summary = "make the server look for models again",
-    .text = "",
-    .options = COMMAND_NO_OPTIONS,
     .run = run_rescan,
 };
 const client_command command_methods = {
     .name = "methods",
     .words = "",
-    .word_max = 0,
     .summary = "list the merging methods and their options",
-    .text = "",
-    .options = COMMAND_NO_OPTIONS,
     .run = run_methods,
 };

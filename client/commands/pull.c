@@ -3,6 +3,7 @@
 #include "client/commands/command.h"
 
 #include "client/commands/job.h"
+#include "src/base/base.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -296,8 +297,7 @@ static int run(const command_context *context, didi_error *error)
         output_note(context->output, "the same command goes on where this one stopped");
     }
     progress_free(self.progress);
-    if (self.directory_fd >= 0)
-        close(self.directory_fd);
+    file_close(self.directory_fd);
     json_decref(self.artifacts);
     json_decref(self.report);
     free(self.id);
@@ -312,8 +312,6 @@ static const option_row pull_options[] = {
 const client_command command_pull = {
     .name = "pull",
     .words = "JOB DIR",
-    .word_min = 2,
-    .word_max = 2,
     .summary = "fetch a job's artifacts into a directory",
     .text = "native: manifest.json, shared.safetensors, experts/TASK.safetensors.\n"
             "full: models/TASK/model.safetensors, which the server builds first.\n"

@@ -28,8 +28,7 @@ static int choose_key(const command_context *context, char ret_key[KEY_BYTES_MAX
     unsigned char random[KEY_RANDOM_BYTES];
     if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
         return didi_fail(error, CLIENT_FAILURE, NULL, "no random bytes: %s", strerror(errno));
-    for (size_t i = 0; i < sizeof random; i++)
-        snprintf(ret_key + 2 * i, 3, "%02x", random[i]);
+    file_hex(random, sizeof random, ret_key);
     return CLIENT_OK;
 }
 
@@ -193,8 +192,6 @@ static const option_row extend_options[] = {
 const client_command command_submit = {
     .name = "submit",
     .words = "[FILE]",
-    .word_min = 0,
-    .word_max = 1,
     .summary = "submit a merge, from a specification file (- is stdin) or options",
     .text = "Options change what the file says; tasks are added to the file's.\n"
             "The id of the job goes to stdout.\n\n"
@@ -207,18 +204,13 @@ const client_command command_submit = {
 const client_command command_plan = {
     .name = "plan",
     .words = "[FILE]",
-    .word_min = 0,
-    .word_max = 1,
     .summary = "check a specification and show what it would take (submit --dry-run)",
-    .text = "",
     .options = COMMAND_OPTIONS(plan_options),
     .run = run_plan,
 };
 const client_command command_extend = {
     .name = "extend",
     .words = "JOB",
-    .word_min = 1,
-    .word_max = 1,
     .summary = "add tasks to a finished job, or remove some, and leave the rest as it is",
     .text = "Makes a new job: the shared part and the experts kept are the same bytes.\n"
             "The id of the new job goes to stdout.\n\n"

@@ -7,11 +7,10 @@
 
 #include <assert.h>
 #include <openssl/evp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHA256_BYTES = 32, SHA256_BASE64 = 44 };
+enum { SHA256_BYTES = 32 };
 
 struct client_digest {
     EVP_MD_CTX *context;
@@ -61,26 +60,15 @@ int digest_finish(client_digest *digest, char ret_hex[65], didi_error *error)
     if (digest->failed || EVP_DigestFinal_ex(digest->context, bytes, &count) != 1 ||
         count != SHA256_BYTES)
         return didi_fail(error, CLIENT_FAILURE, NULL, "SHA-256 failed");
-    for (size_t i = 0; i < SHA256_BYTES; i++)
-        snprintf(ret_hex + 2 * i, 3, "%02x", bytes[i]);
+    file_hex(bytes, SHA256_BYTES, ret_hex);
     return CLIENT_OK;
 }
 
 bool digest_matches_header(const char *hex, const char *header)
 {
     assert(strlen(hex) == 2UL * SHA256_BYTES);
+    char wanted[FILE_REPR_DIGEST_BYTES];
     const char *member = strstr(header, "sha-256=:");
-    if (member == NULL)
-        return true;
-    unsigned char bytes[SHA256_BYTES];
-    for (size_t i = 0; i < SHA256_BYTES; i++) {
-        unsigned int byte = 0;
-        if (sscanf(hex + 2 * i, "%2x", &byte) != 1)
-            return false;
-        bytes[i] = (unsigned char)byte;
-    }
-    char base64[SHA256_BASE64 + 1];
-    EVP_EncodeBlock((unsigned char *)base64, bytes, SHA256_BYTES);
-    member += strlen("sha-256=:");
-    return strncmp(member, base64, SHA256_BASE64) == 0 && member[SHA256_BASE64] == ':';
+    file_repr_digest(hex, wanted);
+    return member == NULL || strncmp(member, wanted, strlen(wanted)) == 0;
 }

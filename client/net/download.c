@@ -306,10 +306,8 @@ static int publish(download *self, didi_error *error)
 
 static void download_end(download *self)
 {
-    if (self->part_fd >= 0)
-        close(self->part_fd);
-    if (self->parent_fd >= 0)
-        close(self->parent_fd);
+    file_close(self->part_fd);
+    file_close(self->parent_fd);
     free(self->part_name);
     digest_free(self->digest);
 }

@@ -44,8 +44,7 @@ void interrupt_close(client_interrupt *interrupt)
 {
     if (interrupt == NULL)
         return;
-    if (interrupt->fd >= 0)
-        close(interrupt->fd);
+    file_close(interrupt->fd);
     free(interrupt);
 }
 

@@ -106,6 +106,20 @@ static void add_specification(client_table *table, const json_t *specification)
                    record_text(json_object_get(specification, "refine"), "optimizer"));
 }
 
+static void add_per_task(client_table *table, const json_t *errors)
+{
+    char text[FORMAT_BYTES_MAX];
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)errors, key, value)
+    {
+        if (json_is_number(value)) {
+            table_add(table, "  %s", key);
+            table_add(table, "%s", format_number(text, json_number_value(value), 5));
+        }
+    }
+}
+
 static void add_result(client_table *table, const json_t *job)
 {
     char text[FORMAT_BYTES_MAX];
@@ -122,25 +136,14 @@ static void add_result(client_table *table, const json_t *job)
         (record_number(budget, "parameters") * record_number(budget, "model_parameters"));
     add_number(table, "bits per number", taken, "");
     add_number(table, "relative error", record_number(error, "relative"), "");
-    const char *key;
-    json_t *value;
-    json_object_foreach(json_object_get(error, "per_task"), key, value)
-    {
-        if (json_is_number(value)) {
-            table_add(table, "  %s", key);
-            table_add(table, "%s", format_number(text, json_number_value(value), 5));
-        }
-    }
+    add_per_task(table, json_object_get(error, "per_task"));
 }
 
 /* What an extension costs against a full merge of the same total. */
 static void add_report(client_table *table, const json_t *job)
 {
-    char text[FORMAT_BYTES_MAX];
     const json_t *report = json_object_get(result_part(job, "extends"), "report");
     const json_t *full = json_object_get(report, "full_merge");
-    const char *key;
-    json_t *value;
     if (report == NULL)
         return;
     if (!json_is_object(full)) {
@@ -148,13 +151,7 @@ static void add_report(client_table *table, const json_t *job)
         return;
     }
     add_number(table, "full merge's error", record_number(full, "relative"), "");
-    json_object_foreach(json_object_get(full, "per_task"), key, value)
-    {
-        if (json_is_number(value)) {
-            table_add(table, "  %s", key);
-            table_add(table, "%s", format_number(text, json_number_value(value), 5));
-        }
-    }
+    add_per_task(table, json_object_get(full, "per_task"));
 }
 
 int summary_job(client_output *output, const json_t *job, didi_error *error)

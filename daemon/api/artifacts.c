@@ -176,14 +176,14 @@ static void artifact_send(http_request *request, const char *name, int fd, uint6
                           const char *hex)
 {
     char etag[API_ETAG_BYTES];
-    char digest[API_REPR_DIGEST_BYTES];
+    char digest[FILE_REPR_DIGEST_BYTES];
     char range[96];
     const char *if_match = http_header(request, "If-Match");
     const char *if_none_match = http_header(request, "If-None-Match");
     uint64_t first = 0;
     uint64_t last = 0;
     api_digest_etag(hex, etag);
-    api_digest_header(hex, digest);
+    file_repr_digest(hex, digest);
     http_reply_header(request, "ETag", etag);
     if (if_match != NULL && !http_etag_in_list(if_match, etag, false)) {
         close(fd);
@@ -238,8 +238,7 @@ void api_artifacts_get(void *context, http_request *request)
     if (status == DIDI_OK) {
         artifact_send(request, name, fd, (uint64_t)found.st_size, hex);
     } else {
-        if (fd >= 0)
-            close(fd);
+        file_close(fd);
         http_reply_error(request,
                          status == DIDI_NOT_FOUND ? PROBLEM_UNKNOWN_ARTIFACT
                                                   : problem_from_status(status),

@@ -4,7 +4,6 @@
 
 #include "src/base/base.h"
 
-#include <openssl/evp.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -81,10 +80,9 @@ static void digests_keep(api_digests *self, const struct stat *status, const cha
 int api_digests_of_file(api_digests *self, int fd, const struct stat *status,
                         char ret_hex[API_DIGEST_BYTES], didi_error *error)
 {
-    uint64_t bytes;
     if (digests_find(self, status, ret_hex))
         return DIDI_OK;
-    int code = file_sha256(fd, NULL, NULL, ret_hex, &bytes, "artifact", error);
+    int code = file_sha256(fd, NULL, NULL, ret_hex, NULL, "artifact", error);
     if (code == DIDI_OK)
         digests_keep(self, status, ret_hex);
     return code;
@@ -93,27 +91,7 @@ int api_digests_of_file(api_digests *self, int fd, const struct stat *status,
 int api_digest_of_bytes(const void *data, size_t bytes, char ret_hex[API_DIGEST_BYTES],
                         didi_error *error)
 {
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned length = 0;
-    if (EVP_Digest(data, bytes, digest, &length, EVP_sha256(), NULL) != 1)
-        return didi_fail(error, DIDI_INTERNAL, NULL, "SHA-256 is not available");
-    for (unsigned i = 0; i < length; i++)
-        snprintf(ret_hex + 2 * (size_t)i, 3, "%02x", digest[i]);
-    return DIDI_OK;
-}
-
-void api_digest_header(const char *hex, char ret_text[API_REPR_DIGEST_BYTES])
-{
-    unsigned char digest[32];
-    unsigned char text[48] = "";
-    for (size_t i = 0; i < sizeof digest; i++) {
-        unsigned byte = 0;
-        char pair[3] = {hex[2 * i], hex[2 * i + 1], '\0'};
-        byte = (unsigned)strtoul(pair, NULL, 16);
-        digest[i] = (unsigned char)byte;
-    }
-    EVP_EncodeBlock(text, digest, sizeof digest);
-    snprintf(ret_text, API_REPR_DIGEST_BYTES, "sha-256=:%s:", (const char *)text);
+    return file_sha256_bytes(data, bytes, ret_hex, error);
 }
 
 void api_digest_etag(const char *hex, char ret_text[API_ETAG_BYTES])

@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
-enum { API_DIGEST_BYTES = 65, API_REPR_DIGEST_BYTES = 64, API_ETAG_BYTES = 80 };
+enum { API_DIGEST_BYTES = 65, API_ETAG_BYTES = 80 };
 
 typedef struct api_digests api_digests;
 
@@ -25,6 +25,5 @@ int api_digests_of_file(api_digests *self, int fd, const struct stat *status,
 int api_digest_of_bytes(const void *data, size_t bytes, char ret_hex[API_DIGEST_BYTES],
                         didi_error *error);
 
-/* A hex digest as Repr-Digest ("sha-256=:BASE64:") and as strong ETag. */
-void api_digest_header(const char *hex, char ret_text[API_REPR_DIGEST_BYTES]);
+/* A hex digest as strong ETag. */
 void api_digest_etag(const char *hex, char ret_text[API_ETAG_BYTES]);

@@ -93,60 +93,34 @@ void api_jobs_get(void *context, http_request *request)
         jobs_reply(context, request);
 }
 
-/* The id of the path, or NULL after a reply: only well-formed ids go on. */
-static const char *jobs_id(http_request *request)
+/* Does `verb` to the job of the path, which must have a well-formed id. False: a reply was made. */
+static bool jobs_do(api *self, http_request *request,
+                    int (*verb)(scheduler *jobs, const char *id, didi_error *error))
 {
     const char *id = http_path_part(request, 0);
     didi_error error = {0};
     if (!http_query_only(request, NULL))
-        return NULL;
-    if (!id_is_valid(id)) {
-        store_job_unknown(id, &error);
+        return false;
+    int status = id_is_valid(id) ? verb(self->jobs, id, &error) : store_job_unknown(id, &error);
+    if (status != DIDI_OK)
         api_reply_job_error(request, &error);
-        return NULL;
-    }
-    return id;
+    return status == DIDI_OK;
 }
 
 void api_jobs_cancel(void *context, http_request *request)
 {
-    api *self = context;
-    const char *id = jobs_id(request);
-    didi_error error = {0};
-    job_state state;
-    if (id == NULL)
-        return;
-    if (scheduler_job_cancel(self->jobs, id, &state, &error) != DIDI_OK) {
-        api_reply_job_error(request, &error);
-        return;
-    }
-    jobs_reply(self, request);
+    if (jobs_do(context, request, scheduler_job_cancel))
+        jobs_reply(context, request);
 }
 
 void api_jobs_retry(void *context, http_request *request)
 {
-    api *self = context;
-    const char *id = jobs_id(request);
-    didi_error error = {0};
-    if (id == NULL)
-        return;
-    if (scheduler_job_retry(self->jobs, id, &error) != DIDI_OK) {
-        api_reply_job_error(request, &error);
-        return;
-    }
-    jobs_reply(self, request);
+    if (jobs_do(context, request, scheduler_job_retry))
+        jobs_reply(context, request);
 }
 
 void api_jobs_delete(void *context, http_request *request)
 {
-    api *self = context;
-    const char *id = jobs_id(request);
-    didi_error error = {0};
-    if (id == NULL)
-        return;
-    if (scheduler_job_delete(self->jobs, id, &error) != DIDI_OK) {
-        api_reply_job_error(request, &error);
-        return;
-    }
-    http_reply_empty(request, 204);
+    if (jobs_do(context, request, scheduler_job_delete))
+        http_reply_empty(request, 204);
 }

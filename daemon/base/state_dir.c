@@ -70,10 +70,8 @@ void state_dir_close(state_dir *self)
 {
     if (self == NULL)
         return;
-    if (self->lock_fd >= 0)
-        close(self->lock_fd);
-    if (self->fd >= 0)
-        close(self->fd);
+    file_close(self->lock_fd);
+    file_close(self->fd);
     free(self);
 }
 

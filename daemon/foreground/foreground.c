@@ -244,10 +244,8 @@ static void foreground_clear(foreground *self)
     pool_free(self->pool);
     uv_loop_close(&self->loop);
     places_close(&self->places);
-    if (self->package_fd >= 0)
-        close(self->package_fd);
-    if (self->comparison_fd >= 0)
-        close(self->comparison_fd);
+    file_close(self->package_fd);
+    file_close(self->comparison_fd);
     display_free(self->display);
 }
 

@@ -2,6 +2,7 @@
 /* Directories of foreground merges. */
 #include "daemon/foreground/places.h"
 
+#include "src/base/base.h"
 #include "src/didi.h"
 
 #include <assert.h>
@@ -103,8 +104,7 @@ void places_close(places *self)
         file_remove_tree(self->parent_fd, strrchr(self->holder, '/') + 1, &ignored);
     const int fds[] = {self->reuse_fd, self->work_fd, self->holder_fd, self->parent_fd};
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
-        if (fds[i] >= 0)
-            close(fds[i]);
+        file_close(fds[i]);
     free(self->parent);
     free(self->name);
     free(self->holder);

@@ -3,6 +3,7 @@
 #include "daemon/http/listen.h"
 
 #include "daemon/http/target.h"
+#include "src/base/base.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -94,8 +95,7 @@ static bool local_is_alive(const socket_address *address)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     bool alive =
         fd < 0 || connect(fd, &address->any, sizeof address->local) == 0 || errno != ECONNREFUSED;
-    if (fd >= 0)
-        close(fd);
+    file_close(fd);
     return alive;
 }
 
@@ -132,8 +132,7 @@ int http_listener_open(const char *listen_text, http_listener *ret_listener, did
     if (status == DIDI_OK && listen(listener.fd, HTTP_BACKLOG) != 0)
         status = listen_failed(listen_text, errno, error);
     if (status != DIDI_OK) {
-        if (listener.fd >= 0)
-            close(listener.fd);
+        file_close(listener.fd);
         return status;
     }
     *ret_listener = listener;

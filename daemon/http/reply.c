@@ -17,8 +17,7 @@ void http_reply_clear(http_reply *reply)
 {
     if (!reply->is_static)
         free(reply->body);
-    if (reply->fd >= 0)
-        close(reply->fd);
+    file_close(reply->fd);
     for (size_t i = 0; i < reply->field_count; i++)
         free(reply->fields[i].value);
     *reply = (http_reply){.fd = -1};

@@ -39,10 +39,8 @@ int scheduler_open_merge(scheduler *self, const specification *wanted, const inp
         status = kept_open(self, wanted->from_job, &all.reuse_fd, error);
     if (status == DIDI_OK)
         status = inputs_open_merge(opened, self->config, &all, hooks, ret_merge, error);
-    if (all.package_fd >= 0)
-        close(all.package_fd);
-    if (all.reuse_fd >= 0)
-        close(all.reuse_fd);
+    file_close(all.package_fd);
+    file_close(all.reuse_fd);
     inputs_free(opened);
     return status;
 }
@@ -70,8 +68,7 @@ static int attempt_open_merge(attempt *self, int job_fd, int work_fd, didi_error
             self->scheduler->config->keep_spectra_bytes > 0 && !specification_extends(wanted);
         status =
             scheduler_open_merge(self->scheduler, wanted, &places, &hooks, &self->merge, error);
-        if (places.comparison_fd >= 0)
-            close(places.comparison_fd);
+        file_close(places.comparison_fd);
     }
     specification_free(wanted);
     return status;
@@ -100,10 +97,8 @@ static void open_work(void *context)
         status = attempt_open_merge(self, job_fd, work_fd, error);
 out:
     self->status = status;
-    if (work_fd >= 0)
-        close(work_fd);
-    if (job_fd >= 0)
-        close(job_fd);
+    file_close(work_fd);
+    file_close(job_fd);
 }
 
 /* On a pool thread: closing may free gigabytes, removing may take long. */

@@ -48,10 +48,8 @@ void compare_open(attempt *self, const char *text, int job_fd)
         status = file_open_directory(places.output_fd, "work", 1, &places.work_fd, &error);
     if (status == DIDI_OK)
         status = scheduler_open_merge(self->scheduler, wanted, &places, NULL, &self->merge, &error);
-    if (places.output_fd >= 0)
-        close(places.output_fd);
-    if (places.work_fd >= 0)
-        close(places.work_fd);
+    file_close(places.output_fd);
+    file_close(places.work_fd);
     specification_free(wanted);
     if (status != DIDI_OK) {
         give_up(self, error.message);

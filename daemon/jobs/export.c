@@ -26,8 +26,7 @@ static int open_output(int parent_fd, const char *task, int *ret_fd, didi_error 
         status = file_sync_directory(parent_fd, "exports", error);
     if (status == DIDI_OK)
         status = file_sync_directory(models_fd, "models", error);
-    if (models_fd >= 0)
-        close(models_fd);
+    file_close(models_fd);
     return status;
 }
 
@@ -45,10 +44,8 @@ int export_model(const model_roots *roots, didi_export wanted, uint64_t *ret_byt
     if (status == DIDI_OK && ret_bytes != NULL &&
         fstatat(wanted.output_fd, "model.safetensors", &written, 0) == 0)
         *ret_bytes = (uint64_t)written.st_size;
-    if (wanted.output_fd >= 0)
-        close(wanted.output_fd);
-    if (wanted.base_fd >= 0)
-        close(wanted.base_fd);
+    file_close(wanted.output_fd);
+    file_close(wanted.base_fd);
     return status;
 }
 
@@ -74,10 +71,8 @@ static int export_write(export_run *self, int job_fd, didi_error *error)
         status = file_sync_directory(job_fd, "job", error);
     if (status == DIDI_OK)
         status = export_model(registry_roots(self->scheduler->models), order, &self->bytes, error);
-    if (order.output_fd >= 0)
-        close(order.output_fd);
-    if (order.artifact_fd >= 0)
-        close(order.artifact_fd);
+    file_close(order.output_fd);
+    file_close(order.artifact_fd);
     return status;
 }
 
@@ -95,8 +90,7 @@ static void export_work(void *context)
     }
     if (status == DIDI_OK)
         status = export_write(self, job_fd, &self->why);
-    if (job_fd >= 0)
-        close(job_fd);
+    file_close(job_fd);
     store_job_clear(&job);
     self->status = status;
 }

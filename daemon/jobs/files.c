@@ -3,7 +3,6 @@
 #include "daemon/jobs/scheduler_internal.h"
 #include "src/base/base.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -42,30 +41,21 @@ bool files_are_published(int job_fd)
            S_ISREG(found.st_mode);
 }
 
-static bool entry_is_ours(const char *name)
+static int remove_stray(void *context, const char *name, didi_error *error)
 {
-    static const char *const names[] = {".", "..", "artifacts", "compare", "exports", "work"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (strcmp(name, names[i]) == 0)
-            return true;
-    return false;
+    static const char *const ours[] = {"artifacts", "compare", "exports", "work"};
+    const int *job_fd = context;
+    for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
+        if (strcmp(name, ours[i]) == 0)
+            return DIDI_OK;
+    (void)file_remove_tree(*job_fd, name, error);
+    return DIDI_OK;
 }
 
 void files_remove_strays(int job_fd)
 {
-    int fd = openat(job_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
-    const struct dirent *entry = NULL;
     didi_error ignored = {0};
-    if (directory == NULL) {
-        if (fd >= 0)
-            close(fd);
-        return;
-    }
-    while ((entry = readdir(directory)) != NULL)
-        if (!entry_is_ours(entry->d_name))
-            file_remove_tree(job_fd, entry->d_name, &ignored);
-    closedir(directory);
+    (void)file_each_entry(job_fd, remove_stray, &job_fd, &ignored);
 }
 
 void files_remove_results(int job_fd)
@@ -107,24 +97,6 @@ void files_throw_away(scheduler *self, const char *name)
     }
 }
 
-int directory_each(scheduler *self, int directory_fd, directory_visit *visit, didi_error *error)
-{
-    int fd = openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
-    const struct dirent *entry = NULL;
-    int status = DIDI_OK;
-    if (directory == NULL) {
-        if (fd >= 0)
-            close(fd);
-        return didi_fail_errno(error, errno, NULL, "cannot list a directory of jobs");
-    }
-    while (status == DIDI_OK && (entry = readdir(directory)) != NULL)
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            status = visit(self, entry->d_name, error);
-    closedir(directory);
-    return status;
-}
-
 /* Cancelled, and the crash came after the rename of its artifacts. */
 static void unpublish(const scheduler *self, const char *id)
 {
@@ -136,8 +108,9 @@ static void unpublish(const scheduler *self, const char *id)
     close(job_fd);
 }
 
-static int sweep_directory(scheduler *self, const char *name, didi_error *error)
+static int sweep_directory(void *context, const char *name, didi_error *error)
 {
+    scheduler *self = context;
     didi_error missing = {0};
     store_job job = {0};
     const int status =
@@ -163,13 +136,11 @@ typedef struct lost_context {
     didi_error *error;
 } lost_context;
 
-static int flag_lost(void *context, const char *id, job_state state)
+static int flag_lost(void *context, const char *id)
 {
     lost_context *lost = context;
     didi_error ignored = {0};
     int fd = -1;
-    if (state != JOB_SUCCEEDED)
-        return 0;
     bool open = files_open_job(lost->scheduler, id, false, &fd, &ignored) == DIDI_OK;
     bool published = open && files_are_published(fd);
     if (open)
@@ -185,15 +156,16 @@ static int flag_lost(void *context, const char *id, job_state state)
 int files_sweep(scheduler *self, didi_error *error)
 {
     lost_context lost = {.scheduler = self, .error = error};
-    int status = directory_each(self, self->jobs_fd, sweep_directory, error);
+    int status = file_each_entry(self->jobs_fd, sweep_directory, self, error);
     if (status == DIDI_OK)
-        status = store_job_each(self->store, flag_lost, &lost, error);
+        status = store_each_succeeded_job(self->store, flag_lost, &lost, error);
     atomic_store(&self->trash_pending, true);
     return status == DIDI_OK ? lost.status : status;
 }
 
-static int trash_remove(scheduler *self, const char *name, didi_error *error)
+static int trash_remove(void *context, const char *name, didi_error *error)
 {
+    scheduler *self = context;
     didi_error why = {0};
     (void)error;
     if (file_remove_tree(self->trash_fd, name, &why) != DIDI_OK)
@@ -206,7 +178,7 @@ static void trash_work(void *context)
 {
     scheduler *self = context;
     didi_error error = {0};
-    if (directory_each(self, self->trash_fd, trash_remove, &error) != DIDI_OK)
+    if (file_each_entry(self->trash_fd, trash_remove, self, &error) != DIDI_OK)
         log_emit(LOG_LEVEL_WARNING, "cannot empty the trash", LOG_TEXT("error", error.message));
 }
 

@@ -121,8 +121,9 @@ static int forget_lost(void *context, const char *id)
     return error.status == DIDI_NOT_FOUND ? store_kept_forget(self->store, id, &error) : 0;
 }
 
-static int sweep_one(scheduler *self, const char *name, didi_error *error)
+static int sweep_one(void *context, const char *name, didi_error *error)
 {
+    scheduler *self = context;
     (void)error;
     if (id_is_valid(name))
         kept_release(self, name);
@@ -135,7 +136,7 @@ int kept_sweep(scheduler *self, didi_error *error)
 {
     int status = store_kept_each(self->store, forget_lost, self, error);
     if (status == DIDI_OK)
-        status = directory_each(self, self->kept_fd, sweep_one, error);
+        status = file_each_entry(self->kept_fd, sweep_one, self, error);
     if (status == DIDI_OK)
         shrink(self);
     return status;

@@ -170,18 +170,15 @@ void scheduler_free(scheduler *self)
         return;
     assert(self->attempt_count == 0 && self->export_count == 0);
     pool_free(self->pool);
-    if (self->jobs_fd >= 0)
-        close(self->jobs_fd);
-    if (self->trash_fd >= 0)
-        close(self->trash_fd);
-    if (self->kept_fd >= 0)
-        close(self->kept_fd);
+    file_close(self->jobs_fd);
+    file_close(self->trash_fd);
+    file_close(self->kept_fd);
     free(self);
 }
 
-int scheduler_job_cancel(scheduler *self, const char *id, job_state *ret_state, didi_error *error)
+int scheduler_job_cancel(scheduler *self, const char *id, didi_error *error)
 {
-    int status = store_job_cancel(self->store, id, ret_state, error);
+    int status = store_job_cancel(self->store, id, error);
     if (status == DIDI_OK)
         scheduler_wake(self);
     return status;

@@ -37,7 +37,7 @@ void scheduler_wake(scheduler *self);
 
 /* As store_job_cancel, store_job_retry, store_job_delete (and the job's files),
  * store_export_request (format "full"), then wakes. [any] */
-int scheduler_job_cancel(scheduler *self, const char *id, job_state *ret_state, didi_error *error);
+int scheduler_job_cancel(scheduler *self, const char *id, didi_error *error);
 int scheduler_job_retry(scheduler *self, const char *id, didi_error *error);
 int scheduler_job_delete(scheduler *self, const char *id, didi_error *error);
 int scheduler_export_request(scheduler *self, const char *job_id, const char *const *tasks,

@@ -115,9 +115,6 @@ int files_open_job(const scheduler *self, const char *id, bool create, int *ret_
                    didi_error *error);
 /* True if artifacts/manifest.json is in the job's directory. */
 bool files_are_published(int job_fd);
-typedef int directory_visit(scheduler *self, const char *name, didi_error *error);
-/* Calls visit for every entry until one fails. */
-int directory_each(scheduler *self, int directory_fd, directory_visit *visit, didi_error *error);
 /* What an interrupted attempt left beside the known directories. */
 void files_remove_strays(int job_fd);
 /* What a job needs no more once it has succeeded. */

@@ -97,21 +97,16 @@ static void row_inspect(const model_roots *roots, store_model *row)
                                              : memory_string(why.message);
     }
     checkpoint_close(opened);
-    if (fd >= 0)
-        close(fd);
+    file_close(fd);
 }
 
 static int scan_visit(void *context, size_t root, const char *name, didi_error *error)
 {
     registry_scan *scan = context;
-    if (scan->count == scan->capacity) {
-        size_t larger = scan->capacity == 0 ? 64 : scan->capacity * 2;
-        store_model *grown = realloc(scan->rows, larger * sizeof *grown);
-        if (grown == NULL)
-            return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
-        scan->rows = grown;
-        scan->capacity = larger;
-    }
+    store_model *rows = memory_grown(scan->rows, scan->count, &scan->capacity, sizeof *rows);
+    if (rows == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+    scan->rows = rows;
     store_model *row = &scan->rows[scan->count++];
     memset(row, 0, sizeof *row);
     row->name = memory_string(name);

@@ -62,8 +62,7 @@ void model_roots_close(model_roots *roots)
         return;
     for (size_t i = 0; i < roots->count; i++) {
         free(roots->roots[i].path);
-        if (roots->roots[i].fd >= 0)
-            close(roots->roots[i].fd);
+        file_close(roots->roots[i].fd);
     }
     free(roots->roots);
     free(roots);

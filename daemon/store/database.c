@@ -19,7 +19,8 @@ enum {
     DATABASE_BUSY_MILLISECONDS = 2000,
 };
 
-int database_fail(database *self, const char *what, didi_error *error)
+/* Fills *error from the connection's last error. */
+static int database_fail(database *self, const char *what, didi_error *error)
 {
     int code = sqlite3_extended_errcode(self->connection);
     int status = DIDI_IO;
@@ -221,20 +222,21 @@ static int bind_index(sqlite3_stmt *statement, const char *name)
 
 void bind_text(database *self, sqlite3_stmt *statement, const char *name, const char *text)
 {
-    if (sqlite3_bind_text(statement, bind_index(statement, name), text, -1, SQLITE_STATIC) !=
-        SQLITE_OK)
+    if (statement != NULL && sqlite3_bind_text(statement, bind_index(statement, name), text, -1,
+                                               SQLITE_STATIC) != SQLITE_OK)
         self->bind_failed = true;
 }
 
 void bind_integer(database *self, sqlite3_stmt *statement, const char *name, int64_t value)
 {
-    if (sqlite3_bind_int64(statement, bind_index(statement, name), value) != SQLITE_OK)
+    if (statement != NULL &&
+        sqlite3_bind_int64(statement, bind_index(statement, name), value) != SQLITE_OK)
         self->bind_failed = true;
 }
 
 void bind_real(database *self, sqlite3_stmt *statement, const char *name, double value)
 {
-    if (!isfinite(value))
+    if (statement == NULL || !isfinite(value))
         return; /* an unbound parameter is NULL */
     if (sqlite3_bind_double(statement, bind_index(statement, name), value) != SQLITE_OK)
         self->bind_failed = true;
@@ -242,6 +244,8 @@ void bind_real(database *self, sqlite3_stmt *statement, const char *name, double
 
 int database_step(database *self, sqlite3_stmt *statement, bool *ret_row, didi_error *error)
 {
+    if (statement == NULL)
+        return DIDI_IO;
     if (self->bind_failed)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "cannot bind a value");
     int code = sqlite3_step(statement);
@@ -267,8 +271,7 @@ int database_run(database *self, sqlite3_stmt *statement, didi_error *error)
 
 int database_execute(database *self, store_query query, didi_error *error)
 {
-    sqlite3_stmt *statement = database_statement(self, query, error);
-    return statement != NULL ? database_run(self, statement, error) : DIDI_IO;
+    return database_run(self, database_statement(self, query, error), error);
 }
 
 int column_copy(sqlite3_stmt *statement, int column, char **ret_text, didi_error *error)
@@ -301,7 +304,7 @@ static int load_newest_id(database *self, store_query query, didi_error *error)
     sqlite3_stmt *statement = database_statement(self, query, error);
     char id[ID_BYTES];
     bool row = false;
-    if (statement == NULL || database_step(self, statement, &row, error) != DIDI_OK)
+    if (database_step(self, statement, &row, error) != DIDI_OK)
         return DIDI_IO;
     if (row) {
         column_text(statement, 0, id, sizeof id);

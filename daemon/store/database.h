@@ -25,7 +25,8 @@ typedef struct database {
 int database_open(const char *path, bool writer, database **ret_database, didi_error *error);
 void database_close(database *self);
 
-/* The statement, reset and without bindings; NULL after an error. Valid until asked for again. */
+/* The statement, reset and without bindings; valid until asked for again. NULL after an error,
+ * which all below accept: stepping it is DIDI_IO. */
 sqlite3_stmt *database_statement(database *self, store_query query, didi_error *error);
 
 /* Bind by name (with the colon). Text is not copied: it must live until the statement is reset.
@@ -51,9 +52,6 @@ void column_text(sqlite3_stmt *statement, int column, char *buffer, size_t bytes
 
 /* NaN for SQL NULL. */
 double column_real(sqlite3_stmt *statement, int column);
-
-/* Fills *error from the connection's last error. */
-int database_fail(database *self, const char *what, didi_error *error);
 
 /* An id above all given out before. */
 int database_new_id(database *self, char ret_id[ID_BYTES], didi_error *error);

@@ -27,8 +27,6 @@ static int event_number(database *writer, const event_argument *argument, int64_
 {
     bool point = strcmp(argument->event.kind, "point") == 0;
     sqlite3_stmt *statement = database_statement(writer, QUERY_EVENT_COUNT_UP, error);
-    if (statement == NULL)
-        return DIDI_IO;
     bind_text(writer, statement, ":id", argument->job_id);
     bind_integer(writer, statement, ":attempt", argument->attempt);
     bind_integer(writer, statement, ":now", now);
@@ -52,8 +50,6 @@ static int event_operation(database *writer, void *context, store_changes *chang
     if (status != DIDI_OK || !row)
         return status;
     sqlite3_stmt *statement = database_statement(writer, QUERY_EVENT_INSERT, error);
-    if (statement == NULL)
-        return DIDI_IO;
     bind_text(writer, statement, ":id", argument->job_id);
     bind_integer(writer, statement, ":number", number);
     bind_integer(writer, statement, ":now", now);
@@ -101,8 +97,6 @@ static int progress_operation(database *writer, void *context, store_changes *ch
 {
     const progress_argument *argument = context;
     sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_PROGRESS, error);
-    if (statement == NULL)
-        return DIDI_IO;
     bind_text(writer, statement, ":id", argument->job_id);
     bind_integer(writer, statement, ":attempt", argument->attempt);
     bind_text(writer, statement, ":stage", argument->stage);
@@ -127,16 +121,10 @@ void store_progress_post(store *self, const char *job_id, unsigned attempt, cons
     store_post(self, progress_operation, argument, true);
 }
 
-void store_events_free(store_event *events, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        free(events[i].text);
-    free(events);
-}
-
 /* Columns in the order of event_list. */
-static int event_read(sqlite3_stmt *statement, store_event *event, didi_error *error)
+static int event_read(sqlite3_stmt *statement, void *ret_row, didi_error *error)
 {
+    store_event *event = ret_row;
     event->number = sqlite3_column_int64(statement, 0);
     event->at_ms = sqlite3_column_int64(statement, 1);
     event->attempt = (unsigned)sqlite3_column_int(statement, 2);
@@ -154,54 +142,43 @@ static int event_read(sqlite3_stmt *statement, store_event *event, didi_error *e
     return column_copy(statement, 14, &event->text, error);
 }
 
-static int event_list_read(database *reader, const char *job_id, int64_t after, size_t limit,
-                           store_event *events, size_t *ret_count, didi_error *error)
+static void event_clear(void *row)
 {
-    store_job job = {0};
-    bool row = true;
-    int status = job_select(reader, job_id, &job, error);
-    store_job_clear(&job);
-    if (status != DIDI_OK)
-        return status;
-    sqlite3_stmt *statement = database_statement(reader, QUERY_EVENT_LIST, error);
-    if (statement == NULL)
-        return DIDI_IO;
-    bind_text(reader, statement, ":id", job_id);
-    bind_integer(reader, statement, ":after", after);
-    bind_integer(reader, statement, ":limit", (int64_t)limit);
-    while (*ret_count < limit) {
-        status = database_step(reader, statement, &row, error);
-        if (status != DIDI_OK || !row)
-            return status;
-        status = event_read(statement, &events[*ret_count], error);
-        if (status != DIDI_OK)
-            return status;
-        (*ret_count)++;
-    }
-    return DIDI_OK;
+    free(((store_event *)row)->text);
 }
+
+typedef struct event_filter {
+    const char *job_id;
+    int64_t after;
+} event_filter;
+
+static void bind_filter(database *reader, sqlite3_stmt *statement, const void *context,
+                        int64_t limit)
+{
+    const event_filter *filter = context;
+    bind_text(reader, statement, ":id", filter->job_id);
+    bind_integer(reader, statement, ":after", filter->after);
+    bind_integer(reader, statement, ":limit", limit);
+}
+
+static const row_kind event_rows = {
+    QUERY_EVENT_LIST, sizeof(store_event), STORE_PAGE_MAX, bind_filter, event_read, event_clear,
+};
 
 int store_event_list(store *self, const char *job_id, int64_t after, size_t limit,
                      store_event **ret_events, size_t *ret_count, didi_error *error)
 {
-    database *reader = NULL;
-    size_t count = 0;
-    int status = store_check_limit(limit, error);
+    row_list found = {0};
+    event_filter filter = {job_id, after};
+    int status = store_rows_read(self, &event_rows, job_id, &filter, limit, &found, error);
     if (status != DIDI_OK)
         return status;
-    store_event *events = memory_zeroed(limit, sizeof *events);
-    if (events == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
-    status = store_reader_borrow(self, &reader, error);
-    if (status == DIDI_OK) {
-        status = event_list_read(reader, job_id, after, limit, events, &count, error);
-        store_reader_return(self, reader);
-    }
-    if (status != DIDI_OK) {
-        store_events_free(events, count);
-        return status;
-    }
-    *ret_events = events;
-    *ret_count = count;
+    *ret_events = found.rows;
+    *ret_count = found.count;
     return DIDI_OK;
+}
+
+void store_events_free(store_event *events, size_t count)
+{
+    store_rows_free(&event_rows, events, count);
 }

@@ -35,13 +35,6 @@ static void export_clear(store_export *export)
     memset(export, 0, sizeof *export);
 }
 
-void store_exports_free(store_export *exports, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        export_clear(&exports[i]);
-    free(exports);
-}
-
 /* Columns in the order of export_list. */
 static int export_read(sqlite3_stmt *statement, store_export *ret_export, didi_error *error)
 {
@@ -83,16 +76,12 @@ static int request_one(database *writer, const request_argument *argument, const
     if (status != DIDI_OK)
         return status;
     sqlite3_stmt *statement = database_statement(writer, QUERY_EXPORT_UPSERT, error);
-    if (statement == NULL)
-        return DIDI_IO;
     bind_text(writer, statement, ":id", id);
     bind_text(writer, statement, ":job_id", argument->job_id);
     bind_text(writer, statement, ":task", task);
     bind_text(writer, statement, ":format", argument->format);
     bind_integer(writer, statement, ":now", clock_now_ms());
-    status = database_run(writer, statement, error);
-    sqlite3_clear_bindings(statement);
-    return status;
+    return database_run(writer, statement, error);
 }
 
 static int request_operation(database *writer, void *context, store_changes *changes,
@@ -125,57 +114,42 @@ int store_export_request(store *self, const char *job_id, const char *format,
 
 enum { EXPORTS_PER_JOB_MAX = 65536 };
 
-static int export_list_read(database *reader, const char *job_id, store_export **exports,
-                            size_t *count, didi_error *error)
+static int read_row(sqlite3_stmt *statement, void *ret_row, didi_error *error)
 {
-    sqlite3_stmt *statement = database_statement(reader, QUERY_EXPORT_LIST, error);
-    size_t capacity = 0;
-    bool row = true;
-    if (statement == NULL)
-        return DIDI_IO;
-    bind_text(reader, statement, ":id", job_id);
-    for (;;) {
-        int status = database_step(reader, statement, &row, error);
-        if (status != DIDI_OK || !row)
-            return status;
-        if (*count == capacity) {
-            size_t larger = capacity == 0 ? 16 : capacity * 2;
-            store_export *grown =
-                larger > EXPORTS_PER_JOB_MAX ? NULL : realloc(*exports, larger * sizeof **exports);
-            if (grown == NULL)
-                return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
-            *exports = grown;
-            capacity = larger;
-        }
-        status = export_read(statement, &(*exports)[*count], error);
-        if (status != DIDI_OK)
-            return status;
-        (*count)++;
-    }
+    return export_read(statement, ret_row, error);
 }
+
+static void clear_row(void *row)
+{
+    export_clear(row);
+}
+
+static void bind_job(database *reader, sqlite3_stmt *statement, const void *job_id, int64_t limit)
+{
+    (void)limit;
+    bind_text(reader, statement, ":id", job_id);
+}
+
+static const row_kind export_rows = {
+    QUERY_EXPORT_LIST, sizeof(store_export), EXPORTS_PER_JOB_MAX, bind_job, read_row, clear_row,
+};
 
 int store_export_list(store *self, const char *job_id, store_export **ret_exports,
                       size_t *ret_count, didi_error *error)
 {
-    database *reader = NULL;
-    store_export *exports = NULL;
-    store_job job = {0};
-    size_t count = 0;
-    int status = store_reader_borrow(self, &reader, error);
+    row_list found = {0};
+    int status =
+        store_rows_read(self, &export_rows, job_id, job_id, EXPORTS_PER_JOB_MAX, &found, error);
     if (status != DIDI_OK)
         return status;
-    status = job_select(reader, job_id, &job, error);
-    store_job_clear(&job);
-    if (status == DIDI_OK)
-        status = export_list_read(reader, job_id, &exports, &count, error);
-    store_reader_return(self, reader);
-    if (status != DIDI_OK) {
-        store_exports_free(exports, count);
-        return status;
-    }
-    *ret_exports = exports;
-    *ret_count = count;
+    *ret_exports = found.rows;
+    *ret_count = found.count;
     return DIDI_OK;
+}
+
+void store_exports_free(store_export *exports, size_t count)
+{
+    store_rows_free(&export_rows, exports, count);
 }
 
 typedef struct claim_argument {
@@ -188,8 +162,6 @@ static int claim_operation(database *writer, void *context, store_changes *chang
 {
     claim_argument *argument = context;
     sqlite3_stmt *statement = database_statement(writer, QUERY_EXPORT_CLAIM, error);
-    if (statement == NULL)
-        return DIDI_IO;
     bind_integer(writer, statement, ":now", clock_now_ms());
     int status = database_step(writer, statement, &argument->found, error);
     if (status != DIDI_OK || !argument->found)
@@ -230,8 +202,6 @@ static int finish_operation(database *writer, void *context, store_changes *chan
     char job_id[ID_BYTES];
     bool row = false;
     sqlite3_stmt *statement = database_statement(writer, QUERY_EXPORT_FINISH, error);
-    if (statement == NULL)
-        return DIDI_IO;
     bind_text(writer, statement, ":id", argument->id);
     bind_text(writer, statement, ":state", export_state_name(argument->state));
     bind_integer(writer, statement, ":bytes", (int64_t)argument->bytes);

@@ -27,8 +27,6 @@ static int job_move_event(database *writer, const job_move *move, int64_t attemp
                           didi_error *error)
 {
     sqlite3_stmt *statement = database_statement(writer, QUERY_EVENT_INSERT, error);
-    if (statement == NULL)
-        return DIDI_IO;
     bind_text(writer, statement, ":id", move->id);
     bind_integer(writer, statement, ":number", number);
     bind_integer(writer, statement, ":now", clock_now_ms());
@@ -51,8 +49,6 @@ static int job_move_state(database *writer, const job_move *move, store_changes 
     const didi_error *why = move->why;
     sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_MOVE, error);
     bool row = false;
-    if (statement == NULL)
-        return DIDI_IO;
     bind_text(writer, statement, ":id", move->id);
     bind_text(writer, statement, ":from", move->from);
     bind_text(writer, statement, ":to", job_state_name(move->to));
@@ -144,8 +140,6 @@ static int claim_operation(database *writer, void *context, store_changes *chang
                      .attempt = ATTEMPT_ANY,
                      .attempt_change = 1};
     sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_NEXT_QUEUED, error);
-    if (statement == NULL)
-        return DIDI_IO;
     bind_integer(writer, statement, ":priority", argument->priority);
     int status = database_step(writer, statement, &argument->found, error);
     if (status != DIDI_OK || !argument->found)
@@ -173,51 +167,46 @@ int store_job_claim(store *self, int priority, store_job *ret_job, bool *ret_fou
     return DIDI_OK;
 }
 
-typedef struct cancel_argument {
-    const char *id;
-    job_state state;
-} cancel_argument;
-
 static int cancel_operation(database *writer, void *context, store_changes *changes,
                             didi_error *error)
 {
-    cancel_argument *argument = context;
+    const char *id = context;
     store_job job = {0};
-    int status = job_select(writer, argument->id, &job, error);
+    int status = job_select(writer, id, &job, error);
     if (status != DIDI_OK)
         return status;
-    argument->state = job.state;
     if (job.state == JOB_QUEUED) {
         const job_move move = {
-            .id = argument->id, .from = FROM_QUEUED, .to = JOB_CANCELLED, .attempt = ATTEMPT_ANY};
+            .id = job.id, .from = FROM_QUEUED, .to = JOB_CANCELLED, .attempt = ATTEMPT_ANY};
         status = job_move_state(writer, &move, changes, error);
-        argument->state = JOB_CANCELLED;
     } else if (job.state == JOB_RUNNING) {
         sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_REQUEST_CANCEL, error);
-        if (statement != NULL) {
-            bind_text(writer, statement, ":id", argument->id);
-            bind_integer(writer, statement, ":now", clock_now_ms());
-            status = database_run(writer, statement, error);
-        } else {
-            status = DIDI_IO;
-        }
-        store_changes_add(changes, argument->id);
+        bind_text(writer, statement, ":id", id);
+        bind_integer(writer, statement, ":now", clock_now_ms());
+        status = database_run(writer, statement, error);
+        store_changes_add(changes, id);
     } else {
         status =
-            didi_fail(error, DIDI_CONFLICT, argument->id, "the job has %s already",
+            didi_fail(error, DIDI_CONFLICT, id, "the job has %s already",
                       job.state == JOB_CANCELLED ? "been cancelled" : job_state_name(job.state));
     }
     store_job_clear(&job);
     return status;
 }
 
-int store_job_cancel(store *self, const char *id, job_state *ret_state, didi_error *error)
+/* `operation` on the job of this id, which it gets a copy of. */
+static int write_job(store *self, store_operation *operation, const char *id, didi_error *error)
 {
-    cancel_argument argument = {.id = id};
-    int status = store_write(self, cancel_operation, &argument, error);
-    if (status == DIDI_OK)
-        *ret_state = argument.state;
-    return status;
+    char copy[ID_BYTES] = {0};
+    if (!id_is_valid(id))
+        return store_job_unknown(id, error);
+    memcpy(copy, id, ID_CHARACTERS);
+    return store_write(self, operation, copy, error);
+}
+
+int store_job_cancel(store *self, const char *id, didi_error *error)
+{
+    return write_job(self, cancel_operation, id, error);
 }
 
 static bool state_is_final(job_state state)
@@ -231,8 +220,6 @@ static int delete_refused(database *writer, const char *id, job_state state, did
     sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_EXTENDED_BY, error);
     char later[ID_BYTES];
     bool row = false;
-    if (statement == NULL)
-        return DIDI_IO;
     bind_text(writer, statement, ":id", id);
     int status = database_step(writer, statement, &row, error);
     if (status != DIDI_OK)
@@ -263,8 +250,6 @@ static int delete_operation(database *writer, void *context, store_changes *chan
     if (status != DIDI_OK)
         return status;
     sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_DELETE, error);
-    if (statement == NULL)
-        return DIDI_IO;
     bind_text(writer, statement, ":id", id);
     status = database_run(writer, statement, error);
     if (status != DIDI_OK)
@@ -277,11 +262,7 @@ static int delete_operation(database *writer, void *context, store_changes *chan
 
 int store_job_delete(store *self, const char *id, didi_error *error)
 {
-    char copy[ID_BYTES] = {0};
-    if (!id_is_valid(id))
-        return store_job_unknown(id, error);
-    memcpy(copy, id, ID_CHARACTERS);
-    return store_write(self, delete_operation, copy, error);
+    return write_job(self, delete_operation, id, error);
 }
 
 /* ---- starting ---- */
@@ -322,8 +303,6 @@ static int boot_operation(database *writer, void *context, store_changes *change
     if (status != DIDI_OK)
         return status;
     sqlite3_stmt *statement = database_statement(writer, QUERY_EXPORT_BOOT, error);
-    if (statement == NULL)
-        return DIDI_IO;
     bind_integer(writer, statement, ":now", clock_now_ms());
     return database_run(writer, statement, error);
 }

@@ -25,9 +25,9 @@ int store_job_release(store *self, const char *id, unsigned attempt, didi_error 
 /* Marks a succeeded job failed (its artifacts are gone). */
 int store_job_fail_lost(store *self, const char *id, const char *message, didi_error *error);
 
-/* Sets cancel_requested on a running job; a queued one becomes cancelled. *ret_state: the state
- * after. DIDI_NOT_FOUND; DIDI_CONFLICT if finished. */
-int store_job_cancel(store *self, const char *id, job_state *ret_state, didi_error *error);
+/* Sets cancel_requested on a running job; a queued one becomes cancelled. DIDI_NOT_FOUND;
+ * DIDI_CONFLICT if finished. */
+int store_job_cancel(store *self, const char *id, didi_error *error);
 
 /* failed | cancelled -> queued. DIDI_NOT_FOUND, DIDI_CONFLICT. */
 int store_job_retry(store *self, const char *id, didi_error *error);

@@ -40,13 +40,6 @@ void store_job_clear(store_job *job)
     memset(job, 0, sizeof *job);
 }
 
-void store_jobs_free(store_job *jobs, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        store_job_clear(&jobs[i]);
-    free(jobs);
-}
-
 /* Columns in the order of job_select. */
 static int job_read(sqlite3_stmt *statement, store_job *ret_job, didi_error *error)
 {
@@ -94,8 +87,6 @@ int job_select(database *connection, const char *id, store_job *ret_job, didi_er
 {
     sqlite3_stmt *statement = database_statement(connection, QUERY_JOB_SELECT, error);
     bool row = false;
-    if (statement == NULL)
-        return DIDI_IO;
     bind_text(connection, statement, ":id", id);
     int status = database_step(connection, statement, &row, error);
     if (status != DIDI_OK)
@@ -120,8 +111,6 @@ static int submit_find_replay(database *writer, submit_argument *argument, bool 
 {
     sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_BY_IDEMPOTENCY_KEY, error);
     char digest[65];
-    if (statement == NULL)
-        return DIDI_IO;
     bind_text(writer, statement, ":idempotency_key", argument->submission->idempotency_key);
     int status = database_step(writer, statement, ret_found, error);
     if (status != DIDI_OK || !*ret_found)
@@ -139,8 +128,6 @@ static int submit_check_room(database *writer, size_t active_max, didi_error *er
 {
     sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_COUNT_ACTIVE, error);
     bool row = false;
-    if (statement == NULL)
-        return DIDI_IO;
     int status = database_step(writer, statement, &row, error);
     if (status != DIDI_OK)
         return status;
@@ -193,8 +180,6 @@ static int submit_operation(database *writer, void *context, store_changes *chan
     if (status != DIDI_OK)
         return status;
     sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_INSERT, error);
-    if (statement == NULL)
-        return DIDI_IO;
     bind_text(writer, statement, ":id", argument->id);
     bind_integer(writer, statement, ":priority", submission->priority);
     bind_text(writer, statement, ":name", submission->name);
@@ -264,90 +249,52 @@ int store_job_get(store *self, const char *id, store_job *ret_job, didi_error *e
     return status;
 }
 
-int store_check_limit(size_t limit, didi_error *error)
+static int read_row(sqlite3_stmt *statement, void *ret_row, didi_error *error)
 {
-    if (limit == 0 || limit > STORE_PAGE_MAX)
-        return didi_fail(error, DIDI_INVALID, "limit", "limit is outside 1 .. %d", STORE_PAGE_MAX);
-    return DIDI_OK;
+    return job_read(statement, ret_row, error);
 }
 
-static int job_list_read(database *reader, const store_job_filter *filter, size_t limit,
-                         store_job *jobs, size_t *ret_count, didi_error *error)
+static void clear_row(void *row)
 {
-    sqlite3_stmt *statement = database_statement(reader, QUERY_JOB_LIST, error);
-    bool row = true;
-    int status = DIDI_OK;
-    if (statement == NULL)
-        return DIDI_IO;
+    store_job_clear(row);
+}
+
+static void bind_filter(database *reader, sqlite3_stmt *statement, const void *context,
+                        int64_t limit)
+{
+    const store_job_filter *filter = context;
     bind_text(reader, statement, ":before_id", filter->before_id);
     bind_text(reader, statement, ":state",
               filter->state != NULL ? job_state_name(*filter->state) : NULL);
     bind_text(reader, statement, ":label_key", filter->label_key);
     bind_text(reader, statement, ":label_value", filter->label_value);
-    bind_integer(reader, statement, ":limit", (int64_t)limit);
-    for (;;) {
-        status = database_step(reader, statement, &row, error);
-        if (status != DIDI_OK || !row)
-            return status;
-        assert(*ret_count < limit);
-        status = job_read(statement, &jobs[*ret_count], error);
-        if (status != DIDI_OK)
-            return status;
-        (*ret_count)++;
-    }
+    bind_integer(reader, statement, ":limit", limit);
 }
+
+static const row_kind job_rows = {
+    QUERY_JOB_LIST, sizeof(store_job), STORE_PAGE_MAX, bind_filter, read_row, clear_row,
+};
 
 int store_job_list(store *self, const store_job_filter *filter, size_t limit, store_job **ret_jobs,
                    size_t *ret_count, bool *ret_more, didi_error *error)
 {
-    database *reader = NULL;
-    size_t count = 0;
-    int status = store_check_limit(limit, error);
+    row_list found = {0};
+    int status = store_rows_read(self, &job_rows, NULL, filter, limit, &found, error);
     if (status != DIDI_OK)
         return status;
-    store_job *jobs = memory_zeroed(limit + 1, sizeof *jobs);
-    if (jobs == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
-    status = store_reader_borrow(self, &reader, error);
-    if (status == DIDI_OK) {
-        status = job_list_read(reader, filter, limit + 1, jobs, &count, error);
-        store_reader_return(self, reader);
-    }
-    if (status != DIDI_OK) {
-        store_jobs_free(jobs, count);
-        return status;
-    }
-    *ret_more = count > limit;
-    if (count > limit)
-        store_job_clear(&jobs[--count]);
-    *ret_jobs = jobs;
-    *ret_count = count;
+    *ret_jobs = found.rows;
+    *ret_count = found.count;
+    *ret_more = found.more;
     return DIDI_OK;
 }
 
-int store_job_each(store *self, int (*visit)(void *context, const char *id, job_state state),
-                   void *context, didi_error *error)
+void store_jobs_free(store_job *jobs, size_t count)
 {
-    database *reader = NULL;
-    bool row = true;
-    int status = store_reader_borrow(self, &reader, error);
-    if (status != DIDI_OK)
-        return status;
-    sqlite3_stmt *statement = database_statement(reader, QUERY_JOB_EACH, error);
-    if (statement == NULL)
-        status = DIDI_IO;
-    while (status == DIDI_OK && row) {
-        char id[ID_BYTES];
-        char name[16];
-        job_state state = JOB_QUEUED;
-        status = database_step(reader, statement, &row, error);
-        if (status != DIDI_OK || !row)
-            break;
-        column_text(statement, 0, id, sizeof id);
-        column_text(statement, 1, name, sizeof name);
-        if (job_state_parse(name, &state) && visit(context, id, state) != 0)
-            break;
-    }
-    store_reader_return(self, reader);
-    return status;
+    store_rows_free(&job_rows, jobs, count);
+}
+
+int store_each_succeeded_job(store *self, int (*visit)(void *context, const char *id),
+                             void *context, didi_error *error)
+{
+    return store_each_id(self, QUERY_JOB_EACH_SUCCEEDED, visit, context, error);
 }

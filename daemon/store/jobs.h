@@ -84,6 +84,6 @@ typedef struct store_job_filter {
 int store_job_list(store *self, const store_job_filter *filter, size_t limit, store_job **ret_jobs,
                    size_t *ret_count, bool *ret_more, didi_error *error);
 
-/* Calls visit for every job id, oldest first, with its state. For the sweep at start. */
-int store_job_each(store *self, int (*visit)(void *context, const char *id, job_state state),
-                   void *context, didi_error *error);
+/* Calls visit for every job that succeeded, oldest first. For the sweep at start. */
+int store_each_succeeded_job(store *self, int (*visit)(void *context, const char *id),
+                             void *context, didi_error *error);

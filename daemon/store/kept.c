@@ -17,8 +17,6 @@ static int keep_operation(database *writer, void *context, store_changes *change
 {
     const kept_argument *argument = context;
     sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_KEEP, error);
-    if (statement == NULL)
-        return DIDI_IO;
     bind_text(writer, statement, ":id", argument->id);
     bind_integer(writer, statement, ":attempt", (int64_t)argument->attempt);
     bind_integer(writer, statement, ":bytes", (int64_t)argument->bytes);
@@ -41,8 +39,6 @@ int store_job_keep(store *self, const char *id, unsigned attempt, uint64_t bytes
 static int forget(database *writer, const char *id, store_changes *changes, didi_error *error)
 {
     sqlite3_stmt *statement = database_statement(writer, QUERY_KEPT_FORGET, error);
-    if (statement == NULL)
-        return DIDI_IO;
     bind_text(writer, statement, ":id", id);
     int status = database_run(writer, statement, error);
     if (status == DIDI_OK)
@@ -69,8 +65,6 @@ static int shrink_operation(database *writer, void *context, store_changes *chan
     kept_argument *argument = context;
     bool row = false;
     sqlite3_stmt *statement = database_statement(writer, QUERY_KEPT_TOTAL, error);
-    if (statement == NULL)
-        return DIDI_IO;
     int status = database_step(writer, statement, &row, error);
     if (status != DIDI_OK)
         return status;
@@ -79,8 +73,6 @@ static int shrink_operation(database *writer, void *context, store_changes *chan
     if (total <= argument->bytes)
         return DIDI_OK;
     statement = database_statement(writer, QUERY_KEPT_OLDEST, error);
-    if (statement == NULL)
-        return DIDI_IO;
     status = database_step(writer, statement, &argument->found, error);
     if (status != DIDI_OK || !argument->found)
         return status;
@@ -110,8 +102,6 @@ static int needed_operation(database *writer, void *context, store_changes *chan
     bool row = false;
     sqlite3_stmt *statement = database_statement(writer, QUERY_KEPT_IS_NEEDED, error);
     (void)changes;
-    if (statement == NULL)
-        return DIDI_IO;
     bind_text(writer, statement, ":id", argument->id);
     int status = database_step(writer, statement, &row, error);
     if (status != DIDI_OK)
@@ -133,23 +123,5 @@ int store_kept_is_needed(store *self, const char *id, bool *ret_needed, didi_err
 int store_kept_each(store *self, int (*visit)(void *context, const char *id), void *context,
                     didi_error *error)
 {
-    database *reader = NULL;
-    bool row = true;
-    int status = store_reader_borrow(self, &reader, error);
-    if (status != DIDI_OK)
-        return status;
-    sqlite3_stmt *statement = database_statement(reader, QUERY_KEPT_LIST, error);
-    if (statement == NULL)
-        status = DIDI_IO;
-    while (status == DIDI_OK && row) {
-        char id[ID_BYTES];
-        status = database_step(reader, statement, &row, error);
-        if (status != DIDI_OK || !row)
-            break;
-        column_text(statement, 0, id, sizeof id);
-        if (visit(context, id) != 0)
-            break;
-    }
-    store_reader_return(self, reader);
-    return status;
+    return store_each_id(self, QUERY_KEPT_LIST, visit, context, error);
 }

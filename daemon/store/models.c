@@ -27,13 +27,6 @@ void store_model_clear(store_model *model)
     memset(model, 0, sizeof *model);
 }
 
-void store_models_free(store_model *models, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        store_model_clear(&models[i]);
-    free(models);
-}
-
 /* Columns in the order of model_list. */
 static int model_read(sqlite3_stmt *statement, store_model *ret_model, didi_error *error)
 {
@@ -61,53 +54,42 @@ static int model_read(sqlite3_stmt *statement, store_model *ret_model, didi_erro
     return status;
 }
 
-static int model_list_read(database *reader, const char *after, size_t limit, store_model *models,
-                           size_t *ret_count, didi_error *error)
+static int read_row(sqlite3_stmt *statement, void *ret_row, didi_error *error)
 {
-    sqlite3_stmt *statement = database_statement(reader, QUERY_MODEL_LIST, error);
-    bool row = true;
-    if (statement == NULL)
-        return DIDI_IO;
-    bind_text(reader, statement, ":after", after);
-    bind_integer(reader, statement, ":limit", (int64_t)limit);
-    while (*ret_count < limit) {
-        int status = database_step(reader, statement, &row, error);
-        if (status != DIDI_OK || !row)
-            return status;
-        status = model_read(statement, &models[*ret_count], error);
-        if (status != DIDI_OK)
-            return status;
-        (*ret_count)++;
-    }
-    return DIDI_OK;
+    return model_read(statement, ret_row, error);
 }
+
+static void clear_row(void *row)
+{
+    store_model_clear(row);
+}
+
+static void bind_after(database *reader, sqlite3_stmt *statement, const void *after, int64_t limit)
+{
+    bind_text(reader, statement, ":after", after);
+    bind_integer(reader, statement, ":limit", limit);
+}
+
+static const row_kind model_rows = {
+    QUERY_MODEL_LIST, sizeof(store_model), STORE_PAGE_MAX, bind_after, read_row, clear_row,
+};
 
 int store_model_list(store *self, const char *after, size_t limit, store_model **ret_models,
                      size_t *ret_count, bool *ret_more, didi_error *error)
 {
-    database *reader = NULL;
-    size_t count = 0;
-    int status = store_check_limit(limit, error);
+    row_list found = {0};
+    int status = store_rows_read(self, &model_rows, NULL, after, limit, &found, error);
     if (status != DIDI_OK)
         return status;
-    store_model *models = memory_zeroed(limit + 1, sizeof *models);
-    if (models == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
-    status = store_reader_borrow(self, &reader, error);
-    if (status == DIDI_OK) {
-        status = model_list_read(reader, after, limit + 1, models, &count, error);
-        store_reader_return(self, reader);
-    }
-    if (status != DIDI_OK) {
-        store_models_free(models, count);
-        return status;
-    }
-    *ret_more = count > limit;
-    if (count > limit)
-        store_model_clear(&models[--count]);
-    *ret_models = models;
-    *ret_count = count;
+    *ret_models = found.rows;
+    *ret_count = found.count;
+    *ret_more = found.more;
     return DIDI_OK;
+}
+
+void store_models_free(store_model *models, size_t count)
+{
+    store_rows_free(&model_rows, models, count);
 }
 
 static int model_select(database *reader, const char *name, store_model *ret_model,
@@ -115,8 +97,6 @@ static int model_select(database *reader, const char *name, store_model *ret_mod
 {
     sqlite3_stmt *statement = database_statement(reader, QUERY_MODEL_SELECT, error);
     bool row = false;
-    if (statement == NULL)
-        return DIDI_IO;
     bind_text(reader, statement, ":name", name);
     int status = database_step(reader, statement, &row, error);
     if (status != DIDI_OK)
@@ -145,8 +125,6 @@ typedef struct replace_argument {
 static int model_upsert(database *writer, const store_model *model, int64_t now, didi_error *error)
 {
     sqlite3_stmt *statement = database_statement(writer, QUERY_MODEL_UPSERT, error);
-    if (statement == NULL)
-        return DIDI_IO;
     bind_text(writer, statement, ":name", model->name);
     bind_text(writer, statement, ":root", model->root);
     bind_text(writer, statement, ":revision", model->revision);

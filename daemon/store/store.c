@@ -282,6 +282,87 @@ void store_reader_return(store *self, database *reader)
     pthread_mutex_unlock(&self->reader_lock);
 }
 
+/* ---- rows ---- */
+
+static int read_more(database *reader, const row_kind *kind, sqlite3_stmt *statement, size_t limit,
+                     row_list *list, didi_error *error)
+{
+    size_t room = 0;
+    bool row = true;
+    int status = DIDI_OK;
+    while (status == DIDI_OK) {
+        status = database_step(reader, statement, &row, error);
+        list->more = row && list->count == limit;
+        if (status != DIDI_OK || !row || list->more)
+            break;
+        void *rows = memory_grown(list->rows, list->count, &room, kind->bytes);
+        if (rows == NULL)
+            return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+        list->rows = rows;
+        status = kind->read(statement, (char *)list->rows + list->count * kind->bytes, error);
+        list->count += status == DIDI_OK;
+    }
+    return status;
+}
+
+int store_rows_read(store *self, const row_kind *kind, const char *job, const void *filter,
+                    size_t limit, row_list *ret_list, didi_error *error)
+{
+    database *reader = NULL;
+    row_list list = {0};
+    store_job known = {0};
+    if (limit == 0 || limit > kind->most)
+        return didi_fail(error, DIDI_INVALID, "limit", "limit is outside 1 .. %zu", kind->most);
+    int status = store_reader_borrow(self, &reader, error);
+    if (status != DIDI_OK)
+        return status;
+    if (job != NULL)
+        status = job_select(reader, job, &known, error);
+    store_job_clear(&known);
+    if (status == DIDI_OK) {
+        sqlite3_stmt *statement = database_statement(reader, kind->query, error);
+        kind->bind(reader, statement, filter, (int64_t)limit + 1);
+        status = read_more(reader, kind, statement, limit, &list, error);
+    }
+    store_reader_return(self, reader);
+    if (status != DIDI_OK)
+        store_rows_free(kind, list.rows, list.count);
+    else
+        *ret_list = list;
+    return status;
+}
+
+void store_rows_free(const row_kind *kind, void *rows, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        kind->clear((char *)rows + i * kind->bytes);
+    free(rows);
+}
+
+int store_each_id(store *self, store_query query, int (*visit)(void *context, const char *id),
+                  void *context, didi_error *error)
+{
+    database *reader = NULL;
+    bool row = true;
+    int status = store_reader_borrow(self, &reader, error);
+    if (status != DIDI_OK)
+        return status;
+    sqlite3_stmt *statement = database_statement(reader, query, error);
+    while (status == DIDI_OK && row) {
+        char id[ID_BYTES];
+        status = database_step(reader, statement, &row, error);
+        if (status != DIDI_OK || !row)
+            break;
+        column_text(statement, 0, id, sizeof id);
+        if (visit(context, id) != 0)
+            break;
+    }
+    store_reader_return(self, reader);
+    return status;
+}
+
+/* ---- opening and closing ---- */
+
 int store_open(const char *directory, store **ret_store, didi_error *error)
 {
     store *self = memory_zeroed(1, sizeof *self);

@@ -34,5 +34,29 @@ void store_reader_return(store *self, database *reader);
 /* The job, read over any connection. DIDI_NOT_FOUND. */
 int job_select(database *connection, const char *id, store_job *ret_job, didi_error *error);
 
-/* Of a list: 1 .. STORE_PAGE_MAX, else DIDI_INVALID. */
-int store_check_limit(size_t limit, didi_error *error);
+/* How the rows of a list are asked for and read. */
+typedef struct row_kind {
+    store_query query;
+    size_t bytes, most; /* of one; at once */
+    /* `limit` rows are enough. */
+    void (*bind)(database *reader, sqlite3_stmt *statement, const void *filter, int64_t limit);
+    int (*read)(sqlite3_stmt *statement, void *ret_row, didi_error *error);
+    void (*clear)(void *row);
+} row_kind;
+
+typedef struct row_list {
+    void *rows;
+    size_t count;
+    bool more; /* than were asked for */
+} row_list;
+
+/* Reads at most `limit` rows, that of `job` (or NULL) being known. The caller frees them with
+ * store_rows_free. Errors: DIDI_INVALID (the limit is outside 1 .. most), DIDI_NOT_FOUND (the job),
+ * DIDI_IO, DIDI_NO_MEMORY. */
+int store_rows_read(store *self, const row_kind *kind, const char *job, const void *filter,
+                    size_t limit, row_list *ret_list, didi_error *error);
+void store_rows_free(const row_kind *kind, void *rows, size_t count);
+
+/* Calls visit for the id in every row of a query, until it is not 0. */
+int store_each_id(store *self, store_query query, int (*visit)(void *context, const char *id),
+                  void *context, didi_error *error);

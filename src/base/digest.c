@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <openssl/evp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -49,24 +50,37 @@ static int hash_file(const hashing *self, int fd, uint64_t *ret_bytes, const cha
     return DIDI_OK;
 }
 
-static void digest_hex(const unsigned char digest[SHA256_BYTES], char ret_hex[65])
+void file_hex(const void *bytes, size_t count, char *ret_hex)
 {
     static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < SHA256_BYTES; i++) {
-        ret_hex[2 * i] = digits[digest[i] >> 4];
-        ret_hex[2 * i + 1] = digits[digest[i] & 15];
+    const unsigned char *from = bytes;
+    for (size_t i = 0; i < count; i++) {
+        ret_hex[2 * i] = digits[from[i] >> 4];
+        ret_hex[2 * i + 1] = digits[from[i] & 15];
     }
-    ret_hex[2 * SHA256_BYTES] = '\0';
+    ret_hex[2 * count] = '\0';
 }
 
-int file_sha256_text(const char *text, char ret_hex[65], didi_error *error)
+int file_sha256_bytes(const void *bytes, size_t count, char ret_hex[65], didi_error *error)
 {
-    assert(text != NULL);
+    assert(bytes != NULL || count == 0);
     unsigned char digest[SHA256_BYTES];
-    if (EVP_Digest(text, strlen(text), digest, NULL, EVP_sha256(), NULL) != 1)
+    if (EVP_Digest(bytes, count, digest, NULL, EVP_sha256(), NULL) != 1)
         return didi_fail(error, DIDI_INTERNAL, NULL, "SHA-256 is not available");
-    digest_hex(digest, ret_hex);
+    file_hex(digest, sizeof digest, ret_hex);
     return DIDI_OK;
+}
+
+void file_repr_digest(const char hex[65], char ret_text[FILE_REPR_DIGEST_BYTES])
+{
+    unsigned char digest[SHA256_BYTES];
+    unsigned char base64[48] = "";
+    for (size_t i = 0; i < sizeof digest; i++) {
+        char pair[] = {hex[2 * i], hex[2 * i + 1], '\0'};
+        digest[i] = (unsigned char)strtoul(pair, NULL, 16);
+    }
+    EVP_EncodeBlock(base64, digest, sizeof digest);
+    (void)snprintf(ret_text, FILE_REPR_DIGEST_BYTES, "sha-256=:%s:", (const char *)base64);
 }
 
 int file_sha256(int fd, int (*cancelled)(void *context), void *context, char ret_hex[65],
@@ -91,7 +105,7 @@ int file_sha256(int fd, int (*cancelled)(void *context), void *context, char ret
         status = didi_fail(error, DIDI_INTERNAL, subject, "SHA-256 failed");
         goto out;
     }
-    digest_hex(digest, ret_hex);
+    file_hex(digest, sizeof digest, ret_hex);
     if (ret_bytes != NULL)
         *ret_bytes = bytes;
 out:

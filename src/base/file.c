@@ -33,6 +33,12 @@ static bool range_fits(uint64_t offset, size_t count)
     return !__builtin_add_overflow(offset, (uint64_t)count, &end) && end <= INT64_MAX;
 }
 
+void file_close(int fd)
+{
+    if (fd >= 0)
+        (void)close(fd);
+}
+
 int file_pread_all(int fd, void *buffer, size_t count, uint64_t offset, const char *subject,
                    didi_error *error)
 {
@@ -247,47 +253,53 @@ int file_open_directory(int parent_fd, const char *name, int create, int *ret_fd
     return DIDI_OK;
 }
 
-static int remove_entry(int parent_fd, const char *name, int depth, didi_error *error);
-
-/* Empties the directory open at `fd`, and closes it. */
-static int remove_entries(int fd, const char *name, int depth, didi_error *error)
+int file_each_entry(int directory_fd,
+                    int (*visit)(void *context, const char *name, didi_error *error), void *context,
+                    didi_error *error)
 {
-    DIR *directory = fdopendir(fd);
+    int fd = openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
+    int status = DIDI_OK;
     if (directory == NULL) {
-        int status = didi_fail_errno(error, errno, name, "cannot list");
-        close(fd);
+        status = didi_fail_errno(error, errno, NULL, "cannot list a directory");
+        file_close(fd);
         return status;
     }
-    int status = DIDI_OK;
     while (status == DIDI_OK) {
         errno = 0;
         const struct dirent *entry = readdir(directory);
         if (entry == NULL) {
             if (errno != 0)
-                status = didi_fail_errno(error, errno, name, "cannot list");
+                status = didi_fail_errno(error, errno, NULL, "cannot list a directory");
             break;
         }
         if (name_is_plain(entry->d_name))
-            status = remove_entry(dirfd(directory), entry->d_name, depth, error);
+            status = visit(context, entry->d_name, error);
     }
     closedir(directory);
     return status;
 }
 
-static int remove_entry(int parent_fd, const char *name, int depth, didi_error *error)
+typedef struct removal {
+    int parent_fd, depth;
+} removal;
+
+static int remove_entry(void *context, const char *name, didi_error *error)
 {
-    if (unlinkat(parent_fd, name, 0) == 0 || errno == ENOENT)
+    const removal *self = context;
+    if (unlinkat(self->parent_fd, name, 0) == 0 || errno == ENOENT)
         return DIDI_OK;
     if (errno != EISDIR && errno != EPERM)
         return didi_fail_errno(error, errno, name, "cannot remove");
-    if (depth >= REMOVE_DEPTH_MAX)
+    if (self->depth >= REMOVE_DEPTH_MAX)
         return didi_fail(error, DIDI_INVALID, name, "directories deeper than %d are not removed",
                          (int)REMOVE_DEPTH_MAX);
-    int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int fd = openat(self->parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return didi_fail_errno(error, errno, name, "cannot remove");
-    int status = remove_entries(fd, name, depth + 1, error);
-    if (status == DIDI_OK && unlinkat(parent_fd, name, AT_REMOVEDIR) != 0 && errno != ENOENT)
+    int status = file_each_entry(fd, remove_entry, &(removal){fd, self->depth + 1}, error);
+    close(fd);
+    if (status == DIDI_OK && unlinkat(self->parent_fd, name, AT_REMOVEDIR) != 0 && errno != ENOENT)
         status = didi_fail_errno(error, errno, name, "cannot remove");
     return status;
 }
@@ -304,13 +316,10 @@ int file_remove_tree(int parent_fd, const char *name, didi_error *error)
             break;
         component += length + 1;
     }
-    return remove_entry(parent_fd, name, 0, error);
+    return remove_entry(&(removal){parent_fd, 0}, name, error);
 }
 
 int file_remove_contents(int directory_fd, didi_error *error)
 {
-    int fd = openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return didi_fail_errno(error, errno, ".", "cannot list");
-    return remove_entries(fd, ".", 0, error);
+    return file_each_entry(directory_fd, remove_entry, &(removal){directory_fd, 0}, error);
 }

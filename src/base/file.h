@@ -7,6 +7,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Closes a descriptor; a negative one is none. */
+void file_close(int fd);
+
 /* Reads exactly `count` bytes at `offset`. Errors: DIDI_IO; DIDI_CHANGED when the file ends before.
  */
 int file_pread_all(int fd, void *buffer, size_t count, uint64_t offset, const char *subject,
@@ -61,6 +64,12 @@ int file_open_directory(int parent_fd, const char *name, int create, int *ret_fd
  * DIDI_INVALID (name, depth), DIDI_IO. */
 int file_remove_tree(int parent_fd, const char *name, didi_error *error);
 
+/* Calls visit for every name in the directory but "." and "..", until it fails. Errors: DIDI_IO,
+ * those of visit. */
+int file_each_entry(int directory_fd,
+                    int (*visit)(void *context, const char *name, didi_error *error), void *context,
+                    didi_error *error);
+
 /* Removes all that the directory holds, but not the directory. As file_remove_tree. */
 int file_remove_contents(int directory_fd, didi_error *error);
 
@@ -70,5 +79,12 @@ int file_remove_contents(int directory_fd, didi_error *error);
 int file_sha256(int fd, int (*cancelled)(void *context), void *context, char ret_hex[65],
                 uint64_t *ret_bytes, const char *subject, didi_error *error);
 
-/* Lower-case hex SHA-256 of a string. Errors: DIDI_INTERNAL. */
-int file_sha256_text(const char *text, char ret_hex[65], didi_error *error);
+/* Lower-case hex SHA-256 of bytes. Errors: DIDI_INTERNAL. */
+int file_sha256_bytes(const void *bytes, size_t count, char ret_hex[65], didi_error *error);
+
+/* Lower-case hex of bytes, NUL-terminated: 2 count + 1 characters. */
+void file_hex(const void *bytes, size_t count, char *ret_hex);
+
+/* What RFC 9530 writes of a SHA-256 in hex: "sha-256=:<base64>:". */
+enum { FILE_REPR_DIGEST_BYTES = 56 };
+void file_repr_digest(const char hex[65], char ret_text[FILE_REPR_DIGEST_BYTES]);

@@ -111,6 +111,14 @@ int json_scan_next(json_scan *scan, char closing, bool *ret_more, didi_error *er
     return DIDI_OK;
 }
 
+bool json_scan_each(json_scan *scan, char closing, int *status, didi_error *error)
+{
+    bool more = false;
+    if (*status == DIDI_OK)
+        *status = json_scan_next(scan, closing, &more, error);
+    return *status == DIDI_OK && more;
+}
+
 /* Four hex digits at `at`, or -1. */
 static int32_t hex_quad(const json_scan *scan, size_t at)
 {

@@ -31,6 +31,9 @@ int json_scan_open(json_scan *scan, char bracket, didi_error *error);
 /* True in *ret_more if another member or element follows; else the closing bracket was consumed. */
 int json_scan_next(json_scan *scan, char closing, bool *ret_more, didi_error *error);
 
+/* For loops over members or elements: true while another one follows and *status is DIDI_OK. */
+bool json_scan_each(json_scan *scan, char closing, int *status, didi_error *error);
+
 /* A string, NUL-terminated, living as long as the scanner. One that holds U+0000 is refused. */
 int json_scan_string(json_scan *scan, const char **ret_text, size_t *ret_bytes, didi_error *error);
 

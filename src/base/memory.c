@@ -48,6 +48,18 @@ void *memory_resized(void *block, size_t count, size_t size)
     return realloc(block, bytes == 0 ? 1 : bytes);
 }
 
+void *memory_grown(void *block, size_t count, size_t *room, size_t size)
+{
+    assert(count <= *room);
+    if (count < *room)
+        return block;
+    size_t larger = *room == 0 ? 16 : *room * 2;
+    void *moved = memory_resized(block, larger, size);
+    if (moved != NULL)
+        *room = larger;
+    return moved;
+}
+
 char *memory_string(const char *text)
 {
     assert(text != NULL);

@@ -14,6 +14,10 @@ void *memory_aligned(size_t count, size_t size);
 /* realloc to count * size bytes (a zero size gives 1 byte); NULL as above, `block` then stays. */
 void *memory_resized(void *block, size_t count, size_t size);
 
+/* The block with room for one element more than `count`: doubled when it is full, so that memory
+ * stays in proportion. *room starts as 0. NULL as above, `block` then stays. */
+void *memory_grown(void *block, size_t count, size_t *room, size_t size);
+
 /* Copies a NUL-terminated string; NULL when out of memory. */
 char *memory_string(const char *text);
 

@@ -245,8 +245,7 @@ static int copy_into(const extension *self, const extension_file *file, int pack
         status = file_sha256(to, NULL, NULL, digest, NULL, file->name, error);
     if (status == DIDI_OK && strcmp(digest, file->sha256) != 0)
         status = fail_changed(file->name, error);
-    if (from >= 0)
-        (void)close(from);
+    file_close(from);
     (void)close(to);
     return status;
 }
@@ -271,20 +270,22 @@ int extension_link(const extension *self, int package_fd, didi_error *error)
     return DIDI_OK;
 }
 
-uint64_t extension_parameters(const extension *self)
+static uint64_t sum_of(const extension *self, const char *key)
 {
     json_int_t sum = 0;
     for (size_t i = 0; i < self->file_count; i++)
-        sum += json_integer_value(json_object_get(self->files[i].row, "parameters"));
+        sum += json_integer_value(json_object_get(self->files[i].row, key));
     return (uint64_t)sum;
+}
+
+uint64_t extension_parameters(const extension *self)
+{
+    return sum_of(self, "parameters");
 }
 
 uint64_t extension_bytes(const extension *self)
 {
-    json_int_t sum = 0;
-    for (size_t i = 0; i < self->file_count; i++)
-        sum += json_integer_value(json_object_get(self->files[i].row, "bytes"));
-    return (uint64_t)sum;
+    return sum_of(self, "bytes");
 }
 
 /* ---- open and close ---- */
@@ -346,8 +347,7 @@ void extension_close(extension *self)
 {
     if (self == NULL)
         return;
-    if (self->package_fd >= 0)
-        (void)close(self->package_fd);
+    file_close(self->package_fd);
     package_file_close(self->shared);
     json_decref(self->manifest);
     json_decref(self->comparison);

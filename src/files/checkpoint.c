@@ -75,8 +75,7 @@ static int open_one(const checkpoint *self, const char *name, open_file *file, d
 
 static void close_file(open_file *file)
 {
-    if (file->fd >= 0)
-        close(file->fd);
+    file_close(file->fd);
     safetensors_header_free(file->header);
     free(file->name);
     free(file->subject);
@@ -182,8 +181,7 @@ static int read_index(const checkpoint *self, checkpoint_index **ret_index, didi
         status = file_read_text_fd(fd, subject, CHECKPOINT_INDEX_BYTES_MAX, &text, &bytes, error);
     if (status == DIDI_OK)
         status = checkpoint_index_parse(text, bytes, subject, ret_index, error);
-    if (fd >= 0)
-        close(fd);
+    file_close(fd);
     free(text);
     free(subject);
     return status;
@@ -240,8 +238,7 @@ void checkpoint_close(checkpoint *self)
         return;
     for (size_t i = 0; i < self->file_count; i++)
         close_file(&self->files[i]);
-    if (self->directory_fd >= 0)
-        close(self->directory_fd);
+    file_close(self->directory_fd);
     free(self->files);
     free(self->tensors);
     free(self->label);

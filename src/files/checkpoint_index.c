@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_CAPACITY = 64 };
-
 typedef struct index_entry {
     const char *tensor;
     const char *file;
@@ -53,15 +51,12 @@ static int parse_entry(checkpoint_index *index, const char *subject, didi_error 
     if (index->count == SAFETENSORS_TENSORS_MAX)
         return didi_fail(error, DIDI_FORMAT, subject, "weight_map lists more than %d tensors",
                          (int)SAFETENSORS_TENSORS_MAX);
-    if (index->count == index->capacity) {
-        size_t larger = index->capacity == 0 ? FIRST_CAPACITY : index->capacity * 2;
-        index_entry *moved = memory_resized(index->entries, larger, sizeof(*moved));
-        if (moved == NULL)
-            return fail_memory(error, subject);
-        index->entries = moved;
-        index->capacity = larger;
-    }
-    index_entry *entry = &index->entries[index->count];
+    index_entry *entries =
+        memory_grown(index->entries, index->count, &index->capacity, sizeof(*entries));
+    if (entries == NULL)
+        return fail_memory(error, subject);
+    index->entries = entries;
+    index_entry *entry = &entries[index->count];
     size_t bytes = 0;
     int status = json_scan_key(index->scan, &entry->tensor, &bytes, error);
     if (status != DIDI_OK)
@@ -82,25 +77,16 @@ static int parse_entry(checkpoint_index *index, const char *subject, didi_error 
 static int parse_weight_map(checkpoint_index *index, const char *subject, didi_error *error)
 {
     int status = json_scan_open(index->scan, '{', error);
-    bool more = false;
-    while (status == DIDI_OK) {
-        status = json_scan_next(index->scan, '}', &more, error);
-        if (status != DIDI_OK || !more)
-            break;
+    while (json_scan_each(index->scan, '}', &status, error))
         status = parse_entry(index, subject, error);
-    }
     return status;
 }
 
 static int parse_text(checkpoint_index *index, const char *subject, didi_error *error)
 {
     bool has_map = false;
-    bool more = false;
     int status = json_scan_open(index->scan, '{', error);
-    while (status == DIDI_OK) {
-        status = json_scan_next(index->scan, '}', &more, error);
-        if (status != DIDI_OK || !more)
-            break;
+    while (json_scan_each(index->scan, '}', &status, error)) {
         const char *key = NULL;
         size_t bytes = 0;
         status = json_scan_key(index->scan, &key, &bytes, error);

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { LENGTH_BYTES = 8, FIRST_CAPACITY = 16 };
+enum { LENGTH_BYTES = 8 };
 
 typedef struct metadata_pair {
     const char *key;
@@ -44,19 +44,6 @@ static int tensor_fail(didi_error *error, int line, const char *path, const char
 
 #define FAIL_TENSOR(problem) tensor_fail(error, __LINE__, path, tensor->name, (problem))
 
-/* The block with room for one more element, or NULL (the block stays). Doubles, so that memory
- * stays in proportion to the text. */
-static void *grow(void *block, size_t count, size_t *capacity, size_t size)
-{
-    if (count < *capacity)
-        return block;
-    size_t larger = *capacity == 0 ? FIRST_CAPACITY : *capacity * 2;
-    void *moved = memory_resized(block, larger, size);
-    if (moved != NULL)
-        *capacity = larger;
-    return moved;
-}
-
 static int fail_memory(didi_error *error, const char *path)
 {
     return didi_fail(error, DIDI_NO_MEMORY, path, "no memory for the header's contents");
@@ -79,16 +66,12 @@ static int parse_shape(safetensors_header *header, safetensors_tensor *tensor, c
                        didi_error *error)
 {
     int status = json_scan_open(header->scan, '[', error);
-    bool more = false;
-    while (status == DIDI_OK) {
-        status = json_scan_next(header->scan, ']', &more, error);
-        if (status != DIDI_OK || !more)
-            break;
+    while (json_scan_each(header->scan, ']', &status, error)) {
         if (tensor->dimensions == SAFETENSORS_DIMENSIONS_MAX)
             return didi_fail(error, DIDI_FORMAT, path, "more than %d dimensions",
                              (int)SAFETENSORS_DIMENSIONS_MAX);
-        uint64_t *dimensions = grow(header->dimensions, header->dimension_count,
-                                    &header->dimension_capacity, sizeof(*dimensions));
+        uint64_t *dimensions = memory_grown(header->dimensions, header->dimension_count,
+                                            &header->dimension_capacity, sizeof(*dimensions));
         if (dimensions == NULL)
             return fail_memory(error, path);
         header->dimensions = dimensions;
@@ -107,11 +90,7 @@ static int parse_offsets(safetensors_header *header, tensor_fields *fields, cons
     uint64_t values[2] = {0, 0};
     size_t count = 0;
     int status = json_scan_open(header->scan, '[', error);
-    bool more = false;
-    while (status == DIDI_OK) {
-        status = json_scan_next(header->scan, ']', &more, error);
-        if (status != DIDI_OK || !more)
-            break;
+    while (json_scan_each(header->scan, ']', &status, error)) {
         if (count == 2)
             return didi_fail(error, DIDI_FORMAT, path, "data_offsets has more than two numbers");
         status = json_scan_unsigned(header->scan, &values[count++], error);
@@ -155,13 +134,8 @@ static int parse_fields(safetensors_header *header, safetensors_tensor *tensor, 
 {
     tensor_fields fields = {0};
     int status = json_scan_open(header->scan, '{', error);
-    bool more = false;
-    while (status == DIDI_OK) {
-        status = json_scan_next(header->scan, '}', &more, error);
-        if (status != DIDI_OK || !more)
-            break;
+    while (json_scan_each(header->scan, '}', &status, error))
         status = parse_field(header, tensor, &fields, path, error);
-    }
     if (status != DIDI_OK)
         return status;
     if (!fields.has_dtype || !fields.has_shape || !fields.has_offsets)
@@ -189,7 +163,7 @@ static int parse_tensor(safetensors_header *header, const char *name, size_t nam
         return didi_fail(error, DIDI_FORMAT, path, "more than %d tensors",
                          (int)SAFETENSORS_TENSORS_MAX);
     safetensors_tensor *tensors =
-        grow(header->tensors, header->count, &header->capacity, sizeof(*tensors));
+        memory_grown(header->tensors, header->count, &header->capacity, sizeof(*tensors));
     if (tensors == NULL)
         return fail_memory(error, path);
     header->tensors = tensors;
@@ -214,16 +188,12 @@ static int parse_metadata(safetensors_header *header, const char *path, didi_err
     if (json_scan_null(header->scan))
         return DIDI_OK;
     int status = json_scan_open(header->scan, '{', error);
-    bool more = false;
-    while (status == DIDI_OK) {
-        status = json_scan_next(header->scan, '}', &more, error);
-        if (status != DIDI_OK || !more)
-            break;
+    while (json_scan_each(header->scan, '}', &status, error)) {
         if (header->metadata_count == SAFETENSORS_METADATA_PAIRS_MAX)
             return didi_fail(error, DIDI_FORMAT, path, "more than %d keys in __metadata__",
                              (int)SAFETENSORS_METADATA_PAIRS_MAX);
-        metadata_pair *pairs = grow(header->metadata, header->metadata_count,
-                                    &header->metadata_capacity, sizeof(*pairs));
+        metadata_pair *pairs = memory_grown(header->metadata, header->metadata_count,
+                                            &header->metadata_capacity, sizeof(*pairs));
         if (pairs == NULL)
             return fail_memory(error, path);
         header->metadata = pairs;
@@ -249,11 +219,7 @@ static int parse_text(safetensors_header *header, const char *path, didi_error *
 {
     int status = json_scan_open(header->scan, '{', error);
     bool has_metadata = false;
-    bool more = false;
-    while (status == DIDI_OK) {
-        status = json_scan_next(header->scan, '}', &more, error);
-        if (status != DIDI_OK || !more)
-            break;
+    while (json_scan_each(header->scan, '}', &status, error)) {
         const char *name = NULL;
         size_t bytes = 0;
         status = json_scan_key(header->scan, &name, &bytes, error);

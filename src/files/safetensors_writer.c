@@ -455,10 +455,8 @@ int safetensors_writer_put_bytes(safetensors_writer *writer, const char *name, u
 
 static void writer_free(safetensors_writer *writer)
 {
-    if (writer->fd >= 0)
-        close(writer->fd);
-    if (writer->directory_fd >= 0)
-        close(writer->directory_fd);
+    file_close(writer->fd);
+    file_close(writer->directory_fd);
     layout_clear(&writer->layout);
     free(writer->names);
     free(writer->name);

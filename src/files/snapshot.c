@@ -153,8 +153,7 @@ int snapshot_open(int work_fd, const char *name, snapshot **ret_snapshot, didi_e
     else
         self->map = map;
 out:
-    if (fd >= 0)
-        (void)close(fd);
+    file_close(fd);
     if (status != DIDI_OK)
         snapshot_close(self);
     else

@@ -117,27 +117,22 @@ static const char *keep_string(didi_merge *self, const char *text)
     return copy;
 }
 
-static int keep_globs(didi_merge *self, const char *const **list, size_t count, didi_error *error)
+static int keep_globs(didi_merge *self, const char *const *list, size_t count,
+                      const char *const **ret_list, didi_error *error)
 {
-    if (count == 0) {
-        *list = NULL;
-        return DIDI_OK;
-    }
-    const char **copy = memory_zeroed(count, sizeof *copy);
-    if (copy == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "copy of %zu globs", count);
-    for (size_t i = 0; i < count; i++)
-        copy[i] = keep_string(self, (*list)[i]);
-    *list = copy;
-    for (size_t i = 0; i < count; i++)
-        if (copy[i] == NULL)
-            return didi_fail(error, DIDI_NO_MEMORY, NULL, "copy of %zu globs", count);
-    return DIDI_OK;
+    const char **copy = count > 0 ? memory_zeroed(count, sizeof *copy) : NULL;
+    bool lost = count > 0 && copy == NULL;
+    for (size_t i = 0; i < count && !lost; i++)
+        lost = (copy[i] = keep_string(self, list[i])) == NULL;
+    *ret_list = copy;
+    return lost ? didi_fail(error, DIDI_NO_MEMORY, NULL, "copy of %zu globs", count) : DIDI_OK;
 }
 
-static int duplicate_fd(int fd)
+static int keep_fd(int fd, const char *name, int *ret_fd, didi_error *error)
 {
-    return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    *ret_fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    return fd < 0 || *ret_fd >= 0 ? DIDI_OK
+                                  : didi_fail_errno(error, errno, name, "duplicating a descriptor");
 }
 
 static int copy_tasks(const didi_merge_options *options, didi_merge *self, didi_error *error)
@@ -158,56 +153,57 @@ static int copy_tasks(const didi_merge_options *options, didi_merge *self, didi_
     return DIDI_OK;
 }
 
+static int copy_texts(const didi_merge_options *options, didi_merge *self, didi_error *error)
+{
+    didi_merge_options *mine = &self->work.options;
+    const struct {
+        const char *from, **to;
+    } texts[] = {{options->base_label, &mine->base_label},
+                 {options->output_name, &mine->output_name},
+                 {options->specification_json, &mine->specification_json},
+                 {options->method, &mine->method},
+                 {options->method_options, &mine->method_options}};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        *texts[i].to = keep_string(self, texts[i].from);
+        if (texts[i].from != NULL && *texts[i].to == NULL)
+            return didi_fail(error, DIDI_NO_MEMORY, NULL, "options");
+    }
+    int status = keep_globs(self, options->include, options->include_count, &mine->include, error);
+    if (status == DIDI_OK)
+        status = keep_globs(self, options->exclude, options->exclude_count, &mine->exclude, error);
+    if (status == DIDI_OK)
+        status = keep_globs(self, options->dense_tensors, options->dense_tensor_count,
+                            &mine->dense_tensors, error);
+    if (status == DIDI_OK)
+        status = keep_globs(self, options->low_rank_tensors, options->low_rank_tensor_count,
+                            &mine->low_rank_tensors, error);
+    return status;
+}
+
 int merge_options_copy(const didi_merge_options *options, didi_merge *self, didi_error *error)
 {
     size_t strings = 2 * options->task_count + options->include_count + options->exclude_count +
                      options->dense_tensor_count + options->low_rank_tensor_count + 8;
-    self->work.options = *options;
-    self->work.options.work_fd = self->work.options.reuse_fd = self->output_fd = -1;
-    self->work.options.extend = (didi_extension){.package_fd = -1, .comparison_fd = -1};
+    didi_merge_options *mine = &self->work.options;
+    *mine = *options;
+    mine->work_fd = mine->reuse_fd = self->output_fd = -1;
+    mine->extend = (didi_extension){.package_fd = -1, .comparison_fd = -1};
     if (options->extend.package_fd >= 0 && options->dense == DIDI_DENSE_MEAN)
-        self->work.options.dense = DIDI_DENSE_BASE; /* the mean is stored already, and stays */
-    self->work.options.include = self->work.options.exclude = NULL;
-    self->work.options.dense_tensors = self->work.options.low_rank_tensors = NULL;
+        mine->dense = DIDI_DENSE_BASE; /* the mean is stored already, and stays */
+    mine->include = mine->exclude = mine->dense_tensors = mine->low_rank_tensors = NULL;
     self->strings = memory_zeroed(strings, sizeof(char *));
     if (self->strings == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "options");
     int status = copy_tasks(options, self, error);
-    didi_merge_options *mine = &self->work.options;
     mine->tasks = self->tasks;
-    mine->base_label = keep_string(self, options->base_label);
-    mine->output_name = keep_string(self, options->output_name);
-    mine->specification_json = keep_string(self, options->specification_json);
-    mine->method = keep_string(self, options->method);
-    mine->method_options = keep_string(self, options->method_options);
-    mine->include = options->include;
-    mine->exclude = options->exclude;
-    mine->dense_tensors = options->dense_tensors;
-    mine->low_rank_tensors = options->low_rank_tensors;
-    int more = keep_globs(self, &mine->include, options->include_count, error);
-    more = keep_globs(self, &mine->exclude, options->exclude_count, error) != DIDI_OK ? 1 : more;
-    more = keep_globs(self, &mine->dense_tensors, options->dense_tensor_count, error) != DIDI_OK
-               ? 1
-               : more;
-    more =
-        keep_globs(self, &mine->low_rank_tensors, options->low_rank_tensor_count, error) != DIDI_OK
-            ? 1
-            : more;
-    bool lost = (options->output_name != NULL && mine->output_name == NULL) ||
-                (options->specification_json != NULL && mine->specification_json == NULL) ||
-                (options->method != NULL && mine->method == NULL) ||
-                (options->method_options != NULL && mine->method_options == NULL);
-    mine->work_fd = duplicate_fd(options->work_fd);
-    if (status == DIDI_OK && options->work_fd >= 0 && mine->work_fd < 0)
-        status = didi_fail_errno(error, errno, "work_fd", "duplicating a descriptor");
-    mine->reuse_fd = duplicate_fd(options->reuse_fd);
-    if (status == DIDI_OK && options->reuse_fd >= 0 && mine->reuse_fd < 0)
-        status = didi_fail_errno(error, errno, "reuse_fd", "duplicating a descriptor");
-    self->output_fd = duplicate_fd(options->output_fd);
-    if (status == DIDI_OK && options->output_fd >= 0 && self->output_fd < 0)
-        status = didi_fail_errno(error, errno, "output_fd", "duplicating a descriptor");
-    if (status == DIDI_OK && (more != DIDI_OK || lost || mine->base_label == NULL))
-        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "options");
+    if (status == DIDI_OK)
+        status = copy_texts(options, self, error);
+    if (status == DIDI_OK)
+        status = keep_fd(options->work_fd, "work_fd", &mine->work_fd, error);
+    if (status == DIDI_OK)
+        status = keep_fd(options->reuse_fd, "reuse_fd", &mine->reuse_fd, error);
+    if (status == DIDI_OK)
+        status = keep_fd(options->output_fd, "output_fd", &self->output_fd, error);
     return status;
 }
 
@@ -222,12 +218,9 @@ void merge_options_clear(didi_merge *self)
     free((void *)self->work.options.low_rank_tensors);
     free(self->tasks);
     free(self->work.task_weight);
-    if (self->work.options.work_fd >= 0)
-        (void)close(self->work.options.work_fd);
-    if (self->work.options.reuse_fd >= 0)
-        (void)close(self->work.options.reuse_fd);
-    if (self->output_fd >= 0)
-        (void)close(self->output_fd);
+    file_close(self->work.options.work_fd);
+    file_close(self->work.options.reuse_fd);
+    file_close(self->output_fd);
 }
 
 static void print_globs(FILE *out, const char *what, const char *const *list, size_t count)
@@ -281,7 +274,8 @@ static void print_options(FILE *out, const didi_merge *self)
     fputc('\n', out);
 }
 
-char *merge_options_fingerprint(const didi_merge *self)
+/* Options and files as text, which the caller frees; NULL when out of memory. */
+static char *print_all(const didi_merge *self, bool place)
 {
     char *text = NULL;
     size_t bytes = 0;
@@ -289,10 +283,11 @@ char *merge_options_fingerprint(const didi_merge *self)
     if (out == NULL)
         return NULL;
     print_options(out, self);
-    fprintf(out, "inputs\n");
-    print_files(out, self->work.family->base, true);
+    if (place)
+        fprintf(out, "inputs\n");
+    print_files(out, self->work.family->base, place);
     for (size_t t = 0; t < self->work.options.task_count; t++)
-        print_files(out, self->work.family->tasks[t], true);
+        print_files(out, self->work.family->tasks[t], place);
     if (fclose(out) != 0) {
         free(text);
         return NULL;
@@ -300,19 +295,16 @@ char *merge_options_fingerprint(const didi_merge *self)
     return text;
 }
 
+char *merge_options_fingerprint(const didi_merge *self)
+{
+    return print_all(self, true);
+}
+
 int merge_options_digest(const didi_merge *self, char ret_hex[65], didi_error *error)
 {
-    char *text = NULL;
-    size_t bytes = 0;
-    FILE *out = open_memstream(&text, &bytes);
-    if (out == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "fingerprint");
-    print_options(out, self);
-    print_files(out, self->work.family->base, false);
-    for (size_t t = 0; t < self->work.options.task_count; t++)
-        print_files(out, self->work.family->tasks[t], false);
-    int status = fclose(out) == 0 ? file_sha256_text(text, ret_hex, error)
-                                  : didi_fail(error, DIDI_NO_MEMORY, NULL, "fingerprint");
+    char *text = print_all(self, false);
+    int status = text != NULL ? file_sha256_bytes(text, strlen(text), ret_hex, error)
+                              : didi_fail(error, DIDI_NO_MEMORY, NULL, "fingerprint");
     free(text);
     return status;
 }

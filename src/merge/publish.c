@@ -103,8 +103,7 @@ int merge_write_file(didi_merge *self, size_t index, didi_error *error)
         writer = NULL;
     }
     safetensors_writer_abort(writer);
-    if (directory >= 0)
-        (void)close(directory);
+    file_close(directory);
     package_layout_clear(&found);
     return status;
 }
@@ -120,8 +119,7 @@ int merge_open_package(didi_merge *self, didi_error *error)
             file_open_directory(self->output_fd, self->package_name, 1, &self->package_fd, error);
     if (status == DIDI_OK)
         status = file_open_directory(self->package_fd, "experts", 1, &experts, error);
-    if (experts >= 0)
-        (void)close(experts);
+    file_close(experts);
     return status;
 }
 
@@ -160,8 +158,7 @@ static int publish(didi_merge *self, didi_error *error)
         status = file_open_directory(self->package_fd, "experts", 0, &experts, error);
     if (status == DIDI_OK)
         status = file_sync_directory(experts, "experts", error);
-    if (experts >= 0)
-        (void)close(experts);
+    file_close(experts);
     if (status != DIDI_OK)
         return status;
     int fault = fault_at(FAULT_RENAME);

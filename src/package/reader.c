@@ -59,8 +59,7 @@ void package_file_close(package_file *file)
     if (file == NULL)
         return;
     safetensors_header_free(file->header);
-    if (file->fd >= 0)
-        (void)close(file->fd);
+    file_close(file->fd);
     free(file);
 }
 

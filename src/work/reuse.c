@@ -4,7 +4,6 @@
 
 #include "src/base/base.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -82,38 +81,31 @@ static bool entry_is_kept(const char *name)
     return false;
 }
 
-static int seal_entry(int work_fd, const char *name, uint64_t *bytes, didi_error *error)
+typedef struct sealing {
+    int work_fd;
+    uint64_t bytes;
+} sealing;
+
+static int seal_entry(void *context, const char *name, didi_error *error)
 {
+    sealing *self = context;
     struct stat info;
     if (!entry_is_kept(name))
-        return file_remove_tree(work_fd, name, error);
-    if (fstatat(work_fd, name, &info, AT_SYMLINK_NOFOLLOW) != 0)
+        return file_remove_tree(self->work_fd, name, error);
+    if (fstatat(self->work_fd, name, &info, AT_SYMLINK_NOFOLLOW) != 0)
         return didi_fail_errno(error, errno, name, "size of a layer's state");
-    *bytes = memory_add(*bytes, (uint64_t)info.st_size);
+    self->bytes = memory_add(self->bytes, (uint64_t)info.st_size);
     return DIDI_OK;
 }
 
 int didi_reuse_seal(int work_fd, uint64_t *ret_bytes, didi_error *error)
 {
-    const struct dirent *entry = NULL;
-    uint64_t bytes = 0;
-    int status = DIDI_OK;
+    sealing self = {.work_fd = work_fd};
     if (faccessat(work_fd, REUSE_FILE, R_OK, AT_SYMLINK_NOFOLLOW) != 0)
         return didi_fail_errno(error, errno, REUSE_FILE, "there is nothing to start from");
-    int fd = openat(work_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
-    if (directory == NULL) {
-        status = didi_fail_errno(error, errno, "work", "listing the layers' states");
-        if (fd >= 0)
-            (void)close(fd);
-        return status;
-    }
-    while (status == DIDI_OK && (entry = readdir(directory)) != NULL)
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            status = seal_entry(work_fd, entry->d_name, &bytes, error);
-    (void)closedir(directory);
+    int status = file_each_entry(work_fd, seal_entry, &self, error);
     if (status == DIDI_OK)
-        *ret_bytes = bytes;
+        *ret_bytes = self.bytes;
     return status;
 }
 

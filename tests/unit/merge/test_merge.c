@@ -227,7 +227,7 @@ static void digest_of_manifest(const sample_family *sample, char digest[65])
     didi_error error = {0};
     sample_must(file_open_directory(sample->output, "package", 0, &directory, &error), &error);
     sample_must(file_read_text(directory, "manifest.json", 1 << 20, &text, &bytes, &error), &error);
-    sample_must(file_sha256_text(text, digest, &error), &error);
+    sample_must(file_sha256_bytes(text, strlen(text), digest, &error), &error);
     free(text);
     close(directory);
 }
