@@ -13,7 +13,6 @@
 #include "daemon/store/store.h"
 #include "src/didi.h"
 
-#include <jansson.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>

@@ -104,9 +104,7 @@ json_t *budget_write_value(double budget, int unit)
 
 json_t *budget_words_read(const char *text)
 {
-#define UNIT_NAME(id, name) name,
-    static const char *const units[] = {DIDI_BUDGET_TABLE(UNIT_NAME)};
-#undef UNIT_NAME
+    static const char *const units[] = {DIDI_BUDGET_TABLE(TEXT_WORD)};
     json_t *value = json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
     const char *mark = strchr(text, '=');
     size_t length = mark != NULL ? (size_t)(mark - text) : 0;

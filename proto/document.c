@@ -6,7 +6,6 @@
 
 #include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* Checked before parsing, because the parser recurses. */
 static bool document_is_shallow(const char *text, size_t bytes)

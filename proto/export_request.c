@@ -82,12 +82,11 @@ int export_request_parse(const char *text, size_t bytes, size_t bytes_max,
         return status;
     status = field_read_all(export_fields, document, &members, "", error);
     json_decref(document);
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         export_request_clear(&members.request);
-        return status;
-    }
-    *ret_request = members.request;
-    return DIDI_OK;
+    else
+        *ret_request = members.request;
+    return status;
 }
 
 void export_request_clear(export_request *request)

@@ -4,7 +4,6 @@
 
 #include "src/base/base.h"
 
-#include <stddef.h>
 #include <string.h>
 
 typedef struct problem_row {

@@ -7,7 +7,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,18 +62,14 @@ static int set_host(client_settings *self, const char *value, const char *origin
 static int set_output(client_settings *self, const char *value, const char *origin,
                       didi_error *error)
 {
-    static const char *const names[] = {
-#define OUTPUT_FORMAT_NAME(id, name) name,
-        OUTPUT_FORMAT_TABLE(OUTPUT_FORMAT_NAME)
-#undef OUTPUT_FORMAT_NAME
-    };
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (strcmp(value, names[i]) == 0) {
-            self->format = (output_format)i;
-            return CLIENT_OK;
-        }
-    }
-    return didi_fail(error, CLIENT_USAGE, origin, "'%s' is not table, json, jsonl or name", value);
+    static const char *const names[] = {OUTPUT_FORMAT_TABLE(TEXT_WORD)};
+    size_t count = sizeof names / sizeof names[0];
+    size_t found = text_find(names, count, value);
+    if (found == count)
+        return didi_fail(error, CLIENT_USAGE, origin, "'%s' is not table, json, jsonl or name",
+                         value);
+    self->format = (output_format)found;
+    return CLIENT_OK;
 }
 
 static int set_timeout(client_settings *self, const char *value, const char *origin,
@@ -207,12 +202,11 @@ int settings_load(const client_arguments *arguments, client_settings *ret_settin
         status = load_files(&self, error);
     if (status == CLIENT_OK)
         status = load_flags(&self, arguments, error);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         settings_clear(&self);
-        return status;
-    }
-    *ret_settings = self;
-    return CLIENT_OK;
+    else
+        *ret_settings = self;
+    return status;
 }
 
 void settings_clear(client_settings *settings)

@@ -263,12 +263,11 @@ int draft_create(const char *file, const client_arguments *arguments, json_t **r
     status = status != CLIENT_OK ? status : add_settings(document, arguments, error);
     if (status == CLIENT_OK && file == NULL)
         status = check_required(document, error);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         json_decref(document);
-        return status;
-    }
-    *ret_specification = document;
-    return CLIENT_OK;
+    else
+        *ret_specification = document;
+    return status;
 }
 
 /* The options that belong into `extend`. */
@@ -307,10 +306,9 @@ int draft_extend(const char *job, const client_arguments *arguments, json_t **re
         status != CLIENT_OK ? status : add_tasks(request, arguments, OPTION_ADD, "--add", error);
     status = status != CLIENT_OK ? status : add_labels(request, arguments, error);
     status = status != CLIENT_OK ? status : add_extend(request, job, arguments, error);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         json_decref(request);
-        return status;
-    }
-    *ret_request = request;
-    return CLIENT_OK;
+    else
+        *ret_request = request;
+    return status;
 }

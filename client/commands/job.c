@@ -18,11 +18,7 @@ enum {
     JOB_WAIT_SECONDS_CALM = 20,
 };
 
-static const char *const state_names[JOB_STATE_COUNT] = {
-#define STATE_NAME(id, name) [JOB_##id] = (name),
-    JOB_STATE_TABLE(STATE_NAME)
-#undef STATE_NAME
-};
+static const char *const state_names[] = {JOB_STATE_TABLE(TEXT_WORD)};
 
 char *job_target(const char *id, const char *rest)
 {
@@ -34,9 +30,8 @@ int job_check(const json_t *job, didi_error *error)
     const char *state = record_text(job, "state");
     if (!record_is_word(record_text(job, "id"), JOB_ID_BYTES_MAX, "_-"))
         return didi_fail(error, CLIENT_FAILURE, NULL, "the server sent a job without an id");
-    for (size_t i = 0; i < JOB_STATE_COUNT; i++)
-        if (strcmp(state, state_names[i]) == 0)
-            return CLIENT_OK;
+    if (text_find(state_names, JOB_STATE_COUNT, state) < JOB_STATE_COUNT)
+        return CLIENT_OK;
     return didi_fail(error, CLIENT_FAILURE, NULL, "the server sent a job in the state '%s'", state);
 }
 
@@ -55,12 +50,11 @@ int job_get(client_service *service, const char *id, json_t **ret_job, didi_erro
     json_t *job = NULL;
     int status = job_read(service, id, "", &job, error);
     status = status != CLIENT_OK ? status : job_check(job, error);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         json_decref(job);
-        return status;
-    }
-    *ret_job = job;
-    return CLIENT_OK;
+    else
+        *ret_job = job;
+    return status;
 }
 
 static int pick_latest(client_service *service, const char **ret_id, json_t **ret_jobs,
@@ -330,10 +324,9 @@ int job_follow(const command_context *context, const char *id, FILE *stream, fol
     int status = follow_to_end(&self, error);
     progress_free(self.progress);
     json_decref(self.line);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         json_decref(self.job);
-        return status;
-    }
-    *ret_job = self.job;
-    return CLIENT_OK;
+    else
+        *ret_job = self.job;
+    return status;
 }

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 enum { PULL_EXPORT_POLL_MILLISECONDS = 500, PULL_TASK_BYTES_MAX = 128 };
 

@@ -28,12 +28,11 @@ int service_open(const client_settings *settings, const char *version, client_in
     self->timeout_seconds = settings->timeout_seconds;
     int status = transport_open(settings->host, settings->timeout_seconds, version, interrupt,
                                 &self->transport, error);
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         free(self);
-        return status;
-    }
-    *ret_service = self;
-    return CLIENT_OK;
+    else
+        *ret_service = self;
+    return status;
 }
 
 void service_close(client_service *service)

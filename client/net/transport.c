@@ -339,10 +339,9 @@ int transport_exchange(client_transport *transport, const transport_request *req
         if (status != CLIENT_OK)
             break;
     }
-    if (status != CLIENT_OK) {
+    if (status != CLIENT_OK)
         transport_response_clear(&response);
-        return status;
-    }
-    *ret_response = response;
-    return CLIENT_OK;
+    else
+        *ret_response = response;
+    return status;
 }

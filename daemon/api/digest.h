@@ -5,7 +5,6 @@
 #include "src/base/base.h"
 
 #include <stddef.h>
-#include <stdint.h>
 #include <sys/stat.h>
 
 enum { API_DIGEST_BYTES = 65, API_ETAG_BYTES = 80 };

@@ -55,12 +55,11 @@ int api_inherit_read(api *self, json_t *body, specification **ret_specification,
     int status = specification_read(body, 0, &wanted, error);
     if (status == DIDI_OK && wanted->from_job != NULL)
         status = reuse_inherit(self, wanted, error);
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         specification_free(wanted);
-        return status;
-    }
-    *ret_specification = wanted;
-    return DIDI_OK;
+    else
+        *ret_specification = wanted;
+    return status;
 }
 
 /* The job must have succeeded: else DIDI_INVALID at `/extend/job`. */

@@ -44,6 +44,9 @@ typedef struct config_entry {
 static const config_entry config_entries[] = {CONFIG_TABLE(CONFIG_ENTRY)};
 enum { CONFIG_ENTRY_COUNT = sizeof config_entries / sizeof config_entries[0] };
 
+static const char *const level_names[] = {LOG_LEVEL_TABLE(TEXT_WORD)};
+enum { LEVEL_COUNT = sizeof level_names / sizeof level_names[0] };
+
 static const config_entry *config_find(const char *key)
 {
     for (size_t i = 0; i < CONFIG_ENTRY_COUNT; i++)
@@ -72,7 +75,6 @@ static int set_integer(config *self, const config_entry *entry, const char *valu
 {
     static const char suffixes[] = "KMGT"; /* powers of 1024, for bytes */
     char *end = NULL;
-
     errno = 0;
     long long number = strtoll(value, &end, 10);
     const char *suffix = strchr(suffixes, *end);
@@ -102,22 +104,18 @@ static int set_integer(config *self, const config_entry *entry, const char *valu
 
 static int set_choice(config *self, const char *key, const char *value, didi_error *error)
 {
-#define CONFIG_LEVEL_NAME(id, name) name,
-    static const char *const levels[] = {LOG_LEVEL_TABLE(CONFIG_LEVEL_NAME)};
-#undef CONFIG_LEVEL_NAME
-
     if (strcmp(key, "log_format") == 0) {
         if (strcmp(value, "logfmt") != 0 && strcmp(value, "json") != 0)
             return didi_fail(error, DIDI_INVALID, key, "'%s' is neither logfmt nor json", value);
         self->log_format = value[0] == 'j' ? LOG_FORMAT_JSON : LOG_FORMAT_LOGFMT;
         return DIDI_OK;
     }
-    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++)
-        if (strcmp(value, levels[i]) == 0) {
-            self->log_level = (log_level)i;
-            return DIDI_OK;
-        }
-    return didi_fail(error, DIDI_INVALID, key, "'%s' is not error, warning, info or debug", value);
+    size_t level = text_find(level_names, LEVEL_COUNT, value);
+    if (level == LEVEL_COUNT)
+        return didi_fail(error, DIDI_INVALID, key, "'%s' is not error, warning, info or debug",
+                         value);
+    self->log_level = (log_level)level;
+    return DIDI_OK;
 }
 
 int config_set(config *self, const char *key, const char *value, didi_error *error)
@@ -271,10 +269,9 @@ static void print_entry(const config *self, const config_entry *entry, FILE *str
             memcpy(&narrow, field, sizeof narrow);
         fprintf(stream, "%s = %" PRIu64 "\n", entry->key, wide + narrow);
     } else if (entry->type == CONFIG_CHOICE) {
-        static const char *const levels[] = {"error", "warning", "info", "debug"};
         const char *format = self->log_format == LOG_FORMAT_JSON ? "json" : "logfmt";
         fprintf(stream, "%s = %s\n", entry->key,
-                strcmp(entry->key, "log_format") == 0 ? format : levels[self->log_level]);
+                strcmp(entry->key, "log_format") == 0 ? format : level_names[self->log_level]);
     } else {
         const char *text = NULL;
         memcpy(&text, field, sizeof text);

@@ -6,7 +6,6 @@
 #include "daemon/base/log.h"
 #include "src/base/base.h"
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>

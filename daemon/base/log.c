@@ -3,6 +3,7 @@
 #include "daemon/base/log.h"
 
 #include "daemon/base/clock.h"
+#include "src/base/base.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -11,7 +12,6 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 enum { LOG_LINE_BYTES_MAX = 8192 };
@@ -27,9 +27,7 @@ typedef struct log_line {
 
 static const char *log_level_name(log_level level)
 {
-#define LOG_LEVEL_NAME(id, name) name,
-    static const char *const names[] = {LOG_LEVEL_TABLE(LOG_LEVEL_NAME)};
-#undef LOG_LEVEL_NAME
+    static const char *const names[] = {LOG_LEVEL_TABLE(TEXT_WORD)};
     assert((size_t)level < sizeof names / sizeof names[0]);
     return names[level];
 }

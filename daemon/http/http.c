@@ -77,12 +77,11 @@ int http_start(const http_settings *settings, http **ret_http, didi_error *error
         status = http_threads_start(self, error);
     if (status == DIDI_OK)
         status = http_start_daemon(self, error);
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         http_stop(self, 0);
-        return status;
-    }
-    *ret_http = self;
-    return DIDI_OK;
+    else
+        *ret_http = self;
+    return status;
 }
 
 const char *http_address(const http *self)

@@ -131,12 +131,11 @@ int http_listener_open(const char *listen_text, http_listener *ret_listener, did
                      : open_tcp(listen_text, &listener, error);
     if (status == DIDI_OK && listen(listener.fd, HTTP_BACKLOG) != 0)
         status = listen_failed(listen_text, errno, error);
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         file_close(listener.fd);
-        return status;
-    }
-    *ret_listener = listener;
-    return DIDI_OK;
+    else
+        *ret_listener = listener;
+    return status;
 }
 
 void http_listener_close(http_listener *listener)

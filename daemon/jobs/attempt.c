@@ -6,7 +6,6 @@
 #include "src/base/base.h"
 
 #include <assert.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

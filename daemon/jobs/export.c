@@ -7,11 +7,8 @@
 #include "src/base/base.h"
 
 #include <assert.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 /* Opens models/<task> below `parent_fd`, empty. */
 static int open_output(int parent_fd, const char *task, int *ret_fd, didi_error *error)

@@ -12,8 +12,6 @@
 #include <assert.h>
 #include <limits.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 /* The lowest priority that may start now. When all places are taken, jobs more urgent than all that
  * run get as many again: they need not wait for the end of what they will overtake. */

@@ -8,24 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STATE_NAME(id, name) name,
-static const char *const export_state_names[] = {EXPORT_STATE_TABLE(STATE_NAME)};
-#undef STATE_NAME
+static const char *const export_state_names[] = {EXPORT_STATE_TABLE(TEXT_WORD)};
 
 const char *export_state_name(export_state state)
 {
     assert((unsigned)state < EXPORT_STATE_COUNT);
     return export_state_names[state];
-}
-
-static bool export_state_parse(const char *name, export_state *ret_state)
-{
-    for (unsigned i = 0; i < EXPORT_STATE_COUNT; i++)
-        if (strcmp(name, export_state_names[i]) == 0) {
-            *ret_state = (export_state)i;
-            return true;
-        }
-    return false;
 }
 
 static void export_clear(store_export *export)
@@ -45,7 +33,8 @@ static int export_read(sqlite3_stmt *statement, store_export *ret_export, didi_e
     column_text(statement, 2, export.task, sizeof export.task);
     column_text(statement, 3, export.format, sizeof export.format);
     column_text(statement, 4, state, sizeof state);
-    if (!export_state_parse(state, &export.state))
+    export.state = (export_state)text_find(export_state_names, EXPORT_STATE_COUNT, state);
+    if (export.state == EXPORT_STATE_COUNT)
         return didi_fail(error, DIDI_FORMAT, "didid.db", "export %s has state '%s'", export.id,
                          state);
     export.bytes = (uint64_t)sqlite3_column_int64(statement, 5);

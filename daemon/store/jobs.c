@@ -8,9 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STATE_NAME(id, name) name,
-static const char *const job_state_names[] = {JOB_STATE_TABLE(STATE_NAME)};
-#undef STATE_NAME
+static const char *const job_state_names[] = {JOB_STATE_TABLE(TEXT_WORD)};
 
 const char *job_state_name(job_state state)
 {
@@ -20,12 +18,10 @@ const char *job_state_name(job_state state)
 
 bool job_state_parse(const char *name, job_state *ret_state)
 {
-    for (unsigned i = 0; i < JOB_STATE_COUNT; i++)
-        if (strcmp(name, job_state_names[i]) == 0) {
-            *ret_state = (job_state)i;
-            return true;
-        }
-    return false;
+    size_t found = text_find(job_state_names, JOB_STATE_COUNT, name);
+    if (found < JOB_STATE_COUNT)
+        *ret_state = (job_state)found;
+    return found < JOB_STATE_COUNT;
 }
 
 void store_job_clear(store_job *job)

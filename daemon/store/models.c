@@ -8,9 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STATE_NAME(id, name) name,
-static const char *const model_state_names[] = {MODEL_STATE_TABLE(STATE_NAME)};
-#undef STATE_NAME
+static const char *const model_state_names[] = {MODEL_STATE_TABLE(TEXT_WORD)};
 
 const char *model_state_name(model_state state)
 {

@@ -8,7 +8,6 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 enum { BUFFER_BYTES = 256 * 1024, CANCEL_BYTES = 16 * 1024 * 1024, SHA256_BYTES = 32 };

@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,17 +15,10 @@
  * into the error itself. */
 enum { RAW_BYTES = 2 * DIDI_ERROR_MESSAGE_BYTES_MAX };
 
-static const char *const status_names[DIDI_STATUS_COUNT] = {
-#define DIDI_STATUS_NAME(id, name) [DIDI_##id] = (name),
-    DIDI_STATUS_TABLE(DIDI_STATUS_NAME)
-#undef DIDI_STATUS_NAME
-};
-
 const char *didi_status_name(int status)
 {
-    if (status < 0 || status >= DIDI_STATUS_COUNT)
-        return "unknown";
-    return status_names[status];
+    static const char *const names[] = {DIDI_STATUS_TABLE(TEXT_WORD)};
+    return status >= 0 && status < DIDI_STATUS_COUNT ? names[status] : "unknown";
 }
 
 static void raw_append(char raw[RAW_BYTES], const char *text)

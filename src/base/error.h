@@ -2,8 +2,6 @@
 /* Status codes and the error object every fallible function of the project fills. */
 #pragma once
 
-#include <stdarg.h>
-
 /* One row per status: enumerator, stable name used in logs, manifests and problem types. */
 #define DIDI_STATUS_TABLE(X)                                                                       \
     X(OK, "ok")                                                                                    \

@@ -2,6 +2,8 @@
 /* Named fault points. */
 #include "src/base/fault.h"
 
+#include "src/base/text.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdatomic.h>
@@ -19,11 +21,7 @@ typedef struct fault_slot {
     atomic_bool fired;
 } fault_slot;
 
-static const char *const point_names[FAULT_COUNT] = {
-#define FAULT_NAME(id, name) [FAULT_##id] = (name),
-    DIDI_FAULT_TABLE(FAULT_NAME)
-#undef FAULT_NAME
-};
+static const char *const point_names[] = {DIDI_FAULT_TABLE(TEXT_WORD)};
 
 /* The switch is the only thing read when unused; the slots are written before it is set. */
 static atomic_bool fault_switch;
@@ -71,9 +69,7 @@ static int arm_one(char *text)
     const char *errno_text = strtok_r(NULL, "", &rest);
     if (name == NULL || nth == NULL)
         return -1;
-    size_t point = 0;
-    while (point < FAULT_COUNT && strcmp(name, point_names[point]) != 0)
-        point++;
+    size_t point = text_find(point_names, FAULT_COUNT, name);
     char *end = NULL;
     long long count = strtoll(nth, &end, 10);
     bool sticky = *end == '+';

@@ -157,12 +157,11 @@ int file_open_beneath(int directory_fd, const char *name, const char *subject, i
         status = didi_fail_errno(error, errno, subject, "cannot stat");
     else if (!S_ISREG(facts.st_mode))
         status = didi_fail(error, DIDI_FORMAT, subject, "not a regular file");
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         close(fd);
-        return status;
-    }
-    *ret_fd = fd;
-    return DIDI_OK;
+    else
+        *ret_fd = fd;
+    return status;
 }
 
 int file_read_text_fd(int fd, const char *subject, size_t bytes_max, char **ret_text,

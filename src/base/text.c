@@ -88,3 +88,11 @@ void text_copy_printable(char *target, size_t target_bytes, const char *text)
     }
     target[used] = '\0';
 }
+
+size_t text_find(const char *const *words, size_t count, const char *text)
+{
+    size_t at = 0;
+    while (at < count && strcmp(words[at], text) != 0)
+        at++;
+    return at;
+}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Bytes of text from outside: UTF-8 and control characters. */
+/* Bytes of text from outside: UTF-8 and control characters; and lists of words. */
 #pragma once
 
 #include <stdbool.h>
@@ -19,3 +19,9 @@ bool text_has_control(const char *text, size_t bytes);
  * terminated, cut at a character boundary; control characters and bytes that are not UTF-8 become
  * '?'. */
 void text_copy_printable(char *target, size_t target_bytes, const char *text);
+
+/* Makes the list of words of a table of rows X(id, word). */
+#define TEXT_WORD(id, word) word,
+
+/* Where `text` stands in the list; `count` if it does not. */
+size_t text_find(const char *const *words, size_t count, const char *text);

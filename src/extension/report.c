@@ -6,7 +6,6 @@
 #include "src/base/base.h"
 #include "src/package/package.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 

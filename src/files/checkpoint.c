@@ -224,12 +224,11 @@ int checkpoint_open(int directory_fd, const char *label, checkpoint **ret_checkp
         status = fail_memory(error, label);
     if (status == DIDI_OK)
         status = load(self, error);
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         checkpoint_close(self);
-        return status;
-    }
-    *ret_checkpoint = self;
-    return DIDI_OK;
+    else
+        *ret_checkpoint = self;
+    return status;
 }
 
 void checkpoint_close(checkpoint *self)

@@ -6,7 +6,6 @@
 #include "src/base/base.h"
 #include "src/files/dtype.h"
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 

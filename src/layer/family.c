@@ -325,12 +325,11 @@ int family_open(const didi_merge_options *options, family **ret_family, didi_err
         status = didi_fail(error, DIDI_INVALID, "/include",
                            "no floating-point tensor of the base %s is left to merge",
                            options->base_label);
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         family_close(self);
-        return status;
-    }
-    *ret_family = self;
-    return DIDI_OK;
+    else
+        *ret_family = self;
+    return status;
 }
 
 int family_verify_unchanged(const family *self, didi_error *error)

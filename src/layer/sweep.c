@@ -12,7 +12,6 @@
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* Of the system's diagonal, at most 1: in directions that every expert holds too the shared block
  * stays where it is. */

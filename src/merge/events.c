@@ -6,11 +6,7 @@
 
 const char *didi_stage_name(didi_stage stage)
 {
-    static const char *const names[] = {
-#define STAGE_NAME(id, name) [DIDI_STAGE_##id] = (name),
-        DIDI_STAGE_TABLE(STAGE_NAME)
-#undef STAGE_NAME
-    };
+    static const char *const names[] = {DIDI_STAGE_TABLE(TEXT_WORD)};
     return (size_t)stage < DIDI_STAGE_COUNT ? names[stage] : "unknown";
 }
 

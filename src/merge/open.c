@@ -206,12 +206,11 @@ int didi_merge_open(const didi_merge_options *options, const didi_merge_hooks *h
     if (hooks != NULL)
         self->hooks = *hooks;
     int status = prepare(self, options, error);
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         didi_merge_close(self);
-        return status;
-    }
-    *ret_merge = self;
-    return DIDI_OK;
+    else
+        *ret_merge = self;
+    return status;
 }
 
 void didi_merge_close(didi_merge *self)

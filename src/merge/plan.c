@@ -4,8 +4,6 @@
 
 #include "src/base/base.h"
 
-#include <stdlib.h>
-
 enum { SMALL_BYTES = 4 << 20 }; /* of an item that holds no layer: digests, files */
 
 int merge_plan_lists(didi_merge *self, didi_error *error)

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
     TASK_NAME_BYTES_MAX = 128,
@@ -46,12 +45,11 @@ int package_file_open(int package_fd, const char *task, package_file **ret_file,
         status = didi_fail_errno(error, errno, self->name, "artifact file");
     else
         status = safetensors_header_read(self->fd, self->name, &self->header, error);
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         package_file_close(self);
-        return status;
-    }
-    *ret_file = self;
-    return DIDI_OK;
+    else
+        *ret_file = self;
+    return status;
 }
 
 void package_file_close(package_file *file)
@@ -83,12 +81,11 @@ static int read_bytes(const package_file *file, const safetensors_tensor *from, 
         return didi_fail(error, DIDI_NO_MEMORY, from->name, "%llu bytes",
                          (unsigned long long)from->bytes);
     int status = file_pread_all(file->fd, bytes, from->bytes, from->offset, file->name, error);
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         free(bytes);
-        return status;
-    }
-    *ret_bytes = bytes;
-    return DIDI_OK;
+    else
+        *ret_bytes = bytes;
+    return status;
 }
 
 static int read_plain(const package_file *file, const safetensors_tensor *from, float **ret_values,

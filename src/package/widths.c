@@ -129,20 +129,12 @@ double precision_entry_bytes(precision_widths widths)
 
 const char *didi_precision_name(didi_precision precision)
 {
-    static const char *const names[] = {
-#define PRECISION_NAME(id, name) [DIDI_PRECISION_##id] = (name),
-        DIDI_PRECISION_TABLE(PRECISION_NAME)
-#undef PRECISION_NAME
-    };
+    static const char *const names[] = {DIDI_PRECISION_TABLE(TEXT_WORD)};
     return (size_t)precision < sizeof names / sizeof *names ? names[precision] : "unknown";
 }
 
 const char *didi_budget_unit_name(didi_budget_unit unit)
 {
-    static const char *const names[] = {
-#define UNIT_NAME(id, name) [DIDI_BUDGET_##id] = (name),
-        DIDI_BUDGET_TABLE(UNIT_NAME)
-#undef UNIT_NAME
-    };
+    static const char *const names[] = {DIDI_BUDGET_TABLE(TEXT_WORD)};
     return (size_t)unit < sizeof names / sizeof *names ? names[unit] : "unknown";
 }

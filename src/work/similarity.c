@@ -8,9 +8,7 @@
 #include "src/math/math.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum {
     PANEL_NUMBERS = 1 << 18, /* of all tasks: summed in float32, panels in double */

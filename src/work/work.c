@@ -140,12 +140,11 @@ int work_open_layer(work *self, size_t index, const work_visit *how, bool first,
         status = work_save_gram(self, index, fresh, error);
     if (status == DIDI_OK)
         status = take_shared_away(self, index, fresh, error);
-    if (status != DIDI_OK) {
+    if (status != DIDI_OK)
         layer_free(fresh);
-        return status;
-    }
-    *ret_layer = fresh;
-    return DIDI_OK;
+    else
+        *ret_layer = fresh;
+    return status;
 }
 
 int work_verify_streamed(const work *self, const layer *target, didi_error *error)

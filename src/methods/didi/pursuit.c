@@ -8,7 +8,6 @@
 #include <fnmatch.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* ---- what a task and a tensor weigh, by energy and by name ---- */
 

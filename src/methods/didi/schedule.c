@@ -8,7 +8,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* Parameters that fit, headers and all, whichever blocks take them. */
 static uint64_t parameters_within_bytes(const didi *self)

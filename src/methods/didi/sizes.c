@@ -7,7 +7,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* Tensors kept whole are few and act on everything: their relative error weighs this many times
  * that of a matrix (docs/method.md, "Bytes"). */

@@ -7,7 +7,6 @@
 #include "src/math/math.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 int spectra_create(spectra *self, size_t tasks, size_t q, didi_error *error)
 {
