@@ -35,7 +35,16 @@ static int read_manifest(int package_fd, json_t **ret_manifest, didi_error *erro
         *ret_manifest = manifest;
         return DIDI_OK;
     }
+    const char *method =
+        json_string_value(json_object_get(json_object_get(manifest, "specification"), "method"));
+    if (method != NULL && json_object_get(manifest, "ranks") == NULL)
+        status = didi_fail(error, DIDI_INVALID, "/extend",
+                           "the package was merged by method '%.64s', which shares no part that "
+                           "experts could be made for",
+                           method);
     json_decref(manifest);
+    if (status != DIDI_OK)
+        return status;
     return didi_fail(error, DIDI_FORMAT, "manifest.json",
                      "the package's manifest lacks figures that an extension needs; it was made "
                      "by an older didid: merge again, or rebalance");
