@@ -99,28 +99,19 @@ static const struct {
 };
 enum { SETTING_ROW_COUNT = sizeof setting_rows / sizeof setting_rows[0] };
 
-static char *trim(char *text)
-{
-    while (isspace((unsigned char)*text))
-        text++;
-    for (size_t end = strlen(text); end > 0 && isspace((unsigned char)text[end - 1]); end--)
-        text[end - 1] = '\0';
-    return text;
-}
-
 static int apply_line(client_settings *self, char *line, const char *origin, didi_error *error)
 {
-    char *key = trim(line);
+    char *key = text_trim(line);
     if (*key == '\0' || *key == '#')
         return CLIENT_OK;
     char *equals = strchr(key, '=');
     if (equals == NULL)
         return didi_fail(error, CLIENT_USAGE, origin, "expected 'key = value'");
     *equals = '\0';
-    key = trim(key);
+    key = text_trim(key);
     for (size_t i = 0; i < SETTING_ROW_COUNT; i++)
         if (strcmp(key, setting_rows[i].key) == 0)
-            return setting_rows[i].set(self, trim(equals + 1), origin, error);
+            return setting_rows[i].set(self, text_trim(equals + 1), origin, error);
     return didi_fail(error, CLIENT_USAGE, origin, "unknown key '%s' (host, output, timeout)", key);
 }
 

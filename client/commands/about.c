@@ -10,7 +10,7 @@ static int run_version(const command_context *context, didi_error *error)
     json_t *server = NULL;
     int status = CLIENT_OK;
     if (!arguments_has(context->arguments, OPTION_CLIENT))
-        status = service_get(context->service, "/v1/version", 0, &server, error);
+        status = service_get(context->service, 0, &server, error, "/v1/version");
     if (output_format_wanted(context->output) != OUTPUT_TABLE) {
         json_t *both = json_pack("{s:s, s:O?}", "client", command_version_text(), "server", server);
         int printed = output_json(context->output, both, status == CLIENT_OK ? error : NULL);

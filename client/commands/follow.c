@@ -124,14 +124,11 @@ static int read_events(event_reader *self, didi_error *error)
     while (status == CLIENT_OK && !over && self->left > 0) {
         int wait = self->follow ? EVENTS_WAIT_SECONDS : 0;
         long limit = self->left < EVENTS_PAGE_ITEMS ? self->left : EVENTS_PAGE_ITEMS;
-        char *target = memory_format("/v1/jobs/%s/events?after=%ld&limit=%ld&wait=%d", self->id,
-                                     self->after, limit, wait);
-        if (target == NULL)
-            return client_fail_memory(error);
         json_t *page = NULL;
         bool moved = false;
-        status = service_get(self->context->service, target, wait, &page, error);
-        free(target);
+        status = service_get(self->context->service, wait, &page, error,
+                             "/v1/jobs/%s/events?after=%ld&limit=%ld&wait=%d", self->id,
+                             self->after, limit, wait);
         status = status != CLIENT_OK ? status : take_page(self, page, &moved, error);
         if (status == CLIENT_OK && !moved) {
             over = !self->follow || job_is_over(page);

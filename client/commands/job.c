@@ -6,7 +6,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -38,11 +37,7 @@ int job_check(const json_t *job, didi_error *error)
 int job_read(client_service *service, const char *id, const char *rest, json_t **ret_document,
              didi_error *error)
 {
-    char *target = job_target(id, rest);
-    int status = target == NULL ? client_fail_memory(error)
-                                : service_get(service, target, 0, ret_document, error);
-    free(target);
-    return status;
+    return service_get(service, 0, ret_document, error, "/v1/jobs/%s%s", id, rest);
 }
 
 int job_get(client_service *service, const char *id, json_t **ret_job, didi_error *error)
@@ -188,13 +183,10 @@ static void take_events(follower *self, const json_t *page)
 
 static int read_events(follower *self, int wait_seconds, didi_error *error)
 {
-    char *target = memory_format("/v1/jobs/%s/events?after=%lld&limit=1000&wait=%d", self->id,
-                                 (long long)self->after, wait_seconds);
-    if (target == NULL)
-        return client_fail_memory(error);
     json_t *page = NULL;
-    int status = service_get(self->context->service, target, wait_seconds, &page, error);
-    free(target);
+    int status = service_get(self->context->service, wait_seconds, &page, error,
+                             "/v1/jobs/%s/events?after=%lld&limit=1000&wait=%d", self->id,
+                             (long long)self->after, wait_seconds);
     if (status == CLIENT_OK)
         take_events(self, page);
     json_decref(page);

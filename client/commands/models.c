@@ -97,13 +97,9 @@ static int run_show(const command_context *context, didi_error *error)
     if (!record_is_word(name, MODEL_NAME_BYTES_MAX, "._-/") || name[0] == '/' ||
         strstr(name, "//") != NULL || name[0] == '.' || strstr(name, "/.") != NULL)
         return didi_fail(error, CLIENT_USAGE, name, "this is not the name of a model");
-    char *target = memory_format("/v1/models/%s", name);
-    if (target == NULL)
-        return client_fail_memory(error);
     json_t *model = NULL;
     bool done = false;
-    int status = service_get(context->service, target, 0, &model, error);
-    free(target);
+    int status = service_get(context->service, 0, &model, error, "/v1/models/%s", name);
     if (status == CLIENT_OK)
         status = output_records(context->output, model, "name", &done, error);
     if (status == CLIENT_OK && !done)
@@ -204,7 +200,7 @@ static int print_methods(const command_context *context, const json_t *methods, 
 static int run_methods(const command_context *context, didi_error *error)
 {
     json_t *found = NULL;
-    int status = service_get(context->service, "/v1/methods", 0, &found, error);
+    int status = service_get(context->service, 0, &found, error, "/v1/methods");
     if (status == CLIENT_OK && output_format_wanted(context->output) == OUTPUT_TABLE)
         status = print_methods(context, json_object_get(found, "methods"), error);
     else if (status == CLIENT_OK)

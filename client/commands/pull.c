@@ -164,8 +164,9 @@ static int open_directory(const char *path, int *ret_fd, didi_error *error)
     return CLIENT_OK;
 }
 
-static int request_exports(pull *self, const char *target, didi_error *error)
+static int request_exports(pull *self, didi_error *error)
 {
+    char *target = job_target(self->id, "/exports");
     const client_arguments *arguments = self->context->arguments;
     json_t *body = json_pack("{s:s}", "format", "full");
     json_t *tasks = arguments_has(arguments, OPTION_TASK) ? json_array() : NULL;
@@ -175,9 +176,11 @@ static int request_exports(pull *self, const char *target, didi_error *error)
          tasks != NULL && (task = arguments_each(arguments, OPTION_TASK, &cursor)) != NULL;)
         (void)json_array_append_new(tasks, json_string(task));
     int status =
-        body == NULL || (tasks != NULL && json_object_set_new(body, "tasks", tasks) != 0)
+        target == NULL || body == NULL ||
+                (tasks != NULL && json_object_set_new(body, "tasks", tasks) != 0)
             ? client_fail_memory(error)
             : service_send(self->context->service, "POST", target, body, NULL, &answer, error);
+    free(target);
     json_decref(answer);
     json_decref(body);
     return status;
@@ -211,13 +214,12 @@ static int count_exports(const pull *self, const json_t *page, size_t *ret_total
 
 static int wait_for_exports(pull *self, didi_error *error)
 {
-    char *target = job_target(self->id, "/exports");
-    int status = target == NULL ? client_fail_memory(error) : request_exports(self, target, error);
+    int status = request_exports(self, error);
     size_t total = 1;
     size_t done = 0;
     while (status == CLIENT_OK && done < total) {
         json_t *page = NULL;
-        status = service_get(self->context->service, target, 0, &page, error);
+        status = job_read(self->context->service, self->id, "/exports", &page, error);
         status = status != CLIENT_OK ? status : count_exports(self, page, &total, &done, error);
         json_decref(page);
         if (status == CLIENT_OK) {
@@ -229,7 +231,6 @@ static int wait_for_exports(pull *self, didi_error *error)
             status =
                 interrupt_sleep(self->context->interrupt, PULL_EXPORT_POLL_MILLISECONDS, error);
     }
-    free(target);
     return status;
 }
 

@@ -6,6 +6,8 @@
 #include "src/base/base.h"
 
 #include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -126,22 +128,31 @@ static int exchange_json(client_service *self, const transport_request *request,
     return status;
 }
 
-int service_get(client_service *service, const char *target, int extra_seconds,
-                json_t **ret_document, didi_error *error)
+int service_get(client_service *service, int extra_seconds, json_t **ret_document,
+                didi_error *error, const char *format, ...)
 {
     static const char *const headers[] = {"Accept: application/json", NULL};
+    char *target = NULL;
+    json_t *document = NULL;
+    va_list values;
+    va_start(values, format);
+    if (vasprintf(&target, format, values) < 0)
+        target = NULL;
+    va_end(values);
+    if (target == NULL)
+        return client_fail_memory(error);
     transport_request request = {.method = "GET",
                                  .target = target,
                                  .headers = headers,
                                  .repeatable = true,
                                  .extra_seconds = extra_seconds};
-    json_t *document = NULL;
     int status = exchange_json(service, &request, &document, error);
     if (status == CLIENT_OK && document == NULL)
         status = didi_fail(error, CLIENT_FAILURE, NULL, "the server's answer to GET %s is empty",
                            target);
     if (status == CLIENT_OK)
         *ret_document = document;
+    free(target);
     return status;
 }
 
@@ -229,7 +240,7 @@ static int read_page(client_service *self, const char *target, size_t limit, jso
     if (path == NULL)
         return client_fail_memory(error);
     json_t *page = NULL;
-    int status = service_get(self, path, 0, &page, error);
+    int status = service_get(self, 0, &page, error, "%s", path);
     status = status != CLIENT_OK ? status : check_page(page, target, error);
     status = status != CLIENT_OK ? status : take_items(items, page, limit, error);
     if (status != CLIENT_OK)

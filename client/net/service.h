@@ -25,9 +25,10 @@ int service_open(const client_settings *settings, const char *version, client_in
                  client_service **ret_service, didi_error *error);
 void service_close(client_service *service);
 
-/* GET of a JSON document; `extra_seconds` as in transport_request. Caller decrefs *ret_document. */
-int service_get(client_service *service, const char *target, int extra_seconds,
-                json_t **ret_document, didi_error *error);
+/* GET of a JSON document at the target that `format` makes; `extra_seconds` as in
+ * transport_request. Caller decrefs *ret_document. */
+int service_get(client_service *service, int extra_seconds, json_t **ret_document,
+                didi_error *error, const char *format, ...) __attribute__((format(printf, 5, 6)));
 
 /* `method` must be POST or DELETE. `body` may be NULL. With `idempotency_key`, a POST is repeated
  * after a lost connection; DELETE always is. *ret_document is NULL after an empty answer (204);

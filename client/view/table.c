@@ -60,16 +60,12 @@ void table_add(client_table *table, const char *format, ...)
 {
     if (table == NULL || table->failed)
         return;
-    if (table->cell_count == table->cell_room) {
-        size_t room = table->cell_room == 0 ? 64 : 2 * table->cell_room;
-        char **cells = reallocarray(table->cells, room, sizeof *cells);
-        if (cells == NULL) {
-            table->failed = true;
-            return;
-        }
-        table->cells = cells;
-        table->cell_room = room;
+    char **cells = memory_grown(table->cells, table->cell_count, &table->cell_room, sizeof *cells);
+    if (cells == NULL) {
+        table->failed = true;
+        return;
     }
+    table->cells = cells;
     char *text = NULL;
     va_list values;
     va_start(values, format);

@@ -171,27 +171,16 @@ void config_clear(config *self)
     memset(self, 0, sizeof *self);
 }
 
-/* Cuts white space off both ends, in place. */
-static char *trim(char *text)
-{
-    char *end = text + strlen(text);
-    while (end > text && isspace((unsigned char)end[-1]))
-        *--end = '\0';
-    while (isspace((unsigned char)*text))
-        text++;
-    return text;
-}
-
 static int config_read_line(config *self, char *line, uint64_t *seen, didi_error *error)
 {
-    char *text = trim(line);
+    char *text = text_trim(line);
     if (text[0] == '\0' || text[0] == '#')
         return DIDI_OK;
     char *equals = strchr(text, '=');
     if (equals == NULL)
         return didi_fail(error, DIDI_INVALID, NULL, "expected 'key = value'");
     *equals = '\0';
-    char *key = trim(text);
+    char *key = text_trim(text);
     const config_entry *entry = config_find(key);
     if (entry != NULL && entry->type != CONFIG_PATHS) {
         uint64_t bit = UINT64_C(1) << (entry - config_entries);
@@ -199,7 +188,7 @@ static int config_read_line(config *self, char *line, uint64_t *seen, didi_error
             return didi_fail(error, DIDI_INVALID, key, "'%s' is set twice", key);
         *seen |= bit;
     }
-    return config_set(self, key, trim(equals + 1), error);
+    return config_set(self, key, text_trim(equals + 1), error);
 }
 
 int config_read_file(config *self, const char *path, didi_error *error)

@@ -93,7 +93,7 @@ int places_publish(const places *self, didi_error *error)
     assert(self->holder_fd >= 0);
     int status = file_rename(self->holder_fd, "artifacts", self->parent_fd, self->name, error);
     if (status == DIDI_OK)
-        status = file_sync_directory(self->parent_fd, self->parent, error);
+        status = file_sync(self->parent_fd, self->parent, error);
     return status;
 }
 

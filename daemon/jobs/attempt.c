@@ -91,7 +91,7 @@ static void open_work(void *context)
     if (status == DIDI_OK)
         status = file_open_directory(job_fd, "work", 1, &work_fd, error);
     if (status == DIDI_OK)
-        status = file_sync_directory(job_fd, "job", error);
+        status = file_sync(job_fd, "job", error);
     if (status == DIDI_OK)
         status = attempt_open_merge(self, job_fd, work_fd, error);
 out:

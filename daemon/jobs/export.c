@@ -20,9 +20,9 @@ static int open_output(int parent_fd, const char *task, int *ret_fd, didi_error 
     if (status == DIDI_OK)
         status = file_open_directory(models_fd, task, 1, ret_fd, error);
     if (status == DIDI_OK)
-        status = file_sync_directory(parent_fd, "exports", error);
+        status = file_sync(parent_fd, "exports", error);
     if (status == DIDI_OK)
-        status = file_sync_directory(models_fd, "models", error);
+        status = file_sync(models_fd, "models", error);
     file_close(models_fd);
     return status;
 }
@@ -65,7 +65,7 @@ static int export_write(export_run *self, int job_fd, didi_error *error)
     if (status == DIDI_OK)
         status = file_open_directory(job_fd, "exports", 1, &order.output_fd, error);
     if (status == DIDI_OK)
-        status = file_sync_directory(job_fd, "job", error);
+        status = file_sync(job_fd, "job", error);
     if (status == DIDI_OK)
         status = export_model(registry_roots(self->scheduler->models), order, &self->bytes, error);
     file_close(order.output_fd);

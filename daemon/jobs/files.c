@@ -17,7 +17,7 @@ int files_open(scheduler *self, int state_fd, didi_error *error)
     if (status == DIDI_OK)
         status = file_open_directory(state_fd, "kept", 1, &self->kept_fd, error);
     if (status == DIDI_OK)
-        status = file_sync_directory(state_fd, "state directory", error);
+        status = file_sync(state_fd, "state directory", error);
     return status;
 }
 
@@ -26,7 +26,7 @@ int files_open_job(const scheduler *self, const char *id, bool create, int *ret_
 {
     int status = file_open_directory(self->jobs_fd, id, create, ret_fd, error);
     if (status == DIDI_OK && create) {
-        status = file_sync_directory(self->jobs_fd, "jobs", error);
+        status = file_sync(self->jobs_fd, "jobs", error);
         if (status != DIDI_OK)
             close(*ret_fd);
     }

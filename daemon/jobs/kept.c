@@ -83,7 +83,7 @@ static int keep(scheduler *self, const store_job *job, int job_fd, uint64_t *ret
                          (unsigned long long)*ret_bytes);
     status = file_rename(job_fd, "work", self->kept_fd, job->id, error);
     if (status == DIDI_OK)
-        status = file_sync_directory(self->kept_fd, "kept", error);
+        status = file_sync(self->kept_fd, "kept", error);
     return status;
 }
 

@@ -102,7 +102,8 @@ void pool_close_handles(uv_loop_t *loop)
     uv_walk(loop, close_handle, NULL);
 }
 
-void pool_lower_thread_priority(void)
+/* So that requests are answered while merges run. */
+static void lower_thread_priority(void)
 {
     /* On Linux a nice value belongs to a thread. A refusal costs nothing but latency. */
     (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), POOL_NICE);
@@ -119,7 +120,7 @@ void pool_recall_helpers(pool *self)
 static void on_work(uv_work_t *request)
 {
     pool_work *work = request->data;
-    pool_lower_thread_priority();
+    lower_thread_priority();
     if (work->item != NULL)
         didi_item_execute(work->item);
     else

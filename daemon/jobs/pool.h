@@ -44,7 +44,3 @@ size_t pool_in_flight(const pool *self);
 
 /* Closes all handles of a loop, without telling them. */
 void pool_close_handles(uv_loop_t *loop);
-
-/* Lowers the calling thread's scheduling priority, so that requests are answered while merges run.
- */
-void pool_lower_thread_priority(void);

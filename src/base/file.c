@@ -101,11 +101,6 @@ int file_sync(int fd, const char *subject, didi_error *error)
     return DIDI_OK;
 }
 
-int file_sync_directory(int directory_fd, const char *subject, didi_error *error)
-{
-    return file_sync(directory_fd, subject, error);
-}
-
 int file_rename(int from_fd, const char *from, int to_fd, const char *to, didi_error *error)
 {
     int fault = fault_at(FAULT_RENAME);
@@ -238,7 +233,7 @@ int file_write_durable(int directory_fd, const char *name, const void *data, siz
         unlinkat(directory_fd, temporary, 0);
         return status;
     }
-    return file_sync_directory(directory_fd, name, error);
+    return file_sync(directory_fd, name, error);
 }
 
 int file_open_directory(int parent_fd, const char *name, int create, int *ret_fd, didi_error *error)

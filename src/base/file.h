@@ -15,7 +15,7 @@ void file_close(int fd);
 int file_pread_all(int fd, void *buffer, size_t count, uint64_t offset, const char *subject,
                    didi_error *error);
 
-/* fsync through the fault point. Errors: DIDI_IO, DIDI_DISK_FULL. */
+/* fsync of a file or a directory, through the fault point. Errors: DIDI_IO, DIDI_DISK_FULL. */
 int file_sync(int fd, const char *subject, didi_error *error);
 
 /* renameat through the fault point; replaces an existing file. Errors: DIDI_IO, DIDI_NOT_FOUND,
@@ -50,11 +50,8 @@ int file_read_text_fd(int fd, const char *subject, size_t bytes_max, char **ret_
 int file_write_durable(int directory_fd, const char *name, const void *data, size_t bytes,
                        didi_error *error);
 
-/* fsync of a directory given by fd. */
-int file_sync_directory(int directory_fd, const char *subject, didi_error *error);
-
 /* mkdir (0750) if absent and open as O_DIRECTORY|O_CLOEXEC. Caller closes *ret_fd. A new
- * entry is durable after file_sync_directory of the parent. Errors: DIDI_NOT_FOUND, DIDI_IO,
+ * entry is durable after file_sync of the parent. Errors: DIDI_NOT_FOUND, DIDI_IO,
  * DIDI_DISK_FULL. */
 int file_open_directory(int parent_fd, const char *name, int create, int *ret_fd,
                         didi_error *error);

@@ -27,3 +27,13 @@ char *memory_format(const char *format, ...) __attribute__((format(printf, 1, 2)
 /* a * b and a + b with saturation at UINT64_MAX: estimates that overflow compare as too large. */
 uint64_t memory_multiply(uint64_t a, uint64_t b);
 uint64_t memory_add(uint64_t a, uint64_t b);
+
+static inline uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}

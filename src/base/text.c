@@ -3,6 +3,7 @@
 #include "src/base/text.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <string.h>
 
 static bool is_continuation(unsigned char byte)
@@ -95,4 +96,14 @@ size_t text_find(const char *const *words, size_t count, const char *text)
     while (at < count && strcmp(words[at], text) != 0)
         at++;
     return at;
+}
+
+char *text_trim(char *text)
+{
+    char *end = text + strlen(text);
+    while (end > text && isspace((unsigned char)end[-1]))
+        *--end = '\0';
+    while (isspace((unsigned char)*text))
+        text++;
+    return text;
 }

@@ -20,6 +20,9 @@ bool text_has_control(const char *text, size_t bytes);
  * '?'. */
 void text_copy_printable(char *target, size_t target_bytes, const char *text);
 
+/* Cuts white space off both ends, in place. */
+char *text_trim(char *text);
+
 /* Makes the list of words of a table of rows X(id, word). */
 #define TEXT_WORD(id, word) word,
 

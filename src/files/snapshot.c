@@ -94,7 +94,7 @@ int snapshot_writer_close(snapshot_writer *self, bool durable, didi_error *error
     if (status == DIDI_OK)
         status = file_rename(self->work_fd, self->temporary, self->work_fd, self->name, error);
     if (status == DIDI_OK && durable)
-        status = file_sync_directory(self->work_fd, self->name, error);
+        status = file_sync(self->work_fd, self->name, error);
     if (status != DIDI_OK)
         (void)unlinkat(self->work_fd, self->temporary, 0);
     free(self);

@@ -125,7 +125,7 @@ static int compare_all(const family *self, didi_error *error)
 
 /* ---- sorting ---- */
 
-static bool matches(const char *name, const char *const *globs, size_t count)
+bool family_name_matches(const char *name, const char *const *globs, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         if (fnmatch(globs[i], name, 0) == 0)
@@ -135,8 +135,8 @@ static bool matches(const char *name, const char *const *globs, size_t count)
 
 static bool is_sensitive(const char *name)
 {
-    return matches(name, sensitive_patterns,
-                   sizeof sensitive_patterns / sizeof *sensitive_patterns);
+    return family_name_matches(name, sensitive_patterns,
+                               sizeof sensitive_patterns / sizeof *sensitive_patterns);
 }
 
 static void set_shape(family_tensor *self)
@@ -159,8 +159,8 @@ static int sort_tensor(const didi_merge_options *options, family_tensor *self, d
     didi_dtype dtype = self->base->tensor->dtype;
     set_shape(self);
     bool left_out = (options->include_count > 0 &&
-                     !matches(self->name, options->include, options->include_count)) ||
-                    matches(self->name, options->exclude, options->exclude_count);
+                     !family_name_matches(self->name, options->include, options->include_count)) ||
+                    family_name_matches(self->name, options->exclude, options->exclude_count);
     if (left_out)
         self->kind = FAMILY_EXCLUDED;
     else if (didi_dtype_is_integer(dtype) || self->elements == 0)
@@ -170,7 +170,7 @@ static int sort_tensor(const didi_merge_options *options, family_tensor *self, d
                          "tensor '%s' has dtype %s, which cannot be merged; exclude it", self->name,
                          didi_dtype_name(dtype));
     else if (self->rank_limit == 0 || self->rows > INT_MAX || self->columns > INT_MAX ||
-             matches(self->name, options->dense_tensors, options->dense_tensor_count))
+             family_name_matches(self->name, options->dense_tensors, options->dense_tensor_count))
         self->kind = FAMILY_DENSE;
     else
         self->kind = FAMILY_MATRIX;
@@ -264,7 +264,8 @@ static void keep_sensitive(const didi_merge_options *options, family *self)
         double cost = (double)self->task_count * (double)tensor->elements;
         double entries = (double)self->task_count * parameters_of_entry(options, tensor);
         if (tensor->kind != FAMILY_MATRIX || !is_sensitive(tensor->name) ||
-            matches(tensor->name, options->low_rank_tensors, options->low_rank_tensor_count) ||
+            family_name_matches(tensor->name, options->low_rank_tensors,
+                                options->low_rank_tensor_count) ||
             (double)tensor->elements > FAMILY_SENSITIVE_SHARE_MAX * (double)self->parameters ||
             stored + cost > 0.5 * budget || stored + cost + headers + entries > budget)
             continue;

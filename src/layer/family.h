@@ -83,3 +83,6 @@ int family_check_equal(const family *family, const family_tensor *tensor, atomic
 
 /* checkpoint_verify_unchanged over all models. */
 int family_verify_unchanged(const family *family, didi_error *error);
+
+/* True when one of the globs is the tensor's name. */
+bool family_name_matches(const char *name, const char *const *globs, size_t count);

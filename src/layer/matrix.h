@@ -89,6 +89,12 @@ int layer_take_away(layer *layer, const struct addition *offset, didi_error *err
 int layer_measure(layer *layer, didi_error *error);
 void layer_set_weights(layer *layer, const double *weight);
 
+/* What a block weighs in sums over the tasks. */
+static inline double layer_block_weight(const layer *of, size_t index)
+{
+    return index == 0 ? of->weight_sum : of->weight[index - 1];
+}
+
 /* ---- products with the dense matrices ---- */
 
 /* Rows of the panels that products are made of: fixed by the shape alone, and with it the order of

@@ -38,11 +38,6 @@ bool layer_is_streamed(const layer *self)
     return self->tau == NULL;
 }
 
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 size_t layer_panel_rows(size_t rows, size_t columns)
 {
     size_t wanted = PANEL_ELEMENTS / (columns > 0 ? columns : 1) / PANEL_ROWS_MIN * PANEL_ROWS_MIN;

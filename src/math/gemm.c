@@ -3,6 +3,8 @@
  * read where they lie, each number times a whole row of the panel. */
 #include "src/math/gemm.h"
 
+#include "src/base/base.h"
+
 #if defined(__x86_64__)
 #include <assert.h>
 #include <immintrin.h>
@@ -135,11 +137,6 @@ static void multiply(size_t rows, size_t width, size_t k, const float *q, size_t
     default:
         multiply_rows(TILE_ROWS, width, k, q, stride, panel, next, tile);
     }
-}
-
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
 }
 
 /* Width of the next panel where `left` columns are left: little is padded. */

@@ -33,16 +33,6 @@ static size_t piece_width(size_t short_side)
     return wanted > PIECE_STEP ? wanted : PIECE_STEP;
 }
 
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-static size_t larger(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
 /* Our kernel is used only where BLAS uses its own for the same processors, so that pinning BLAS to
  * an older one (OPENBLAS_CORETYPE) pins every bit. NULL: BLAS multiplies. */
 static const gemm *own_kernel(void)

@@ -2,6 +2,7 @@
 /* Group-wise symmetric quantisation with a search of each group's level. */
 #include "src/math/quantise.h"
 
+#include "src/base/base.h"
 #include "src/math/vector.h"
 
 #include <assert.h>
@@ -26,11 +27,6 @@ typedef struct trial {
     float product[LANES]; /* sum x u */
     float square[LANES];  /* sum u^2 */
 } trial;
-
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
 
 static size_t codes_bytes(size_t count, unsigned bits)
 {

@@ -42,11 +42,6 @@ static json_t *error_section(const figures *self)
                      "dense_per_task", per_dense, "dense_energy", energies);
 }
 
-static double share_of_model(const work *self, uint64_t parameters)
-{
-    return (double)parameters / (double)self->plan.parameters;
-}
-
 /* What was asked for; null with a method whose size is its own. */
 static json_t *requested(const didi_merge *self)
 {
@@ -56,7 +51,7 @@ static json_t *requested(const didi_merge *self)
         return json_null();
     asked += of->options.budget_unit == DIDI_BUDGET_BYTES
                  ? (double)extension_bytes(of->extension)
-                 : share_of_model(of, extension_parameters(of->extension));
+                 : work_share_of_model(of, extension_parameters(of->extension));
     return json_real(asked);
 }
 
@@ -69,14 +64,15 @@ static json_t *budget_section(const didi_merge *self, const figures *of)
     double bytes = (double)of->bytes;
     json_t *unit = json_is_null(asked) ? json_null()
                                        : json_string(didi_budget_unit_name(options->budget_unit));
-    return json_pack(
-        "{s:o,s:o,s:s,s:f,s:f,s:I,s:f,s:f,s:I,s:I,s:I,s:I}", "requested", asked, "unit", unit,
-        "dtype", didi_precision_name(options->precision), "factors",
-        share_of_model(merge, of->factors), "parameters", share_of_model(merge, of->parameters),
-        "bytes", (json_int_t)of->bytes, "bytes_ratio", bytes / (double)work_base_bytes(merge),
-        "bytes_ratio_16bit", bytes / (2 * model), "model_bytes", (json_int_t)work_base_bytes(merge),
-        "model_parameters", (json_int_t)merge->plan.parameters, "factor_parameters",
-        (json_int_t)of->factors, "dense_parameters", (json_int_t)(of->parameters - of->factors));
+    return json_pack("{s:o,s:o,s:s,s:f,s:f,s:I,s:f,s:f,s:I,s:I,s:I,s:I}", "requested", asked,
+                     "unit", unit, "dtype", didi_precision_name(options->precision), "factors",
+                     work_share_of_model(merge, of->factors), "parameters",
+                     work_share_of_model(merge, of->parameters), "bytes", (json_int_t)of->bytes,
+                     "bytes_ratio", bytes / (double)work_base_bytes(merge), "bytes_ratio_16bit",
+                     bytes / (2 * model), "model_bytes", (json_int_t)work_base_bytes(merge),
+                     "model_parameters", (json_int_t)merge->plan.parameters, "factor_parameters",
+                     (json_int_t)of->factors, "dense_parameters",
+                     (json_int_t)(of->parameters - of->factors));
 }
 
 static json_t *model_section(const didi_merge *self, const checkpoint *model, size_t *digest)

@@ -86,8 +86,9 @@ void merge_options_clear(didi_merge *merge);
 int merge_options_copy(const didi_merge_options *options, didi_merge *merge, didi_error *error);
 int merge_options_check(const didi_merge_options *options, const didi_method *method,
                         didi_error *error);
-/* Text that two merges share exactly when their layer states may be exchanged; caller frees. */
-char *merge_options_fingerprint(const didi_merge *merge);
+/* Options and input files as text, which the caller frees; NULL when out of memory. With `place`
+ * (where the files are), two merges share it exactly when their layer states may be exchanged. */
+char *merge_options_text(const didi_merge *merge, bool place);
 /* SHA-256 of what decides the artifacts: the options, and name, size and time of every input file
  * (a copy that keeps the times is the same). */
 int merge_options_digest(const didi_merge *merge, char ret_hex[65], didi_error *error);

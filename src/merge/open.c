@@ -51,7 +51,7 @@ static int compare_fingerprint(didi_merge *self, const char *old, const char *fr
 static int adopt_work(didi_merge *self, didi_error *error)
 {
     enum { FINGERPRINT_BYTES_MAX = 64 << 20 };
-    char *fresh = merge_options_fingerprint(self);
+    char *fresh = merge_options_text(self, true);
     char *old = NULL;
     size_t bytes = 0;
     didi_error ignored = {0};

@@ -271,8 +271,7 @@ static void print_options(FILE *out, const didi_merge *self)
     fputc('\n', out);
 }
 
-/* Options and files as text, which the caller frees; NULL when out of memory. */
-static char *print_all(const didi_merge *self, bool place)
+char *merge_options_text(const didi_merge *self, bool place)
 {
     char *text = NULL;
     size_t bytes = 0;
@@ -292,14 +291,9 @@ static char *print_all(const didi_merge *self, bool place)
     return text;
 }
 
-char *merge_options_fingerprint(const didi_merge *self)
-{
-    return print_all(self, true);
-}
-
 int merge_options_digest(const didi_merge *self, char ret_hex[65], didi_error *error)
 {
-    char *text = print_all(self, false);
+    char *text = merge_options_text(self, false);
     int status = text != NULL ? file_sha256_bytes(text, strlen(text), ret_hex, error)
                               : didi_fail(error, DIDI_NO_MEMORY, NULL, "fingerprint");
     free(text);

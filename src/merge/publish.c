@@ -151,12 +151,12 @@ static int digest_file(didi_merge *self, seal *sealing, size_t index, didi_error
 /* The rename that makes the package appear; an older package of that name is an error. */
 static int publish(didi_merge *self, didi_error *error)
 {
-    int status = file_sync_directory(self->package_fd, self->package_name, error);
+    int status = file_sync(self->package_fd, self->package_name, error);
     int experts = -1;
     if (status == DIDI_OK)
         status = file_open_directory(self->package_fd, "experts", 0, &experts, error);
     if (status == DIDI_OK)
-        status = file_sync_directory(experts, "experts", error);
+        status = file_sync(experts, "experts", error);
     file_close(experts);
     if (status != DIDI_OK)
         return status;
@@ -165,7 +165,7 @@ static int publish(didi_merge *self, didi_error *error)
                                 self->work.options.output_name, RENAME_NOREPLACE) != 0)
         return didi_fail_errno(error, fault != 0 ? fault : errno, self->work.options.output_name,
                                "publishing the artifacts");
-    return file_sync_directory(self->output_fd, self->work.options.output_name, error);
+    return file_sync(self->output_fd, self->work.options.output_name, error);
 }
 
 static int leave_for_others(const didi_merge *self, didi_error *error)

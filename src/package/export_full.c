@@ -183,7 +183,7 @@ int didi_export_full(const didi_export *wanted, didi_error *error)
     if (status == DIDI_OK)
         status = file_rename(output_fd, partial, output_fd, "model.safetensors", error);
     if (status == DIDI_OK)
-        status = file_sync_directory(output_fd, "model.safetensors", error);
+        status = file_sync(output_fd, "model.safetensors", error);
     safetensors_writer_abort(self.writer);
     if (status != DIDI_OK)
         (void)unlinkat(output_fd, partial, 0);

@@ -14,11 +14,6 @@ enum {
     PANEL_NUMBERS = 1 << 18, /* of all tasks: summed in float32, panels in double */
 };
 
-void work_gram_name(size_t index, char name[64])
-{
-    work_snapshot_name("gram", index, name);
-}
-
 /* Adds <tau_s, tau_t> over the rows [first, first + rows). */
 static int add_panel(const layer *target, size_t first, size_t rows, float *panel, float *products,
                      double *gram, didi_error *error)
@@ -67,7 +62,7 @@ int work_save_gram(work *self, size_t index, const layer *target, didi_error *er
     if (gram == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "inner products of %zu tasks", target->tasks);
     int status = sum_panels(target, gram, error);
-    work_gram_name(index, name);
+    work_snapshot_name("gram", index, name);
     snapshot_entry entry = {"gram", DIDI_DTYPE_F64, target->tasks, target->tasks, gram};
     if (status == DIDI_OK)
         status = snapshot_save(self->options.work_fd, name, &entry, 1, !self->options.volatile_work,
@@ -115,7 +110,7 @@ static int read_gram(const work *self, size_t index, snapshot **ret_snapshot,
     const void *data = NULL;
     uint64_t rows = 0;
     didi_error ignored = {0};
-    work_gram_name(index, name);
+    work_snapshot_name("gram", index, name);
     int status = snapshot_open(self->options.work_fd, name, ret_snapshot, &ignored);
     if (status == DIDI_OK)
         status = snapshot_find(*ret_snapshot, "gram", DIDI_DTYPE_F64, self->options.task_count,

@@ -14,4 +14,3 @@ json_t *work_similarity_json(const work *self);
 /* Saves the inner products of a layer's task vectors: T x T, double. Errors: DIDI_IO,
  * DIDI_DISK_FULL, DIDI_CANCELLED, DIDI_NO_MEMORY. */
 int work_save_gram(work *self, size_t index, const layer *target, didi_error *error);
-void work_gram_name(size_t index, char name[64]);

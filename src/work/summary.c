@@ -123,6 +123,11 @@ double work_matrix_parameters(const work *self)
     return sum;
 }
 
+double work_share_of_model(const work *self, uint64_t parameters)
+{
+    return (double)parameters / (double)self->plan.parameters;
+}
+
 static uint64_t model_bytes(const checkpoint *model)
 {
     uint64_t bytes = 0;

@@ -116,6 +116,8 @@ double work_energy(const work *self);
 double work_task_energy(const work *self, size_t task);
 /* Parameters of one model's layers. */
 double work_matrix_parameters(const work *self);
+/* Of all parameters of one model. */
+double work_share_of_model(const work *self, uint64_t parameters);
 /* Bytes all files of the base have: what a bytes_ratio is a ratio to. */
 uint64_t work_base_bytes(const work *self);
 /* Bytes of all input files. */

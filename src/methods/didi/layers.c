@@ -6,7 +6,6 @@
 #include "src/files/files.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 void didi_set_weights(didi *self, size_t index)
@@ -35,12 +34,6 @@ static int open_layer(didi *self, didi_row row, size_t index, layer **ret_layer,
     return DIDI_OK;
 }
 
-/* Rows to start pursuit from; of no use to other merges. */
-static void sketch_name(size_t index, char name[64])
-{
-    work_snapshot_name("sketch", index, name);
-}
-
 static void keep_summary(stored *out, const layer_summary *summary)
 {
     stored_keep(out, KEPT_ENERGY, 0, 1, summary->tasks, summary->energy);
@@ -51,12 +44,12 @@ static void keep_summary(stored *out, const layer_summary *summary)
 
 /* ---- decompose ---- */
 
-/* Apart from the summary, which other merges may start from. */
+/* Rows to start pursuit from, apart from the summary: other merges may start from that alone. */
 static int save_sketch(didi *self, size_t index, const layer *target, didi_error *error)
 {
     char name[64];
     stored *rows = NULL;
-    sketch_name(index, name);
+    work_snapshot_name("sketch", index, name);
     int status = stored_create(self->work, index, name, &rows, error);
     if (status != DIDI_OK)
         return status;
@@ -183,7 +176,7 @@ static int recall_sketch(const didi *self, size_t index, layer *target, didi_err
 {
     char name[64];
     snapshot *from = NULL;
-    sketch_name(index, name);
+    work_snapshot_name("sketch", index, name);
     int status = snapshot_open(self->work->options.work_fd, name, &from, error);
     for (size_t t = 1; t <= target->tasks && status == DIDI_OK; t++)
         status = recall_block(from, target, t, false, error);
@@ -191,11 +184,6 @@ static int recall_sketch(const didi *self, size_t index, layer *target, didi_err
         adopt_sigma(target, &self->work->summaries[index]);
     snapshot_close(from);
     return status;
-}
-
-static double block_weight(const layer *target, size_t index)
-{
-    return index == 0 ? target->weight_sum : target->weight[index - 1];
 }
 
 /* What pursuit left, at the ranks it ended with. */
@@ -208,7 +196,7 @@ static pursued measure_pursued(const layer *target, const layer_summary *summary
         const block *from = &target->blocks[j];
         found.parameters += (double)from->rank * (double)(target->rows + target->columns);
         for (size_t i = from->rank; i < from->basis; i++)
-            found.floor -= block_weight(target, j) * from->sigma[i] * from->sigma[i];
+            found.floor -= layer_block_weight(target, j) * from->sigma[i] * from->sigma[i];
     }
     found.floor = found.floor > 0 ? found.floor : 0;
     return found;

@@ -71,20 +71,17 @@ static int open_layer(learner *self, size_t l, didi_error *error)
     out->rank_limit =
         q < merge->work->layers[l]->rank_limit ? q : merge->work->layers[l]->rank_limit;
     out->weight = merge->work->summaries[l].weight;
+    const void *data[4] = {NULL};
+    static const kept_array arrays[] = {KEPT_CROSS, KEPT_EXPERT_TAIL, KEPT_SHARED_TAIL,
+                                        KEPT_CORNER};
     int status = snapshot_open(merge->work->options.work_fd, name, &self->states[l], error);
-    const void *data = NULL;
-    if (status == DIDI_OK)
-        status = kept_find(self->states[l], KEPT_CROSS, 0, q, NULL, &data, error);
-    out->cross = data;
-    if (status == DIDI_OK)
-        status = kept_find(self->states[l], KEPT_EXPERT_TAIL, 0, q, NULL, &data, error);
-    out->expert_tail = data;
-    if (status == DIDI_OK)
-        status = kept_find(self->states[l], KEPT_SHARED_TAIL, 0, q, NULL, &data, error);
-    out->shared_tail = data;
-    if (status == DIDI_OK)
-        status = kept_find(self->states[l], KEPT_CORNER, 0, out->tasks, NULL, &data, error);
-    out->corner = data;
+    for (size_t i = 0; i < 4 && status == DIDI_OK; i++)
+        status = kept_find(self->states[l], arrays[i], 0, arrays[i] == KEPT_CORNER ? out->tasks : q,
+                           NULL, &data[i], error);
+    out->cross = data[0];
+    out->expert_tail = data[1];
+    out->shared_tail = data[2];
+    out->corner = data[3];
     return status == DIDI_OK ? cut_spectra(self, l, q, error) : status;
 }
 

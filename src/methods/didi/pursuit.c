@@ -5,26 +5,17 @@
 #include "src/base/base.h"
 #include "src/math/math.h"
 
-#include <fnmatch.h>
 #include <math.h>
 #include <stdlib.h>
 
 /* ---- what a task and a tensor weigh, by energy and by name ---- */
-
-static bool is_one_of(const char *tensor, const char *const *patterns, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (fnmatch(patterns[i], tensor, 0) == 0)
-            return true;
-    return false;
-}
 
 double solve_role(const char *tensor)
 {
     static const char *const scores[] = {"*q_proj*", "*k_proj*", "*query*",  "*.key.*",
                                          "*.wq.*",   "*.wk.*",   "*.to_q.*", "*.to_k.*",
                                          "*q_lin.*", "*k_lin.*", "*.q.*",    "*.k.*"};
-    return is_one_of(tensor, scores, sizeof scores / sizeof *scores) ? 0.5 : 1;
+    return family_name_matches(tensor, scores, sizeof scores / sizeof *scores) ? 0.5 : 1;
 }
 
 double solve_vector_role(const char *tensor, size_t dimensions)
@@ -36,8 +27,8 @@ double solve_vector_role(const char *tensor, size_t dimensions)
     static const char *const scales[] = {"*.weight", "*.gamma"};
     if (solve_role(tensor) < 1)
         return 1 / 32.0;
-    if (is_one_of(tensor, widening, sizeof widening / sizeof *widening) ||
-        (dimensions == 1 && is_one_of(tensor, scales, sizeof scales / sizeof *scales)))
+    if (family_name_matches(tensor, widening, sizeof widening / sizeof *widening) ||
+        (dimensions == 1 && family_name_matches(tensor, scales, sizeof scales / sizeof *scales)))
         return 0.1;
     return 1;
 }
@@ -67,16 +58,11 @@ static size_t layer_cost(const layer *target)
     return target->rows + target->columns;
 }
 
-static double block_weight(const layer *target, size_t index)
-{
-    return index == 0 ? target->weight_sum : target->weight[index - 1];
-}
-
 /* Components of a block whose gain per parameter is above the threshold. */
 static size_t count_above(const layer *target, size_t index, double threshold, size_t limit)
 {
     const block *found = &target->blocks[index];
-    double scale = block_weight(target, index) / (double)layer_cost(target);
+    double scale = layer_block_weight(target, index) / (double)layer_cost(target);
     size_t count = 0;
     while (count < found->basis && count < limit &&
            scale * found->sigma[count] * found->sigma[count] > threshold)

@@ -4,7 +4,7 @@
 
 #include "src/base/base.h"
 
-void didi_snapshot_name(const didi *self, didi_row row, size_t index, char name[64])
+static void snapshot_name(const didi *self, didi_row row, size_t index, char name[64])
 {
     work_snapshot_name(row == DIDI_ROW_DECOMPOSE ? "decompose"
                        : row == DIDI_ROW_PURSUE  ? "pursue"
@@ -55,7 +55,7 @@ static bool recall(didi *self, didi_row row, size_t index)
 {
     char name[64];
     didi_error ignored = {0};
-    didi_snapshot_name(self, row, index, name);
+    snapshot_name(self, row, index, name);
     return recall_from(self, self->work->options.work_fd, name, row, index, &ignored) == DIDI_OK;
 }
 

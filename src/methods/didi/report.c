@@ -175,11 +175,6 @@ static json_t *ranks_section(const figures *self)
     return json_pack("{s:O,s:o}", "tasks", self->names, "layers", layers);
 }
 
-static double share_of_model(const work *self, uint64_t parameters)
-{
-    return (double)parameters / (double)self->plan.parameters;
-}
-
 /* Weighted, of tasks [first, end). */
 static error_figure weighted_sum(const figures *self, const double *weight, size_t first,
                                  size_t end)
@@ -241,7 +236,7 @@ static json_t *frontier_section(const didi *self, const figures *of, const doubl
                     .merged = weighted_sum(of, weight, of->kept, of->tasks)};
     if (merge->extension != NULL) {
         over.bytes = extension_bytes(merge->extension);
-        over.budget = share_of_model(merge, extension_parameters(merge->extension));
+        over.budget = work_share_of_model(merge, extension_parameters(merge->extension));
     }
     bool known = merge->extension != NULL && over.merged.energy == 0; /* nothing to predict */
     json_t *points = json_array();
@@ -249,15 +244,16 @@ static json_t *frontier_section(const didi *self, const figures *of, const doubl
         const frontier_point *point = &self->frontier[i];
         const char *kind = known ? "measured" : point->from_blocks ? "blocks" : "spectra";
         uint64_t held = point->parameters + self->dense_stored;
-        json_array_append_new(points, json_pack("{s:f,s:f,s:s}", "budget",
-                                                share_of_model(merge, held) + over.budget, "error",
-                                                error_of_all(&over, point->error), "kind", kind));
+        json_array_append_new(points,
+                              json_pack("{s:f,s:f,s:s}", "budget",
+                                        work_share_of_model(merge, held) + over.budget, "error",
+                                        error_of_all(&over, point->error), "kind", kind));
     }
     uint64_t held = self->factor_parameters + self->dense_stored;
     double ratio = (double)of->bytes / (double)work_base_bytes(merge);
     error_figure all = {over.kept.error + over.merged.error, over.kept.energy + over.merged.energy};
     return json_pack("{s:o,s:{s:f,s:I,s:f,s:s,s:f,s:s},s:o}", "points", points, "chosen", "budget",
-                     share_of_model(merge, held) + over.budget, "bytes", (json_int_t)of->bytes,
+                     work_share_of_model(merge, held) + over.budget, "bytes", (json_int_t)of->bytes,
                      "bytes_ratio", ratio, "dtype", didi_precision_name(merge->options.precision),
                      "error", figures_relative(all), "kind", "measured", "precisions",
                      curves_json(self, &over));

@@ -15,7 +15,6 @@ void didi_set_weights(didi *self, size_t index);
 
 /* ---- recall.c: what an earlier attempt, or an earlier merge, finished ---- */
 
-void didi_snapshot_name(const didi *self, didi_row row, size_t index, char name[64]);
 bool didi_recall_decomposed(void *self, size_t index);
 bool didi_recall_pursued(void *self, size_t index);
 bool didi_recall_refined(void *self, size_t index);
@@ -26,9 +25,6 @@ int didi_recall_warm(didi *self, size_t index, didi_error *error);
 
 int didi_schedule(void *self, didi_error *error);
 int didi_final_ranks(void *self, didi_error *error);
-/* Finds the layers that start from an earlier merge's blocks, adopts their spectra and sets the
- * threshold they are pursued at. */
-int didi_warm_schedule(didi *self, didi_error *error);
 
 /* ---- report.c: telemetry and the manifest's sections ---- */
 

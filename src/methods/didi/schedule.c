@@ -176,6 +176,48 @@ static int schedule_by_parameters(didi *self, allocate_block *blocks, size_t cou
     }
 }
 
+/* Up to here the rows there are do, with random ones for what is missing: refinement finds the
+ * directions. Beyond, ranks are better decided on rows that have met the task vectors. */
+#define PURSUE_GROWTH 1.75
+
+/* Finds the layers that start from an earlier merge's blocks, adopts their spectra and sets the
+ * threshold they are pursued at. */
+static int schedule_warm(didi *self, didi_error *error)
+{
+    allocate_block *blocks = NULL;
+    allocate_result result = {0};
+    size_t count = 0;
+    size_t found = 0;
+    double held = 0;
+    if (!self->warm.blocks)
+        return DIDI_OK;
+    if (self->warm.layers == NULL)
+        self->warm.layers = memory_zeroed(self->work->layer_count, sizeof(bool));
+    if (self->warm.layers == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "%zu layers", self->work->layer_count);
+    for (size_t l = 0; l < self->work->layer_count; l++) {
+        didi_error ignored = {0};
+        self->warm.layers[l] = didi_recall_warm(self, l, &ignored) == DIDI_OK;
+        found += self->warm.layers[l];
+        held += self->warm.layers[l] ? self->pursued[l].parameters : 0;
+    }
+    if (found == 0)
+        return DIDI_OK;
+    int status = didi_counts_bytes(self)
+                     ? didi_bytes_threshold(self, &result.threshold, &result.parameters, error)
+                     : didi_list_blocks(self, &blocks, &count, error);
+    if (status == DIDI_OK && !didi_counts_bytes(self)) {
+        status = allocate_exact(blocks, count, self->factor_budget, &result, error);
+        result.parameters = self->factor_budget;
+    }
+    free(blocks);
+    self->warm.growth = held > 0 ? (double)result.parameters / held : INFINITY;
+    self->warm.rounds = self->warm.growth > PURSUE_GROWTH ? WARM_ROUNDS : 0;
+    for (size_t i = 0; i < WARM_ROUNDS; i++)
+        self->warm.thresholds[i] = result.threshold;
+    return status;
+}
+
 int didi_schedule(void *method, didi_error *error)
 {
     didi *self = method;
@@ -197,7 +239,7 @@ int didi_schedule(void *method, didi_error *error)
         status = bytes ? didi_schedule_bytes(self, error)
                        : schedule_by_parameters(self, blocks, count, error);
     if (status == DIDI_OK)
-        status = didi_warm_schedule(self, error);
+        status = schedule_warm(self, error);
     if (status == DIDI_OK && !bytes) {
         didi_set_fixed_widths(self);
         status = work_package_bytes(self->work, &self->chosen_bytes, error);
@@ -238,46 +280,5 @@ int didi_final_ranks(void *method, didi_error *error)
         work_point(self->work, DIDI_STAGE_PURSUE, self->work->layer_count + 1, NAN, NAN,
                    didi_ratio(self, (double)self->factor_parameters));
     free(blocks);
-    return status;
-}
-
-/* ---- layers that go on from blocks of an earlier merge: where pursuit stops here ---- */
-
-/* Up to here the rows there are do, with random ones for what is missing: refinement finds the
- * directions. Beyond, ranks are better decided on rows that have met the task vectors. */
-#define PURSUE_GROWTH 1.75
-int didi_warm_schedule(didi *self, didi_error *error)
-{
-    allocate_block *blocks = NULL;
-    allocate_result result = {0};
-    size_t count = 0;
-    size_t found = 0;
-    double held = 0;
-    if (!self->warm.blocks)
-        return DIDI_OK;
-    if (self->warm.layers == NULL)
-        self->warm.layers = memory_zeroed(self->work->layer_count, sizeof(bool));
-    if (self->warm.layers == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "%zu layers", self->work->layer_count);
-    for (size_t l = 0; l < self->work->layer_count; l++) {
-        didi_error ignored = {0};
-        self->warm.layers[l] = didi_recall_warm(self, l, &ignored) == DIDI_OK;
-        found += self->warm.layers[l];
-        held += self->warm.layers[l] ? self->pursued[l].parameters : 0;
-    }
-    if (found == 0)
-        return DIDI_OK;
-    int status = didi_counts_bytes(self)
-                     ? didi_bytes_threshold(self, &result.threshold, &result.parameters, error)
-                     : didi_list_blocks(self, &blocks, &count, error);
-    if (status == DIDI_OK && !didi_counts_bytes(self)) {
-        status = allocate_exact(blocks, count, self->factor_budget, &result, error);
-        result.parameters = self->factor_budget;
-    }
-    free(blocks);
-    self->warm.growth = held > 0 ? (double)result.parameters / held : INFINITY;
-    self->warm.rounds = self->warm.growth > PURSUE_GROWTH ? WARM_ROUNDS : 0;
-    for (size_t i = 0; i < WARM_ROUNDS; i++)
-        self->warm.thresholds[i] = result.threshold;
     return status;
 }

@@ -32,11 +32,6 @@ static solve_rows rows_at_most(const solve_shape *shape)
     return (solve_rows){memory_add(experts, limits->shared), limits->expert, limits->shared, 0};
 }
 
-static uint64_t larger(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
 /* What it holds, once the ranks are known. */
 static solve_rows rows_known(const didi *self, size_t index)
 {

@@ -155,7 +155,7 @@ static void directories_are_created_and_opened(void **state)
     assert_int_equal(file_open_directory(directory, "d", 1, &fd, &error), DIDI_OK);
     close(fd);
     assert_int_equal(file_open_directory(directory, "d", 1, &fd, &error), DIDI_OK);
-    assert_int_equal(file_sync_directory(fd, "d", &error), DIDI_OK);
+    assert_int_equal(file_sync(fd, "d", &error), DIDI_OK);
     close(fd);
     support_write(directory, "file", "", 0);
     assert_int_equal(file_open_directory(directory, "file", 1, &fd, &error), DIDI_NOT_FOUND);
