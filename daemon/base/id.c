@@ -14,8 +14,8 @@ static void id_encode(const uint8_t bytes[16], char ret_id[ID_BYTES])
         unsigned value = 0;
         for (unsigned bit = 0; bit < 5; bit++) {
             int position = (int)(i * 5 + bit) - 2;
-            const unsigned set =
-                position < 0 ? 0U : (bytes[position / 8] >> (7 - position % 8)) & 1U;
+            unsigned byte = position < 0 ? 0U : bytes[position / 8];
+            unsigned set = position < 0 ? 0U : byte >> (7 - position % 8) & 1U;
             value = value << 1 | set;
         }
         ret_id[i] = id_alphabet[value];

@@ -35,7 +35,16 @@ static int read_manifest(int package_fd, json_t **ret_manifest, didi_error *erro
         *ret_manifest = manifest;
         return DIDI_OK;
     }
+    const char *method =
+        json_string_value(json_object_get(json_object_get(manifest, "specification"), "method"));
+    if (method != NULL && json_object_get(manifest, "ranks") == NULL)
+        status = didi_fail(error, DIDI_INVALID, "/extend",
+                           "the package was merged by method '%.64s', which shares no part that "
+                           "experts could be made for",
+                           method);
     json_decref(manifest);
+    if (status != DIDI_OK)
+        return status;
     return didi_fail(error, DIDI_FORMAT, "manifest.json",
                      "the package's manifest lacks figures that an extension needs; it was made "
                      "by an older didid: merge again, or rebalance");
@@ -184,7 +193,12 @@ static int list_files(extension *self, didi_error *error)
 
 size_t extension_file_count(const extension *self)
 {
-    return self->file_count;
+    return self != NULL ? self->file_count : 0;
+}
+
+size_t extension_first_file(const extension *self)
+{
+    return self != NULL ? 1 : 0;
 }
 
 int extension_verify_file(const extension *self, size_t index, int (*cancelled)(void *context),
@@ -273,7 +287,7 @@ int extension_link(const extension *self, int package_fd, didi_error *error)
 static uint64_t sum_of(const extension *self, const char *key)
 {
     json_int_t sum = 0;
-    for (size_t i = 0; i < self->file_count; i++)
+    for (size_t i = 0; i < extension_file_count(self); i++)
         sum += json_integer_value(json_object_get(self->files[i].row, key));
     return (uint64_t)sum;
 }
@@ -360,6 +374,8 @@ void extension_close(extension *self)
 
 void extension_print(const extension *self, FILE *out)
 {
+    if (self == NULL)
+        return;
     fprintf(out, "extends %s\n", json_string_value(json_object_get(self->manifest, "fingerprint")));
     for (size_t i = 0; i < self->file_count; i++)
         fprintf(out, "keeps %s %s\n", self->files[i].name, self->files[i].sha256);

@@ -4,7 +4,8 @@
  * expansion"), so a merge of the added tasks alone does most of the work. This module opens and
  * checks the package, reads S, takes over the files kept and says what their manifest says.
  *
- * Read-only after extension_open: every function may be called by several threads at once. */
+ * Read-only after extension_open: every function may be called by several threads at once. A merge
+ * of its own has none: NULL is fine everywhere, shares and keeps nothing, and agrees with all. */
 #pragma once
 
 #include "src/didi.h"
@@ -34,6 +35,8 @@ int extension_adopt(const extension *extension, family *family, didi_error *erro
 
 /* The files taken over: shared.safetensors, then the experts kept. */
 size_t extension_file_count(const extension *extension);
+/* The first file of the new package that is not one of them: 1, else 0. */
+size_t extension_first_file(const extension *extension);
 
 /* SHA-256 of one against the manifest. Errors: DIDI_CHANGED, DIDI_IO, DIDI_CANCELLED. */
 int extension_verify_file(const extension *extension, size_t index, int (*cancelled)(void *context),

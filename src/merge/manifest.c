@@ -49,10 +49,9 @@ static json_t *requested(const didi_merge *self)
     double asked = of->options.task_count > 0 ? of->options.budget : 0;
     if ((self->method->flags & METHOD_TAKES_BUDGET) == 0)
         return json_null();
-    if (of->extension != NULL)
-        asked += of->options.budget_unit == DIDI_BUDGET_BYTES
-                     ? (double)extension_bytes(of->extension)
-                     : work_share_of_model(of, extension_parameters(of->extension));
+    asked += of->options.budget_unit == DIDI_BUDGET_BYTES
+                 ? (double)extension_bytes(of->extension)
+                 : work_share_of_model(of, extension_parameters(of->extension));
     return json_real(asked);
 }
 
@@ -127,7 +126,7 @@ static json_t *files_section(figures *totals, const char *const *names, const ui
         totals->parameters += (uint64_t)json_integer_value(json_object_get(row, "parameters"));
         totals->factors += (uint64_t)json_integer_value(json_object_get(row, "factor_parameters"));
     }
-    for (size_t i = self->extension != NULL ? 1 : 0; i < count; i++) {
+    for (size_t i = extension_first_file(self->extension); i < count; i++) {
         uint64_t factors = 0;
         uint64_t whole = 0;
         count_file(self, i, &factors, &whole);

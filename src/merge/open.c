@@ -119,7 +119,7 @@ static int open_inputs(didi_merge *self, const didi_merge_options *options, didi
         status = extension_open(options, &of->extension, error);
     if (status == DIDI_OK)
         status = family_open(options, &of->family, error);
-    if (status == DIDI_OK && of->extension != NULL)
+    if (status == DIDI_OK)
         status = extension_adopt(of->extension, of->family, error);
     if (status != DIDI_OK)
         return status;

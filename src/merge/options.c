@@ -258,8 +258,7 @@ static void print_options(FILE *out, const didi_merge *self)
     print_globs(out, "exclude", o->exclude, o->exclude_count);
     print_globs(out, "dense_tensors", o->dense_tensors, o->dense_tensor_count);
     print_globs(out, "low_rank_tensors", o->low_rank_tensors, o->low_rank_tensor_count);
-    if (self->work.extension != NULL)
-        extension_print(self->work.extension, out);
+    extension_print(self->work.extension, out);
     for (size_t t = 0; t < o->task_count; t++)
         fprintf(out, "task %s %a\n", o->tasks[t].name, o->tasks[t].weight);
     if (o->reuse_fd >= 0)

@@ -4,6 +4,8 @@
 
 #include "src/base/base.h"
 
+enum { SMALL_BYTES = 4 << 20 }; /* of an item that holds no layer: digests, files */
+
 int merge_plan_lists(didi_merge *self, didi_error *error)
 {
     work *of = &self->work;
@@ -43,7 +45,6 @@ int merge_plan_lists(didi_merge *self, didi_error *error)
 
 uint64_t merge_item_memory(const didi_merge *self, size_t row, size_t index)
 {
-    enum { SMALL_BYTES = 4 << 20 };
     const engine_row *at = &self->rows[row];
     if (at->kind != ROW_EACH || index >= self->work.layer_count)
         return SMALL_BYTES;
@@ -58,7 +59,7 @@ uint64_t merge_item_memory(const didi_merge *self, size_t row, size_t index)
 static int plan_panels(work *self, didi_error *error)
 {
     didi_plan *plan = &self->plan;
-    uint64_t widest = 0;
+    uint64_t widest = SMALL_BYTES;
     uint64_t read = work_input_bytes(self);
     for (size_t i = 0; i < self->layer_count; i++) {
         uint64_t bytes = stored_panels_memory(self, i);

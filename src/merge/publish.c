@@ -85,7 +85,7 @@ int merge_write_file(didi_merge *self, size_t index, didi_error *error)
     package_layout found = {0};
     safetensors_writer *writer = NULL;
     int directory = -1;
-    if (index == 0 && self->work.extension != NULL)
+    if (index < extension_first_file(self->work.extension))
         return extension_link(self->work.extension, self->package_fd, error);
     file_name(self, index, name);
     int status = work_file_layout(&self->work, index, &found, error);

@@ -49,8 +49,7 @@ size_t merge_row_items(const didi_merge *self, size_t row)
     const engine_row *at = &self->rows[row];
     switch (at->kind) {
     case ROW_DIGEST:
-        return self->work.digest_count +
-               (self->work.extension != NULL ? extension_file_count(self->work.extension) : 0);
+        return self->work.digest_count + extension_file_count(self->work.extension);
     case ROW_EACH:
     case ROW_ONCE:
         if (at->stage->skipped != NULL && at->stage->skipped(self->self))
@@ -84,7 +83,7 @@ static int digest_file(didi_merge *self, size_t index, didi_error *error)
     const checkpoint *model = work_input_at(&self->work, index, &file);
     int status =
         checkpoint_digest(model, file, is_cancelled, self, self->work.digests[index], error);
-    if (status == DIDI_OK && self->work.extension != NULL && model == self->work.family->base)
+    if (status == DIDI_OK && model == self->work.family->base)
         status = extension_verify_base(self->work.extension, model, file, self->work.digests[index],
                                        error);
     digest_name(index, name);

@@ -372,12 +372,18 @@ int stored_shared_panels(stored *self, void (*fill)(void *context, const method_
 static int find_shared(const work *of, size_t tensor, const snapshot *from, didi_error *error)
 {
     const family_tensor *as = of->layers[tensor];
-    bool as_bytes = packed_bits(of, as) > 0;
+    unsigned bits = packed_bits(of, as);
+    uint64_t wanted = bits > 0 ? packed_dense_bytes(as->rows, as->columns, bits) : as->rows;
     char name[KEPT_NAME_BYTES];
     const void *data = NULL;
-    kept_name(as_bytes ? KEPT_PACKED : KEPT_DELTA, 0, name);
-    return snapshot_find(from, name, output_dtype(of), as_bytes ? 1 : as->columns, NULL, &data,
-                         error);
+    uint64_t rows = 0;
+    kept_name(bits > 0 ? KEPT_PACKED : KEPT_DELTA, 0, name);
+    int status = snapshot_find(from, name, output_dtype(of), bits > 0 ? 1 : as->columns, &rows,
+                               &data, error);
+    if (status == DIDI_OK && rows != wanted)
+        status = didi_fail(error, DIDI_FORMAT, as->name, "layer state holds %llu rows of %llu",
+                           (unsigned long long)rows, (unsigned long long)wanted);
+    return status;
 }
 
 int stored_recall(work *of, size_t tensor, const char *name, didi_error *error)

@@ -37,8 +37,8 @@ didi_dense work_dense_form(const work *self, const family_tensor *tensor)
 {
     if (self->options.dense != DIDI_DENSE_AUTO)
         return self->options.dense;
-    if (self->extension != NULL)
-        return extension_shares(self->extension, tensor) ? DIDI_DENSE_BASE : DIDI_DENSE_PER_TASK;
+    if (extension_shares(self->extension, tensor))
+        return DIDI_DENSE_BASE;
     bool vector = tensor->rank_limit == 0 && self->shared;
     return vector ? DIDI_DENSE_MEAN : DIDI_DENSE_PER_TASK;
 }
@@ -180,7 +180,7 @@ static int scan_tensor(work *self, size_t index, scan_buffers *buffers, didi_err
     found->error = found->own_error = 0;
     int status = DIDI_OK;
     addition_clear(&buffers->shared);
-    if (self->extension != NULL && found->form == DIDI_DENSE_BASE)
+    if (found->form == DIDI_DENSE_BASE)
         status = extension_shared(self->extension, tensor, &buffers->shared, error);
     for (uint64_t first = 0; first < tensor->elements && status == DIDI_OK;
          first += PIECE_ELEMENTS) {

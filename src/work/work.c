@@ -112,8 +112,6 @@ size_t work_layer_ahead(const work *self, size_t index)
 static int take_shared_away(const work *self, size_t index, layer *target, didi_error *error)
 {
     addition shared = {0};
-    if (self->extension == NULL)
-        return DIDI_OK;
     int status = extension_shared(self->extension, self->layers[index], &shared, error);
     return status == DIDI_OK && !addition_is_empty(&shared)
                ? layer_take_away(target, &shared, error)
@@ -193,7 +191,8 @@ int work_file_layout(const work *self, size_t file, package_layout *ret_layout, 
 int work_package_bytes(const work *self, uint64_t *ret_bytes, didi_error *error)
 {
     *ret_bytes = 0;
-    for (size_t file = self->extension != NULL ? 1 : 0; file <= self->options.task_count; file++) {
+    for (size_t file = extension_first_file(self->extension); file <= self->options.task_count;
+         file++) {
         package_layout found;
         uint64_t bytes = 0;
         int status = work_file_layout(self, file, &found, error);

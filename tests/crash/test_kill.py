@@ -22,13 +22,17 @@ VARIANTS = {
     # several passes: the first allocations miss the error asked for
     "max_error": {"budget": {"max_error": 0.05}, "output": {"dtype": "int8"},
                   "refine": {"optimizer": "als", "steps": 100, "tolerance": 0}},
+    # of a size of their own
+    "average": {"method": "average"},
+    "task_arithmetic": {"method": "task_arithmetic", "output": {"dtype": "int8"}},
 }
 EXPORTED_TASK = "mnist"
 
 
 def specification(family, variant):
     tasks = json.loads((family / "suite.json").read_text())["tasks"]
-    return {"name": variant, "base": "base", "budget": 1.24,
+    budget = {} if "method" in VARIANTS[variant] else {"budget": 1.24}
+    return {"name": variant, "base": "base", **budget,
             "tasks": [{"name": task["name"], "model": f"tasks/{task['name']}"} for task in tasks],
             **VARIANTS[variant]}
 

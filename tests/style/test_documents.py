@@ -33,3 +33,10 @@ def test_words_of_run_are_documented():
                           check=True).stdout
     missing = [word for word in (*words, "test") if not re.search(rf"^  {word}\b", text, re.M)]
     assert not missing, missing
+
+
+def test_the_build_knows_every_test_file():
+    build = sources.text("tests/meson.build")
+    lost = [path for path in sources.files()
+            if path.match("tests/e2e/test_*.py") and f"'{path.name}'" not in build]
+    assert not lost, lost

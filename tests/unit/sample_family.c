@@ -483,7 +483,8 @@ void sample_package_compare(const sample_family *self, const char *one, const ch
             char path[256];
             (void)snprintf(path, sizeof path, "%s/%s", packages[i], name);
             int fd = openat(self->output, path, O_RDONLY | O_CLOEXEC);
-            sample_must(file_read_text_fd(fd, path, 1 << 20, &texts[i], &bytes[i], &error), &error);
+            sample_must(file_read_text_fd(fd, path, 16 << 20, &texts[i], &bytes[i], &error),
+                        &error);
             close(fd);
         }
         assert_int_equal(bytes[0], bytes[1]);
