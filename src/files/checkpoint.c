@@ -105,6 +105,16 @@ static int compare_tensors(const void *a, const void *b)
                   ((const checkpoint_tensor *)b)->tensor->name);
 }
 
+/* Names the tensor of a failed call. */
+static int blame(const checkpoint *self, const checkpoint_tensor *tensor, int status,
+                 didi_error *error)
+{
+    if (status != DIDI_OK)
+        (void)didi_error_blame(error, "%s: %s", self->files[tensor->file].subject,
+                               tensor->tensor->name);
+    return status;
+}
+
 static int collect_tensors(checkpoint *self, didi_error *error)
 {
     size_t count = 0;
@@ -126,11 +136,9 @@ static int collect_tensors(checkpoint *self, didi_error *error)
         const checkpoint_tensor *tensor = &self->tensors[i];
         if (compare_tensors(former, tensor) != 0)
             continue;
-        int status = didi_fail(error, DIDI_FORMAT, NULL, "the tensor is in two shards, also in %s",
-                               self->files[former->file].name);
-        (void)didi_error_blame(error, "%s: %s", self->files[tensor->file].subject,
-                               tensor->tensor->name);
-        return status;
+        (void)didi_fail(error, DIDI_FORMAT, NULL, "the tensor is in two shards, also in %s",
+                        self->files[former->file].name);
+        return blame(self, tensor, DIDI_FORMAT, error);
     }
     return DIDI_OK;
 }
@@ -143,14 +151,11 @@ static int check_index(const checkpoint *self, const checkpoint_index *index, di
         size_t file = checkpoint_index_find(index, tensor->tensor->name);
         if (file == tensor->file)
             continue;
-        int status =
-            file == SIZE_MAX
-                ? didi_fail(error, DIDI_FORMAT, NULL, "the tensor is not in %s", index_name)
-                : didi_fail(error, DIDI_FORMAT, NULL, "%s puts the tensor in %s", index_name,
-                            self->files[file].name);
-        (void)didi_error_blame(error, "%s: %s", self->files[tensor->file].subject,
-                               tensor->tensor->name);
-        return status;
+        (void)(file == SIZE_MAX
+                   ? didi_fail(error, DIDI_FORMAT, NULL, "the tensor is not in %s", index_name)
+                   : didi_fail(error, DIDI_FORMAT, NULL, "%s puts the tensor in %s", index_name,
+                               self->files[file].name));
+        return blame(self, tensor, DIDI_FORMAT, error);
     }
     for (size_t i = 0; i < checkpoint_index_tensor_count(index); i++) {
         const char *name = checkpoint_index_tensor(index, i);
@@ -280,15 +285,6 @@ const checkpoint_file *checkpoint_file_at(const checkpoint *self, size_t index)
     return &self->files[index].facts;
 }
 
-static int read_fail(const checkpoint *self, const checkpoint_tensor *tensor, int status,
-                     didi_error *error)
-{
-    if (status != DIDI_OK)
-        (void)didi_error_blame(error, "%s: %s", self->files[tensor->file].subject,
-                               tensor->tensor->name);
-    return status;
-}
-
 int checkpoint_read(const checkpoint *self, const checkpoint_tensor *tensor, uint64_t first,
                     void *buffer, uint64_t count, didi_error *error)
 {
@@ -301,7 +297,7 @@ int checkpoint_read(const checkpoint *self, const checkpoint_tensor *tensor, uin
     else
         status = file_pread_all(file->fd, buffer, (size_t)count, tensor->tensor->offset + first,
                                 file->subject, error);
-    return read_fail(self, tensor, status, error);
+    return blame(self, tensor, status, error);
 }
 
 int checkpoint_read_f32(const checkpoint *self, const checkpoint_tensor *tensor, uint64_t first,
@@ -312,18 +308,18 @@ int checkpoint_read_f32(const checkpoint *self, const checkpoint_tensor *tensor,
     uint64_t size = didi_dtype_bits(dtype) / 8;
     if (!didi_dtype_is_float(dtype) || first > tensor->tensor->elements ||
         count > tensor->tensor->elements - first)
-        return read_fail(self, tensor,
-                         didi_fail(error, DIDI_INVALID, NULL,
-                                   "%llu elements at %llu of %s cannot be read as float",
-                                   (unsigned long long)count, (unsigned long long)first,
-                                   didi_dtype_name(dtype)),
-                         error);
+        return blame(self, tensor,
+                     didi_fail(error, DIDI_INVALID, NULL,
+                               "%llu elements at %llu of %s cannot be read as float",
+                               (unsigned long long)count, (unsigned long long)first,
+                               didi_dtype_name(dtype)),
+                     error);
     if (dtype == DIDI_DTYPE_F32)
         return checkpoint_read(self, tensor, first * size, buffer, count * size, error);
     uint64_t step = SCRATCH_BYTES / size;
     void *scratch = memory_aligned((size_t)(count < step ? count : step), (size_t)size);
     if (scratch == NULL)
-        return read_fail(self, tensor, fail_memory(error, NULL), error);
+        return blame(self, tensor, fail_memory(error, NULL), error);
     int status = DIDI_OK;
     while (count > 0 && status == DIDI_OK) {
         uint64_t part = count < step ? count : step;
