@@ -119,7 +119,7 @@ static void inputs_fill(const inputs *self, didi_merge_options *options)
     options->budget_unit = (didi_budget_unit)from->budget_unit;
 #define COPY_NUMBER(member, ...) options->member = from->member;
 #define COPY_COUNT(member, ...) options->member = (size_t)from->member;
-#define COPY_CHOICE(member, ...) options->member = from->member;
+#define COPY_CHOICE(member, ...) options->member = (__typeof__(options->member))from->member;
     DIDI_RANK_NUMBERS(COPY_NUMBER)
     DIDI_REFINE_NUMBERS(COPY_NUMBER)
     DIDI_RANK_COUNTS(COPY_COUNT)

@@ -8,7 +8,8 @@
 
 #define WORD(id, name) name,
 #define FIELD_WORDS(member, field, standard, table, help)                                          \
-    static const char *const member##_words[] = {table(WORD) NULL};
+    static const char *const member##_words[] = {table(WORD) NULL};                                \
+    enum { member##_last = sizeof member##_words / sizeof *member##_words - 2 };
 DIDI_CHOICES(FIELD_WORDS)
 #undef FIELD_WORDS
 #undef WORD
@@ -19,7 +20,7 @@ const method_option didi_fields[] = {
      .kind = METHOD_WORD,                                                                          \
      .offset = offsetof(didi_merge_options, member),                                               \
      .standard = (standard_word),                                                                  \
-     .highest = sizeof member##_words / sizeof *member##_words - 2,                                \
+     .highest = member##_last,                                                                     \
      .words = member##_words,                                                                      \
      .help = (told)},
     DIDI_CHOICES(FIELD_CHOICE)

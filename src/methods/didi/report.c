@@ -4,6 +4,7 @@
 
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -143,6 +144,7 @@ static json_t *layer_json(const figures *of, size_t l)
     const work *self = of->work;
     const family_tensor *tensor = of->tensors[l];
     const layer_summary *summary = l < self->layer_count ? &self->summaries[l] : NULL;
+    assert(summary != NULL || (self->extension != NULL && self->options.task_count == 0));
     const json_t *old = extension_layer(self->extension, tensor->name);
     json_int_t shared = self->extension != NULL ? json_integer_value(json_object_get(old, "shared"))
                                                 : (json_int_t)summary->rank[0];

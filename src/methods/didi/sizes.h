@@ -27,7 +27,6 @@ double didi_weight_unit(const didi *merge);
 int didi_list_precision_blocks(const didi *merge, didi_precision precision,
                                precision_block **ret_blocks, size_t *ret_count, didi_error *error);
 
-
 /* What is stored when factors have so many parameters, in the unit that progress is told in: bytes
  * / bytes of the base's files for budgets in bytes, bytes / those of a model in 16 bits with
  * precision auto, else parameters / those of a model. What an extension keeps is included. */
