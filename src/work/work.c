@@ -69,7 +69,7 @@ void work_snapshot_name(const char *prefix, size_t index, char name[64])
     (void)snprintf(name, 64, "%s-%05zu.state", prefix, index);
 }
 
-static int create_layer(work *self, size_t index, const work_visit *how, layer **ret_layer,
+static int create_layer(work *self, size_t index, const work_mode *how, layer **ret_layer,
                         didi_error *error)
 {
     const family_tensor *tensor = self->layers[index];
@@ -89,7 +89,7 @@ static int create_layer(work *self, size_t index, const work_visit *how, layer *
     return DIDI_OK;
 }
 
-/* The energies of a streamed layer take a pass over its files, so later visits remember them. */
+/* The energies of a streamed layer take a pass over its files, so later openings remember them. */
 static int measure_streamed(const layer_summary *summary, bool first, layer *target,
                             didi_error *error)
 {
@@ -118,7 +118,7 @@ static int take_shared_away(const work *self, size_t index, layer *target, didi_
                : status;
 }
 
-int work_open_layer(work *self, size_t index, const work_visit *how, bool first, layer **ret_layer,
+int work_open_layer(work *self, size_t index, const work_mode *how, bool first, layer **ret_layer,
                     didi_error *error)
 {
     assert(index < self->layer_count && self->summaries != NULL);

@@ -80,16 +80,16 @@ void work_sample_memory(work *self);
 
 /* How a layer is opened: its task vectors read panel by panel or held in memory, factors in memory
  * or on disk (spilled), and how many experts are updated at once. */
-typedef struct work_visit {
+typedef struct work_mode {
     bool streamed, spilled;
     uint64_t lanes;
-} work_visit;
+} work_mode;
 
 /* Opens the task vectors of a layer. `first`: energies are measured and the tasks' inner products
- * saved; later visits remember them. Where a package is extended, what it shares is taken away. The
- * caller sets weights, and frees. Errors: DIDI_CHANGED (an input), DIDI_NUMERIC, DIDI_IO,
+ * saved; later openings remember them. Where a package is extended, what it shares is taken away.
+ * The caller sets weights, and frees. Errors: DIDI_CHANGED (an input), DIDI_NUMERIC, DIDI_IO,
  * DIDI_CANCELLED, DIDI_NO_MEMORY. */
-int work_open_layer(work *self, size_t index, const work_visit *how, bool first, layer **ret_layer,
+int work_open_layer(work *self, size_t index, const work_mode *how, bool first, layer **ret_layer,
                     didi_error *error);
 /* A streamed layer was read up to now: what was computed counts only if the files are the same.
  * Errors: DIDI_CHANGED, DIDI_IO. */

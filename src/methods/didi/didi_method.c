@@ -39,17 +39,17 @@ static bool skips_ranks(const void *self)
 
 static uint64_t decompose_memory(const void *self, size_t index)
 {
-    return didi_visit_of(self, DIDI_ROW_DECOMPOSE, index).bytes;
+    return didi_mode_of(self, DIDI_ROW_DECOMPOSE, index).bytes;
 }
 
 static uint64_t pursue_memory(const void *self, size_t index)
 {
-    return didi_visit_of(self, DIDI_ROW_PURSUE, index).bytes;
+    return didi_mode_of(self, DIDI_ROW_PURSUE, index).bytes;
 }
 
 static uint64_t refine_memory(const void *self, size_t index)
 {
-    return didi_visit_of(self, DIDI_ROW_REFINE, index).bytes;
+    return didi_mode_of(self, DIDI_ROW_REFINE, index).bytes;
 }
 
 static const method_stage rows[] = {

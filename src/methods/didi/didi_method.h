@@ -100,18 +100,18 @@ bool didi_pursues(const didi *self);
 /* True when ranks and widths are chosen together: the budget asks for it and the allocator can. */
 bool didi_counts_bytes(const didi *self);
 
-/* ---- plan.c, visits.c ---- */
+/* ---- plan.c, modes.c ---- */
 
 int didi_plan_merge(void *self, didi_error *error);
 /* Factors that a sketch is made wide enough for, as a ratio of one model's parameters. */
 double didi_sketch_ratio(const didi *self);
-/* How a layer is visited in a row, and the bytes that takes. Depends on the shape, the limit, the
+/* How a layer is opened in a row, and the bytes that takes. Depends on the shape, the limit, the
  * workers and (refining) the ranks; what is computed does not depend on it. */
-typedef struct didi_visit {
-    work_visit how;
+typedef struct didi_mode {
+    work_mode how;
     uint64_t bytes;
-} didi_visit;
-didi_visit didi_visit_of(const didi *self, didi_row row, size_t index);
+} didi_mode;
+didi_mode didi_mode_of(const didi *self, didi_row row, size_t index);
 /* After the limits of the layers are set. Errors: DIDI_MEMORY_LIMIT with the figure needed. */
 int didi_plan_memory(didi *self, didi_error *error);
 

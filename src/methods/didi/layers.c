@@ -22,14 +22,14 @@ void didi_set_weights(didi *self, size_t index)
 static int open_layer(didi *self, didi_row row, size_t index, layer **ret_layer, didi_error *error)
 {
     work *of = self->work;
-    work_visit how = didi_visit_of(self, row, index).how;
+    work_mode how = didi_mode_of(self, row, index).how;
     int status = work_open_layer(of, index, &how, row == DIDI_ROW_DECOMPOSE, ret_layer, error);
     if (status != DIDI_OK)
         return status;
     didi_set_weights(self, index);
     layer_set_weights(*ret_layer, of->summaries[index].weight);
     size_t next = work_layer_ahead(of, index);
-    if (next != SIZE_MAX && !didi_visit_of(self, row, next).how.streamed)
+    if (next != SIZE_MAX && !didi_mode_of(self, row, next).how.streamed)
         family_will_need(of->family, of->layers[next]);
     return DIDI_OK;
 }

@@ -51,9 +51,9 @@ static uint64_t side_memory(const solve_shape *shape, uint64_t basis)
 }
 
 /* What one block update holds beside the block. */
-static uint64_t step_memory(const solve_shape *shape, const work_visit *visit, uint64_t basis)
+static uint64_t step_memory(const solve_shape *shape, const work_mode *mode, uint64_t basis)
 {
-    return memory_add(visit->spilled ? 0 : side_memory(shape, basis), square_memory(basis));
+    return memory_add(mode->spilled ? 0 : side_memory(shape, basis), square_memory(basis));
 }
 
 static uint64_t row_bytes(const solve_shape *shape, uint64_t rows)
@@ -62,50 +62,50 @@ static uint64_t row_bytes(const solve_shape *shape, uint64_t rows)
                            sizeof(float));
 }
 
-static uint64_t row_memory(const solve_shape *shape, const work_visit *visit, uint64_t rows)
+static uint64_t row_memory(const solve_shape *shape, const work_mode *mode, uint64_t rows)
 {
-    return visit->spilled ? 0 : row_bytes(shape, rows);
+    return mode->spilled ? 0 : row_bytes(shape, rows);
 }
 
 /* What of the spilled factors is in the process: touched since the last time they were dropped, and
  * up to three pieces for each thread. */
-static uint64_t window_memory(const solve_shape *shape, const work_visit *visit)
+static uint64_t window_memory(const solve_shape *shape, const work_mode *mode)
 {
     uint64_t pieces = memory_multiply(shape->workers, 3 * (uint64_t)SPILL_PIECE_BYTES);
-    return visit->spilled ? memory_add(pieces, SPILL_TOUCHED_BYTES_MAX) : 0;
+    return mode->spilled ? memory_add(pieces, SPILL_TOUCHED_BYTES_MAX) : 0;
 }
 
 /* The dense matrices: all of them, or the panels of those products that may run at once. */
-static uint64_t dense_memory(const solve_shape *shape, const work_visit *visit)
+static uint64_t dense_memory(const solve_shape *shape, const work_mode *mode)
 {
     enum { PIECES_BYTES = 2 << 20, OVERHEAD_BYTES = 1 << 20 };
     uint64_t row = memory_multiply(shape->columns, sizeof(float));
-    if (!visit->streamed)
+    if (!mode->streamed)
         return memory_add(memory_multiply(memory_multiply(row, shape->rows), shape->tasks + 1),
                           OVERHEAD_BYTES);
-    uint64_t lanes = visit->lanes;
+    uint64_t lanes = mode->lanes;
     uint64_t panels = 2 * (lanes - 1) + (shape->workers > 2 ? shape->workers : 2);
     uint64_t panel = memory_multiply(row, layer_panel_rows(shape->rows, shape->columns));
     uint64_t pieces = memory_add(memory_multiply(shape->workers, PIECES_BYTES), OVERHEAD_BYTES);
     return memory_add(memory_add(memory_multiply(panels, panel), pieces),
-                      window_memory(shape, visit));
+                      window_memory(shape, mode));
 }
 
-static uint64_t updates_memory(const solve_shape *shape, const work_visit *visit, uint64_t expert,
+static uint64_t updates_memory(const solve_shape *shape, const work_mode *mode, uint64_t expert,
                                uint64_t shared)
 {
-    uint64_t experts = memory_multiply(step_memory(shape, visit, expert), visit->lanes);
-    uint64_t alone = step_memory(shape, visit, shared);
+    uint64_t experts = memory_multiply(step_memory(shape, mode, expert), mode->lanes);
+    uint64_t alone = step_memory(shape, mode, shared);
     return experts > alone ? experts : alone;
 }
 
-uint64_t solve_memory_decompose(const solve_shape *shape, const work_visit *visit)
+uint64_t solve_memory_decompose(const solve_shape *shape, const work_mode *mode)
 {
-    uint64_t total = dense_memory(shape, visit);
+    uint64_t total = dense_memory(shape, mode);
     if (!shape->exact) {
         uint64_t rows = memory_multiply(shape->sketch_rows, shape->tasks);
-        total = memory_add(total, row_memory(shape, visit, rows));
-        return memory_add(total, updates_memory(shape, visit, shape->sketch_rows, 0));
+        total = memory_add(total, row_memory(shape, mode, rows));
+        return memory_add(total, updates_memory(shape, mode, shape->sketch_rows, 0));
     }
     uint64_t sides = memory_add(shape->rows, shape->columns);
     uint64_t matrix = memory_multiply(memory_multiply(shape->rows, shape->columns), sizeof(float));
@@ -116,61 +116,61 @@ uint64_t solve_memory_decompose(const solve_shape *shape, const work_visit *visi
     return memory_add(total, memory_multiply(memory_multiply(shorter, sides), 8));
 }
 
-uint64_t solve_memory_pursue(const solve_shape *shape, const work_visit *visit)
+uint64_t solve_memory_pursue(const solve_shape *shape, const work_mode *mode)
 {
     const solve_limits *limits = &shape->limits;
     uint64_t rows = memory_add(memory_multiply(limits->expert, shape->tasks), limits->shared);
-    uint64_t total = memory_add(dense_memory(shape, visit), row_memory(shape, visit, rows));
-    return memory_add(total, updates_memory(shape, visit, limits->expert, limits->shared));
+    uint64_t total = memory_add(dense_memory(shape, mode), row_memory(shape, mode, rows));
+    return memory_add(total, updates_memory(shape, mode, limits->expert, limits->shared));
 }
 
 /* Quantising: copies of both sides of each block under way and its Gram matrix, beside its factors;
  * the shared block besides its factors; and the packed bytes, at most 8 bits and scales. */
-static uint64_t quantise_memory(const solve_shape *shape, const work_visit *visit,
+static uint64_t quantise_memory(const solve_shape *shape, const work_mode *mode,
                                 const solve_rows *held)
 {
-    uint64_t expert = memory_add(row_memory(shape, visit, memory_multiply(held->expert, 2)),
+    uint64_t expert = memory_add(row_memory(shape, mode, memory_multiply(held->expert, 2)),
                                  memory_multiply(memory_multiply(held->expert, held->expert), 8));
-    uint64_t shared = memory_add(row_memory(shape, visit, memory_multiply(held->shared, 2)),
+    uint64_t shared = memory_add(row_memory(shape, mode, memory_multiply(held->shared, 2)),
                                  memory_multiply(memory_multiply(held->shared, held->shared), 8));
-    uint64_t experts = memory_multiply(expert, visit->lanes);
+    uint64_t experts = memory_multiply(expert, mode->lanes);
     uint64_t steps = experts > shared ? experts : shared;
     uint64_t stored =
         memory_add(row_bytes(shape, held->all) / 4,
                    memory_multiply(memory_multiply(shape->rows, shape->columns), held->dense));
-    steps = memory_add(steps, row_memory(shape, visit, held->shared));
+    steps = memory_add(steps, row_memory(shape, mode, held->shared));
     return memory_add(steps, memory_add(stored, stored / 32));
 }
 
 /* A half-sweep: the shared block under way beside the experts, or its answer; and all its products
  * with them. */
-static uint64_t sweep_memory(const solve_shape *shape, const work_visit *visit,
+static uint64_t sweep_memory(const solve_shape *shape, const work_mode *mode,
                              const solve_rows *held)
 {
-    uint64_t experts = memory_multiply(step_memory(shape, visit, held->expert), visit->lanes);
-    uint64_t answer = row_memory(shape, visit, held->shared);
+    uint64_t experts = memory_multiply(step_memory(shape, mode, held->expert), mode->lanes);
+    uint64_t answer = row_memory(shape, mode, held->shared);
     uint64_t products = memory_multiply(memory_multiply(held->shared, held->all), sizeof(float));
     uint64_t steps =
-        memory_add(step_memory(shape, visit, held->shared), experts > answer ? experts : answer);
-    return memory_add(steps, visit->spilled ? 0 : products);
+        memory_add(step_memory(shape, mode, held->shared), experts > answer ? experts : answer);
+    return memory_add(steps, mode->spilled ? 0 : products);
 }
 
-uint64_t solve_memory_refine(const solve_shape *shape, const work_visit *visit,
+uint64_t solve_memory_refine(const solve_shape *shape, const work_mode *mode,
                              const solve_rows *held)
 {
     uint64_t matrix = memory_multiply(memory_multiply(shape->rows, shape->columns), sizeof(float));
-    uint64_t factors = row_memory(shape, visit, held->all);
-    uint64_t total = memory_add(dense_memory(shape, visit), factors);
-    uint64_t steps = shape->adam ? updates_memory(shape, visit, held->expert, held->shared)
-                                 : sweep_memory(shape, visit, held);
+    uint64_t factors = row_memory(shape, mode, held->all);
+    uint64_t total = memory_add(dense_memory(shape, mode), factors);
+    uint64_t steps = shape->adam ? updates_memory(shape, mode, held->expert, held->shared)
+                                 : sweep_memory(shape, mode, held);
     if (shape->adam) /* values, gradients, two moments and the best */
         steps = memory_add(steps, memory_multiply(row_bytes(shape, held->all), 5));
     /* Then what is published, one block of it twice. */
     uint64_t widest = held->expert > held->shared ? held->expert : held->shared;
-    uint64_t published = memory_add(row_memory(shape, visit, widest),
-                                    visit->spilled ? 0 : memory_multiply(matrix, held->dense));
+    uint64_t published = memory_add(row_memory(shape, mode, widest),
+                                    mode->spilled ? 0 : memory_multiply(matrix, held->dense));
     if (shape->packed)
-        published = quantise_memory(shape, visit, held);
+        published = quantise_memory(shape, mode, held);
     total = memory_add(total, steps > published ? steps : published);
     if (!shape->exact)
         return total;
@@ -180,11 +180,11 @@ uint64_t solve_memory_refine(const solve_shape *shape, const work_visit *visit,
                       memory_multiply(memory_multiply(shorter, shorter), 40));
 }
 
-uint64_t solve_spill_bytes(const solve_shape *shape, const work_visit *visit)
+uint64_t solve_spill_bytes(const solve_shape *shape, const work_mode *mode)
 {
     const solve_limits *limits = &shape->limits;
     uint64_t rows = memory_add(memory_multiply(limits->expert, shape->tasks), limits->shared);
-    uint64_t experts = memory_multiply(side_memory(shape, limits->expert), visit->lanes);
+    uint64_t experts = memory_multiply(side_memory(shape, limits->expert), mode->lanes);
     uint64_t shared = side_memory(shape, limits->shared);
     uint64_t products = memory_multiply(memory_multiply(limits->shared, rows), sizeof(float));
     uint64_t steps = memory_add(shared, experts > shared ? experts : shared);

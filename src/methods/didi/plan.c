@@ -170,7 +170,7 @@ static void plan_work(didi *self)
     double ratio = (double)plan->factor_parameters / (double)plan->parameters;
     double sweeps = (double)expected_steps(self) + 2;
     sweeps += didi_pursues(self) ? PURSUIT_ROUNDS + PURSUIT_POLISH : 0;
-    uint64_t visits = didi_pursues(self) ? 3 : 2;
+    uint64_t reads = didi_pursues(self) ? 3 : 2;
     for (size_t i = 0; i < self->work->layer_count; i++) {
         double m = (double)self->work->layers[i]->rows;
         double n = (double)self->work->layers[i]->columns;
@@ -181,7 +181,7 @@ static void plan_work(didi *self)
             plan->flops += (tasks + 1) * (2 * m * n * shorter + 12 * shorter * shorter * shorter);
     }
     /* And once for the digests. */
-    plan->bytes_to_read = memory_multiply(work_input_bytes(self->work), visits + 1);
+    plan->bytes_to_read = memory_multiply(work_input_bytes(self->work), reads + 1);
     plan->bytes_to_read = memory_add(plan->bytes_to_read,
                                      memory_multiply(plan->streamed_bytes, streamed_reads(self)));
 }

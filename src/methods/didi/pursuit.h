@@ -106,12 +106,12 @@ typedef struct solve_rows {
 } solve_rows;
 
 /* Bytes of memory a layer of this shape takes in flight in each stage; UINT64_MAX on overflow. */
-uint64_t solve_memory_decompose(const solve_shape *shape, const work_visit *visit);
-uint64_t solve_memory_pursue(const solve_shape *shape, const work_visit *visit);
-uint64_t solve_memory_refine(const solve_shape *shape, const work_visit *visit,
+uint64_t solve_memory_decompose(const solve_shape *shape, const work_mode *mode);
+uint64_t solve_memory_pursue(const solve_shape *shape, const work_mode *mode);
+uint64_t solve_memory_refine(const solve_shape *shape, const work_mode *mode,
                              const solve_rows *rows);
 /* Bytes on disk that a spilled layer takes in flight, at most. */
-uint64_t solve_spill_bytes(const solve_shape *shape, const work_visit *visit);
+uint64_t solve_spill_bytes(const solve_shape *shape, const work_mode *mode);
 
 /* Factors as they are published: B (m x k) and A (k x n) balanced (row i of A as long as column i
  * of B) and rounded to the output dtype, values kept as float32. */

@@ -131,10 +131,10 @@ static void a_helper_of_an_earlier_stage_goes_home(void **state)
     (void)state;
     parallel *made = make_team();
     parallel_enter(made);
-    size_t visit = parallel_epoch(made);
+    size_t epoch = parallel_epoch(made);
     parallel_leave(made);
     parallel_enter(made); /* the next stage's, which has helpers of its own */
-    parallel_help(made, visit);
+    parallel_help(made, epoch);
     parallel_leave(made);
     parallel_free(made);
 }

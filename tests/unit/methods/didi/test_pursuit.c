@@ -64,9 +64,9 @@ static void queries_and_keys_count_half(void **state)
 /* `needed` to pursue with two experts at once. */
 static void check_memory(const solve_shape *shape, uint64_t needed)
 {
-    work_visit held = {.lanes = 2};
-    work_visit alone = {.lanes = 1};
-    work_visit streamed = {.streamed = true, .lanes = 1};
+    work_mode held = {.lanes = 2};
+    work_mode alone = {.lanes = 1};
+    work_mode streamed = {.streamed = true, .lanes = 1};
     solve_rows few = {10, 2, 2, 0};
     solve_rows many = {20, 4, 4, 1};
     solve_shape exact = *shape;
@@ -100,7 +100,7 @@ static void limits_and_memory_grow_with_the_ratio(void **state)
                              .workers = 2,
                              .limits = limits,
                              .sketch_rows = solve_sketch_rows(300, 200, 4, ratio)};
-        work_visit held = {.lanes = 2};
+        work_mode held = {.lanes = 2};
         uint64_t needed = solve_memory_pursue(&shape, &held);
         assert_true(needed >= memory && needed > 5 * 300 * 200 * sizeof(float));
         check_memory(&shape, needed);
@@ -109,7 +109,7 @@ static void limits_and_memory_grow_with_the_ratio(void **state)
     }
     solve_shape huge = {
         .rows = UINT64_MAX / 2, .columns = 8, .tasks = 4, .workers = 2, .limits = before};
-    work_visit held = {.lanes = 1};
+    work_mode held = {.lanes = 1};
     assert_true(solve_memory_pursue(&huge, &held) == UINT64_MAX);
 }
 

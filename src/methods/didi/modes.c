@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How each layer is visited under the memory limit, and what the plan says of memory. */
+/* How each layer is opened under the memory limit, and what the plan says of memory. */
 #include "src/methods/didi/didi_method.h"
 
 #include "src/base/base.h"
@@ -52,48 +52,48 @@ static solve_rows rows_known(const didi *self, size_t index)
 
 /* A sixteenth of the memory goes to what is not counted: BLAS's buffers, gaps of the heap, code. */
 static uint64_t need(const didi *self, didi_row row, size_t index, bool ranks_known,
-                     const work_visit *visit)
+                     const work_mode *mode)
 {
     enum { COUNTED_PARTS = 15 };
     solve_shape shape = shape_of(self, index);
     solve_rows held = ranks_known ? rows_known(self, index) : rows_at_most(&shape);
-    uint64_t counted = row == DIDI_ROW_DECOMPOSE ? solve_memory_decompose(&shape, visit)
-                       : row == DIDI_ROW_PURSUE  ? solve_memory_pursue(&shape, visit)
-                                                 : solve_memory_refine(&shape, visit, &held);
+    uint64_t counted = row == DIDI_ROW_DECOMPOSE ? solve_memory_decompose(&shape, mode)
+                       : row == DIDI_ROW_PURSUE  ? solve_memory_pursue(&shape, mode)
+                                                 : solve_memory_refine(&shape, mode, &held);
     return memory_add(counted, counted / COUNTED_PARTS);
 }
 
 /* In memory if one expert at a time fits, else streamed, else factors spilled too; then as many
  * experts at once as fit. */
-static didi_visit choose(const didi *self, didi_row row, size_t index, bool ranks_known)
+static didi_mode choose(const didi *self, didi_row row, size_t index, bool ranks_known)
 {
     uint64_t limit =
         self->work->options.memory_limit > 0 ? self->work->options.memory_limit : UINT64_MAX;
     uint64_t lanes = self->work->options.workers < self->work->options.task_count
                          ? self->work->options.workers
                          : self->work->options.task_count;
-    didi_visit found = {.how = {.lanes = 1}};
+    didi_mode found = {.how = {.lanes = 1}};
     found.bytes = need(self, row, index, ranks_known, &found.how);
     if (found.bytes > limit && !didi_needs_spectra(self)) {
         found.how.streamed = true;
         found.bytes = need(self, row, index, ranks_known, &found.how);
     }
     if (found.bytes > limit && found.how.streamed) {
-        work_visit spilled = {true, true, 1};
+        work_mode spilled = {true, true, 1};
         uint64_t bytes = need(self, row, index, ranks_known, &spilled);
         if (bytes < found.bytes)
-            found = (didi_visit){spilled, bytes};
+            found = (didi_mode){spilled, bytes};
     }
     for (; lanes > 1; lanes--) {
-        work_visit wider = {found.how.streamed, found.how.spilled, lanes};
+        work_mode wider = {found.how.streamed, found.how.spilled, lanes};
         uint64_t bytes = need(self, row, index, ranks_known, &wider);
         if (bytes <= limit)
-            return (didi_visit){wider, bytes};
+            return (didi_mode){wider, bytes};
     }
     return found;
 }
 
-didi_visit didi_visit_of(const didi *self, didi_row row, size_t index)
+didi_mode didi_mode_of(const didi *self, didi_row row, size_t index)
 {
     return choose(self, row, index, row == DIDI_ROW_REFINE);
 }
@@ -120,18 +120,18 @@ static layer_plan plan_layer(const didi *self, size_t index)
     for (size_t p = 0; p < sizeof rows / sizeof *rows; p++) {
         if (rows[p] == DIDI_ROW_PURSUE && !didi_pursues(self))
             continue;
-        didi_visit visit = choose(self, rows[p], index, false);
+        didi_mode mode = choose(self, rows[p], index, false);
         uint64_t least = UINT64_MAX;
         for (unsigned way = 0; way < (exact ? 1 : 3); way++) {
-            work_visit frugal = {way > 0, way > 1, 1};
+            work_mode frugal = {way > 0, way > 1, 1};
             uint64_t bytes = need(self, rows[p], index, false, &frugal);
             least = bytes < least ? bytes : least;
         }
         found.least = larger(found.least, least);
-        found.taken = larger(found.taken, visit.bytes);
-        found.streamed = found.streamed || visit.how.streamed;
-        if (visit.how.spilled)
-            found.spilled = larger(found.spilled, solve_spill_bytes(&shape, &visit.how));
+        found.taken = larger(found.taken, mode.bytes);
+        found.streamed = found.streamed || mode.how.streamed;
+        if (mode.how.spilled)
+            found.spilled = larger(found.spilled, solve_spill_bytes(&shape, &mode.how));
     }
     return found;
 }
