@@ -193,6 +193,7 @@ static int print_methods(const command_context *context, const json_t *methods, 
             add_option(options, record_text(method, "name"), json_array_get(rows, i));
     }
     int status = output_table(context->output, table, true, error);
+    putchar('\n');
     int more = output_table(context->output, options, true, status == CLIENT_OK ? error : NULL);
     return status == CLIENT_OK ? more : status;
 }

@@ -94,6 +94,9 @@ static void add_specification(client_table *table, const json_t *specification)
         table_add(table, "%s = %s", record_text(task, "name"), record_text(task, "model"));
     }
     char text[FORMAT_BYTES_MAX];
+    const char *method = record_text(specification, "method");
+    if (strcmp(method, "didi") != 0) /* by its budget and ranks, which follow */
+        table_add_fact(table, "method", method);
     if (json_object_get(specification, "budget") != NULL)
         table_add_fact(table, "budget", budget_text_show(text, specification));
     const json_t *output = json_object_get(specification, "output");

@@ -260,9 +260,10 @@ static void manifest_member(api *self, http_request *request, const char *member
         http_reply_error(request, status == DIDI_NOT_FOUND ? PROBLEM_UNKNOWN_ARTIFACT : PROBLEM_IO,
                          &error);
     } else if (value == NULL || json_is_null(value)) {
-        http_reply_problem(request, &(http_problem){.type = PROBLEM_NO_RESULT,
-                                                    .detail = "the manifest has no such figures",
-                                                    .subject = member});
+        http_reply_problem(request,
+                           &(http_problem){.type = PROBLEM_NO_RESULT,
+                                           .detail = "the method of this job gives no such figures",
+                                           .subject = member});
     } else {
         http_reply_json(request, 200, value);
     }

@@ -103,3 +103,15 @@ def test_every_command_on_a_finished_job(call, tmp_path):
     assert "didid" in call("version").stdout
     assert call("model", "show", "base", "-o", "name").stdout == "base\n"
     assert read(call, "plan", *FLAGS)["tasks"] == 4
+
+
+def test_a_job_by_another_method(call):
+    family = ["--base", "base", "--task", "a=tasks/mnist", "--task", "b=tasks/latin"]
+    methods = call("methods").stdout
+    assert "/method_options/scale" in methods and "cannot be used here" in methods
+    job = call("submit", *family, "--method", "task_arithmetic", "--set",
+               "method_options.scale=0.5", "--wait", "-o", "name").stdout.strip()
+    assert "task_arithmetic" in call("show", job).stdout
+    assert "gives no such figures" in call("ranks", job, status=1).stderr
+    said = call("submit", *family, "--method", "average", "--budget", "1.24", status=1).stderr
+    assert "a size of its own" in said and "/budget" in said
