@@ -30,7 +30,7 @@ static didi_next give_item(didi_merge *self, size_t index, bool helper, didi_ite
     item->epoch = parallel_epoch(self->work.parallel);
     item->memory = helper ? 0 : merge_item_memory(self, self->row, index);
     if (!helper) {
-        self->items[index] = ITEM_RUNNING;
+        self->work.items[index] = ITEM_RUNNING;
         self->memory_running += item->memory;
         parallel_enter(self->work.parallel);
     }
@@ -52,7 +52,8 @@ didi_next didi_merge_next(didi_merge *self, uint64_t memory_available, bool help
     left = left < memory_available ? left : memory_available;
     for (size_t i = 0; i < self->item_count; i++) {
         size_t index = service_order(self, i);
-        if (self->items[index] != ITEM_PENDING || merge_item_memory(self, self->row, index) > left)
+        if (self->work.items[index] != ITEM_PENDING ||
+            merge_item_memory(self, self->row, index) > left)
             continue;
         return give_item(self, index, false, ret_item);
     }
@@ -131,8 +132,7 @@ static void report_item(didi_merge *self, const engine_row *row)
 
 static void complete_success(didi_merge *self, const didi_item *item)
 {
-    self->items[item->index] = ITEM_DONE;
-    self->done[item->index] = true;
+    self->work.items[item->index] = ITEM_DONE;
     self->work.items_done++;
     report_item(self, &self->rows[item->row]);
     if (self->work.items_done == self->item_count)

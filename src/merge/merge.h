@@ -8,8 +8,6 @@
 
 enum { MERGE_NAME_BYTES_MAX = 128 };
 
-typedef enum item_state { ITEM_PENDING, ITEM_RUNNING, ITEM_DONE } item_state;
-
 struct didi_item {
     didi_merge *merge;
     size_t row;
@@ -46,13 +44,10 @@ struct didi_merge {
     int output_fd;  /* parent of the artifacts */
     int package_fd; /* the artifacts' temporary directory, open from WRITE on */
     char package_name[MERGE_NAME_BYTES_MAX + 16];
-    size_t passthrough_count;
 
     engine_row *rows;
     size_t row_count;
     size_t row; /* in force; row_count at the end */
-    item_state *items;
-    bool *done; /* the same, as the method sees it */
     size_t item_count, items_running, helpers_running;
     uint64_t memory_running;
     int status; /* first failure */

@@ -241,8 +241,7 @@ void didi_merge_close(didi_merge *self)
     free(of->dense);
     free(of->layer_order);
     free((void *)of->plan.layers);
-    free(self->items);
-    free(self->done);
+    free(of->items);
     free(self->rows);
     work_reuse_close(of);
     parallel_free(of->parallel);

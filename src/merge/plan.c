@@ -22,7 +22,7 @@ int merge_plan_lists(didi_merge *self, didi_error *error)
         else if (tensor->kind == FAMILY_DENSE)
             of->dense[of->dense_count++] = tensor;
         else if (tensor->kind == FAMILY_PASSTHROUGH)
-            self->passthrough_count++;
+            of->plan.passthrough_count++;
         else
             of->plan.excluded_count++;
     }
@@ -30,7 +30,6 @@ int merge_plan_lists(didi_merge *self, didi_error *error)
     of->plan.parameters = all->parameters;
     of->plan.layer_count = matrices_only ? of->layer_count : 0; /* those that may get factors */
     of->plan.dense_count = matrices_only ? of->dense_count : of->layer_count;
-    of->plan.passthrough_count = self->passthrough_count;
     of->plan.budget = of->options.budget;
     of->plan.budget_unit = of->options.budget_unit;
     didi_plan_layer *layers = memory_zeroed(of->layer_count, sizeof *layers);

@@ -190,10 +190,8 @@ void merge_fail(didi_merge *self, int status, const didi_error *error)
 
 static void forget_items(didi_merge *self)
 {
-    free(self->items);
-    free(self->done);
-    self->items = NULL;
-    self->work.done = self->done = NULL;
+    free(self->work.items);
+    self->work.items = NULL;
     self->item_count = self->work.items_done = 0;
 }
 
@@ -204,9 +202,8 @@ static int begin_row(didi_merge *self, size_t row, didi_error *error)
     self->row = row;
     self->work.stage = self->rows[row].told_as;
     atomic_store(&self->work.steps_wanted, 0);
-    self->items = memory_zeroed(count, sizeof *self->items);
-    self->work.done = self->done = memory_zeroed(count, sizeof *self->done);
-    if (self->items == NULL || self->done == NULL)
+    self->work.items = memory_zeroed(count, sizeof *self->work.items);
+    if (self->work.items == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "items of a stage");
     self->item_count = count;
     if (self->rows[row].kind == ROW_WRITE) {
@@ -218,8 +215,7 @@ static int begin_row(didi_merge *self, size_t row, didi_error *error)
     }
     for (size_t i = 0; i < count; i++)
         if (recall_item(self, row, i)) {
-            self->items[i] = ITEM_DONE;
-            self->done[i] = true;
+            self->work.items[i] = ITEM_DONE;
             self->work.items_done++;
         }
     return DIDI_OK;

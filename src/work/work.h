@@ -22,6 +22,8 @@ typedef struct stage_usage {
     atomic_ullong peak_memory; /* as sampled, bytes */
 } stage_usage;
 
+typedef enum item_state { ITEM_PENDING, ITEM_RUNNING, ITEM_DONE } item_state;
+
 typedef struct reuse_source reuse_source; /* what an earlier merge left (reuse.h) */
 
 typedef struct work {
@@ -53,7 +55,7 @@ typedef struct work {
     void *engine;
     void (*emit)(void *engine, const didi_event *event); /* any thread */
     didi_stage stage;                                    /* in force */
-    const bool *done;                                    /* items of the stage's rows that are */
+    item_state *items;                                   /* of the row in force */
     size_t items_done;
     double ratio_target; /* in the unit of the method's ratios; NaN where there is none */
     atomic_size_t steps_done, steps_wanted; /* inside the only item of a row; 0: not told */

@@ -5,6 +5,7 @@
 #include "src/base/base.h"
 #include "src/methods/methods.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 bool didi_needs_spectra(const didi *self)
@@ -84,6 +85,29 @@ static const method_stage rows[] = {
                          .report = didi_report_refined,
                          .memory = refine_memory},
 };
+
+/* Ranks are part of refinement once there was one. */
+static didi_stage told_as(const void *method, size_t stage)
+{
+    const didi *self = method;
+    bool again = stage == DIDI_ROW_RANKS && self->pass_count > 0;
+    return rows[again ? DIDI_ROW_REFINE : stage].told_as;
+}
+
+/* Nobody knows how many passes an error asked for takes: each gets half of what is left. */
+static double progress(const void *method, size_t stage, size_t now, double within)
+{
+    const didi *self = method;
+    double ranks = rows[DIDI_ROW_RANKS].share;
+    double refine = rows[DIDI_ROW_REFINE].share;
+    bool passing = self->work->options.budget_unit == DIDI_BUDGET_MAX_ERROR &&
+                   stage >= DIDI_ROW_RANKS && now >= DIDI_ROW_RANKS;
+    if (!passing)
+        return stage < now ? 1 : stage == now ? within : 0;
+    double done = now == DIDI_ROW_RANKS ? ranks * within : ranks + refine * within;
+    double left = ldexp(1, -(int)self->pass_count);
+    return 1 - left + left / 2 * done / (ranks + refine);
+}
 
 static int open_method(void *method, didi_error *error)
 {
@@ -166,8 +190,8 @@ const didi_method didi_pursuit_method = {
     .choose = choose,
     .leave = leave,
     .again = didi_again,
-    .progress = didi_progress,
-    .told_as = didi_told_as,
+    .progress = progress,
+    .told_as = told_as,
     .describe = didi_describe,
     .close = close_method,
 };

@@ -37,7 +37,7 @@ void didi_report_pursued(void *method)
     const didi *self = method;
     progress_sums sums = {0};
     for (size_t l = 0; l < self->work->layer_count; l++) {
-        if (!self->work->done[l])
+        if (self->work->items[l] != ITEM_DONE)
             continue;
         sums.loss += self->pursued[l].loss;
         sums.error += self->pursued[l].error;
@@ -53,7 +53,7 @@ void didi_report_refined(void *method)
     progress_sums sums = {.parameters = (double)self->factor_parameters};
     for (size_t l = 0; l < self->work->layer_count; l++) {
         const layer_summary *summary = &self->work->summaries[l];
-        if (!self->work->done[l])
+        if (self->work->items[l] != ITEM_DONE)
             continue;
         sums.loss += summary->loss;
         for (size_t t = 0; t < summary->tasks; t++)
@@ -61,33 +61,6 @@ void didi_report_refined(void *method)
         add_energies(&sums, summary);
     }
     emit_sums(self, DIDI_STAGE_REFINE, &sums);
-}
-
-/* Ranks are part of refinement once there was one. */
-didi_stage didi_told_as(const void *method, size_t stage)
-{
-    const didi *self = method;
-    if (stage == DIDI_ROW_RANKS && self->pass_count > 0)
-        return DIDI_STAGE_REFINE;
-    return stage == DIDI_ROW_DECOMPOSE  ? DIDI_STAGE_DECOMPOSE
-           : stage == DIDI_ROW_SCHEDULE ? DIDI_STAGE_ALLOCATE
-           : stage == DIDI_ROW_REFINE   ? DIDI_STAGE_REFINE
-                                        : DIDI_STAGE_PURSUE;
-}
-
-/* Nobody knows how many passes an error asked for takes: each gets half of what is left. */
-double didi_progress(const void *method, size_t stage, size_t now, double within)
-{
-    const didi *self = method;
-    double ranks = 1;
-    double refine = 25;
-    bool passing = self->work->options.budget_unit == DIDI_BUDGET_MAX_ERROR &&
-                   stage >= DIDI_ROW_RANKS && now >= DIDI_ROW_RANKS;
-    if (!passing)
-        return stage < now ? 1 : stage == now ? within : 0;
-    double done = now == DIDI_ROW_RANKS ? ranks * within : ranks + refine * within;
-    double left = ldexp(1, -(int)self->pass_count);
-    return 1 - left + left / 2 * done / (ranks + refine);
 }
 
 /* ---- the manifest ---- */

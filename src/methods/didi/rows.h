@@ -31,6 +31,4 @@ int didi_final_ranks(void *self, didi_error *error);
 /* The points of a layer that was pursued or refined: sums over the layers done so far. */
 void didi_report_pursued(void *self);
 void didi_report_refined(void *self);
-double didi_progress(const void *self, size_t stage, size_t now, double within);
-didi_stage didi_told_as(const void *self, size_t stage);
 int didi_describe(const void *self, const figures *of, json_t *manifest, didi_error *error);
