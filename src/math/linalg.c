@@ -455,6 +455,16 @@ double linalg_energy(const float *x, size_t count)
     return linalg_dot(x, x, count);
 }
 
+double linalg_squared_distance(const float *x, const float *y, size_t count)
+{
+    double sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        double miss = (double)x[i] - (double)y[i];
+        sum += miss * miss;
+    }
+    return sum;
+}
+
 enum { DOT_LANES = 8 };
 
 /* Independent sums in double, so that the compiler can vectorise. */

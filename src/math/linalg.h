@@ -54,8 +54,9 @@ int linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scr
 int linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const float *w,
                        const double *scale, const float *x, float *ret_y, didi_error *error);
 
-/* Sum of squares and inner product in double. */
+/* Sum of squares, of squared differences in order, and inner product in double. */
 double linalg_energy(const float *x, size_t count);
+double linalg_squared_distance(const float *x, const float *y, size_t count);
 double linalg_dot(const float *x, const float *y, size_t count);
 
 /* Solves the symmetric positive (semi-)definite system G Z = R for Z (order x columns, float32, in

@@ -238,29 +238,20 @@ static int panels_begin(stored *of, panels *self, didi_error *error)
     return status;
 }
 
-static int check_finite(const panels *self, uint64_t first, uint64_t count, const char *stored_as,
-                        didi_error *error)
-{
-    size_t bad = didi_dtype_first_nonfinite(self->shared, count);
-    if (bad == count)
-        return DIDI_OK;
-    return didi_fail(error, DIDI_NUMERIC, self->tensor->name,
-                     "the change of tensor '%s' at element %llu is out of the range of %s",
-                     self->tensor->name, (unsigned long long)(first + bad), stored_as);
-}
-
-static int put_packed(panels *self, uint64_t row, uint64_t rows, didi_error *error)
+static int put_packed(panels *self, const family_piece *piece, didi_error *error)
 {
     size_t columns = self->tensor->columns;
     size_t row_bytes = quantise_row_bytes(columns, self->bits);
-    int status = check_finite(self, row * columns, rows * columns, "float32", error);
+    uint64_t row = piece->first / columns;
+    uint64_t rows = piece->count / columns;
+    int status = work_check_range(piece, self->shared, "float32", error);
     if (status != DIDI_OK)
         return status;
     packed_dense_rows(columns, self->bits, self->shared, rows, self->packed);
     for (size_t i = 0; i < rows; i++)
         dequantise_row(self->packed + i * row_bytes, columns, self->bits,
                        self->shared + i * columns);
-    status = check_finite(self, row * columns, rows * columns, "packed numbers", error);
+    status = work_check_range(piece, self->shared, "packed numbers", error);
     if (status != DIDI_OK)
         return status;
     return snapshot_writer_put(self->writer, self->array,
@@ -269,21 +260,19 @@ static int put_packed(panels *self, uint64_t row, uint64_t rows, didi_error *err
 }
 
 /* Stores the shared panel, which ends as a reader gets it. */
-static int put_panel(panels *self, uint64_t row, uint64_t rows, didi_error *error)
+static int put_panel(panels *self, const family_piece *piece, didi_error *error)
 {
-    size_t columns = self->tensor->columns;
-    size_t count = rows * columns;
     didi_dtype dtype = output_dtype(self->work);
     size_t bytes = didi_dtype_bits(dtype) / 8;
     if (self->bits > 0)
-        return put_packed(self, row, rows, error);
-    didi_dtype_from_f32(dtype, self->shared, self->packed, count);
-    didi_dtype_to_f32(dtype, self->packed, self->shared, count);
-    int status = check_finite(self, row * columns, count, didi_dtype_name(dtype), error);
+        return put_packed(self, piece, error);
+    didi_dtype_from_f32(dtype, self->shared, self->packed, piece->count);
+    didi_dtype_to_f32(dtype, self->packed, self->shared, piece->count);
+    int status = work_check_range(piece, self->shared, didi_dtype_name(dtype), error);
     if (status != DIDI_OK)
         return status;
-    return snapshot_writer_put(self->writer, self->array, row * columns * bytes, self->packed,
-                               count * bytes, error);
+    return snapshot_writer_put(self->writer, self->array, piece->first * bytes, self->packed,
+                               piece->count * bytes, error);
 }
 
 /* What is read of the tasks, made of it, and left of it. */
@@ -304,15 +293,9 @@ static int take_panel(panels *self, uint64_t row, uint64_t rows,
     memset(self->shared, 0, count * sizeof *self->shared);
     fill(context, &(method_panel){first, count, self->summary->tasks,
                                   (const float *const *)self->tau, self->shared});
-    int status = put_panel(self, row, rows, error);
-    for (size_t t = 0; t < self->summary->tasks && status == DIDI_OK; t++) {
-        double missed = 0;
-        for (uint64_t i = 0; i < count; i++) {
-            double miss = (double)self->tau[t][i] - (double)self->shared[i];
-            missed += miss * miss;
-        }
-        self->summary->error[t] += missed;
-    }
+    int status = put_panel(self, &piece, error);
+    for (size_t t = 0; t < self->summary->tasks && status == DIDI_OK; t++)
+        self->summary->error[t] += linalg_squared_distance(self->tau[t], self->shared, count);
     return status;
 }
 

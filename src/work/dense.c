@@ -72,6 +72,17 @@ void work_mean_of(const double *sum, size_t tasks, uint64_t count, float *ret_me
         ret_mean[i] = (float)(sum[i] / (double)tasks);
 }
 
+int work_check_range(const family_piece *piece, const float *values, const char *stored_as,
+                     didi_error *error)
+{
+    size_t bad = didi_dtype_first_nonfinite(values, piece->count);
+    if (bad == piece->count)
+        return DIDI_OK;
+    return didi_fail(error, DIDI_NUMERIC, piece->tensor->name,
+                     "the change of tensor '%s' at element %llu is out of the range of %s",
+                     piece->tensor->name, (unsigned long long)(piece->first + bad), stored_as);
+}
+
 /* As the output dtype keeps it. */
 static int round_piece(const work *self, const family_piece *piece, scan_buffers *buffers,
                        didi_error *error)
@@ -81,23 +92,7 @@ static int round_piece(const work *self, const family_piece *piece, scan_buffers
         return DIDI_OK; /* measured when it is packed */
     didi_dtype_from_f32(dtype, buffers->stored, buffers->narrow, piece->count);
     didi_dtype_to_f32(dtype, buffers->narrow, buffers->stored, piece->count);
-    size_t bad = didi_dtype_first_nonfinite(buffers->stored, piece->count);
-    if (bad == piece->count)
-        return DIDI_OK;
-    return didi_fail(error, DIDI_NUMERIC, piece->tensor->name,
-                     "the change of tensor '%s' at element %llu is out of the range of %s",
-                     piece->tensor->name, (unsigned long long)(piece->first + bad),
-                     didi_dtype_name(dtype));
-}
-
-static double rounding_error(const scan_buffers *buffers, uint64_t count)
-{
-    double sum = 0;
-    for (uint64_t i = 0; i < count; i++) {
-        double miss = (double)buffers->stored[i] - (double)buffers->delta[i];
-        sum += miss * miss;
-    }
-    return sum;
+    return work_check_range(piece, buffers->stored, didi_dtype_name(dtype), error);
 }
 
 static int scan_own(const work *self, const family_piece *piece, double *ret_error,
@@ -106,7 +101,7 @@ static int scan_own(const work *self, const family_piece *piece, double *ret_err
     memcpy(buffers->stored, buffers->delta, piece->count * sizeof(float));
     int status = round_piece(self, piece, buffers, error);
     if (status == DIDI_OK)
-        *ret_error += rounding_error(buffers, piece->count);
+        *ret_error += linalg_squared_distance(buffers->stored, buffers->delta, piece->count);
     return status;
 }
 

@@ -27,3 +27,8 @@ int work_write_dense(work *self, size_t index, size_t file, safetensors_writer *
                      didi_error *error);
 /* |stored - delta_t|^2 of a task and a tensor kept whole, once this is written. */
 double work_dense_error(const work *self, size_t index, size_t task);
+
+/* That the stored values of a piece of a delta are finite. Errors: DIDI_NUMERIC naming tensor,
+ * element and `stored_as`. */
+int work_check_range(const family_piece *piece, const float *values, const char *stored_as,
+                     didi_error *error);

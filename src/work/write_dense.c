@@ -63,23 +63,13 @@ static int read_piece(work *self, const family_tensor *tensor, size_t file, uint
     return DIDI_OK;
 }
 
-static double squared_distance(const float *a, const float *b, uint64_t count)
-{
-    double sum = 0;
-    for (uint64_t i = 0; i < count; i++) {
-        double miss = (double)a[i] - (double)b[i];
-        sum += miss * miss;
-    }
-    return sum;
-}
-
 /* What the stored numbers of a piece miss: of one task, or of all where they are the mean. */
 static int add_missed(work *self, size_t index, size_t file, uint64_t first, uint64_t count,
                       piece_buffers *buffers, didi_error *error)
 {
     double *missed = self->dense_summaries[index].stored_error;
     if (file > 0) {
-        missed[file - 1] += squared_distance(buffers->stored, buffers->delta, count);
+        missed[file - 1] += linalg_squared_distance(buffers->stored, buffers->delta, count);
         return DIDI_OK;
     }
     for (size_t t = 0; t < self->options.task_count; t++) {
@@ -88,7 +78,7 @@ static int add_missed(work *self, size_t index, size_t file, uint64_t first, uin
                               buffers->task, buffers->spare, &self->bytes_read, error);
         if (status != DIDI_OK)
             return status;
-        missed[t] += squared_distance(buffers->stored, buffers->task, count);
+        missed[t] += linalg_squared_distance(buffers->stored, buffers->task, count);
     }
     return DIDI_OK;
 }
