@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 static bool is_continuation(unsigned char byte)
@@ -106,4 +107,11 @@ char *text_trim(char *text)
     while (isspace((unsigned char)*text))
         text++;
     return text;
+}
+
+void text_list_add(char *list, size_t size, const char *quote, const char *word)
+{
+    size_t used = strlen(list);
+    assert(used < size);
+    (void)snprintf(list + used, size - used, "%s%s%s%s", used == 0 ? "" : ", ", quote, word, quote);
 }

@@ -28,3 +28,7 @@ char *text_trim(char *text);
 
 /* Where `text` stands in the list; `count` if it does not. */
 size_t text_find(const char *const *words, size_t count, const char *text);
+
+/* Adds `quote` `word` `quote` to a list "a, b" in `list` of `size` bytes; what does not fit is cut.
+ */
+void text_list_add(char *list, size_t size, const char *quote, const char *word);

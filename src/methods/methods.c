@@ -5,7 +5,6 @@
 #include "src/base/base.h"
 
 #include <jansson.h>
-#include <stdio.h>
 #include <string.h>
 
 const didi_method *const didi_methods[] = {
@@ -21,7 +20,6 @@ const didi_method *const didi_methods[] = {
 int method_find(const char *name, const didi_method **ret_method, didi_error *error)
 {
     char known[512] = "";
-    size_t used = 0;
     for (size_t i = 0; didi_methods[i] != NULL; i++) {
         const didi_method *method = didi_methods[i];
         bool named = name == NULL ? i == 0 : strcmp(method->name, name) == 0;
@@ -32,9 +30,8 @@ int method_find(const char *name, const didi_method **ret_method, didi_error *er
             *ret_method = method;
             return DIDI_OK;
         }
-        if (method->needs == NULL && used < sizeof known)
-            used += (size_t)snprintf(known + used, sizeof known - used, "%s%s",
-                                     used == 0 ? "" : ", ", method->name);
+        if (method->needs == NULL)
+            text_list_add(known, sizeof known, "", method->name);
     }
     return didi_fail(error, DIDI_INVALID, "/method", "there is no method '%.100s'; there are %s",
                      name, known);

@@ -54,32 +54,17 @@ static const method_option *find(const method_option *options, const char *name)
     return NULL;
 }
 
-/* "'a', 'b' and 'c'" or "none". */
-static void list_names(const method_option *options, char *text, size_t size)
-{
-    size_t used = 0;
-    text[0] = '\0';
-    for (const method_option *o = options; o != NULL && o->name != NULL && used < size; o++)
-        used +=
-            (size_t)snprintf(text + used, size - used, "%s'%s'", o == options ? "" : ", ", o->name);
-    if (used == 0)
-        (void)snprintf(text, size, "none");
-}
-
 static int read_word(const method_option *option, const json_t *value, const char *subject,
                      void *self, didi_error *error)
 {
     const char *word = json_string_value(value);
     char known[256] = "";
-    size_t used = 0;
     for (size_t i = 0; option->words[i] != NULL; i++) {
         if (word != NULL && strcmp(option->words[i], word) == 0) {
             set(self, option, (double)i);
             return DIDI_OK;
         }
-        if (used < sizeof known)
-            used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i == 0 ? "" : ", ",
-                                     option->words[i]);
+        text_list_add(known, sizeof known, "", option->words[i]);
     }
     return didi_fail(error, DIDI_INVALID, subject, "%s must be one of %s", option->name, known);
 }
@@ -117,12 +102,14 @@ static int read_all(const method_option *options, const char *method, json_t *gi
     {
         const method_option *option = find(options, name);
         char subject[DIDI_ERROR_SUBJECT_BYTES_MAX];
-        char known[256];
+        char known[256] = "";
         (void)snprintf(subject, sizeof subject, "/method_options/%.100s", name);
         if (option == NULL) {
-            list_names(options, known, sizeof known);
+            for (const method_option *o = options; o != NULL && o->name != NULL; o++)
+                text_list_add(known, sizeof known, "'", o->name);
             return didi_fail(error, DIDI_INVALID, subject,
-                             "method '%s' has no option '%.100s'; it has %s", method, name, known);
+                             "method '%s' has no option '%.100s'; it has %s", method, name,
+                             known[0] != '\0' ? known : "none");
         }
         int status = read_one(option, value, subject, self, error);
         if (status != DIDI_OK)
