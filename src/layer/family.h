@@ -20,7 +20,6 @@ typedef struct family_tensor {
     uint64_t rows, columns; /* shape[0] x rest; 1 x n for one dimension, 1 x 1 for scalars */
     uint64_t elements;
     uint64_t rank_limit;  /* largest k with k (m + n) < m n, at most min(m, n); matrices only */
-    bool reduced_by_size; /* dense by the size rule (not by shape or by glob) */
     const checkpoint_tensor *base;
     const checkpoint_tensor **task; /* one per task */
 } family_tensor;
@@ -39,12 +38,8 @@ enum {
     FAMILY_DIFFERENCES_SHOWN = 8,
 };
 
-/* A matrix whose name matches one of the sensitive patterns (embeddings) is kept dense when it
- * holds at most this share of a model's parameters (docs/method.md, "What is kept dense"). */
-#define FAMILY_SENSITIVE_SHARE_MAX 0.025
-
 /* Opens all models, compares them (names; shapes; dtypes: any two float types go together, integer
- * types must be the same) and sorts the tensors by the options' globs and the dense rule. Errors:
+ * types must be the same) and sorts the tensors by shape, dtype and the options' globs. Errors:
  * DIDI_MISMATCH (message lists the first differences and counts the rest), DIDI_INVALID, and
  * checkpoint_open's. */
 int family_open(const didi_merge_options *options, family **ret_family, didi_error *error);

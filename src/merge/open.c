@@ -119,8 +119,10 @@ static int open_inputs(didi_merge *self, const didi_merge_options *options, didi
         status = extension_open(options, &of->extension, error);
     if (status == DIDI_OK)
         status = family_open(options, &of->family, error);
-    if (status == DIDI_OK)
+    if (status == DIDI_OK) {
+        work_keep_sensitive(options, of->family);
         status = extension_adopt(of->extension, of->family, error);
+    }
     if (status != DIDI_OK)
         return status;
     of->digest_count = checkpoint_file_count(of->family->base);

@@ -4,6 +4,10 @@
 
 #include "src/work/work.h"
 
+/* The size rule: small matrices with the names of embeddings become dense, unless the dense tensors
+ * would then eat more than half of the budget, or with their headers leave no room for a component
+ * (docs/method.md, "What is kept dense"). Before an extension adopts the family. */
+void work_keep_sensitive(const didi_merge_options *options, family *family);
 /* True when file `index` (0 = shared, then the experts) holds a delta of this dense tensor. */
 bool work_holds_delta(const work *self, size_t dense, size_t index);
 /* The form a dense tensor starts in. `auto` keeps matrices for each task and vectors as their mean,

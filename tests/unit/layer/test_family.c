@@ -30,17 +30,12 @@ static void tensors_are_sorted_by_what_they_are(void **state)
         const char *name;
         family_kind kind;
         uint64_t rows, columns, rank_limit;
-        bool by_size;
     } wanted[] = {
-        {"a.weight", FAMILY_MATRIX, 24, 16, 9, false},
-        {"b.weight", FAMILY_MATRIX, 12, 40, 9, false},
-        {"bias", FAMILY_DENSE, 1, 24, 0, false},
-        {"conv", FAMILY_MATRIX, 6, 12, 3, false},
-        {"embed.weight", FAMILY_DENSE, 4, 6, 2, true},
-        {"empty", FAMILY_PASSTHROUGH, 0, 0, 0, false},
-        {"one", FAMILY_DENSE, 1, 1, 0, false},
-        {"steps", FAMILY_PASSTHROUGH, 1, 2, 0, false},
-        {"wide", FAMILY_DENSE, 1, 8, 0, false},
+        {"a.weight", FAMILY_MATRIX, 24, 16, 9},   {"b.weight", FAMILY_MATRIX, 12, 40, 9},
+        {"bias", FAMILY_DENSE, 1, 24, 0},         {"conv", FAMILY_MATRIX, 6, 12, 3},
+        {"embed.weight", FAMILY_MATRIX, 4, 6, 2}, {"empty", FAMILY_PASSTHROUGH, 0, 0, 0},
+        {"one", FAMILY_DENSE, 1, 1, 0},           {"steps", FAMILY_PASSTHROUGH, 1, 2, 0},
+        {"wide", FAMILY_DENSE, 1, 8, 0},
     };
     sample_family sample;
     family *all = NULL;
@@ -55,29 +50,10 @@ static void tensors_are_sorted_by_what_they_are(void **state)
         assert_int_equal(tensor->kind, wanted[i].kind);
         assert_true(tensor->rows == wanted[i].rows && tensor->columns == wanted[i].columns);
         assert_int_equal(tensor->rank_limit, wanted[i].rank_limit);
-        assert_int_equal(tensor->reduced_by_size, wanted[i].by_size);
     }
     sample_must(family_verify_unchanged(all, &error), &error);
     family_close(all);
     family_close(NULL);
-    sample_family_close(&sample);
-}
-
-static void sensitive_tensors_are_dense_only_where_that_is_cheap(void **state)
-{
-    sample_family sample;
-    family *all = NULL;
-    didi_error error = {0};
-    sample_family_create(&sample, support_directory(state), TASKS);
-    sample.options.budget = 0.15; /* its copies would eat more than half of this */
-    sample_must(family_open(&sample.options, &all, &error), &error);
-    assert_int_equal(find(all, "embed.weight")->kind, FAMILY_MATRIX);
-    family_close(all);
-    sample.options.budget = 1.4;
-    sample.options.dense = DIDI_DENSE_MEAN;
-    sample_must(family_open(&sample.options, &all, &error), &error);
-    assert_int_equal(find(all, "embed.weight")->kind, FAMILY_MATRIX);
-    family_close(all);
     sample_family_close(&sample);
 }
 
@@ -250,7 +226,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         support_test(tensors_are_sorted_by_what_they_are),
-        support_test(sensitive_tensors_are_dense_only_where_that_is_cheap),
         support_test(task_vectors_are_differences),
         support_test(a_task_equal_to_the_base_is_zero),
         support_test(streamed_layers_read_the_same),
