@@ -94,6 +94,8 @@ typedef struct didi_merge_options {
     size_t dense_tensor_count;
     const char *const *low_rank_tensors; /* globs: never keep these whole by the size rule */
     size_t low_rank_tensor_count;
+    didi_own_tensors own_tensors; /* what only one task has: heads, rows of a grown vocabulary */
+    didi_missing missing;         /* what a task lacks */
     didi_dense dense;
     didi_precision precision; /* how factors and deltas are stored */
     uint64_t seed;
@@ -172,6 +174,8 @@ typedef struct didi_plan {
     size_t tasks;
     uint64_t parameters;        /* of one model, over the tensors merged */
     uint64_t dense_parameters;  /* stored whole, all tasks together */
+    uint64_t own_parameters;    /* of these, what only one task has */
+    uint64_t own_bytes;         /* of these tensors in the files, at most */
     uint64_t factor_parameters; /* ceiling left for factors */
     didi_budget_unit budget_unit;
     double budget;

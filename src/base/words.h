@@ -36,6 +36,14 @@
     X(INT4, "int4")                                                                                \
     X(INT3, "int3")                                                                                \
     X(AUTO, "auto") /* 1 to 8 bits for each component, allocated with the ranks */
+#define DIDI_OWN_TABLE(X)                                                                          \
+    X(KEEP, "keep")     /* what only a task has is kept whole in its expert */                     \
+    X(DROP, "drop")     /* it is not stored */                                                     \
+    X(REFUSE, "refuse") /* such a task is refused */
+#define DIDI_MISSING_TABLE(X)                                                                      \
+    X(AUTO, "auto") /* buffers, tied weights and what no task has are the base's, else refused */  \
+    X(BASE, "base") /* what a task lacks is the base's */                                          \
+    X(REFUSE, "refuse")
 #define DIDI_BUDGET_TABLE(X)                                                                       \
     X(PARAMETERS, "parameters") /* stored parameters / one model's; with auto, of 16 bits each */  \
     X(BYTES, "bytes")           /* of the safetensors files, headers too */                        \
@@ -49,6 +57,8 @@
 #define DIDI_OPTION_ENUMERATOR_DENSE(id, name) DIDI_DENSE_##id,
 #define DIDI_OPTION_ENUMERATOR_MERGE(id, name) DIDI_SHARED_##id,
 #define DIDI_OPTION_ENUMERATOR_PRECISION(id, name) DIDI_PRECISION_##id,
+#define DIDI_OPTION_ENUMERATOR_OWN(id, name) DIDI_OWN_##id,
+#define DIDI_OPTION_ENUMERATOR_MISSING(id, name) DIDI_MISSING_##id,
 #define DIDI_OPTION_ENUMERATOR_BUDGET(id, name) DIDI_BUDGET_##id,
 typedef enum didi_allocator {
     DIDI_ALLOCATOR_TABLE(DIDI_OPTION_ENUMERATOR_ALLOCATOR)
@@ -67,6 +77,8 @@ typedef enum didi_shared_merge { DIDI_MERGE_TABLE(DIDI_OPTION_ENUMERATOR_MERGE) 
 typedef enum didi_precision {
     DIDI_PRECISION_TABLE(DIDI_OPTION_ENUMERATOR_PRECISION)
 } didi_precision;
+typedef enum didi_own_tensors { DIDI_OWN_TABLE(DIDI_OPTION_ENUMERATOR_OWN) } didi_own_tensors;
+typedef enum didi_missing { DIDI_MISSING_TABLE(DIDI_OPTION_ENUMERATOR_MISSING) } didi_missing;
 typedef enum didi_budget_unit { DIDI_BUDGET_TABLE(DIDI_OPTION_ENUMERATOR_BUDGET) } didi_budget_unit;
 
 /* Numbers of the default method: member, key and field of a specification, default, lowest, whether

@@ -30,8 +30,10 @@ void extension_close(extension *extension);
 void extension_print(const extension *extension, FILE *out);
 
 /* Compares names, shapes and kinds of the family's tensors with the package's and keeps each the
- * way the package does. Errors: DIDI_MISMATCH, the base being another one. */
-int extension_adopt(const extension *extension, family *family, didi_error *error);
+ * way the package does; what it left to the base is a task's own. Errors: DIDI_MISMATCH, the base
+ * being another one. */
+int extension_adopt(const extension *extension, const didi_merge_options *options, family *family,
+                    didi_error *error);
 
 /* The files taken over: shared.safetensors, then the experts kept. */
 size_t extension_file_count(const extension *extension);
@@ -70,6 +72,7 @@ uint64_t extension_bytes(const extension *extension);
 size_t extension_kept_count(const extension *extension);
 json_t *extension_kept_names(const extension *extension);
 json_t *extension_kept_inputs(const extension *extension); /* {task: model} */
+json_t *extension_kept_own(const extension *extension);    /* {task: what it has of its own} */
 json_t *extension_kept_files(const extension *extension);  /* rows, that of the shared part first */
 
 /* Of a list with an entry for each task of the package, those kept. */

@@ -33,7 +33,8 @@ static bool find_kind(const char *word, family_kind *ret_kind)
     } kinds[] = {{"factors", FAMILY_MATRIX},
                  {"dense", FAMILY_DENSE},
                  {"passthrough", FAMILY_PASSTHROUGH},
-                 {"excluded", FAMILY_EXCLUDED}};
+                 {"excluded", FAMILY_EXCLUDED},
+                 {"base", FAMILY_UNUSED}};
     for (size_t i = 0; word != NULL && i < sizeof kinds / sizeof *kinds; i++)
         if (strcmp(kinds[i].word, word) == 0) {
             *ret_kind = kinds[i].kind;
@@ -85,20 +86,21 @@ static int compare_sizes(const extension *self, const checkpoint *base, didi_err
     return DIDI_OK;
 }
 
-int extension_adopt(const extension *self, family *from, didi_error *error)
+int extension_adopt(const extension *self, const didi_merge_options *options, family *from,
+                    didi_error *error)
 {
     if (self == NULL)
         return DIDI_OK;
     const char *base = checkpoint_label(from->base);
     size_t count = json_object_size(json_object_get(self->manifest, "tensors"));
     int status = DIDI_OK;
-    from->parameters = 0;
     for (size_t i = 0; i < from->tensor_count && status == DIDI_OK; i++) {
         family_tensor *tensor = &from->tensors[i];
         status = adopt_tensor(self, base, tensor, error);
-        if (tensor->kind == FAMILY_MATRIX || tensor->kind == FAMILY_DENSE)
-            from->parameters = memory_add(from->parameters, tensor->elements);
+        if (status == DIDI_OK && tensor->kind == FAMILY_UNUSED)
+            status = family_keep_own(options, from, tensor, error);
     }
+    family_count_parameters(from);
     if (status == DIDI_OK)
         status = compare_sizes(self, from->base, error);
     if (status == DIDI_OK && count != from->tensor_count)

@@ -56,6 +56,17 @@ json_t *extension_kept_inputs(const extension *self)
     return kept;
 }
 
+json_t *extension_kept_own(const extension *self)
+{
+    json_t *names = extension_kept_names(self);
+    json_t *kept = json_object();
+    for (size_t t = 0; t < json_array_size(names); t++)
+        json_object_set(kept, name_at(names, t),
+                        json_object_get(said(self, "own"), name_at(names, t)));
+    json_decref(names);
+    return kept;
+}
+
 json_t *extension_kept_files(const extension *self)
 {
     json_t *files = json_array();

@@ -12,6 +12,7 @@ typedef enum family_kind {
     FAMILY_DENSE,       /* float, kept whole */
     FAMILY_PASSTHROUGH, /* integer or empty: equal everywhere, served as the base has it */
     FAMILY_EXCLUDED,    /* left out by include/exclude: served as the base has it */
+    FAMILY_UNUSED,      /* no task has it, or each one of its own: the base's alone */
 } family_kind;
 
 typedef struct family_tensor {
@@ -19,14 +20,30 @@ typedef struct family_tensor {
     family_kind kind;
     uint64_t rows, columns; /* shape[0] x rest; 1 x n for one dimension, 1 x 1 for scalars */
     uint64_t elements;
-    uint64_t rank_limit;  /* largest k with k (m + n) < m n, at most min(m, n); matrices only */
+    uint64_t rank_limit; /* largest k with k (m + n) < m n, at most min(m, n); matrices only */
     const checkpoint_tensor *base;
-    const checkpoint_tensor **task; /* one per task */
+    const checkpoint_tensor **task; /* one per task; NULL: the task has none that could be merged,
+                                       and its task vector here is zero */
 } family_tensor;
+
+/* What only one task has: kept whole in its expert. */
+typedef struct family_own {
+    const char *name;                /* in the package: the task's, or of `grown` the base's */
+    const checkpoint_tensor *source; /* in the task's model */
+    const family_tensor *grown;      /* NULL; else the rows behind those of this tensor */
+} family_own;
+
+typedef struct family_task {
+    checkpoint *model;
+    char *prefix;        /* NULL: its names are the base's; else they differ by this, ... */
+    bool prefix_dropped; /* ... which the base's have, and the task's have not */
+    family_own *own;     /* by name */
+    size_t own_count;
+} family_task;
 
 typedef struct family {
     checkpoint *base;
-    checkpoint **tasks;
+    family_task *tasks;
     size_t task_count;
     family_tensor *tensors; /* sorted by name */
     size_t tensor_count;
@@ -38,12 +55,16 @@ enum {
     FAMILY_DIFFERENCES_SHOWN = 8,
 };
 
-/* Opens all models, compares them (names; shapes; dtypes: any two float types go together, integer
- * types must be the same) and sorts the tensors by shape, dtype and the options' globs. Errors:
- * DIDI_MISMATCH (message lists the first differences and counts the rest), DIDI_INVALID, and
- * checkpoint_open's. */
+/* Opens all models, compares them and sorts the tensors by shape, dtype and the options' globs.
+ * Names may differ by one prefix a task. Any two float types go together, integer types must be the
+ * same. What a task lacks, or has beside the base or in another shape, is treated as
+ * options->missing and options->own_tensors say. Errors: DIDI_MISMATCH (message lists the first
+ * differences and counts the rest), DIDI_INVALID, and checkpoint_open's. */
 int family_open(const didi_merge_options *options, family **ret_family, didi_error *error);
 void family_close(family *family);
+
+/* The tensor of a task's model that the base has as `name`, or NULL. */
+const checkpoint_tensor *family_find_in_task(const family *family, size_t task, const char *name);
 
 /* Reads the task vectors of one matrix into `layer` (tau, f32; energy is measured). `bytes_read` is
  * added to. Errors: DIDI_NUMERIC (NaN or Inf: names model, tensor and element), DIDI_CHANGED,
@@ -71,10 +92,21 @@ typedef struct family_piece {
 int family_read_delta(const family *family, size_t task, family_piece piece, float *ret_delta,
                       float *spare, atomic_ullong *bytes_read, didi_error *error);
 
-/* Compares an integer tensor of every task with the base. Errors: DIDI_MISMATCH naming model,
- * tensor. */
-int family_check_equal(const family *family, const family_tensor *tensor, atomic_ullong *bytes_read,
-                       didi_error *error);
+/* Sums `parameters` anew, after kinds have changed. */
+void family_count_parameters(family *family);
+
+/* Whether a task's tensor is the base's: the same bytes or, of another dtype, the same numbers. The
+ * task has it. Errors: DIDI_IO, DIDI_CHANGED, DIDI_NO_MEMORY. */
+int family_compare(const family *family, const family_tensor *tensor, size_t task, bool *ret_same,
+                   didi_error *error);
+
+/* False where no task has a task vector other than zero: the tensor costs nothing. */
+bool family_changed(const family *family, const family_tensor *tensor);
+
+/* What tasks have of this tensor becomes their own, or is refused or dropped, as the options say.
+ * Errors: DIDI_MISMATCH, DIDI_NO_MEMORY. */
+int family_keep_own(const didi_merge_options *options, family *family, family_tensor *tensor,
+                    didi_error *error);
 
 /* checkpoint_verify_unchanged over all models. */
 int family_verify_unchanged(const family *family, didi_error *error);

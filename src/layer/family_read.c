@@ -49,11 +49,16 @@ static int load_task(void *argument, size_t task, didi_error *error)
     float *tau = work->layer->tau + task * tensor->elements;
     const float *base = work->layer->mean;
     double energy = 0;
+    if (tensor->task[task] == NULL) {
+        memset(tau, 0, tensor->elements * sizeof *tau);
+        work->layer->energy[task] = 0;
+        return DIDI_OK;
+    }
     for (uint64_t first = 0; first < tensor->elements; first += PIECE_ELEMENTS) {
         uint64_t left = tensor->elements - first;
         uint64_t count = left < PIECE_ELEMENTS ? left : PIECE_ELEMENTS;
-        int status = read_finite(work->family->tasks[task], tensor->task[task], first, tau + first,
-                                 count, work->bytes_read, error);
+        int status = read_finite(work->family->tasks[task].model, tensor->task[task], first,
+                                 tau + first, count, work->bytes_read, error);
         if (status != DIDI_OK)
             return status;
         for (uint64_t i = first; i < first + count; i++)
@@ -83,7 +88,8 @@ void family_will_need(const family *self, const family_tensor *tensor)
 {
     checkpoint_will_need(self->base, tensor->base, 0, tensor->elements);
     for (size_t t = 0; t < self->task_count; t++)
-        checkpoint_will_need(self->tasks[t], tensor->task[t], 0, tensor->elements);
+        if (tensor->task[t] != NULL)
+            checkpoint_will_need(self->tasks[t].model, tensor->task[t], 0, tensor->elements);
 }
 
 /* ---- panel by panel ---- */
@@ -105,8 +111,12 @@ static int stream_delta(void *context, size_t task, uint64_t first, size_t count
                         float *out, didi_error *error)
 {
     const stream *self = context;
-    int status = read_finite(self->family->tasks[task], self->tensor->task[task], first, out, count,
-                             self->bytes_read, error);
+    if (self->tensor->task[task] == NULL) {
+        memset(out, 0, count * sizeof *out);
+        return DIDI_OK;
+    }
+    int status = read_finite(self->family->tasks[task].model, self->tensor->task[task], first, out,
+                             count, self->bytes_read, error);
     for (size_t i = 0; i < count && status == DIDI_OK; i++)
         out[i] -= base[i];
     return status;
@@ -115,9 +125,11 @@ static int stream_delta(void *context, size_t task, uint64_t first, size_t count
 static void stream_will_need(void *context, size_t model, uint64_t first, uint64_t count)
 {
     const stream *self = context;
-    checkpoint_will_need(model == 0 ? self->family->base : self->family->tasks[model - 1],
-                         model == 0 ? self->tensor->base : self->tensor->task[model - 1], first,
-                         count);
+    const checkpoint_tensor *tensor =
+        model == 0 ? self->tensor->base : self->tensor->task[model - 1];
+    if (tensor != NULL)
+        checkpoint_will_need(model == 0 ? self->family->base : self->family->tasks[model - 1].model,
+                             tensor, first, count);
 }
 
 int family_stream_layer(const family *self, const family_tensor *tensor, atomic_ullong *bytes_read,
@@ -142,42 +154,64 @@ int family_read_delta(const family *self, size_t task, family_piece piece, float
     const family_tensor *tensor = piece.tensor;
     assert(task < self->task_count);
     assert(piece.first <= tensor->elements && piece.count <= tensor->elements - piece.first);
+    if (tensor->task[task] == NULL) {
+        memset(ret_delta, 0, piece.count * sizeof *ret_delta);
+        return DIDI_OK;
+    }
     int status =
         read_finite(self->base, tensor->base, piece.first, spare, piece.count, bytes_read, error);
     if (status == DIDI_OK)
-        status = read_finite(self->tasks[task], tensor->task[task], piece.first, ret_delta,
+        status = read_finite(self->tasks[task].model, tensor->task[task], piece.first, ret_delta,
                              piece.count, bytes_read, error);
     for (uint64_t i = 0; i < piece.count && status == DIDI_OK; i++)
         ret_delta[i] -= spare[i];
     return status;
 }
 
-int family_check_equal(const family *self, const family_tensor *tensor, atomic_ullong *bytes_read,
-                       didi_error *error)
+/* Bytes of one dtype; numbers where dtypes differ. */
+static int compare_piece(const family *self, const family_tensor *tensor, size_t task,
+                         uint64_t first, uint64_t count, void *ours, void *theirs,
+                         didi_error *error)
 {
-    enum { PIECE_BYTES = 1 << 18 };
+    const checkpoint_tensor *other = tensor->task[task];
+    uint64_t bits = didi_dtype_bits(tensor->base->tensor->dtype);
+    bool same_dtype = tensor->base->tensor->dtype == other->tensor->dtype;
+    if (!same_dtype) {
+        int status = checkpoint_read_f32(self->base, tensor->base, first, ours, count, error);
+        return status == DIDI_OK ? checkpoint_read_f32(self->tasks[task].model, other, first,
+                                                       theirs, count, error)
+                                 : status;
+    }
+    int status =
+        checkpoint_read(self->base, tensor->base, first * bits / 8, ours, count * bits / 8, error);
+    return status == DIDI_OK ? checkpoint_read(self->tasks[task].model, other, first * bits / 8,
+                                               theirs, count * bits / 8, error)
+                             : status;
+}
+
+int family_compare(const family *self, const family_tensor *tensor, size_t task, bool *ret_same,
+                   didi_error *error)
+{
+    enum { FIRST_ELEMENTS = 1 << 10, MOST_ELEMENTS = 1 << 17, WIDEST_BYTES = 8 };
+    assert(tensor->task[task] != NULL);
+    char *buffer = memory_aligned(2 * (size_t)MOST_ELEMENTS, WIDEST_BYTES);
+    if (buffer == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, tensor->name, "comparison buffers");
+    char *other = buffer + (size_t)MOST_ELEMENTS * WIDEST_BYTES;
+    bool same_dtype = tensor->base->tensor->dtype == tensor->task[task]->tensor->dtype;
+    uint64_t bits = same_dtype ? didi_dtype_bits(tensor->base->tensor->dtype) : 32;
+    bool same = true;
     int status = DIDI_OK;
-    char *ours = malloc(PIECE_BYTES);
-    char *theirs = malloc(PIECE_BYTES);
-    if (ours == NULL || theirs == NULL) {
-        status = didi_fail(error, DIDI_NO_MEMORY, tensor->name, "comparison buffers");
-        goto out;
+    /* Most tensors differ at once: the first piece is small. */
+    uint64_t step = FIRST_ELEMENTS;
+    for (uint64_t first = 0; first < tensor->elements && status == DIDI_OK && same;) {
+        uint64_t count = smaller(tensor->elements - first, step);
+        status = compare_piece(self, tensor, task, first, count, buffer, other, error);
+        same = status == DIDI_OK && memcmp(buffer, other, count * bits / 8) == 0;
+        first += count;
+        step = MOST_ELEMENTS;
     }
-    uint64_t bytes = tensor->base->tensor->bytes;
-    for (uint64_t first = 0; first < bytes && status == DIDI_OK; first += PIECE_BYTES) {
-        uint64_t count = bytes - first < PIECE_BYTES ? bytes - first : PIECE_BYTES;
-        status = checkpoint_read(self->base, tensor->base, first, ours, count, error);
-        for (size_t t = 0; t < self->task_count && status == DIDI_OK; t++) {
-            status = checkpoint_read(self->tasks[t], tensor->task[t], first, theirs, count, error);
-            if (status == DIDI_OK && memcmp(ours, theirs, count) != 0)
-                status = didi_fail(error, DIDI_MISMATCH, checkpoint_label(self->tasks[t]),
-                                   "integer tensor '%s' of model %s differs from the base",
-                                   tensor->name, checkpoint_label(self->tasks[t]));
-            atomic_fetch_add_explicit(bytes_read, count, memory_order_relaxed);
-        }
-    }
-out:
-    free(ours);
-    free(theirs);
+    free(buffer);
+    *ret_same = same;
     return status;
 }

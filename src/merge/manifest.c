@@ -55,6 +55,28 @@ static json_t *requested(const didi_merge *self)
     return json_real(asked);
 }
 
+/* What only one task has: of the parameters stored whole, and which tensors. False when out of
+ * memory. */
+static bool add_own(const work *self, json_t *manifest)
+{
+    json_t *tasks = work_own_json(self);
+    json_t *row = NULL;
+    const char *name = NULL;
+    uint64_t count = 0;
+    json_object_foreach(tasks, name, row)
+    {
+        count += (uint64_t)json_integer_value(json_object_get(row, "parameters"));
+    }
+    int failed = tasks == NULL;
+    if (json_object_size(tasks) > 0) {
+        json_t *budget = json_object_get(manifest, "budget");
+        failed |= json_object_set_new(budget, "own_parameters", json_integer((json_int_t)count));
+        failed |= json_object_set(manifest, "own", tasks);
+    }
+    json_decref(tasks);
+    return failed == 0;
+}
+
 static json_t *budget_section(const didi_merge *self, const figures *of)
 {
     const work *merge = &self->work;
@@ -94,7 +116,7 @@ static json_t *inputs_section(const didi_merge *self)
     json_t *tasks = extension_kept_inputs(self->work.extension);
     for (size_t t = 0; t < self->work.options.task_count; t++)
         json_object_set_new(tasks, self->work.options.tasks[t].name,
-                            model_section(self, self->work.family->tasks[t], &digest));
+                            model_section(self, self->work.family->tasks[t].model, &digest));
     return json_pack("{s:o,s:o}", "base", base, "tasks", tasks);
 }
 
@@ -111,6 +133,7 @@ static void count_file(const work *self, size_t file, uint64_t *ret_factors, uin
     }
     for (size_t i = 0; i < self->dense_count; i++)
         *ret_whole += work_holds_delta(self, i, file) ? self->dense[i]->elements : 0;
+    *ret_whole += file > 0 ? work_own_parameters(self, file - 1) : 0;
 }
 
 /* The files and, in `totals`, what they hold together. An extension's first is one of those kept.
@@ -172,7 +195,7 @@ static json_t *stages_section(const didi_merge *self)
 
 static json_t *tensors_section(const didi_merge *self)
 {
-    static const char *const kinds[] = {"factors", "dense", "passthrough", "excluded"};
+    static const char *const kinds[] = {"factors", "dense", "passthrough", "excluded", "base"};
     bool whole = (self->method->flags & METHOD_MATRICES_ONLY) == 0; /* no tensor has factors */
     json_t *tensors = json_object();
     for (size_t i = 0; i < self->work.family->tensor_count; i++) {
@@ -275,7 +298,7 @@ static bool add_sections(const figures *of, json_t *manifest)
     if (self->extension != NULL)
         failed |= json_object_set_new(manifest, "extends",
                                       extension_extends(self->extension, of->names, manifest));
-    return failed == 0;
+    return failed == 0 && add_own(self, manifest);
 }
 
 int manifest_text(const didi_merge *self, const char *const *file_names, const uint64_t *file_bytes,

@@ -94,9 +94,11 @@ static int create_summaries(didi_merge *self, didi_error *error)
     work *of = &self->work;
     size_t tasks = of->options.task_count;
     of->digests = memory_zeroed(of->digest_count, 65);
+    of->same = memory_zeroed(of->digest_count, sizeof *of->same);
     of->summaries = memory_zeroed(of->layer_count, sizeof *of->summaries);
     of->dense_summaries = memory_zeroed(of->dense_count, sizeof *of->dense_summaries);
-    if (of->digests == NULL || of->summaries == NULL || of->dense_summaries == NULL)
+    if (of->digests == NULL || of->same == NULL || of->summaries == NULL ||
+        of->dense_summaries == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "summaries of %zu layers", of->layer_count);
     int status = DIDI_OK;
     for (size_t l = 0; l < of->layer_count && status == DIDI_OK; l++)
@@ -121,13 +123,13 @@ static int open_inputs(didi_merge *self, const didi_merge_options *options, didi
         status = family_open(options, &of->family, error);
     if (status == DIDI_OK) {
         work_keep_sensitive(options, of->family);
-        status = extension_adopt(of->extension, of->family, error);
+        status = extension_adopt(of->extension, options, of->family, error);
     }
     if (status != DIDI_OK)
         return status;
     of->digest_count = checkpoint_file_count(of->family->base);
     for (size_t t = 0; t < options->task_count; t++)
-        of->digest_count += checkpoint_file_count(of->family->tasks[t]);
+        of->digest_count += checkpoint_file_count(of->family->tasks[t].model);
     return merge_plan_lists(self, error);
 }
 
@@ -138,6 +140,7 @@ static int open_method(didi_merge *self, didi_error *error)
     if (self->self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "method %s", method->name);
     ((method_head *)self->self)->work = &self->work;
+    self->work.one_model = (method->flags & METHOD_ONE_MODEL) != 0;
     int status = method_options_read(method->options, method->name,
                                      self->work.options.method_options, self->self, error);
     if (status == DIDI_OK && method->open != NULL)
@@ -239,6 +242,9 @@ void didi_merge_close(didi_merge *self)
     free(of->summaries);
     free(of->dense_summaries);
     free(of->digests);
+    for (size_t i = 0; of->same != NULL && i < of->digest_count; i++)
+        free(of->same[i]);
+    free(of->same);
     free(of->layers);
     free(of->dense);
     free(of->layer_order);

@@ -283,7 +283,7 @@ char *merge_options_text(const didi_merge *self, bool place)
         fprintf(out, "inputs\n");
     print_files(out, self->work.family->base, place);
     for (size_t t = 0; t < self->work.options.task_count; t++)
-        print_files(out, self->work.family->tasks[t], place);
+        print_files(out, self->work.family->tasks[t].model, place);
     if (fclose(out) != 0) {
         free(text);
         return NULL;

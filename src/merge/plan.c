@@ -28,6 +28,10 @@ int merge_plan_lists(didi_merge *self, didi_error *error)
     }
     of->plan.tasks = of->options.task_count;
     of->plan.parameters = all->parameters;
+    for (size_t t = 0; t < all->task_count; t++)
+        of->plan.own_parameters = memory_add(of->plan.own_parameters, work_own_parameters(of, t));
+    of->plan.own_bytes = work_own_bytes(of);
+    of->plan.dense_parameters = of->plan.own_parameters;
     of->plan.layer_count = matrices_only ? of->layer_count : 0; /* those that may get factors */
     of->plan.dense_count = matrices_only ? of->dense_count : of->layer_count;
     of->plan.budget = of->options.budget;
@@ -68,6 +72,7 @@ static int plan_panels(work *self, didi_error *error)
         plan->flops += 2.0 * (double)self->layers[i]->elements * (double)plan->tasks;
     }
     plan->artifact_bytes = memory_add(plan->artifact_bytes, (self->layer_count + 16) * 512);
+    plan->artifact_bytes = memory_add(plan->artifact_bytes, plan->own_bytes);
     plan->disk_bytes = memory_multiply(plan->artifact_bytes, 2);
     plan->bytes_to_read = memory_multiply(read, 2); /* digests, panels */
     plan->memory_minimum_bytes = widest;

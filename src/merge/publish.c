@@ -67,6 +67,8 @@ static int write_tensors(work *self, size_t file, safetensors_writer *writer, di
     for (size_t i = 0; i < self->dense_count && status == DIDI_OK; i++)
         if (work_holds_delta(self, i, file))
             status = work_write_dense(self, i, file, writer, error);
+    if (status == DIDI_OK && file > 0)
+        status = work_write_own(self, file - 1, writer, error);
     return status == DIDI_OK ? family_verify_unchanged(self->family, error) : status;
 }
 

@@ -73,6 +73,17 @@ static int is_cancelled(void *context)
     return atomic_load(&self->work.cancelled);
 }
 
+/* The digest, and behind it what was found to be the base's. */
+static int save_digest(const didi_merge *self, size_t index, const char *name, didi_error *error)
+{
+    char *text = memory_format("%s%s", self->work.digests[index], self->work.same[index]);
+    if (text == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, name, "digest of an input");
+    int status = file_write_durable(self->work.options.work_fd, name, text, strlen(text), error);
+    free(text);
+    return status;
+}
+
 static int digest_file(didi_merge *self, size_t index, didi_error *error)
 {
     size_t file = 0;
@@ -89,9 +100,10 @@ static int digest_file(didi_merge *self, size_t index, didi_error *error)
     digest_name(index, name);
     if (status == DIDI_OK)
         status = work_reuse_check_digest(&self->work, index, error);
+    if (status == DIDI_OK)
+        status = work_compare_input(&self->work, index, error);
     if (status == DIDI_OK && !self->work.options.volatile_work)
-        status = file_write_durable(self->work.options.work_fd, name, self->work.digests[index], 64,
-                                    error);
+        status = save_digest(self, index, name, error);
     atomic_fetch_add(&self->work.bytes_read, checkpoint_file_at(model, file)->bytes);
     return status;
 }
@@ -146,14 +158,16 @@ static bool recall_digest(didi_merge *self, size_t index)
     didi_error ignored = {0};
     if (index >= self->work.digest_count)
         return false;
-    if (reuse != NULL && reuse->same_place[index]) {
+    if (reuse != NULL && reuse->same_place[index] &&
+        work_recall_comparison(&self->work, index, reuse->same[index])) {
         memcpy(self->work.digests[index], reuse->digests[index], 65);
         return true;
     }
     digest_name(index, name);
-    if (file_read_text(self->work.options.work_fd, name, 64, &text, &bytes, &ignored) != DIDI_OK)
+    if (file_read_text(self->work.options.work_fd, name, 64 + self->work.family->tensor_count,
+                       &text, &bytes, &ignored) != DIDI_OK)
         return false;
-    bool whole = bytes == 64;
+    bool whole = bytes > 64 && work_recall_comparison(&self->work, index, text + 64);
     if (whole)
         memcpy(self->work.digests[index], text, 65);
     free(text);
@@ -241,6 +255,9 @@ void merge_enter_row(didi_merge *self, size_t row)
     didi_error error = {0};
     for (size_t next = row; next < self->row_count; next++) {
         size_t back = 0;
+        int settled = next == 1 ? work_settle_inputs(&self->work, &error) : DIDI_OK;
+        if (settled != DIDI_OK)
+            merge_fail(self, settled, &error);
         if (self->rows[next].kind == ROW_WRITE && go_back(self, &back, &error))
             next = back;
         if (self->status != DIDI_OK)

@@ -35,6 +35,7 @@ static const method_stage stages[] = {
 const didi_method average_method = {
     .name = "average",
     .summary = "the mean of the fine-tunes: one model for all tasks",
+    .flags = METHOD_ONE_MODEL,
     .self_bytes = sizeof(average),
     .stages = stages,
     .stage_count = sizeof stages / sizeof *stages,

@@ -29,6 +29,7 @@ enum {
     METHOD_MATRICES_ONLY = 2, /* the engine keeps the other tensors whole (options.dense) */
     METHOD_EXTENDS = 4,       /* can make experts for what a package shares */
     METHOD_REUSES = 8,        /* can start from what an earlier merge left (`choose`, `leave`) */
+    METHOD_ONE_MODEL = 16,    /* its answer is one model for all tasks */
 };
 
 typedef struct didi_method {

@@ -46,6 +46,7 @@ const didi_method task_arithmetic_method = {
     .name = "task_arithmetic",
     .summary = "a scaled sum of the task vectors: one model for all tasks",
     .options = options,
+    .flags = METHOD_ONE_MODEL,
     .self_bytes = sizeof(task_arithmetic),
     .stages = stages,
     .stage_count = sizeof stages / sizeof *stages,

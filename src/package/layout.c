@@ -88,12 +88,49 @@ uint64_t stored_delta_parameters(const stored_tensor *tensor, const stored_part 
     return part->delta ? tensor->rows * tensor->columns : 0;
 }
 
+/* ---- tensors of one task alone ---- */
+
+uint64_t stored_own_elements(const stored_own *own)
+{
+    uint64_t rows = own->source->dimensions > 0 ? own->source->shape[0] : 1;
+    assert(own->rows_before < rows || own->rows_before == 0);
+    return own->rows_before == 0 ? own->source->elements
+                                 : own->source->elements / rows * (rows - own->rows_before);
+}
+
+didi_dtype stored_own_dtype(const stored_own *own, didi_precision precision)
+{
+    didi_dtype dtype = own->source->dtype;
+    didi_dtype wanted = DIDI_DTYPE_BF16;
+    (void)precision_is_plain(precision, &wanted);
+    bool narrow = didi_dtype_bits(dtype) <= didi_dtype_bits(wanted);
+    return narrow || !didi_dtype_is_float(dtype) ? dtype : wanted;
+}
+
+uint64_t stored_own_bytes(const stored_own *own, didi_precision precision)
+{
+    return (stored_own_elements(own) * didi_dtype_bits(stored_own_dtype(own, precision)) + 7) / 8;
+}
+
+const char *stored_own_suffix(const stored_own *own)
+{
+    return own->rows_before > 0 ? "own_rows" : "own";
+}
+
+const char *package_saying_key(package_saying what)
+{
+    static const char *const keys[] = {"prefix_added", "prefix_dropped", "lacks", "as_base"};
+    return keys[what];
+}
+
 /* ---- files ---- */
 
 void package_layout_clear(package_layout *self)
 {
     for (size_t i = 0; self->names != NULL && i < self->count; i++)
         free(self->names[i]);
+    for (size_t i = 0; i < PACKAGE_SAYINGS; i++)
+        free(self->sayings[i]);
     free(self->names);
     free(self->shapes);
     free(self->entries);
@@ -134,11 +171,52 @@ int package_layout_add(package_layout *self, const stored_tensor *tensor, const 
     return DIDI_OK;
 }
 
-safetensors_contents package_layout_contents(const package_layout *self, didi_precision precision)
+int package_layout_add_own(package_layout *self, const stored_own *own, didi_precision precision,
+                           didi_error *error)
 {
-    /* Format 2 has packed tensors. */
-    static const char *const first[][2] = {{"format", "didi"}, {"didi_format", "1"}};
-    static const char *const second[][2] = {{"format", "didi"}, {"didi_format", "2"}};
-    return (safetensors_contents){self->entries, self->count,
-                                  precision_is_plain(precision, NULL) ? first : second, 2};
+    assert(self->count < self->room);
+    char *name = memory_format("%s.%s", own->name, stored_own_suffix(own));
+    uint64_t *shape = self->shapes[self->count];
+    if (name == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, own->name, "name of a tensor");
+    if (own->rows_before > 0) {
+        assert(own->source->dimensions == 2);
+        shape[0] = own->source->shape[0] - own->rows_before;
+        shape[1] = own->source->shape[1];
+    }
+    self->names[self->count] = name;
+    self->entries[self->count++] =
+        (safetensors_layout_entry){name, stored_own_dtype(own, precision), own->source->dimensions,
+                                   own->rows_before > 0 ? shape : own->source->shape};
+    self->owns = true;
+    return DIDI_OK;
+}
+
+int package_layout_say(package_layout *self, package_saying what, const char *text,
+                       didi_error *error)
+{
+    assert(self->sayings[what] == NULL);
+    self->sayings[what] = memory_string(text);
+    return self->sayings[what] != NULL
+               ? DIDI_OK
+               : didi_fail(error, DIDI_NO_MEMORY, NULL, "what a file says of names");
+}
+
+/* Format 2 has packed tensors, 3 what only one task has or says of names. */
+safetensors_contents package_layout_contents(package_layout *self, didi_precision precision)
+{
+    size_t count = 2;
+    bool third = self->owns;
+    for (size_t i = 0; i < PACKAGE_SAYINGS; i++) {
+        if (self->sayings[i] == NULL)
+            continue;
+        self->metadata[count][0] = package_saying_key((package_saying)i);
+        self->metadata[count++][1] = self->sayings[i];
+        third = true;
+    }
+    self->metadata[0][0] = "format";
+    self->metadata[0][1] = "didi";
+    self->metadata[1][0] = "didi_format";
+    self->metadata[1][1] = third ? "3" : precision_is_plain(precision, NULL) ? "1" : "2";
+    return (safetensors_contents){self->entries, self->count, self->metadata, count};
 }

@@ -41,12 +41,40 @@ size_t stored_arrays(const stored_tensor *tensor, const stored_part *part, size_
 uint64_t stored_factor_parameters(const stored_tensor *tensor, const stored_part *part);
 uint64_t stored_delta_parameters(const stored_tensor *tensor, const stored_part *part);
 
+/* A tensor that only one task has, kept whole; or the rows behind those of the base's. */
+typedef struct stored_own {
+    const char *name; /* the task's; of rows behind the base's, the base's */
+    const safetensors_tensor *source;
+    uint64_t rows_before; /* 0: all of it */
+} stored_own;
+uint64_t stored_own_elements(const stored_own *own);
+uint64_t stored_own_bytes(const stored_own *own, didi_precision precision);
+/* Floats become the output's dtype, or bf16 where that is packed, unless theirs is as narrow. */
+didi_dtype stored_own_dtype(const stored_own *own, didi_precision precision);
+const char *stored_own_suffix(const stored_own *own);
+
+/* What a file says of names, in its __metadata__ (docs/format.md). */
+typedef enum package_saying {
+    PACKAGE_PREFIX_ADDED,   /* the task's names are the base's with this before */
+    PACKAGE_PREFIX_DROPPED, /* or without it */
+    PACKAGE_LACKS,          /* JSON array: the base's tensors that the task's model has not */
+    PACKAGE_AS_BASE,        /* JSON array: those it has as the base has, whatever is shared */
+    PACKAGE_SAYINGS
+} package_saying;
+const char *package_saying_key(package_saying what);
+
+/* At most so many bytes for a character of a name, and for a number of a shape. */
+enum { JSON_CHARACTER_BYTES = 6, PACKAGE_NUMBER_BYTES = 21 };
+
 /* One file's tensors. */
 typedef struct package_layout {
     safetensors_layout_entry *entries;
     uint64_t (*shapes)[2];
     char **names;
     size_t count, room;
+    bool owns; /* holds tensors of one task alone */
+    char *sayings[PACKAGE_SAYINGS];
+    const char *metadata[2 + PACKAGE_SAYINGS][2];
 } package_layout;
 
 /* An empty layout with room for the parts of `tensors` tensors. Errors: DIDI_NO_MEMORY. The caller
@@ -56,6 +84,12 @@ int package_layout_create(size_t tensors, package_layout *ret_layout, didi_error
  * Errors: DIDI_NO_MEMORY. */
 int package_layout_add(package_layout *self, const stored_tensor *tensor, const stored_part *part,
                        size_t file, didi_precision precision, didi_error *error);
+/* Adds a tensor that only this task has, or something that the file says (`text` is copied).
+ * Errors: DIDI_NO_MEMORY. */
+int package_layout_add_own(package_layout *self, const stored_own *own, didi_precision precision,
+                           didi_error *error);
+int package_layout_say(package_layout *self, package_saying what, const char *text,
+                       didi_error *error);
 /* The whole file, which lives as long as the layout. */
-safetensors_contents package_layout_contents(const package_layout *self, didi_precision precision);
+safetensors_contents package_layout_contents(package_layout *self, didi_precision precision);
 void package_layout_clear(package_layout *self);

@@ -63,13 +63,15 @@ uint64_t work_dense_parameters(const work *self)
         for (size_t file = 0; file <= self->options.task_count; file++)
             if (work_holds_delta(self, i, file))
                 stored += self->dense[i]->elements;
+    for (size_t t = 0; t < self->options.task_count; t++)
+        stored += work_own_parameters(self, t);
     return stored;
 }
 
 void work_mean_of(const double *sum, size_t tasks, uint64_t count, float *ret_mean)
 {
     for (uint64_t i = 0; i < count; i++)
-        ret_mean[i] = (float)(sum[i] / (double)tasks);
+        ret_mean[i] = tasks > 0 ? (float)(sum[i] / (double)tasks) : 0;
 }
 
 int work_check_range(const family_piece *piece, const float *values, const char *stored_as,
@@ -137,7 +139,7 @@ static int scan_task(const work *self, const family_piece *piece, dense_summary 
 static int scan_mean(const work *self, const family_piece *piece, double *ret_error,
                      scan_buffers *buffers, didi_error *error)
 {
-    size_t tasks = self->options.task_count;
+    size_t tasks = work_tasks_with(self, piece->tensor);
     work_mean_of(buffers->sum, tasks, piece->count, buffers->stored);
     int status = round_piece(self, piece, buffers, error);
     double change = 0;
@@ -224,10 +226,6 @@ int work_scan_dense(work *self, didi_error *error)
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "scan buffers");
     if (status == DIDI_OK)
         status = family_verify_unchanged(self->family, error);
-    for (size_t i = 0; i < self->family->tensor_count && status == DIDI_OK; i++)
-        if (self->family->tensors[i].kind == FAMILY_PASSTHROUGH)
-            status = family_check_equal(self->family, &self->family->tensors[i], &self->bytes_read,
-                                        error);
     for (size_t i = 0; i < self->dense_count && status == DIDI_OK; i++)
         status = scan_tensor(self, i, &buffers, error);
     if (status == DIDI_OK)

@@ -15,9 +15,10 @@ bool work_holds_delta(const work *self, size_t dense, size_t index);
 didi_dense work_dense_form(const work *self, const family_tensor *tensor);
 /* How often that form stores the tensor. */
 uint64_t work_dense_copies(const work *self, const family_tensor *tensor);
-/* Parameters stored of tensors kept whole: what the scan found zero is not. */
+/* Parameters stored of tensors kept whole, tasks' own included: what the scan found zero is not. */
 uint64_t work_dense_parameters(const work *self);
-/* What `mean` stores of a piece: sum over tasks / T, in `ret_mean`. */
+/* What `mean` stores of a piece: the sum over `tasks` tasks that have a task vector / their number,
+ * in `ret_mean`. */
 void work_mean_of(const double *sum, size_t tasks, uint64_t count, float *ret_mean);
 
 /* Measures all of them, and checks that what passes through is equal everywhere; picks that up

@@ -32,7 +32,8 @@ static void fill_figures(figures *self)
         json_array_append_new(self->names, json_string(of->options.tasks[t].name));
         for (size_t l = 0; l < of->layer_count; l++) {
             size_t at = l * self->tasks + own;
-            self->error[at] = of->summaries[l].error[t];
+            bool as_base = of->layers[l]->task[t] == NULL && !of->one_model;
+            self->error[at] = as_base ? 0 : of->summaries[l].error[t];
             self->energy[at] = of->summaries[l].energy[t];
         }
         for (size_t i = 0; i < of->dense_count; i++) {

@@ -24,7 +24,7 @@ const checkpoint *work_input_at(const work *self, size_t index, size_t *ret_file
     const checkpoint *model = self->family->base;
     for (size_t t = 0; index >= checkpoint_file_count(model); t++) {
         index -= checkpoint_file_count(model);
-        model = self->family->tasks[t];
+        model = self->family->tasks[t].model;
     }
     *ret_file = index;
     return model;
@@ -40,10 +40,11 @@ static json_t *inputs_json(const work *self)
         const checkpoint *model = work_input_at(self, i, &at);
         const checkpoint_file *file = checkpoint_file_at(model, at);
         json_array_append_new(
-            inputs, json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:s}", "model", checkpoint_label(model),
+            inputs, json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:s,s:s}", "model", checkpoint_label(model),
                               "file", file->name, "bytes", (json_int_t)file->bytes, "modified_ns",
                               (json_int_t)file->modified_ns, "device", (json_int_t)file->device,
-                              "inode", (json_int_t)file->inode, "sha256", self->digests[i]));
+                              "inode", (json_int_t)file->inode, "sha256", self->digests[i], "same",
+                              self->same[i] != NULL ? self->same[i] : ""));
     }
     return inputs;
 }
@@ -145,6 +146,7 @@ static int compare_input(work *self, size_t index, const json_t *old, didi_error
                          name);
     }
     memcpy(self->reuse->digests[index], digest, 65);
+    self->reuse->same[index] = text_of(old, "same");
     self->reuse->same_place[index] =
         same_number(old, "device", file->device) && same_number(old, "inode", file->inode);
     return DIDI_OK;
@@ -161,7 +163,9 @@ static int compare_inputs(work *self, const json_t *document, didi_error *error)
                          tasks, self->options.task_count);
     self->reuse->digests = memory_zeroed(self->digest_count, 65);
     self->reuse->same_place = memory_zeroed(self->digest_count, sizeof(bool));
-    if (self->reuse->digests == NULL || self->reuse->same_place == NULL)
+    self->reuse->same = memory_zeroed(self->digest_count, sizeof *self->reuse->same);
+    if (self->reuse->digests == NULL || self->reuse->same == NULL ||
+        self->reuse->same_place == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "digests of %zu files", self->digest_count);
     int status = DIDI_OK;
     for (size_t i = 0; i < self->digest_count && status == DIDI_OK; i++)
@@ -238,6 +242,7 @@ void work_reuse_close(work *self)
     json_decref(self->reuse->document);
     free(self->reuse->index);
     free(self->reuse->digests);
+    free((void *)self->reuse->same);
     free(self->reuse->same_place);
     free(self->reuse);
     self->reuse = NULL;

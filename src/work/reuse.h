@@ -11,6 +11,7 @@ struct reuse_source {
     json_t *document;     /* reuse.json: what the method left there is at its top */
     size_t *index;        /* of each layer: number of its snapshots there, or SIZE_MAX */
     char (*digests)[65];  /* of the input files, as taken then */
+    const char **same;    /* what was the base's (compare.h); of the document */
     bool *same_place;     /* the very file, not a copy with its times: need not be read again */
     char fingerprint[65]; /* of that merge */
 };

@@ -171,7 +171,9 @@ int work_file_layout(const work *self, size_t file, package_layout *ret_layout, 
 {
     assert(file <= self->options.task_count);
     didi_precision precision = self->options.precision;
-    int status = package_layout_create(self->layer_count + self->dense_count, ret_layout, error);
+    size_t own = file > 0 ? self->family->tasks[file - 1].own_count : 0;
+    int status =
+        package_layout_create(self->layer_count + self->dense_count + own, ret_layout, error);
     for (size_t l = 0; l < self->layer_count && status == DIDI_OK; l++) {
         stored_tensor tensor = stored_tensor_of(self->layers[l]);
         stored_part part = stored_part_of(&self->summaries[l], file);
@@ -183,6 +185,8 @@ int work_file_layout(const work *self, size_t file, package_layout *ret_layout, 
                             .bits = self->dense_summaries[i].bits[file]};
         status = package_layout_add(ret_layout, &tensor, &part, file, precision, error);
     }
+    if (status == DIDI_OK && file > 0)
+        status = work_own_layout(self, file - 1, ret_layout, error);
     if (status != DIDI_OK)
         package_layout_clear(ret_layout);
     return status;

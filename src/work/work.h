@@ -33,6 +33,7 @@ typedef struct work {
     family *family;
     extension *extension; /* NULL: a merge of its own */
     bool shared;          /* a shared part is made */
+    bool one_model;       /* the method's answer is one model for all tasks */
 
     size_t layer_count; /* tensors that the method works on, by name */
     const family_tensor **layers;
@@ -45,6 +46,7 @@ typedef struct work {
 
     size_t digest_count; /* input files */
     char (*digests)[65];
+    char **same;         /* of each: compare.h */
     reuse_source *reuse; /* NULL: starts from nothing */
 
     parallel *parallel;
@@ -127,7 +129,9 @@ uint64_t work_input_bytes(const work *self);
 /* The model of input file `index` (as digests count them) and the file's index in it. */
 const checkpoint *work_input_at(const work *self, size_t index, size_t *ret_file);
 
+#include "src/work/compare.h"
 #include "src/work/dense.h"
 #include "src/work/figures.h"
+#include "src/work/own.h"
 #include "src/work/reuse.h"
 #include "src/work/similarity.h"

@@ -59,7 +59,7 @@ static int read_piece(work *self, const family_tensor *tensor, size_t file, uint
         for (uint64_t i = 0; i < count; i++)
             buffers->sum[i] += (double)buffers->delta[i];
     }
-    work_mean_of(buffers->sum, tasks, count, buffers->delta);
+    work_mean_of(buffers->sum, work_tasks_with(self, tensor), count, buffers->delta);
     return DIDI_OK;
 }
 
@@ -73,6 +73,8 @@ static int add_missed(work *self, size_t index, size_t file, uint64_t first, uin
         return DIDI_OK;
     }
     for (size_t t = 0; t < self->options.task_count; t++) {
+        if (self->dense[index]->task[t] == NULL)
+            continue; /* served as the base has it */
         int status =
             family_read_delta(self->family, t, (family_piece){self->dense[index], first, count},
                               buffers->task, buffers->spare, &self->bytes_read, error);

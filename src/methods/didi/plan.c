@@ -197,6 +197,7 @@ static void plan_disk(didi *self)
         512 * (self->work->layer_count + self->work->dense_count) * (plan->tasks + 1);
     uint64_t kept = memory_add(plan->factor_parameters, plan->dense_parameters);
     plan->artifact_bytes = memory_add(memory_multiply(kept, width), headers + (1 << 16));
+    plan->artifact_bytes = memory_add(plan->artifact_bytes, plan->own_bytes);
     if (plan->artifact_bytes > didi_byte_budget(self))
         plan->artifact_bytes = didi_byte_budget(self);
     /* Pursuit keeps float32 factors with spare rows, refinement the published ones. */

@@ -55,7 +55,8 @@ static size_t name_bytes(const char *name)
 uint64_t didi_file_headers(const didi *self)
 {
     enum { FILE_BYTES = 8 + 2 + 64 + 8 }; /* length, braces, metadata, padding */
-    return FILE_BYTES * (self->work->options.task_count + 1);
+    return memory_add(FILE_BYTES * (self->work->options.task_count + 1),
+                      work_own_bytes(self->work));
 }
 
 uint64_t didi_entry_bytes(const didi *self, const family_tensor *tensor, bool factors)

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What tasks left as the base has it: found while digests are taken, and then no task vector. */
+#pragma once
+
+#include "src/work/work.h"
+
+/* Compares the tensors in input file `index` with the base's and forgets those of the task that are
+ * the same (family_tensor.task). self->same[index] tells which, a '1' for each tensor of the
+ * family, else '0'. The base's own files have nothing to compare. Errors: DIDI_IO, DIDI_CHANGED,
+ * DIDI_NO_MEMORY. */
+int work_compare_input(work *self, size_t index, didi_error *error);
+/* The same, of what an earlier attempt or merge found. False when `text` is not of this family. */
+bool work_recall_comparison(work *self, size_t index, const char *text);
+/* All input files were compared: integers that differ become the task's own. Errors: DIDI_MISMATCH,
+ * DIDI_NO_MEMORY. */
+int work_settle_inputs(work *self, didi_error *error);

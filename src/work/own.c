@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tensors that only one task has: counted, laid out, copied. */
+#include "src/work/work.h"
+
+#include "src/base/base.h"
+#include "src/package/package.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PIECE_ELEMENTS = 1 << 16, WIDEST_BYTES = 8 };
+
+static stored_own stored_own_of(const family_own *own)
+{
+    return (stored_own){
+        .name = own->name,
+        .source = own->source->tensor,
+        .rows_before = own->grown != NULL ? own->grown->rows : 0,
+    };
+}
+
+uint64_t work_own_parameters(const work *self, size_t task)
+{
+    const family_task *of = &self->family->tasks[task];
+    uint64_t count = 0;
+    for (size_t i = 0; i < of->own_count; i++) {
+        stored_own own = stored_own_of(&of->own[i]);
+        count = memory_add(count, stored_own_elements(&own));
+    }
+    return count;
+}
+
+size_t work_tasks_with(const work *self, const family_tensor *tensor)
+{
+    size_t count = 0;
+    for (size_t t = 0; t < self->family->task_count; t++)
+        count += tensor->task[t] != NULL;
+    return count;
+}
+
+/* ---- what a file says ---- */
+
+/* Nothing of the task adds to what is shared of the tensor, and its values are the base's: a reader
+ * leaves what is shared out. Methods that make one model for all tasks know no such thing. */
+static bool is_as_base(const work *self, const family_tensor *tensor, bool shares, size_t task)
+{
+    return !self->one_model && tensor->task[task] == NULL &&
+           (shares || extension_shares(self->extension, tensor));
+}
+
+static bool shares_layer(const work *self, size_t index)
+{
+    stored_part part = stored_part_of(&self->summaries[index], 0);
+    return part.delta || part.rank > 0;
+}
+
+static json_t *as_base(const work *self, size_t task)
+{
+    json_t *names = json_array();
+    for (size_t l = 0; self->summaries != NULL && l < self->layer_count; l++)
+        if (is_as_base(self, self->layers[l], shares_layer(self, l), task))
+            json_array_append_new(names, json_string(self->layers[l]->name));
+    for (size_t i = 0; self->dense_summaries != NULL && i < self->dense_count; i++)
+        if (is_as_base(self, self->dense[i], work_holds_delta(self, i, 0), task))
+            json_array_append_new(names, json_string(self->dense[i]->name));
+    return names;
+}
+
+static json_t *lacking(const work *self, size_t task)
+{
+    json_t *names = json_array();
+    for (size_t i = 0; i < self->family->tensor_count; i++)
+        if (family_find_in_task(self->family, task, self->family->tensors[i].name) == NULL)
+            json_array_append_new(names, json_string(self->family->tensors[i].name));
+    return names;
+}
+
+/* Takes the list over. */
+static int say_names(package_layout *layout, package_saying what, json_t *names, didi_error *error)
+{
+    char *text = json_array_size(names) > 0 ? json_dumps(names, JSON_COMPACT) : NULL;
+    int status = names == NULL || (json_array_size(names) > 0 && text == NULL)
+                     ? didi_fail(error, DIDI_NO_MEMORY, NULL, "names of tensors")
+                     : DIDI_OK;
+    if (text != NULL)
+        status = package_layout_say(layout, what, text, error);
+    free(text);
+    json_decref(names);
+    return status;
+}
+
+int work_own_layout(const work *self, size_t task, package_layout *layout, didi_error *error)
+{
+    const family_task *of = &self->family->tasks[task];
+    int status = DIDI_OK;
+    for (size_t i = 0; i < of->own_count && status == DIDI_OK; i++) {
+        stored_own own = stored_own_of(&of->own[i]);
+        status = package_layout_add_own(layout, &own, self->options.precision, error);
+    }
+    if (status == DIDI_OK && of->prefix != NULL)
+        status = package_layout_say(
+            layout, of->prefix_dropped ? PACKAGE_PREFIX_DROPPED : PACKAGE_PREFIX_ADDED, of->prefix,
+            error);
+    if (status == DIDI_OK)
+        status = say_names(layout, PACKAGE_LACKS, lacking(self, task), error);
+    if (status == DIDI_OK)
+        status = say_names(layout, PACKAGE_AS_BASE, as_base(self, task), error);
+    return status;
+}
+
+uint64_t work_own_bytes(const work *self)
+{
+    enum { ENTRY_BYTES = 128, SAYING_BYTES = 64 };
+    uint64_t bytes = 0;
+    for (size_t t = 0; t < self->family->task_count; t++) {
+        const family_task *of = &self->family->tasks[t];
+        uint64_t before = bytes;
+        for (size_t i = 0; i < of->own_count; i++) {
+            stored_own own = stored_own_of(&of->own[i]);
+            uint64_t each = stored_own_bytes(&own, self->options.precision) + ENTRY_BYTES +
+                            JSON_CHARACTER_BYTES * strlen(own.name) +
+                            PACKAGE_NUMBER_BYTES * own.source->dimensions;
+            bytes = memory_add(bytes, each);
+        }
+        /* Either list may name a tensor without a task vector. */
+        for (size_t i = 0; i < self->family->tensor_count; i++) {
+            const family_tensor *tensor = &self->family->tensors[i];
+            if (tensor->task[t] == NULL && tensor->kind != FAMILY_EXCLUDED)
+                bytes += 2 * (JSON_CHARACTER_BYTES * strlen(tensor->name) + 3);
+        }
+        if (of->prefix != NULL || bytes > before)
+            bytes += SAYING_BYTES + (of->prefix != NULL ? strlen(of->prefix) : 0);
+    }
+    return bytes;
+}
+
+/* ---- copying ---- */
+
+static int check_finite(const checkpoint *model, const family_own *own, uint64_t first,
+                        const float *values, uint64_t count, didi_error *error)
+{
+    size_t bad = didi_dtype_first_nonfinite(values, count);
+    if (bad == count)
+        return DIDI_OK;
+    return didi_fail(error, DIDI_NUMERIC, checkpoint_label(model),
+                     "tensor '%s' of model %s holds NaN or Inf at element %llu",
+                     own->source->tensor->name, checkpoint_label(model),
+                     (unsigned long long)(first + bad));
+}
+
+/* Elements in a dtype that has whole bytes; others are copied as bytes. */
+static int copy_piece(const checkpoint *model, const family_own *own, const char *name,
+                      didi_dtype stored_as, uint64_t first, uint64_t at, uint64_t count,
+                      void *buffer, safetensors_writer *writer, didi_error *error)
+{
+    didi_dtype dtype = own->source->tensor->dtype;
+    if (didi_dtype_is_float(dtype)) {
+        int status = checkpoint_read_f32(model, own->source, first, buffer, count, error);
+        if (status == DIDI_OK)
+            status = check_finite(model, own, first, buffer, count, error);
+        if (status != DIDI_OK || dtype != stored_as)
+            return status == DIDI_OK
+                       ? safetensors_writer_put_f32(writer, name, at, buffer, count, error)
+                       : status;
+    }
+    uint64_t bits = didi_dtype_bits(dtype);
+    int status =
+        checkpoint_read(model, own->source, first * bits / 8, buffer, count * bits / 8, error);
+    return status == DIDI_OK ? safetensors_writer_put_bytes(writer, name, at * bits / 8, buffer,
+                                                            count * bits / 8, error)
+                             : status;
+}
+
+static int copy_own(work *self, size_t task, const family_own *own, safetensors_writer *writer,
+                    didi_error *error)
+{
+    const checkpoint *model = self->family->tasks[task].model;
+    stored_own stored = stored_own_of(own);
+    uint64_t elements = stored_own_elements(&stored);
+    uint64_t skipped = own->source->tensor->elements - elements;
+    didi_dtype stored_as = stored_own_dtype(&stored, self->options.precision);
+    char *name = memory_format("%s.%s", own->name, stored_own_suffix(&stored));
+    char *buffer = memory_aligned(PIECE_ELEMENTS, WIDEST_BYTES);
+    int status = name != NULL && buffer != NULL
+                     ? DIDI_OK
+                     : didi_fail(error, DIDI_NO_MEMORY, own->name, "copy of a tensor");
+    for (uint64_t at = 0; at < elements && status == DIDI_OK; at += PIECE_ELEMENTS) {
+        uint64_t count = smaller(elements - at, PIECE_ELEMENTS);
+        status = atomic_load(&self->cancelled)
+                     ? didi_fail(error, DIDI_CANCELLED, NULL, "cancelled")
+                     : copy_piece(model, own, name, stored_as, skipped + at, at, count, buffer,
+                                  writer, error);
+        atomic_fetch_add(&self->bytes_read,
+                         count * didi_dtype_bits(own->source->tensor->dtype) / 8);
+    }
+    free(buffer);
+    free(name);
+    return status;
+}
+
+int work_write_own(work *self, size_t task, safetensors_writer *writer, didi_error *error)
+{
+    assert(task < self->family->task_count);
+    const family_task *of = &self->family->tasks[task];
+    int status = DIDI_OK;
+    for (size_t i = 0; i < of->own_count && status == DIDI_OK; i++)
+        status = copy_own(self, task, &of->own[i], writer, error);
+    return status;
+}
+
+/* ---- telling ---- */
+
+static json_t *own_json(const work *self, const family_own *own)
+{
+    stored_own stored = stored_own_of(own);
+    json_t *shape = json_array();
+    for (size_t d = 0; d < own->source->tensor->dimensions; d++)
+        json_array_append_new(shape, json_integer((json_int_t)own->source->tensor->shape[d]));
+    json_t *row = json_pack("{s:s,s:s,s:o,s:I}", "tensor", own->source->tensor->name, "dtype",
+                            didi_dtype_name(stored_own_dtype(&stored, self->options.precision)),
+                            "shape", shape, "parameters", (json_int_t)stored_own_elements(&stored));
+    if (own->grown != NULL)
+        json_object_set_new(row, "rows_before", json_integer((json_int_t)own->grown->rows));
+    return row;
+}
+
+json_t *work_own_json(const work *self)
+{
+    json_t *tasks = extension_kept_own(self->extension);
+    for (size_t t = 0; t < self->family->task_count; t++) {
+        const family_task *of = &self->family->tasks[t];
+        json_t *tensors = json_array();
+        json_t *lacks = lacking(self, t);
+        for (size_t i = 0; i < of->own_count; i++)
+            json_array_append_new(tensors, own_json(self, &of->own[i]));
+        bool plain = of->prefix == NULL && of->own_count == 0 && json_array_size(lacks) == 0;
+        json_t *row = json_pack("{s:o,s:o,s:I}", "tensors", tensors, "lacks", lacks, "parameters",
+                                (json_int_t)work_own_parameters(self, t));
+        if (of->prefix != NULL)
+            json_object_set_new(row, of->prefix_dropped ? "prefix_dropped" : "prefix_added",
+                                json_string(of->prefix));
+        if (!plain)
+            json_object_set(tasks, self->options.tasks[t].name, row);
+        json_decref(row);
+    }
+    return tasks;
+}
