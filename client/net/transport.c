@@ -256,7 +256,7 @@ static CURLcode drive(client_transport *self, transport_attempt *attempt)
     int running = 1;
     while (running > 0) {
         if (interrupt_seen(self->interrupt)) {
-            attempt->status = didi_fail(attempt->error, CLIENT_INTERRUPTED, NULL, "interrupted");
+            attempt->status = interrupt_fail(attempt->error);
             code = CURLE_ABORTED_BY_CALLBACK;
             break;
         }
