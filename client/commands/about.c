@@ -43,7 +43,7 @@ static void print_option_words(option_table options)
 /* First words of all commands, and per command its options; ids of jobs are asked of the server. */
 static int run_completion(const command_context *context, didi_error *error)
 {
-    const char *shell = arguments_at(context->arguments, 0);
+    const char *shell = arguments_word(context->arguments, 0);
     if (strcmp(shell, "bash") != 0)
         return didi_fail(error, CLIENT_USAGE, shell, "only bash is known");
     size_t count = 0;

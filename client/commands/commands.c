@@ -21,7 +21,7 @@ const client_command *const *command_list(size_t *ret_count)
     return all_commands;
 }
 
-const client_command *command_find(char *const *words, size_t count, size_t *ret_words)
+const client_command *command_find(char *const *words, int count, int *ret_words)
 {
     for (size_t i = 0; i < sizeof all_commands / sizeof all_commands[0]; i++) {
         const char *name = all_commands[i]->name;
@@ -68,8 +68,10 @@ const char *command_version_text(void)
 }
 
 /* How many words a synopsis asks for: "JOB DIR" two, "[FILE]" at most one, "JOB..." one or more. */
-static int check_words(const client_command *command, size_t given, didi_error *error)
+static int check_words(const client_command *command, const client_arguments *arguments,
+                       didi_error *error)
 {
+    size_t given = 0;
     size_t least = 0;
     size_t most = strstr(command->words, "...") != NULL ? SIZE_MAX - 1 : 0;
     for (const char *word = command->words; word != NULL && *word != '\0';) {
@@ -78,6 +80,8 @@ static int check_words(const client_command *command, size_t given, didi_error *
         word = strchr(word, ' ');
         word = word != NULL ? word + 1 : NULL;
     }
+    while (arguments_word(arguments, given) != NULL)
+        given++;
     if (given < least || given > most)
         return didi_fail(error, CLIENT_USAGE, NULL, "%s: didictl %s %s",
                          given < least ? "too few words" : "too many words", command->name,
@@ -107,7 +111,7 @@ int command_run(const client_command *command, const client_arguments *arguments
 {
     client_settings settings = {0};
     command_context context = {.arguments = arguments, .settings = &settings};
-    int status = check_words(command, arguments_count(arguments), error);
+    int status = check_words(command, arguments, error);
     if (status == CLIENT_OK)
         status = settings_load(arguments, &settings, error);
     if (status == CLIENT_OK)

@@ -16,7 +16,7 @@ static int follow_to_end(const command_context *context, FILE *stream, follow_st
 {
     char *id = NULL;
     json_t *job = NULL;
-    int status = job_resolve(context->service, arguments_at(context->arguments, 0), &id, error);
+    int status = job_resolve(context->service, arguments_word(context->arguments, 0), &id, error);
     if (status == CLIENT_OK)
         status = job_follow(context, id, stream, style, &job, error);
     if (status == CLIENT_OK && style != FOLLOW_JSON && style != FOLLOW_SILENT &&
@@ -158,7 +158,7 @@ static int run_events(const command_context *context, didi_error *error)
     status = status != CLIENT_OK ? status : command_integer(context, &limit, &reader.left, error);
     status = status != CLIENT_OK
                  ? status
-                 : job_resolve(context->service, arguments_at(context->arguments, 0), &id, error);
+                 : job_resolve(context->service, arguments_word(context->arguments, 0), &id, error);
     if (status != CLIENT_OK)
         return status;
     reader.id = id;

@@ -103,7 +103,7 @@ static int run_show(const command_context *context, didi_error *error)
     char *id = NULL;
     json_t *job = NULL;
     bool done = false;
-    int status = job_resolve(context->service, arguments_at(context->arguments, 0), &id, error);
+    int status = job_resolve(context->service, arguments_word(context->arguments, 0), &id, error);
     status = status != CLIENT_OK ? status : job_get(context->service, id, &job, error);
     free(id);
     if (status == CLIENT_OK)
@@ -153,9 +153,10 @@ static int act_on(const command_context *context, const job_verb *verb, const ch
 static int act(const command_context *context, const job_verb *verb, didi_error *error)
 {
     int result = CLIENT_OK;
-    for (size_t i = 0; i < arguments_count(context->arguments); i++) {
+    const char *reference;
+    for (size_t i = 0; (reference = arguments_word(context->arguments, i)) != NULL; i++) {
         didi_error own = {0};
-        int status = act_on(context, verb, arguments_at(context->arguments, i), &own);
+        int status = act_on(context, verb, reference, &own);
         if (status == CLIENT_OK)
             continue;
         if (status != CLIENT_FAILURE) {

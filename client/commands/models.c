@@ -93,7 +93,7 @@ static int print_model(const command_context *context, const json_t *model, didi
 
 static int run_show(const command_context *context, didi_error *error)
 {
-    const char *name = arguments_at(context->arguments, 0);
+    const char *name = arguments_word(context->arguments, 0);
     if (!record_is_word(name, MODEL_NAME_BYTES_MAX, "._-/") || name[0] == '/' ||
         strstr(name, "//") != NULL || name[0] == '.' || strstr(name, "/.") != NULL)
         return didi_fail(error, CLIENT_USAGE, name, "this is not the name of a model");

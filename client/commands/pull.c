@@ -30,14 +30,14 @@ typedef struct pull {
 /* True when --task was not given, or names this task. */
 static bool task_wanted(const client_arguments *arguments, const char *task, size_t bytes)
 {
-    size_t cursor = 0;
-    const char *wanted = arguments_each(arguments, OPTION_TASK, &cursor);
-    if (wanted == NULL)
-        return true;
-    for (; wanted != NULL; wanted = arguments_each(arguments, OPTION_TASK, &cursor))
+    const char *wanted;
+    size_t count = 0;
+    while ((wanted = arguments_at(arguments, OPTION_TASK, count)) != NULL) {
         if (strlen(wanted) == bytes && memcmp(wanted, task, bytes) == 0)
             return true;
-    return false;
+        count++;
+    }
+    return count == 0;
 }
 
 /* Native artifacts are all but models/; with --task, experts of other tasks are left out. */
@@ -171,9 +171,8 @@ static int request_exports(pull *self, didi_error *error)
     json_t *body = json_pack("{s:s}", "format", "full");
     json_t *tasks = arguments_has(arguments, OPTION_TASK) ? json_array() : NULL;
     json_t *answer = NULL;
-    size_t cursor = 0;
-    for (const char *task;
-         tasks != NULL && (task = arguments_each(arguments, OPTION_TASK, &cursor)) != NULL;)
+    const char *task;
+    for (size_t i = 0; (task = arguments_at(arguments, OPTION_TASK, i)) != NULL; i++)
         (void)json_array_append_new(tasks, json_string(task));
     int status =
         target == NULL || body == NULL ||
@@ -271,9 +270,8 @@ static int read_options(const command_context *context, bool *ret_full, didi_err
     *ret_full = format != NULL && strcmp(format, "full") == 0;
     if (format != NULL && !*ret_full && strcmp(format, "native") != 0)
         return didi_fail(error, CLIENT_USAGE, "--format", "'%s' is not native or full", format);
-    size_t cursor = 0;
-    for (const char *task;
-         (task = arguments_each(context->arguments, OPTION_TASK, &cursor)) != NULL;)
+    const char *task;
+    for (size_t i = 0; (task = arguments_at(context->arguments, OPTION_TASK, i)) != NULL; i++)
         if (!record_is_word(task, PULL_TASK_BYTES_MAX, "._-"))
             return didi_fail(error, CLIENT_USAGE, "--task", "'%s' is not the name of a task", task);
     return CLIENT_OK;
@@ -289,9 +287,9 @@ static int run(const command_context *context, didi_error *error)
     if (!output_is_quiet(context->output))
         self.progress = progress_create(stderr, output_animates_messages(context->output),
                                         context->settings->color);
-    status = job_resolve(context->service, arguments_at(context->arguments, 0), &self.id, error);
+    status = job_resolve(context->service, arguments_word(context->arguments, 0), &self.id, error);
     if (status == CLIENT_OK)
-        status = fetch_all(&self, arguments_at(context->arguments, 1), error);
+        status = fetch_all(&self, arguments_word(context->arguments, 1), error);
     if (status == CLIENT_INTERRUPTED || status == CLIENT_UNREACHABLE) {
         progress_clear(self.progress);
         output_note(context->output, "the same command goes on where this one stopped");

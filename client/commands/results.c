@@ -15,7 +15,7 @@ static int read_result(const command_context *context, const char *rest, json_t 
                        didi_error *error)
 {
     char *id = NULL;
-    int status = job_resolve(context->service, arguments_at(context->arguments, 0), &id, error);
+    int status = job_resolve(context->service, arguments_word(context->arguments, 0), &id, error);
     if (status == CLIENT_OK)
         status = job_read(context->service, id, rest, ret_document, error);
     free(id);

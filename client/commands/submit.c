@@ -114,7 +114,7 @@ static int resolve_source(const command_context *context, json_t *specification,
 static int run(const command_context *context, bool dry_run, didi_error *error)
 {
     json_t *specification = NULL;
-    int status = draft_create(arguments_at(context->arguments, 0), context->arguments,
+    int status = draft_create(arguments_word(context->arguments, 0), context->arguments,
                               &specification, error);
     if (status == CLIENT_OK)
         status = resolve_source(context, specification, error);
@@ -139,7 +139,7 @@ static int run_extend(const command_context *context, didi_error *error)
 {
     char *job = NULL;
     json_t *request = NULL;
-    int status = job_resolve(context->service, arguments_at(context->arguments, 0), &job, error);
+    int status = job_resolve(context->service, arguments_word(context->arguments, 0), &job, error);
     if (status == CLIENT_OK)
         status = draft_extend(job, context->arguments, &request, error);
     if (status == CLIENT_OK)
