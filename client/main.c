@@ -54,7 +54,7 @@ static int run_request(const command_line *request, didi_error *error)
     else if (request->help)
         help_overview(stdout);
     else if (request->version)
-        printf("didictl %s\n", command_version_text());
+        printf("didictl %s\n", DIDICTL_VERSION);
     else
         return command_run(request->command, request->arguments, error);
     return fflush(stdout) == 0 ? CLIENT_OK

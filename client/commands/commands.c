@@ -62,9 +62,15 @@ int command_integer(const command_context *context, const command_number *number
     return CLIENT_OK;
 }
 
-const char *command_version_text(void)
+int command_print(const command_context *context, int status, json_t *document,
+                  const char *name_key, command_printer print, didi_error *error)
 {
-    return DIDICTL_VERSION;
+    bool table = context->settings->format == OUTPUT_TABLE;
+    if (status == CLIENT_OK)
+        status = table ? print(context, document, error)
+                       : output_records(context->output, document, name_key, error);
+    json_decref(document);
+    return status;
 }
 
 /* How many words a synopsis asks for: "JOB DIR" two, "[FILE]" at most one, "JOB..." one or more. */
@@ -95,8 +101,7 @@ static int run_with(const client_command *command, command_context *context, did
     int status = context->output == NULL ? client_fail_memory(error)
                                          : interrupt_open(&context->interrupt, error);
     if (status == CLIENT_OK)
-        status = service_open(context->settings, command_version_text(), context->interrupt,
-                              &context->service, error);
+        status = service_open(context->settings, context->interrupt, &context->service, error);
     if (status == CLIENT_OK)
         status = command->run(context, error);
     if (status == CLIENT_OK)

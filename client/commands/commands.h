@@ -24,6 +24,3 @@ int command_run(const client_command *command, const client_arguments *arguments
 /* Help texts, made from the tables of commands and options. */
 void help_overview(FILE *stream);
 void help_command(FILE *stream, const client_command *command);
-
-/* Version of the client ("0.1.0"). */
-const char *command_version_text(void);
