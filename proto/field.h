@@ -52,7 +52,6 @@ extern const field_kind field_object;  /* its fields lie in the same struct */
 /* A kind with what it needs. */
 #define FIELD_REAL(low, high) .kind = &field_real, .lowest = (low), .highest = (high)
 #define FIELD_INTEGER(low, high) .kind = &field_integer, .lowest = (low), .highest = (high)
-#define FIELD_BOOLEAN .kind = &field_boolean
 #define FIELD_CHOICE(list) .kind = &field_choice, .words = (list)
 #define FIELD_TEXT(test, wanted) .kind = &field_text, .check = (test), .expected = (wanted)
 #define FIELD_LIST(most, test, wanted)                                                             \

@@ -154,8 +154,8 @@ const json_field specification_extend_fields[] = {
     {.key = "add", FIELD_TASKS, AT(add)},
     {.key = "remove", FIELD_TASKS, AT(remove)},
     {.key = "budget", .kind = &field_budget, AT(budget)},
-    {.key = "rebalance", FIELD_BOOLEAN, AT(rebalance)},
-    {.key = "compare", FIELD_BOOLEAN, AT(compare)},
+    {.key = "rebalance", .kind = &field_boolean, AT(rebalance)},
+    {.key = "compare", .kind = &field_boolean, AT(compare)},
     {.key = NULL},
 };
 

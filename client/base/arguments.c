@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <getopt.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -68,13 +69,15 @@ static void known_add(known_options *self, option_table table)
     for (size_t i = 0; i < table.count; i++, self->count++) {
         const option_row *row = table.rows + i;
         bool bare = row->argument == NULL;
+        size_t used = strlen(self->letters);
         self->rows[self->count] = row;
         self->names[self->count] =
             (struct option){.name = row->name,
                             .has_arg = bare ? no_argument : required_argument,
                             .val = ARGUMENTS_NAME + (int)self->count};
         if (row->letter != 0)
-            strcat(strncat(self->letters, &row->letter, 1), bare ? "" : ":");
+            snprintf(self->letters + used, sizeof self->letters - used, "%c%s", row->letter,
+                     bare ? "" : ":");
     }
 }
 
@@ -107,8 +110,7 @@ static int fail_option(const known_options *self, bool lacks_value, const char *
 int arguments_parse(client_arguments *arguments, option_table options, char *const *words,
                     int count, bool stop_at_word, int *ret_used, didi_error *error)
 {
-    known_options known = {.letters = ""};
-    strcat(known.letters, stop_at_word ? "+:" : "-:");
+    known_options known = {.letters = {stop_at_word ? '+' : '-', ':'}};
     known_add(&known, options);
     known_add(&known, arguments->globals);
     opterr = 0;
