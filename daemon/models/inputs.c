@@ -115,8 +115,8 @@ static void inputs_fill(const inputs *self, didi_merge_options *options)
     options->task_count = self->task_count;
     options->method = from->method;
     options->method_options = from->method_options;
-    options->budget = from->budget;
-    options->budget_unit = (didi_budget_unit)from->budget_unit;
+    options->budget = from->budget.value;
+    options->budget_unit = (didi_budget_unit)from->budget.unit;
 #define COPY_NUMBER(member, ...) options->member = from->member;
 #define COPY_COUNT(member, ...) options->member = (size_t)from->member;
 #define COPY_CHOICE(member, ...) options->member = (__typeof__(options->member))from->member;
@@ -140,8 +140,8 @@ static void inputs_fill(const inputs *self, didi_merge_options *options)
     options->seed = (uint64_t)from->seed;
     options->specification_json = self->canonical;
     if (specification_extends(from)) {
-        options->budget = from->extend.budget * (double)from->extend.add.count;
-        options->budget_unit = (didi_budget_unit)from->extend.budget_unit;
+        options->budget = from->extend.budget.value * (double)from->extend.add.count;
+        options->budget_unit = (didi_budget_unit)from->extend.budget.unit;
         options->extend.job = from->extend.job;
         options->extend.removed = (const char *const *)from->extend.remove.texts;
         options->extend.removed_count = from->extend.remove.count;
