@@ -67,25 +67,25 @@ static int request_execute(store *self, store_request *request)
 {
     didi_error unheard = {0};
     didi_error *error = request->error != NULL ? request->error : &unheard;
-    int status = database_execute(self->writer, QUERY_SAVEPOINT_BEGIN, error);
+    int status = database_run(self->writer, QUERY_SAVEPOINT_BEGIN, NULL, error);
     if (status != DIDI_OK)
         return status;
     status = request->operation(self->writer, request->argument, &self->changes, error);
     if (status != DIDI_OK) {
         didi_error ignored = {0};
         /* A full disk may have rolled everything back already: then the commit reports it. */
-        database_execute(self->writer, QUERY_SAVEPOINT_ROLLBACK, &ignored);
-        database_execute(self->writer, QUERY_SAVEPOINT_RELEASE, &ignored);
+        database_run(self->writer, QUERY_SAVEPOINT_ROLLBACK, NULL, &ignored);
+        database_run(self->writer, QUERY_SAVEPOINT_RELEASE, NULL, &ignored);
         return status;
     }
-    return database_execute(self->writer, QUERY_SAVEPOINT_RELEASE, error);
+    return database_run(self->writer, QUERY_SAVEPOINT_RELEASE, NULL, error);
 }
 
 /* Runs a list of requests in one transaction. *ret_uncertain: the commit failed in a way that
  * leaves open whether it reached the disk; going on would build on sand. */
 static int batch_execute(store *self, store_request *batch, bool *ret_uncertain, didi_error *error)
 {
-    int status = database_execute(self->writer, QUERY_TRANSACTION_BEGIN, error);
+    int status = database_run(self->writer, QUERY_TRANSACTION_BEGIN, NULL, error);
     self->changes.count = 0;
     if (status != DIDI_OK)
         return status;
@@ -93,13 +93,13 @@ static int batch_execute(store *self, store_request *batch, bool *ret_uncertain,
         request->status = request_execute(self, request);
     if (sqlite3_get_autocommit(self->writer->connection) != 0)
         return didi_fail(error, DIDI_DISK_FULL, "didid.db", "the transaction was rolled back");
-    status = database_execute(self->writer, QUERY_TRANSACTION_COMMIT, error);
+    status = database_run(self->writer, QUERY_TRANSACTION_COMMIT, NULL, error);
     if (status != DIDI_OK) {
         didi_error ignored = {0};
         int code = sqlite3_extended_errcode(self->writer->connection);
         *ret_uncertain = (code & 0xff) == SQLITE_IOERR || (code & 0xff) == SQLITE_CORRUPT;
         if (sqlite3_get_autocommit(self->writer->connection) == 0)
-            database_execute(self->writer, QUERY_TRANSACTION_ROLLBACK, &ignored);
+            database_run(self->writer, QUERY_TRANSACTION_ROLLBACK, NULL, &ignored);
     }
     return status;
 }
@@ -284,80 +284,91 @@ void store_reader_return(store *self, database *reader)
 
 /* ---- rows ---- */
 
-static int read_more(database *reader, const row_kind *kind, sqlite3_stmt *statement, size_t limit,
-                     row_list *list, didi_error *error)
-{
-    size_t room = 0;
-    bool row = true;
-    int status = DIDI_OK;
-    while (status == DIDI_OK) {
-        status = database_step(reader, statement, &row, error);
-        list->more = row && list->count == limit;
-        if (status != DIDI_OK || !row || list->more)
-            break;
-        void *rows = memory_grown(list->rows, list->count, &room, kind->bytes);
-        if (rows == NULL)
-            return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
-        list->rows = rows;
-        status = kind->read(statement, (char *)list->rows + list->count * kind->bytes, error);
-        list->count += status == DIDI_OK;
-    }
-    return status;
-}
-
-int store_rows_read(store *self, const row_kind *kind, const char *job, const void *filter,
-                    size_t limit, row_list *ret_list, didi_error *error)
+int store_row_read(store *self, store_query query, const sql_parameter *parameters,
+                   const row_kind *kind, void *ret_row, bool *ret_found, didi_error *error)
 {
     database *reader = NULL;
-    row_list list = {0};
-    store_job known = {0};
-    if (limit == 0 || limit > kind->most)
-        return didi_fail(error, DIDI_INVALID, "limit", "limit is outside 1 .. %zu", kind->most);
     int status = store_reader_borrow(self, &reader, error);
     if (status != DIDI_OK)
         return status;
-    if (job != NULL)
-        status = job_select(reader, job, &known, error);
-    store_job_clear(&known);
-    if (status == DIDI_OK) {
-        sqlite3_stmt *statement = database_statement(reader, kind->query, error);
-        kind->bind(reader, statement, filter, (int64_t)limit + 1);
-        status = read_more(reader, kind, statement, limit, &list, error);
-    }
+    status = database_row(reader, query, parameters, kind, ret_row, ret_found, error);
     store_reader_return(self, reader);
-    if (status != DIDI_OK)
-        store_rows_free(kind, list.rows, list.count);
-    else
-        *ret_list = list;
     return status;
 }
 
-void store_rows_free(const row_kind *kind, void *rows, size_t count)
+typedef struct rows_found {
+    void *rows;
+    size_t count;
+    bool more;
+} rows_found;
+
+static int read_rows(database *reader, const row_list *wanted, rows_found *found, didi_error *error)
+{
+    const row_kind *kind = wanted->kind;
+    sqlite3_stmt *statement = NULL;
+    size_t room = 0;
+    bool row = true;
+    int status = database_statement(reader, wanted->query, wanted->parameters, &statement, error);
+    while (status == DIDI_OK) {
+        status = database_step(reader, statement, &row, error);
+        found->more = row && found->count == wanted->limit;
+        if (status != DIDI_OK || !row || found->more)
+            break;
+        void *rows = memory_grown(found->rows, found->count, &room, kind->bytes);
+        if (rows == NULL)
+            return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+        found->rows = rows;
+        status = row_read(kind, statement, (char *)rows + found->count * kind->bytes, error);
+        found->count += status == DIDI_OK;
+    }
+    return status;
+}
+
+int store_rows_read(store *self, const row_list *wanted, void *ret_rows, size_t *ret_count,
+                    bool *ret_more, didi_error *error)
+{
+    database *reader = NULL;
+    rows_found found = {0};
+    store_job known = {0};
+    if (wanted->limit == 0 || wanted->limit > wanted->most)
+        return didi_fail(error, DIDI_INVALID, "limit", "limit is outside 1 .. %zu", wanted->most);
+    int status = store_reader_borrow(self, &reader, error);
+    if (status != DIDI_OK)
+        return status;
+    if (wanted->job != NULL)
+        status = job_select(reader, wanted->job, &known, error);
+    store_job_clear(&known);
+    if (status == DIDI_OK)
+        status = read_rows(reader, wanted, &found, error);
+    store_reader_return(self, reader);
+    if (status != DIDI_OK) {
+        rows_free(wanted->kind, found.rows, found.count);
+        return status;
+    }
+    memcpy(ret_rows, &found.rows, sizeof found.rows); /* pointers to all structs are alike */
+    *ret_count = found.count;
+    if (ret_more != NULL)
+        *ret_more = found.more;
+    return DIDI_OK;
+}
+
+void rows_free(const row_kind *kind, void *rows, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        kind->clear((char *)rows + i * kind->bytes);
+        row_clear(kind, (char *)rows + i * kind->bytes);
     free(rows);
 }
 
 int store_each_id(store *self, store_query query, int (*visit)(void *context, const char *id),
                   void *context, didi_error *error)
 {
-    database *reader = NULL;
-    bool row = true;
-    int status = store_reader_borrow(self, &reader, error);
-    if (status != DIDI_OK)
-        return status;
-    sqlite3_stmt *statement = database_statement(reader, query, error);
-    while (status == DIDI_OK && row) {
-        char id[ID_BYTES];
-        status = database_step(reader, statement, &row, error);
-        if (status != DIDI_OK || !row)
-            break;
-        column_text(statement, 0, id, sizeof id);
-        if (visit(context, id) != 0)
-            break;
-    }
-    store_reader_return(self, reader);
+    const row_list all = {.query = query, .kind = &row_of_id, .limit = SIZE_MAX, .most = SIZE_MAX};
+    char(*ids)[ID_BYTES] = NULL;
+    size_t count = 0;
+    int status = store_rows_read(self, &all, &ids, &count, NULL, error);
+    for (size_t i = 0; i < count && visit(context, ids[i]) == 0; i++)
+        ;
+    rows_free(&row_of_id, ids, count);
     return status;
 }
 
