@@ -23,8 +23,6 @@ struct api {
 json_t *api_job_json(const store_job *job, json_t *result);
 /* "2026-01-02T03:04:05.678Z", or null for 0. */
 json_t *api_time(int64_t milliseconds);
-/* A string, or null for NULL. */
-json_t *api_text(const char *text);
 /* The failure of a job or export: an object, or null when `status_name` is NULL. */
 json_t *api_failure(const char *status_name, const char *message, const char *subject);
 /* {"data", "has_more", "next"}; takes `data` and `next`. */

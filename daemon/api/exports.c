@@ -48,7 +48,7 @@ void api_exports_list(void *context, http_request *request)
 {
     api *self = context;
     store_job job;
-    if (!http_query_only(request, NULL) || !api_find_job(self, request, &job))
+    if (!api_find_job(self, request, &job))
         return;
     exports_reply(self, request, job.id, &(export_request){0}, 200);
     store_job_clear(&job);
@@ -124,7 +124,7 @@ void api_exports_create(void *context, http_request *request)
     api *self = context;
     export_request asked = {0};
     store_job job;
-    if (!http_query_only(request, NULL) || !exports_parse(request, &asked))
+    if (!exports_parse(request, &asked))
         return;
     if (api_find_job(self, request, &job)) {
         json_t *tasks = api_job_tasks(&job);

@@ -67,8 +67,7 @@ static int extend_check(api *self, const char *id, didi_error *error)
 {
     store_job job = {0};
     didi_error missing = {0};
-    int status =
-        id_is_valid(id) ? store_job_get(self->records, id, &job, &missing) : DIDI_NOT_FOUND;
+    int status = store_job_get(self->records, id, &job, &missing);
     if (status == DIDI_NOT_FOUND) {
         return didi_fail(error, DIDI_INVALID, "/extend/job",
                          "no job has the id '%.64s'; give that of a succeeded one", id);

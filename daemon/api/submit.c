@@ -110,17 +110,16 @@ static int submit_read(api *self, const char *body, size_t bytes, size_t bytes_m
 
 static bool submit_parse(api *self, http_request *request, submission *asked)
 {
-    static const char *const parameters[] = {"dry_run", NULL};
     const char *dry_run = http_query(request, "dry_run");
     didi_error error = {0};
     size_t bytes;
     const char *body = http_body(request, &bytes);
-    if (!http_query_only(request, parameters) || !submit_key(request, asked))
+    if (!submit_key(request, asked))
         return false;
     if (dry_run != NULL && strcmp(dry_run, "true") != 0 && strcmp(dry_run, "false") != 0)
         return http_refuse_parameter(request, "dry_run", "dry_run must be true or false");
     asked->dry_run = dry_run != NULL && strcmp(dry_run, "true") == 0;
-    if (api_digest_of_bytes(body, bytes, asked->digest, &error) != DIDI_OK) {
+    if (file_sha256_bytes(body, bytes, asked->digest, &error) != DIDI_OK) {
         http_reply_error(request, problem_from_status(error.status), &error);
         return false;
     }

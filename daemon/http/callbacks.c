@@ -166,6 +166,7 @@ static enum MHD_Result request_body(http_request *request, const char *data, siz
         return http_reply_send(request);
     }
     request->phase = HTTP_PHASE_RUN;
+    http_route_check_query(request);
     return request_run(request);
 }
 

@@ -103,6 +103,14 @@ void http_quiesce(http *self)
     http_notify_job(self, NULL);
 }
 
+bool http_is_quiescing(http *self)
+{
+    pthread_mutex_lock(&self->lock);
+    bool quiescing = self->quiescing;
+    pthread_mutex_unlock(&self->lock);
+    return quiescing;
+}
+
 static bool http_has_peers(http *self)
 {
     pthread_mutex_lock(&self->lock);

@@ -18,6 +18,8 @@
 typedef struct http http;
 typedef struct http_request http_request;
 
+enum { HTTP_ROUTE_PARAMETERS_MAX = 4 };
+
 /* Must reply exactly once, or call http_wait and return. */
 typedef void (*http_handler)(void *context, http_request *request);
 
@@ -27,6 +29,7 @@ typedef struct http_route {
     http_handler handle;
     bool slow;       /* may take more than a few milliseconds */
     bool takes_body; /* JSON; other routes refuse a body */
+    const char *parameters[HTTP_ROUTE_PARAMETERS_MAX + 1]; /* of the query; others are refused */
 } http_route;
 
 typedef struct http_settings {
@@ -66,10 +69,6 @@ const char *http_query(const http_request *request, const char *name);
 
 /* Refuses a query parameter or header, saying why. Returns false: a reply was made. */
 bool http_refuse_parameter(http_request *request, const char *name, const char *detail);
-
-/* Refuses parameters that are not in `names` (ends with NULL; or NULL for none). False: a reply was
- * made. */
-bool http_query_only(http_request *request, const char *const *names);
 
 /* Reads a whole-number parameter; *number keeps its value when absent. False: a reply was made. */
 bool http_query_number(http_request *request, const char *name, long long lowest, long long highest,

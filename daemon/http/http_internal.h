@@ -109,6 +109,9 @@ void http_callbacks_completed(void *cls, struct MHD_Connection *connection, void
 void http_callbacks_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
                                enum MHD_ConnectionNotificationCode code);
 
+/* ---- http.c ---- */
+bool http_is_quiescing(http *self);
+
 /* ---- gate.c ---- */
 
 /* Checks framing, host, origin, media type and length of a request whose headers are there, and
@@ -119,6 +122,8 @@ bool http_gate_admit(http_request *request);
 
 /* Sets route and parts. False: a reply was made (404, 405). */
 bool http_route_find(http_request *request);
+/* Refuses a query parameter that the route does not take. */
+void http_route_check_query(http_request *request);
 
 /* ---- threads.c ---- */
 int http_threads_start(http *self, didi_error *error);

@@ -112,8 +112,7 @@ static int sweep_directory(void *context, const char *name, didi_error *error)
     scheduler *self = context;
     didi_error missing = {0};
     store_job job = {0};
-    const int status =
-        id_is_valid(name) ? store_job_get(self->store, name, &job, &missing) : DIDI_NOT_FOUND;
+    const int status = store_job_get(self->store, name, &job, &missing);
     bool orphan = status == DIDI_NOT_FOUND;
     if (status != DIDI_OK && !orphan) {
         *error = missing;

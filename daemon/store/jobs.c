@@ -212,6 +212,8 @@ int store_job_find_submission(store *self, const store_submission *submission, b
 int store_job_get(store *self, const char *id, store_job *ret_job, didi_error *error)
 {
     database *reader = NULL;
+    if (!id_is_valid(id))
+        return store_job_unknown(id, error);
     int status = store_reader_borrow(self, &reader, error);
     if (status != DIDI_OK)
         return status;
