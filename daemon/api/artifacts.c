@@ -140,7 +140,7 @@ void api_artifacts_list(void *context, http_request *request)
     if (status == DIDI_OK)
         status = artifact_add(self, job.id, "shared.safetensors", list, &error);
     if (status == DIDI_OK) {
-        http_reply_json(request, 200, api_page(list, false, json_null()));
+        http_reply_json(request, 200, api_page(list, false, NULL));
     } else {
         json_decref(list);
         http_reply_error(request, problem_from_status(status), &error);

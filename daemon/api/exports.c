@@ -40,7 +40,7 @@ static void exports_reply(api *self, http_request *request, const char *job_id,
     for (size_t i = 0; i < count; i++)
         if (export_is_asked(asked, rows[i].task))
             json_array_append_new(data, export_json(&rows[i]));
-    http_reply_json(request, status, api_page(data, false, json_null()));
+    http_reply_json(request, status, api_page(data, false, NULL));
     store_exports_free(rows, count);
 }
 
@@ -59,8 +59,7 @@ static bool exports_parse(http_request *request, export_request *ret_asked)
     didi_error error = {0};
     size_t bytes;
     const char *body = http_body(request, &bytes);
-    if (export_request_parse(body, bytes, http_body_bytes_max(request), ret_asked, &error) ==
-        DIDI_OK)
+    if (export_request_parse(body, bytes, bytes, ret_asked, &error) == DIDI_OK)
         return true;
     http_reply_error(request,
                      error.status == DIDI_FORMAT    ? PROBLEM_MALFORMED_JSON

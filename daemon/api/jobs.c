@@ -69,8 +69,7 @@ void api_jobs_list(void *context, http_request *request)
     json_t *data = json_array();
     for (size_t i = 0; i < count; i++)
         json_array_append_new(data, api_job_json(&rows[i], NULL));
-    json_t *next = more && count > 0 ? json_string(rows[count - 1].id) : json_null();
-    http_reply_json(request, 200, api_page(data, more, next));
+    http_reply_json(request, 200, api_page(data, more, more ? rows[count - 1].id : NULL));
     store_jobs_free(rows, count);
 }
 

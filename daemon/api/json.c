@@ -25,9 +25,9 @@ json_t *api_failure(const char *status_name, const char *message, const char *su
                      subject);
 }
 
-json_t *api_page(json_t *data, bool has_more, json_t *next)
+json_t *api_page(json_t *data, bool has_more, const char *next)
 {
-    return json_pack("{s:o, s:b, s:o}", "data", data, "has_more", has_more, "next", next);
+    return json_pack("{s:o, s:b, s:s?}", "data", data, "has_more", has_more, "next", next);
 }
 
 void api_reply_job_error(http_request *request, const didi_error *error)

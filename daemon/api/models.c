@@ -38,8 +38,7 @@ void api_models_list(void *context, http_request *request)
     json_t *data = json_array();
     for (size_t i = 0; i < count; i++)
         json_array_append_new(data, model_json(&rows[i]));
-    json_t *next = more && count > 0 ? json_string(rows[count - 1].name) : json_null();
-    http_reply_json(request, 200, api_page(data, more, next));
+    http_reply_json(request, 200, api_page(data, more, more ? rows[count - 1].name : NULL));
     store_models_free(rows, count);
 }
 

@@ -97,10 +97,10 @@ static bool submit_replay(api *self, http_request *request, const submission *as
 }
 
 /* A whole specification, or what makes one of another job's. */
-static int submit_read(api *self, const char *body, size_t bytes, size_t bytes_max,
-                       submission *asked, didi_error *error)
+static int submit_read(api *self, const char *body, size_t bytes, submission *asked,
+                       didi_error *error)
 {
-    int status = document_parse(body, bytes, bytes_max, &asked->body, error);
+    int status = document_parse(body, bytes, bytes, &asked->body, error);
     if (status != DIDI_OK)
         return status;
     asked->extends = extension_request_is(asked->body);
@@ -125,7 +125,7 @@ static bool submit_parse(api *self, http_request *request, submission *asked)
     }
     if (!asked->dry_run && submit_replay(self, request, asked))
         return false;
-    if (submit_read(self, body, bytes, http_body_bytes_max(request), asked, &error) != DIDI_OK) {
+    if (submit_read(self, body, bytes, asked, &error) != DIDI_OK) {
         problem type = error.status == DIDI_FORMAT && !asked->extends ? PROBLEM_MALFORMED_JSON
                                                                       : submit_problem(&error);
         json_decref(asked->body);

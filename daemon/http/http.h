@@ -34,9 +34,9 @@ typedef struct http_route {
 
 typedef struct http_settings {
     const char *listen; /* see http_listener_open */
-    unsigned connections_max;
+    size_t connections_max;
     size_t body_bytes_max;
-    unsigned request_seconds; /* for a request to arrive whole */
+    size_t request_seconds;   /* for a request to arrive whole */
     const http_route *routes; /* static; literal patterns stand before "{...}" ones */
     size_t route_count;
     void *context; /* handed to handlers */
@@ -77,10 +77,8 @@ bool http_query_number(http_request *request, const char *name, long long lowest
 /* A request header, or NULL. */
 const char *http_header(const http_request *request, const char *name);
 
-/* The body. Never NULL, not NUL-terminated. */
+/* The body, within body_bytes_max. Never NULL, not NUL-terminated. */
 const char *http_body(const http_request *request, size_t *ret_bytes);
-
-size_t http_body_bytes_max(const http_request *request);
 
 /* Waiting: call http_watch before looking, then http_wait instead of a reply if there was nothing.
  * The handler runs again when the job changed or the time is over (http_wait_is_over). */

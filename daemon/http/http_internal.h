@@ -45,7 +45,7 @@ typedef enum http_phase {
 
 /* A client connection, in the list of its server. */
 typedef struct http_peer {
-    struct http_peer *previous, *next;
+    struct http_peer *next;
     int fd;
     bool busy;           /* a request is being handled or answered; guarded by http.lock */
     int64_t deadline_ms; /* when it must have arrived; guarded by http.lock */
@@ -76,7 +76,7 @@ struct http_request {
     bool in_watch_list, parked, changed;
     bool wait_asked;
     int64_t wait_until_ms; /* 0 before the first wait */
-    struct http_request *watch_previous, *watch_next;
+    struct http_request *watch_next;
 
     struct http_request *work_next; /* queue of the workers */
 };
@@ -134,6 +134,8 @@ bool http_threads_work(http *self, http_request *request);
 /* Suspends a request until its job changes or its time is over; it may be resumed already. */
 void http_threads_park(http_request *request);
 void http_threads_unwatch(http_request *request);
+/* Shuts down the connections whose request is late, or all. */
+void http_threads_cut_peers(http *self, bool all);
 
 /* ---- reply.c ---- */
 

@@ -51,11 +51,6 @@ const char *http_body(const http_request *request, size_t *ret_bytes)
     return request->body == NULL ? "" : request->body;
 }
 
-size_t http_body_bytes_max(const http_request *request)
-{
-    return request->http->settings.body_bytes_max;
-}
-
 void http_wait(http_request *request, int64_t milliseconds)
 {
     assert(request->in_watch_list && !request->reply.made && milliseconds > 0);

@@ -110,22 +110,16 @@ static void unpublish(const scheduler *self, const char *id)
 static int sweep_directory(void *context, const char *name, didi_error *error)
 {
     scheduler *self = context;
-    didi_error missing = {0};
     store_job job = {0};
-    const int status = store_job_get(self->store, name, &job, &missing);
-    bool orphan = status == DIDI_NOT_FOUND;
-    if (status != DIDI_OK && !orphan) {
-        *error = missing;
-        return status;
-    }
-    if (orphan)
+    const int status = store_job_get(self->store, name, &job, error);
+    if (status == DIDI_NOT_FOUND) {
         log_emit(LOG_LEVEL_WARNING, "files without a job are removed", LOG_TEXT("name", name));
-    if (orphan)
         files_throw_away(self, name);
-    else if (job.state == JOB_CANCELLED)
+    } else if (status == DIDI_OK && job.state == JOB_CANCELLED) {
         unpublish(self, name);
+    }
     store_job_clear(&job);
-    return DIDI_OK;
+    return status == DIDI_NOT_FOUND ? DIDI_OK : status;
 }
 
 typedef struct lost_context {

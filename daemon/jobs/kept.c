@@ -12,16 +12,13 @@
 
 int kept_open(const scheduler *self, const char *id, int *ret_fd, didi_error *error)
 {
-    didi_error reason = {0};
-    int status = id_is_valid(id) ? file_open_directory(self->kept_fd, id, 0, ret_fd, &reason)
-                                 : DIDI_NOT_FOUND;
+    int status =
+        id_is_valid(id) ? file_open_directory(self->kept_fd, id, 0, ret_fd, error) : DIDI_NOT_FOUND;
     if (status == DIDI_NOT_FOUND)
         return didi_fail(error, status, "/from_job",
                          "job %.64s keeps nothing to start from any more; leave from_job out to "
                          "merge afresh",
                          id);
-    if (status != DIDI_OK)
-        *error = reason;
     return status;
 }
 

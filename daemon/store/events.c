@@ -5,6 +5,7 @@
 #include "src/base/base.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -101,9 +102,7 @@ void store_progress_post(store *self, const char *job_id, unsigned attempt, cons
     sqlite3_snprintf(sizeof argument->job_id, argument->job_id, "%s", job_id);
     sqlite3_snprintf(sizeof argument->stage, argument->stage, "%s", stage);
     argument->attempt = attempt;
-    argument->progress = progress >= 0 ? progress : 0;
-    if (argument->progress > 1)
-        argument->progress = 1;
+    argument->progress = fmin(fmax(progress, 0), 1);
     store_post(self, progress_operation, argument, true);
 }
 

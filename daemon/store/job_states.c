@@ -42,9 +42,10 @@ static int move_refused(database *writer, const char *id, didi_error *error)
 
 /* The only function that changes a job's state. DIDI_CONFLICT when it is not in a state of `from`,
  * or not in that attempt; DIDI_NOT_FOUND. */
-static int job_move_state(database *writer, const job_move *move, store_changes *changes,
+static int job_move_state(database *writer, void *context, store_changes *changes,
                           didi_error *error)
 {
+    const job_move *move = context;
     const didi_error *why = move->why;
     const bool failed = why != NULL && why->status != DIDI_OK;
     const int64_t now = clock_now_ms();
@@ -79,25 +80,19 @@ static int job_move_state(database *writer, const job_move *move, store_changes 
     return event_insert(writer, move->id, &event, error);
 }
 
-static int move_operation(database *writer, void *context, store_changes *changes,
-                          didi_error *error)
-{
-    return job_move_state(writer, context, changes, error);
-}
-
 int store_job_finish(store *self, const char *id, unsigned attempt, job_state state,
                      const didi_error *why, didi_error *error)
 {
     job_move move = {.id = id, .from = FROM_RUNNING, .to = state, .attempt = attempt, .why = why};
     assert(state == JOB_SUCCEEDED || state == JOB_FAILED || state == JOB_CANCELLED);
-    return store_write(self, move_operation, &move, error);
+    return store_write(self, job_move_state, &move, error);
 }
 
 int store_job_release(store *self, const char *id, unsigned attempt, didi_error *error)
 {
     job_move move = {
         .id = id, .from = FROM_RUNNING, .to = JOB_QUEUED, .attempt = attempt, .attempt_change = -1};
-    return store_write(self, move_operation, &move, error);
+    return store_write(self, job_move_state, &move, error);
 }
 
 int store_job_fail_lost(store *self, const char *id, const char *message, didi_error *error)
@@ -106,13 +101,13 @@ int store_job_fail_lost(store *self, const char *id, const char *message, didi_e
     job_move move = {
         .id = id, .from = FROM_SUCCEEDED, .to = JOB_FAILED, .attempt = ATTEMPT_ANY, .why = &why};
     didi_fail(&why, DIDI_NOT_FOUND, "artifacts", "%s", message);
-    return store_write(self, move_operation, &move, error);
+    return store_write(self, job_move_state, &move, error);
 }
 
 int store_job_retry(store *self, const char *id, didi_error *error)
 {
     job_move move = {.id = id, .from = FROM_STOPPED, .to = JOB_QUEUED, .attempt = ATTEMPT_ANY};
-    int status = store_write(self, move_operation, &move, error);
+    int status = store_write(self, job_move_state, &move, error);
     if (status == DIDI_CONFLICT)
         return didi_fail(error, status, id, "only a failed or cancelled job can be retried");
     return status;
@@ -169,7 +164,7 @@ static int cancel_operation(database *writer, void *context, store_changes *chan
     if (status != DIDI_OK)
         return status;
     if (job.state == JOB_QUEUED) {
-        const job_move move = {
+        job_move move = {
             .id = job.id, .from = FROM_QUEUED, .to = JOB_CANCELLED, .attempt = ATTEMPT_ANY};
         status = job_move_state(writer, &move, changes, error);
     } else if (job.state == JOB_RUNNING) {
@@ -186,19 +181,9 @@ static int cancel_operation(database *writer, void *context, store_changes *chan
     return status;
 }
 
-/* `operation` on the job of this id, which it gets a copy of. */
-static int write_job(store *self, store_operation *operation, const char *id, didi_error *error)
-{
-    char copy[ID_BYTES] = {0};
-    if (!id_is_valid(id))
-        return store_job_unknown(id, error);
-    memcpy(copy, id, ID_CHARACTERS);
-    return store_write(self, operation, copy, error);
-}
-
 int store_job_cancel(store *self, const char *id, didi_error *error)
 {
-    return write_job(self, cancel_operation, id, error);
+    return store_write_job(self, cancel_operation, id, error);
 }
 
 static bool state_is_final(job_state state)
@@ -246,7 +231,7 @@ static int delete_operation(database *writer, void *context, store_changes *chan
 
 int store_job_delete(store *self, const char *id, didi_error *error)
 {
-    return write_job(self, delete_operation, id, error);
+    return store_write_job(self, delete_operation, id, error);
 }
 
 /* ---- starting ---- */
@@ -273,10 +258,10 @@ static int boot_operation(database *writer, void *context, store_changes *change
             status = job_select(writer, id, &job, error);
         if (status != DIDI_OK || !found)
             break;
-        const job_move move = {.id = id,
-                               .from = FROM_RUNNING,
-                               .to = job.cancel_requested ? JOB_CANCELLED : JOB_QUEUED,
-                               .attempt = ATTEMPT_ANY};
+        job_move move = {.id = id,
+                         .from = FROM_RUNNING,
+                         .to = job.cancel_requested ? JOB_CANCELLED : JOB_QUEUED,
+                         .attempt = ATTEMPT_ANY};
         store_job_clear(&job);
         status = job_move_state(writer, &move, changes, error);
         argument->count++;

@@ -75,6 +75,15 @@ int job_select(database *connection, const char *id, store_job *ret_job, didi_er
     return status == DIDI_OK && !found ? store_job_unknown(id, error) : status;
 }
 
+int store_write_job(store *self, store_operation *operation, const char *id, didi_error *error)
+{
+    char copy[ID_BYTES] = {0};
+    if (!id_is_valid(id))
+        return store_job_unknown(id, error);
+    memcpy(copy, id, ID_CHARACTERS);
+    return store_write(self, operation, copy, error);
+}
+
 /* ---- submitting ---- */
 
 typedef struct known_submission {
@@ -119,19 +128,14 @@ static int submit_check_room(database *writer, size_t active_max, didi_error *er
 static int submit_check_source(database *writer, const char *from_job, didi_error *error)
 {
     store_job source = {0};
-    didi_error missing = {0};
     if (from_job == NULL)
         return DIDI_OK;
-    int status = job_select(writer, from_job, &source, &missing);
+    int status = job_select(writer, from_job, &source, error);
     const bool reusable =
         status == DIDI_OK && source.state == JOB_SUCCEEDED && source.kept_bytes > 0;
     store_job_clear(&source);
-    if (reusable)
-        return DIDI_OK;
-    if (status != DIDI_OK && status != DIDI_NOT_FOUND) {
-        *error = missing;
+    if (reusable || (status != DIDI_OK && status != DIDI_NOT_FOUND))
         return status;
-    }
     return didi_fail(error, DIDI_NOT_FOUND, "/from_job",
                      "job %s keeps nothing to start from; leave from_job out to merge afresh",
                      from_job);

@@ -36,25 +36,19 @@ int store_job_keep(store *self, const char *id, unsigned attempt, uint64_t bytes
     return store_write(self, keep_operation, &argument, error);
 }
 
-static int forget(database *writer, const char *id, store_changes *changes, didi_error *error)
+static int forget_operation(database *writer, void *context, store_changes *changes,
+                            didi_error *error)
 {
+    const char *id = context;
     int status = database_run(writer, QUERY_KEPT_FORGET, SQL_PARAMETERS(SQL_TEXT(id, id)), error);
     if (status == DIDI_OK)
         store_changes_add(changes, id);
     return status;
 }
 
-static int forget_operation(database *writer, void *context, store_changes *changes,
-                            didi_error *error)
-{
-    const kept_argument *argument = context;
-    return forget(writer, argument->id, changes, error);
-}
-
 int store_kept_forget(store *self, const char *id, didi_error *error)
 {
-    kept_argument argument = {.id = id};
-    return store_write(self, forget_operation, &argument, error);
+    return store_write_job(self, forget_operation, id, error);
 }
 
 static int shrink_operation(database *writer, void *context, store_changes *changes,
@@ -69,7 +63,7 @@ static int shrink_operation(database *writer, void *context, store_changes *chan
                           &argument->found, error);
     if (status != DIDI_OK || !argument->found)
         return status;
-    return forget(writer, argument->found_id, changes, error);
+    return forget_operation(writer, argument->found_id, changes, error);
 }
 
 int store_kept_shrink(store *self, uint64_t limit, char ret_id[ID_BYTES], bool *ret_found,

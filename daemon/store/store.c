@@ -27,7 +27,7 @@ typedef struct store_request {
     void *argument;
     didi_error *error; /* of the caller that waits; NULL for posted ones */
     int status;
-    bool waits, done;
+    bool done;
 } store_request;
 
 struct store {
@@ -45,8 +45,8 @@ struct store {
 
     pthread_mutex_t reader_lock;
     pthread_cond_t reader_returned;
-    database *readers[STORE_READERS_MAX];
-    size_t reader_count, reader_open;
+    database *readers[STORE_READERS_MAX]; /* not lent: those not opened yet (NULL) come first */
+    size_t reader_count;                  /* of these */
 
     pthread_mutex_t listener_lock; /* held while the listener runs, so that it can be taken away */
     void (*job_changed)(void *context, const char *job_id);
@@ -134,7 +134,7 @@ static void batch_finish(store *self, store_request *batch, int status, bool unc
         self->broken = *error;
     while (batch != NULL) {
         store_request *next = batch->next;
-        if (batch->waits) {
+        if (batch->error != NULL) {
             if (status != DIDI_OK) {
                 *batch->error = *error;
                 batch->status = status;
@@ -194,8 +194,7 @@ static bool on_writer(const store *self)
 int store_write(store *self, store_operation *operation, void *argument, didi_error *error)
 {
     didi_error own = {0};
-    store_request request = {
-        .operation = operation, .argument = argument, .error = &own, .waits = true};
+    store_request request = {.operation = operation, .argument = argument, .error = &own};
     int status = DIDI_OK;
     assert(!on_writer(self));
     pthread_mutex_lock(&self->lock);
@@ -241,32 +240,30 @@ void store_post(store *self, store_operation *operation, void *argument, bool ma
     }
 }
 
+static void reader_put_back(store *self, database *reader)
+{
+    pthread_mutex_lock(&self->reader_lock);
+    assert(self->reader_count < STORE_READERS_MAX);
+    self->readers[self->reader_count++] = reader;
+    pthread_cond_signal(&self->reader_returned);
+    pthread_mutex_unlock(&self->reader_lock);
+}
+
 int store_reader_borrow(store *self, database **ret_database, didi_error *error)
 {
-    database *reader = NULL;
-    bool open = false;
+    int status = DIDI_OK;
     pthread_mutex_lock(&self->reader_lock);
-    while (self->reader_count == 0 && self->reader_open == STORE_READERS_MAX)
+    while (self->reader_count == 0)
         pthread_cond_wait(&self->reader_returned, &self->reader_lock);
-    if (self->reader_count > 0) {
-        reader = self->readers[--self->reader_count];
-    } else {
-        self->reader_open++;
-        open = true;
-    }
+    database *reader = self->readers[--self->reader_count];
     pthread_mutex_unlock(&self->reader_lock);
-    if (open) {
-        int status = database_open(self->path, false, &reader, error);
-        if (status != DIDI_OK) {
-            pthread_mutex_lock(&self->reader_lock);
-            self->reader_open--;
-            pthread_cond_signal(&self->reader_returned);
-            pthread_mutex_unlock(&self->reader_lock);
-            return status;
-        }
-    }
-    *ret_database = reader;
-    return DIDI_OK;
+    if (reader == NULL)
+        status = database_open(self->path, false, &reader, error);
+    if (status == DIDI_OK)
+        *ret_database = reader;
+    else
+        reader_put_back(self, NULL);
+    return status;
 }
 
 void store_reader_return(store *self, database *reader)
@@ -275,11 +272,7 @@ void store_reader_return(store *self, database *reader)
     for (size_t i = 0; i < QUERY_COUNT; i++)
         if (reader->statements[i] != NULL)
             sqlite3_reset(reader->statements[i]);
-    pthread_mutex_lock(&self->reader_lock);
-    assert(self->reader_count < self->reader_open);
-    self->readers[self->reader_count++] = reader;
-    pthread_cond_signal(&self->reader_returned);
-    pthread_mutex_unlock(&self->reader_lock);
+    reader_put_back(self, reader);
 }
 
 /* ---- rows ---- */
@@ -296,13 +289,9 @@ int store_row_read(store *self, store_query query, const sql_parameter *paramete
     return status;
 }
 
-typedef struct rows_found {
-    void *rows;
-    size_t count;
-    bool more;
-} rows_found;
-
-static int read_rows(database *reader, const row_list *wanted, rows_found *found, didi_error *error)
+/* *rows and *count are the caller's even after a failure. */
+static int read_rows(database *reader, const row_list *wanted, char **rows, size_t *count,
+                     bool *more, didi_error *error)
 {
     const row_kind *kind = wanted->kind;
     sqlite3_stmt *statement = NULL;
@@ -311,15 +300,15 @@ static int read_rows(database *reader, const row_list *wanted, rows_found *found
     int status = database_statement(reader, wanted->query, wanted->parameters, &statement, error);
     while (status == DIDI_OK) {
         status = database_step(reader, statement, &row, error);
-        found->more = row && found->count == wanted->limit;
-        if (status != DIDI_OK || !row || found->more)
+        *more = row && *count == wanted->limit;
+        if (status != DIDI_OK || !row || *more)
             break;
-        void *rows = memory_grown(found->rows, found->count, &room, kind->bytes);
-        if (rows == NULL)
+        char *grown = memory_grown(*rows, *count, &room, kind->bytes);
+        if (grown == NULL)
             return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
-        found->rows = rows;
-        status = row_read(kind, statement, (char *)rows + found->count * kind->bytes, error);
-        found->count += status == DIDI_OK;
+        *rows = grown;
+        status = row_read(kind, statement, grown + *count * kind->bytes, error);
+        *count += status == DIDI_OK;
     }
     return status;
 }
@@ -328,8 +317,10 @@ int store_rows_read(store *self, const row_list *wanted, void *ret_rows, size_t 
                     bool *ret_more, didi_error *error)
 {
     database *reader = NULL;
-    rows_found found = {0};
     store_job known = {0};
+    char *rows = NULL;
+    size_t count = 0;
+    bool more = false;
     if (wanted->limit == 0 || wanted->limit > wanted->most)
         return didi_fail(error, DIDI_INVALID, "limit", "limit is outside 1 .. %zu", wanted->most);
     int status = store_reader_borrow(self, &reader, error);
@@ -339,16 +330,16 @@ int store_rows_read(store *self, const row_list *wanted, void *ret_rows, size_t 
         status = job_select(reader, wanted->job, &known, error);
     store_job_clear(&known);
     if (status == DIDI_OK)
-        status = read_rows(reader, wanted, &found, error);
+        status = read_rows(reader, wanted, &rows, &count, &more, error);
     store_reader_return(self, reader);
     if (status != DIDI_OK) {
-        rows_free(wanted->kind, found.rows, found.count);
+        rows_free(wanted->kind, rows, count);
         return status;
     }
-    memcpy(ret_rows, &found.rows, sizeof found.rows); /* pointers to all structs are alike */
-    *ret_count = found.count;
+    memcpy(ret_rows, &rows, sizeof rows); /* pointers to all structs are alike */
+    *ret_count = count;
     if (ret_more != NULL)
-        *ret_more = found.more;
+        *ret_more = more;
     return DIDI_OK;
 }
 
@@ -386,6 +377,7 @@ int store_open(const char *directory, store **ret_store, didi_error *error)
     pthread_mutex_init(&self->reader_lock, NULL);
     pthread_cond_init(&self->reader_returned, NULL);
     pthread_mutex_init(&self->listener_lock, NULL);
+    self->reader_count = STORE_READERS_MAX;
     self->path = memory_format("%s/didid.db", directory);
     if (self->path == NULL)
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
@@ -405,7 +397,7 @@ void store_close(store *self)
 {
     if (self == NULL)
         return;
-    assert(self->reader_count == self->reader_open && !on_writer(self));
+    assert(self->reader_count == STORE_READERS_MAX && !on_writer(self));
     pthread_mutex_lock(&self->lock);
     self->closing = true;
     pthread_cond_broadcast(&self->arrived);

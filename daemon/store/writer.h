@@ -23,6 +23,9 @@ typedef int store_operation(database *writer, void *argument, store_changes *cha
 /* Waits for the operation and its commit. `argument` is used until then. */
 int store_write(store *self, store_operation *operation, void *argument, didi_error *error);
 
+/* `operation` on the job of this id, which it gets a copy of. DIDI_NOT_FOUND. */
+int store_write_job(store *self, store_operation *operation, const char *id, didi_error *error);
+
 /* Does not wait for the operation; frees `argument` with free() afterwards. When the mailbox is
  * full: dropped if it may be, else waits for room. */
 void store_post(store *self, store_operation *operation, void *argument, bool may_be_dropped);
