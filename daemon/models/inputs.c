@@ -21,7 +21,7 @@ struct inputs {
 static int open_model(const model_roots *roots, const char *model, const char *origin,
                       const char *pointer, int *ret_fd, didi_error *error)
 {
-    int status = model_roots_open_model(roots, model, ret_fd, NULL, error);
+    int status = model_roots_open_model(roots, model, ret_fd, error);
     if (status == DIDI_NOT_FOUND)
         return didi_fail(error, status, pointer, "there is no model \"%s\"%s", model, origin);
     if (status != DIDI_OK)

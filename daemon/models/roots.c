@@ -125,7 +125,7 @@ static int open_beneath(int root_fd, const char *name)
 }
 
 int model_roots_open_model(const model_roots *roots, const char *name, int *ret_fd,
-                           size_t *ret_root, didi_error *error)
+                           didi_error *error)
 {
     int first_errno = ENOENT;
     if (!model_name_is_valid(name))
@@ -134,8 +134,6 @@ int model_roots_open_model(const model_roots *roots, const char *name, int *ret_
         int fd = open_beneath(roots->roots[i].fd, name);
         if (fd >= 0) {
             *ret_fd = fd;
-            if (ret_root != NULL)
-                *ret_root = i;
             return DIDI_OK;
         }
         if (errno != ENOENT && errno != ENOTDIR && first_errno == ENOENT)

@@ -26,10 +26,10 @@ bool model_name_is_valid(const char *name);
 
 /* Opens the directory of the model `name` beneath the first root that has it (openat2
  * RESOLVE_BENEATH; without it, component by component following no link). *ret_fd is O_CLOEXEC and
- * the caller's. *ret_root (may be NULL) is the root's index. Thread-safe. Errors: DIDI_INVALID
- * (name), DIDI_NOT_FOUND, DIDI_IO; subject = the name. */
+ * the caller's. Thread-safe. Errors: DIDI_INVALID (name), DIDI_NOT_FOUND, DIDI_IO; subject = the
+ * name. */
 int model_roots_open_model(const model_roots *roots, const char *name, int *ret_fd,
-                           size_t *ret_root, didi_error *error);
+                           didi_error *error);
 
 /* Calls `visit` with the name of every directory that holds model.safetensors or
  * model.safetensors.index.json, to MODEL_DEPTH_MAX levels, links not followed; the first root wins

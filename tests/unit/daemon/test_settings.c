@@ -205,13 +205,13 @@ static void test_models_are_opened_beneath_their_root(void **state)
     assert_int_equal(symlinkat("x/y", root_fd, "in"), 0);
     touch(root_fd, "x/y/model.safetensors");
     assert_int_equal(model_roots_open(paths, 1, &roots, &error), DIDI_OK);
-    assert_int_equal(model_roots_open_model(roots, "x/y", &fd, NULL, &error), DIDI_OK);
+    assert_int_equal(model_roots_open_model(roots, "x/y", &fd, &error), DIDI_OK);
     close(fd);
-    assert_int_equal(model_roots_open_model(roots, "in", &fd, NULL, &error), DIDI_OK);
+    assert_int_equal(model_roots_open_model(roots, "in", &fd, &error), DIDI_OK);
     close(fd);
-    assert_int_equal(model_roots_open_model(roots, "out", &fd, NULL, &error), DIDI_NOT_FOUND);
-    assert_int_equal(model_roots_open_model(roots, "none", &fd, NULL, &error), DIDI_NOT_FOUND);
-    assert_int_equal(model_roots_open_model(roots, "../x", &fd, NULL, &error), DIDI_INVALID);
+    assert_int_equal(model_roots_open_model(roots, "out", &fd, &error), DIDI_NOT_FOUND);
+    assert_int_equal(model_roots_open_model(roots, "none", &fd, &error), DIDI_NOT_FOUND);
+    assert_int_equal(model_roots_open_model(roots, "../x", &fd, &error), DIDI_INVALID);
     assert_int_equal(model_roots_walk(roots, collect, names, &error), DIDI_OK);
     assert_string_equal(names, "0:x/y ");
     model_roots_close(roots);
