@@ -85,9 +85,8 @@ struct http {
     http_settings settings;
     http_listener listener;
     struct MHD_Daemon *daemon;
-    pthread_t workers[HTTP_WORKERS], timer;
-    size_t worker_count;
-    bool timer_started;
+    pthread_t threads[HTTP_WORKERS + 1]; /* the last one is the timer */
+    size_t thread_count;
 
     pthread_mutex_t lock; /* guards what follows, and what says so above */
     pthread_cond_t work_arrived, tick;

@@ -173,16 +173,13 @@ static void *timer_main(void *context)
 
 int http_threads_start(http *self, didi_error *error)
 {
-    for (size_t i = 0; i < HTTP_WORKERS; i++) {
-        int code = pthread_create(&self->workers[i], NULL, worker_main, self);
+    for (size_t i = 0; i <= HTTP_WORKERS; i++) {
+        int code = pthread_create(&self->threads[i], NULL,
+                                  i < HTTP_WORKERS ? worker_main : timer_main, self);
         if (code != 0)
             return didi_fail_errno(error, code, NULL, "cannot start a thread");
-        self->worker_count++;
+        self->thread_count++;
     }
-    int code = pthread_create(&self->timer, NULL, timer_main, self);
-    if (code != 0)
-        return didi_fail_errno(error, code, NULL, "cannot start a thread");
-    self->timer_started = true;
     return DIDI_OK;
 }
 
@@ -193,10 +190,6 @@ void http_threads_stop(http *self)
     pthread_cond_broadcast(&self->work_arrived);
     pthread_cond_broadcast(&self->tick);
     pthread_mutex_unlock(&self->lock);
-    for (size_t i = 0; i < self->worker_count; i++)
-        pthread_join(self->workers[i], NULL);
-    if (self->timer_started)
-        pthread_join(self->timer, NULL);
-    self->worker_count = 0;
-    self->timer_started = false;
+    for (; self->thread_count > 0; self->thread_count--)
+        pthread_join(self->threads[self->thread_count - 1], NULL);
 }

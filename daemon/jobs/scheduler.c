@@ -193,7 +193,7 @@ int scheduler_job_delete(scheduler *self, const char *id, didi_error *error)
     if (status != DIDI_OK)
         return status;
     /* A crash here leaves an orphan, swept at the next start. */
-    files_throw_away(self, id);
+    files_throw_away(self, self->jobs_fd, id);
     kept_release(self, id);
     scheduler_wake(self);
     return DIDI_OK;

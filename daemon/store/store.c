@@ -70,7 +70,8 @@ static int request_execute(store *self, store_request *request)
     int status = database_run(self->writer, QUERY_SAVEPOINT_BEGIN, NULL, error);
     if (status != DIDI_OK)
         return status;
-    status = request->operation(self->writer, request->argument, &self->changes, error);
+    if (request->operation != NULL)
+        status = request->operation(self->writer, request->argument, &self->changes, error);
     if (status != DIDI_OK) {
         didi_error ignored = {0};
         /* A full disk may have rolled everything back already: then the commit reports it. */
@@ -427,19 +428,9 @@ void store_set_listener(store *self, void (*job_changed)(void *context, const ch
     pthread_mutex_unlock(&self->listener_lock);
 }
 
-static int check_operation(database *writer, void *argument, store_changes *changes,
-                           didi_error *error)
-{
-    (void)writer;
-    (void)argument;
-    (void)changes;
-    (void)error;
-    return DIDI_OK;
-}
-
 int store_check(store *self, didi_error *error)
 {
-    return store_write(self, check_operation, NULL, error);
+    return store_write(self, NULL, NULL, error);
 }
 
 const char *store_library_version(void)

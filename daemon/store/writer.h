@@ -20,7 +20,7 @@ void store_changes_add(store_changes *changes, const char *job_id);
 typedef int store_operation(database *writer, void *argument, store_changes *changes,
                             didi_error *error);
 
-/* Waits for the operation and its commit. `argument` is used until then. */
+/* Waits for the operation (NULL: none) and its commit. `argument` is used until then. */
 int store_write(store *self, store_operation *operation, void *argument, didi_error *error);
 
 /* `operation` on the job of this id, which it gets a copy of. DIDI_NOT_FOUND. */
