@@ -40,7 +40,7 @@ static void exports_reply(api *self, http_request *request, const char *job_id,
     for (size_t i = 0; i < count; i++)
         if (export_is_asked(asked, rows[i].task))
             json_array_append_new(data, export_json(&rows[i]));
-    http_reply_json(request, status, api_page(data, false, json_null()));
+    http_reply_json(request, status, api_page(data, false, NULL));
     store_exports_free(rows, count);
 }
 
@@ -48,7 +48,7 @@ void api_exports_list(void *context, http_request *request)
 {
     api *self = context;
     store_job job;
-    if (!http_query_only(request, NULL) || !api_find_job(self, request, &job))
+    if (!api_find_job(self, request, &job))
         return;
     exports_reply(self, request, job.id, &(export_request){0}, 200);
     store_job_clear(&job);
@@ -59,8 +59,7 @@ static bool exports_parse(http_request *request, export_request *ret_asked)
     didi_error error = {0};
     size_t bytes;
     const char *body = http_body(request, &bytes);
-    if (export_request_parse(body, bytes, http_body_bytes_max(request), ret_asked, &error) ==
-        DIDI_OK)
+    if (export_request_parse(body, bytes, bytes, ret_asked, &error) == DIDI_OK)
         return true;
     http_reply_error(request,
                      error.status == DIDI_FORMAT    ? PROBLEM_MALFORMED_JSON
@@ -124,7 +123,7 @@ void api_exports_create(void *context, http_request *request)
     api *self = context;
     export_request asked = {0};
     store_job job;
-    if (!http_query_only(request, NULL) || !exports_parse(request, &asked))
+    if (!exports_parse(request, &asked))
         return;
     if (api_find_job(self, request, &job)) {
         json_t *tasks = api_job_tasks(&job);

@@ -21,13 +21,12 @@ struct inputs {
 static int open_model(const model_roots *roots, const char *model, const char *origin,
                       const char *pointer, int *ret_fd, didi_error *error)
 {
-    didi_error reason = {0};
-    int status = model_roots_open_model(roots, model, ret_fd, NULL, &reason);
+    int status = model_roots_open_model(roots, model, ret_fd, error);
     if (status == DIDI_NOT_FOUND)
         return didi_fail(error, status, pointer, "there is no model \"%s\"%s", model, origin);
     if (status != DIDI_OK)
         return didi_fail(error, status, pointer, "cannot open model \"%s\": %s", model,
-                         reason.message);
+                         error->message);
     return DIDI_OK;
 }
 
@@ -96,10 +95,8 @@ void inputs_free(inputs *self)
     if (self == NULL)
         return;
     for (size_t task = 0; task < self->task_count; task++)
-        if (self->tasks[task].directory_fd >= 0)
-            close(self->tasks[task].directory_fd);
-    if (self->base_fd >= 0)
-        close(self->base_fd);
+        file_close(self->tasks[task].directory_fd);
+    file_close(self->base_fd);
     free(self->tasks);
     free(self->canonical);
     free(self);

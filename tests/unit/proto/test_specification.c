@@ -216,8 +216,10 @@ static void export_requests(void **state)
 static void names(void **state)
 {
     static const char *const good[] = {"a", "a/b", "A-1_x.y/z", "a/b/c/d/e/f/g/h", "-/_"};
-    static const char *const bad[] = {"",   "/a",   "a/",  "a//b", ".a",       "a/.b",
-                                      "..", "a/..", "a b", "a\\b", "\xc3\xa4", "a/b/c/d/e/f/g/h/i"};
+    static const char *const bad[] = {"",    "/a",     "a/",       "a//b",
+                                      ".a",  "a/.b",   "..",       "a/..",
+                                      "a b", "a\\b",   "\xc3\xa4", "a/b/c/d/e/f/g/h/i",
+                                      ".",   "a/../b", "a%2fb"};
     char text[LIMIT_MODEL_NAME_BYTES + 2];
     (void)state;
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
