@@ -139,7 +139,7 @@ static int round_learned(const learner *self, allocate_block *blocks, size_t cou
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "ranks of %zu blocks", count);
     for (size_t i = 0; i < count; i++)
         real[i] = self->ranks[i / per_layer][i % per_layer];
-    int status = didi_round_ranks(self->merge, blocks, count, real, error);
+    int status = allocate_round(blocks, count, real, self->merge->factor_budget, error);
     free(real);
     return status;
 }
