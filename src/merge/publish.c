@@ -98,7 +98,7 @@ int merge_write_file(didi_merge *self, size_t index, didi_error *error)
     if (status == DIDI_OK)
         status = write_tensors(&self->work, index, writer, error);
     if (status == DIDI_OK) {
-        status = safetensors_writer_close(writer, error);
+        status = safetensors_writer_close(writer, true, error);
         writer = NULL;
     }
     safetensors_writer_abort(writer);

@@ -177,7 +177,7 @@ int didi_export_full(const didi_export *wanted, didi_error *error)
     if (status == DIDI_OK)
         status = checkpoint_verify_unchanged(self.base, error);
     if (status == DIDI_OK) {
-        status = safetensors_writer_close(self.writer, error);
+        status = safetensors_writer_close(self.writer, true, error);
         self.writer = NULL;
     }
     if (status == DIDI_OK)
