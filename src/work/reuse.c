@@ -258,13 +258,12 @@ bool work_reuse_take(const work *self, const char *old_name, const char *name)
     int to = self->options.work_fd;
     char *text = NULL;
     size_t bytes = 0;
-    didi_error ignored = {0};
     if (linkat(from, old_name, to, name, 0) == 0 || errno == EEXIST)
         return true;
     if (errno == ENOENT ||
-        file_read_text(from, old_name, STATE_BYTES_MAX, &text, &bytes, &ignored) != DIDI_OK)
+        file_read_text(from, old_name, STATE_BYTES_MAX, &text, &bytes, NULL) != DIDI_OK)
         return false;
-    bool copied = file_write_durable(to, name, text, bytes, &ignored) == DIDI_OK;
+    bool copied = file_write_durable(to, name, text, bytes, NULL) == DIDI_OK;
     free(text);
     return copied;
 }

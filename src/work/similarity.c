@@ -109,12 +109,11 @@ static int read_gram(const work *self, size_t index, snapshot **ret_snapshot,
     char name[64];
     const void *data = NULL;
     uint64_t rows = 0;
-    didi_error ignored = {0};
     work_snapshot_name("gram", index, name);
-    int status = snapshot_open(self->options.work_fd, name, ret_snapshot, &ignored);
+    int status = snapshot_open(self->options.work_fd, name, ret_snapshot, NULL);
     if (status == DIDI_OK)
         status = snapshot_find(*ret_snapshot, "gram", DIDI_DTYPE_F64, self->options.task_count,
-                               &rows, &data, &ignored);
+                               &rows, &data, NULL);
     if (status == DIDI_OK && rows != self->options.task_count)
         status = DIDI_FORMAT;
     *ret_gram = data;

@@ -83,14 +83,12 @@ static int save_ranks(didi *self, const char *name, didi_error *error)
 static int recall_ranks(didi *self, const char *name)
 {
     size_t per_layer = self->work->options.task_count + 1;
-    didi_error ignored = {0};
     snapshot *from = NULL;
     const void *data = NULL;
     uint64_t rows = 0;
-    int status = snapshot_open(self->work->options.work_fd, name, &from, &ignored);
+    int status = snapshot_open(self->work->options.work_fd, name, &from, NULL);
     if (status == DIDI_OK)
-        status =
-            snapshot_find(from, "ranks", DIDI_DTYPE_F64, 2 * per_layer, &rows, &data, &ignored);
+        status = snapshot_find(from, "ranks", DIDI_DTYPE_F64, 2 * per_layer, &rows, &data, NULL);
     if (status == DIDI_OK && rows != self->work->layer_count)
         status = DIDI_FORMAT;
     const double *table = data;
@@ -196,8 +194,7 @@ static int schedule_warm(didi *self, didi_error *error)
     if (self->warm.layers == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "%zu layers", self->work->layer_count);
     for (size_t l = 0; l < self->work->layer_count; l++) {
-        didi_error ignored = {0};
-        self->warm.layers[l] = didi_recall_warm(self, l, &ignored) == DIDI_OK;
+        self->warm.layers[l] = didi_recall_warm(self, l, NULL) == DIDI_OK;
         found += self->warm.layers[l];
         held += self->warm.layers[l] ? self->pursued[l].parameters : 0;
     }
