@@ -196,11 +196,6 @@ int didi_merge_open(const didi_merge_options *options, const didi_merge_hooks *h
     self->work.emit = merge_emit;
     self->work.ratio_target = NAN;
     self->stage_announced = -1;
-    atomic_init(&self->work.cancelled, false);
-    atomic_init(&self->work.bytes_read, 0);
-    atomic_init(&self->work.steps_done, 0);
-    atomic_init(&self->work.steps_wanted, 0);
-    atomic_init(&self->work.peak_memory, 0);
     clock_gettime(CLOCK_MONOTONIC, &self->began);
     if (hooks != NULL)
         self->hooks = *hooks;
