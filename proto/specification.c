@@ -299,7 +299,7 @@ static int specification_create(specification **ret_specification, didi_error *e
     made->refine_steps = -1; /* depends on the optimizer */
     made->own_tensors = DIDI_OWN_KEEP;
     made->missing = DIDI_MISSING_AUTO;
-    made->output_dtype = SPECIFICATION_DEFAULT_OUTPUT_DTYPE;
+    made->output_dtype = -1; /* depends on method and allocator */
     made->seed = SPECIFICATION_DEFAULT_SEED;
     made->priority = SPECIFICATION_DEFAULT_PRIORITY;
     *ret_specification = made;
@@ -326,6 +326,12 @@ static int check_method(const specification *self, const json_t *document, didi_
     return DIDI_OK;
 }
 
+static bool allocates_widths(const specification *self)
+{
+    return !is_of_another_method(self) && self->allocator != DIDI_ALLOCATOR_UNIFORM &&
+           self->allocator != DIDI_ALLOCATOR_DIFFERENTIABLE;
+}
+
 int specification_read(json_t *document, size_t kept, specification **ret_specification,
                        didi_error *error)
 {
@@ -350,6 +356,9 @@ int specification_read(json_t *document, size_t kept, specification **ret_specif
     if (made->refine_steps < 0)
         made->refine_steps =
             made->optimizer == DIDI_OPTIMIZER_ALS ? DIDI_REFINE_STEPS : DIDI_REFINE_STEPS_ADAM;
+    if (made->output_dtype < 0)
+        made->output_dtype = allocates_widths(made) ? SPECIFICATION_DEFAULT_OUTPUT_DTYPE
+                                                    : SPECIFICATION_DEFAULT_OUTPUT_DTYPE_PLAIN;
     if (made->extend.job != NULL && made->extend.add.count <= made->task_count)
         made->kept = made->task_count - made->extend.add.count;
     *ret_specification = made;

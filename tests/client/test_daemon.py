@@ -86,7 +86,7 @@ def test_interrupting_the_wait_leaves_the_job(call, didictl, environment):
 def test_every_command_on_a_finished_job(call, tmp_path):
     job = call("submit", *FLAGS, "--wait", "-q").stdout.strip()
     budget = read(call, "show", job)["result"]["budget"]
-    assert budget["parameters"] <= 1.24
+    assert budget["bytes_ratio_16bit"] <= 1.24
     assert all(name in call("ranks", job).stdout for name in TASKS)
     assert "this job" in call("frontier", job).stdout
     lines = call("events", job, "-f", "-o", "jsonl").stdout.splitlines()

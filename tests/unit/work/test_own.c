@@ -147,6 +147,13 @@ static void a_later_attempt_knows_what_was_found(void **state)
         sample_merge_partly(&sample.options, items);
         sample_must(sample_merge(&sample.options, 1, 0, &error), &error);
         sample_package_compare(&sample, "package", "again");
+        json_t *first = manifest_of(&sample, "package");
+        json_t *second = manifest_of(&sample, "again");
+        assert_true(
+            json_equal(json_object_get(first, "inputs"), json_object_get(second, "inputs")));
+        assert_true(json_equal(json_object_get(first, "own"), json_object_get(second, "own")));
+        json_decref(first);
+        json_decref(second);
     }
     sample_family_close(&sample);
 }
