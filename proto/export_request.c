@@ -8,10 +8,33 @@
 #include "proto/names.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const char *const format_words[] = {"full", NULL};
+
+#define FORMAT_NAME(id, word, folder) word,
+#define FORMAT_FOLDER(id, word, folder) folder,
+static const char *const format_names[] = {EXPORT_FORMAT_TABLE(FORMAT_NAME)};
+static const char *const format_folders[] = {EXPORT_FORMAT_TABLE(FORMAT_FOLDER)};
+
+const char *export_format_name(export_format format)
+{
+    assert((unsigned)format < EXPORT_FORMAT_COUNT);
+    return format_names[format];
+}
+
+const char *export_format_folder(export_format format)
+{
+    assert((unsigned)format < EXPORT_FORMAT_COUNT);
+    return format_folders[format];
+}
+
+export_format export_format_find(const char *word)
+{
+    return (export_format)text_find(format_names, EXPORT_FORMAT_COUNT, word);
+}
 
 typedef struct export_request_members {
     int format;

@@ -6,6 +6,24 @@
 
 #include <stddef.h>
 
+/* How a task is written, and the folder beside a package's files where its own are. */
+#define EXPORT_FORMAT_TABLE(X)                                                                     \
+    X(FULL, "full", "models")   /* a checkpoint: models/TASK/model.safetensors */                  \
+    X(PEFT, "peft", "adapters") /* a LoRA that servers load: adapters/TASK/ */                     \
+    X(PEFT_EXACT, "peft-exact", "adapters-exact") /* one for PEFT alone */
+
+typedef enum export_format {
+#define EXPORT_FORMAT_ENUMERATOR(id, word, folder) EXPORT_FORMAT_##id,
+    EXPORT_FORMAT_TABLE(EXPORT_FORMAT_ENUMERATOR)
+#undef EXPORT_FORMAT_ENUMERATOR
+        EXPORT_FORMAT_COUNT
+} export_format;
+
+const char *export_format_name(export_format format);
+const char *export_format_folder(export_format format);
+/* EXPORT_FORMAT_COUNT where there is no such word. */
+export_format export_format_find(const char *word);
+
 typedef struct export_request {
     char **tasks; /* NULL when all tasks are meant */
     size_t task_count;

@@ -45,6 +45,8 @@ char *adapter_module_path(const char *tensor);
 const char *adapter_leaf(const char *path);
 /* True where `path` ends in the components `suffix`, or is it. */
 bool adapter_has_suffix(const char *path, const char *suffix);
+/* Whether an embedding of this type is that of tokens. */
+bool adapter_is_of_tokens(const char *leaf);
 /* Whether servers want this type wherever they find the other one: q with k and v, gate with up. */
 bool adapter_goes_with(const char *leaf, const char *other);
 

@@ -16,14 +16,12 @@ enum { CONFIG_BYTES_MAX = 16 << 20 };
 static const char *const conv1d_models[] = {"gpt2", "openai-gpt", "imagegpt",
                                             "decision_transformer"};
 static const char *const conv1d_leaves[] = {"c_attn", "c_proj", "c_fc", "q_attn"};
-/* Plain nn.Embedding, whose LoRA PEFT knows. */
-static const char *const embeddings[] = {"embed_tokens",
-                                         "wte",
-                                         "wpe",
-                                         "word_embeddings",
-                                         "tok_embeddings",
-                                         "position_embeddings",
-                                         "token_type_embeddings"};
+/* Plain nn.Embedding, whose LoRA PEFT knows: of tokens, which an output head may be tied to, and
+ * others. */
+static const char *const token_embeddings[] = {"embed_tokens", "wte", "word_embeddings",
+                                               "tok_embeddings", "token_embedding"};
+static const char *const other_embeddings[] = {"wpe", "position_embeddings", "position_embedding",
+                                               "token_type_embeddings"};
 /* Other embeddings than those with "embed" in their name; and a name with it that is a Linear. */
 static const char *const odd_embeddings[] = {"shared", "relative_attention_bias"};
 static const char output_head[] = "embed_out";
@@ -69,6 +67,11 @@ bool adapter_goes_with(const char *leaf, const char *other)
             return true;
     }
     return strcmp(leaf, other) == 0;
+}
+
+bool adapter_is_of_tokens(const char *leaf)
+{
+    return is_one_of(token_embeddings, COUNT_OF(token_embeddings), leaf);
 }
 
 /* ---- config.json */
@@ -178,7 +181,8 @@ int adapter_model_read(int base_fd, const checkpoint *base, adapter_model *ret_m
 static adapter_kind kind_of_matrix(const adapter_model *model, const char *leaf,
                                    bool *ret_transposed, const char **ret_reason)
 {
-    if (is_one_of(embeddings, COUNT_OF(embeddings), leaf)) {
+    if (adapter_is_of_tokens(leaf) ||
+        is_one_of(other_embeddings, COUNT_OF(other_embeddings), leaf)) {
         *ret_transposed = true;
         return ADAPTER_EMBEDDING;
     }
@@ -213,7 +217,8 @@ adapter_kind adapter_kind_of(const adapter_model *model, const safetensors_tenso
     }
     if (tensor->dimensions == 4 && tensor->shape[1] > 1)
         return ADAPTER_CONVOLUTION;
-    *ret_reason = tensor->dimensions == 4 ? "a convolution of each channel by itself"
-                                          : "no layer with a LoRA has a weight of this shape";
+    *ret_reason = tensor->dimensions == 4
+                      ? "a convolution of one channel, perhaps of each by itself"
+                      : "no layer with a LoRA has a weight of this shape";
     return ADAPTER_OTHER;
 }

@@ -137,7 +137,8 @@ static void choose_lora(const adapter_plan *self, adapter_tensor *tensor)
         leave_out(tensor, "a vector has no LoRA");
     else if (tensor->kind == ADAPTER_EMBEDDING && !exact)
         leave_out(tensor, "servers do not take the LoRA of an embedding");
-    else if (tensor->kind == ADAPTER_EMBEDDING && self->model.tied)
+    else if (tensor->kind == ADAPTER_EMBEDDING && self->model.tied &&
+             adapter_is_of_tokens(adapter_leaf(tensor->path)))
         leave_out(tensor, "the output head is tied to it");
     else if (tensor->kind == ADAPTER_CONVOLUTION && !exact)
         leave_out(tensor, "servers do not take the LoRA of a convolution");

@@ -339,26 +339,36 @@ static void print_adapter(FILE *out, const adapter_plan *plan)
             worst_module(plan)->path, all.lost);
 }
 
-static void print_left_out(FILE *out, const adapter_plan *plan)
+static int compare_energies(const void *left, const void *right)
+{
+    const adapter_tensor *one = *(const adapter_tensor *const *)left;
+    const adapter_tensor *other = *(const adapter_tensor *const *)right;
+    if (one->energy != other->energy)
+        return one->energy > other->energy ? -1 : 1;
+    return strcmp(one->base->tensor->name, other->base->tensor->name);
+}
+
+/* The largest first. */
+static bool print_left_out(FILE *out, const adapter_plan *plan)
 {
     double whole = whole_energy(plan);
-    size_t told = 0;
-    size_t more = 0;
-    for (size_t i = 0; i < plan->count; i++) {
-        const adapter_tensor *row = &plan->tensors[i];
-        if (row->role != ADAPTER_LEFT_OUT)
-            continue;
-        if (told == 0)
-            fputs("\n## Left out\n\n| tensor | share | why |\n|---|---|---|\n", out);
-        if (told < README_ROWS_MAX)
-            fprintf(out, "| %s | %.3g | %s |\n", row->base->tensor->name, share(row->energy, whole),
-                    row->reason);
-        else
-            more++;
-        told++;
-    }
-    if (more > 0)
-        fprintf(out, "\nAnd %zu more: export.json lists all.\n", more);
+    size_t count = 0;
+    const adapter_tensor **rows = memory_zeroed(plan->count, sizeof(const adapter_tensor *));
+    if (rows == NULL)
+        return false;
+    for (size_t i = 0; i < plan->count; i++)
+        if (plan->tensors[i].role == ADAPTER_LEFT_OUT)
+            rows[count++] = &plan->tensors[i];
+    qsort(rows, count, sizeof(const adapter_tensor *), compare_energies);
+    if (count > 0)
+        fputs("\n## Left out\n\n| tensor | share | why |\n|---|---|---|\n", out);
+    for (size_t i = 0; i < count && i < README_ROWS_MAX; i++)
+        fprintf(out, "| %s | %.3g | %s |\n", rows[i]->base->tensor->name,
+                share(rows[i]->energy, whole), rows[i]->reason);
+    if (count > README_ROWS_MAX)
+        fprintf(out, "\nAnd %zu more: export.json lists all.\n", count - README_ROWS_MAX);
+    free((void *)rows);
+    return true;
 }
 
 static void print_loading(FILE *out, const adapter_plan *plan)
@@ -395,9 +405,9 @@ char *adapter_readme_text(const adapter_plan *plan, const json_t *manifest)
     print_head(out, plan);
     print_merge(out, plan, manifest);
     print_adapter(out, plan);
-    print_left_out(out, plan);
+    bool whole = print_left_out(out, plan);
     print_loading(out, plan);
-    if (fclose(out) == 0)
+    if (fclose(out) == 0 && whole)
         return text;
     free(text);
     return NULL;
