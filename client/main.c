@@ -15,11 +15,11 @@ typedef struct command_line {
     bool help, version;
 } command_line;
 
-static int read_command(command_line *self, char **words, size_t count, didi_error *error)
+static int read_command(command_line *self, int count, char **words, didi_error *error)
 {
     static const option_table none = {NULL, 0};
-    size_t used = 0;
-    size_t name_words = 0;
+    int used = 0;
+    int name_words = 0;
     int status = arguments_parse(self->arguments, none, words, count, true, &used, error);
     if (status != CLIENT_OK)
         return status;
@@ -40,8 +40,8 @@ static int read_command(command_line *self, char **words, size_t count, didi_err
         return didi_fail(error, CLIENT_USAGE, NULL, "there is no command '%s%s%s'", words[0],
                          count > 1 && strcmp(words[0], "model") == 0 ? " " : "",
                          count > 1 && strcmp(words[0], "model") == 0 ? words[1] : "");
-    status = arguments_parse(self->arguments, command_options(self->command), words + name_words,
-                             count - name_words, false, &used, error);
+    status = arguments_parse(self->arguments, command_options(self->command),
+                             words + name_words - 1, count - name_words + 1, false, &used, error);
     self->help = self->help || arguments_has(self->arguments, SETTINGS_ID_HELP);
     self->version = self->version || arguments_has(self->arguments, SETTINGS_ID_VERSION);
     return status;
@@ -54,7 +54,7 @@ static int run_request(const command_line *request, didi_error *error)
     else if (request->help)
         help_overview(stdout);
     else if (request->version)
-        printf("didictl %s\n", command_version_text());
+        printf("didictl %s\n", DIDICTL_VERSION);
     else
         return command_run(request->command, request->arguments, error);
     return fflush(stdout) == 0 ? CLIENT_OK
@@ -75,9 +75,8 @@ int main(int count, char **words)
     setlocale(LC_CTYPE, "");
     didi_error error = {0};
     command_line request = {.arguments = arguments_create(settings_options())};
-    int status = request.arguments == NULL
-                     ? client_fail_memory(&error)
-                     : read_command(&request, words + 1, count > 0 ? (size_t)count - 1 : 0, &error);
+    int status = request.arguments == NULL ? client_fail_memory(&error)
+                                           : read_command(&request, count, words, &error);
     if (status == CLIENT_OK)
         status = run_request(&request, &error);
     arguments_free(request.arguments);

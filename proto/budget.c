@@ -9,21 +9,15 @@
 #include <math.h>
 #include <string.h>
 
-typedef struct budget_number {
-    double value;
-} budget_number;
-
-#define BUDGET_AT .offset = offsetof(budget_number, value)
-
 /* By unit; the first is the plain number. */
 static const json_field budget_fields[] = {
-    {.key = "budget", FIELD_REAL, BUDGET_AT, .above_lowest = true, .highest = LIMIT_BUDGET},
-    {.key = "bytes", FIELD_REAL, BUDGET_AT, .lowest = 1, .highest = LIMIT_SAFE_INTEGER},
-    {.key = "bytes_ratio", FIELD_REAL, BUDGET_AT, .above_lowest = true, .highest = LIMIT_BUDGET},
-    {.key = "max_error", FIELD_REAL, BUDGET_AT, .above_lowest = true, .highest = 1},
+    {.key = "budget", FIELD_REAL(0, LIMIT_BUDGET), .above_lowest = true},
+    {.key = "bytes", FIELD_REAL(1, LIMIT_SAFE_INTEGER)},
+    {.key = "bytes_ratio", FIELD_REAL(0, LIMIT_BUDGET), .above_lowest = true},
+    {.key = "max_error", FIELD_REAL(0, 1), .above_lowest = true},
 };
 
-static int read_size(const char *name, const char *pointer, double *ret_budget, didi_error *error)
+static int read_size(const char *name, const char *pointer, double *ret_value, didi_error *error)
 {
     static const struct {
         const char *name;
@@ -35,7 +29,7 @@ static int read_size(const char *name, const char *pointer, double *ret_budget, 
     };
     for (size_t size = 0; size < sizeof sizes / sizeof sizes[0]; size++) {
         if (strcmp(sizes[size].name, name) == 0) {
-            *ret_budget = sizes[size].ratio;
+            *ret_value = sizes[size].ratio;
             return DIDI_OK;
         }
     }
@@ -44,7 +38,7 @@ static int read_size(const char *name, const char *pointer, double *ret_budget, 
                      name);
 }
 
-static int read_object(json_t *value, const char *pointer, double *ret_budget, int *ret_unit,
+static int read_object(json_t *value, const char *pointer, specification_budget *budget,
                        didi_error *error)
 {
     char child[DIDI_ERROR_SUBJECT_BYTES_MAX];
@@ -59,17 +53,16 @@ static int read_object(json_t *value, const char *pointer, double *ret_budget, i
     {
         field_pointer(child, pointer, key);
         for (size_t unit = 1; unit < sizeof budget_fields / sizeof budget_fields[0]; unit++) {
-            budget_number number = {0};
             if (strcmp(budget_fields[unit].key, key) != 0)
                 continue;
-            int status = field_real_read(&budget_fields[unit], member, &number, child, error);
+            int status =
+                field_real.read(&budget_fields[unit], member, &budget->value, child, error);
             if (status == DIDI_OK && unit == DIDI_BUDGET_BYTES &&
-                number.value != floor(number.value)) {
+                budget->value != floor(budget->value)) {
                 status = didi_fail(error, DIDI_INVALID, child,
-                                   "bytes is %.17g; it must be an integer", number.value);
+                                   "bytes is %.17g; it must be an integer", budget->value);
             }
-            *ret_budget = number.value;
-            *ret_unit = (int)unit;
+            budget->unit = (int)unit;
             return status;
         }
         return didi_fail(error, DIDI_INVALID, child,
@@ -79,28 +72,31 @@ static int read_object(json_t *value, const char *pointer, double *ret_budget, i
     return DIDI_OK;
 }
 
-int budget_read_value(json_t *value, const char *pointer, double *ret_budget, int *ret_unit,
-                      didi_error *error)
+static int budget_read(const json_field *field, json_t *value, void *object, const char *pointer,
+                       didi_error *error)
 {
-    budget_number number = {0};
-    *ret_unit = DIDI_BUDGET_PARAMETERS;
+    specification_budget *budget = (void *)((char *)object + field->offset);
+    budget->unit = DIDI_BUDGET_PARAMETERS;
     if (json_is_object(value))
-        return read_object(value, pointer, ret_budget, ret_unit, error);
+        return read_object(value, pointer, budget, error);
     if (json_is_string(value))
-        return read_size(json_string_value(value), pointer, ret_budget, error);
-    int status = field_real_read(&budget_fields[0], value, &number, pointer, error);
-    *ret_budget = number.value;
-    return status;
+        return read_size(json_string_value(value), pointer, &budget->value, error);
+    return field_real.read(&budget_fields[0], value, &budget->value, pointer, error);
 }
 
-json_t *budget_write_value(double budget, int unit)
+static json_t *budget_write(const json_field *field, const void *object)
 {
-    budget_number number = {budget};
+    const specification_budget *budget = (const void *)((const char *)object + field->offset);
+    int unit = budget->unit;
+    if (!(budget->value > 0))
+        return json_null();
     assert(unit >= 0 && (size_t)unit < sizeof budget_fields / sizeof budget_fields[0]);
-    json_t *value = field_real_write(&budget_fields[unit], &number);
+    json_t *value = field_real.write(&budget_fields[unit], &budget->value);
     return unit == DIDI_BUDGET_PARAMETERS ? value
                                           : json_pack("{s:o}", budget_fields[unit].key, value);
 }
+
+const field_kind field_budget = {budget_read, budget_write};
 
 json_t *budget_words_read(const char *text)
 {

@@ -5,14 +5,15 @@
 
 #include "proto/field.h"
 
-/* Reads a number, "S", "M", "L", {"bytes": N}, {"bytes_ratio": x} or {"max_error": e} into
- * *ret_budget and *ret_unit (enumerators of src/base/words.h). Errors: DIDI_INVALID with `pointer`,
- * or the member's, as subject. */
-int budget_read_value(json_t *value, const char *pointer, double *ret_budget, int *ret_unit,
-                      didi_error *error);
+/* How much of what. */
+typedef struct specification_budget {
+    double value; /* named sizes are resolved; 0 for none */
+    int unit;     /* enumerator of src/base/words.h */
+} specification_budget;
 
-/* What budget_read_value reads back as the same. New reference; NULL without memory. */
-json_t *budget_write_value(double budget, int unit);
+/* Such a member: a number, "S", "M", "L", {"bytes": N}, {"bytes_ratio": x} or {"max_error": e};
+ * absent where its value is 0. */
+extern const field_kind field_budget;
 
 /* As people type them: {"bytes": N}, {"bytes_ratio": X} or {"max_error": E} from "bytes=N" and so
  * on; else what JSON makes of the text, or a string. New reference; NULL when it is not UTF-8. */

@@ -2,6 +2,7 @@
 /* The body of a request for exports. */
 #pragma once
 
+#include "proto/field.h"
 #include "src/base/base.h"
 
 #include <stddef.h>
@@ -25,8 +26,8 @@ const char *export_format_folder(export_format format);
 export_format export_format_find(const char *word);
 
 typedef struct export_request {
-    char **tasks; /* NULL when all tasks are meant */
-    size_t task_count;
+    int format;        /* 0, "full", is the only one */
+    field_texts tasks; /* none when all are meant */
 } export_request;
 
 /* Reads {"format": "full", "tasks": [...]}. Errors as specification_parse, also a task given

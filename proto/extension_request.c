@@ -20,8 +20,7 @@ int extension_request_job(const json_t *request, const char **ret_job, didi_erro
     const json_t *extend = json_object_get(request, "extend");
     const char *job = json_string_value(json_object_get(extend, "job"));
     if (!json_is_object(extend))
-        return didi_fail(error, DIDI_INVALID, "/extend", "extend must be an object, not %s",
-                         field_type_name(extend));
+        return field_fail_type("extend", "an object", extend, "/extend", error);
     if (job == NULL)
         return didi_fail(error, DIDI_INVALID, "/extend/job",
                          "job must be the id of the job to extend");
@@ -31,18 +30,12 @@ int extension_request_job(const json_t *request, const char **ret_job, didi_erro
 
 /* ---- what a request may say ---- */
 
-static bool is_one_of(const char *key, const char *const *keys)
-{
-    while (*keys != NULL && strcmp(*keys, key) != 0)
-        keys++;
-    return *keys != NULL;
-}
-
 static int check_keys(json_t *request, didi_error *error)
 {
-    static const char *const keys[] = {"extend", "tasks",    "base", "name",
-                                       "labels", "priority", NULL};
-    static const char *const parts[] = {"job", "remove", "budget", "rebalance", "compare", NULL};
+    static const char *const keys[] = {"extend", "tasks", "base", "name", "labels", "priority"};
+    static const char *const parts[] = {"job", "remove", "budget", "rebalance", "compare"};
+    const size_t key_count = sizeof keys / sizeof keys[0];
+    const size_t part_count = sizeof parts / sizeof parts[0];
     char pointer[DIDI_ERROR_SUBJECT_BYTES_MAX];
     json_t *extend = json_object_get(request, "extend");
     const char *key;
@@ -50,7 +43,7 @@ static int check_keys(json_t *request, didi_error *error)
     json_object_foreach(request, key, value)
     {
         field_pointer(pointer, "", key);
-        if (!is_one_of(key, keys)) {
+        if (text_find(keys, key_count, key) == key_count) {
             return didi_fail(error, DIDI_INVALID, pointer,
                              "%s is taken from the job that is extended; leave it out", key);
         }
@@ -58,17 +51,15 @@ static int check_keys(json_t *request, didi_error *error)
     json_object_foreach(extend, key, value)
     {
         field_pointer(pointer, "/extend", key);
-        if (!is_one_of(key, parts))
+        if (text_find(parts, part_count, key) == part_count)
             return didi_fail(error, DIDI_INVALID, pointer, "unknown field \"%.100s\"", key);
     }
     value = json_object_get(request, "tasks");
     if (value != NULL && !json_is_array(value))
-        return didi_fail(error, DIDI_INVALID, "/tasks", "tasks must be an array, not %s",
-                         field_type_name(value));
+        return field_fail_type("tasks", "an array", value, "/tasks", error);
     value = json_object_get(extend, "remove");
     if (value != NULL && !json_is_array(value))
-        return didi_fail(error, DIDI_INVALID, "/extend/remove", "remove must be an array, not %s",
-                         field_type_name(value));
+        return field_fail_type("remove", "an array", value, "/extend/remove", error);
     return DIDI_OK;
 }
 
@@ -103,12 +94,8 @@ static int fail_unknown(const json_t *tasks, const char *name, const char *point
                         didi_error *error)
 {
     char names[512] = "";
-    size_t used = 0;
-    for (size_t task = 0; task < json_array_size(tasks) && used < sizeof names; task++) {
-        int written = snprintf(names + used, sizeof names - used, "%s%s", task > 0 ? ", " : "",
-                               name_of(tasks, task));
-        used += written < 0 ? 0 : (size_t)written;
-    }
+    for (size_t task = 0; task < json_array_size(tasks); task++)
+        text_list_add(names, sizeof names, "", name_of(tasks, task));
     return didi_fail(error, DIDI_INVALID, pointer,
                      "the job to extend has no task \"%.128s\" left to remove; it has %s", name,
                      names);
@@ -237,16 +224,19 @@ static int read_costs(const json_t *manifest, const json_t *kept, costs *ret_cos
     return DIDI_OK;
 }
 
+/* Where a budget stands by itself. */
+static const json_field budget_alone = {.key = "budget"};
+
 /* What each new task may cost, in the unit of the package's budget. */
 static int read_each(json_t *asked, const costs *found, double *ret_each, didi_error *error)
 {
-    double each = found->expert;
-    int unit = found->unit;
-    int status =
-        asked != NULL ? budget_read_value(asked, "/extend/budget", &each, &unit, error) : DIDI_OK;
+    specification_budget each = {found->expert, found->unit};
+    int status = asked == NULL
+                     ? DIDI_OK
+                     : field_budget.read(&budget_alone, asked, &each, "/extend/budget", error);
     if (status != DIDI_OK)
         return status;
-    if (unit != found->unit) {
+    if (each.unit != found->unit) {
         return didi_fail(
             error, DIDI_INVALID, "/extend/budget",
             found->unit == DIDI_BUDGET_BYTES
@@ -256,8 +246,14 @@ static int read_each(json_t *asked, const costs *found, double *ret_each, didi_e
                   "one model (a task of it costs %.4g)",
             found->expert);
     }
-    *ret_each = found->unit == DIDI_BUDGET_BYTES ? floor(each) : each;
+    *ret_each = found->unit == DIDI_BUDGET_BYTES ? floor(each.value) : each.value;
     return DIDI_OK;
+}
+
+static void put_budget(json_t *object, double value, int unit)
+{
+    const specification_budget budget = {value, unit};
+    json_object_set_new(object, "budget", field_budget.write(&budget_alone, &budget));
 }
 
 /* Sets `budget` of the new job and of each task added. */
@@ -273,11 +269,10 @@ static int set_budget(const json_t *request, const json_t *manifest, json_t *doc
     }
     if (status != DIDI_OK)
         return status;
-    double total = found.kept + each * (double)added;
     json_object_del(extend, "budget");
     if (added > 0)
-        json_object_set_new(extend, "budget", budget_write_value(each, found.unit));
-    json_object_set_new(document, "budget", budget_write_value(total, found.unit));
+        put_budget(extend, each, found.unit);
+    put_budget(document, found.kept + each * (double)added, found.unit);
     return DIDI_OK;
 }
 

@@ -31,6 +31,13 @@ const char *field_type_name(const json_t *value)
     }
 }
 
+int field_fail_type(const char *key, const char *wanted, const json_t *value, const char *pointer,
+                    didi_error *error)
+{
+    return didi_fail(error, DIDI_INVALID, pointer, "%s must be %s, not %s", key, wanted,
+                     field_type_name(value));
+}
+
 void field_pointer(char ret_pointer[DIDI_ERROR_SUBJECT_BYTES_MAX], const char *pointer,
                    const char *key)
 {
@@ -69,12 +76,11 @@ static bool field_in_range(const json_field *field, double value)
            (field->above_lowest ? value > field->lowest : value >= field->lowest);
 }
 
-int field_real_read(const json_field *field, json_t *value, void *object, const char *pointer,
-                    didi_error *error)
+static int real_read(const json_field *field, json_t *value, void *object, const char *pointer,
+                     didi_error *error)
 {
     if (!json_is_number(value))
-        return didi_fail(error, DIDI_INVALID, pointer, "%s must be a number, not %s", field->key,
-                         field_type_name(value));
+        return field_fail_type(field->key, "a number", value, pointer, error);
     double number = json_number_value(value);
     if (!field_in_range(field, number))
         return field_out_of_range(field, number, pointer, error);
@@ -82,7 +88,7 @@ int field_real_read(const json_field *field, json_t *value, void *object, const 
     return DIDI_OK;
 }
 
-json_t *field_real_write(const json_field *field, const void *object)
+static json_t *real_write(const json_field *field, const void *object)
 {
     double number;
     memcpy(&number, (const char *)object + field->offset, sizeof number);
@@ -91,12 +97,13 @@ json_t *field_real_write(const json_field *field, const void *object)
     return json_real(number);
 }
 
-int field_integer_read(const json_field *field, json_t *value, void *object, const char *pointer,
-                       didi_error *error)
+const field_kind field_real = {real_read, real_write};
+
+static int integer_read(const json_field *field, json_t *value, void *object, const char *pointer,
+                        didi_error *error)
 {
     if (!json_is_number(value))
-        return didi_fail(error, DIDI_INVALID, pointer, "%s must be an integer, not %s", field->key,
-                         field_type_name(value));
+        return field_fail_type(field->key, "an integer", value, pointer, error);
     double number = json_number_value(value);
     if (number != floor(number)) {
         return didi_fail(error, DIDI_INVALID, pointer, "%s is %.17g; it must be an integer",
@@ -109,30 +116,33 @@ int field_integer_read(const json_field *field, json_t *value, void *object, con
     return DIDI_OK;
 }
 
-json_t *field_integer_write(const json_field *field, const void *object)
+static json_t *integer_write(const json_field *field, const void *object)
 {
     int64_t integer;
     memcpy(&integer, (const char *)object + field->offset, sizeof integer);
     return json_integer(integer);
 }
 
-int field_boolean_read(const json_field *field, json_t *value, void *object, const char *pointer,
-                       didi_error *error)
+const field_kind field_integer = {integer_read, integer_write};
+
+static int boolean_read(const json_field *field, json_t *value, void *object, const char *pointer,
+                        didi_error *error)
 {
     bool flag = json_is_true(value);
     if (!json_is_boolean(value))
-        return didi_fail(error, DIDI_INVALID, pointer, "%s must be true or false, not %s",
-                         field->key, field_type_name(value));
+        return field_fail_type(field->key, "true or false", value, pointer, error);
     memcpy((char *)object + field->offset, &flag, sizeof flag);
     return DIDI_OK;
 }
 
-json_t *field_boolean_write(const json_field *field, const void *object)
+static json_t *boolean_write(const json_field *field, const void *object)
 {
     bool flag;
     memcpy(&flag, (const char *)object + field->offset, sizeof flag);
     return json_boolean(flag);
 }
+
+const field_kind field_boolean = {boolean_read, boolean_write};
 
 /* "a, b or c" */
 static void field_list_words(const json_field *field, char *text, size_t bytes)
@@ -146,14 +156,13 @@ static void field_list_words(const json_field *field, char *text, size_t bytes)
     }
 }
 
-int field_choice_read(const json_field *field, json_t *value, void *object, const char *pointer,
-                      didi_error *error)
+static int choice_read(const json_field *field, json_t *value, void *object, const char *pointer,
+                       didi_error *error)
 {
     char words[256];
     field_list_words(field, words, sizeof words);
     if (!json_is_string(value))
-        return didi_fail(error, DIDI_INVALID, pointer, "%s must be %s, not %s", field->key, words,
-                         field_type_name(value));
+        return field_fail_type(field->key, words, value, pointer, error);
     for (int choice = 0; field->words[choice] != NULL; choice++) {
         if (strcmp(field->words[choice], json_string_value(value)) == 0) {
             memcpy((char *)object + field->offset, &choice, sizeof choice);
@@ -164,7 +173,7 @@ int field_choice_read(const json_field *field, json_t *value, void *object, cons
                      words, json_string_value(value));
 }
 
-json_t *field_choice_write(const json_field *field, const void *object)
+static json_t *choice_write(const json_field *field, const void *object)
 {
     int choice;
     memcpy(&choice, (const char *)object + field->offset, sizeof choice);
@@ -172,12 +181,13 @@ json_t *field_choice_write(const json_field *field, const void *object)
     return json_string(field->words[choice]);
 }
 
-int field_text_read(const json_field *field, json_t *value, void *object, const char *pointer,
-                    didi_error *error)
+const field_kind field_choice = {choice_read, choice_write};
+
+static int text_read(const json_field *field, json_t *value, void *object, const char *pointer,
+                     didi_error *error)
 {
     if (!json_is_string(value))
-        return didi_fail(error, DIDI_INVALID, pointer, "%s must be a string, not %s", field->key,
-                         field_type_name(value));
+        return field_fail_type(field->key, "a string", value, pointer, error);
     if (!field->check(json_string_value(value))) {
         return didi_fail(error, DIDI_INVALID, pointer, "%s is \"%.200s\"; it must be %s",
                          field->key, json_string_value(value), field->expected);
@@ -191,22 +201,23 @@ int field_text_read(const json_field *field, json_t *value, void *object, const 
     return DIDI_OK;
 }
 
-json_t *field_text_write(const json_field *field, const void *object)
+static json_t *text_write(const json_field *field, const void *object)
 {
     char *text;
     memcpy(&text, (const char *)object + field->offset, sizeof text);
-    return json_string(text);
+    return text != NULL ? json_string(text) : json_null();
 }
 
-int field_texts_read(const json_field *field, json_t *value, void *object, const char *pointer,
+const field_kind field_text = {text_read, text_write};
+
+static int list_read(const json_field *field, json_t *value, void *object, const char *pointer,
                      didi_error *error)
 {
     field_texts *list = (void *)((char *)object + field->offset);
     char child[DIDI_ERROR_SUBJECT_BYTES_MAX];
     size_t count = json_array_size(value);
     if (!json_is_array(value))
-        return didi_fail(error, DIDI_INVALID, pointer, "%s must be an array, not %s", field->key,
-                         field_type_name(value));
+        return field_fail_type(field->key, "an array", value, pointer, error);
     if ((double)count > field->highest) {
         return didi_fail(error, DIDI_INVALID, pointer, "%zu entries in %s; at most %.0f are taken",
                          count, field->key, field->highest);
@@ -222,15 +233,14 @@ int field_texts_read(const json_field *field, json_t *value, void *object, const
                                     .check = field->check,
                                     .expected = field->expected};
         field_pointer_index(child, pointer, entry);
-        int status =
-            field_text_read(&element, json_array_get(value, entry), list->texts, child, error);
+        int status = text_read(&element, json_array_get(value, entry), list->texts, child, error);
         if (status != DIDI_OK)
             return status;
     }
     return DIDI_OK;
 }
 
-json_t *field_texts_write(const json_field *field, const void *object)
+static json_t *list_write(const json_field *field, const void *object)
 {
     field_texts list;
     memcpy(&list, (const char *)object + field->offset, sizeof list);
@@ -244,6 +254,8 @@ json_t *field_texts_write(const json_field *field, const void *object)
     return value;
 }
 
+const field_kind field_list = {list_read, list_write};
+
 void field_texts_clear(field_texts *list)
 {
     for (size_t entry = 0; entry < list->count; entry++)
@@ -252,16 +264,18 @@ void field_texts_clear(field_texts *list)
     *list = (field_texts){0};
 }
 
-int field_object_read(const json_field *field, json_t *value, void *object, const char *pointer,
-                      didi_error *error)
+static int object_read(const json_field *field, json_t *value, void *object, const char *pointer,
+                       didi_error *error)
 {
     return field_read_all(field->fields, value, object, pointer, error);
 }
 
-json_t *field_object_write(const json_field *field, const void *object)
+static json_t *object_write(const json_field *field, const void *object)
 {
     return field_write_all(field->fields, object);
 }
+
+const field_kind field_object = {object_read, object_write};
 
 static const json_field *field_find(const json_field *fields, const char *key)
 {
@@ -278,15 +292,15 @@ int field_read_all(const json_field *fields, json_t *value, void *object, const 
     const char *key;
     json_t *member;
     if (!json_is_object(value))
-        return didi_fail(error, DIDI_INVALID, pointer, "%s must be an object, not %s",
-                         pointer[0] == '\0' ? "the body" : pointer + 1, field_type_name(value));
+        return field_fail_type(pointer[0] == '\0' ? "the body" : pointer + 1, "an object", value,
+                               pointer, error);
     json_object_foreach(value, key, member)
     {
         field_pointer(child, pointer, key);
         const json_field *known = field_find(fields, key);
         if (known == NULL)
             return didi_fail(error, DIDI_INVALID, child, "unknown field \"%.100s\"", key);
-        int status = known->read(known, member, object, child, error);
+        int status = known->kind->read(known, member, object, child, error);
         if (status != DIDI_OK)
             return status;
     }
@@ -305,7 +319,10 @@ json_t *field_write_all(const json_field *fields, const void *object)
     for (; value != NULL && fields->key != NULL; fields++) {
         if (fields->is_absent != NULL && fields->is_absent(object))
             continue;
-        if (json_object_set_new(value, fields->key, fields->write(fields, object)) != 0) {
+        json_t *member = fields->kind->write(fields, object);
+        if (json_is_null(member))
+            continue;
+        if (json_object_set_new(value, fields->key, member) != 0) {
             json_decref(value);
             value = NULL;
         }

@@ -2,7 +2,6 @@
 /* The job specification's fields, read and written by one table. */
 #include "proto/specification.h"
 
-#include "proto/budget.h"
 #include "proto/document.h"
 #include "proto/field.h"
 #include "proto/names.h"
@@ -12,15 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SPECIFICATION_WORD(id, name) name,
-static const char *const shared_merge_words[] = {DIDI_MERGE_TABLE(SPECIFICATION_WORD) NULL};
-static const char *const allocator_words[] = {DIDI_ALLOCATOR_TABLE(SPECIFICATION_WORD) NULL};
-static const char *const weighting_words[] = {DIDI_WEIGHTING_TABLE(SPECIFICATION_WORD) NULL};
-static const char *const objective_words[] = {DIDI_OBJECTIVE_TABLE(SPECIFICATION_WORD) NULL};
-static const char *const optimizer_words[] = {DIDI_OPTIMIZER_TABLE(SPECIFICATION_WORD) NULL};
-static const char *const dense_words[] = {DIDI_DENSE_TABLE(SPECIFICATION_WORD) NULL};
-static const char *const output_dtype_words[] = {DIDI_PRECISION_TABLE(SPECIFICATION_WORD) NULL};
-#undef SPECIFICATION_WORD
+static const char *const shared_merge_words[] = {DIDI_MERGE_TABLE(TEXT_WORD) NULL};
+static const char *const allocator_words[] = {DIDI_ALLOCATOR_TABLE(TEXT_WORD) NULL};
+static const char *const weighting_words[] = {DIDI_WEIGHTING_TABLE(TEXT_WORD) NULL};
+static const char *const objective_words[] = {DIDI_OBJECTIVE_TABLE(TEXT_WORD) NULL};
+static const char *const optimizer_words[] = {DIDI_OPTIMIZER_TABLE(TEXT_WORD) NULL};
+static const char *const dense_words[] = {DIDI_DENSE_TABLE(TEXT_WORD) NULL};
+static const char *const output_dtype_words[] = {DIDI_PRECISION_TABLE(TEXT_WORD) NULL};
 
 static bool specification_name_is_valid(const char *text)
 {
@@ -32,29 +29,21 @@ static bool specification_glob_is_valid(const char *text)
     return text[0] != '\0' && name_is_plain_text(text, LIMIT_GLOB_CHARACTERS);
 }
 
-#define MODEL_EXPECTED                                                                             \
-    "a relative path of A-Z, a-z, 0-9, '.', '_', '-' whose components do not start with a dot"
+#define FIELD_MODEL                                                                                \
+    FIELD_TEXT(name_is_model, "a relative path of A-Z, a-z, 0-9, '.', '_', '-' whose "             \
+                              "components do not start with a dot")
 
+#define AT(member) .offset = offsetof(specification_task, member)
 static const json_field task_fields[] = {
     {.key = "name",
-     FIELD_TEXT,
-     .offset = offsetof(specification_task, name),
-     .required = true,
-     .check = name_is_task,
-     .expected = "1 to 128 of A-Z, a-z, 0-9, '.', '_', '-' and not start with a dot"},
-    {.key = "model",
-     FIELD_TEXT,
-     .offset = offsetof(specification_task, model),
-     .required = true,
-     .check = name_is_model,
-     .expected = MODEL_EXPECTED},
-    {.key = "weight",
-     FIELD_REAL,
-     .offset = offsetof(specification_task, weight),
-     .lowest = 1e-6,
-     .highest = 1e6},
+     FIELD_TEXT(name_is_task, "1 to 128 of A-Z, a-z, 0-9, '.', '_', '-' and not start with a dot"),
+     AT(name),
+     .required = true},
+    {.key = "model", FIELD_MODEL, AT(model), .required = true},
+    {.key = "weight", FIELD_REAL(1e-6, 1e6), AT(weight)},
     {.key = NULL},
 };
+#undef AT
 
 static int tasks_read(const json_field *field, json_t *value, void *object, const char *pointer,
                       didi_error *error)
@@ -63,8 +52,7 @@ static int tasks_read(const json_field *field, json_t *value, void *object, cons
     char child[DIDI_ERROR_SUBJECT_BYTES_MAX];
     size_t count = json_array_size(value);
     if (!json_is_array(value))
-        return didi_fail(error, DIDI_INVALID, pointer, "%s must be an array, not %s", field->key,
-                         field_type_name(value));
+        return field_fail_type(field->key, "an array", value, pointer, error);
     if (count == 0 || count > LIMIT_TASKS) {
         return didi_fail(error, DIDI_INVALID, pointer, "%zu tasks; it must be 1 to %d", count,
                          LIMIT_TASKS);
@@ -99,25 +87,7 @@ static json_t *tasks_write(const json_field *field, const void *object)
     return value;
 }
 
-static int budget_read(const json_field *field, json_t *value, void *object, const char *pointer,
-                       didi_error *error)
-{
-    specification *into = object;
-    (void)field;
-    return budget_read_value(value, pointer, &into->budget, &into->budget_unit, error);
-}
-
-static json_t *budget_write(const json_field *field, const void *object)
-{
-    const specification *from = object;
-    (void)field;
-    return budget_write_value(from->budget, from->budget_unit);
-}
-
-static bool budget_is_absent(const void *object)
-{
-    return ((const specification *)object)->budget == 0;
-}
+static const field_kind tasks_kind = {tasks_read, tasks_write};
 
 static bool method_is_valid(const char *text)
 {
@@ -131,8 +101,7 @@ static int method_options_read(const json_field *field, json_t *value, void *obj
 {
     specification *into = object;
     if (!json_is_object(value))
-        return didi_fail(error, DIDI_INVALID, pointer, "%s must be an object, not %s", field->key,
-                         field_type_name(value));
+        return field_fail_type(field->key, "an object", value, pointer, error);
     if (json_object_size(value) > LIMIT_METHOD_OPTIONS)
         return didi_fail(error, DIDI_INVALID, pointer, "%zu options; at most %d are taken",
                          json_object_size(value), LIMIT_METHOD_OPTIONS);
@@ -147,14 +116,12 @@ static int method_options_read(const json_field *field, json_t *value, void *obj
 
 static json_t *method_options_write(const json_field *field, const void *object)
 {
+    const specification *from = object;
     (void)field;
-    return json_loads(((const specification *)object)->method_options, 0, NULL);
+    return from->method_options != NULL ? json_loads(from->method_options, 0, NULL) : json_null();
 }
 
-static bool method_options_are_absent(const void *object)
-{
-    return ((const specification *)object)->method_options == NULL;
-}
+static const field_kind method_options_kind = {method_options_read, method_options_write};
 
 /* Options of the default method are fields of their own. */
 static bool is_of_another_method(const void *object)
@@ -196,8 +163,7 @@ static int labels_read(const json_field *field, json_t *value, void *object, con
     const char *key;
     json_t *text;
     if (!json_is_object(value))
-        return didi_fail(error, DIDI_INVALID, pointer, "%s must be an object, not %s", field->key,
-                         field_type_name(value));
+        return field_fail_type(field->key, "an object", value, pointer, error);
     if (json_object_size(value) > LIMIT_LABELS) {
         return didi_fail(error, DIDI_INVALID, pointer, "%zu labels; at most %d are taken",
                          json_object_size(value), LIMIT_LABELS);
@@ -232,115 +198,75 @@ static json_t *labels_write(const json_field *field, const void *object)
     return value;
 }
 
-#define AT(member) .offset = offsetof(specification, member)
-#define FIELD_GLOBS                                                                                \
-    FIELD_TEXTS, .highest = LIMIT_GLOBS, .check = specification_glob_is_valid,                     \
-                 .expected = "1 to 512 characters, none of them control characters"
+static const field_kind labels_kind = {labels_read, labels_write};
 
-#define FIELD_NUMBER(member, name, field, standard, low, above, high, help)                        \
-    {.key = (name),                                                                                \
-     FIELD_REAL,                                                                                   \
-     AT(member),                                                                                   \
-     .lowest = (low),                                                                              \
-     .above_lowest = (above),                                                                      \
-     .highest = (high)},
-#define FIELD_COUNT(member, name, field, standard, low, above, high, help)                         \
-    {.key = (name), FIELD_INTEGER, AT(member), .lowest = (low), .highest = (high)},
+static bool extends_none(const void *object)
+{
+    return ((const specification *)object)->extend.job == NULL;
+}
+
+#define AT(member) .offset = offsetof(specification, member)
+#define NUMBER(member, name, field, standard, low, above, high, help)                              \
+    {.key = (name), FIELD_REAL(low, high), AT(member), .above_lowest = (above)},
+#define COUNT(member, name, field, standard, low, above, high, help)                               \
+    {.key = (name), FIELD_INTEGER(low, high), AT(member)},
+#define CHOICE(member) FIELD_CHOICE(member##_words), AT(member)
+#define GLOBS(member)                                                                              \
+    FIELD_LIST(LIMIT_GLOBS, specification_glob_is_valid,                                           \
+               "1 to 512 characters, none of them control characters"),                            \
+        AT(member)
+#define OF_DEFAULT_METHOD .is_absent = is_of_another_method
 
 static const json_field shared_fields[] = {
-    {.key = "merge", FIELD_CHOICE, AT(shared_merge), .words = shared_merge_words},
+    {.key = "merge", CHOICE(shared_merge)},
     {.key = NULL},
 };
 
 static const json_field rank_fields[] = {
-    {.key = "allocator", FIELD_CHOICE, AT(allocator), .words = allocator_words},
-    {.key = "weighting", FIELD_CHOICE, AT(weighting), .words = weighting_words},
-    DIDI_RANK_NUMBERS(FIELD_NUMBER) DIDI_RANK_COUNTS(FIELD_COUNT){.key = NULL},
+    {.key = "allocator", CHOICE(allocator)},
+    {.key = "weighting", CHOICE(weighting)},
+    DIDI_RANK_NUMBERS(NUMBER) DIDI_RANK_COUNTS(COUNT){.key = NULL},
 };
 
 static const json_field refine_fields[] = {
-    {.key = "optimizer", FIELD_CHOICE, AT(optimizer), .words = optimizer_words},
-    DIDI_REFINE_COUNTS(FIELD_COUNT) DIDI_REFINE_NUMBERS(FIELD_NUMBER){.key = NULL},
+    {.key = "optimizer", CHOICE(optimizer)},
+    DIDI_REFINE_COUNTS(COUNT) DIDI_REFINE_NUMBERS(NUMBER){.key = NULL},
 };
 
 static const json_field output_fields[] = {
-    {.key = "dtype", FIELD_CHOICE, AT(output_dtype), .words = output_dtype_words},
+    {.key = "dtype", CHOICE(output_dtype)},
     {.key = NULL},
 };
 
-static bool from_job_is_absent(const void *object)
-{
-    return ((const specification *)object)->from_job == NULL;
-}
-
-/* Until it is inherited. */
-static bool base_is_absent(const void *object)
-{
-    return ((const specification *)object)->base == NULL;
-}
-
 static const json_field specification_fields[] = {
     {.key = "name",
-     FIELD_TEXT,
-     AT(name),
-     .check = specification_name_is_valid,
-     .expected = "at most 128 characters, none of them control characters"},
+     FIELD_TEXT(specification_name_is_valid,
+                "at most 128 characters, none of them control characters"),
+     AT(name)},
     {.key = "from_job",
-     FIELD_TEXT,
-     AT(from_job),
-     .is_absent = from_job_is_absent,
-     .check = name_is_job,
-     .expected = "the id of a job: 26 of 0-9 and a-z but i, l, o and u"},
-    {.key = "base",
-     FIELD_TEXT,
-     AT(base),
-     .is_absent = base_is_absent,
-     .check = name_is_model,
-     .expected = MODEL_EXPECTED},
-    {.key = "tasks", .read = tasks_read, .write = tasks_write},
+     FIELD_TEXT(name_is_job, "the id of a job: 26 of 0-9 and a-z but i, l, o and u"),
+     AT(from_job)},
+    {.key = "base", FIELD_MODEL, AT(base)}, /* absent until it is inherited */
+    {.key = "tasks", .kind = &tasks_kind},
     {.key = "method",
-     FIELD_TEXT,
-     AT(method),
-     .check = method_is_valid,
-     .expected = "the name of a method: a-z, 0-9 and _"},
-    {.key = "method_options",
-     .read = method_options_read,
-     .write = method_options_write,
-     .is_absent = method_options_are_absent},
-    {.key = "budget", .read = budget_read, .write = budget_write, .is_absent = budget_is_absent},
-    {.key = "objective",
-     FIELD_CHOICE,
-     AT(objective),
-     .words = objective_words,
-     .is_absent = is_of_another_method},
-    {.key = "shared", FIELD_OBJECT, .fields = shared_fields, .is_absent = is_of_another_method},
-    {.key = "ranks", FIELD_OBJECT, .fields = rank_fields, .is_absent = is_of_another_method},
-    {.key = "refine", FIELD_OBJECT, .fields = refine_fields, .is_absent = is_of_another_method},
-    {.key = "include", FIELD_GLOBS, AT(include)},
-    {.key = "exclude", FIELD_GLOBS, AT(exclude)},
-    {.key = "dense",
-     FIELD_CHOICE,
-     AT(dense),
-     .words = dense_words,
-     .is_absent = is_of_another_method},
-    {.key = "dense_tensors", FIELD_GLOBS, AT(dense_tensors), .is_absent = is_of_another_method},
-    {.key = "low_rank_tensors",
-     FIELD_GLOBS,
-     AT(low_rank_tensors),
-     .is_absent = is_of_another_method},
-    {.key = "output", FIELD_OBJECT, .fields = output_fields},
-    {.key = "seed", FIELD_INTEGER, AT(seed), .highest = LIMIT_SAFE_INTEGER},
-    {.key = "priority",
-     FIELD_INTEGER,
-     AT(priority),
-     .lowest = -LIMIT_PRIORITY,
-     .highest = LIMIT_PRIORITY},
-    {.key = "labels", .read = labels_read, .write = labels_write},
-    {.key = "extend",
-     .read = specification_extend_read,
-     .write = specification_extend_write,
-     AT(extend),
-     .is_absent = specification_extend_is_absent},
+     FIELD_TEXT(method_is_valid, "the name of a method: a-z, 0-9 and _"),
+     AT(method)},
+    {.key = "method_options", .kind = &method_options_kind},
+    {.key = "budget", .kind = &field_budget, AT(budget)},
+    {.key = "objective", CHOICE(objective), OF_DEFAULT_METHOD},
+    {.key = "shared", FIELD_OBJECT(shared_fields), OF_DEFAULT_METHOD},
+    {.key = "ranks", FIELD_OBJECT(rank_fields), OF_DEFAULT_METHOD},
+    {.key = "refine", FIELD_OBJECT(refine_fields), OF_DEFAULT_METHOD},
+    {.key = "include", GLOBS(include)},
+    {.key = "exclude", GLOBS(exclude)},
+    {.key = "dense", CHOICE(dense), OF_DEFAULT_METHOD},
+    {.key = "dense_tensors", GLOBS(dense_tensors), OF_DEFAULT_METHOD},
+    {.key = "low_rank_tensors", GLOBS(low_rank_tensors), OF_DEFAULT_METHOD},
+    {.key = "output", FIELD_OBJECT(output_fields)},
+    {.key = "seed", FIELD_INTEGER(0, LIMIT_SAFE_INTEGER), AT(seed)},
+    {.key = "priority", FIELD_INTEGER(-LIMIT_PRIORITY, LIMIT_PRIORITY), AT(priority)},
+    {.key = "labels", .kind = &labels_kind},
+    {.key = "extend", FIELD_OBJECT(specification_extend_fields), .is_absent = extends_none},
     {.key = NULL},
 };
 
@@ -378,8 +304,9 @@ static int specification_create(specification **ret_specification, didi_error *e
 static int check_method(const specification *self, const json_t *document, didi_error *error)
 {
     if (!is_of_another_method(self))
-        return self->budget > 0 ? DIDI_OK
-                                : didi_fail(error, DIDI_INVALID, "/budget", "budget is missing");
+        return self->budget.value > 0
+                   ? DIDI_OK
+                   : didi_fail(error, DIDI_INVALID, "/budget", "budget is missing");
     for (const json_field *field = specification_fields; field->key != NULL; field++) {
         char pointer[DIDI_ERROR_SUBJECT_BYTES_MAX];
         if (field->is_absent != is_of_another_method ||
@@ -441,7 +368,7 @@ bool specification_extends(const specification *self)
 
 bool specification_counts_bytes(const specification *self)
 {
-    return self->budget_unit == DIDI_BUDGET_BYTES || self->budget_unit == DIDI_BUDGET_BYTES_RATIO ||
+    return self->budget.unit == DIDI_BUDGET_BYTES || self->budget.unit == DIDI_BUDGET_BYTES_RATIO ||
            self->output_dtype == DIDI_PRECISION_AUTO;
 }
 

@@ -2,6 +2,7 @@
 /* The job specification: what one merge depends on, as users write it and as it is kept. */
 #pragma once
 
+#include "proto/budget.h"
 #include "proto/field.h"
 #include "proto/limits.h"
 #include "proto/specification_defaults.h"
@@ -26,8 +27,8 @@ typedef struct specification_extend {
     char *job;       /* NULL: nothing */
     field_texts add; /* names of the tasks added, among the job's tasks */
     field_texts remove;
-    double budget;   /* of each task added; 0 where none is, and with rebalance */
-    int budget_unit; /* DIDI_BUDGET_PARAMETERS (ratio to one model) or DIDI_BUDGET_BYTES */
+    /* Of each task added, parameters or bytes; none where none is, and with rebalance. */
+    specification_budget budget;
     bool rebalance, compare;
 } specification_extend;
 
@@ -42,8 +43,7 @@ typedef struct specification {
     size_t kept;          /* so many of the tasks, the first, are those of the job it extends */
     char *method;         /* the daemon knows which there are */
     char *method_options; /* JSON text of an object; NULL when none were given */
-    double budget;        /* named sizes are resolved; 0 when none was given */
-    int budget_unit;
+    specification_budget budget;
     int shared_merge;
     int allocator;
     int weighting;

@@ -3,7 +3,6 @@
  * jobs. */
 #include "proto/specification_extend.h"
 
-#include "proto/budget.h"
 #include "proto/names.h"
 #include "src/base/base.h"
 
@@ -55,8 +54,13 @@ int specification_check(const specification *self, didi_error *error)
 {
     char pointer[DIDI_ERROR_SUBJECT_BYTES_MAX];
     int inputs = check_inputs(self, error);
+    int unit = self->extend.budget.unit;
     if (inputs != DIDI_OK)
         return inputs;
+    if (unit != DIDI_BUDGET_PARAMETERS && unit != DIDI_BUDGET_BYTES) {
+        return didi_fail(error, DIDI_INVALID, "/extend/budget",
+                         "what a task may cost is a ratio of parameters or {\"bytes\": N}");
+    }
     for (size_t later = 0; later < self->task_count; later++) {
         const specification_task *task = &self->tasks[later];
         if (self->base != NULL && strcmp(task->model, self->base) == 0) {
@@ -135,40 +139,8 @@ int specification_inherit(specification *self, const specification *parent, didi
 
 /* ---- extend ---- */
 
-#define AT(member) .offset = offsetof(specification_extend, member)
-#define FIELD_NAMES                                                                                \
-    FIELD_TEXTS, .highest = LIMIT_TASKS, .check = name_is_task, .expected = "the name of a task"
-
-static int budget_read(const json_field *field, json_t *value, void *object, const char *pointer,
-                       didi_error *error)
-{
-    specification_extend *into = object;
-    double budget = 0;
-    int unit = DIDI_BUDGET_PARAMETERS;
-    (void)field;
-    int status = budget_read_value(value, pointer, &budget, &unit, error);
-    if (status != DIDI_OK)
-        return status;
-    if (unit != DIDI_BUDGET_PARAMETERS && unit != DIDI_BUDGET_BYTES) {
-        return didi_fail(error, DIDI_INVALID, pointer,
-                         "what a task may cost is a ratio of parameters or {\"bytes\": N}");
-    }
-    into->budget = budget;
-    into->budget_unit = unit;
-    return DIDI_OK;
-}
-
-static json_t *budget_write(const json_field *field, const void *object)
-{
-    const specification_extend *from = object;
-    (void)field;
-    return budget_write_value(from->budget, from->budget_unit);
-}
-
-static bool budget_is_absent(const void *object)
-{
-    return !(((const specification_extend *)object)->budget > 0);
-}
+#define AT(member) .offset = offsetof(specification, extend.member)
+#define FIELD_TASKS FIELD_LIST(LIMIT_TASKS, name_is_task, "the name of a task")
 
 static bool job_is_valid(const char *text)
 {
@@ -177,36 +149,15 @@ static bool job_is_valid(const char *text)
            strspn(text, NAME_ID_DIGITS) == length;
 }
 
-static const json_field extend_fields[] = {
-    {.key = "job",
-     FIELD_TEXT,
-     AT(job),
-     .required = true,
-     .check = job_is_valid,
-     .expected = "the id of a job"},
-    {.key = "add", FIELD_NAMES, AT(add)},
-    {.key = "remove", FIELD_NAMES, AT(remove)},
-    {.key = "budget", .read = budget_read, .write = budget_write, .is_absent = budget_is_absent},
-    {.key = "rebalance", FIELD_BOOLEAN, AT(rebalance)},
-    {.key = "compare", FIELD_BOOLEAN, AT(compare)},
+const json_field specification_extend_fields[] = {
+    {.key = "job", FIELD_TEXT(job_is_valid, "the id of a job"), AT(job), .required = true},
+    {.key = "add", FIELD_TASKS, AT(add)},
+    {.key = "remove", FIELD_TASKS, AT(remove)},
+    {.key = "budget", .kind = &field_budget, AT(budget)},
+    {.key = "rebalance", .kind = &field_boolean, AT(rebalance)},
+    {.key = "compare", .kind = &field_boolean, AT(compare)},
     {.key = NULL},
 };
-
-int specification_extend_read(const json_field *field, json_t *value, void *object,
-                              const char *pointer, didi_error *error)
-{
-    return field_read_all(extend_fields, value, (char *)object + field->offset, pointer, error);
-}
-
-json_t *specification_extend_write(const json_field *field, const void *object)
-{
-    return field_write_all(extend_fields, (const char *)object + field->offset);
-}
-
-bool specification_extend_is_absent(const void *object)
-{
-    return ((const specification *)object)->extend.job == NULL;
-}
 
 void specification_extend_clear(specification_extend *extend)
 {

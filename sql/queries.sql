@@ -13,8 +13,6 @@ SAVEPOINT request;
 RELEASE request;
 -- name: savepoint_rollback
 ROLLBACK TO request;
--- name: read_begin
-BEGIN;
 
 -- name: job_insert
 INSERT INTO jobs (id, state, priority, name, base, specification, labels, idempotency_key,
@@ -57,7 +55,7 @@ SELECT id FROM jobs WHERE state = 'succeeded' ORDER BY id;
 SELECT id FROM jobs INDEXED BY jobs_waiting WHERE state = 'queued' AND priority >= :priority
 ORDER BY priority DESC, id LIMIT 1;
 
--- The one statement that moves a job. :from is a JSON array of states; :attempt NULL means any.
+-- The one statement that moves a job. :from is a JSON array of states; :attempt -1 means any.
 -- name: job_move
 UPDATE jobs SET
     state = :to,
@@ -75,7 +73,7 @@ UPDATE jobs SET
     event_count = event_count + 1
 WHERE id = :id
   AND state IN (SELECT value FROM json_each(:from))
-  AND (:attempt IS NULL OR attempt = :attempt)
+  AND (:attempt = -1 OR attempt = :attempt)
 RETURNING attempt, event_count;
 
 -- name: job_request_cancel
@@ -86,7 +84,7 @@ UPDATE jobs SET stage = :stage, progress = :progress, updated_ms = :now
 WHERE id = :id AND attempt = :attempt AND state = 'running';
 
 -- name: job_of_other_boot
-SELECT id, cancel_requested FROM jobs
+SELECT id FROM jobs
 WHERE state = 'running' AND boot_id <> :boot_id ORDER BY id LIMIT 1;
 
 -- name: job_delete

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A command line read against a table of options. Options may stand anywhere before "--"; a lone
- * "-" is positional. */
+/* A command line read against a table of options. Options may stand anywhere before "--"; names may
+ * be cut short where one alone begins so; a lone "-" is positional. */
 #pragma once
 
 #include "src/base/base.h"
@@ -8,11 +8,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { ARGUMENTS_ID_COUNT_MAX = 64 };
-
 /* One option. `argument` is the name of its value in help texts, NULL for a flag. */
 typedef struct option_row {
-    int id;      /* 0 .. ARGUMENTS_ID_COUNT_MAX - 1, unique within a command and the global table */
+    int id;      /* not negative; unique within a command and the global table */
     char letter; /* 0 when there is no short form */
     const char *name;
     const char *argument;
@@ -31,22 +29,20 @@ typedef struct client_arguments client_arguments;
 client_arguments *arguments_create(option_table globals);
 void arguments_free(client_arguments *arguments);
 
-/* Reads argv[0 .. count) against `options` and the globals and adds what it finds; the strings stay
- * the caller's and must outlive `arguments`. With `stop_at_word`, ends before the first positional
- * and gives its index in *ret_used, else *ret_used is `count`. Errors: CLIENT_USAGE,
+/* Reads words[1 .. count) against `options` and the globals and adds what it finds; the strings
+ * stay the caller's and must outlive `arguments`. With `stop_at_word`, ends before the first
+ * positional and gives its index in *ret_used, else *ret_used is `count`. Errors: CLIENT_USAGE,
  * CLIENT_FAILURE. */
-int arguments_parse(client_arguments *arguments, option_table options, char *const *argv,
-                    size_t count, bool stop_at_word, size_t *ret_used, didi_error *error);
+int arguments_parse(client_arguments *arguments, option_table options, char *const *words,
+                    int count, bool stop_at_word, int *ret_used, didi_error *error);
 
 bool arguments_has(const client_arguments *arguments, int id);
 
 /* The last value given for an option, or NULL. */
 const char *arguments_value(const client_arguments *arguments, int id);
 
-/* Walks over the values of a repeatable option in order; start with *cursor = 0. NULL at the end.
- */
-const char *arguments_each(const client_arguments *arguments, int id, size_t *cursor);
+/* The value given at the index-th time, or NULL. */
+const char *arguments_at(const client_arguments *arguments, int id, size_t index);
 
-/* Positional words. */
-size_t arguments_count(const client_arguments *arguments);
-const char *arguments_at(const client_arguments *arguments, size_t index);
+/* The index-th positional word, or NULL. */
+const char *arguments_word(const client_arguments *arguments, size_t index);

@@ -184,10 +184,10 @@ int settings_load(const client_arguments *arguments, client_settings *ret_settin
     const char *term = getenv("TERM");
     client_settings self = {.format = OUTPUT_TABLE,
                             .quiet = arguments_has(arguments, SETTINGS_ID_QUIET),
+                            .smart = term == NULL || strcmp(term, "dumb") != 0,
                             .timeout_seconds = SETTINGS_TIMEOUT_SECONDS_DEFAULT};
     self.color = !arguments_has(arguments, SETTINGS_ID_NO_COLOR) &&
-                 (no_color == NULL || *no_color == '\0') &&
-                 (term == NULL || strcmp(term, "dumb") != 0);
+                 (no_color == NULL || *no_color == '\0') && self.smart;
     int status = set_host(&self, SETTINGS_HOST_DEFAULT, NULL, error);
     if (status == CLIENT_OK)
         status = load_files(&self, error);

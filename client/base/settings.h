@@ -37,6 +37,7 @@ typedef struct client_settings {
     output_format format;
     bool quiet;          /* no progress, no notes; errors stay */
     bool color;          /* wanted, terminal permitting */
+    bool smart;          /* terminals obey escape sequences: TERM is not dumb */
     int timeout_seconds; /* silence after which a server counts as unreachable */
 } client_settings;
 

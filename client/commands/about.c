@@ -11,8 +11,8 @@ static int run_version(const command_context *context, didi_error *error)
     int status = CLIENT_OK;
     if (!arguments_has(context->arguments, OPTION_CLIENT))
         status = service_get(context->service, 0, &server, error, "/v1/version");
-    if (output_format_wanted(context->output) != OUTPUT_TABLE) {
-        json_t *both = json_pack("{s:s, s:O?}", "client", command_version_text(), "server", server);
+    if (context->settings->format != OUTPUT_TABLE) {
+        json_t *both = json_pack("{s:s, s:O?}", "client", DIDICTL_VERSION, "server", server);
         int printed = output_json(context->output, both, status == CLIENT_OK ? error : NULL);
         json_decref(both);
         json_decref(server);
@@ -21,7 +21,7 @@ static int run_version(const command_context *context, didi_error *error)
     const json_t *blas = json_object_get(server, "blas");
     client_table *table = table_create_facts();
     table_add(table, "didictl");
-    table_add(table, "%s", command_version_text());
+    table_add(table, "%s", DIDICTL_VERSION);
     if (server != NULL) {
         table_add(table, "didid");
         table_add(table, "%s (%s)", record_text(server, "version"), context->settings->host);
@@ -29,7 +29,7 @@ static int run_version(const command_context *context, didi_error *error)
         table_add(table, "%s, %s, %s", record_text(blas, "library"), record_text(blas, "flavour"),
                   record_text(blas, "kernel"));
     }
-    int printed = output_table(context->output, table, false, status == CLIENT_OK ? error : NULL);
+    int printed = output_table(context->output, table, status == CLIENT_OK ? error : NULL);
     json_decref(server);
     return status != CLIENT_OK ? status : printed;
 }
@@ -43,7 +43,7 @@ static void print_option_words(option_table options)
 /* First words of all commands, and per command its options; ids of jobs are asked of the server. */
 static int run_completion(const command_context *context, didi_error *error)
 {
-    const char *shell = arguments_at(context->arguments, 0);
+    const char *shell = arguments_word(context->arguments, 0);
     if (strcmp(shell, "bash") != 0)
         return didi_fail(error, CLIENT_USAGE, shell, "only bash is known");
     size_t count = 0;

@@ -101,6 +101,16 @@ typedef struct command_number {
 int command_integer(const command_context *context, const command_number *number, long *ret_value,
                     didi_error *error);
 
+/* Prints what the server sent for people. */
+typedef int (*command_printer)(const command_context *context, const json_t *document,
+                               didi_error *error);
+
+/* Ends a command: unless `status` tells of a failure, prints the document as the output format
+ * asks, for people by `print`, else as output_records does. Takes the reference. Returns a
+ * client_exit. */
+int command_print(const command_context *context, int status, json_t *document,
+                  const char *name_key, command_printer print, didi_error *error);
+
 #define COMMAND_OPTIONS(rows)                                                                      \
     {                                                                                              \
         (rows), sizeof(rows) / sizeof((rows)[0])                                                   \

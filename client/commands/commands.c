@@ -21,7 +21,7 @@ const client_command *const *command_list(size_t *ret_count)
     return all_commands;
 }
 
-const client_command *command_find(char *const *words, size_t count, size_t *ret_words)
+const client_command *command_find(char *const *words, int count, int *ret_words)
 {
     for (size_t i = 0; i < sizeof all_commands / sizeof all_commands[0]; i++) {
         const char *name = all_commands[i]->name;
@@ -62,14 +62,22 @@ int command_integer(const command_context *context, const command_number *number
     return CLIENT_OK;
 }
 
-const char *command_version_text(void)
+int command_print(const command_context *context, int status, json_t *document,
+                  const char *name_key, command_printer print, didi_error *error)
 {
-    return DIDICTL_VERSION;
+    bool table = context->settings->format == OUTPUT_TABLE;
+    if (status == CLIENT_OK)
+        status = table ? print(context, document, error)
+                       : output_records(context->output, document, name_key, error);
+    json_decref(document);
+    return status;
 }
 
 /* How many words a synopsis asks for: "JOB DIR" two, "[FILE]" at most one, "JOB..." one or more. */
-static int check_words(const client_command *command, size_t given, didi_error *error)
+static int check_words(const client_command *command, const client_arguments *arguments,
+                       didi_error *error)
 {
+    size_t given = 0;
     size_t least = 0;
     size_t most = strstr(command->words, "...") != NULL ? SIZE_MAX - 1 : 0;
     for (const char *word = command->words; word != NULL && *word != '\0';) {
@@ -78,6 +86,8 @@ static int check_words(const client_command *command, size_t given, didi_error *
         word = strchr(word, ' ');
         word = word != NULL ? word + 1 : NULL;
     }
+    while (arguments_word(arguments, given) != NULL)
+        given++;
     if (given < least || given > most)
         return didi_fail(error, CLIENT_USAGE, NULL, "%s: didictl %s %s",
                          given < least ? "too few words" : "too many words", command->name,
@@ -91,8 +101,7 @@ static int run_with(const client_command *command, command_context *context, did
     int status = context->output == NULL ? client_fail_memory(error)
                                          : interrupt_open(&context->interrupt, error);
     if (status == CLIENT_OK)
-        status = service_open(context->settings, command_version_text(), context->interrupt,
-                              &context->service, error);
+        status = service_open(context->settings, context->interrupt, &context->service, error);
     if (status == CLIENT_OK)
         status = command->run(context, error);
     if (status == CLIENT_OK)
@@ -107,7 +116,7 @@ int command_run(const client_command *command, const client_arguments *arguments
 {
     client_settings settings = {0};
     command_context context = {.arguments = arguments, .settings = &settings};
-    int status = check_words(command, arguments_count(arguments), error);
+    int status = check_words(command, arguments, error);
     if (status == CLIENT_OK)
         status = settings_load(arguments, &settings, error);
     if (status == CLIENT_OK)

@@ -11,7 +11,7 @@ typedef struct client_command client_command;
 
 /* The command named by the first words, or NULL; *ret_words says how many words its name has.
  * Static. */
-const client_command *command_find(char *const *words, size_t count, size_t *ret_words);
+const client_command *command_find(char *const *words, int count, int *ret_words);
 
 /* The options of its own, beside those every command takes. Static. */
 option_table command_options(const client_command *command);
@@ -24,6 +24,3 @@ int command_run(const client_command *command, const client_arguments *arguments
 /* Help texts, made from the tables of commands and options. */
 void help_overview(FILE *stream);
 void help_command(FILE *stream, const client_command *command);
-
-/* Version of the client ("0.1.0"). */
-const char *command_version_text(void);

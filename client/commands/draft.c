@@ -10,81 +10,73 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int read_text(FILE *file, const char *name, char **ret_text, size_t *ret_bytes,
-                     didi_error *error)
+/* A file on its way into JSON. */
+typedef struct draft_file {
+    FILE *stream;
+    size_t bytes; /* read so far */
+} draft_file;
+
+static size_t read_some(void *buffer, size_t size, void *context)
 {
-    size_t bytes = 0;
-    size_t room = 0;
-    char *text = NULL;
-    for (;;) {
-        if (bytes == room) {
-            room = room == 0 ? 65536 : 2 * room;
-            char *longer = realloc(text, room);
-            if (longer == NULL) {
-                free(text);
-                return client_fail_memory(error);
-            }
-            text = longer;
-        }
-        size_t count = fread(text + bytes, 1, room - bytes, file);
-        bytes += count;
-        if (count == 0 || bytes > DRAFT_FILE_BYTES_MAX)
-            break;
-    }
-    if (ferror(file) || bytes > DRAFT_FILE_BYTES_MAX) {
-        int failed = ferror(file);
-        free(text);
-        return failed
-                   ? didi_fail(error, CLIENT_FAILURE, name, "cannot be read: %s", strerror(errno))
-                   : didi_fail(error, CLIENT_FAILURE, name, "longer than %d bytes",
-                               DRAFT_FILE_BYTES_MAX);
-    }
-    *ret_text = text;
-    *ret_bytes = bytes;
-    return CLIENT_OK;
+    draft_file *self = context;
+    size_t count = fread(buffer, 1, size, self->stream);
+    self->bytes += count;
+    return self->bytes <= DRAFT_FILE_BYTES_MAX ? count : 0;
 }
 
 static int read_file(const char *path, json_t **ret_specification, didi_error *error)
 {
     bool from_stdin = strcmp(path, "-") == 0;
     const char *name = from_stdin ? "stdin" : path;
-    FILE *file = from_stdin ? stdin : fopen(path, "re");
-    if (file == NULL)
+    draft_file file = {.stream = from_stdin ? stdin : fopen(path, "re")};
+    if (file.stream == NULL)
         return didi_fail(error, CLIENT_FAILURE, name, "%s", strerror(errno));
-    char *text = NULL;
-    size_t bytes = 0;
-    int status = read_text(file, name, &text, &bytes, error);
-    if (!from_stdin)
-        fclose(file);
-    if (status != CLIENT_OK)
-        return status;
     json_error_t place;
-    json_t *document = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &place);
-    free(text);
-    if (document == NULL)
-        return didi_fail(error, CLIENT_FAILURE, name, "line %d, column %d: %s", place.line,
-                         place.column, place.text);
-    if (!json_is_object(document)) {
+    int status = CLIENT_OK;
+    json_t *document = json_load_callback(read_some, &file, JSON_REJECT_DUPLICATES, &place);
+    if (ferror(file.stream))
+        status = didi_fail(error, CLIENT_FAILURE, name, "cannot be read: %s", strerror(errno));
+    else if (file.bytes > DRAFT_FILE_BYTES_MAX)
+        status =
+            didi_fail(error, CLIENT_FAILURE, name, "longer than %d bytes", DRAFT_FILE_BYTES_MAX);
+    else if (document == NULL)
+        status = didi_fail(error, CLIENT_FAILURE, name, "line %d, column %d: %s", place.line,
+                           place.column, place.text);
+    else if (!json_is_object(document))
+        status = didi_fail(error, CLIENT_FAILURE, name, "a specification is a JSON object");
+    if (!from_stdin)
+        fclose(file.stream);
+    if (status != CLIENT_OK)
         json_decref(document);
-        return didi_fail(error, CLIENT_FAILURE, name, "a specification is a JSON object");
-    }
-    *ret_specification = document;
-    return CLIENT_OK;
+    else
+        *ret_specification = document;
+    return status;
 }
 
-/* Splits "left=right" at the first '='; the left must not be empty. */
-static int split(const char *text, const char *option, char **ret_left, const char **ret_right,
-                 didi_error *error)
+/* "left=right" as an option has it, split at the first '='. */
+typedef struct draft_pair {
+    const char *flag, *text;
+    char *left;
+    const char *right;
+} draft_pair;
+
+/* Hands each value of an option to `set`. The left side must not be empty. */
+static int set_pairs(json_t *document, const client_arguments *arguments, int id, const char *flag,
+                     int (*set)(json_t *document, const draft_pair *pair, didi_error *error),
+                     didi_error *error)
 {
-    const char *equals = strchr(text, '=');
-    if (equals == NULL || equals == text)
-        return didi_fail(error, CLIENT_USAGE, option, "'%s' has no form NAME=VALUE", text);
-    char *left = strndup(text, (size_t)(equals - text));
-    if (left == NULL)
-        return client_fail_memory(error);
-    *ret_left = left;
-    *ret_right = equals + 1;
-    return CLIENT_OK;
+    int status = CLIENT_OK;
+    const char *text;
+    for (size_t i = 0; status == CLIENT_OK && (text = arguments_at(arguments, id, i)) != NULL;
+         i++) {
+        const char *equals = strchr(text, '=');
+        if (equals == NULL || equals == text)
+            return didi_fail(error, CLIENT_USAGE, flag, "'%s' has no form NAME=VALUE", text);
+        draft_pair pair = {flag, text, strndup(text, (size_t)(equals - text)), equals + 1};
+        status = pair.left == NULL ? client_fail_memory(error) : set(document, &pair, error);
+        free(pair.left);
+    }
+    return status;
 }
 
 /* The member `key`, made by `make` if the object lacks it; NULL when it is of another type. */
@@ -99,43 +91,22 @@ static json_t *member(json_t *object, const char *key, json_type type)
     return json_typeof(value) == type ? value : NULL;
 }
 
-/* Of the option `id`, called `flag`. */
-static int add_tasks(json_t *document, const client_arguments *arguments, int id, const char *flag,
-                     didi_error *error)
+static int add_task(json_t *document, const draft_pair *pair, didi_error *error)
 {
-    size_t cursor = 0;
-    for (const char *text; (text = arguments_each(arguments, id, &cursor)) != NULL;) {
-        char *name = NULL;
-        const char *model = NULL;
-        int status = split(text, flag, &name, &model, error);
-        if (status != CLIENT_OK)
-            return status;
-        json_t *tasks = member(document, "tasks", JSON_ARRAY);
-        json_t *task = json_pack("{s:s, s:s}", "name", name, "model", model);
-        free(name);
-        if (task == NULL)
-            return didi_fail(error, CLIENT_USAGE, flag, "'%s' is not UTF-8", text);
-        if (tasks == NULL || json_array_append_new(tasks, task) != 0)
-            return didi_fail(error, CLIENT_USAGE, flag, "the file's tasks are not a list");
-    }
+    json_t *tasks = member(document, "tasks", JSON_ARRAY);
+    json_t *task = json_pack("{s:s, s:s}", "name", pair->left, "model", pair->right);
+    if (task == NULL)
+        return didi_fail(error, CLIENT_USAGE, pair->flag, "'%s' is not UTF-8", pair->text);
+    if (json_array_append_new(tasks, task) != 0)
+        return didi_fail(error, CLIENT_USAGE, pair->flag, "the file's tasks are not a list");
     return CLIENT_OK;
 }
 
-static int add_labels(json_t *document, const client_arguments *arguments, didi_error *error)
+static int add_label(json_t *document, const draft_pair *pair, didi_error *error)
 {
-    size_t cursor = 0;
-    for (const char *text; (text = arguments_each(arguments, OPTION_LABEL, &cursor)) != NULL;) {
-        char *key = NULL;
-        const char *value = NULL;
-        int status = split(text, "--label", &key, &value, error);
-        if (status != CLIENT_OK)
-            return status;
-        json_t *labels = member(document, "labels", JSON_OBJECT);
-        int failed = labels == NULL || json_object_set_new(labels, key, json_string(value)) != 0;
-        free(key);
-        if (failed)
-            return didi_fail(error, CLIENT_USAGE, "--label", "'%s' cannot be set", text);
-    }
+    json_t *labels = member(document, "labels", JSON_OBJECT);
+    if (json_object_set_new(labels, pair->left, json_string(pair->right)) != 0)
+        return didi_fail(error, CLIENT_USAGE, pair->flag, "'%s' cannot be set", pair->text);
     return CLIENT_OK;
 }
 
@@ -181,20 +152,9 @@ static int set_path(json_t *document, char *path, const char *text, didi_error *
     return CLIENT_OK;
 }
 
-static int add_settings(json_t *document, const client_arguments *arguments, didi_error *error)
+static int add_setting(json_t *document, const draft_pair *pair, didi_error *error)
 {
-    size_t cursor = 0;
-    for (const char *text; (text = arguments_each(arguments, OPTION_SET, &cursor)) != NULL;) {
-        char *path = NULL;
-        const char *value = NULL;
-        int status = split(text, "--set", &path, &value, error);
-        if (status == CLIENT_OK)
-            status = set_path(document, path, value, error);
-        free(path);
-        if (status != CLIENT_OK)
-            return status;
-    }
-    return CLIENT_OK;
+    return set_path(document, pair->left, pair->right, error);
 }
 
 static int add_scalars(json_t *document, const client_arguments *arguments, didi_error *error)
@@ -249,18 +209,18 @@ int draft_create(const char *file, const client_arguments *arguments, json_t **r
 {
     json_t *document = NULL;
     int status = CLIENT_OK;
-    if (file != NULL) {
+    if (file != NULL)
         status = read_file(file, &document, error);
-    } else {
-        document = json_object();
-        status = document == NULL ? client_fail_memory(error) : CLIENT_OK;
-    }
+    else if ((document = json_object()) == NULL)
+        status = client_fail_memory(error);
     status = status != CLIENT_OK ? status : add_scalars(document, arguments, error);
-    status =
-        status != CLIENT_OK ? status : add_tasks(document, arguments, OPTION_TASK, "--task", error);
-    status = status != CLIENT_OK ? status : add_labels(document, arguments, error);
+    if (status == CLIENT_OK)
+        status = set_pairs(document, arguments, OPTION_TASK, "--task", add_task, error);
+    if (status == CLIENT_OK)
+        status = set_pairs(document, arguments, OPTION_LABEL, "--label", add_label, error);
     status = status != CLIENT_OK ? status : add_size(document, arguments, error);
-    status = status != CLIENT_OK ? status : add_settings(document, arguments, error);
+    if (status == CLIENT_OK)
+        status = set_pairs(document, arguments, OPTION_SET, "--set", add_setting, error);
     if (status == CLIENT_OK && file == NULL)
         status = check_required(document, error);
     if (status != CLIENT_OK)
@@ -277,14 +237,14 @@ static int add_extend(json_t *document, const char *job, const client_arguments 
     json_t *extend = json_object();
     json_t *removed = json_array();
     json_t *budget = json_object_get(document, "budget");
-    size_t cursor = 0;
+    const char *name;
     int failed = json_object_set_new(document, "extend", extend) != 0 ||
                  json_object_set_new(extend, "job", json_string(job)) != 0;
     if (budget != NULL) {
         failed |= json_object_set(extend, "budget", budget) != 0;
         failed |= json_object_del(document, "budget") != 0;
     }
-    for (const char *name; (name = arguments_each(arguments, OPTION_REMOVE, &cursor)) != NULL;)
+    for (size_t i = 0; (name = arguments_at(arguments, OPTION_REMOVE, i)) != NULL; i++)
         failed |= json_array_append_new(removed, json_string(name)) != 0;
     failed |= json_object_set_new(extend, "remove", removed) != 0;
     if (arguments_has(arguments, OPTION_REBALANCE))
@@ -302,9 +262,10 @@ int draft_extend(const char *job, const client_arguments *arguments, json_t **re
     int status = request == NULL ? client_fail_memory(error) : CLIENT_OK;
     status = status != CLIENT_OK ? status : add_scalars(request, arguments, error);
     status = status != CLIENT_OK ? status : add_size(request, arguments, error);
-    status =
-        status != CLIENT_OK ? status : add_tasks(request, arguments, OPTION_ADD, "--add", error);
-    status = status != CLIENT_OK ? status : add_labels(request, arguments, error);
+    if (status == CLIENT_OK)
+        status = set_pairs(request, arguments, OPTION_ADD, "--add", add_task, error);
+    if (status == CLIENT_OK)
+        status = set_pairs(request, arguments, OPTION_LABEL, "--label", add_label, error);
     status = status != CLIENT_OK ? status : add_extend(request, job, arguments, error);
     if (status != CLIENT_OK)
         json_decref(request);

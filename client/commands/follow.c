@@ -11,23 +11,27 @@
 
 enum { EVENTS_PAGE_ITEMS = 1000, EVENTS_WAIT_SECONDS = 20, EVENTS_IDLE_MILLISECONDS = 500 };
 
+static int print_state(const command_context *context, const json_t *job, didi_error *error)
+{
+    (void)context;
+    (void)error;
+    puts(record_text(job, "state"));
+    return CLIENT_OK;
+}
+
 static int follow_to_end(const command_context *context, FILE *stream, follow_style style,
                          didi_error *error)
 {
     char *id = NULL;
     json_t *job = NULL;
-    int status = job_resolve(context->service, arguments_at(context->arguments, 0), &id, error);
+    int status = job_named(context, &id, error);
     if (status == CLIENT_OK)
         status = job_follow(context, id, stream, style, &job, error);
     if (status == CLIENT_OK && style != FOLLOW_JSON && style != FOLLOW_SILENT &&
         strcmp(record_text(job, "state"), "succeeded") == 0)
         summary_note(context->output, job);
-    if (status == CLIENT_OK && stream == stderr) {
-        bool done = false;
-        status = output_records(context->output, job, "id", &done, error);
-        if (!done)
-            puts(record_text(job, "state"));
-    }
+    if (status == CLIENT_OK && stream == stderr)
+        status = command_print(context, status, json_incref(job), "id", print_state, error);
     if (status == CLIENT_OK)
         status = job_outcome(job, error);
     json_decref(job);
@@ -37,7 +41,7 @@ static int follow_to_end(const command_context *context, FILE *stream, follow_st
 
 static int run_watch(const command_context *context, didi_error *error)
 {
-    output_format format = output_format_wanted(context->output);
+    output_format format = context->settings->format;
     follow_style style = format == OUTPUT_JSON || format == OUTPUT_JSONL ? FOLLOW_JSON
                          : output_animates_results(context->output)      ? FOLLOW_BAR
                                                                          : FOLLOW_LINES;
@@ -53,7 +57,7 @@ static int run_wait(const command_context *context, didi_error *error)
 /* Streams cannot know the widest cell, so the columns are fixed. */
 static int print_event(const command_context *context, const json_t *event, didi_error *error)
 {
-    if (output_format_wanted(context->output) == OUTPUT_JSONL)
+    if (context->settings->format == OUTPUT_JSONL)
         return output_line(context->output, event, error);
     char loss[FORMAT_BYTES_MAX];
     char relative[FORMAT_BYTES_MAX];
@@ -149,16 +153,14 @@ static int run_events(const command_context *context, didi_error *error)
     static const command_number limit = {OPTION_LIMIT, "--limit", 1, LONG_MAX, LONG_MAX};
     event_reader reader = {.context = context,
                            .follow = arguments_has(context->arguments, OPTION_FOLLOW)};
-    output_format format = output_format_wanted(context->output);
+    output_format format = context->settings->format;
     char *id = NULL;
     if (format == OUTPUT_NAME || (format == OUTPUT_JSON && reader.follow))
         return didi_fail(error, CLIENT_USAGE, "--output",
                          "events are shown as table, jsonl or, without --follow, json");
     int status = command_integer(context, &after, &reader.after, error);
     status = status != CLIENT_OK ? status : command_integer(context, &limit, &reader.left, error);
-    status = status != CLIENT_OK
-                 ? status
-                 : job_resolve(context->service, arguments_at(context->arguments, 0), &id, error);
+    status = status != CLIENT_OK ? status : job_named(context, &id, error);
     if (status != CLIENT_OK)
         return status;
     reader.id = id;

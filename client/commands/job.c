@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -104,16 +105,27 @@ int job_resolve(client_service *service, const char *reference, char **ret_id, d
         status = pick_latest(service, &id, &jobs, error);
     else if (!record_is_word(reference, JOB_ID_BYTES_MAX, "_-"))
         status = didi_fail(error, CLIENT_USAGE, reference, "this is not the id of a job");
-    else if (strlen(reference) < JOB_ID_BYTES_WHOLE)
+    else if (strlen(reference) < LIMIT_JOB_ID_CHARACTERS)
         status = pick_prefix(service, reference, &id, &jobs, error);
-    if (status == CLIENT_OK) {
-        char *copy = memory_string(id);
-        if (copy == NULL)
-            status = client_fail_memory(error);
-        else
-            *ret_id = copy;
-    }
+    if (status == CLIENT_OK && (*ret_id = memory_string(id)) == NULL)
+        status = client_fail_memory(error);
     json_decref(jobs);
+    return status;
+}
+
+int job_named(const command_context *context, char **ret_id, didi_error *error)
+{
+    return job_resolve(context->service, arguments_word(context->arguments, 0), ret_id, error);
+}
+
+int job_read_named(const command_context *context, const char *rest, json_t **ret_document,
+                   didi_error *error)
+{
+    char *id = NULL;
+    int status = job_named(context, &id, error);
+    if (status == CLIENT_OK)
+        status = job_read(context->service, id, rest, ret_document, error);
+    free(id);
     return status;
 }
 
@@ -295,7 +307,7 @@ static int follow_to_end(follower *self, didi_error *error)
             heard = time(NULL);
             over = ends;
         } else if (status == CLIENT_UNREACHABLE && known &&
-                   time(NULL) - heard < service_timeout_seconds(context->service)) {
+                   time(NULL) - heard < context->settings->timeout_seconds) {
             tell_lost(self, error);
             status = interrupt_sleep(context->interrupt, JOB_RECONNECT_MILLISECONDS, error);
             over = status != CLIENT_OK;

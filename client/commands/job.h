@@ -9,19 +9,24 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-enum { JOB_ID_BYTES_MAX = 64, JOB_ID_BYTES_WHOLE = 26 };
+enum { JOB_ID_BYTES_MAX = 64 };
 
 /* Turns what a user types (an id, a unique beginning of one, or "@latest") into an id. Caller
  * frees. Errors: CLIENT_USAGE (not an id), CLIENT_FAILURE (no such job, or several), those of
  * service.h. */
 int job_resolve(client_service *service, const char *reference, char **ret_id, didi_error *error);
 
+/* The same of the first word of the command line. */
+int job_named(const command_context *context, char **ret_id, didi_error *error);
+
 /* "/v1/jobs/ID" and `rest`. Caller frees; NULL when out of memory. */
 char *job_target(const char *id, const char *rest);
 
-/* GET of it. Caller decrefs *ret_document. */
+/* GET of it, and the same of the job named. Caller decrefs *ret_document. */
 int job_read(client_service *service, const char *id, const char *rest, json_t **ret_document,
              didi_error *error);
+int job_read_named(const command_context *context, const char *rest, json_t **ret_document,
+                   didi_error *error);
 
 /* The job, checked to have an id and a known state. Caller decrefs *ret_job. */
 int job_get(client_service *service, const char *id, json_t **ret_job, didi_error *error);

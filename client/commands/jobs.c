@@ -55,11 +55,19 @@ static void add_job(client_table *table, const json_t *job)
               format_duration(time_run, (running ? (double)time(NULL) : finished) - started));
 }
 
-static int run_list(const command_context *context, didi_error *error)
+static int print_list(const command_context *context, const json_t *jobs, didi_error *error)
 {
     static const table_column columns[] = {{"JOB", false},   {"NAME", false},      {"STATE", false},
                                            {"STAGE", false}, {"DONE", true},       {"TASKS", true},
                                            {"BUDGET", true}, {"SUBMITTED", false}, {"TIME", true}};
+    client_table *table = table_create(columns, sizeof columns / sizeof columns[0]);
+    for (size_t i = 0; i < json_array_size(jobs); i++)
+        add_job(table, json_array_get(jobs, i));
+    return output_table(context->output, table, error);
+}
+
+static int run_list(const command_context *context, didi_error *error)
+{
     static const command_number limits = {OPTION_LIMIT, "--limit", 1, SERVICE_LIST_ITEMS_MAX,
                                           JOBS_LIMIT_DEFAULT};
     const client_arguments *arguments = context->arguments;
@@ -76,42 +84,29 @@ static int run_list(const command_context *context, didi_error *error)
         return client_fail_memory(error);
     json_t *jobs = NULL;
     bool more = false;
-    bool done = false;
     status = service_list(context->service, target, (size_t)limit, &jobs, &more, error);
     free(target);
-    if (status != CLIENT_OK)
-        return status;
-    status = output_records(context->output, jobs, "id", &done, error);
+    status = command_print(context, status, json_incref(jobs), "id", print_list, error);
     size_t count = json_array_size(jobs);
-    if (status == CLIENT_OK && !done) {
-        client_table *table = table_create(columns, sizeof columns / sizeof columns[0]);
-        for (size_t i = 0; i < count; i++)
-            add_job(table, json_array_get(jobs, i));
-        status = output_table(context->output, table, true, error);
-    }
-    if (more && count > 0) {
-        fflush(stdout);
+    if (more && count > 0)
         output_note(context->output, "there are more: --all, or --after %s",
                     record_text(json_array_get(jobs, count - 1), "id"));
-    }
     json_decref(jobs);
     return status;
 }
 
+static int print_job(const command_context *context, const json_t *job, didi_error *error)
+{
+    return summary_job(context->output, job, error);
+}
+
 static int run_show(const command_context *context, didi_error *error)
 {
-    char *id = NULL;
     json_t *job = NULL;
-    bool done = false;
-    int status = job_resolve(context->service, arguments_at(context->arguments, 0), &id, error);
-    status = status != CLIENT_OK ? status : job_get(context->service, id, &job, error);
-    free(id);
+    int status = job_read_named(context, "", &job, error);
     if (status == CLIENT_OK)
-        status = output_records(context->output, job, "id", &done, error);
-    if (status == CLIENT_OK && !done)
-        status = summary_job(context->output, job, error);
-    json_decref(job);
-    return status;
+        status = job_check(job, error);
+    return command_print(context, status, job, "id", print_job, error);
 }
 
 /* What cancel, retry and rm do to each job named. */
@@ -133,7 +128,7 @@ static int act_on(const command_context *context, const job_verb *verb, const ch
     if (status == CLIENT_OK && job != NULL)
         status = job_check(job, error);
     if (status == CLIENT_OK) {
-        output_format format = output_format_wanted(context->output);
+        output_format format = context->settings->format;
         if (job != NULL && (format == OUTPUT_JSON || format == OUTPUT_JSONL))
             status = output_json(context->output, job, error);
         else
@@ -153,9 +148,10 @@ static int act_on(const command_context *context, const job_verb *verb, const ch
 static int act(const command_context *context, const job_verb *verb, didi_error *error)
 {
     int result = CLIENT_OK;
-    for (size_t i = 0; i < arguments_count(context->arguments); i++) {
+    const char *reference;
+    for (size_t i = 0; (reference = arguments_word(context->arguments, i)) != NULL; i++) {
         didi_error own = {0};
-        int status = act_on(context, verb, arguments_at(context->arguments, i), &own);
+        int status = act_on(context, verb, reference, &own);
         if (status == CLIENT_OK)
             continue;
         if (status != CLIENT_FAILURE) {

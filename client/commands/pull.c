@@ -3,6 +3,7 @@
 #include "client/commands/command.h"
 
 #include "client/commands/job.h"
+#include "proto/proto.h"
 #include "src/base/base.h"
 
 #include <errno.h>
@@ -12,7 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { PULL_EXPORT_POLL_MILLISECONDS = 500, PULL_TASK_BYTES_MAX = 128 };
+enum { PULL_EXPORT_POLL_MILLISECONDS = 500 };
 
 /* One run of the command. */
 typedef struct pull {
@@ -30,14 +31,14 @@ typedef struct pull {
 /* True when --task was not given, or names this task. */
 static bool task_wanted(const client_arguments *arguments, const char *task, size_t bytes)
 {
-    size_t cursor = 0;
-    const char *wanted = arguments_each(arguments, OPTION_TASK, &cursor);
-    if (wanted == NULL)
-        return true;
-    for (; wanted != NULL; wanted = arguments_each(arguments, OPTION_TASK, &cursor))
+    const char *wanted;
+    size_t count = 0;
+    while ((wanted = arguments_at(arguments, OPTION_TASK, count)) != NULL) {
         if (strlen(wanted) == bytes && memcmp(wanted, task, bytes) == 0)
             return true;
-    return false;
+        count++;
+    }
+    return count == 0;
 }
 
 /* Native artifacts are all but models/; with --task, experts of other tasks are left out. */
@@ -171,9 +172,8 @@ static int request_exports(pull *self, didi_error *error)
     json_t *body = json_pack("{s:s}", "format", "full");
     json_t *tasks = arguments_has(arguments, OPTION_TASK) ? json_array() : NULL;
     json_t *answer = NULL;
-    size_t cursor = 0;
-    for (const char *task;
-         tasks != NULL && (task = arguments_each(arguments, OPTION_TASK, &cursor)) != NULL;)
+    const char *task;
+    for (size_t i = 0; (task = arguments_at(arguments, OPTION_TASK, i)) != NULL; i++)
         (void)json_array_append_new(tasks, json_string(task));
     int status =
         target == NULL || body == NULL ||
@@ -234,24 +234,20 @@ static int wait_for_exports(pull *self, didi_error *error)
     return status;
 }
 
-static int print_report(const pull *self, didi_error *error)
+static int print_report(const command_context *context, const json_t *report, didi_error *error)
 {
     static const table_column columns[] = {
         {"FILE", false}, {"SIZE", true}, {"", false}, {"SHA-256", false}};
-    bool done = false;
-    int status = output_records(self->context->output, self->report, "name", &done, error);
-    if (status != CLIENT_OK || done)
-        return status;
     client_table *table = table_create(columns, sizeof columns / sizeof columns[0]);
-    for (size_t i = 0; i < json_array_size(self->report); i++) {
-        const json_t *row = json_array_get(self->report, i);
+    for (size_t i = 0; i < json_array_size(report); i++) {
+        const json_t *row = json_array_get(report, i);
         char size[FORMAT_BYTES_MAX];
         table_add(table, "%s", record_text(row, "name"));
         table_add(table, "%s", format_bytes(size, record_integer(row, "bytes")));
         table_add(table, "%s", record_text(row, "outcome"));
         table_add(table, "%.16s", record_text(row, "sha256"));
     }
-    return output_table(self->context->output, table, true, error);
+    return output_table(context->output, table, error);
 }
 
 static int fetch_all(pull *self, const char *directory, didi_error *error)
@@ -262,7 +258,8 @@ static int fetch_all(pull *self, const char *directory, didi_error *error)
     for (size_t i = 0; status == CLIENT_OK && i < json_array_size(self->artifacts); i++)
         status = fetch_artifact(self, json_array_get(self->artifacts, i), error);
     progress_clear(self->progress);
-    return status != CLIENT_OK ? status : print_report(self, error);
+    return command_print(self->context, status, json_incref(self->report), "name", print_report,
+                         error);
 }
 
 static int read_options(const command_context *context, bool *ret_full, didi_error *error)
@@ -271,10 +268,9 @@ static int read_options(const command_context *context, bool *ret_full, didi_err
     *ret_full = format != NULL && strcmp(format, "full") == 0;
     if (format != NULL && !*ret_full && strcmp(format, "native") != 0)
         return didi_fail(error, CLIENT_USAGE, "--format", "'%s' is not native or full", format);
-    size_t cursor = 0;
-    for (const char *task;
-         (task = arguments_each(context->arguments, OPTION_TASK, &cursor)) != NULL;)
-        if (!record_is_word(task, PULL_TASK_BYTES_MAX, "._-"))
+    const char *task;
+    for (size_t i = 0; (task = arguments_at(context->arguments, OPTION_TASK, i)) != NULL; i++)
+        if (!name_is_task(task))
             return didi_fail(error, CLIENT_USAGE, "--task", "'%s' is not the name of a task", task);
     return CLIENT_OK;
 }
@@ -286,12 +282,12 @@ static int run(const command_context *context, didi_error *error)
     if (status != CLIENT_OK)
         return status;
     self.report = json_array();
-    if (!output_is_quiet(context->output))
+    if (!context->settings->quiet)
         self.progress = progress_create(stderr, output_animates_messages(context->output),
                                         context->settings->color);
-    status = job_resolve(context->service, arguments_at(context->arguments, 0), &self.id, error);
+    status = job_named(context, &self.id, error);
     if (status == CLIENT_OK)
-        status = fetch_all(&self, arguments_at(context->arguments, 1), error);
+        status = fetch_all(&self, arguments_word(context->arguments, 1), error);
     if (status == CLIENT_INTERRUPTED || status == CLIENT_UNREACHABLE) {
         progress_clear(self.progress);
         output_note(context->output, "the same command goes on where this one stopped");

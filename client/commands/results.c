@@ -10,34 +10,11 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The resource `rest` of the job named on the command line. */
-static int read_result(const command_context *context, const char *rest, json_t **ret_document,
-                       didi_error *error)
+/* A column for each task, after those there are. */
+static void add_task_columns(client_table *table, const json_t *tasks)
 {
-    char *id = NULL;
-    int status = job_resolve(context->service, arguments_at(context->arguments, 0), &id, error);
-    if (status == CLIENT_OK)
-        status = job_read(context->service, id, rest, ret_document, error);
-    free(id);
-    return status;
-}
-
-/* Columns LAYER, SHARED and one per task. */
-static client_table *create_rank_table(const json_t *tasks)
-{
-    size_t count = json_array_size(tasks) + 2;
-    table_column *columns = memory_zeroed(count, sizeof *columns);
-    if (columns == NULL)
-        return NULL;
-    columns[0] = (table_column){"LAYER", false};
-    columns[1] = (table_column){"SHARED", true};
-    for (size_t i = 2; i < count; i++) {
-        const char *name = json_string_value(json_array_get(tasks, i - 2));
-        columns[i] = (table_column){name != NULL ? name : "?", true};
-    }
-    client_table *table = table_create(columns, count);
-    free(columns);
-    return table;
+    for (size_t i = 0; i < json_array_size(tasks); i++)
+        table_add_column(table, record_element(tasks, i), true);
 }
 
 static void add_rank(client_table *table, const json_t *rank, bool dense, double *sum)
@@ -74,20 +51,22 @@ static void add_layer(client_table *table, const json_t *layer, size_t tasks, bo
     }
 }
 
-static int print_ranks(client_output *output, const json_t *ranks, bool errors, didi_error *error)
+static int print_ranks(const command_context *context, const json_t *ranks, didi_error *error)
 {
+    static const table_column columns[] = {{"LAYER", false}, {"SHARED", true}};
+    bool errors = arguments_has(context->arguments, OPTION_ERRORS);
     const json_t *tasks = json_object_get(ranks, "tasks");
     const json_t *layers = json_object_get(ranks, "layers");
     size_t task_count = json_array_size(tasks);
     if (!json_is_array(layers) || task_count == 0)
         return didi_fail(error, CLIENT_FAILURE, NULL, "the server's ranks are malformed");
     double *sums = memory_zeroed(task_count + 1, sizeof *sums);
-    client_table *table = create_rank_table(tasks);
-    if (sums == NULL || table == NULL) {
-        free(sums);
+    client_table *table = table_create(columns, sizeof columns / sizeof columns[0]);
+    if (sums == NULL) {
         table_free(table);
         return client_fail_memory(error);
     }
+    add_task_columns(table, tasks);
     for (size_t i = 0; i < json_array_size(layers); i++)
         add_layer(table, json_array_get(layers, i), task_count, errors, sums);
     if (!errors) {
@@ -96,79 +75,80 @@ static int print_ranks(client_output *output, const json_t *ranks, bool errors, 
             table_add(table, "%.0f", sums[i]);
     }
     free(sums);
-    return output_table(output, table, true, error);
+    return output_table(context->output, table, error);
 }
 
 static int run_ranks(const command_context *context, didi_error *error)
 {
     json_t *ranks = NULL;
-    bool errors = arguments_has(context->arguments, OPTION_ERRORS);
-    bool done = false;
-    int status = read_result(context, "/ranks", &ranks, error);
-    if (status != CLIENT_OK)
-        return status;
-    switch (output_format_wanted(context->output)) {
-    case OUTPUT_TABLE:
-        status = print_ranks(context->output, ranks, errors, error);
-        break;
-    case OUTPUT_NAME:
-        status = output_records(context->output, json_object_get(ranks, "layers"), "tensor", &done,
-                                error);
-        break;
-    default:
-        status = output_json(context->output, ranks, error);
+    int status = job_read_named(context, "/ranks", &ranks, error);
+    if (status == CLIENT_OK && context->settings->format == OUTPUT_NAME) {
+        json_t *layers = json_incref(json_object_get(ranks, "layers"));
+        json_decref(ranks);
+        return command_print(context, status, layers, "tensor", NULL, error);
     }
-    json_decref(ranks);
+    return command_print(context, status, ranks, NULL, print_ranks, error);
+}
+
+/* Points for a plot, and the rows of a table that say the same. */
+typedef struct curves {
+    plot_point *points;
+    size_t count;
+    client_table *table;
+} curves;
+
+/* The point at (x_key, error) of a curve, or of this job (mark O); NULL where there is none. */
+static const plot_point *add_point(curves *self, const json_t *row, const char *x_key, char mark)
+{
+    plot_point read = {
+        .x = record_number(row, x_key), .y = record_number(row, "error"), .mark = mark};
+    if (self->points == NULL || !isfinite(read.x) || !isfinite(read.y))
+        return NULL;
+    self->points[self->count] = read;
+    return &self->points[self->count++];
+}
+
+/* Plots on a terminal, prints the table and frees both; `lack` is said of no points. */
+static int print_curves(const command_context *context, curves *self, const char *x_label,
+                        const char *lack, didi_error *error)
+{
+    int status = self->points == NULL ? client_fail_memory(error)
+                 : self->count == 0   ? didi_fail(error, CLIENT_FAILURE, NULL, "%s", lack)
+                                      : CLIENT_OK;
+    if (status == CLIENT_OK && isatty(STDOUT_FILENO) == 1) {
+        plot_print(stdout, self->points, self->count, x_label, "relative error");
+        putchar('\n');
+    }
+    free(self->points);
+    if (status == CLIENT_OK)
+        return output_table(context->output, self->table, error);
+    table_free(self->table);
     return status;
 }
 
-static bool read_point(const json_t *point, plot_point *ret_point)
+static void add_parameters(curves *self, const json_t *row, char mark)
 {
-    plot_point read = {.x = record_number(point, "budget"), .y = record_number(point, "error")};
-    if (!isfinite(read.x) || !isfinite(read.y))
-        return false;
-    *ret_point = read;
-    return true;
+    const plot_point *point = add_point(self, row, "budget", mark);
+    if (point == NULL)
+        return;
+    table_add(self->table, "%.4f", point->x);
+    table_add(self->table, "%.5f", point->y);
+    table_add(self->table, "%s", mark == 'O' ? "this job, refined" : "");
 }
 
-/* The points of the curve in order, then the chosen one with its mark. */
-static size_t read_points(const json_t *frontier, plot_point *ret_points)
-{
-    const json_t *points = json_object_get(frontier, "points");
-    size_t count = 0;
-    for (size_t i = 0; i < json_array_size(points); i++)
-        count += read_point(json_array_get(points, i), &ret_points[count]) ? 1 : 0;
-    for (size_t i = 0; i < count; i++)
-        ret_points[i].mark = '*';
-    if (read_point(json_object_get(frontier, "chosen"), &ret_points[count]))
-        ret_points[count++].mark = 'O';
-    return count;
-}
-
-static int print_frontier(client_output *output, const json_t *frontier, didi_error *error)
+static int print_parameters(const command_context *context, const json_t *frontier,
+                            didi_error *error)
 {
     static const table_column columns[] = {
         {"PARAMETERS", true}, {"RELATIVE ERROR", true}, {"", false}};
-    size_t room = json_array_size(json_object_get(frontier, "points")) + 1;
-    plot_point *points = memory_zeroed(room, sizeof *points);
-    size_t count = points != NULL ? read_points(frontier, points) : 0;
-    if (count == 0) {
-        free(points);
-        return didi_fail(error, CLIENT_FAILURE, NULL, "the server's frontier is malformed");
-    }
-    if (isatty(STDOUT_FILENO) == 1) {
-        plot_print(stdout, points, count, "parameters, to one model (O: this job, refined)",
-                   "relative error");
-        putchar('\n');
-    }
-    client_table *table = table_create(columns, sizeof columns / sizeof columns[0]);
-    for (size_t i = 0; i < count; i++) {
-        table_add(table, "%.4f", points[i].x);
-        table_add(table, "%.5f", points[i].y);
-        table_add(table, "%s", points[i].mark == 'O' ? "this job, refined" : "");
-    }
-    free(points);
-    return output_table(output, table, true, error);
+    const json_t *points = json_object_get(frontier, "points");
+    curves self = {.points = memory_zeroed(json_array_size(points) + 1, sizeof *self.points),
+                   .table = table_create(columns, sizeof columns / sizeof columns[0])};
+    for (size_t i = 0; i < json_array_size(points); i++)
+        add_parameters(&self, json_array_get(points, i), '*');
+    add_parameters(&self, json_object_get(frontier, "chosen"), 'O');
+    return print_curves(context, &self, "parameters, to one model (O: this job, refined)",
+                        "the server's frontier is malformed", error);
 }
 
 static const struct {
@@ -178,91 +158,51 @@ static const struct {
                   {"int4", '4'}, {"int3", '3'}, {"auto", 'a'}};
 enum { PRECISION_COUNT = sizeof precisions / sizeof precisions[0] };
 
-/* A point of bytes, or of this job (mark O), to the plot and the table; 0 where it is none. */
-static size_t add_bytes(const json_t *row, const char *name, char mark, plot_point *ret_point,
-                        client_table *table)
+static void add_bytes(curves *self, const json_t *row, const char *name, char mark)
 {
     char bytes[FORMAT_BYTES_MAX];
-    plot_point read = {
-        .x = record_number(row, "bytes_ratio"), .y = record_number(row, "error"), .mark = mark};
-    if (!isfinite(read.x) || !isfinite(read.y))
-        return 0;
-    *ret_point = read;
-    table_add(table, "%s", name);
-    table_add(table, "%.4f", read.x);
-    table_add(table, "%s", format_bytes(bytes, record_integer(row, "bytes")));
-    table_add(table, "%.5f", read.y);
-    table_add(table, "%s", mark == 'O' ? "this job, refined" : "");
-    return 1;
-}
-
-static size_t add_precision(const json_t *list, const char *name, char mark, plot_point *points,
-                            client_table *table)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < json_array_size(list); i++)
-        count += add_bytes(json_array_get(list, i), name, mark, &points[count], table);
-    return count;
-}
-
-static size_t count_precision_points(const json_t *curves)
-{
-    size_t room = 0;
-    for (size_t p = 0; p < PRECISION_COUNT; p++)
-        room += json_array_size(json_object_get(curves, precisions[p].name));
-    return room;
+    const plot_point *point = add_point(self, row, "bytes_ratio", mark);
+    if (point == NULL)
+        return;
+    table_add(self->table, "%s", name);
+    table_add(self->table, "%.4f", point->x);
+    table_add(self->table, "%s", format_bytes(bytes, record_integer(row, "bytes")));
+    table_add(self->table, "%.5f", point->y);
+    table_add(self->table, "%s", mark == 'O' ? "this job, refined" : "");
 }
 
 /* Error against bytes, a curve for each precision. */
-static int print_bytes(client_output *output, const json_t *frontier, didi_error *error)
+static int print_bytes(const command_context *context, const json_t *frontier, didi_error *error)
 {
     static const table_column columns[] = {{"PRECISION", false},
                                            {"OF THE BASE'S BYTES", true},
                                            {"BYTES", true},
                                            {"RELATIVE ERROR", true},
                                            {"", false}};
-    const json_t *curves = json_object_get(frontier, "precisions");
+    const json_t *precision = json_object_get(frontier, "precisions");
     const json_t *chosen = json_object_get(frontier, "chosen");
-    size_t room = count_precision_points(curves);
-    size_t count = 0;
-    plot_point *points = memory_zeroed(room + 1, sizeof *points);
-    client_table *table = table_create(columns, sizeof columns / sizeof columns[0]);
-    if (points == NULL || table == NULL) {
-        free(points);
-        table_free(table);
-        return client_fail_memory(error);
-    }
+    size_t room = 1;
     for (size_t p = 0; p < PRECISION_COUNT; p++)
-        count += add_precision(json_object_get(curves, precisions[p].name), precisions[p].name,
-                               precisions[p].mark, points + count, table);
-    count += add_bytes(chosen, record_text(chosen, "dtype"), 'O', points + count, table);
-    if (count == 0) {
-        free(points);
-        table_free(table);
-        return didi_fail(error, CLIENT_FAILURE, NULL, "the job has no figures by bytes");
+        room += json_array_size(json_object_get(precision, precisions[p].name));
+    curves self = {.points = memory_zeroed(room, sizeof *self.points),
+                   .table = table_create(columns, sizeof columns / sizeof columns[0])};
+    for (size_t p = 0; p < PRECISION_COUNT; p++) {
+        const json_t *curve = json_object_get(precision, precisions[p].name);
+        for (size_t i = 0; i < json_array_size(curve); i++)
+            add_bytes(&self, json_array_get(curve, i), precisions[p].name, precisions[p].mark);
     }
-    if (isatty(STDOUT_FILENO) == 1) {
-        plot_print(stdout, points, count,
-                   "of the base's bytes (b: bf16, 8, 4, 3: integers, a: auto)", "relative error");
-        putchar('\n');
-    }
-    free(points);
-    return output_table(output, table, true, error);
+    add_bytes(&self, chosen, record_text(chosen, "dtype"), 'O');
+    return print_curves(context, &self, "of the base's bytes (b: bf16, 8, 4, 3: integers, a: auto)",
+                        "the job has no figures by bytes", error);
 }
 
 static int run_frontier(const command_context *context, didi_error *error)
 {
     json_t *frontier = NULL;
-    int status = read_result(context, "/frontier", &frontier, error);
-    if (status == CLIENT_OK) {
-        bool bytes = arguments_has(context->arguments, OPTION_BYTES);
-        status = output_format_wanted(context->output) != OUTPUT_TABLE
-                     ? output_json(context->output, frontier, error)
-                 : bytes ? print_bytes(context->output, frontier, error)
-                         : print_frontier(context->output, frontier, error);
-    }
-    json_decref(frontier);
-    return status;
+    int status = job_read_named(context, "/frontier", &frontier, error);
+    bool bytes = arguments_has(context->arguments, OPTION_BYTES);
+    return command_print(context, status, frontier, NULL, bytes ? print_bytes : print_parameters,
+                         error);
 }
 
 static void add_cosine(client_table *table, const json_t *number)
@@ -277,29 +217,20 @@ static void add_cosine(client_table *table, const json_t *number)
 static int print_cosines(client_output *output, const json_t *tasks, const json_t *cosines,
                          const json_t *explained, didi_error *error)
 {
+    static const table_column columns[] = {{"TASK", false}};
     size_t count = json_array_size(tasks);
-    size_t width = count + (explained != NULL ? 2 : 1);
-    table_column *columns = memory_zeroed(width, sizeof *columns);
-    if (columns == NULL)
-        return client_fail_memory(error);
-    columns[0] = (table_column){"TASK", false};
-    for (size_t i = 0; i < count; i++) {
-        const char *name = json_string_value(json_array_get(tasks, i));
-        columns[i + 1] = (table_column){name != NULL ? name : "?", true};
-    }
+    client_table *table = table_create(columns, 1);
+    add_task_columns(table, tasks);
     if (explained != NULL)
-        columns[count + 1] = (table_column){"BY SHARED", true};
-    client_table *table = table_create(columns, width);
-    free(columns);
+        table_add_column(table, "BY SHARED", true);
     for (size_t i = 0; i < count; i++) {
-        const char *name = json_string_value(json_array_get(tasks, i));
-        table_add(table, "%s", name != NULL ? name : "?");
+        table_add(table, "%s", record_element(tasks, i));
         for (size_t j = 0; j < count; j++)
             add_cosine(table, json_array_get(json_array_get(cosines, i), j));
         if (explained != NULL)
             add_cosine(table, json_array_get(explained, i));
     }
-    return output_table(output, table, true, error);
+    return output_table(output, table, error);
 }
 
 /* The layer named by --layer, or NULL after an error. */
@@ -335,13 +266,8 @@ static int print_similarity(const command_context *context, const json_t *simila
 static int run_similarity(const command_context *context, didi_error *error)
 {
     json_t *similarity = NULL;
-    int status = read_result(context, "/similarity", &similarity, error);
-    if (status == CLIENT_OK)
-        status = output_format_wanted(context->output) == OUTPUT_TABLE
-                     ? print_similarity(context, similarity, error)
-                     : output_json(context->output, similarity, error);
-    json_decref(similarity);
-    return status;
+    int status = job_read_named(context, "/similarity", &similarity, error);
+    return command_print(context, status, similarity, NULL, print_similarity, error);
 }
 
 static const option_row ranks_options[] = {

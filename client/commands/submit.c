@@ -4,6 +4,7 @@
 
 #include "client/commands/draft.h"
 #include "client/commands/job.h"
+#include "proto/proto.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -11,17 +12,17 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { KEY_RANDOM_BYTES = 16, KEY_BYTES_MAX = 128 };
+enum { KEY_RANDOM_BYTES = 16 };
 
 /* A key of our own makes a repeated submission after a lost connection the same job. */
-static int choose_key(const command_context *context, char ret_key[KEY_BYTES_MAX + 1],
+static int choose_key(const command_context *context, char ret_key[LIMIT_IDEMPOTENCY_KEY_BYTES + 1],
                       didi_error *error)
 {
     const char *given = arguments_value(context->arguments, OPTION_KEY);
     if (given != NULL) {
-        if (!record_is_word(given, KEY_BYTES_MAX, "._~:+/=-"))
+        if (!record_is_word(given, LIMIT_IDEMPOTENCY_KEY_BYTES, "._~:+/=-"))
             return didi_fail(error, CLIENT_USAGE, "--idempotency-key",
-                             "1 to %d letters, digits and ._~:+/=-", KEY_BYTES_MAX);
+                             "1 to %d letters, digits and ._~:+/=-", LIMIT_IDEMPOTENCY_KEY_BYTES);
         memcpy(ret_key, given, strlen(given) + 1);
         return CLIENT_OK;
     }
@@ -34,19 +35,18 @@ static int choose_key(const command_context *context, char ret_key[KEY_BYTES_MAX
 
 static int wait_for(const command_context *context, const char *id, didi_error *error)
 {
-    follow_style style = output_is_quiet(context->output)            ? FOLLOW_SILENT
+    follow_style style = context->settings->quiet                    ? FOLLOW_SILENT
                          : output_animates_messages(context->output) ? FOLLOW_BAR
                                                                      : FOLLOW_LINES;
     json_t *job = NULL;
-    bool done = false;
+    output_format format = context->settings->format;
     int status = job_follow(context, id, stderr, style, &job, error);
     if (status == CLIENT_INTERRUPTED)
         output_note(context->output, "job %s goes on; see didictl watch %s", id, id);
-    if (status == CLIENT_OK && output_format_wanted(context->output) != OUTPUT_NAME) {
-        status = output_records(context->output, job, "id", &done, error);
-        if (status == CLIENT_OK && !done)
-            summary_note(context->output, job);
-    }
+    if (status == CLIENT_OK && format == OUTPUT_TABLE)
+        summary_note(context->output, job);
+    else if (status == CLIENT_OK && format != OUTPUT_NAME)
+        status = output_json(context->output, job, error);
     if (status == CLIENT_OK)
         status = job_outcome(job, error);
     json_decref(job);
@@ -56,7 +56,7 @@ static int wait_for(const command_context *context, const char *id, didi_error *
 static int print_submitted(const command_context *context, const json_t *job, bool wait,
                            didi_error *error)
 {
-    output_format format = output_format_wanted(context->output);
+    output_format format = context->settings->format;
     if (format == OUTPUT_TABLE || format == OUTPUT_NAME) {
         puts(record_text(job, "id"));
         return output_finish(context->output, error);
@@ -64,15 +64,14 @@ static int print_submitted(const command_context *context, const json_t *job, bo
     return wait ? CLIENT_OK : output_json(context->output, job, error);
 }
 
-static int submit(const command_context *context, const json_t *specification, didi_error *error)
+static int submit(const command_context *context, const json_t *request, didi_error *error)
 {
-    char key[KEY_BYTES_MAX + 1];
+    char key[LIMIT_IDEMPOTENCY_KEY_BYTES + 1];
     json_t *job = NULL;
     bool wait = arguments_has(context->arguments, OPTION_WAIT);
     int status = choose_key(context, key, error);
     if (status == CLIENT_OK)
-        status =
-            service_send(context->service, "POST", "/v1/jobs", specification, key, &job, error);
+        status = service_send(context->service, "POST", "/v1/jobs", request, key, &job, error);
     status = status != CLIENT_OK ? status : job_check(job, error);
     if (status == CLIENT_OK && service_last_status(context->service) == 200)
         output_note(context->output, "this key was used before; the job is the one it made");
@@ -83,29 +82,29 @@ static int submit(const command_context *context, const json_t *specification, d
     return status;
 }
 
-static int show_plan(const command_context *context, const json_t *specification, didi_error *error)
+static int print_plan(const command_context *context, const json_t *plan, didi_error *error)
+{
+    return summary_plan(context->output, plan, arguments_has(context->arguments, OPTION_LAYERS),
+                        error);
+}
+
+static int show_plan(const command_context *context, const json_t *request, didi_error *error)
 {
     json_t *plan = NULL;
-    bool layers = arguments_has(context->arguments, OPTION_LAYERS);
-    int status = service_send(context->service, "POST", "/v1/jobs?dry_run=true", specification,
-                              NULL, &plan, error);
-    if (status == CLIENT_OK && output_format_wanted(context->output) == OUTPUT_TABLE)
-        status = summary_plan(context->output, plan, layers, error);
-    else if (status == CLIENT_OK)
-        status = output_json(context->output, plan, error);
-    json_decref(plan);
-    return status;
+    int status = service_send(context->service, "POST", "/v1/jobs?dry_run=true", request, NULL,
+                              &plan, error);
+    return command_print(context, status, plan, NULL, print_plan, error);
 }
 
 /* --from-job takes what other commands take for a job. */
-static int resolve_source(const command_context *context, json_t *specification, didi_error *error)
+static int resolve_source(const command_context *context, json_t *request, didi_error *error)
 {
     const char *given = arguments_value(context->arguments, OPTION_FROM_JOB);
     char *id = NULL;
     if (given == NULL)
         return CLIENT_OK;
     int status = job_resolve(context->service, given, &id, error);
-    if (status == CLIENT_OK && json_object_set_new(specification, "from_job", json_string(id)) != 0)
+    if (status == CLIENT_OK && json_object_set_new(request, "from_job", json_string(id)) != 0)
         status = client_fail_memory(error);
     free(id);
     return status;
@@ -113,15 +112,14 @@ static int resolve_source(const command_context *context, json_t *specification,
 
 static int run(const command_context *context, bool dry_run, didi_error *error)
 {
-    json_t *specification = NULL;
-    int status = draft_create(arguments_at(context->arguments, 0), context->arguments,
-                              &specification, error);
+    json_t *request = NULL;
+    int status =
+        draft_create(arguments_word(context->arguments, 0), context->arguments, &request, error);
     if (status == CLIENT_OK)
-        status = resolve_source(context, specification, error);
+        status = resolve_source(context, request, error);
     if (status == CLIENT_OK)
-        status = dry_run ? show_plan(context, specification, error)
-                         : submit(context, specification, error);
-    json_decref(specification);
+        status = dry_run ? show_plan(context, request, error) : submit(context, request, error);
+    json_decref(request);
     return status;
 }
 
@@ -139,7 +137,7 @@ static int run_extend(const command_context *context, didi_error *error)
 {
     char *job = NULL;
     json_t *request = NULL;
-    int status = job_resolve(context->service, arguments_at(context->arguments, 0), &job, error);
+    int status = job_named(context, &job, error);
     if (status == CLIENT_OK)
         status = draft_extend(job, context->arguments, &request, error);
     if (status == CLIENT_OK)

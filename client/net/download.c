@@ -3,7 +3,6 @@
 #include "client/net/download.h"
 
 #include "client/base/base.h"
-#include "client/net/digest.h"
 #include "src/base/base.h"
 
 #include <assert.h>
@@ -18,7 +17,6 @@
 #include <unistd.h>
 
 enum {
-    DOWNLOAD_READ_BYTES = 1 << 16,
     DOWNLOAD_ATTEMPTS_MAX = 5, /* in a row without a byte gained */
     DOWNLOAD_PAUSE_MILLISECONDS = 500,
     DOWNLOAD_DIGEST_IN_NAME = 16,
@@ -33,8 +31,7 @@ typedef struct download {
     const char *base_name; /* last component of the name */
     char *part_name;
     int part_fd;
-    int64_t have; /* bytes in the part, all of them in `digest` */
-    client_digest *digest;
+    int64_t have; /* bytes in the part */
 } download;
 
 static int fail_system(didi_error *error, const char *subject, const char *what)
@@ -86,31 +83,25 @@ static int open_parent(int directory_fd, const char *name, int *ret_fd, const ch
     return CLIENT_OK;
 }
 
-/* Adds what the descriptor holds from its start to the digest. */
-static int digest_descriptor(client_digest *digest, int fd, int64_t *ret_bytes, const char *name,
-                             client_interrupt *interrupt, didi_error *error)
+static int was_interrupted(void *interrupt)
 {
-    unsigned char *buffer = malloc(DOWNLOAD_READ_BYTES);
-    if (buffer == NULL)
-        return client_fail_memory(error);
-    int status = CLIENT_OK;
-    int64_t at = 0;
-    while (status == CLIENT_OK) {
-        ssize_t count = pread(fd, buffer, DOWNLOAD_READ_BYTES, at);
-        if (count < 0) {
-            status = fail_system(error, name, "cannot be read");
-        } else if (count == 0) {
-            break;
-        } else if (interrupt_seen(interrupt)) {
-            status = didi_fail(error, CLIENT_INTERRUPTED, NULL, "interrupted");
-        } else {
-            digest_add(digest, buffer, (size_t)count);
-            at += count;
-        }
+    return interrupt_seen(interrupt);
+}
+
+/* True in *ret_right when what the descriptor holds is the file; *ret_hex tells what it is. */
+static int check_digest(const download *self, int fd, char ret_hex[DOWNLOAD_SHA256_HEX + 1],
+                        bool *ret_right, didi_error *error)
+{
+    int status = file_sha256(fd, was_interrupted, service_interrupt(self->service), ret_hex, NULL,
+                             self->file->name, error);
+    if (status == DIDI_CANCELLED)
+        return interrupt_fail(error);
+    if (status != DIDI_OK) {
+        error->status = CLIENT_FAILURE;
+        return CLIENT_FAILURE;
     }
-    free(buffer);
-    *ret_bytes = at;
-    return status;
+    *ret_right = strcmp(ret_hex, self->file->sha256) == 0;
+    return CLIENT_OK;
 }
 
 /* True in *ret_whole when the file is there already with the right digest. */
@@ -126,13 +117,7 @@ static int check_whole(download *self, bool *ret_whole, didi_error *error)
     int status = CLIENT_OK;
     if (fstat(fd, &facts) == 0 && S_ISREG(facts.st_mode) && facts.st_size == self->file->bytes) {
         char hex[DOWNLOAD_SHA256_HEX + 1];
-        int64_t bytes = 0;
-        status = digest_restart(self->digest, error);
-        if (status == CLIENT_OK)
-            status = digest_descriptor(self->digest, fd, &bytes, self->file->name,
-                                       service_interrupt(self->service), error);
-        status = status != CLIENT_OK ? status : digest_finish(self->digest, hex, error);
-        *ret_whole = status == CLIENT_OK && strcmp(hex, self->file->sha256) == 0;
+        status = check_digest(self, fd, hex, ret_whole, error);
     }
     close(fd);
     return status;
@@ -143,7 +128,7 @@ static int empty_part(download *self, didi_error *error)
     self->have = 0;
     if (ftruncate(self->part_fd, 0) != 0)
         return fail_system(error, self->part_name, "cannot be emptied");
-    return digest_restart(self->digest, error);
+    return CLIENT_OK;
 }
 
 static int open_part(download *self, didi_error *error)
@@ -160,11 +145,17 @@ static int open_part(download *self, didi_error *error)
                          "another didictl is fetching it here");
     if (facts.st_size > self->file->bytes)
         return empty_part(self, error);
-    int status = digest_restart(self->digest, error);
-    return status != CLIENT_OK
-               ? status
-               : digest_descriptor(self->digest, self->part_fd, &self->have, self->part_name,
-                                   service_interrupt(self->service), error);
+    self->have = facts.st_size;
+    return CLIENT_OK;
+}
+
+/* True when a Repr-Digest header's sha-256 member is the file's, or it has none (RFC 9530). */
+static bool repr_digest_fits(const char *header, const char *sha256)
+{
+    char wanted[FILE_REPR_DIGEST_BYTES];
+    const char *member = strstr(header, "sha-256=:");
+    file_repr_digest(sha256, wanted);
+    return member == NULL || strncmp(member, wanted, strlen(wanted)) == 0;
 }
 
 /* "bytes FIRST-LAST/TOTAL" must be the rest of the file. */
@@ -180,7 +171,7 @@ static int begin(void *context, const transport_response *head, didi_error *erro
 {
     download *self = context;
     const download_file *file = self->file;
-    if (head->repr_digest[0] != '\0' && !digest_matches_header(file->sha256, head->repr_digest))
+    if (!repr_digest_fits(head->repr_digest, file->sha256))
         return didi_fail(error, CLIENT_FAILURE, file->name,
                          "the Repr-Digest of the answer is not that of the list");
     if (head->status == 206)
@@ -210,7 +201,6 @@ static int write_bytes(void *context, const void *bytes, size_t count, didi_erro
             continue;
         if (written <= 0)
             return fail_system(error, self->file->name, "cannot be written");
-        digest_add(self->digest, at, (size_t)written);
         self->have += written;
         at += written;
         left -= (size_t)written;
@@ -282,9 +272,11 @@ static int fetch_verified(download *self, bool resumed, didi_error *error)
 {
     char hex[DOWNLOAD_SHA256_HEX + 1];
     for (int pass = resumed ? 0 : 1; pass < 2; pass++) {
+        bool right = false;
         int status = fetch(self, error);
-        status = status != CLIENT_OK ? status : digest_finish(self->digest, hex, error);
-        if (status != CLIENT_OK || strcmp(hex, self->file->sha256) == 0)
+        if (status == CLIENT_OK)
+            status = check_digest(self, self->part_fd, hex, &right, error);
+        if (status != CLIENT_OK || right)
             return status;
         status = empty_part(self, error);
         if (status != CLIENT_OK)
@@ -304,14 +296,6 @@ static int publish(download *self, didi_error *error)
     return CLIENT_OK;
 }
 
-static void download_end(download *self)
-{
-    file_close(self->part_fd);
-    file_close(self->parent_fd);
-    free(self->part_name);
-    digest_free(self->digest);
-}
-
 int download_run(client_service *service, int directory_fd, const download_file *file,
                  const download_observer *observer, download_outcome *ret_outcome,
                  didi_error *error)
@@ -326,8 +310,7 @@ int download_run(client_service *service, int directory_fd, const download_file 
         goto out;
     self.part_name =
         memory_format(".%s.%.*s.part", self.base_name, DOWNLOAD_DIGEST_IN_NAME, file->sha256);
-    self.digest = digest_create();
-    if (self.part_name == NULL || self.digest == NULL) {
+    if (self.part_name == NULL) {
         status = client_fail_memory(error);
         goto out;
     }
@@ -342,6 +325,8 @@ int download_run(client_service *service, int directory_fd, const download_file 
     status = status != CLIENT_OK ? status : publish(&self, error);
     *ret_outcome = resumed ? DOWNLOAD_RESUMED : DOWNLOAD_FETCHED;
 out:
-    download_end(&self);
+    file_close(self.part_fd);
+    file_close(self.parent_fd);
+    free(self.part_name);
     return status;
 }

@@ -62,12 +62,15 @@ bool interrupt_seen(client_interrupt *interrupt)
     return interrupt->seen;
 }
 
+int interrupt_fail(didi_error *error)
+{
+    return didi_fail(error, CLIENT_INTERRUPTED, NULL, "interrupted");
+}
+
 int interrupt_sleep(client_interrupt *interrupt, int milliseconds, didi_error *error)
 {
     struct pollfd descriptor = {.fd = interrupt->fd, .events = POLLIN};
     if (!interrupt->seen)
         (void)poll(&descriptor, 1, milliseconds);
-    if (interrupt_seen(interrupt))
-        return didi_fail(error, CLIENT_INTERRUPTED, NULL, "interrupted");
-    return CLIENT_OK;
+    return interrupt_seen(interrupt) ? interrupt_fail(error) : CLIENT_OK;
 }

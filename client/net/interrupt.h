@@ -20,5 +20,8 @@ int interrupt_descriptor(const client_interrupt *interrupt);
 /* True once one of the signals has come. Never blocks. */
 bool interrupt_seen(client_interrupt *interrupt);
 
+/* Fails with CLIENT_INTERRUPTED. */
+int interrupt_fail(didi_error *error);
+
 /* Sleeps `milliseconds`. Errors: CLIENT_INTERRUPTED when a signal comes before. */
 int interrupt_sleep(client_interrupt *interrupt, int milliseconds, didi_error *error);

@@ -19,7 +19,7 @@ struct client_service {
     int last_status;
 };
 
-int service_open(const client_settings *settings, const char *version, client_interrupt *interrupt,
+int service_open(const client_settings *settings, client_interrupt *interrupt,
                  client_service **ret_service, didi_error *error)
 {
     assert(interrupt != NULL);
@@ -28,7 +28,7 @@ int service_open(const client_settings *settings, const char *version, client_in
         return client_fail_memory(error);
     self->interrupt = interrupt;
     self->timeout_seconds = settings->timeout_seconds;
-    int status = transport_open(settings->host, settings->timeout_seconds, version, interrupt,
+    int status = transport_open(settings->host, settings->timeout_seconds, interrupt,
                                 &self->transport, error);
     if (status != CLIENT_OK)
         free(self);

@@ -21,7 +21,7 @@ enum {
 typedef struct client_service client_service;
 
 /* `interrupt` must outlive the object. Caller closes. Errors: CLIENT_USAGE, CLIENT_FAILURE. */
-int service_open(const client_settings *settings, const char *version, client_interrupt *interrupt,
+int service_open(const client_settings *settings, client_interrupt *interrupt,
                  client_service **ret_service, didi_error *error);
 void service_close(client_service *service);
 

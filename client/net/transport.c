@@ -21,9 +21,8 @@ enum {
 struct client_transport {
     CURLM *multi;
     CURL *easy;
-    char *base; /* what targets are appended to */
-    char *name; /* the host as the user knows it */
-    char *user_agent;
+    char *base;        /* what targets are appended to */
+    char *name;        /* the host as the user knows it */
     char *socket_path; /* NULL over TCP */
     int timeout_seconds;
     client_interrupt *interrupt;
@@ -41,8 +40,8 @@ typedef struct transport_attempt {
     CURL *easy;
 } transport_attempt;
 
-int transport_open(const char *host, int timeout_seconds, const char *version,
-                   client_interrupt *interrupt, client_transport **ret_transport, didi_error *error)
+int transport_open(const char *host, int timeout_seconds, client_interrupt *interrupt,
+                   client_transport **ret_transport, didi_error *error)
 {
     assert(interrupt != NULL);
     client_transport *self = memory_zeroed(1, sizeof *self);
@@ -55,15 +54,13 @@ int transport_open(const char *host, int timeout_seconds, const char *version,
     self->multi = curl_multi_init();
     self->easy = curl_easy_init();
     self->name = memory_string(host);
-    self->user_agent = memory_format("didictl/%s", version);
     if (strncmp(host, "unix:", 5) == 0) {
         self->socket_path = memory_string(host + 5);
         self->base = memory_string("http://localhost");
     } else {
         self->base = memory_string(host);
     }
-    if (self->multi == NULL || self->easy == NULL || self->name == NULL || self->base == NULL ||
-        self->user_agent == NULL) {
+    if (self->multi == NULL || self->easy == NULL || self->name == NULL || self->base == NULL) {
         transport_close(self);
         return client_fail_memory(error);
     }
@@ -80,7 +77,6 @@ void transport_close(client_transport *transport)
     curl_global_cleanup();
     free(transport->base);
     free(transport->name);
-    free(transport->user_agent);
     free(transport->socket_path);
     free(transport);
 }
@@ -218,7 +214,7 @@ static CURLcode prepare(client_transport *self, transport_attempt *attempt, cons
     SET(CURLOPT_PATH_AS_IS, 1L);
     SET(CURLOPT_PROXY, "");
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    SET(CURLOPT_USERAGENT, self->user_agent);
+    SET(CURLOPT_USERAGENT, "didictl/" DIDICTL_VERSION);
     SET(CURLOPT_HTTPHEADER, headers);
     SET(CURLOPT_HEADERFUNCTION, header_arrived);
     SET(CURLOPT_HEADERDATA, attempt);
@@ -256,7 +252,7 @@ static CURLcode drive(client_transport *self, transport_attempt *attempt)
     int running = 1;
     while (running > 0) {
         if (interrupt_seen(self->interrupt)) {
-            attempt->status = didi_fail(attempt->error, CLIENT_INTERRUPTED, NULL, "interrupted");
+            attempt->status = interrupt_fail(attempt->error);
             code = CURLE_ABORTED_BY_CALLBACK;
             break;
         }

@@ -50,9 +50,8 @@ typedef struct transport_request {
 
 /* `host` as settings_load gives it; `interrupt` must outlive the object. Caller closes.
  * Errors: CLIENT_USAGE (host), CLIENT_FAILURE. */
-int transport_open(const char *host, int timeout_seconds, const char *version,
-                   client_interrupt *interrupt, client_transport **ret_transport,
-                   didi_error *error);
+int transport_open(const char *host, int timeout_seconds, client_interrupt *interrupt,
+                   client_transport **ret_transport, didi_error *error);
 void transport_close(client_transport *transport);
 
 /* One exchange. Any HTTP status is success here. Caller clears *ret_response.

@@ -34,11 +34,6 @@ char *budget_text_value(char target[FORMAT_BYTES_MAX], const char *unit, const c
     return target;
 }
 
-static const char *dtype_of(const json_t *specification)
-{
-    return record_text(json_object_get(specification, "output"), "dtype");
-}
-
 char *budget_text_show(char target[FORMAT_BYTES_MAX], const json_t *specification)
 {
     const json_t *budget = json_object_get(specification, "budget");
@@ -51,7 +46,7 @@ char *budget_text_show(char target[FORMAT_BYTES_MAX], const json_t *specificatio
         if (json_is_number(value))
             return budget_text_value(target, unit_names[unit], "", json_number_value(value), false);
     }
-    return budget_text_value(target, "parameters", dtype_of(specification),
+    return budget_text_value(target, "parameters", record_text(specification, "output.dtype"),
                              json_is_number(budget) ? json_number_value(budget) : NAN, false);
 }
 
@@ -60,7 +55,7 @@ const char *budget_text_counted(const json_t *specification)
     const json_t *budget = json_object_get(specification, "budget");
     bool bytes = json_object_get(budget, "bytes") != NULL ||
                  json_object_get(budget, "bytes_ratio") != NULL ||
-                 strcmp(dtype_of(specification), "auto") == 0;
+                 strcmp(record_text(specification, "output.dtype"), "auto") == 0;
     return bytes ? "bytes" : "parameters";
 }
 

@@ -6,7 +6,9 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -102,27 +104,18 @@ char *format_age(char target[FORMAT_BYTES_MAX], const char *text)
 }
 
 /* Bytes of the well-formed UTF-8 character at `text` that is fit to print, or 0. */
-static size_t printable_character(const unsigned char *text)
+static size_t printable_character(const char *text)
 {
-    if (text[0] < 0x80)
-        return text[0] >= 0x20 && text[0] != 0x7f ? 1 : 0;
-    size_t bytes = text[0] >= 0xf0 ? 4 : text[0] >= 0xe0 ? 3 : 2;
-    if (text[0] < 0xc2 || text[0] > 0xf4)
-        return 0;
-    for (size_t i = 1; i < bytes; i++)
-        if ((text[i] & 0xc0) != 0x80)
-            return 0;
-    int c1_control = text[0] == 0xc2 && text[1] < 0xa0;
-    int overlong = (text[0] == 0xe0 && text[1] < 0xa0) || (text[0] == 0xf0 && text[1] < 0x90);
-    int outside = (text[0] == 0xed && text[1] > 0x9f) || (text[0] == 0xf4 && text[1] > 0x8f);
-    return c1_control || overlong || outside ? 0 : bytes;
+    size_t bytes = text_character(text, strnlen(text, 4));
+    bool c1_control = bytes == 2 && (unsigned char)text[0] == 0xc2 && (unsigned char)text[1] < 0xa0;
+    return c1_control || text_has_control(text, 1) ? 0 : bytes;
 }
 
 char *format_printable(const char *text)
 {
     char *copy = memory_string(text);
     for (size_t at = 0; copy != NULL && copy[at] != '\0';) {
-        size_t bytes = printable_character((const unsigned char *)copy + at);
+        size_t bytes = printable_character(copy + at);
         if (bytes == 0) {
             copy[at] = '?';
             bytes = 1;
@@ -130,6 +123,16 @@ char *format_printable(const char *text)
         at += bytes;
     }
     return copy;
+}
+
+char *format_printable_values(const char *format, va_list values)
+{
+    char *text = NULL;
+    if (vasprintf(&text, format, values) < 0)
+        return NULL;
+    char *printable = format_printable(text);
+    free(text);
+    return printable;
 }
 
 size_t format_width(const char *text)

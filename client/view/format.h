@@ -2,6 +2,7 @@
 /* Numbers, times and foreign texts as people read them. */
 #pragma once
 
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,6 +29,10 @@ char *format_age(char target[FORMAT_BYTES_MAX], const char *text);
 /* Copies foreign text without control characters (C0, DEL, C1) and malformed UTF-8, each shown as
  * '?': a terminal must not obey a server. Caller frees; NULL when out of memory. */
 char *format_printable(const char *text);
+
+/* The same of what printf makes. */
+char *format_printable_values(const char *format, va_list values)
+    __attribute__((format(printf, 1, 0)));
 
 /* Columns `text` takes: its characters. */
 size_t format_width(const char *text);

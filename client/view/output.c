@@ -14,9 +14,7 @@
 #include <unistd.h>
 
 struct client_output {
-    output_format format;
-    bool quiet;
-    bool color;
+    const client_settings *settings;
     bool terminal; /* stdout is one */
 };
 
@@ -24,10 +22,8 @@ client_output *output_create(const client_settings *settings)
 {
     client_output *self = memory_zeroed(1, sizeof *self);
     if (self != NULL) {
-        self->format = settings->format;
-        self->quiet = settings->quiet;
+        self->settings = settings;
         self->terminal = isatty(STDOUT_FILENO) == 1;
-        self->color = settings->color && self->terminal;
     }
     return self;
 }
@@ -37,35 +33,19 @@ void output_free(client_output *output)
     free(output);
 }
 
-output_format output_format_wanted(const client_output *output)
-{
-    return output->format;
-}
-
 bool output_color(const client_output *output)
 {
-    return output->color;
-}
-
-bool output_is_quiet(const client_output *output)
-{
-    return output->quiet;
-}
-
-static bool terminal_is_smart(void)
-{
-    const char *term = getenv("TERM");
-    return term == NULL || strcmp(term, "dumb") != 0;
+    return output->terminal && output->settings->color;
 }
 
 bool output_animates_results(const client_output *output)
 {
-    return output->terminal && terminal_is_smart();
+    return output->terminal && output->settings->smart;
 }
 
 bool output_animates_messages(const client_output *output)
 {
-    return !output->quiet && isatty(STDERR_FILENO) == 1 && terminal_is_smart();
+    return !output->settings->quiet && isatty(STDERR_FILENO) == 1 && output->settings->smart;
 }
 
 static int dump(const client_output *output, const json_t *document, size_t flags,
@@ -81,8 +61,8 @@ static int dump(const client_output *output, const json_t *document, size_t flag
 
 int output_json(client_output *output, const json_t *document, didi_error *error)
 {
-    return dump(output, document, output->format == OUTPUT_JSONL ? JSON_COMPACT : JSON_INDENT(2),
-                error);
+    return dump(output, document,
+                output->settings->format == OUTPUT_JSONL ? JSON_COMPACT : JSON_INDENT(2), error);
 }
 
 int output_line(client_output *output, const json_t *document, didi_error *error)
@@ -102,47 +82,41 @@ static int print_name(const json_t *record, const char *name_key, didi_error *er
 }
 
 int output_records(client_output *output, const json_t *records, const char *name_key,
-                   bool *ret_done, didi_error *error)
+                   didi_error *error)
 {
-    *ret_done = output->format != OUTPUT_TABLE;
-    if (output->format == OUTPUT_TABLE)
-        return CLIENT_OK;
-    if (output->format == OUTPUT_JSON)
+    if (output->settings->format == OUTPUT_JSON || name_key == NULL)
         return output_json(output, records, error);
     int status = CLIENT_OK;
     size_t count = json_is_array(records) ? json_array_size(records) : 1;
     for (size_t i = 0; status == CLIENT_OK && i < count; i++) {
         const json_t *record = json_is_array(records) ? json_array_get(records, i) : records;
-        status = output->format == OUTPUT_NAME ? print_name(record, name_key, error)
-                                               : dump(output, record, JSON_COMPACT, error);
+        status = output->settings->format == OUTPUT_NAME
+                     ? print_name(record, name_key, error)
+                     : dump(output, record, JSON_COMPACT, error);
     }
     return status;
 }
 
-int output_table(client_output *output, client_table *table, bool headings, didi_error *error)
+int output_table(client_output *output, client_table *table, didi_error *error)
 {
-    int status = table_print(table, stdout, headings, output->color, error);
+    int status = table_print(table, stdout, output_color(output), error);
     table_free(table);
     return status;
 }
 
 void output_note(const client_output *output, const char *format, ...)
 {
-    if (output->quiet)
+    if (output->settings->quiet)
         return;
-    char *text = NULL;
     va_list values;
     va_start(values, format);
-    int length = vasprintf(&text, format, values);
+    char *printable = format_printable_values(format, values);
     va_end(values);
-    char *printable = length >= 0 ? format_printable(text) : NULL;
     if (printable != NULL) {
         fflush(stdout);
         fprintf(stderr, "didictl: %s\n", printable);
     }
     free(printable);
-    if (length >= 0)
-        free(text);
 }
 
 int output_finish(client_output *output, didi_error *error)

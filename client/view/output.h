@@ -11,11 +11,9 @@
 
 typedef struct client_output client_output;
 
-/* NULL when out of memory. */
+/* `settings` must outlive the object. NULL when out of memory. */
 client_output *output_create(const client_settings *settings);
 void output_free(client_output *output);
-
-output_format output_format_wanted(const client_output *output);
 
 /* True when escape sequences are welcome on stdout. */
 bool output_color(const client_output *output);
@@ -25,21 +23,20 @@ bool output_animates_results(const client_output *output);
 
 /* True when messages may be: stderr is such a terminal and quiet was not asked. */
 bool output_animates_messages(const client_output *output);
-bool output_is_quiet(const client_output *output);
 
 /* Prints one document: indented for json and table, one line for jsonl. Errors: CLIENT_FAILURE. */
 int output_json(client_output *output, const json_t *document, didi_error *error);
 
-/* Prints an array, or one object, when the format is json, jsonl or name (then the member
- * `name_key` of each alone) and sets *ret_done; does nothing when a table is wanted. */
+/* Prints an array, or one object, as json, jsonl or, where the format is name, the member
+ * `name_key` of each alone; without such a member (NULL) as one document. */
 int output_records(client_output *output, const json_t *records, const char *name_key,
-                   bool *ret_done, didi_error *error);
+                   didi_error *error);
 
 /* Prints one document as a line of its own and flushes, for streams. */
 int output_line(client_output *output, const json_t *document, didi_error *error);
 
 /* Prints and frees the table. */
-int output_table(client_output *output, client_table *table, bool headings, didi_error *error);
+int output_table(client_output *output, client_table *table, didi_error *error);
 
 /* A remark on stderr, unless quiet. */
 void output_note(const client_output *output, const char *format, ...)

@@ -20,18 +20,13 @@ static double seconds_run(const json_t *job)
     return end > started ? end - started : isnan(started) ? NAN : 0.0;
 }
 
-static const json_t *result_part(const json_t *job, const char *part)
-{
-    return json_object_get(json_object_get(job, "result"), part);
-}
-
 void summary_note(const client_output *output, const json_t *job)
 {
     char duration[FORMAT_BYTES_MAX];
     char relative[FORMAT_BYTES_MAX];
     char stored[FORMAT_BYTES_MAX];
-    double error_now = record_number(result_part(job, "error"), "relative");
-    const json_t *budget = result_part(job, "budget");
+    double error_now = record_number(job, "result.error.relative");
+    const json_t *budget = record_at(job, "result.budget");
     if (isnan(error_now) && budget == NULL) {
         output_note(output, "%s after %s", record_text(job, "state"),
                     format_duration(duration, seconds_run(job)));
@@ -99,14 +94,11 @@ static void add_specification(client_table *table, const json_t *specification)
         table_add_fact(table, "method", method);
     if (json_object_get(specification, "budget") != NULL)
         table_add_fact(table, "budget", budget_text_show(text, specification));
-    const json_t *output = json_object_get(specification, "output");
-    table_add_fact(table, "dtype", record_text(output, "dtype"));
+    table_add_fact(table, "dtype", record_text(specification, "output.dtype"));
     table_add_fact(table, "objective", record_text(specification, "objective"));
-    table_add_fact(table, "extends", record_text(json_object_get(specification, "extend"), "job"));
-    table_add_fact(table, "ranks",
-                   record_text(json_object_get(specification, "ranks"), "allocator"));
-    table_add_fact(table, "refine",
-                   record_text(json_object_get(specification, "refine"), "optimizer"));
+    table_add_fact(table, "extends", record_text(specification, "extend.job"));
+    table_add_fact(table, "ranks", record_text(specification, "ranks.allocator"));
+    table_add_fact(table, "refine", record_text(specification, "refine.optimizer"));
 }
 
 static void add_per_task(client_table *table, const json_t *errors)
@@ -126,8 +118,8 @@ static void add_per_task(client_table *table, const json_t *errors)
 static void add_result(client_table *table, const json_t *job)
 {
     char text[FORMAT_BYTES_MAX];
-    const json_t *budget = result_part(job, "budget");
-    const json_t *error = result_part(job, "error");
+    const json_t *budget = record_at(job, "result.budget");
+    const json_t *error = record_at(job, "result.error");
     add_number(table, "parameters", record_number(budget, "parameters"), " models");
     int64_t bytes = record_integer(budget, "bytes");
     if (bytes >= 0)
@@ -145,7 +137,7 @@ static void add_result(client_table *table, const json_t *job)
 /* What an extension costs against a full merge of the same total. */
 static void add_report(client_table *table, const json_t *job)
 {
-    const json_t *report = json_object_get(result_part(job, "extends"), "report");
+    const json_t *report = record_at(job, "result.extends.report");
     const json_t *full = json_object_get(report, "full_merge");
     if (report == NULL)
         return;
@@ -169,8 +161,7 @@ int summary_job(client_output *output, const json_t *job, didi_error *error)
     table_add_fact(facts, "finished", record_text(job, "finished_at"));
     table_add_fact(facts, "ran",
                    isnan(seconds_run(job)) ? "" : format_duration(text, seconds_run(job)));
-    table_add_fact(facts, "from job",
-                   record_text(json_object_get(job, "specification"), "from_job"));
+    table_add_fact(facts, "from job", record_text(job, "specification.from_job"));
     table_add_fact(facts, "reusable", record_true(job, "reusable") ? "yes" : "");
     add_number(facts, "attempt", record_number(job, "attempt"), "");
     add_number(facts, "priority", record_number(job, "priority"), "");
@@ -178,7 +169,7 @@ int summary_job(client_output *output, const json_t *job, didi_error *error)
     add_specification(facts, json_object_get(job, "specification"));
     add_result(facts, job);
     add_report(facts, job);
-    return output_table(output, facts, false, error);
+    return output_table(output, facts, error);
 }
 
 static void add_count(client_table *table, const char *key, double count)
@@ -200,7 +191,7 @@ static int print_layers(client_output *output, const json_t *layers, didi_error 
         table_add(table, "%lld", (long long)record_integer(layer, "rank_limit"));
     }
     putchar('\n');
-    return output_table(output, table, true, error);
+    return output_table(output, table, error);
 }
 
 int summary_plan(client_output *output, const json_t *plan, bool layers, didi_error *error)
@@ -217,8 +208,7 @@ int summary_plan(client_output *output, const json_t *plan, bool layers, didi_er
     client_table *facts = table_create_facts();
     add_number(facts, "tasks", record_number(plan, "tasks"), "");
     const char *unit = record_text(plan, "budget_unit");
-    const json_t *wanted = json_object_get(json_object_get(plan, "specification"), "output");
-    const char *dtype = record_text(wanted, "dtype");
+    const char *dtype = record_text(plan, "specification.output.dtype");
     table_add_fact(facts, "budget",
                    budget_text_value(text, unit, dtype, record_number(plan, "budget"), false));
     table_add_fact(
@@ -237,7 +227,7 @@ int summary_plan(client_output *output, const json_t *plan, bool layers, didi_er
         table_add_fact(facts, sizes[i].label, bytes >= 0 ? format_bytes(text, bytes) : "");
     }
     add_count(facts, "operations", record_number(plan, "flops"));
-    int status = output_table(output, facts, false, error);
+    int status = output_table(output, facts, error);
     if (status == CLIENT_OK && layers)
         status = print_layers(output, json_object_get(plan, "layers"), error);
     return status;

@@ -13,32 +13,22 @@
 enum { TABLE_GAP_COLUMNS = 2 };
 
 struct client_table {
-    char **headings;
-    bool *right;
-    size_t column_count;
-    char **cells;
+    bool *right; /* of each column */
+    size_t column_count, column_room;
+    char **cells; /* row by row; the first row is the headings */
     size_t cell_count, cell_room;
+    bool headed; /* the headings are shown */
     bool failed; /* out of memory on the way */
 };
 
 client_table *table_create(const table_column *columns, size_t count)
 {
-    assert(count > 0);
     client_table *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return NULL;
-    self->column_count = count;
-    self->headings = memory_zeroed(count, sizeof *self->headings);
-    self->right = memory_zeroed(count, sizeof *self->right);
-    for (size_t i = 0; i < count && self->headings != NULL && self->right != NULL; i++) {
-        self->headings[i] = format_printable(columns[i].heading);
-        self->right[i] = columns[i].right;
-        self->failed = self->failed || self->headings[i] == NULL;
-    }
-    if (self->headings == NULL || self->right == NULL || self->failed) {
-        table_free(self);
-        return NULL;
-    }
+    self->headed = true;
+    for (size_t i = 0; i < count; i++)
+        table_add_column(self, columns[i].heading, columns[i].right);
     return self;
 }
 
@@ -48,43 +38,57 @@ void table_free(client_table *table)
         return;
     for (size_t i = 0; i < table->cell_count; i++)
         free(table->cells[i]);
-    for (size_t i = 0; table->headings != NULL && i < table->column_count; i++)
-        free(table->headings[i]);
     free(table->cells);
-    free(table->headings);
     free(table->right);
     free(table);
+}
+
+/* Takes the cell, which may be NULL for lack of memory. */
+static void take_cell(client_table *self, char *cell)
+{
+    char **cells = memory_grown(self->cells, self->cell_count, &self->cell_room, sizeof *cells);
+    self->cells = cells != NULL ? cells : self->cells;
+    if (cells != NULL && cell != NULL)
+        cells[self->cell_count++] = cell;
+    else
+        self->failed = true;
+    if (cells == NULL)
+        free(cell);
+}
+
+void table_add_column(client_table *table, const char *heading, bool right)
+{
+    if (table == NULL || table->failed)
+        return;
+    assert(table->cell_count == table->column_count);
+    bool *grown =
+        memory_grown(table->right, table->column_count, &table->column_room, sizeof *grown);
+    if (grown == NULL) {
+        table->failed = true;
+        return;
+    }
+    table->right = grown;
+    table->right[table->column_count++] = right;
+    take_cell(table, format_printable(heading));
 }
 
 void table_add(client_table *table, const char *format, ...)
 {
     if (table == NULL || table->failed)
         return;
-    char **cells = memory_grown(table->cells, table->cell_count, &table->cell_room, sizeof *cells);
-    if (cells == NULL) {
-        table->failed = true;
-        return;
-    }
-    table->cells = cells;
-    char *text = NULL;
     va_list values;
     va_start(values, format);
-    if (vasprintf(&text, format, values) < 0)
-        text = NULL;
+    take_cell(table, format_printable_values(format, values));
     va_end(values);
-    char *cell = text != NULL ? format_printable(text) : NULL;
-    free(text);
-    if (cell == NULL) {
-        table->failed = true;
-        return;
-    }
-    table->cells[table->cell_count++] = cell;
 }
 
 client_table *table_create_facts(void)
 {
     static const table_column columns[] = {{"", false}, {"", false}};
-    return table_create(columns, 2);
+    client_table *self = table_create(columns, 2);
+    if (self != NULL)
+        self->headed = false;
+    return self;
 }
 
 void table_add_fact(client_table *table, const char *name, const char *value)
@@ -109,43 +113,31 @@ static void print_cell(FILE *stream, const char *text, size_t width, bool right,
     *owed += (right ? 0 : padding) + TABLE_GAP_COLUMNS;
 }
 
-static void measure(const client_table *table, bool headings, size_t *widths)
+static void measure(const client_table *table, size_t *widths)
 {
-    for (size_t i = 0; headings && i < table->column_count; i++)
-        widths[i] = format_width(table->headings[i]);
-    size_t column = 0;
     for (size_t i = 0; i < table->cell_count; i++) {
-        size_t width = format_width(table->cells[i]);
-        widths[column] = width > widths[column] ? width : widths[column];
-        column = column + 1 < table->column_count ? column + 1 : 0;
+        size_t *width = &widths[i % table->column_count];
+        *width = larger(*width, format_width(table->cells[i]));
     }
 }
 
-int table_print(const client_table *table, FILE *stream, bool headings, bool color,
-                didi_error *error)
+int table_print(const client_table *table, FILE *stream, bool color, didi_error *error)
 {
     size_t *widths = NULL;
     if (table == NULL || table->failed ||
         (widths = memory_zeroed(table->column_count, sizeof *widths)) == NULL)
         return client_fail_memory(error);
-    measure(table, headings, widths);
+    measure(table, widths);
     size_t columns = table->column_count;
-    assert(table->cell_count % columns == 0);
+    assert(columns > 0 && table->cell_count % columns == 0);
     size_t owed = 0;
-    fputs(headings && color ? "\033[1m" : "", stream);
-    for (size_t i = 0; headings && i < columns; i++)
-        print_cell(stream, table->headings[i], widths[i], table->right[i], &owed);
-    fputs(headings && color ? "\033[0m" : "", stream);
-    fputs(headings ? "\n" : "", stream);
-    owed = 0;
-    size_t at = 0;
-    for (size_t i = 0; i < table->cell_count; i++) {
-        print_cell(stream, table->cells[i], widths[at], table->right[at], &owed);
-        at++;
-        if (at == columns) {
-            fputc('\n', stream);
+    fputs(table->headed && color ? "\033[1m" : "", stream);
+    for (size_t i = table->headed ? 0 : columns; i < table->cell_count; i++) {
+        size_t column = i % columns;
+        print_cell(stream, table->cells[i], widths[column], table->right[column], &owed);
+        if (column + 1 == columns) {
+            fputs(i < columns && color ? "\033[0m\n" : "\n", stream);
             owed = 0;
-            at = 0;
         }
     }
     free(widths);

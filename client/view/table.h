@@ -15,9 +15,12 @@ typedef struct table_column {
 
 typedef struct client_table client_table;
 
-/* Copies the columns, of which there must be at least one; headings are made printable. Caller
- * frees; NULL when out of memory, which every function here accepts and table_print reports. */
+/* Copies the columns; headings are made printable. Caller frees; NULL when out of memory, which
+ * every function here accepts and table_print reports. */
 client_table *table_create(const table_column *columns, size_t count);
+
+/* One column more, before the first cell. There must be one before table_print. */
+void table_add_column(client_table *table, const char *heading, bool right);
 void table_free(client_table *table);
 
 /* A table of facts: two columns without headings, a name and a value. NULL as above. */
@@ -31,5 +34,4 @@ void table_add(client_table *table, const char *format, ...) __attribute__((form
 
 /* Headings (bold if `color`) and rows, the last of which must be whole. Errors: CLIENT_FAILURE (out
  * of memory). */
-int table_print(const client_table *table, FILE *stream, bool headings, bool color,
-                didi_error *error);
+int table_print(const client_table *table, FILE *stream, bool color, didi_error *error);

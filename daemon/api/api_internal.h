@@ -23,12 +23,10 @@ struct api {
 json_t *api_job_json(const store_job *job, json_t *result);
 /* "2026-01-02T03:04:05.678Z", or null for 0. */
 json_t *api_time(int64_t milliseconds);
-/* A string, or null for NULL. */
-json_t *api_text(const char *text);
 /* The failure of a job or export: an object, or null when `status_name` is NULL. */
 json_t *api_failure(const char *status_name, const char *message, const char *subject);
-/* {"data", "has_more", "next"}; takes `data` and `next`. */
-json_t *api_page(json_t *data, bool has_more, json_t *next);
+/* {"data", "has_more", "next"}; takes `data`; `next` may be NULL. */
+json_t *api_page(json_t *data, bool has_more, const char *next);
 
 /* Reads the job of the path. False: a reply was made. Caller clears *ret_job. */
 bool api_find_job(api *self, http_request *request, store_job *ret_job);

@@ -66,7 +66,7 @@ static int artifact_open(api *self, const char *job_id, const char *name, int *r
 static bool artifact_job(api *self, http_request *request, store_job *ret_job)
 {
     char detail[128];
-    if (!http_query_only(request, NULL) || !api_find_job(self, request, ret_job))
+    if (!api_find_job(self, request, ret_job))
         return false;
     if (ret_job->state == JOB_SUCCEEDED)
         return true;
@@ -76,9 +76,14 @@ static bool artifact_job(api *self, http_request *request, store_job *ret_job)
     return false;
 }
 
-/* Appends a file if it is there. Errors: DIDI_IO. */
-static int artifact_append(api *self, const char *job_id, const char *name, json_t *list,
-                           didi_error *error)
+static const char *artifact_name(const json_t *list, size_t index)
+{
+    return json_string_value(json_object_get(json_array_get(list, index), "name"));
+}
+
+/* Adds a file at its place by name, if it is there. Errors: DIDI_IO. */
+static int artifact_add(api *self, const char *job_id, const char *name, json_t *list,
+                        didi_error *error)
 {
     char hex[API_DIGEST_BYTES];
     char etag[API_ETAG_BYTES];
@@ -91,8 +96,11 @@ static int artifact_append(api *self, const char *job_id, const char *name, json
     close(fd);
     if (status == DIDI_OK) {
         api_digest_etag(hex, etag);
+        size_t place = json_array_size(list);
+        while (place > 0 && strcmp(name, artifact_name(list, place - 1)) < 0)
+            place--;
         json_t *href = json_sprintf("/v1/jobs/%s/artifacts/%s", job_id, name);
-        json_array_append_new(list,
+        json_array_insert_new(list, place,
                               json_pack("{s:s, s:I, s:s, s:s, s:s, s:o}", "name", name, "bytes",
                                         (json_int_t)found.st_size, "sha256", hex, "etag", etag,
                                         "media_type", artifact_media_type(name), "href", href));
@@ -100,47 +108,18 @@ static int artifact_append(api *self, const char *job_id, const char *name, json
     return status;
 }
 
-static int artifact_append_tasks(api *self, const char *job_id, const json_t *tasks,
-                                 const char *before, const char *after, json_t *list,
-                                 didi_error *error)
+static int artifact_add_tasks(api *self, const char *job_id, const json_t *tasks,
+                              const char *before, const char *after, json_t *list,
+                              didi_error *error)
 {
     char name[ARTIFACT_NAME_BYTES];
     int status = DIDI_OK;
     for (size_t i = 0; status == DIDI_OK && i < json_array_size(tasks); i++) {
         snprintf(name, sizeof name, "%s%s%s", before, json_string_value(json_array_get(tasks, i)),
                  after);
-        status = artifact_append(self, job_id, name, list, error);
+        status = artifact_add(self, job_id, name, list, error);
     }
     return status;
-}
-
-static int artifact_compare(const void *left, const void *right)
-{
-    json_t *const *one = left;
-    json_t *const *other = right;
-    return strcmp(json_string_value(json_object_get(*one, "name")),
-                  json_string_value(json_object_get(*other, "name")));
-}
-
-/* The same artifacts by name; takes `list`. NULL when out of memory. */
-static json_t *artifacts_sorted(json_t *list)
-{
-    size_t count = json_array_size(list);
-    json_t **rows = memory_zeroed(count, sizeof(json_t *));
-    json_t *sorted = json_array();
-    if (rows != NULL && sorted != NULL) {
-        for (size_t i = 0; i < count; i++)
-            rows[i] = json_array_get(list, i);
-        qsort(rows, count, sizeof(json_t *), artifact_compare);
-        for (size_t i = 0; i < count; i++)
-            json_array_append(sorted, rows[i]);
-    } else {
-        json_decref(sorted);
-        sorted = NULL;
-    }
-    free(rows);
-    json_decref(list);
-    return sorted;
 }
 
 void api_artifacts_list(void *context, http_request *request)
@@ -152,17 +131,16 @@ void api_artifacts_list(void *context, http_request *request)
         return;
     json_t *list = json_array();
     json_t *tasks = api_job_tasks(&job);
-    int status =
-        artifact_append_tasks(self, job.id, tasks, "experts/", ".safetensors", list, &error);
+    int status = artifact_add_tasks(self, job.id, tasks, "experts/", ".safetensors", list, &error);
     if (status == DIDI_OK)
-        status = artifact_append(self, job.id, "manifest.json", list, &error);
+        status = artifact_add(self, job.id, "manifest.json", list, &error);
     if (status == DIDI_OK)
-        status = artifact_append_tasks(self, job.id, tasks, "models/", "/model.safetensors", list,
-                                       &error);
+        status =
+            artifact_add_tasks(self, job.id, tasks, "models/", "/model.safetensors", list, &error);
     if (status == DIDI_OK)
-        status = artifact_append(self, job.id, "shared.safetensors", list, &error);
+        status = artifact_add(self, job.id, "shared.safetensors", list, &error);
     if (status == DIDI_OK) {
-        http_reply_json(request, 200, api_page(artifacts_sorted(list), false, json_null()));
+        http_reply_json(request, 200, api_page(list, false, NULL));
     } else {
         json_decref(list);
         http_reply_error(request, problem_from_status(status), &error);

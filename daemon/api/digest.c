@@ -88,12 +88,6 @@ int api_digests_of_file(api_digests *self, int fd, const struct stat *status,
     return code;
 }
 
-int api_digest_of_bytes(const void *data, size_t bytes, char ret_hex[API_DIGEST_BYTES],
-                        didi_error *error)
-{
-    return file_sha256_bytes(data, bytes, ret_hex, error);
-}
-
 void api_digest_etag(const char *hex, char ret_text[API_ETAG_BYTES])
 {
     snprintf(ret_text, API_ETAG_BYTES, "\"sha256-%s\"", hex);

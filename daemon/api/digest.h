@@ -20,9 +20,5 @@ void api_digests_free(api_digests *self);
 int api_digests_of_file(api_digests *self, int fd, const struct stat *status,
                         char ret_hex[API_DIGEST_BYTES], didi_error *error);
 
-/* Hex SHA-256 of bytes in memory. Errors: DIDI_INTERNAL. */
-int api_digest_of_bytes(const void *data, size_t bytes, char ret_hex[API_DIGEST_BYTES],
-                        didi_error *error);
-
 /* A hex digest as strong ETag. */
 void api_digest_etag(const char *hex, char ret_text[API_ETAG_BYTES]);

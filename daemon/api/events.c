@@ -58,7 +58,6 @@ static void events_reply(http_request *request, const store_job *job, const stor
 
 void api_events_list(void *context, http_request *request)
 {
-    static const char *const parameters[] = {"after", "limit", "wait", NULL};
     api *self = context;
     didi_error error = {0};
     store_job job;
@@ -67,8 +66,7 @@ void api_events_list(void *context, http_request *request)
     long long after = 0;
     long long limit = LIMIT_EVENT_PAGE_DEFAULT;
     long long wait = 0;
-    if (!http_query_only(request, parameters) ||
-        !http_query_number(request, "after", 0, LIMIT_SAFE_INTEGER, &after) ||
+    if (!http_query_number(request, "after", 0, LIMIT_SAFE_INTEGER, &after) ||
         !http_query_number(request, "limit", 1, LIMIT_EVENT_PAGE, &limit) ||
         !http_query_number(request, "wait", 0, LIMIT_WAIT_SECONDS, &wait))
         return;

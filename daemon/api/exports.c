@@ -20,10 +20,10 @@ static json_t *export_json(const store_export *row)
 
 static bool export_is_asked(const export_request *asked, const char *task)
 {
-    for (size_t i = 0; i < asked->task_count; i++)
-        if (strcmp(asked->tasks[i], task) == 0)
+    for (size_t i = 0; i < asked->tasks.count; i++)
+        if (strcmp(asked->tasks.texts[i], task) == 0)
             return true;
-    return asked->tasks == NULL;
+    return asked->tasks.count == 0;
 }
 
 static void exports_reply(api *self, http_request *request, const char *job_id,
@@ -40,7 +40,7 @@ static void exports_reply(api *self, http_request *request, const char *job_id,
     for (size_t i = 0; i < count; i++)
         if (export_is_asked(asked, rows[i].task))
             json_array_append_new(data, export_json(&rows[i]));
-    http_reply_json(request, status, api_page(data, false, json_null()));
+    http_reply_json(request, status, api_page(data, false, NULL));
     store_exports_free(rows, count);
 }
 
@@ -48,7 +48,7 @@ void api_exports_list(void *context, http_request *request)
 {
     api *self = context;
     store_job job;
-    if (!http_query_only(request, NULL) || !api_find_job(self, request, &job))
+    if (!api_find_job(self, request, &job))
         return;
     exports_reply(self, request, job.id, &(export_request){0}, 200);
     store_job_clear(&job);
@@ -59,8 +59,7 @@ static bool exports_parse(http_request *request, export_request *ret_asked)
     didi_error error = {0};
     size_t bytes;
     const char *body = http_body(request, &bytes);
-    if (export_request_parse(body, bytes, http_body_bytes_max(request), ret_asked, &error) ==
-        DIDI_OK)
+    if (export_request_parse(body, bytes, bytes, ret_asked, &error) == DIDI_OK)
         return true;
     http_reply_error(request,
                      error.status == DIDI_FORMAT    ? PROBLEM_MALFORMED_JSON
@@ -83,10 +82,10 @@ static bool exports_check(http_request *request, const export_request *asked, co
 {
     char pointer[64];
     char detail[200];
-    for (size_t i = 0; i < asked->task_count; i++) {
-        if (!exports_has_task(tasks, asked->tasks[i])) {
+    for (size_t i = 0; i < asked->tasks.count; i++) {
+        if (!exports_has_task(tasks, asked->tasks.texts[i])) {
             snprintf(pointer, sizeof pointer, "/tasks/%zu", i);
-            snprintf(detail, sizeof detail, "\"%s\" is not among the tasks", asked->tasks[i]);
+            snprintf(detail, sizeof detail, "\"%s\" is not among the tasks", asked->tasks.texts[i]);
             http_reply_problem(request, &(http_problem){.type = PROBLEM_UNKNOWN_TASK,
                                                         .detail = detail,
                                                         .pointer = pointer});
@@ -99,13 +98,13 @@ static bool exports_check(http_request *request, const export_request *asked, co
 static void exports_start(api *self, http_request *request, const store_job *job,
                           const export_request *asked, const json_t *tasks)
 {
-    size_t count = asked->tasks == NULL ? json_array_size(tasks) : asked->task_count;
+    size_t count = asked->tasks.count == 0 ? json_array_size(tasks) : asked->tasks.count;
     const char **names = calloc(count + 1, sizeof *names);
     didi_error error = {0};
     char location[64];
     for (size_t i = 0; names != NULL && i < count; i++)
-        names[i] =
-            asked->tasks == NULL ? json_string_value(json_array_get(tasks, i)) : asked->tasks[i];
+        names[i] = asked->tasks.count == 0 ? json_string_value(json_array_get(tasks, i))
+                                           : asked->tasks.texts[i];
     int status = names == NULL
                      ? didi_fail(&error, DIDI_NO_MEMORY, NULL, "no memory for %zu tasks", count)
                      : scheduler_export_request(self->jobs, job->id, names, count, &error);
@@ -124,7 +123,7 @@ void api_exports_create(void *context, http_request *request)
     api *self = context;
     export_request asked = {0};
     store_job job;
-    if (!http_query_only(request, NULL) || !exports_parse(request, &asked))
+    if (!exports_parse(request, &asked))
         return;
     if (api_find_job(self, request, &job)) {
         json_t *tasks = api_job_tasks(&job);

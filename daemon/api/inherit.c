@@ -30,13 +30,12 @@ static int reuse_check(const store_job *job, didi_error *error)
 static int reuse_inherit(api *self, specification *wanted, didi_error *error)
 {
     store_job job = {0};
-    didi_error missing = {0};
     specification *parent = NULL;
-    int status = store_job_get(self->records, wanted->from_job, &job, &missing);
+    int status = store_job_get(self->records, wanted->from_job, &job, error);
     if (status == DIDI_NOT_FOUND)
         return reuse_refuse(error, wanted->from_job, "does not exist");
     if (status != DIDI_OK)
-        return didi_fail(error, status, missing.subject, "%s", missing.message);
+        return status;
     status = reuse_check(&job, error);
     if (status == DIDI_OK) {
         size_t bytes = strlen(job.specification);
@@ -66,20 +65,14 @@ int api_inherit_read(api *self, json_t *body, specification **ret_specification,
 static int extend_check(api *self, const char *id, didi_error *error)
 {
     store_job job = {0};
-    didi_error missing = {0};
-    int status =
-        id_is_valid(id) ? store_job_get(self->records, id, &job, &missing) : DIDI_NOT_FOUND;
-    if (status == DIDI_NOT_FOUND) {
+    int status = store_job_get(self->records, id, &job, error);
+    if (status == DIDI_NOT_FOUND)
         return didi_fail(error, DIDI_INVALID, "/extend/job",
                          "no job has the id '%.64s'; give that of a succeeded one", id);
-    }
-    if (status != DIDI_OK)
-        return didi_fail(error, status, missing.subject, "%s", missing.message);
-    if (job.state != JOB_SUCCEEDED) {
+    if (status == DIDI_OK && job.state != JOB_SUCCEEDED)
         status = didi_fail(error, DIDI_INVALID, "/extend/job",
                            "job %s is %s; only a succeeded job can be extended", id,
                            job_state_name(job.state));
-    }
     store_job_clear(&job);
     return status;
 }
@@ -89,13 +82,12 @@ int api_inherit_extend(api *self, json_t *request, specification **ret_specifica
 {
     const char *id = NULL;
     json_t *manifest = NULL;
-    didi_error reading = {0};
     int status = extension_request_job(request, &id, error);
     if (status == DIDI_OK)
         status = extend_check(self, id, error);
-    if (status == DIDI_OK && api_manifest_read(self->jobs, id, &manifest, &reading) != DIDI_OK)
+    if (status == DIDI_OK && api_manifest_read(self->jobs, id, &manifest, error) != DIDI_OK)
         status = didi_fail(error, DIDI_INVALID, "/extend/job",
-                           "the manifest of job %s cannot be read: %s", id, reading.message);
+                           "the manifest of job %s cannot be read: %s", id, error->message);
     if (status == DIDI_OK)
         status = extension_request_resolve(request, manifest, ret_specification, error);
     json_decref(manifest);

@@ -31,13 +31,11 @@ static bool list_label(http_request *request, const char *text, list_query *quer
 
 static bool list_parse(http_request *request, list_query *query)
 {
-    static const char *const parameters[] = {"state", "label", "limit", "after", NULL};
     const char *state = http_query(request, "state");
     const char *label = http_query(request, "label");
     const char *after = http_query(request, "after");
     query->limit = LIMIT_PAGE_DEFAULT;
-    if (!http_query_only(request, parameters) ||
-        !http_query_number(request, "limit", 1, LIMIT_PAGE, &query->limit))
+    if (!http_query_number(request, "limit", 1, LIMIT_PAGE, &query->limit))
         return false;
     if (state != NULL) {
         if (!job_state_parse(state, &query->state))
@@ -71,13 +69,13 @@ void api_jobs_list(void *context, http_request *request)
     json_t *data = json_array();
     for (size_t i = 0; i < count; i++)
         json_array_append_new(data, api_job_json(&rows[i], NULL));
-    json_t *next = more && count > 0 ? json_string(rows[count - 1].id) : json_null();
-    http_reply_json(request, 200, api_page(data, more, next));
+    http_reply_json(request, 200, api_page(data, more, more ? rows[count - 1].id : NULL));
     store_jobs_free(rows, count);
 }
 
-static void jobs_reply(api *self, http_request *request)
+void api_jobs_get(void *context, http_request *request)
 {
+    api *self = context;
     store_job job;
     if (!api_find_job(self, request, &job))
         return;
@@ -87,21 +85,12 @@ static void jobs_reply(api *self, http_request *request)
     store_job_clear(&job);
 }
 
-void api_jobs_get(void *context, http_request *request)
-{
-    if (http_query_only(request, NULL))
-        jobs_reply(context, request);
-}
-
-/* Does `verb` to the job of the path, which must have a well-formed id. False: a reply was made. */
+/* Does `verb` to the job of the path. False: a reply was made. */
 static bool jobs_do(api *self, http_request *request,
                     int (*verb)(scheduler *jobs, const char *id, didi_error *error))
 {
-    const char *id = http_path_part(request, 0);
     didi_error error = {0};
-    if (!http_query_only(request, NULL))
-        return false;
-    int status = id_is_valid(id) ? verb(self->jobs, id, &error) : store_job_unknown(id, &error);
+    int status = verb(self->jobs, http_path_part(request, 0), &error);
     if (status != DIDI_OK)
         api_reply_job_error(request, &error);
     return status == DIDI_OK;
@@ -110,13 +99,13 @@ static bool jobs_do(api *self, http_request *request,
 void api_jobs_cancel(void *context, http_request *request)
 {
     if (jobs_do(context, request, scheduler_job_cancel))
-        jobs_reply(context, request);
+        api_jobs_get(context, request);
 }
 
 void api_jobs_retry(void *context, http_request *request)
 {
     if (jobs_do(context, request, scheduler_job_retry))
-        jobs_reply(context, request);
+        api_jobs_get(context, request);
 }
 
 void api_jobs_delete(void *context, http_request *request)

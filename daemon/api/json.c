@@ -14,27 +14,20 @@ json_t *api_time(int64_t milliseconds)
     return json_string(text);
 }
 
-json_t *api_text(const char *text)
-{
-    return text == NULL ? json_null() : json_string(text);
-}
-
 json_t *api_failure(const char *status_name, const char *message, const char *subject)
 {
     if (status_name == NULL)
         return json_null();
     bool reuses = subject != NULL && strcmp(subject, "/from_job") == 0;
     problem type = reuses ? PROBLEM_NOT_REUSABLE : problem_from_status_name(status_name);
-    json_t *value = json_pack("{s:s, s:s, s:s}", "type", problem_type(type), "title",
-                              problem_title(type), "detail", message == NULL ? "" : message);
-    if (value != NULL && subject != NULL && subject[0] != '\0')
-        json_object_set_new(value, "subject", json_string(subject));
-    return value;
+    return json_pack("{s:s, s:s, s:s, s:s*}", "type", problem_type(type), "title",
+                     problem_title(type), "detail", message == NULL ? "" : message, "subject",
+                     subject);
 }
 
-json_t *api_page(json_t *data, bool has_more, json_t *next)
+json_t *api_page(json_t *data, bool has_more, const char *next)
 {
-    return json_pack("{s:o, s:b, s:o}", "data", data, "has_more", has_more, "next", next);
+    return json_pack("{s:o, s:b, s:s?}", "data", data, "has_more", has_more, "next", next);
 }
 
 void api_reply_job_error(http_request *request, const didi_error *error)
@@ -48,10 +41,8 @@ void api_reply_job_error(http_request *request, const didi_error *error)
 
 bool api_find_job(api *self, http_request *request, store_job *ret_job)
 {
-    const char *id = http_path_part(request, 0);
     didi_error error = {0};
-    int status = id_is_valid(id) ? store_job_get(self->records, id, ret_job, &error)
-                                 : store_job_unknown(id, &error);
+    int status = store_job_get(self->records, http_path_part(request, 0), ret_job, &error);
     if (status != DIDI_OK)
         api_reply_job_error(request, &error);
     return status == DIDI_OK;
@@ -76,14 +67,14 @@ json_t *api_job_json(const store_job *job, json_t *result)
     json_t *wanted = json_loads(job->specification, 0, NULL);
     json_t *labels = json_loads(job->labels, 0, NULL);
     json_t *value =
-        json_pack("{s:s, s:s, s:s, s:o, s:f, s:i, s:b, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:I, "
+        json_pack("{s:s, s:s, s:s, s:s?, s:f, s:i, s:b, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:I, "
                   "s:b, s:I, s:o}",
                   "id", job->id, "name", job->name, "state", job_state_name(job->state), "stage",
-                  api_text(job->stage[0] == '\0' ? NULL : job->stage), "progress", job->progress,
-                  "attempt", (int)job->attempt, "cancel_requested", job->cancel_requested,
-                  "priority", job->priority, "labels", labels, "created_at",
-                  api_time(job->created_ms), "updated_at", api_time(job->updated_ms), "started_at",
-                  api_time(job->started_ms), "finished_at", api_time(job->finished_ms), "error",
+                  job->stage[0] == '\0' ? NULL : job->stage, "progress", job->progress, "attempt",
+                  (int)job->attempt, "cancel_requested", job->cancel_requested, "priority",
+                  job->priority, "labels", labels, "created_at", api_time(job->created_ms),
+                  "updated_at", api_time(job->updated_ms), "started_at", api_time(job->started_ms),
+                  "finished_at", api_time(job->finished_ms), "error",
                   api_failure(job->error_status, job->error_message, job->error_subject),
                   "last_event", (json_int_t)job->event_count, "reusable",
                   job->state == JOB_SUCCEEDED && job->kept_bytes > 0, "kept_bytes",

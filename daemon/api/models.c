@@ -7,18 +7,16 @@
 
 static json_t *model_json(const store_model *model)
 {
-    return json_pack("{s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "name", model->name,
-                     "state", model_state_name(model->state), "reason", api_text(model->reason),
-                     "bytes", (json_int_t)model->bytes, "file_count", (json_int_t)model->file_count,
+    return json_pack("{s:s, s:s, s:s?, s:I, s:I, s:I, s:I, s:s?, s:o, s:o}", "name", model->name,
+                     "state", model_state_name(model->state), "reason", model->reason, "bytes",
+                     (json_int_t)model->bytes, "file_count", (json_int_t)model->file_count,
                      "tensor_count", (json_int_t)model->tensor_count, "parameters",
-                     (json_int_t)model->parameters, "revision", api_text(model->revision),
-                     "registered_at", api_time(model->registered_ms), "updated_at",
-                     api_time(model->updated_ms));
+                     (json_int_t)model->parameters, "revision", model->revision, "registered_at",
+                     api_time(model->registered_ms), "updated_at", api_time(model->updated_ms));
 }
 
 void api_models_list(void *context, http_request *request)
 {
-    static const char *const parameters[] = {"limit", "after", NULL};
     api *self = context;
     didi_error error = {0};
     store_model *rows = NULL;
@@ -26,8 +24,7 @@ void api_models_list(void *context, http_request *request)
     bool more = false;
     long long limit = LIMIT_PAGE_DEFAULT;
     const char *after = http_query(request, "after");
-    if (!http_query_only(request, parameters) ||
-        !http_query_number(request, "limit", 1, LIMIT_PAGE, &limit))
+    if (!http_query_number(request, "limit", 1, LIMIT_PAGE, &limit))
         return;
     if (after != NULL && !name_is_model(after)) {
         http_refuse_parameter(request, "after", "after must be a model's name");
@@ -41,8 +38,7 @@ void api_models_list(void *context, http_request *request)
     json_t *data = json_array();
     for (size_t i = 0; i < count; i++)
         json_array_append_new(data, model_json(&rows[i]));
-    json_t *next = more && count > 0 ? json_string(rows[count - 1].name) : json_null();
-    http_reply_json(request, 200, api_page(data, more, next));
+    http_reply_json(request, 200, api_page(data, more, more ? rows[count - 1].name : NULL));
     store_models_free(rows, count);
 }
 
@@ -52,8 +48,6 @@ void api_models_rescan(void *context, http_request *request)
     didi_error error = {0};
     size_t ready = 0;
     size_t broken = 0;
-    if (!http_query_only(request, NULL))
-        return;
     if (registry_rescan(self->models, &ready, &broken, &error) != DIDI_OK) {
         http_reply_error(request, problem_from_status(error.status), &error);
         return;
@@ -83,8 +77,6 @@ void api_models_get(void *context, http_request *request)
     char detail[512];
     didi_error error = {0};
     store_model model;
-    if (!http_query_only(request, NULL))
-        return;
     if (!name_is_model(name) ||
         store_model_get(self->records, name, &model, &error) == DIDI_NOT_FOUND) {
         snprintf(detail, sizeof detail, "no model has the name \"%.400s\"", name);

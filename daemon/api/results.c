@@ -54,16 +54,11 @@ int api_manifest_read(scheduler *jobs, const char *job_id, json_t **ret_manifest
 
 static json_t *figures_of(const json_t *manifest)
 {
-    json_t *figures = json_object();
-    json_t *error = json_object();
-    const json_t *from = json_object_get(manifest, "error");
-    json_object_set(error, "relative", json_object_get(from, "relative"));
-    json_object_set(error, "per_task", json_object_get(from, "per_task"));
-    json_object_set(figures, "budget", json_object_get(manifest, "budget"));
-    json_object_set_new(figures, "error", error);
-    if (json_object_get(manifest, "extends") != NULL)
-        json_object_set(figures, "extends", json_object_get(manifest, "extends"));
-    return figures;
+    const json_t *error = json_object_get(manifest, "error");
+    return json_pack("{s:O*, s:{s:O*, s:O*}, s:O*}", "budget", json_object_get(manifest, "budget"),
+                     "error", "relative", json_object_get(error, "relative"), "per_task",
+                     json_object_get(error, "per_task"), "extends",
+                     json_object_get(manifest, "extends"));
 }
 
 /* Each caller gets a copy: reference counts are not for several threads. */

@@ -97,10 +97,10 @@ static bool submit_replay(api *self, http_request *request, const submission *as
 }
 
 /* A whole specification, or what makes one of another job's. */
-static int submit_read(api *self, const char *body, size_t bytes, size_t bytes_max,
-                       submission *asked, didi_error *error)
+static int submit_read(api *self, const char *body, size_t bytes, submission *asked,
+                       didi_error *error)
 {
-    int status = document_parse(body, bytes, bytes_max, &asked->body, error);
+    int status = document_parse(body, bytes, bytes, &asked->body, error);
     if (status != DIDI_OK)
         return status;
     asked->extends = extension_request_is(asked->body);
@@ -110,23 +110,22 @@ static int submit_read(api *self, const char *body, size_t bytes, size_t bytes_m
 
 static bool submit_parse(api *self, http_request *request, submission *asked)
 {
-    static const char *const parameters[] = {"dry_run", NULL};
     const char *dry_run = http_query(request, "dry_run");
     didi_error error = {0};
     size_t bytes;
     const char *body = http_body(request, &bytes);
-    if (!http_query_only(request, parameters) || !submit_key(request, asked))
+    if (!submit_key(request, asked))
         return false;
     if (dry_run != NULL && strcmp(dry_run, "true") != 0 && strcmp(dry_run, "false") != 0)
         return http_refuse_parameter(request, "dry_run", "dry_run must be true or false");
     asked->dry_run = dry_run != NULL && strcmp(dry_run, "true") == 0;
-    if (api_digest_of_bytes(body, bytes, asked->digest, &error) != DIDI_OK) {
+    if (file_sha256_bytes(body, bytes, asked->digest, &error) != DIDI_OK) {
         http_reply_error(request, problem_from_status(error.status), &error);
         return false;
     }
     if (!asked->dry_run && submit_replay(self, request, asked))
         return false;
-    if (submit_read(self, body, bytes, http_body_bytes_max(request), asked, &error) != DIDI_OK) {
+    if (submit_read(self, body, bytes, asked, &error) != DIDI_OK) {
         problem type = error.status == DIDI_FORMAT && !asked->extends ? PROBLEM_MALFORMED_JSON
                                                                       : submit_problem(&error);
         json_decref(asked->body);

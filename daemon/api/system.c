@@ -11,8 +11,7 @@ void api_system_live(void *context, http_request *request)
 {
     static const char body[] = "{\"status\":\"ok\"}";
     (void)context;
-    if (http_query_only(request, NULL))
-        http_reply_static(request, 200, "application/json", body, sizeof body - 1);
+    http_reply_static(request, 200, "application/json", body, sizeof body - 1);
 }
 
 void api_system_ready(void *context, http_request *request)
@@ -31,8 +30,6 @@ void api_system_version(void *context, http_request *request)
     const api *self = context;
     const config *settings = self->settings;
     didi_blas_info blas;
-    if (!http_query_only(request, NULL))
-        return;
     didi_blas_describe(&blas);
     json_t *limits = json_pack("{s:I, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I}", "body_bytes",
                                (json_int_t)settings->http_body_bytes_max, "tasks", LIMIT_TASKS,
@@ -51,8 +48,6 @@ void api_system_version(void *context, http_request *request)
 void api_system_methods(void *context, http_request *request)
 {
     (void)context;
-    if (!http_query_only(request, NULL))
-        return;
     char *text = didi_methods_json();
     http_reply_json(request, 200, text != NULL ? json_loads(text, 0, NULL) : NULL);
     free(text);
@@ -61,6 +56,5 @@ void api_system_methods(void *context, http_request *request)
 void api_system_contract(void *context, http_request *request)
 {
     (void)context;
-    if (http_query_only(request, NULL))
-        http_reply_static(request, 200, "application/yaml", openapi_yaml, sizeof openapi_yaml - 1);
+    http_reply_static(request, 200, "application/yaml", openapi_yaml, sizeof openapi_yaml - 1);
 }

@@ -28,19 +28,11 @@ typedef struct config_entry {
     const char *unit, *initial;
     int64_t lowest, highest;
     const char *help;
-    size_t offset, bytes; /* of the field */
+    size_t offset; /* of the field */
 } config_entry;
 
 #define CONFIG_ENTRY(key, type, unit, initial, lowest, highest, help)                              \
-    {#key,                                                                                         \
-     CONFIG_##type,                                                                                \
-     unit,                                                                                         \
-     initial,                                                                                      \
-     lowest,                                                                                       \
-     highest,                                                                                      \
-     help,                                                                                         \
-     offsetof(config, key),                                                                        \
-     sizeof(((config *)NULL)->key)},
+    {#key, CONFIG_##type, unit, initial, lowest, highest, help, offsetof(config, key)},
 static const config_entry config_entries[] = {CONFIG_TABLE(CONFIG_ENTRY)};
 enum { CONFIG_ENTRY_COUNT = sizeof config_entries / sizeof config_entries[0] };
 
@@ -92,13 +84,7 @@ static int set_integer(config *self, const config_entry *entry, const char *valu
         return didi_fail(error, DIDI_INVALID, entry->key,
                          "%s is outside %" PRId64 " .. %" PRId64 " %s", value, entry->lowest,
                          entry->highest, entry->unit);
-    if (entry->bytes == sizeof(uint64_t)) {
-        uint64_t wide = (uint64_t)number;
-        memcpy(config_field(self, entry), &wide, sizeof wide);
-    } else {
-        unsigned narrow = (unsigned)number;
-        memcpy(config_field(self, entry), &narrow, sizeof narrow);
-    }
+    *(uint64_t *)config_field(self, entry) = (uint64_t)number;
     return DIDI_OK;
 }
 
@@ -245,25 +231,18 @@ void config_resolve(config *self)
 
 static void print_entry(const config *self, const config_entry *entry, FILE *stream)
 {
-    const char *field = (const char *)self + entry->offset;
+    const void *field = (const char *)self + entry->offset;
     if (entry->type == CONFIG_PATHS) {
         for (size_t i = 0; i < self->model_count; i++)
             fprintf(stream, "models = %s\n", self->models[i]);
     } else if (entry->type == CONFIG_INTEGER) {
-        uint64_t wide = 0;
-        unsigned narrow = 0;
-        if (entry->bytes == sizeof wide)
-            memcpy(&wide, field, sizeof wide);
-        else
-            memcpy(&narrow, field, sizeof narrow);
-        fprintf(stream, "%s = %" PRIu64 "\n", entry->key, wide + narrow);
+        fprintf(stream, "%s = %" PRIu64 "\n", entry->key, *(const uint64_t *)field);
     } else if (entry->type == CONFIG_CHOICE) {
         const char *format = self->log_format == LOG_FORMAT_JSON ? "json" : "logfmt";
         fprintf(stream, "%s = %s\n", entry->key,
                 strcmp(entry->key, "log_format") == 0 ? format : level_names[self->log_level]);
     } else {
-        const char *text = NULL;
-        memcpy(&text, field, sizeof text);
+        const char *text = *(char *const *)field;
         fprintf(stream, "%s = %s\n", entry->key, text != NULL ? text : "");
     }
 }

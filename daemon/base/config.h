@@ -34,7 +34,7 @@ enum { CONFIG_MODEL_ROOTS_MAX = 16, CONFIG_FILE_BYTES_MAX = 65536, CONFIG_LISTEN
     X(log_format, CHOICE, "", "logfmt", 0, 0, "logfmt or json")                                    \
     X(log_level, CHOICE, "", "info", 0, 0, "error, warning, info or debug")
 
-/* Strings are owned by the config. */
+/* Strings are owned by the config. All integers are of 64 bits. */
 typedef struct config {
     char *state_dir;
     char *models[CONFIG_MODEL_ROOTS_MAX];
@@ -45,10 +45,10 @@ typedef struct config {
     size_t running_jobs_max;
     size_t queued_jobs_max;
     uint64_t keep_spectra_bytes;
-    unsigned shutdown_seconds;
-    unsigned http_connections_max;
+    size_t shutdown_seconds;
+    size_t http_connections_max;
     size_t http_body_bytes_max;
-    unsigned http_request_seconds;
+    size_t http_request_seconds;
     log_format log_format;
     log_level log_level;
 } config;

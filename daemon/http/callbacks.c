@@ -31,8 +31,6 @@ void http_callbacks_connection(void *cls, struct MHD_Connection *connection, voi
         peer->deadline_ms = clock_monotonic_ms() + (int64_t)self->settings.request_seconds * 1000;
         pthread_mutex_lock(&self->lock);
         peer->next = self->peer_first;
-        if (peer->next != NULL)
-            peer->next->previous = peer;
         self->peer_first = peer;
         pthread_cond_signal(&self->tick);
         pthread_mutex_unlock(&self->lock);
@@ -42,12 +40,11 @@ void http_callbacks_connection(void *cls, struct MHD_Connection *connection, voi
     if (peer == NULL)
         return;
     pthread_mutex_lock(&self->lock);
-    if (peer->previous != NULL)
-        peer->previous->next = peer->next;
-    else
-        self->peer_first = peer->next;
-    if (peer->next != NULL)
-        peer->next->previous = peer->previous;
+    http_peer **link = &self->peer_first;
+    while (*link != NULL && *link != peer)
+        link = &(*link)->next;
+    if (*link != NULL)
+        *link = peer->next;
     pthread_mutex_unlock(&self->lock);
     free(peer);
 }
@@ -166,6 +163,7 @@ static enum MHD_Result request_body(http_request *request, const char *data, siz
         return http_reply_send(request);
     }
     request->phase = HTTP_PHASE_RUN;
+    http_route_check_query(request);
     return request_run(request);
 }
 

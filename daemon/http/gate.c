@@ -160,10 +160,7 @@ bool http_gate_admit(http_request *request)
         fault = request->target_fault;
     if (fault != NULL)
         return gate_refuse(request, PROBLEM_MALFORMED_REQUEST, fault, NULL);
-    pthread_mutex_lock(&request->http->lock);
-    bool quiescing = request->http->quiescing;
-    pthread_mutex_unlock(&request->http->lock);
-    if (quiescing)
+    if (http_is_quiescing(request->http))
         return gate_refuse(request, PROBLEM_UNAVAILABLE, "the service is stopping", NULL);
     return gate_admit_host(request, &found) && http_route_find(request) &&
            gate_admit_body(request, &found);

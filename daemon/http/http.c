@@ -46,11 +46,11 @@ static int http_start_daemon(http *self, didi_error *error)
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
         0, NULL, NULL, http_callbacks_access, self, MHD_OPTION_EXTERNAL_LOGGER, http_log, NULL,
         MHD_OPTION_LISTEN_SOCKET, self->listener.fd, MHD_OPTION_CONNECTION_LIMIT,
-        self->settings.connections_max, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_IDLE_SECONDS,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_MEMORY_BYTES, MHD_OPTION_STRICT_FOR_CLIENT,
-        1, MHD_OPTION_URI_LOG_CALLBACK, http_callbacks_target, self, MHD_OPTION_NOTIFY_COMPLETED,
-        http_callbacks_completed, self, MHD_OPTION_NOTIFY_CONNECTION, http_callbacks_connection,
-        self, MHD_OPTION_END);
+        (unsigned)self->settings.connections_max, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)HTTP_IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_MEMORY_BYTES,
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK, http_callbacks_target, self,
+        MHD_OPTION_NOTIFY_COMPLETED, http_callbacks_completed, self, MHD_OPTION_NOTIFY_CONNECTION,
+        http_callbacks_connection, self, MHD_OPTION_END);
     if (self->daemon == NULL)
         return didi_fail(error, DIDI_IO, self->listener.address, "cannot serve on %s",
                          self->listener.address);
@@ -103,20 +103,20 @@ void http_quiesce(http *self)
     http_notify_job(self, NULL);
 }
 
+bool http_is_quiescing(http *self)
+{
+    pthread_mutex_lock(&self->lock);
+    bool quiescing = self->quiescing;
+    pthread_mutex_unlock(&self->lock);
+    return quiescing;
+}
+
 static bool http_has_peers(http *self)
 {
     pthread_mutex_lock(&self->lock);
     bool any = self->peer_first != NULL;
     pthread_mutex_unlock(&self->lock);
     return any;
-}
-
-static void http_cut_peers(http *self)
-{
-    pthread_mutex_lock(&self->lock);
-    for (http_peer *peer = self->peer_first; peer != NULL; peer = peer->next)
-        shutdown(peer->fd, SHUT_RDWR);
-    pthread_mutex_unlock(&self->lock);
 }
 
 void http_stop(http *self, int milliseconds)
@@ -128,7 +128,7 @@ void http_stop(http *self, int milliseconds)
     int64_t until_ms = clock_monotonic_ms() + milliseconds;
     while (self->daemon != NULL && http_has_peers(self) && clock_monotonic_ms() < until_ms)
         nanosleep(&pause, NULL);
-    http_cut_peers(self);
+    http_threads_cut_peers(self, true);
     http_threads_stop(self);
     if (self->daemon != NULL)
         MHD_stop_daemon(self->daemon);

@@ -18,6 +18,8 @@
 typedef struct http http;
 typedef struct http_request http_request;
 
+enum { HTTP_ROUTE_PARAMETERS_MAX = 4 };
+
 /* Must reply exactly once, or call http_wait and return. */
 typedef void (*http_handler)(void *context, http_request *request);
 
@@ -27,13 +29,14 @@ typedef struct http_route {
     http_handler handle;
     bool slow;       /* may take more than a few milliseconds */
     bool takes_body; /* JSON; other routes refuse a body */
+    const char *parameters[HTTP_ROUTE_PARAMETERS_MAX + 1]; /* of the query; others are refused */
 } http_route;
 
 typedef struct http_settings {
     const char *listen; /* see http_listener_open */
-    unsigned connections_max;
+    size_t connections_max;
     size_t body_bytes_max;
-    unsigned request_seconds; /* for a request to arrive whole */
+    size_t request_seconds;   /* for a request to arrive whole */
     const http_route *routes; /* static; literal patterns stand before "{...}" ones */
     size_t route_count;
     void *context; /* handed to handlers */
@@ -67,10 +70,6 @@ const char *http_query(const http_request *request, const char *name);
 /* Refuses a query parameter or header, saying why. Returns false: a reply was made. */
 bool http_refuse_parameter(http_request *request, const char *name, const char *detail);
 
-/* Refuses parameters that are not in `names` (ends with NULL; or NULL for none). False: a reply was
- * made. */
-bool http_query_only(http_request *request, const char *const *names);
-
 /* Reads a whole-number parameter; *number keeps its value when absent. False: a reply was made. */
 bool http_query_number(http_request *request, const char *name, long long lowest, long long highest,
                        long long *number);
@@ -78,10 +77,8 @@ bool http_query_number(http_request *request, const char *name, long long lowest
 /* A request header, or NULL. */
 const char *http_header(const http_request *request, const char *name);
 
-/* The body. Never NULL, not NUL-terminated. */
+/* The body, within body_bytes_max. Never NULL, not NUL-terminated. */
 const char *http_body(const http_request *request, size_t *ret_bytes);
-
-size_t http_body_bytes_max(const http_request *request);
 
 /* Waiting: call http_watch before looking, then http_wait instead of a reply if there was nothing.
  * The handler runs again when the job changed or the time is over (http_wait_is_over). */

@@ -45,7 +45,7 @@ typedef enum http_phase {
 
 /* A client connection, in the list of its server. */
 typedef struct http_peer {
-    struct http_peer *previous, *next;
+    struct http_peer *next;
     int fd;
     bool busy;           /* a request is being handled or answered; guarded by http.lock */
     int64_t deadline_ms; /* when it must have arrived; guarded by http.lock */
@@ -76,7 +76,7 @@ struct http_request {
     bool in_watch_list, parked, changed;
     bool wait_asked;
     int64_t wait_until_ms; /* 0 before the first wait */
-    struct http_request *watch_previous, *watch_next;
+    struct http_request *watch_next;
 
     struct http_request *work_next; /* queue of the workers */
 };
@@ -85,9 +85,8 @@ struct http {
     http_settings settings;
     http_listener listener;
     struct MHD_Daemon *daemon;
-    pthread_t workers[HTTP_WORKERS], timer;
-    size_t worker_count;
-    bool timer_started;
+    pthread_t threads[HTTP_WORKERS + 1]; /* the last one is the timer */
+    size_t thread_count;
 
     pthread_mutex_t lock; /* guards what follows, and what says so above */
     pthread_cond_t work_arrived, tick;
@@ -109,6 +108,9 @@ void http_callbacks_completed(void *cls, struct MHD_Connection *connection, void
 void http_callbacks_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
                                enum MHD_ConnectionNotificationCode code);
 
+/* ---- http.c ---- */
+bool http_is_quiescing(http *self);
+
 /* ---- gate.c ---- */
 
 /* Checks framing, host, origin, media type and length of a request whose headers are there, and
@@ -119,6 +121,8 @@ bool http_gate_admit(http_request *request);
 
 /* Sets route and parts. False: a reply was made (404, 405). */
 bool http_route_find(http_request *request);
+/* Refuses a query parameter that the route does not take. */
+void http_route_check_query(http_request *request);
 
 /* ---- threads.c ---- */
 int http_threads_start(http *self, didi_error *error);
@@ -129,6 +133,8 @@ bool http_threads_work(http *self, http_request *request);
 /* Suspends a request until its job changes or its time is over; it may be resumed already. */
 void http_threads_park(http_request *request);
 void http_threads_unwatch(http_request *request);
+/* Shuts down the connections whose request is late, or all. */
+void http_threads_cut_peers(http *self, bool all);
 
 /* ---- reply.c ---- */
 

@@ -166,9 +166,7 @@ enum MHD_Result http_reply_send(http_request *request)
         http_reply_problem(
             request, &(http_problem){.type = PROBLEM_INTERNAL, .detail = "no reply was made"});
     }
-    pthread_mutex_lock(&request->http->lock);
-    reply->close = reply->close || request->http->quiescing;
-    pthread_mutex_unlock(&request->http->lock);
+    reply->close = reply->close || http_is_quiescing(request->http);
     struct MHD_Response *response = reply_response(reply);
     if (response == NULL)
         return MHD_NO;

@@ -28,19 +28,6 @@ bool http_refuse_parameter(http_request *request, const char *name, const char *
     return false;
 }
 
-bool http_query_only(http_request *request, const char *const *names)
-{
-    for (size_t i = 0; i < request->target.parameter_count; i++) {
-        const char *name = request->target.parameters[i].name;
-        size_t known = 0;
-        while (names != NULL && names[known] != NULL && strcmp(names[known], name) != 0)
-            known++;
-        if (names == NULL || names[known] == NULL)
-            return http_refuse_parameter(request, name, "unknown query parameter");
-    }
-    return true;
-}
-
 bool http_query_number(http_request *request, const char *name, long long lowest, long long highest,
                        long long *number)
 {
@@ -64,11 +51,6 @@ const char *http_body(const http_request *request, size_t *ret_bytes)
     return request->body == NULL ? "" : request->body;
 }
 
-size_t http_body_bytes_max(const http_request *request)
-{
-    return request->http->settings.body_bytes_max;
-}
-
 void http_wait(http_request *request, int64_t milliseconds)
 {
     assert(request->in_watch_list && !request->reply.made && milliseconds > 0);
@@ -79,10 +61,7 @@ void http_wait(http_request *request, int64_t milliseconds)
 
 bool http_wait_is_over(const http_request *request)
 {
-    pthread_mutex_lock(&request->http->lock);
-    bool quiescing = request->http->quiescing;
-    pthread_mutex_unlock(&request->http->lock);
-    return quiescing ||
+    return http_is_quiescing(request->http) ||
            (request->wait_until_ms != 0 && clock_monotonic_ms() >= request->wait_until_ms);
 }
 
@@ -168,4 +147,18 @@ bool http_route_find(http_request *request)
     http_reply_problem(request,
                        &(http_problem){.type = PROBLEM_METHOD_NOT_ALLOWED, .detail = detail});
     return false;
+}
+
+void http_route_check_query(http_request *request)
+{
+    for (size_t i = 0; i < request->target.parameter_count; i++) {
+        const char *name = request->target.parameters[i].name;
+        const char *const *known = request->route->parameters;
+        while (*known != NULL && strcmp(*known, name) != 0)
+            known++;
+        if (*known == NULL) {
+            http_refuse_parameter(request, name, "unknown query parameter");
+            return;
+        }
+    }
 }

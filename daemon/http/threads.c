@@ -59,10 +59,7 @@ void http_watch(http_request *request, const char *job_id)
     request->changed = false;
     if (!request->in_watch_list && strlen(job_id) < sizeof request->watched) {
         memcpy(request->watched, job_id, strlen(job_id) + 1);
-        request->watch_previous = NULL;
         request->watch_next = self->watch_first;
-        if (self->watch_first != NULL)
-            self->watch_first->watch_previous = request;
         self->watch_first = request;
         request->in_watch_list = true;
     }
@@ -74,12 +71,10 @@ void http_threads_unwatch(http_request *request)
     http *self = request->http;
     pthread_mutex_lock(&self->lock);
     if (request->in_watch_list) {
-        if (request->watch_previous != NULL)
-            request->watch_previous->watch_next = request->watch_next;
-        else
-            self->watch_first = request->watch_next;
-        if (request->watch_next != NULL)
-            request->watch_next->watch_previous = request->watch_previous;
+        http_request **link = &self->watch_first;
+        while (*link != request)
+            link = &(*link)->watch_next;
+        *link = request->watch_next;
         request->in_watch_list = false;
     }
     pthread_mutex_unlock(&self->lock);
@@ -142,12 +137,12 @@ void http_notify_job(http *self, const char *job_id)
 }
 
 /* The library has no absolute deadline: a header line a second would keep a connection for ever. */
-static void cut_late_peers(http *self)
+void http_threads_cut_peers(http *self, bool all)
 {
     int64_t now_ms = clock_monotonic_ms();
     pthread_mutex_lock(&self->lock);
     for (http_peer *peer = self->peer_first; peer != NULL; peer = peer->next)
-        if (!peer->busy && (self->quiescing || now_ms >= peer->deadline_ms))
+        if (all || (!peer->busy && (self->quiescing || now_ms >= peer->deadline_ms)))
             shutdown(peer->fd, SHUT_RDWR);
     pthread_mutex_unlock(&self->lock);
 }
@@ -168,7 +163,7 @@ static void *timer_main(void *context)
         until.tv_nsec %= 1000000000L;
         pthread_cond_timedwait(&self->tick, &self->lock, &until);
         pthread_mutex_unlock(&self->lock);
-        cut_late_peers(self);
+        http_threads_cut_peers(self, false);
         resume_due(self);
         pthread_mutex_lock(&self->lock);
     }
@@ -178,16 +173,13 @@ static void *timer_main(void *context)
 
 int http_threads_start(http *self, didi_error *error)
 {
-    for (size_t i = 0; i < HTTP_WORKERS; i++) {
-        int code = pthread_create(&self->workers[i], NULL, worker_main, self);
+    for (size_t i = 0; i <= HTTP_WORKERS; i++) {
+        int code = pthread_create(&self->threads[i], NULL,
+                                  i < HTTP_WORKERS ? worker_main : timer_main, self);
         if (code != 0)
             return didi_fail_errno(error, code, NULL, "cannot start a thread");
-        self->worker_count++;
+        self->thread_count++;
     }
-    int code = pthread_create(&self->timer, NULL, timer_main, self);
-    if (code != 0)
-        return didi_fail_errno(error, code, NULL, "cannot start a thread");
-    self->timer_started = true;
     return DIDI_OK;
 }
 
@@ -198,10 +190,6 @@ void http_threads_stop(http *self)
     pthread_cond_broadcast(&self->work_arrived);
     pthread_cond_broadcast(&self->tick);
     pthread_mutex_unlock(&self->lock);
-    for (size_t i = 0; i < self->worker_count; i++)
-        pthread_join(self->workers[i], NULL);
-    if (self->timer_started)
-        pthread_join(self->timer, NULL);
-    self->worker_count = 0;
-    self->timer_started = false;
+    for (; self->thread_count > 0; self->thread_count--)
+        pthread_join(self->threads[self->thread_count - 1], NULL);
 }

@@ -16,12 +16,11 @@
 static int open_package(scheduler *self, const specification *wanted, int *ret_fd,
                         didi_error *error)
 {
-    didi_error missing = {0};
-    int status = scheduler_open_files(self, wanted->extend.job, "artifacts", ret_fd, &missing);
+    int status = scheduler_open_files(self, wanted->extend.job, "artifacts", ret_fd, error);
     if (status != DIDI_OK)
         return didi_fail(error, status, "/extend/job",
                          "the artifacts of job %s, which this one extends, cannot be opened: %s",
-                         wanted->extend.job, missing.message);
+                         wanted->extend.job, error->message);
     return DIDI_OK;
 }
 

@@ -8,7 +8,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define COMPARE_SHARE 0.8 /* of the time both take, for progress */
 
@@ -88,13 +87,8 @@ double compare_progress(const attempt *self, double progress)
 int compare_artifacts(const attempt *self, int job_fd)
 {
     didi_error ignored = {0};
-    int compare_fd = -1;
     int fd = -1;
-    if (!self->compared || self->reason[0] != '\0' ||
-        file_open_directory(job_fd, "compare", 0, &compare_fd, &ignored) != DIDI_OK)
-        return -1;
-    if (file_open_directory(compare_fd, "artifacts", 0, &fd, &ignored) != DIDI_OK)
-        fd = -1;
-    close(compare_fd);
+    if (self->compared && self->reason[0] == '\0')
+        (void)file_open_directory(job_fd, "compare/artifacts", 0, &fd, &ignored);
     return fd;
 }

@@ -55,7 +55,7 @@ int export_task(const model_roots *roots, export_kind kind, didi_export wanted, 
     uint64_t bytes = 0;
     int folder_fd = -1;
     wanted.base_fd = -1;
-    int status = model_roots_open_model(roots, wanted.base_label, &wanted.base_fd, NULL, error);
+    int status = model_roots_open_model(roots, wanted.base_label, &wanted.base_fd, error);
     if (status == DIDI_OK)
         status =
             open_folder(wanted.output_fd, export_format_folder(kind.format), &folder_fd, error);

@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -85,15 +87,15 @@ int scheduler_open_files(scheduler *self, const char *id, const char *name, int 
     return status;
 }
 
-void files_throw_away(scheduler *self, const char *name)
+void files_throw_away(scheduler *self, int parent_fd, const char *name)
 {
-    if (renameat(self->jobs_fd, name, self->trash_fd, name) == 0) {
+    char thrown[NAME_MAX + 8]; /* a job and what it kept may both be there */
+    didi_error ignored = {0};
+    snprintf(thrown, sizeof thrown, "%s%s", name, parent_fd == self->kept_fd ? ".kept" : "");
+    if (renameat(parent_fd, name, self->trash_fd, thrown) == 0)
         atomic_store(&self->trash_pending, true);
-    } else if (errno != ENOENT) {
-        didi_error error = {0};
-        /* The name is in the trash already, or the like. */
-        file_remove_tree(self->jobs_fd, name, &error);
-    }
+    else if (errno != ENOENT) /* the name is in the trash already, or the like */
+        file_remove_tree(parent_fd, name, &ignored);
 }
 
 /* Cancelled, and the crash came after the rename of its artifacts. */
@@ -110,23 +112,16 @@ static void unpublish(const scheduler *self, const char *id)
 static int sweep_directory(void *context, const char *name, didi_error *error)
 {
     scheduler *self = context;
-    didi_error missing = {0};
     store_job job = {0};
-    const int status =
-        id_is_valid(name) ? store_job_get(self->store, name, &job, &missing) : DIDI_NOT_FOUND;
-    bool orphan = status == DIDI_NOT_FOUND;
-    if (status != DIDI_OK && !orphan) {
-        *error = missing;
-        return status;
-    }
-    if (orphan)
+    const int status = store_job_get(self->store, name, &job, error);
+    if (status == DIDI_NOT_FOUND) {
         log_emit(LOG_LEVEL_WARNING, "files without a job are removed", LOG_TEXT("name", name));
-    if (orphan)
-        files_throw_away(self, name);
-    else if (job.state == JOB_CANCELLED)
+        files_throw_away(self, self->jobs_fd, name);
+    } else if (status == DIDI_OK && job.state == JOB_CANCELLED) {
         unpublish(self, name);
+    }
     store_job_clear(&job);
-    return DIDI_OK;
+    return status == DIDI_NOT_FOUND ? DIDI_OK : status;
 }
 
 typedef struct lost_context {

@@ -6,34 +6,18 @@
 #include "src/didi.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <stdio.h>
 #include <unistd.h>
 
 int kept_open(const scheduler *self, const char *id, int *ret_fd, didi_error *error)
 {
-    didi_error reason = {0};
-    int status = id_is_valid(id) ? file_open_directory(self->kept_fd, id, 0, ret_fd, &reason)
-                                 : DIDI_NOT_FOUND;
+    int status =
+        id_is_valid(id) ? file_open_directory(self->kept_fd, id, 0, ret_fd, error) : DIDI_NOT_FOUND;
     if (status == DIDI_NOT_FOUND)
         return didi_fail(error, status, "/from_job",
                          "job %.64s keeps nothing to start from any more; leave from_job out to "
                          "merge afresh",
                          id);
-    if (status != DIDI_OK)
-        *error = reason;
     return status;
-}
-
-static void throw_away(scheduler *self, const char *id)
-{
-    char name[ID_BYTES + 8];
-    didi_error ignored = {0};
-    snprintf(name, sizeof name, "%.26s.kept", id);
-    if (renameat(self->kept_fd, id, self->trash_fd, name) == 0)
-        atomic_store(&self->trash_pending, true);
-    else if (errno != ENOENT)
-        file_remove_tree(self->kept_fd, id, &ignored);
 }
 
 void kept_release(scheduler *self, const char *id)
@@ -42,7 +26,7 @@ void kept_release(scheduler *self, const char *id)
     bool needed = true;
     if (id[0] != '\0' && store_kept_is_needed(self->store, id, &needed, &error) == DIDI_OK &&
         !needed)
-        throw_away(self, id);
+        files_throw_away(self, self->kept_fd, id);
 }
 
 static void shrink(scheduler *self)
@@ -104,7 +88,7 @@ void kept_take(scheduler *self, const store_job *job, int job_fd)
     if (status != DIDI_NOT_FOUND)
         log_emit(LOG_LEVEL_INFO, "a job's spectra are not kept", LOG_TEXT("job", job->id),
                  LOG_TEXT("reason", error.message));
-    throw_away(self, job->id);
+    files_throw_away(self, self->kept_fd, job->id);
     files_remove_work(job_fd);
 }
 

@@ -174,12 +174,17 @@ void scheduler_free(scheduler *self)
     free(self);
 }
 
-int scheduler_job_cancel(scheduler *self, const char *id, didi_error *error)
+/* The store has taken something that may be new work. */
+static int woken(scheduler *self, int status)
 {
-    int status = store_job_cancel(self->store, id, error);
     if (status == DIDI_OK)
         scheduler_wake(self);
     return status;
+}
+
+int scheduler_job_cancel(scheduler *self, const char *id, didi_error *error)
+{
+    return woken(self, store_job_cancel(self->store, id, error));
 }
 
 int scheduler_job_delete(scheduler *self, const char *id, didi_error *error)
@@ -188,7 +193,7 @@ int scheduler_job_delete(scheduler *self, const char *id, didi_error *error)
     if (status != DIDI_OK)
         return status;
     /* A crash here leaves an orphan, swept at the next start. */
-    files_throw_away(self, id);
+    files_throw_away(self, self->jobs_fd, id);
     kept_release(self, id);
     scheduler_wake(self);
     return DIDI_OK;
@@ -196,17 +201,11 @@ int scheduler_job_delete(scheduler *self, const char *id, didi_error *error)
 
 int scheduler_job_retry(scheduler *self, const char *id, didi_error *error)
 {
-    int status = store_job_retry(self->store, id, error);
-    if (status == DIDI_OK)
-        scheduler_wake(self);
-    return status;
+    return woken(self, store_job_retry(self->store, id, error));
 }
 
 int scheduler_export_request(scheduler *self, const char *job_id, const char *const *tasks,
                              size_t task_count, didi_error *error)
 {
-    int status = store_export_request(self->store, job_id, "full", tasks, task_count, error);
-    if (status == DIDI_OK)
-        scheduler_wake(self);
-    return status;
+    return woken(self, store_export_request(self->store, job_id, "full", tasks, task_count, error));
 }

@@ -108,8 +108,8 @@ int files_open(scheduler *self, int state_fd, didi_error *error);
 /* Directories without a row go to the trash; rows without files are flagged. */
 int files_sweep(scheduler *self, didi_error *error);
 void files_empty_trash(scheduler *self);
-/* Moves jobs/<name> to the trash, if it is there. */
-void files_throw_away(scheduler *self, const char *name);
+/* Moves what jobs_fd or kept_fd has of this name to the trash, if it is there. */
+void files_throw_away(scheduler *self, int parent_fd, const char *name);
 /* jobs/<id>; created if `create`. */
 int files_open_job(const scheduler *self, const char *id, bool create, int *ret_fd,
                    didi_error *error);

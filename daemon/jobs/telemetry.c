@@ -43,10 +43,7 @@ int telemetry_create(store *records, const store_job *job, telemetry **ret_telem
     memcpy(self->job_id, job->id, sizeof self->job_id);
     self->attempt = job->attempt;
     self->dense = room > 0 ? (uint64_t)room / TELEMETRY_SHARES : 0;
-    if (self->dense > TELEMETRY_DENSE_MAX)
-        self->dense = TELEMETRY_DENSE_MAX;
-    if (self->dense < TELEMETRY_DENSE_MIN)
-        self->dense = TELEMETRY_DENSE_MIN;
+    self->dense = larger(TELEMETRY_DENSE_MIN, smaller(self->dense, TELEMETRY_DENSE_MAX));
     self->stage = -1;
     pthread_mutex_init(&self->lock, NULL);
     *ret_telemetry = self;

@@ -21,13 +21,12 @@ struct inputs {
 static int open_model(const model_roots *roots, const char *model, const char *origin,
                       const char *pointer, int *ret_fd, didi_error *error)
 {
-    didi_error reason = {0};
-    int status = model_roots_open_model(roots, model, ret_fd, NULL, &reason);
+    int status = model_roots_open_model(roots, model, ret_fd, error);
     if (status == DIDI_NOT_FOUND)
         return didi_fail(error, status, pointer, "there is no model \"%s\"%s", model, origin);
     if (status != DIDI_OK)
         return didi_fail(error, status, pointer, "cannot open model \"%s\": %s", model,
-                         reason.message);
+                         error->message);
     return DIDI_OK;
 }
 
@@ -96,10 +95,8 @@ void inputs_free(inputs *self)
     if (self == NULL)
         return;
     for (size_t task = 0; task < self->task_count; task++)
-        if (self->tasks[task].directory_fd >= 0)
-            close(self->tasks[task].directory_fd);
-    if (self->base_fd >= 0)
-        close(self->base_fd);
+        file_close(self->tasks[task].directory_fd);
+    file_close(self->base_fd);
     free(self->tasks);
     free(self->canonical);
     free(self);
@@ -115,8 +112,8 @@ static void inputs_fill(const inputs *self, didi_merge_options *options)
     options->task_count = self->task_count;
     options->method = from->method;
     options->method_options = from->method_options;
-    options->budget = from->budget;
-    options->budget_unit = (didi_budget_unit)from->budget_unit;
+    options->budget = from->budget.value;
+    options->budget_unit = (didi_budget_unit)from->budget.unit;
 #define COPY_NUMBER(member, ...) options->member = from->member;
 #define COPY_COUNT(member, ...) options->member = (size_t)from->member;
 #define COPY_CHOICE(member, ...) options->member = (__typeof__(options->member))from->member;
@@ -140,8 +137,8 @@ static void inputs_fill(const inputs *self, didi_merge_options *options)
     options->seed = (uint64_t)from->seed;
     options->specification_json = self->canonical;
     if (specification_extends(from)) {
-        options->budget = from->extend.budget * (double)from->extend.add.count;
-        options->budget_unit = (didi_budget_unit)from->extend.budget_unit;
+        options->budget = from->extend.budget.value * (double)from->extend.add.count;
+        options->budget_unit = (didi_budget_unit)from->extend.budget.unit;
         options->extend.job = from->extend.job;
         options->extend.removed = (const char *const *)from->extend.remove.texts;
         options->extend.removed_count = from->extend.remove.count;

@@ -85,7 +85,7 @@ static void row_inspect(const model_roots *roots, store_model *row)
     checkpoint *opened = NULL;
     didi_error why = {0};
     int fd = -1;
-    int status = model_roots_open_model(roots, row->name, &fd, NULL, &why);
+    int status = model_roots_open_model(roots, row->name, &fd, &why);
     if (status == DIDI_OK)
         status = checkpoint_open(fd, row->name, &opened, &why);
     if (status == DIDI_OK) {
@@ -145,7 +145,7 @@ int registry_tensors(registry *self, const char *name,
 {
     checkpoint *opened = NULL;
     int fd = -1;
-    int status = model_roots_open_model(self->roots, name, &fd, NULL, error);
+    int status = model_roots_open_model(self->roots, name, &fd, error);
     if (status != DIDI_OK)
         return status;
     status = checkpoint_open(fd, name, &opened, error);

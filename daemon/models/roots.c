@@ -72,27 +72,12 @@ const char *model_roots_path(const model_roots *roots, size_t index)
     return roots->roots[index].path;
 }
 
-bool model_name_is_valid(const char *name)
-{
-    unsigned depth = 0;
-    if (strnlen(name, MODEL_NAME_BYTES_MAX + 1) > MODEL_NAME_BYTES_MAX)
-        return false;
-    for (;;) {
-        size_t length = strcspn(name, "/");
-        if (length == 0 || name_component(name) != length || ++depth > MODEL_DEPTH_MAX)
-            return false;
-        if (name[length] == '\0')
-            return true;
-        name += length + 1;
-    }
-}
-
 /* For kernels without openat2: one component at a time, following no link. */
 static int open_by_component(int root_fd, const char *name)
 {
     int fd = fcntl(root_fd, F_DUPFD_CLOEXEC, 3);
     while (fd >= 0 && *name != '\0') {
-        char component[MODEL_NAME_BYTES_MAX + 1];
+        char component[LIMIT_MODEL_NAME_BYTES + 1];
         size_t length = strcspn(name, "/");
         memcpy(component, name, length);
         component[length] = '\0';
@@ -125,17 +110,15 @@ static int open_beneath(int root_fd, const char *name)
 }
 
 int model_roots_open_model(const model_roots *roots, const char *name, int *ret_fd,
-                           size_t *ret_root, didi_error *error)
+                           didi_error *error)
 {
     int first_errno = ENOENT;
-    if (!model_name_is_valid(name))
+    if (!name_is_model(name))
         return didi_fail(error, DIDI_INVALID, name, "'%.200s' is not a model name", name);
     for (size_t i = 0; i < roots->count; i++) {
         int fd = open_beneath(roots->roots[i].fd, name);
         if (fd >= 0) {
             *ret_fd = fd;
-            if (ret_root != NULL)
-                *ret_root = i;
             return DIDI_OK;
         }
         if (errno != ENOENT && errno != ENOTDIR && first_errno == ENOENT)
@@ -191,7 +174,7 @@ static int walk_entry(model_walk *walk, int fd, const char *name, unsigned depth
             return status;
         }
     }
-    if (depth >= MODEL_DEPTH_MAX) {
+    if (depth >= LIMIT_MODEL_NAME_COMPONENTS) {
         close(fd);
         return DIDI_OK;
     }
@@ -224,7 +207,7 @@ static int walk_directory(model_walk *walk, int fd, const char *prefix, unsigned
         if (name == NULL) {
             close(child);
             status = didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
-        } else if (!model_name_is_valid(name)) {
+        } else if (!name_is_model(name)) {
             close(child);
         } else {
             status = walk_entry(walk, child, name, depth + 1, error);

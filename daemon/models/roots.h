@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { MODEL_NAME_BYTES_MAX = 512, MODEL_DEPTH_MAX = 8, MODEL_ROOTS_MODELS_MAX = 100000 };
+enum { MODEL_ROOTS_MODELS_MAX = 100000 };
 
 typedef struct model_roots model_roots;
 
@@ -21,20 +21,18 @@ void model_roots_close(model_roots *roots);
 /* The path of a root, as given. */
 const char *model_roots_path(const model_roots *roots, size_t index);
 
-/* True for `a/b`: components of [A-Za-z0-9._-], none empty, none starting with a dot. */
-bool model_name_is_valid(const char *name);
-
 /* Opens the directory of the model `name` beneath the first root that has it (openat2
  * RESOLVE_BENEATH; without it, component by component following no link). *ret_fd is O_CLOEXEC and
- * the caller's. *ret_root (may be NULL) is the root's index. Thread-safe. Errors: DIDI_INVALID
- * (name), DIDI_NOT_FOUND, DIDI_IO; subject = the name. */
+ * the caller's. Thread-safe. Errors: DIDI_INVALID (name), DIDI_NOT_FOUND, DIDI_IO; subject = the
+ * name. */
 int model_roots_open_model(const model_roots *roots, const char *name, int *ret_fd,
-                           size_t *ret_root, didi_error *error);
+                           didi_error *error);
 
 /* Calls `visit` with the name of every directory that holds model.safetensors or
- * model.safetensors.index.json, to MODEL_DEPTH_MAX levels, links not followed; the first root wins
- * for a name. A non-zero return of visit stops and is returned. Unreadable directories are skipped.
- * Thread-safe. Errors: DIDI_NO_MEMORY, DIDI_INVALID (more than MODEL_ROOTS_MODELS_MAX). */
+ * model.safetensors.index.json, to LIMIT_MODEL_NAME_COMPONENTS levels, links not followed; the
+ * first root wins for a name. A non-zero return of visit stops and is returned. Unreadable
+ * directories are skipped. Thread-safe. Errors: DIDI_NO_MEMORY, DIDI_INVALID (more than
+ * MODEL_ROOTS_MODELS_MAX). */
 int model_roots_walk(const model_roots *roots,
                      int (*visit)(void *context, size_t root, const char *name, didi_error *error),
                      void *context, didi_error *error);

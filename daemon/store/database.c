@@ -56,7 +56,7 @@ static int execute_text(database *self, const char *text, didi_error *error)
 }
 
 /* The first column of the first row. */
-static int read_integer(database *self, const char *text, int64_t *ret_value, didi_error *error)
+static int pragma_integer(database *self, const char *text, int64_t *ret_value, didi_error *error)
 {
     sqlite3_stmt *statement = NULL;
     int status = DIDI_OK;
@@ -83,11 +83,11 @@ static int database_identify(database *self, int64_t *ret_version, didi_error *e
     int64_t application = 0;
     int64_t version = 0;
     int64_t tables = 0;
-    int status = read_integer(self, "PRAGMA application_id", &application, error);
+    int status = pragma_integer(self, "PRAGMA application_id", &application, error);
     if (status == DIDI_OK)
-        status = read_integer(self, "PRAGMA user_version", &version, error);
+        status = pragma_integer(self, "PRAGMA user_version", &version, error);
     if (status == DIDI_OK)
-        status = read_integer(self, "SELECT count(*) FROM sqlite_schema", &tables, error);
+        status = pragma_integer(self, "SELECT count(*) FROM sqlite_schema", &tables, error);
     if (status != DIDI_OK)
         return status;
     if (application != DATABASE_APPLICATION_ID && (application != 0 || version != 0 || tables != 0))
@@ -197,57 +197,39 @@ void database_close(database *self)
     free(self);
 }
 
-sqlite3_stmt *database_statement(database *self, store_query query, didi_error *error)
+/* An unbound parameter is NULL. */
+static int parameter_bind(sqlite3_stmt *statement, const sql_parameter *parameter)
+{
+    int index = sqlite3_bind_parameter_index(statement, parameter->name);
+    assert(index > 0);
+    if (parameter->kind == SQL_KIND_TEXT)
+        return sqlite3_bind_text(statement, index, parameter->text, -1, SQLITE_STATIC);
+    if (parameter->kind == SQL_KIND_INTEGER)
+        return sqlite3_bind_int64(statement, index, parameter->integer);
+    return isfinite(parameter->real) ? sqlite3_bind_double(statement, index, parameter->real)
+                                     : SQLITE_OK;
+}
+
+int database_statement(database *self, store_query query, const sql_parameter *parameters,
+                       sqlite3_stmt **ret_statement, didi_error *error)
 {
     assert((unsigned)query < QUERY_COUNT);
     sqlite3_stmt **statement = &self->statements[query];
     if (*statement == NULL &&
         sqlite3_prepare_v3(self->connection, store_query_texts[query], -1,
-                           SQLITE_PREPARE_PERSISTENT, statement, NULL) != SQLITE_OK) {
-        database_fail(self, "cannot prepare", error);
-        return NULL;
-    }
+                           SQLITE_PREPARE_PERSISTENT, statement, NULL) != SQLITE_OK)
+        return database_fail(self, "cannot prepare", error);
     sqlite3_reset(*statement);
     sqlite3_clear_bindings(*statement);
-    self->bind_failed = false;
-    return *statement;
-}
-
-static int bind_index(sqlite3_stmt *statement, const char *name)
-{
-    int index = sqlite3_bind_parameter_index(statement, name);
-    assert(index > 0);
-    return index;
-}
-
-void bind_text(database *self, sqlite3_stmt *statement, const char *name, const char *text)
-{
-    if (statement != NULL && sqlite3_bind_text(statement, bind_index(statement, name), text, -1,
-                                               SQLITE_STATIC) != SQLITE_OK)
-        self->bind_failed = true;
-}
-
-void bind_integer(database *self, sqlite3_stmt *statement, const char *name, int64_t value)
-{
-    if (statement != NULL &&
-        sqlite3_bind_int64(statement, bind_index(statement, name), value) != SQLITE_OK)
-        self->bind_failed = true;
-}
-
-void bind_real(database *self, sqlite3_stmt *statement, const char *name, double value)
-{
-    if (statement == NULL || !isfinite(value))
-        return; /* an unbound parameter is NULL */
-    if (sqlite3_bind_double(statement, bind_index(statement, name), value) != SQLITE_OK)
-        self->bind_failed = true;
+    for (; parameters != NULL && parameters->name != NULL; parameters++)
+        if (parameter_bind(*statement, parameters) != SQLITE_OK)
+            return didi_fail(error, DIDI_NO_MEMORY, NULL, "cannot bind a value");
+    *ret_statement = *statement;
+    return DIDI_OK;
 }
 
 int database_step(database *self, sqlite3_stmt *statement, bool *ret_row, didi_error *error)
 {
-    if (statement == NULL)
-        return DIDI_IO;
-    if (self->bind_failed)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "cannot bind a value");
     int code = sqlite3_step(statement);
     if (code != SQLITE_ROW && code != SQLITE_DONE) {
         int status = database_fail(self, "cannot execute", error);
@@ -260,7 +242,7 @@ int database_step(database *self, sqlite3_stmt *statement, bool *ret_row, didi_e
     return DIDI_OK;
 }
 
-int database_run(database *self, sqlite3_stmt *statement, didi_error *error)
+static int run_to_the_end(database *self, sqlite3_stmt *statement, didi_error *error)
 {
     bool row = true;
     int status = DIDI_OK;
@@ -269,59 +251,129 @@ int database_run(database *self, sqlite3_stmt *statement, didi_error *error)
     return status;
 }
 
-int database_execute(database *self, store_query query, didi_error *error)
+int database_run(database *self, store_query query, const sql_parameter *parameters,
+                 didi_error *error)
 {
-    return database_run(self, database_statement(self, query, error), error);
+    sqlite3_stmt *statement = NULL;
+    int status = database_statement(self, query, parameters, &statement, error);
+    return status == DIDI_OK ? run_to_the_end(self, statement, error) : status;
 }
 
-int column_copy(sqlite3_stmt *statement, int column, char **ret_text, didi_error *error)
+/* ---- rows ---- */
+
+const row_kind row_of_id = {.bytes = ID_BYTES, .columns = {{COLUMN_TEXT, 0, ID_BYTES}}};
+const row_kind row_of_integer = {.bytes = sizeof(int64_t),
+                                 .columns = {{COLUMN_INTEGER, 0, sizeof(int64_t)}}};
+
+static int read_string(const char *text, char **ret_text, didi_error *error)
 {
-    const char *text = (const char *)sqlite3_column_text(statement, column);
-    *ret_text = NULL;
-    if (text == NULL)
-        return DIDI_OK;
     *ret_text = memory_string(text);
     if (*ret_text == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     return DIDI_OK;
 }
 
-void column_text(sqlite3_stmt *statement, int column, char *buffer, size_t bytes)
+static int read_state(const row_kind *kind, sqlite3_stmt *statement, const char *text,
+                      unsigned *ret_state, didi_error *error)
 {
-    const char *text = (const char *)sqlite3_column_text(statement, column);
-    sqlite3_snprintf((int)bytes, buffer, "%s", text != NULL ? text : "");
+    size_t state = text_find(kind->states, kind->state_count, text);
+    if (state == kind->state_count)
+        return didi_fail(error, DIDI_FORMAT, "didid.db", "%s %s has state '%s'", kind->noun,
+                         sqlite3_column_text(statement, 0), text);
+    *ret_state = (unsigned)state;
+    return DIDI_OK;
 }
 
-double column_real(sqlite3_stmt *statement, int column)
+static void read_integer(int64_t value, void *target, size_t bytes)
 {
-    if (sqlite3_column_type(statement, column) == SQLITE_NULL)
-        return NAN;
-    return sqlite3_column_double(statement, column);
+    if (bytes == sizeof(int64_t))
+        *(int64_t *)target = value;
+    else if (bytes == sizeof(int32_t))
+        *(int32_t *)target = (int32_t)value;
+    else
+        *(bool *)target = value != 0;
+}
+
+int row_read(const row_kind *kind, sqlite3_stmt *statement, void *ret_row, didi_error *error)
+{
+    int status = DIDI_OK;
+    memset(ret_row, 0, kind->bytes);
+    for (int i = 0; kind->columns[i].bytes != 0 && status == DIDI_OK; i++) {
+        const struct row_column *column = &kind->columns[i];
+        void *target = (char *)ret_row + column->offset;
+        bool null = sqlite3_column_type(statement, i) == SQLITE_NULL;
+        if (column->kind == COLUMN_INTEGER) {
+            read_integer(sqlite3_column_int64(statement, i), target, column->bytes);
+        } else if (column->kind == COLUMN_REAL) {
+            *(double *)target = null ? NAN : sqlite3_column_double(statement, i);
+        } else {
+            const char *text = null ? "" : (const char *)sqlite3_column_text(statement, i);
+            if (text == NULL)
+                status = didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+            else if (column->kind == COLUMN_STATE)
+                status = read_state(kind, statement, text, target, error);
+            else if (column->kind == COLUMN_TEXT)
+                sqlite3_snprintf((int)column->bytes, target, "%s", text);
+            else if (!null)
+                status = read_string(text, target, error);
+        }
+    }
+    if (status != DIDI_OK)
+        row_clear(kind, ret_row);
+    return status;
+}
+
+void row_clear(const row_kind *kind, void *row)
+{
+    for (size_t i = 0; kind->columns[i].bytes != 0; i++)
+        if (kind->columns[i].kind == COLUMN_STRING)
+            free(*(char **)((char *)row + kind->columns[i].offset));
+    memset(row, 0, kind->bytes);
+}
+
+int database_row(database *self, store_query query, const sql_parameter *parameters,
+                 const row_kind *kind, void *ret_row, bool *ret_found, didi_error *error)
+{
+    sqlite3_stmt *statement = NULL;
+    bool found = false;
+    int status = database_statement(self, query, parameters, &statement, error);
+    if (status == DIDI_OK)
+        status = database_step(self, statement, &found, error);
+    assert(status != DIDI_OK || found || ret_found != NULL);
+    if (ret_found != NULL)
+        *ret_found = found;
+    if (status != DIDI_OK || !found)
+        return status;
+    status = row_read(kind, statement, ret_row, error);
+    if (status != DIDI_OK) {
+        sqlite3_reset(statement);
+        return status;
+    }
+    status = run_to_the_end(self, statement, error);
+    if (status != DIDI_OK)
+        row_clear(kind, ret_row);
+    return status;
 }
 
 static int load_newest_id(database *self, store_query query, didi_error *error)
 {
-    sqlite3_stmt *statement = database_statement(self, query, error);
     char id[ID_BYTES];
-    bool row = false;
-    if (database_step(self, statement, &row, error) != DIDI_OK)
-        return DIDI_IO;
-    if (row) {
-        column_text(statement, 0, id, sizeof id);
-        if (strcmp(id, self->newest_id) > 0)
-            memcpy(self->newest_id, id, sizeof id);
-        sqlite3_reset(statement);
-    }
-    return DIDI_OK;
+    int status = database_row(self, query, NULL, &row_of_id, id, NULL, error);
+    if (status == DIDI_OK && strcmp(id, self->newest_id) > 0)
+        memcpy(self->newest_id, id, sizeof id);
+    return status;
 }
 
 int database_new_id(database *self, char ret_id[ID_BYTES], didi_error *error)
 {
     assert(sqlite3_db_readonly(self->connection, "main") == 0);
-    if (self->newest_id[0] == '\0' &&
-        (load_newest_id(self, QUERY_JOB_NEWEST_ID, error) != DIDI_OK ||
-         load_newest_id(self, QUERY_EXPORT_NEWEST_ID, error) != DIDI_OK))
-        return DIDI_IO;
+    if (self->newest_id[0] == '\0') {
+        int status = load_newest_id(self, QUERY_JOB_NEWEST_ID, error);
+        if (status == DIDI_OK)
+            status = load_newest_id(self, QUERY_EXPORT_NEWEST_ID, error);
+        if (status != DIDI_OK)
+            return status;
+    }
     if (id_next(clock_now_ms(), self->newest_id, ret_id) != 0)
         return didi_fail(error, DIDI_IO, NULL, "the kernel gives no random bytes");
     memcpy(self->newest_id, ret_id, ID_BYTES);

@@ -15,7 +15,6 @@
 typedef struct database {
     sqlite3 *connection;
     sqlite3_stmt *statements[QUERY_COUNT];
-    bool bind_failed;
     int wal_pages;            /* in the log after the last commit; writer only */
     char boot_id[ID_BYTES];   /* writer only */
     char newest_id[ID_BYTES]; /* writer only: ids given out ascend */
@@ -25,33 +24,82 @@ typedef struct database {
 int database_open(const char *path, bool writer, database **ret_database, didi_error *error);
 void database_close(database *self);
 
-/* The statement, reset and without bindings; valid until asked for again. NULL after an error,
- * which all below accept: stepping it is DIDI_IO. */
-sqlite3_stmt *database_statement(database *self, store_query query, didi_error *error);
+/* A parameter of a statement. NULL text and what is not finite become NULL. */
+typedef enum sql_kind { SQL_KIND_TEXT, SQL_KIND_INTEGER, SQL_KIND_REAL } sql_kind;
+typedef struct sql_parameter {
+    const char *name; /* with the colon */
+    sql_kind kind;
+    const char *text; /* not copied: must live until the statement is reset */
+    int64_t integer;
+    double real;
+} sql_parameter;
 
-/* Bind by name (with the colon). Text is not copied: it must live until the statement is reset.
- * NULL text and NaN become NULL. A failure shows in the next step. */
-void bind_text(database *self, sqlite3_stmt *statement, const char *name, const char *text);
-void bind_integer(database *self, sqlite3_stmt *statement, const char *name, int64_t value);
-void bind_real(database *self, sqlite3_stmt *statement, const char *name, double value);
+#define SQL_TEXT(parameter, value)                                                                 \
+    {                                                                                              \
+        .name = ":" #parameter, .kind = SQL_KIND_TEXT, .text = (value)                             \
+    }
+#define SQL_INTEGER(parameter, value)                                                              \
+    {                                                                                              \
+        .name = ":" #parameter, .kind = SQL_KIND_INTEGER, .integer = (int64_t)(value)              \
+    }
+#define SQL_REAL(parameter, value)                                                                 \
+    {                                                                                              \
+        .name = ":" #parameter, .kind = SQL_KIND_REAL, .real = (value)                             \
+    }
+
+/* SQL_PARAMETERS(SQL_TEXT(id, id), SQL_INTEGER(now, clock_now_ms())): all that a query names. */
+#define SQL_PARAMETERS(...) ((const sql_parameter[]){__VA_ARGS__, {.name = NULL}})
+
+/* The statement, bound and before its first row; valid until asked for again. `parameters` may be
+ * NULL: none. */
+int database_statement(database *self, store_query query, const sql_parameter *parameters,
+                       sqlite3_stmt **ret_statement, didi_error *error);
 
 /* One row, or none and the statement is reset. */
 int database_step(database *self, sqlite3_stmt *statement, bool *ret_row, didi_error *error);
 
-/* Steps to the end and resets. */
-int database_run(database *self, sqlite3_stmt *statement, didi_error *error);
+/* Executes a query whose rows, if any, are of no interest. */
+int database_run(database *self, store_query query, const sql_parameter *parameters,
+                 didi_error *error);
 
-/* A statement without parameters. */
-int database_execute(database *self, store_query query, didi_error *error);
+/* How a row lies in memory. */
+typedef enum column_kind {
+    COLUMN_TEXT,    /* char[], cut if too long; "" for SQL NULL */
+    COLUMN_STRING,  /* char *, fresh memory; NULL for SQL NULL */
+    COLUMN_INTEGER, /* bool, or an integer of 32 or 64 bits; 0 for SQL NULL */
+    COLUMN_REAL,    /* double; NaN for SQL NULL */
+    COLUMN_STATE,   /* enum, one of the row's states */
+} column_kind;
 
-/* Copies a column into fresh memory; SQL NULL gives NULL. DIDI_NO_MEMORY. */
-int column_copy(sqlite3_stmt *statement, int column, char **ret_text, didi_error *error);
+typedef struct row_kind {
+    const char *noun; /* what it is a row of; its first column tells which one */
+    size_t bytes;
+    const char *const *states; /* words of COLUMN_STATE */
+    size_t state_count;
+    struct row_column {
+        column_kind kind;
+        size_t offset, bytes;
+    } columns[24]; /* in the order of the query; one of no bytes ends them */
+} row_kind;
 
-/* Copies a column into a buffer, cut if too long; SQL NULL gives "". */
-void column_text(sqlite3_stmt *statement, int column, char *buffer, size_t bytes);
+#define ROW_COLUMN(type, kind, member)                                                             \
+    {                                                                                              \
+        COLUMN_##kind, offsetof(type, member), sizeof(((type *)NULL)->member)                      \
+    }
 
-/* NaN for SQL NULL. */
-double column_real(sqlite3_stmt *statement, int column);
+/* Rows of one column: an id, an int64_t. */
+extern const row_kind row_of_id, row_of_integer;
+
+/* Errors: DIDI_NO_MEMORY, DIDI_FORMAT (a state that there is not); nothing is left to clear. */
+int row_read(const row_kind *kind, sqlite3_stmt *statement, void *ret_row, didi_error *error);
+/* Frees what it holds and zeroes it. */
+void row_clear(const row_kind *kind, void *row);
+
+/* Reads the first row of a query, and executes it to the end. *ret_row is untouched when there is
+ * none; `ret_found` may be NULL where there is always one. Errors: those of row_read, DIDI_IO,
+ * DIDI_DISK_FULL. */
+int database_row(database *self, store_query query, const sql_parameter *parameters,
+                 const row_kind *kind, void *ret_row, bool *ret_found, didi_error *error);
 
 /* An id above all given out before. */
 int database_new_id(database *self, char ret_id[ID_BYTES], didi_error *error);

@@ -16,39 +16,20 @@ const char *export_state_name(export_state state)
     return export_state_names[state];
 }
 
-static void export_clear(store_export *export)
-{
-    free(export->error_status);
-    free(export->error_message);
-    memset(export, 0, sizeof *export);
-}
+#define AT(kind, member) ROW_COLUMN(store_export, kind, member)
+/* As export_list and export_claim have them. */
+static const row_kind row_of_export = {
+    .noun = "export",
+    .bytes = sizeof(store_export),
+    .states = export_state_names,
+    .state_count = EXPORT_STATE_COUNT,
+    .columns = {AT(TEXT, id), AT(TEXT, job_id), AT(TEXT, task), AT(TEXT, format), AT(STATE, state),
+                AT(INTEGER, bytes), AT(STRING, error_status), AT(STRING, error_message),
+                AT(INTEGER, created_ms), AT(INTEGER, updated_ms), AT(INTEGER, finished_ms)}};
 
-/* Columns in the order of export_list. */
-static int export_read(sqlite3_stmt *statement, store_export *ret_export, didi_error *error)
+void store_exports_free(store_export *exports, size_t count)
 {
-    store_export export = {0};
-    char state[16];
-    column_text(statement, 0, export.id, sizeof export.id);
-    column_text(statement, 1, export.job_id, sizeof export.job_id);
-    column_text(statement, 2, export.task, sizeof export.task);
-    column_text(statement, 3, export.format, sizeof export.format);
-    column_text(statement, 4, state, sizeof state);
-    export.state = (export_state)text_find(export_state_names, EXPORT_STATE_COUNT, state);
-    if (export.state == EXPORT_STATE_COUNT)
-        return didi_fail(error, DIDI_FORMAT, "didid.db", "export %s has state '%s'", export.id,
-                         state);
-    export.bytes = (uint64_t)sqlite3_column_int64(statement, 5);
-    int status = column_copy(statement, 6, &export.error_status, error);
-    if (status == DIDI_OK)
-        status = column_copy(statement, 7, &export.error_message, error);
-    export.created_ms = sqlite3_column_int64(statement, 8);
-    export.updated_ms = sqlite3_column_int64(statement, 9);
-    export.finished_ms = sqlite3_column_int64(statement, 10);
-    if (status == DIDI_OK)
-        *ret_export = export;
-    else
-        export_clear(&export);
-    return status;
+    rows_free(&row_of_export, exports, count);
 }
 
 typedef struct request_argument {
@@ -64,13 +45,11 @@ static int request_one(database *writer, const request_argument *argument, const
     int status = database_new_id(writer, id, error);
     if (status != DIDI_OK)
         return status;
-    sqlite3_stmt *statement = database_statement(writer, QUERY_EXPORT_UPSERT, error);
-    bind_text(writer, statement, ":id", id);
-    bind_text(writer, statement, ":job_id", argument->job_id);
-    bind_text(writer, statement, ":task", task);
-    bind_text(writer, statement, ":format", argument->format);
-    bind_integer(writer, statement, ":now", clock_now_ms());
-    return database_run(writer, statement, error);
+    return database_run(writer, QUERY_EXPORT_UPSERT,
+                        SQL_PARAMETERS(SQL_TEXT(id, id), SQL_TEXT(job_id, argument->job_id),
+                                       SQL_TEXT(task, task), SQL_TEXT(format, argument->format),
+                                       SQL_INTEGER(now, clock_now_ms())),
+                        error);
 }
 
 static int request_operation(database *writer, void *context, store_changes *changes,
@@ -103,42 +82,16 @@ int store_export_request(store *self, const char *job_id, const char *format,
 
 enum { EXPORTS_PER_JOB_MAX = 65536 };
 
-static int read_row(sqlite3_stmt *statement, void *ret_row, didi_error *error)
-{
-    return export_read(statement, ret_row, error);
-}
-
-static void clear_row(void *row)
-{
-    export_clear(row);
-}
-
-static void bind_job(database *reader, sqlite3_stmt *statement, const void *job_id, int64_t limit)
-{
-    (void)limit;
-    bind_text(reader, statement, ":id", job_id);
-}
-
-static const row_kind export_rows = {
-    QUERY_EXPORT_LIST, sizeof(store_export), EXPORTS_PER_JOB_MAX, bind_job, read_row, clear_row,
-};
-
 int store_export_list(store *self, const char *job_id, store_export **ret_exports,
                       size_t *ret_count, didi_error *error)
 {
-    row_list found = {0};
-    int status =
-        store_rows_read(self, &export_rows, job_id, job_id, EXPORTS_PER_JOB_MAX, &found, error);
-    if (status != DIDI_OK)
-        return status;
-    *ret_exports = found.rows;
-    *ret_count = found.count;
-    return DIDI_OK;
-}
-
-void store_exports_free(store_export *exports, size_t count)
-{
-    store_rows_free(&export_rows, exports, count);
+    const row_list wanted = {.query = QUERY_EXPORT_LIST,
+                             .kind = &row_of_export,
+                             .parameters = SQL_PARAMETERS(SQL_TEXT(id, job_id)),
+                             .limit = EXPORTS_PER_JOB_MAX,
+                             .most = EXPORTS_PER_JOB_MAX,
+                             .job = job_id};
+    return store_rows_read(self, &wanted, ret_exports, ret_count, NULL, error);
 }
 
 typedef struct claim_argument {
@@ -150,16 +103,12 @@ static int claim_operation(database *writer, void *context, store_changes *chang
                            didi_error *error)
 {
     claim_argument *argument = context;
-    sqlite3_stmt *statement = database_statement(writer, QUERY_EXPORT_CLAIM, error);
-    bind_integer(writer, statement, ":now", clock_now_ms());
-    int status = database_step(writer, statement, &argument->found, error);
-    if (status != DIDI_OK || !argument->found)
-        return status;
-    status = export_read(statement, &argument->export, error);
-    if (status != DIDI_OK)
-        return status;
-    store_changes_add(changes, argument->export.job_id);
-    return database_run(writer, statement, error);
+    int status =
+        database_row(writer, QUERY_EXPORT_CLAIM, SQL_PARAMETERS(SQL_INTEGER(now, clock_now_ms())),
+                     &row_of_export, &argument->export, &argument->found, error);
+    if (status == DIDI_OK && argument->found)
+        store_changes_add(changes, argument->export.job_id);
+    return status;
 }
 
 int store_export_claim(store *self, store_export *ret_export, bool *ret_found, didi_error *error)
@@ -167,7 +116,7 @@ int store_export_claim(store *self, store_export *ret_export, bool *ret_found, d
     claim_argument argument = {0};
     int status = store_write(self, claim_operation, &argument, error);
     if (status != DIDI_OK) {
-        export_clear(&argument.export);
+        row_clear(&row_of_export, &argument.export);
         return status;
     }
     if (argument.found)
@@ -188,25 +137,22 @@ static int finish_operation(database *writer, void *context, store_changes *chan
 {
     const finish_argument *argument = context;
     const didi_error *why = argument->why;
+    const bool failed = why != NULL && why->status != DIDI_OK;
     char job_id[ID_BYTES];
-    bool row = false;
-    sqlite3_stmt *statement = database_statement(writer, QUERY_EXPORT_FINISH, error);
-    bind_text(writer, statement, ":id", argument->id);
-    bind_text(writer, statement, ":state", export_state_name(argument->state));
-    bind_integer(writer, statement, ":bytes", (int64_t)argument->bytes);
-    bind_integer(writer, statement, ":now", clock_now_ms());
-    if (why != NULL && why->status != DIDI_OK) {
-        bind_text(writer, statement, ":error_status", didi_status_name(why->status));
-        bind_text(writer, statement, ":error_message", why->message);
-    }
-    int status = database_step(writer, statement, &row, error);
-    if (status != DIDI_OK)
-        return status;
-    if (!row)
+    bool found = false;
+    int status = database_row(
+        writer, QUERY_EXPORT_FINISH,
+        SQL_PARAMETERS(SQL_TEXT(id, argument->id),
+                       SQL_TEXT(state, export_state_name(argument->state)),
+                       SQL_INTEGER(bytes, argument->bytes), SQL_INTEGER(now, clock_now_ms()),
+                       SQL_TEXT(error_status, failed ? didi_status_name(why->status) : NULL),
+                       SQL_TEXT(error_message, failed ? why->message : NULL)),
+        &row_of_id, job_id, &found, error);
+    if (status == DIDI_OK && !found)
         return didi_fail(error, DIDI_CONFLICT, argument->id, "the export is not running");
-    column_text(statement, 0, job_id, sizeof job_id);
-    store_changes_add(changes, job_id);
-    return database_run(writer, statement, error);
+    if (status == DIDI_OK)
+        store_changes_add(changes, job_id);
+    return status;
 }
 
 int store_export_finish(store *self, const char *id, export_state state, uint64_t bytes,

@@ -4,6 +4,7 @@
 #include "daemon/store/writer.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 enum { ATTEMPT_ANY = -1 };
@@ -23,71 +24,60 @@ typedef struct job_move {
     const didi_error *why;
 } job_move;
 
-static int job_move_event(database *writer, const job_move *move, int64_t attempt, int64_t number,
-                          didi_error *error)
+static const row_kind row_of_moved = {.bytes = sizeof(store_job),
+                                      .columns = {ROW_COLUMN(store_job, INTEGER, attempt),
+                                                  ROW_COLUMN(store_job, INTEGER, event_count)}};
+
+/* Why a job was not moved. */
+static int move_refused(database *writer, const char *id, didi_error *error)
 {
-    sqlite3_stmt *statement = database_statement(writer, QUERY_EVENT_INSERT, error);
-    bind_text(writer, statement, ":id", move->id);
-    bind_integer(writer, statement, ":number", number);
-    bind_integer(writer, statement, ":now", clock_now_ms());
-    bind_integer(writer, statement, ":attempt", attempt);
-    bind_text(writer, statement, ":kind", "state");
-    bind_text(writer, statement, ":stage", "");
-    bind_integer(writer, statement, ":step", 0);
-    bind_integer(writer, statement, ":items_done", 0);
-    bind_integer(writer, statement, ":items_total", 0);
-    bind_integer(writer, statement, ":bytes_read", 0);
-    bind_text(writer, statement, ":text", job_state_name(move->to));
-    return database_run(writer, statement, error);
+    store_job job = {0};
+    int status = job_select(writer, id, &job, error);
+    if (status == DIDI_OK)
+        status = didi_fail(error, DIDI_CONFLICT, id, "the job is %s, attempt %u",
+                           job_state_name(job.state), job.attempt);
+    store_job_clear(&job);
+    return status;
 }
 
 /* The only function that changes a job's state. DIDI_CONFLICT when it is not in a state of `from`,
  * or not in that attempt; DIDI_NOT_FOUND. */
-static int job_move_state(database *writer, const job_move *move, store_changes *changes,
+static int job_move_state(database *writer, void *context, store_changes *changes,
                           didi_error *error)
 {
+    const job_move *move = context;
     const didi_error *why = move->why;
-    sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_MOVE, error);
-    bool row = false;
-    bind_text(writer, statement, ":id", move->id);
-    bind_text(writer, statement, ":from", move->from);
-    bind_text(writer, statement, ":to", job_state_name(move->to));
-    if (move->attempt != ATTEMPT_ANY)
-        bind_integer(writer, statement, ":attempt", move->attempt);
-    bind_integer(writer, statement, ":attempt_change", move->attempt_change);
-    bind_integer(writer, statement, ":now", clock_now_ms());
-    bind_text(writer, statement, ":boot_id", writer->boot_id);
-    if (why != NULL && why->status != DIDI_OK) {
-        bind_text(writer, statement, ":error_status", didi_status_name(why->status));
-        bind_text(writer, statement, ":error_subject",
-                  why->subject[0] != '\0' ? why->subject : NULL);
-        bind_text(writer, statement, ":error_message", why->message);
-    }
-    int status = database_step(writer, statement, &row, error);
+    const bool failed = why != NULL && why->status != DIDI_OK;
+    const int64_t now = clock_now_ms();
+    const char *to = job_state_name(move->to);
+    store_job moved = {0};
+    bool found = false;
+    int status = database_row(
+        writer, QUERY_JOB_MOVE,
+        SQL_PARAMETERS(
+            SQL_TEXT(id, move->id), SQL_TEXT(from, move->from), SQL_TEXT(to, to),
+            SQL_INTEGER(attempt, move->attempt), SQL_INTEGER(attempt_change, move->attempt_change),
+            SQL_INTEGER(now, now), SQL_TEXT(boot_id, writer->boot_id),
+            SQL_TEXT(error_status, failed ? didi_status_name(why->status) : NULL),
+            SQL_TEXT(error_subject, failed && why->subject[0] != '\0' ? why->subject : NULL),
+            SQL_TEXT(error_message, failed ? why->message : NULL)),
+        &row_of_moved, &moved, &found, error);
     if (status != DIDI_OK)
         return status;
-    if (!row) {
-        store_job job = {0};
-        status = job_select(writer, move->id, &job, error);
-        if (status == DIDI_OK)
-            status = didi_fail(error, DIDI_CONFLICT, move->id, "the job is %s, attempt %u",
-                               job_state_name(job.state), job.attempt);
-        store_job_clear(&job);
-        return status;
-    }
-    int64_t attempt = sqlite3_column_int64(statement, 0);
-    int64_t number = sqlite3_column_int64(statement, 1);
-    status = database_run(writer, statement, error);
-    if (status != DIDI_OK)
-        return status;
+    if (!found)
+        return move_refused(writer, move->id, error);
     store_changes_add(changes, move->id);
-    return job_move_event(writer, move, attempt, number, error);
-}
-
-static int move_operation(database *writer, void *context, store_changes *changes,
-                          didi_error *error)
-{
-    return job_move_state(writer, context, changes, error);
+    const store_event event = {.number = moved.event_count,
+                               .at_ms = now,
+                               .attempt = moved.attempt,
+                               .kind = "state",
+                               .loss = NAN,
+                               .relative_error = NAN,
+                               .ratio = NAN,
+                               .ratio_target = NAN,
+                               .seconds = NAN,
+                               .text = (char *)to}; /* not written to */
+    return event_insert(writer, move->id, &event, error);
 }
 
 int store_job_finish(store *self, const char *id, unsigned attempt, job_state state,
@@ -95,14 +85,14 @@ int store_job_finish(store *self, const char *id, unsigned attempt, job_state st
 {
     job_move move = {.id = id, .from = FROM_RUNNING, .to = state, .attempt = attempt, .why = why};
     assert(state == JOB_SUCCEEDED || state == JOB_FAILED || state == JOB_CANCELLED);
-    return store_write(self, move_operation, &move, error);
+    return store_write(self, job_move_state, &move, error);
 }
 
 int store_job_release(store *self, const char *id, unsigned attempt, didi_error *error)
 {
     job_move move = {
         .id = id, .from = FROM_RUNNING, .to = JOB_QUEUED, .attempt = attempt, .attempt_change = -1};
-    return store_write(self, move_operation, &move, error);
+    return store_write(self, job_move_state, &move, error);
 }
 
 int store_job_fail_lost(store *self, const char *id, const char *message, didi_error *error)
@@ -111,13 +101,13 @@ int store_job_fail_lost(store *self, const char *id, const char *message, didi_e
     job_move move = {
         .id = id, .from = FROM_SUCCEEDED, .to = JOB_FAILED, .attempt = ATTEMPT_ANY, .why = &why};
     didi_fail(&why, DIDI_NOT_FOUND, "artifacts", "%s", message);
-    return store_write(self, move_operation, &move, error);
+    return store_write(self, job_move_state, &move, error);
 }
 
 int store_job_retry(store *self, const char *id, didi_error *error)
 {
     job_move move = {.id = id, .from = FROM_STOPPED, .to = JOB_QUEUED, .attempt = ATTEMPT_ANY};
-    int status = store_write(self, move_operation, &move, error);
+    int status = store_write(self, job_move_state, &move, error);
     if (status == DIDI_CONFLICT)
         return didi_fail(error, status, id, "only a failed or cancelled job can be retried");
     return status;
@@ -139,13 +129,11 @@ static int claim_operation(database *writer, void *context, store_changes *chang
                      .to = JOB_RUNNING,
                      .attempt = ATTEMPT_ANY,
                      .attempt_change = 1};
-    sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_NEXT_QUEUED, error);
-    bind_integer(writer, statement, ":priority", argument->priority);
-    int status = database_step(writer, statement, &argument->found, error);
+    int status = database_row(writer, QUERY_JOB_NEXT_QUEUED,
+                              SQL_PARAMETERS(SQL_INTEGER(priority, argument->priority)), &row_of_id,
+                              id, &argument->found, error);
     if (status != DIDI_OK || !argument->found)
         return status;
-    column_text(statement, 0, id, sizeof id);
-    sqlite3_reset(statement);
     status = job_move_state(writer, &move, changes, error);
     if (status == DIDI_OK)
         status = job_select(writer, id, &argument->job, error);
@@ -176,14 +164,13 @@ static int cancel_operation(database *writer, void *context, store_changes *chan
     if (status != DIDI_OK)
         return status;
     if (job.state == JOB_QUEUED) {
-        const job_move move = {
+        job_move move = {
             .id = job.id, .from = FROM_QUEUED, .to = JOB_CANCELLED, .attempt = ATTEMPT_ANY};
         status = job_move_state(writer, &move, changes, error);
     } else if (job.state == JOB_RUNNING) {
-        sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_REQUEST_CANCEL, error);
-        bind_text(writer, statement, ":id", id);
-        bind_integer(writer, statement, ":now", clock_now_ms());
-        status = database_run(writer, statement, error);
+        status =
+            database_run(writer, QUERY_JOB_REQUEST_CANCEL,
+                         SQL_PARAMETERS(SQL_TEXT(id, id), SQL_INTEGER(now, clock_now_ms())), error);
         store_changes_add(changes, id);
     } else {
         status =
@@ -194,19 +181,9 @@ static int cancel_operation(database *writer, void *context, store_changes *chan
     return status;
 }
 
-/* `operation` on the job of this id, which it gets a copy of. */
-static int write_job(store *self, store_operation *operation, const char *id, didi_error *error)
-{
-    char copy[ID_BYTES] = {0};
-    if (!id_is_valid(id))
-        return store_job_unknown(id, error);
-    memcpy(copy, id, ID_CHARACTERS);
-    return store_write(self, operation, copy, error);
-}
-
 int store_job_cancel(store *self, const char *id, didi_error *error)
 {
-    return write_job(self, cancel_operation, id, error);
+    return store_write_job(self, cancel_operation, id, error);
 }
 
 static bool state_is_final(job_state state)
@@ -217,22 +194,16 @@ static bool state_is_final(job_state state)
 /* Why a job was not deleted. */
 static int delete_refused(database *writer, const char *id, job_state state, didi_error *error)
 {
-    sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_EXTENDED_BY, error);
     char later[ID_BYTES];
-    bool row = false;
-    bind_text(writer, statement, ":id", id);
-    int status = database_step(writer, statement, &row, error);
+    bool found = false;
+    int status = database_row(writer, QUERY_JOB_EXTENDED_BY, SQL_PARAMETERS(SQL_TEXT(id, id)),
+                              &row_of_id, later, &found, error);
     if (status != DIDI_OK)
         return status;
-    if (row && state_is_final(state)) {
-        column_text(statement, 0, later, sizeof later);
-        sqlite3_reset(statement);
+    if (found && state_is_final(state))
         return didi_fail(error, DIDI_CONFLICT, id,
                          "job %s extends this one and has not finished; wait for it or cancel it",
                          later);
-    }
-    if (row)
-        sqlite3_reset(statement);
     return didi_fail(error, DIDI_CONFLICT, id,
                      state_is_final(state) ? "the job has %s, but an export of it is running"
                                            : "the job is %s; cancel it first",
@@ -249,9 +220,7 @@ static int delete_operation(database *writer, void *context, store_changes *chan
     store_job_clear(&job);
     if (status != DIDI_OK)
         return status;
-    sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_DELETE, error);
-    bind_text(writer, statement, ":id", id);
-    status = database_run(writer, statement, error);
+    status = database_run(writer, QUERY_JOB_DELETE, SQL_PARAMETERS(SQL_TEXT(id, id)), error);
     if (status != DIDI_OK)
         return status;
     if (sqlite3_changes(writer->connection) == 0)
@@ -262,7 +231,7 @@ static int delete_operation(database *writer, void *context, store_changes *chan
 
 int store_job_delete(store *self, const char *id, didi_error *error)
 {
-    return write_job(self, delete_operation, id, error);
+    return store_write_job(self, delete_operation, id, error);
 }
 
 /* ---- starting ---- */
@@ -276,35 +245,31 @@ static int boot_operation(database *writer, void *context, store_changes *change
                           didi_error *error)
 {
     boot_argument *argument = context;
-    bool row = true;
-    memcpy(writer->boot_id, argument->boot_id, ID_BYTES);
+    bool found = true;
     int status = DIDI_OK;
-    for (;;) {
+    memcpy(writer->boot_id, argument->boot_id, ID_BYTES);
+    while (status == DIDI_OK) {
         char id[ID_BYTES];
-        sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_OF_OTHER_BOOT, error);
-        if (statement == NULL)
-            return DIDI_IO;
-        bind_text(writer, statement, ":boot_id", argument->boot_id);
-        status = database_step(writer, statement, &row, error);
-        if (status != DIDI_OK || !row)
+        store_job job;
+        status = database_row(writer, QUERY_JOB_OF_OTHER_BOOT,
+                              SQL_PARAMETERS(SQL_TEXT(boot_id, argument->boot_id)), &row_of_id, id,
+                              &found, error);
+        if (status == DIDI_OK && found)
+            status = job_select(writer, id, &job, error);
+        if (status != DIDI_OK || !found)
             break;
-        column_text(statement, 0, id, sizeof id);
-        bool cancelled = sqlite3_column_int(statement, 1) != 0;
-        sqlite3_reset(statement);
-        const job_move move = {.id = id,
-                               .from = FROM_RUNNING,
-                               .to = cancelled ? JOB_CANCELLED : JOB_QUEUED,
-                               .attempt = ATTEMPT_ANY};
+        job_move move = {.id = id,
+                         .from = FROM_RUNNING,
+                         .to = job.cancel_requested ? JOB_CANCELLED : JOB_QUEUED,
+                         .attempt = ATTEMPT_ANY};
+        store_job_clear(&job);
         status = job_move_state(writer, &move, changes, error);
-        if (status != DIDI_OK)
-            return status;
         argument->count++;
     }
     if (status != DIDI_OK)
         return status;
-    sqlite3_stmt *statement = database_statement(writer, QUERY_EXPORT_BOOT, error);
-    bind_integer(writer, statement, ":now", clock_now_ms());
-    return database_run(writer, statement, error);
+    return database_run(writer, QUERY_EXPORT_BOOT, SQL_PARAMETERS(SQL_INTEGER(now, clock_now_ms())),
+                        error);
 }
 
 int store_boot(store *self, const char *boot_id, size_t *ret_count, didi_error *error)

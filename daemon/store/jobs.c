@@ -24,54 +24,42 @@ bool job_state_parse(const char *name, job_state *ret_state)
     return found < JOB_STATE_COUNT;
 }
 
+#define AT(kind, member) ROW_COLUMN(store_job, kind, member)
+/* As job_select and job_list have them. */
+const row_kind row_of_job = {.noun = "job",
+                             .bytes = sizeof(store_job),
+                             .states = job_state_names,
+                             .state_count = JOB_STATE_COUNT,
+                             .columns = {AT(TEXT, id),
+                                         AT(STATE, state),
+                                         AT(INTEGER, priority),
+                                         AT(STRING, name),
+                                         AT(STRING, base),
+                                         AT(STRING, specification),
+                                         AT(STRING, labels),
+                                         AT(INTEGER, attempt),
+                                         AT(INTEGER, cancel_requested),
+                                         AT(TEXT, stage),
+                                         AT(REAL, progress),
+                                         AT(STRING, error_status),
+                                         AT(STRING, error_subject),
+                                         AT(STRING, error_message),
+                                         AT(INTEGER, created_ms),
+                                         AT(INTEGER, updated_ms),
+                                         AT(INTEGER, started_ms),
+                                         AT(INTEGER, finished_ms),
+                                         AT(INTEGER, event_count),
+                                         AT(TEXT, from_job),
+                                         AT(INTEGER, kept_bytes)}};
+
 void store_job_clear(store_job *job)
 {
-    free(job->name);
-    free(job->base);
-    free(job->specification);
-    free(job->labels);
-    free(job->error_status);
-    free(job->error_subject);
-    free(job->error_message);
-    memset(job, 0, sizeof *job);
+    row_clear(&row_of_job, job);
 }
 
-/* Columns in the order of job_select. */
-static int job_read(sqlite3_stmt *statement, store_job *ret_job, didi_error *error)
+void store_jobs_free(store_job *jobs, size_t count)
 {
-    store_job job = {0};
-    int status = DIDI_OK;
-    char state[16];
-    char **const texts[] = {&job.name, &job.base, &job.specification, &job.labels};
-    column_text(statement, 0, job.id, sizeof job.id);
-    column_text(statement, 1, state, sizeof state);
-    if (!job_state_parse(state, &job.state))
-        return didi_fail(error, DIDI_FORMAT, "didid.db", "job %s has state '%s'", job.id, state);
-    job.priority = sqlite3_column_int(statement, 2);
-    for (int i = 0; i < 4 && status == DIDI_OK; i++)
-        status = column_copy(statement, 3 + i, texts[i], error);
-    job.attempt = (unsigned)sqlite3_column_int(statement, 7);
-    job.cancel_requested = sqlite3_column_int(statement, 8) != 0;
-    column_text(statement, 9, job.stage, sizeof job.stage);
-    job.progress = sqlite3_column_double(statement, 10);
-    if (status == DIDI_OK)
-        status = column_copy(statement, 11, &job.error_status, error);
-    if (status == DIDI_OK)
-        status = column_copy(statement, 12, &job.error_subject, error);
-    if (status == DIDI_OK)
-        status = column_copy(statement, 13, &job.error_message, error);
-    job.created_ms = sqlite3_column_int64(statement, 14);
-    job.updated_ms = sqlite3_column_int64(statement, 15);
-    job.started_ms = sqlite3_column_int64(statement, 16);
-    job.finished_ms = sqlite3_column_int64(statement, 17);
-    job.event_count = sqlite3_column_int64(statement, 18);
-    column_text(statement, 19, job.from_job, sizeof job.from_job);
-    job.kept_bytes = (uint64_t)sqlite3_column_int64(statement, 20);
-    if (status == DIDI_OK)
-        *ret_job = job;
-    else
-        store_job_clear(&job);
-    return status;
+    rows_free(&row_of_job, jobs, count);
 }
 
 int store_job_unknown(const char *id, didi_error *error)
@@ -81,20 +69,77 @@ int store_job_unknown(const char *id, didi_error *error)
 
 int job_select(database *connection, const char *id, store_job *ret_job, didi_error *error)
 {
-    sqlite3_stmt *statement = database_statement(connection, QUERY_JOB_SELECT, error);
-    bool row = false;
-    bind_text(connection, statement, ":id", id);
-    int status = database_step(connection, statement, &row, error);
-    if (status != DIDI_OK)
-        return status;
-    if (!row)
+    bool found = false;
+    int status = database_row(connection, QUERY_JOB_SELECT, SQL_PARAMETERS(SQL_TEXT(id, id)),
+                              &row_of_job, ret_job, &found, error);
+    return status == DIDI_OK && !found ? store_job_unknown(id, error) : status;
+}
+
+int store_write_job(store *self, store_operation *operation, const char *id, didi_error *error)
+{
+    char copy[ID_BYTES] = {0};
+    if (!id_is_valid(id))
         return store_job_unknown(id, error);
-    status = job_read(statement, ret_job, error);
-    sqlite3_reset(statement);
-    return status;
+    memcpy(copy, id, ID_CHARACTERS);
+    return store_write(self, operation, copy, error);
 }
 
 /* ---- submitting ---- */
+
+typedef struct known_submission {
+    char id[ID_BYTES];
+    char digest[65];
+} known_submission;
+
+static const row_kind row_of_known = {.bytes = sizeof(known_submission),
+                                      .columns = {ROW_COLUMN(known_submission, TEXT, id),
+                                                  ROW_COLUMN(known_submission, TEXT, digest)}};
+
+/* ret_id and *ret_outcome are untouched when the key is new. */
+static int submit_find_replay(database *connection, const store_submission *submission,
+                              bool *ret_found, char ret_id[ID_BYTES],
+                              store_submit_outcome *ret_outcome, didi_error *error)
+{
+    known_submission known;
+    int status =
+        database_row(connection, QUERY_JOB_BY_IDEMPOTENCY_KEY,
+                     SQL_PARAMETERS(SQL_TEXT(idempotency_key, submission->idempotency_key)),
+                     &row_of_known, &known, ret_found, error);
+    if (status != DIDI_OK || !*ret_found)
+        return status;
+    memcpy(ret_id, known.id, ID_BYTES);
+    *ret_outcome = strcmp(known.digest, submission->body_digest) == 0 ? STORE_SUBMIT_REPLAYED
+                                                                      : STORE_SUBMIT_KEY_REUSED;
+    return DIDI_OK;
+}
+
+static int submit_check_room(database *writer, size_t active_max, didi_error *error)
+{
+    int64_t active = 0;
+    int status =
+        database_row(writer, QUERY_JOB_COUNT_ACTIVE, NULL, &row_of_integer, &active, NULL, error);
+    if (status == DIDI_OK && active_max != 0 && active >= (int64_t)active_max)
+        return didi_fail(error, DIDI_CONFLICT, "queued_jobs_max",
+                         "%zu jobs are queued or running already", active_max);
+    return status;
+}
+
+/* In the transaction that inserts the row which from then on holds on to what it needs. */
+static int submit_check_source(database *writer, const char *from_job, didi_error *error)
+{
+    store_job source = {0};
+    if (from_job == NULL)
+        return DIDI_OK;
+    int status = job_select(writer, from_job, &source, error);
+    const bool reusable =
+        status == DIDI_OK && source.state == JOB_SUCCEEDED && source.kept_bytes > 0;
+    store_job_clear(&source);
+    if (reusable || (status != DIDI_OK && status != DIDI_NOT_FOUND))
+        return status;
+    return didi_fail(error, DIDI_NOT_FOUND, "/from_job",
+                     "job %s keeps nothing to start from; leave from_job out to merge afresh",
+                     from_job);
+}
 
 typedef struct submit_argument {
     const store_submission *submission;
@@ -102,70 +147,17 @@ typedef struct submit_argument {
     store_submit_outcome outcome;
 } submit_argument;
 
-static int submit_find_replay(database *writer, submit_argument *argument, bool *ret_found,
-                              didi_error *error)
-{
-    sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_BY_IDEMPOTENCY_KEY, error);
-    char digest[65];
-    bind_text(writer, statement, ":idempotency_key", argument->submission->idempotency_key);
-    int status = database_step(writer, statement, ret_found, error);
-    if (status != DIDI_OK || !*ret_found)
-        return status;
-    column_text(statement, 0, argument->id, sizeof argument->id);
-    column_text(statement, 1, digest, sizeof digest);
-    sqlite3_reset(statement);
-    argument->outcome = strcmp(digest, argument->submission->body_digest) == 0
-                            ? STORE_SUBMIT_REPLAYED
-                            : STORE_SUBMIT_KEY_REUSED;
-    return DIDI_OK;
-}
-
-static int submit_check_room(database *writer, size_t active_max, didi_error *error)
-{
-    sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_COUNT_ACTIVE, error);
-    bool row = false;
-    int status = database_step(writer, statement, &row, error);
-    if (status != DIDI_OK)
-        return status;
-    int64_t active = sqlite3_column_int64(statement, 0);
-    sqlite3_reset(statement);
-    if (active_max != 0 && active >= (int64_t)active_max)
-        return didi_fail(error, DIDI_CONFLICT, "queued_jobs_max",
-                         "%zu jobs are queued or running already", active_max);
-    return DIDI_OK;
-}
-
-/* In the transaction that inserts the row which from then on holds on to what it needs. */
-static int submit_check_source(database *writer, const char *from_job, didi_error *error)
-{
-    store_job source = {0};
-    didi_error missing = {0};
-    if (from_job == NULL)
-        return DIDI_OK;
-    int status = job_select(writer, from_job, &source, &missing);
-    const bool reusable =
-        status == DIDI_OK && source.state == JOB_SUCCEEDED && source.kept_bytes > 0;
-    store_job_clear(&source);
-    if (reusable)
-        return DIDI_OK;
-    if (status != DIDI_OK && status != DIDI_NOT_FOUND) {
-        *error = missing;
-        return status;
-    }
-    return didi_fail(error, DIDI_NOT_FOUND, "/from_job",
-                     "job %s keeps nothing to start from; leave from_job out to merge afresh",
-                     from_job);
-}
-
 static int submit_operation(database *writer, void *context, store_changes *changes,
                             didi_error *error)
 {
     submit_argument *argument = context;
     const store_submission *submission = argument->submission;
+    const char *key = submission->idempotency_key;
     bool found = false;
     int status = DIDI_OK;
-    if (submission->idempotency_key != NULL)
-        status = submit_find_replay(writer, argument, &found, error);
+    if (key != NULL)
+        status =
+            submit_find_replay(writer, submission, &found, argument->id, &argument->outcome, error);
     if (status != DIDI_OK || found)
         return status;
     status = submit_check_room(writer, submission->active_max, error);
@@ -175,21 +167,17 @@ static int submit_operation(database *writer, void *context, store_changes *chan
         status = database_new_id(writer, argument->id, error);
     if (status != DIDI_OK)
         return status;
-    sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_INSERT, error);
-    bind_text(writer, statement, ":id", argument->id);
-    bind_integer(writer, statement, ":priority", submission->priority);
-    bind_text(writer, statement, ":name", submission->name);
-    bind_text(writer, statement, ":base", submission->base);
-    bind_text(writer, statement, ":specification", submission->specification);
-    bind_text(writer, statement, ":labels", submission->labels);
-    bind_text(writer, statement, ":idempotency_key", submission->idempotency_key);
-    bind_text(writer, statement, ":body_digest",
-              submission->idempotency_key != NULL ? submission->body_digest : NULL);
-    bind_text(writer, statement, ":from_job", submission->from_job);
-    bind_integer(writer, statement, ":now", clock_now_ms());
     argument->outcome = STORE_SUBMIT_CREATED;
     store_changes_add(changes, argument->id);
-    return database_run(writer, statement, error);
+    return database_run(
+        writer, QUERY_JOB_INSERT,
+        SQL_PARAMETERS(SQL_TEXT(id, argument->id), SQL_INTEGER(priority, submission->priority),
+                       SQL_TEXT(name, submission->name), SQL_TEXT(base, submission->base),
+                       SQL_TEXT(specification, submission->specification),
+                       SQL_TEXT(labels, submission->labels), SQL_TEXT(idempotency_key, key),
+                       SQL_TEXT(body_digest, key != NULL ? submission->body_digest : NULL),
+                       SQL_TEXT(from_job, submission->from_job), SQL_INTEGER(now, clock_now_ms())),
+        error);
 }
 
 int store_job_submit(store *self, const store_submission *submission, char ret_id[ID_BYTES],
@@ -215,28 +203,21 @@ int store_job_find_submission(store *self, const store_submission *submission, b
                               char ret_id[ID_BYTES], store_submit_outcome *ret_outcome,
                               didi_error *error)
 {
-    submit_argument argument = {.submission = submission};
     database *reader = NULL;
     assert(submission->idempotency_key != NULL && submission->body_digest != NULL);
-    bool found = false;
     int status = store_reader_borrow(self, &reader, error);
     if (status != DIDI_OK)
         return status;
-    status = submit_find_replay(reader, &argument, &found, error);
+    status = submit_find_replay(reader, submission, ret_found, ret_id, ret_outcome, error);
     store_reader_return(self, reader);
-    if (status != DIDI_OK)
-        return status;
-    if (found) {
-        memcpy(ret_id, argument.id, ID_BYTES);
-        *ret_outcome = argument.outcome;
-    }
-    *ret_found = found;
-    return DIDI_OK;
+    return status;
 }
 
 int store_job_get(store *self, const char *id, store_job *ret_job, didi_error *error)
 {
     database *reader = NULL;
+    if (!id_is_valid(id))
+        return store_job_unknown(id, error);
     int status = store_reader_borrow(self, &reader, error);
     if (status != DIDI_OK)
         return status;
@@ -245,48 +226,20 @@ int store_job_get(store *self, const char *id, store_job *ret_job, didi_error *e
     return status;
 }
 
-static int read_row(sqlite3_stmt *statement, void *ret_row, didi_error *error)
-{
-    return job_read(statement, ret_row, error);
-}
-
-static void clear_row(void *row)
-{
-    store_job_clear(row);
-}
-
-static void bind_filter(database *reader, sqlite3_stmt *statement, const void *context,
-                        int64_t limit)
-{
-    const store_job_filter *filter = context;
-    bind_text(reader, statement, ":before_id", filter->before_id);
-    bind_text(reader, statement, ":state",
-              filter->state != NULL ? job_state_name(*filter->state) : NULL);
-    bind_text(reader, statement, ":label_key", filter->label_key);
-    bind_text(reader, statement, ":label_value", filter->label_value);
-    bind_integer(reader, statement, ":limit", limit);
-}
-
-static const row_kind job_rows = {
-    QUERY_JOB_LIST, sizeof(store_job), STORE_PAGE_MAX, bind_filter, read_row, clear_row,
-};
-
 int store_job_list(store *self, const store_job_filter *filter, size_t limit, store_job **ret_jobs,
                    size_t *ret_count, bool *ret_more, didi_error *error)
 {
-    row_list found = {0};
-    int status = store_rows_read(self, &job_rows, NULL, filter, limit, &found, error);
-    if (status != DIDI_OK)
-        return status;
-    *ret_jobs = found.rows;
-    *ret_count = found.count;
-    *ret_more = found.more;
-    return DIDI_OK;
-}
-
-void store_jobs_free(store_job *jobs, size_t count)
-{
-    store_rows_free(&job_rows, jobs, count);
+    const char *state = filter->state != NULL ? job_state_name(*filter->state) : NULL;
+    const row_list wanted = {
+        .query = QUERY_JOB_LIST,
+        .kind = &row_of_job,
+        .parameters = SQL_PARAMETERS(SQL_TEXT(before_id, filter->before_id), SQL_TEXT(state, state),
+                                     SQL_TEXT(label_key, filter->label_key),
+                                     SQL_TEXT(label_value, filter->label_value),
+                                     SQL_INTEGER(limit, limit + 1)),
+        .limit = limit,
+        .most = STORE_PAGE_MAX};
+    return store_rows_read(self, &wanted, ret_jobs, ret_count, ret_more, error);
 }
 
 int store_each_succeeded_job(store *self, int (*visit)(void *context, const char *id),

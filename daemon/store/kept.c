@@ -16,11 +16,11 @@ static int keep_operation(database *writer, void *context, store_changes *change
                           didi_error *error)
 {
     const kept_argument *argument = context;
-    sqlite3_stmt *statement = database_statement(writer, QUERY_JOB_KEEP, error);
-    bind_text(writer, statement, ":id", argument->id);
-    bind_integer(writer, statement, ":attempt", (int64_t)argument->attempt);
-    bind_integer(writer, statement, ":bytes", (int64_t)argument->bytes);
-    int status = database_run(writer, statement, error);
+    int status = database_run(writer, QUERY_JOB_KEEP,
+                              SQL_PARAMETERS(SQL_TEXT(id, argument->id),
+                                             SQL_INTEGER(attempt, argument->attempt),
+                                             SQL_INTEGER(bytes, argument->bytes)),
+                              error);
     if (status != DIDI_OK)
         return status;
     if (sqlite3_changes(writer->connection) == 0)
@@ -36,49 +36,34 @@ int store_job_keep(store *self, const char *id, unsigned attempt, uint64_t bytes
     return store_write(self, keep_operation, &argument, error);
 }
 
-static int forget(database *writer, const char *id, store_changes *changes, didi_error *error)
+static int forget_operation(database *writer, void *context, store_changes *changes,
+                            didi_error *error)
 {
-    sqlite3_stmt *statement = database_statement(writer, QUERY_KEPT_FORGET, error);
-    bind_text(writer, statement, ":id", id);
-    int status = database_run(writer, statement, error);
+    const char *id = context;
+    int status = database_run(writer, QUERY_KEPT_FORGET, SQL_PARAMETERS(SQL_TEXT(id, id)), error);
     if (status == DIDI_OK)
         store_changes_add(changes, id);
     return status;
 }
 
-static int forget_operation(database *writer, void *context, store_changes *changes,
-                            didi_error *error)
-{
-    const kept_argument *argument = context;
-    return forget(writer, argument->id, changes, error);
-}
-
 int store_kept_forget(store *self, const char *id, didi_error *error)
 {
-    kept_argument argument = {.id = id};
-    return store_write(self, forget_operation, &argument, error);
+    return store_write_job(self, forget_operation, id, error);
 }
 
 static int shrink_operation(database *writer, void *context, store_changes *changes,
                             didi_error *error)
 {
     kept_argument *argument = context;
-    bool row = false;
-    sqlite3_stmt *statement = database_statement(writer, QUERY_KEPT_TOTAL, error);
-    int status = database_step(writer, statement, &row, error);
-    if (status != DIDI_OK)
+    int64_t total = 0;
+    int status = database_row(writer, QUERY_KEPT_TOTAL, NULL, &row_of_integer, &total, NULL, error);
+    if (status != DIDI_OK || (uint64_t)total <= argument->bytes)
         return status;
-    uint64_t total = (uint64_t)sqlite3_column_int64(statement, 0);
-    sqlite3_reset(statement);
-    if (total <= argument->bytes)
-        return DIDI_OK;
-    statement = database_statement(writer, QUERY_KEPT_OLDEST, error);
-    status = database_step(writer, statement, &argument->found, error);
+    status = database_row(writer, QUERY_KEPT_OLDEST, NULL, &row_of_id, argument->found_id,
+                          &argument->found, error);
     if (status != DIDI_OK || !argument->found)
         return status;
-    column_text(statement, 0, argument->found_id, sizeof argument->found_id);
-    sqlite3_reset(statement);
-    return forget(writer, argument->found_id, changes, error);
+    return forget_operation(writer, argument->found_id, changes, error);
 }
 
 int store_kept_shrink(store *self, uint64_t limit, char ret_id[ID_BYTES], bool *ret_found,
@@ -99,16 +84,13 @@ static int needed_operation(database *writer, void *context, store_changes *chan
                             didi_error *error)
 {
     kept_argument *argument = context;
-    bool row = false;
-    sqlite3_stmt *statement = database_statement(writer, QUERY_KEPT_IS_NEEDED, error);
+    int64_t needed = 0;
     (void)changes;
-    bind_text(writer, statement, ":id", argument->id);
-    int status = database_step(writer, statement, &row, error);
-    if (status != DIDI_OK)
-        return status;
-    argument->found = sqlite3_column_int(statement, 0) != 0;
-    sqlite3_reset(statement);
-    return DIDI_OK;
+    int status =
+        database_row(writer, QUERY_KEPT_IS_NEEDED, SQL_PARAMETERS(SQL_TEXT(id, argument->id)),
+                     &row_of_integer, &needed, NULL, error);
+    argument->found = needed != 0;
+    return status;
 }
 
 int store_kept_is_needed(store *self, const char *id, bool *ret_needed, didi_error *error)

@@ -27,7 +27,7 @@ typedef struct store_request {
     void *argument;
     didi_error *error; /* of the caller that waits; NULL for posted ones */
     int status;
-    bool waits, done;
+    bool done;
 } store_request;
 
 struct store {
@@ -45,8 +45,8 @@ struct store {
 
     pthread_mutex_t reader_lock;
     pthread_cond_t reader_returned;
-    database *readers[STORE_READERS_MAX];
-    size_t reader_count, reader_open;
+    database *readers[STORE_READERS_MAX]; /* not lent: those not opened yet (NULL) come first */
+    size_t reader_count;                  /* of these */
 
     pthread_mutex_t listener_lock; /* held while the listener runs, so that it can be taken away */
     void (*job_changed)(void *context, const char *job_id);
@@ -67,25 +67,26 @@ static int request_execute(store *self, store_request *request)
 {
     didi_error unheard = {0};
     didi_error *error = request->error != NULL ? request->error : &unheard;
-    int status = database_execute(self->writer, QUERY_SAVEPOINT_BEGIN, error);
+    int status = database_run(self->writer, QUERY_SAVEPOINT_BEGIN, NULL, error);
     if (status != DIDI_OK)
         return status;
-    status = request->operation(self->writer, request->argument, &self->changes, error);
+    if (request->operation != NULL)
+        status = request->operation(self->writer, request->argument, &self->changes, error);
     if (status != DIDI_OK) {
         didi_error ignored = {0};
         /* A full disk may have rolled everything back already: then the commit reports it. */
-        database_execute(self->writer, QUERY_SAVEPOINT_ROLLBACK, &ignored);
-        database_execute(self->writer, QUERY_SAVEPOINT_RELEASE, &ignored);
+        database_run(self->writer, QUERY_SAVEPOINT_ROLLBACK, NULL, &ignored);
+        database_run(self->writer, QUERY_SAVEPOINT_RELEASE, NULL, &ignored);
         return status;
     }
-    return database_execute(self->writer, QUERY_SAVEPOINT_RELEASE, error);
+    return database_run(self->writer, QUERY_SAVEPOINT_RELEASE, NULL, error);
 }
 
 /* Runs a list of requests in one transaction. *ret_uncertain: the commit failed in a way that
  * leaves open whether it reached the disk; going on would build on sand. */
 static int batch_execute(store *self, store_request *batch, bool *ret_uncertain, didi_error *error)
 {
-    int status = database_execute(self->writer, QUERY_TRANSACTION_BEGIN, error);
+    int status = database_run(self->writer, QUERY_TRANSACTION_BEGIN, NULL, error);
     self->changes.count = 0;
     if (status != DIDI_OK)
         return status;
@@ -93,13 +94,13 @@ static int batch_execute(store *self, store_request *batch, bool *ret_uncertain,
         request->status = request_execute(self, request);
     if (sqlite3_get_autocommit(self->writer->connection) != 0)
         return didi_fail(error, DIDI_DISK_FULL, "didid.db", "the transaction was rolled back");
-    status = database_execute(self->writer, QUERY_TRANSACTION_COMMIT, error);
+    status = database_run(self->writer, QUERY_TRANSACTION_COMMIT, NULL, error);
     if (status != DIDI_OK) {
         didi_error ignored = {0};
         int code = sqlite3_extended_errcode(self->writer->connection);
         *ret_uncertain = (code & 0xff) == SQLITE_IOERR || (code & 0xff) == SQLITE_CORRUPT;
         if (sqlite3_get_autocommit(self->writer->connection) == 0)
-            database_execute(self->writer, QUERY_TRANSACTION_ROLLBACK, &ignored);
+            database_run(self->writer, QUERY_TRANSACTION_ROLLBACK, NULL, &ignored);
     }
     return status;
 }
@@ -134,7 +135,7 @@ static void batch_finish(store *self, store_request *batch, int status, bool unc
         self->broken = *error;
     while (batch != NULL) {
         store_request *next = batch->next;
-        if (batch->waits) {
+        if (batch->error != NULL) {
             if (status != DIDI_OK) {
                 *batch->error = *error;
                 batch->status = status;
@@ -194,8 +195,7 @@ static bool on_writer(const store *self)
 int store_write(store *self, store_operation *operation, void *argument, didi_error *error)
 {
     didi_error own = {0};
-    store_request request = {
-        .operation = operation, .argument = argument, .error = &own, .waits = true};
+    store_request request = {.operation = operation, .argument = argument, .error = &own};
     int status = DIDI_OK;
     assert(!on_writer(self));
     pthread_mutex_lock(&self->lock);
@@ -241,32 +241,30 @@ void store_post(store *self, store_operation *operation, void *argument, bool ma
     }
 }
 
+static void reader_put_back(store *self, database *reader)
+{
+    pthread_mutex_lock(&self->reader_lock);
+    assert(self->reader_count < STORE_READERS_MAX);
+    self->readers[self->reader_count++] = reader;
+    pthread_cond_signal(&self->reader_returned);
+    pthread_mutex_unlock(&self->reader_lock);
+}
+
 int store_reader_borrow(store *self, database **ret_database, didi_error *error)
 {
-    database *reader = NULL;
-    bool open = false;
+    int status = DIDI_OK;
     pthread_mutex_lock(&self->reader_lock);
-    while (self->reader_count == 0 && self->reader_open == STORE_READERS_MAX)
+    while (self->reader_count == 0)
         pthread_cond_wait(&self->reader_returned, &self->reader_lock);
-    if (self->reader_count > 0) {
-        reader = self->readers[--self->reader_count];
-    } else {
-        self->reader_open++;
-        open = true;
-    }
+    database *reader = self->readers[--self->reader_count];
     pthread_mutex_unlock(&self->reader_lock);
-    if (open) {
-        int status = database_open(self->path, false, &reader, error);
-        if (status != DIDI_OK) {
-            pthread_mutex_lock(&self->reader_lock);
-            self->reader_open--;
-            pthread_cond_signal(&self->reader_returned);
-            pthread_mutex_unlock(&self->reader_lock);
-            return status;
-        }
-    }
-    *ret_database = reader;
-    return DIDI_OK;
+    if (reader == NULL)
+        status = database_open(self->path, false, &reader, error);
+    if (status == DIDI_OK)
+        *ret_database = reader;
+    else
+        reader_put_back(self, NULL);
+    return status;
 }
 
 void store_reader_return(store *self, database *reader)
@@ -275,89 +273,94 @@ void store_reader_return(store *self, database *reader)
     for (size_t i = 0; i < QUERY_COUNT; i++)
         if (reader->statements[i] != NULL)
             sqlite3_reset(reader->statements[i]);
-    pthread_mutex_lock(&self->reader_lock);
-    assert(self->reader_count < self->reader_open);
-    self->readers[self->reader_count++] = reader;
-    pthread_cond_signal(&self->reader_returned);
-    pthread_mutex_unlock(&self->reader_lock);
+    reader_put_back(self, reader);
 }
 
 /* ---- rows ---- */
 
-static int read_more(database *reader, const row_kind *kind, sqlite3_stmt *statement, size_t limit,
-                     row_list *list, didi_error *error)
-{
-    size_t room = 0;
-    bool row = true;
-    int status = DIDI_OK;
-    while (status == DIDI_OK) {
-        status = database_step(reader, statement, &row, error);
-        list->more = row && list->count == limit;
-        if (status != DIDI_OK || !row || list->more)
-            break;
-        void *rows = memory_grown(list->rows, list->count, &room, kind->bytes);
-        if (rows == NULL)
-            return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
-        list->rows = rows;
-        status = kind->read(statement, (char *)list->rows + list->count * kind->bytes, error);
-        list->count += status == DIDI_OK;
-    }
-    return status;
-}
-
-int store_rows_read(store *self, const row_kind *kind, const char *job, const void *filter,
-                    size_t limit, row_list *ret_list, didi_error *error)
+int store_row_read(store *self, store_query query, const sql_parameter *parameters,
+                   const row_kind *kind, void *ret_row, bool *ret_found, didi_error *error)
 {
     database *reader = NULL;
-    row_list list = {0};
-    store_job known = {0};
-    if (limit == 0 || limit > kind->most)
-        return didi_fail(error, DIDI_INVALID, "limit", "limit is outside 1 .. %zu", kind->most);
     int status = store_reader_borrow(self, &reader, error);
     if (status != DIDI_OK)
         return status;
-    if (job != NULL)
-        status = job_select(reader, job, &known, error);
-    store_job_clear(&known);
-    if (status == DIDI_OK) {
-        sqlite3_stmt *statement = database_statement(reader, kind->query, error);
-        kind->bind(reader, statement, filter, (int64_t)limit + 1);
-        status = read_more(reader, kind, statement, limit, &list, error);
-    }
+    status = database_row(reader, query, parameters, kind, ret_row, ret_found, error);
     store_reader_return(self, reader);
-    if (status != DIDI_OK)
-        store_rows_free(kind, list.rows, list.count);
-    else
-        *ret_list = list;
     return status;
 }
 
-void store_rows_free(const row_kind *kind, void *rows, size_t count)
+/* *rows and *count are the caller's even after a failure. */
+static int read_rows(database *reader, const row_list *wanted, char **rows, size_t *count,
+                     bool *more, didi_error *error)
+{
+    const row_kind *kind = wanted->kind;
+    sqlite3_stmt *statement = NULL;
+    size_t room = 0;
+    bool row = true;
+    int status = database_statement(reader, wanted->query, wanted->parameters, &statement, error);
+    while (status == DIDI_OK) {
+        status = database_step(reader, statement, &row, error);
+        *more = row && *count == wanted->limit;
+        if (status != DIDI_OK || !row || *more)
+            break;
+        char *grown = memory_grown(*rows, *count, &room, kind->bytes);
+        if (grown == NULL)
+            return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+        *rows = grown;
+        status = row_read(kind, statement, grown + *count * kind->bytes, error);
+        *count += status == DIDI_OK;
+    }
+    return status;
+}
+
+int store_rows_read(store *self, const row_list *wanted, void *ret_rows, size_t *ret_count,
+                    bool *ret_more, didi_error *error)
+{
+    database *reader = NULL;
+    store_job known = {0};
+    char *rows = NULL;
+    size_t count = 0;
+    bool more = false;
+    if (wanted->limit == 0 || wanted->limit > wanted->most)
+        return didi_fail(error, DIDI_INVALID, "limit", "limit is outside 1 .. %zu", wanted->most);
+    int status = store_reader_borrow(self, &reader, error);
+    if (status != DIDI_OK)
+        return status;
+    if (wanted->job != NULL)
+        status = job_select(reader, wanted->job, &known, error);
+    store_job_clear(&known);
+    if (status == DIDI_OK)
+        status = read_rows(reader, wanted, &rows, &count, &more, error);
+    store_reader_return(self, reader);
+    if (status != DIDI_OK) {
+        rows_free(wanted->kind, rows, count);
+        return status;
+    }
+    memcpy(ret_rows, &rows, sizeof rows); /* pointers to all structs are alike */
+    *ret_count = count;
+    if (ret_more != NULL)
+        *ret_more = more;
+    return DIDI_OK;
+}
+
+void rows_free(const row_kind *kind, void *rows, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        kind->clear((char *)rows + i * kind->bytes);
+        row_clear(kind, (char *)rows + i * kind->bytes);
     free(rows);
 }
 
 int store_each_id(store *self, store_query query, int (*visit)(void *context, const char *id),
                   void *context, didi_error *error)
 {
-    database *reader = NULL;
-    bool row = true;
-    int status = store_reader_borrow(self, &reader, error);
-    if (status != DIDI_OK)
-        return status;
-    sqlite3_stmt *statement = database_statement(reader, query, error);
-    while (status == DIDI_OK && row) {
-        char id[ID_BYTES];
-        status = database_step(reader, statement, &row, error);
-        if (status != DIDI_OK || !row)
-            break;
-        column_text(statement, 0, id, sizeof id);
-        if (visit(context, id) != 0)
-            break;
-    }
-    store_reader_return(self, reader);
+    const row_list all = {.query = query, .kind = &row_of_id, .limit = SIZE_MAX, .most = SIZE_MAX};
+    char(*ids)[ID_BYTES] = NULL;
+    size_t count = 0;
+    int status = store_rows_read(self, &all, &ids, &count, NULL, error);
+    for (size_t i = 0; i < count && visit(context, ids[i]) == 0; i++)
+        ;
+    rows_free(&row_of_id, ids, count);
     return status;
 }
 
@@ -375,6 +378,7 @@ int store_open(const char *directory, store **ret_store, didi_error *error)
     pthread_mutex_init(&self->reader_lock, NULL);
     pthread_cond_init(&self->reader_returned, NULL);
     pthread_mutex_init(&self->listener_lock, NULL);
+    self->reader_count = STORE_READERS_MAX;
     self->path = memory_format("%s/didid.db", directory);
     if (self->path == NULL)
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
@@ -394,7 +398,7 @@ void store_close(store *self)
 {
     if (self == NULL)
         return;
-    assert(self->reader_count == self->reader_open && !on_writer(self));
+    assert(self->reader_count == STORE_READERS_MAX && !on_writer(self));
     pthread_mutex_lock(&self->lock);
     self->closing = true;
     pthread_cond_broadcast(&self->arrived);
@@ -424,19 +428,9 @@ void store_set_listener(store *self, void (*job_changed)(void *context, const ch
     pthread_mutex_unlock(&self->listener_lock);
 }
 
-static int check_operation(database *writer, void *argument, store_changes *changes,
-                           didi_error *error)
-{
-    (void)writer;
-    (void)argument;
-    (void)changes;
-    (void)error;
-    return DIDI_OK;
-}
-
 int store_check(store *self, didi_error *error)
 {
-    return store_write(self, check_operation, NULL, error);
+    return store_write(self, NULL, NULL, error);
 }
 
 const char *store_library_version(void)

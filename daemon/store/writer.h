@@ -20,8 +20,11 @@ void store_changes_add(store_changes *changes, const char *job_id);
 typedef int store_operation(database *writer, void *argument, store_changes *changes,
                             didi_error *error);
 
-/* Waits for the operation and its commit. `argument` is used until then. */
+/* Waits for the operation (NULL: none) and its commit. `argument` is used until then. */
 int store_write(store *self, store_operation *operation, void *argument, didi_error *error);
+
+/* `operation` on the job of this id, which it gets a copy of. DIDI_NOT_FOUND. */
+int store_write_job(store *self, store_operation *operation, const char *id, didi_error *error);
 
 /* Does not wait for the operation; frees `argument` with free() afterwards. When the mailbox is
  * full: dropped if it may be, else waits for room. */
@@ -31,31 +34,33 @@ void store_post(store *self, store_operation *operation, void *argument, bool ma
 int store_reader_borrow(store *self, database **ret_database, didi_error *error);
 void store_reader_return(store *self, database *reader);
 
+extern const row_kind row_of_job;
+
 /* The job, read over any connection. DIDI_NOT_FOUND. */
 int job_select(database *connection, const char *id, store_job *ret_job, didi_error *error);
 
-/* How the rows of a list are asked for and read. */
-typedef struct row_kind {
-    store_query query;
-    size_t bytes, most; /* of one; at once */
-    /* `limit` rows are enough. */
-    void (*bind)(database *reader, sqlite3_stmt *statement, const void *filter, int64_t limit);
-    int (*read)(sqlite3_stmt *statement, void *ret_row, didi_error *error);
-    void (*clear)(void *row);
-} row_kind;
+/* Appends an event with its number, its time and its attempt. */
+int event_insert(database *writer, const char *job_id, const store_event *event, didi_error *error);
 
+/* The first row of a query, over a reader's connection; as database_row. */
+int store_row_read(store *self, store_query query, const sql_parameter *parameters,
+                   const row_kind *kind, void *ret_row, bool *ret_found, didi_error *error);
+
+/* A list that is asked for. */
 typedef struct row_list {
-    void *rows;
-    size_t count;
-    bool more; /* than were asked for */
+    store_query query;
+    const row_kind *kind;
+    const sql_parameter *parameters; /* `limit` of them is one more than the list's */
+    size_t limit, most;              /* rows wanted; that may be */
+    const char *job;                 /* must exist; NULL for none */
 } row_list;
 
-/* Reads at most `limit` rows, that of `job` (or NULL) being known. The caller frees them with
- * store_rows_free. Errors: DIDI_INVALID (the limit is outside 1 .. most), DIDI_NOT_FOUND (the job),
- * DIDI_IO, DIDI_NO_MEMORY. */
-int store_rows_read(store *self, const row_kind *kind, const char *job, const void *filter,
-                    size_t limit, row_list *ret_list, didi_error *error);
-void store_rows_free(const row_kind *kind, void *rows, size_t count);
+/* Reads at most `limit` rows. `ret_rows` is the address of a pointer to the first; the caller frees
+ * them with rows_free. *ret_more (may be NULL): there are more than that. Errors: DIDI_INVALID (the
+ * limit is outside 1 .. most), DIDI_NOT_FOUND (the job), those of row_read. */
+int store_rows_read(store *self, const row_list *wanted, void *ret_rows, size_t *ret_count,
+                    bool *ret_more, didi_error *error);
+void rows_free(const row_kind *kind, void *rows, size_t count);
 
 /* Calls visit for the id in every row of a query, until it is not 0. */
 int store_each_id(store *self, store_query query, int (*visit)(void *context, const char *id),

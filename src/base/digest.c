@@ -19,10 +19,12 @@ typedef struct hashing {
     void *context;
 } hashing;
 
-static int hash_file(const hashing *self, int fd, uint64_t *ret_bytes, const char *subject,
-                     didi_error *error)
+static int hash_file(const hashing *self, int fd, unsigned char ret_digest[SHA256_BYTES],
+                     uint64_t *ret_bytes, const char *subject, didi_error *error)
 {
     uint64_t done = 0;
+    if (EVP_DigestInit_ex(self->hash, EVP_sha256(), NULL) != 1)
+        return didi_fail(error, DIDI_INTERNAL, subject, "SHA-256 is not available");
     for (;;) {
         if (self->cancelled != NULL && done % CANCEL_BYTES == 0 && self->cancelled(self->context))
             return didi_fail(error, DIDI_CANCELLED, subject, "cancelled while hashing");
@@ -45,6 +47,8 @@ static int hash_file(const hashing *self, int fd, uint64_t *ret_bytes, const cha
         if (filled < BUFFER_BYTES)
             break;
     }
+    if (EVP_DigestFinal_ex(self->hash, ret_digest, NULL) != 1)
+        return didi_fail(error, DIDI_INTERNAL, subject, "SHA-256 failed");
     *ret_bytes = done;
     return DIDI_OK;
 }
@@ -88,26 +92,13 @@ int file_sha256(int fd, int (*cancelled)(void *context), void *context, char ret
     const hashing work = {EVP_MD_CTX_new(), memory_aligned(BUFFER_BYTES, 1), cancelled, context};
     unsigned char digest[SHA256_BYTES];
     uint64_t bytes = 0;
-    int status = DIDI_OK;
-    if (work.buffer == NULL || work.hash == NULL) {
-        status = didi_fail(error, DIDI_NO_MEMORY, subject, "no memory to hash");
-        goto out;
-    }
-    if (EVP_DigestInit_ex(work.hash, EVP_sha256(), NULL) != 1) {
-        status = didi_fail(error, DIDI_INTERNAL, subject, "SHA-256 is not available");
-        goto out;
-    }
-    status = hash_file(&work, fd, &bytes, subject, error);
-    if (status != DIDI_OK)
-        goto out;
-    if (EVP_DigestFinal_ex(work.hash, digest, NULL) != 1) {
-        status = didi_fail(error, DIDI_INTERNAL, subject, "SHA-256 failed");
-        goto out;
-    }
-    file_hex(digest, sizeof digest, ret_hex);
-    if (ret_bytes != NULL)
+    int status = work.buffer != NULL && work.hash != NULL
+                     ? hash_file(&work, fd, digest, &bytes, subject, error)
+                     : didi_fail(error, DIDI_NO_MEMORY, subject, "no memory to hash");
+    if (status == DIDI_OK)
+        file_hex(digest, sizeof digest, ret_hex);
+    if (status == DIDI_OK && ret_bytes != NULL)
         *ret_bytes = bytes;
-out:
     EVP_MD_CTX_free(work.hash);
     free(work.buffer);
     return status;

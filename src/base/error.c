@@ -104,16 +104,11 @@ int didi_error_wrap(didi_error *error, const char *format, ...)
     return error->status;
 }
 
-int didi_error_blame(didi_error *error, const char *format, ...)
+void didi_error_blame(didi_error *error, const char *input, const char *part)
 {
-    assert(format != NULL);
     if (error == NULL)
-        return DIDI_INTERNAL;
+        return;
     char raw[RAW_BYTES] = "";
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(raw, sizeof(raw), format, arguments);
-    va_end(arguments);
+    snprintf(raw, sizeof(raw), "%s: %s", input, part);
     text_copy_printable(error->subject, sizeof(error->subject), raw);
-    return error->status;
 }

@@ -73,6 +73,5 @@ int didi_error_set_errno(didi_error *error, int errno_value, const char *file, i
 int didi_error_wrap(didi_error *error, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Replaces the subject of an error being passed up by one that says more. Returns error->status. */
-int didi_error_blame(didi_error *error, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+/* Makes the subject of an error being passed up "input: part". */
+void didi_error_blame(didi_error *error, const char *input, const char *part);

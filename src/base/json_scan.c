@@ -239,7 +239,8 @@ int json_scan_string(json_scan *scan, const char **ret_text, size_t *ret_bytes, 
     string[used] = '\0';
     scan->strings_used += used + 1;
     *ret_text = string;
-    *ret_bytes = used;
+    if (ret_bytes != NULL)
+        *ret_bytes = used;
     return DIDI_OK;
 }
 
@@ -336,8 +337,7 @@ static int skip_scalar(json_scan *scan, didi_error *error)
     if (peek(scan) == '"') {
         size_t used = scan->strings_used;
         const char *text = NULL;
-        size_t bytes = 0;
-        int status = json_scan_string(scan, &text, &bytes, error);
+        int status = json_scan_string(scan, &text, NULL, error);
         scan->strings_used = used;
         return status;
     }
@@ -371,8 +371,7 @@ int json_scan_skip(json_scan *scan, didi_error *error)
         if (status == DIDI_OK && depth > 0 && closings[depth - 1] == '}') {
             size_t used = scan->strings_used;
             const char *key = NULL;
-            size_t bytes = 0;
-            status = json_scan_key(scan, &key, &bytes, error);
+            status = json_scan_key(scan, &key, NULL, error);
             scan->strings_used = used;
         }
     } while (status == DIDI_OK && depth > 0);

@@ -34,7 +34,8 @@ int json_scan_next(json_scan *scan, char closing, bool *ret_more, didi_error *er
 /* For loops over members or elements: true while another one follows and *status is DIDI_OK. */
 bool json_scan_each(json_scan *scan, char closing, int *status, didi_error *error);
 
-/* A string, NUL-terminated, living as long as the scanner. One that holds U+0000 is refused. */
+/* A string, NUL-terminated, living as long as the scanner; *ret_bytes may be NULL. One that holds
+ * U+0000 is refused. */
 int json_scan_string(json_scan *scan, const char **ret_text, size_t *ret_bytes, didi_error *error);
 
 /* A member's name and the colon after it. */

@@ -106,8 +106,7 @@ typedef struct optimiser {
     const differentiable_layer *layers;
     const differentiable_options *options;
     double *const *ranks;
-    double **moments; /* per layer: first (T + 1), second (T + 1), gradient (T + 1) */
-    double **scratch;
+    double **numbers; /* per layer: first and second moments, gradient (T + 1 each), scratch */
     double *losses;
     size_t step;
     double ratio;
@@ -117,9 +116,9 @@ static void evaluate_layer(void *argument, size_t index)
 {
     optimiser *self = argument;
     const differentiable_layer *layer = &self->layers[index];
-    double *gradient = self->moments[index] + 2 * (layer->tasks + 1);
+    double *gradient = self->numbers[index] + 2 * (layer->tasks + 1);
     self->losses[index] = differentiable_loss(layer, self->ranks[index], self->options->beta,
-                                              gradient, self->scratch[index]);
+                                              gradient, gradient + layer->tasks + 1);
 }
 
 static void step_layer(optimiser *self, size_t index)
@@ -127,7 +126,7 @@ static void step_layer(optimiser *self, size_t index)
     const differentiable_layer *layer = &self->layers[index];
     const differentiable_options *options = self->options;
     size_t blocks = layer->tasks + 1;
-    double *first = self->moments[index];
+    double *first = self->numbers[index];
     double *second = first + blocks;
     const double *gradient = second + blocks;
     double progress = (double)self->step / (double)options->steps;
@@ -182,36 +181,22 @@ int differentiable_optimise(const differentiable_layer *layers, size_t count,
                             didi_error *error)
 {
     assert(options->matrix_parameters > 0 && options->target >= 0);
-    int status = DIDI_OK;
     optimiser self = {.layers = layers,
                       .options = options,
                       .ranks = ranks,
-                      .moments = memory_zeroed(count, sizeof(double *)),
-                      .scratch = memory_zeroed(count, sizeof(double *)),
+                      .numbers = memory_zeroed(count, sizeof(double *)),
                       .losses = memory_zeroed(count, sizeof(double))};
-    if (self.moments == NULL || self.scratch == NULL || self.losses == NULL) {
-        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "rank optimiser");
-        goto out;
-    }
-    for (size_t l = 0; l < count; l++) {
+    bool whole = self.numbers != NULL && self.losses != NULL;
+    for (size_t l = 0; l < count && whole; l++) {
         size_t blocks = layers[l].tasks + 1;
-        self.moments[l] = memory_zeroed(3 * blocks, sizeof(double));
-        self.scratch[l] = memory_zeroed(6 * blocks * layers[l].q, sizeof(double));
-        if (self.moments[l] == NULL || self.scratch[l] == NULL) {
-            status = didi_fail(error, DIDI_NO_MEMORY, NULL, "rank optimiser");
-            goto out;
-        }
+        self.numbers[l] = memory_zeroed(blocks * (3 + 6 * layers[l].q), sizeof(double));
+        whole = self.numbers[l] != NULL;
     }
-    status = run_steps(&self, count, error);
-out:
-    for (size_t l = 0; l < count; l++) {
-        if (self.moments != NULL)
-            free(self.moments[l]);
-        if (self.scratch != NULL)
-            free(self.scratch[l]);
-    }
-    free(self.moments);
-    free(self.scratch);
+    int status = whole ? run_steps(&self, count, error)
+                       : didi_fail(error, DIDI_NO_MEMORY, NULL, "rank optimiser");
+    for (size_t l = 0; self.numbers != NULL && l < count; l++)
+        free(self.numbers[l]);
+    free(self.numbers);
     free(self.losses);
     return status;
 }

@@ -165,48 +165,50 @@ static int compare_remainders(const void *left, const void *right)
     return a->index < b->index ? -1 : a->index > b->index;
 }
 
-static uint64_t round_at(double scale, const double *real, const size_t *limit,
-                         const uint64_t *cost, size_t count, size_t *rank)
+/* Parameters of the ranks that `scale` gives. */
+static uint64_t round_at(double scale, const double *real, allocate_block *blocks, size_t count)
 {
     uint64_t sum = 0;
     for (size_t i = 0; i < count; i++) {
         double wanted = floor(real[i] * scale);
-        rank[i] = wanted >= (double)limit[i] ? limit[i] : (size_t)(wanted > 0 ? wanted : 0);
-        sum = memory_add(sum, memory_multiply(rank[i], cost[i]));
+        size_t limit = blocks[i].count;
+        blocks[i].dense = false;
+        blocks[i].rank = wanted >= (double)limit ? limit : (size_t)(wanted > 0 ? wanted : 0);
+        sum = memory_add(sum, memory_multiply(blocks[i].rank, blocks[i].cost));
     }
     return sum;
 }
 
-int allocate_round(const double *real, const size_t *limit, const uint64_t *cost, size_t count,
-                   uint64_t budget, size_t *ret_rank, didi_error *error)
+int allocate_round(allocate_block *blocks, size_t count, const double *real, uint64_t budget,
+                   didi_error *error)
 {
     remainder_entry *order = memory_zeroed(count, sizeof *order);
     if (order == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "ranks of %zu blocks", count);
     double low = 0;
     double high = 1;
-    while (high < 1e9 && round_at(high, real, limit, cost, count, ret_rank) <= budget)
+    while (high < 1e9 && round_at(high, real, blocks, count) <= budget)
         high *= 2;
     for (int i = 0; i < 100; i++) {
         double middle = (low + high) / 2;
-        if (round_at(middle, real, limit, cost, count, ret_rank) <= budget)
+        if (round_at(middle, real, blocks, count) <= budget)
             low = middle;
         else
             high = middle;
     }
-    uint64_t spent = round_at(low, real, limit, cost, count, ret_rank);
+    uint64_t spent = round_at(low, real, blocks, count);
     assert(spent <= budget);
     uint64_t left = budget - spent;
     for (size_t i = 0; i < count; i++)
-        order[i] = (remainder_entry){real[i] * low - (double)ret_rank[i], i};
+        order[i] = (remainder_entry){real[i] * low - (double)blocks[i].rank, i};
     qsort(order, count, sizeof *order, compare_remainders);
     for (int again = 1; again != 0;) {
         again = 0;
         for (size_t i = 0; i < count; i++) {
-            size_t block = order[i].index;
-            if (ret_rank[block] < limit[block] && cost[block] <= left && real[block] > 0) {
-                ret_rank[block]++;
-                left -= cost[block];
+            allocate_block *block = &blocks[order[i].index];
+            if (block->rank < block->count && block->cost <= left && real[order[i].index] > 0) {
+                block->rank++;
+                left -= block->cost;
                 again = 1;
             }
         }
@@ -216,7 +218,7 @@ int allocate_round(const double *real, const size_t *limit, const uint64_t *cost
 }
 
 int allocate_frontier(const allocate_block *blocks, size_t count, size_t points,
-                      allocate_point *ret_points, size_t *ret_count, didi_error *error)
+                      allocate_point *ret_points, didi_error *error)
 {
     assert(points > 0);
     component *list = NULL;
@@ -234,7 +236,6 @@ int allocate_frontier(const allocate_block *blocks, size_t count, size_t points,
     }
     for (size_t i = 0; i < used; i++)
         total += list[i].cost;
-    size_t written = 0;
     uint64_t spent = 0;
     for (size_t i = 0, point = 0; point < points; point++) {
         double ceiling = (double)total * (double)point / (double)(points > 1 ? points - 1 : 1);
@@ -242,9 +243,8 @@ int allocate_frontier(const allocate_block *blocks, size_t count, size_t points,
             spent += list[i].cost;
             loss -= list[i].value;
         }
-        ret_points[written++] = (allocate_point){spent, loss > 0 ? loss : 0};
+        ret_points[point] = (allocate_point){spent, loss > 0 ? loss : 0};
     }
-    *ret_count = written;
     free(list);
     return DIDI_OK;
 }

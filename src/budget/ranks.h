@@ -45,9 +45,9 @@ int allocate_schedule(const allocate_block *blocks, size_t count, uint64_t budge
 
 /* Largest whole ranks not above scale * real[i], at one global factor chosen so that the budget is
  * not exceeded, then one more rank where the fraction lost is largest and still fits (method.md 3:
- * one global factor, then rounding). limit[i] caps each. Errors: DIDI_NO_MEMORY. */
-int allocate_round(const double *real, const size_t *limit, const uint64_t *cost, size_t count,
-                   uint64_t budget, size_t *ret_rank, didi_error *error);
+ * one global factor, then rounding). `count` caps each. Errors: DIDI_NO_MEMORY. */
+int allocate_round(allocate_block *blocks, size_t count, const double *real, uint64_t budget,
+                   didi_error *error);
 
 /* One point of the curve of error against parameters. */
 typedef struct allocate_point {
@@ -59,4 +59,4 @@ typedef struct allocate_point {
  * that greedy allocation leaves: total + sum of tails. `total_tail` is the loss no component
  * removes. */
 int allocate_frontier(const allocate_block *blocks, size_t count, size_t points,
-                      allocate_point *ret_points, size_t *ret_count, didi_error *error);
+                      allocate_point *ret_points, didi_error *error);

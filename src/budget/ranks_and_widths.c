@@ -172,9 +172,8 @@ static double kept_energy(const precision_table *self, size_t index)
     size_t first = 0;
     if (block->bytes == 0)
         return 0;
-    for (unsigned i = 0; block->dense_bits > 0 && i < PRECISION_WIDTHS; i++)
-        if (precision_width_bits[i] == block->dense_bits)
-            return block->dense_energy * self->kept_dense[i];
+    if (block->dense_bits > 0)
+        return block->dense_energy * self->kept_dense[precision_width_index(block->dense_bits)];
     for (size_t i = PRECISION_WIDTHS; i-- > 0;) {
         size_t end = first + block->components[i];
         kept += self->kept_factors[i] * (source->prefix[end] - source->prefix[first]);

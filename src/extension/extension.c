@@ -52,78 +52,63 @@ static int read_manifest(int package_fd, json_t **ret_manifest, didi_error *erro
 
 /* ---- tasks ---- */
 
-static const char *task_name(const extension *self, size_t task)
+static int list_tasks(extension *self, didi_error *error)
 {
-    return json_string_value(json_array_get(extension_tasks(self->manifest), task));
-}
-
-static int check_names(const extension *self, didi_error *error)
-{
-    for (size_t t = 0; t < self->task_count; t++) {
-        const char *name = task_name(self, t);
+    const json_t *tasks = extension_tasks(self->manifest);
+    size_t count = json_array_size(tasks);
+    self->tasks = memory_zeroed(count, sizeof *self->tasks);
+    self->kept = memory_zeroed(count, sizeof *self->kept);
+    if (self->tasks == NULL || self->kept == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "extension of %zu tasks", count);
+    for (; self->task_count < count; self->task_count++) {
+        const char *name = json_string_value(json_array_get(tasks, self->task_count));
         if (name == NULL || name[0] == '\0' || name[0] == '.' || strchr(name, '/') != NULL ||
             strlen(name) > NAME_BYTES_MAX)
             return didi_fail(error, DIDI_FORMAT, "manifest.json",
-                             "the name of the package's task %zu is not valid", t);
+                             "the name of the package's task %zu is not valid", self->task_count);
+        self->tasks[self->task_count] = name;
     }
     return DIDI_OK;
 }
 
-/* "a, b, c", as far as it fits. */
-static void list_tasks(const extension *self, char *text, size_t size)
-{
-    size_t used = 0;
-    text[0] = '\0';
-    for (size_t t = 0; t < self->task_count; t++) {
-        int written =
-            snprintf(text + used, size - used, "%s%s", t > 0 ? ", " : "", task_name(self, t));
-        if (written < 0 || (size_t)written >= size - used) {
-            text[used] = '\0';
-            return;
-        }
-        used += (size_t)written;
-    }
-}
-
-static int mark_removed(extension *self, const didi_extension *asked, didi_error *error)
+static int keep_tasks(extension *self, const didi_extension *asked, didi_error *error)
 {
     for (size_t i = 0; i < asked->removed_count; i++) {
+        const char *name = asked->removed[i];
         char field[48];
-        char names[512];
-        size_t task = 0;
+        char names[512] = "";
         (void)snprintf(field, sizeof field, "/extend/remove/%zu", i);
-        while (task < self->task_count && strcmp(task_name(self, task), asked->removed[i]) != 0)
-            task++;
-        if (task < self->task_count && self->removed[task])
-            return didi_fail(error, DIDI_INVALID, field, "task '%s' is listed twice",
-                             asked->removed[i]);
-        if (task < self->task_count) {
-            self->removed[task] = true;
+        if (text_find(self->tasks, self->task_count, name) < self->task_count) {
+            if (text_find(asked->removed, i, name) < i)
+                return didi_fail(error, DIDI_INVALID, field, "task '%s' is listed twice", name);
             continue;
         }
-        list_tasks(self, names, sizeof names);
+        for (size_t t = 0; t < self->task_count; t++)
+            text_list_add(names, sizeof names, "", self->tasks[t]);
         return didi_fail(error, DIDI_INVALID, field, "the package has no task '%s'; it has %s",
-                         asked->removed[i], names);
+                         name, names);
     }
+    for (size_t t = 0; t < self->task_count; t++)
+        if (text_find(asked->removed, asked->removed_count, self->tasks[t]) == asked->removed_count)
+            self->kept[self->kept_count++] = t;
     return DIDI_OK;
 }
 
 static int check_tasks(const extension *self, const didi_merge_options *options, didi_error *error)
 {
-    size_t kept = self->task_count - options->extend.removed_count;
     if (options->task_count == 0 && options->extend.removed_count == 0)
         return didi_fail(error, DIDI_INVALID, "/tasks", "there is no task to add or to remove");
-    if (options->task_count == 0 && kept == 0)
+    if (options->task_count == 0 && self->kept_count == 0)
         return didi_fail(error, DIDI_INVALID, "/extend/remove",
                          "no task would be left; leave one, or add one");
-    if (options->task_count + kept > FAMILY_TASKS_MAX)
+    if (options->task_count + self->kept_count > FAMILY_TASKS_MAX)
         return didi_fail(error, DIDI_INVALID, "/tasks",
-                         "%zu tasks kept and %zu added are more than the %d allowed", kept,
-                         options->task_count, FAMILY_TASKS_MAX);
+                         "%zu tasks kept and %zu added are more than the %d allowed",
+                         self->kept_count, options->task_count, FAMILY_TASKS_MAX);
     for (size_t t = 0; t < options->task_count; t++)
-        for (size_t own = 0; own < self->task_count; own++) {
+        for (size_t k = 0; k < self->kept_count; k++) {
             char field[48];
-            if (self->removed[own] || strcmp(options->tasks[t].name, task_name(self, own)) != 0)
+            if (strcmp(options->tasks[t].name, extension_kept_name(self, k)) != 0)
                 continue;
             (void)snprintf(field, sizeof field, "/tasks/%zu/name", t);
             return didi_fail(error, DIDI_INVALID, field,
@@ -179,14 +164,13 @@ static int add_file(extension *self, const char *name, didi_error *error)
 static int list_files(extension *self, didi_error *error)
 {
     char name[NAME_BYTES_MAX + 32];
-    self->files = memory_zeroed(self->task_count + 1, sizeof *self->files);
+    self->files = memory_zeroed(self->kept_count + 1, sizeof *self->files);
     if (self->files == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "files of %zu tasks", self->task_count);
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "files of %zu tasks", self->kept_count);
     int status = add_file(self, "shared.safetensors", error);
-    for (size_t t = 0; t < self->task_count && status == DIDI_OK; t++) {
-        (void)snprintf(name, sizeof name, "experts/%s.safetensors", task_name(self, t));
-        if (!self->removed[t])
-            status = add_file(self, name, error);
+    for (size_t k = 0; k < self->kept_count && status == DIDI_OK; k++) {
+        (void)snprintf(name, sizeof name, "experts/%s.safetensors", extension_kept_name(self, k));
+        status = add_file(self, name, error);
     }
     return status;
 }
@@ -306,34 +290,29 @@ uint64_t extension_bytes(const extension *self)
 
 static int copy_words(extension *self, const didi_extension *asked, didi_error *error)
 {
+    const char *reason = asked->comparison_reason;
     self->job = asked->job != NULL ? memory_string(asked->job) : NULL;
-    self->reason =
-        asked->comparison_reason != NULL ? memory_string(asked->comparison_reason) : NULL;
-    self->removed = memory_zeroed(self->task_count, sizeof *self->removed);
-    if (self->removed == NULL || (asked->job != NULL && self->job == NULL) ||
-        (asked->comparison_reason != NULL && self->reason == NULL))
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "extension of %zu tasks", self->task_count);
+    self->reason = reason != NULL ? memory_string(reason) : NULL;
+    if ((asked->job != NULL && self->job == NULL) || (reason != NULL && self->reason == NULL))
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "words of an extension");
     return DIDI_OK;
 }
 
 static int fill(extension *self, const didi_merge_options *options, didi_error *error)
 {
     const didi_extension *asked = &options->extend;
-    self->weighting = options->weighting;
     self->package_fd = fcntl(asked->package_fd, F_DUPFD_CLOEXEC, 3);
     if (self->package_fd < 0)
         return didi_fail_errno(error, errno, "/extend", "duplicating a descriptor");
     int status = read_manifest(self->package_fd, &self->manifest, error);
     if (status == DIDI_OK && asked->comparison_fd >= 0)
         status = read_manifest(asked->comparison_fd, &self->comparison, error);
-    if (status != DIDI_OK)
-        return status;
-    self->task_count = json_array_size(extension_tasks(self->manifest));
-    status = copy_words(self, asked, error);
     if (status == DIDI_OK)
-        status = check_names(self, error);
+        status = copy_words(self, asked, error);
     if (status == DIDI_OK)
-        status = mark_removed(self, asked, error);
+        status = list_tasks(self, error);
+    if (status == DIDI_OK)
+        status = keep_tasks(self, asked, error);
     if (status == DIDI_OK)
         status = check_tasks(self, options, error);
     if (status == DIDI_OK)
@@ -367,7 +346,8 @@ void extension_close(extension *self)
     json_decref(self->comparison);
     free(self->job);
     free(self->reason);
-    free(self->removed);
+    free(self->tasks);
+    free(self->kept);
     free(self->files);
     free(self);
 }

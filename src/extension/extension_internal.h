@@ -19,12 +19,15 @@ struct extension {
     json_t *comparison; /* of a full merge, or NULL */
     char *job, *reason; /* either may be NULL */
     package_file *shared;
-    size_t task_count; /* of the package */
-    bool *removed;     /* of each of them */
-    didi_weighting weighting;
+    const char **tasks; /* of the package; strings belong to the manifest */
+    size_t task_count;
+    size_t *kept; /* places of those kept, rising */
+    size_t kept_count;
     extension_file *files;
     size_t file_count;
 };
 
 /* ranks.tasks of a manifest: names in order. */
 const json_t *extension_tasks(const json_t *manifest);
+/* Of the k-th task kept. */
+const char *extension_kept_name(const extension *self, size_t k);

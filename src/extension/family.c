@@ -25,26 +25,10 @@ static bool same_shape(const json_t *shape, const safetensors_tensor *tensor)
     return same;
 }
 
-static bool find_kind(const char *word, family_kind *ret_kind)
-{
-    static const struct {
-        const char *word;
-        family_kind kind;
-    } kinds[] = {{"factors", FAMILY_MATRIX},
-                 {"dense", FAMILY_DENSE},
-                 {"passthrough", FAMILY_PASSTHROUGH},
-                 {"excluded", FAMILY_EXCLUDED}};
-    for (size_t i = 0; word != NULL && i < sizeof kinds / sizeof *kinds; i++)
-        if (strcmp(kinds[i].word, word) == 0) {
-            *ret_kind = kinds[i].kind;
-            return true;
-        }
-    return false;
-}
-
 static int adopt_tensor(const extension *self, const char *base, family_tensor *tensor,
                         didi_error *error)
 {
+    static const char *const kinds[] = {FAMILY_KIND_TABLE(TEXT_WORD)};
     const json_t *tensors = json_object_get(self->manifest, "tensors");
     const json_t *row = json_object_get(tensors, tensor->name);
     if (row == NULL)
@@ -57,9 +41,12 @@ static int adopt_tensor(const extension *self, const char *base, family_tensor *
             "the shape of tensor '%s' of %s is not that of the package, which was made "
             "from base %s",
             tensor->name, base, base_name(self));
-    if (!find_kind(json_string_value(json_object_get(row, "kept")), &tensor->kind))
+    const char *kept = json_string_value(json_object_get(row, "kept"));
+    size_t kind = text_find(kinds, FAMILY_KIND_COUNT, kept != NULL ? kept : "");
+    if (kind == FAMILY_KIND_COUNT)
         return didi_fail(error, DIDI_FORMAT, "manifest.json",
                          "the manifest does not say how tensor '%s' is kept", tensor->name);
+    tensor->kind = (family_kind)kind;
     return DIDI_OK;
 }
 
@@ -131,12 +118,9 @@ int extension_shared(const extension *self, const family_tensor *tensor, additio
 {
     assert(tensor->rows > 0 && tensor->columns > 0);
     addition shared = {0};
-    if (self == NULL) {
-        *ret_shared = shared;
-        return DIDI_OK;
-    }
-    int status = package_file_read(self->shared, tensor->name, tensor->rows, tensor->columns,
-                                   &shared, error);
+    int status = self != NULL ? package_file_read(self->shared, tensor->name, tensor->rows,
+                                                  tensor->columns, &shared, error)
+                              : DIDI_OK;
     if (status == DIDI_OK)
         status = addition_unpack(&shared, error);
     if (status != DIDI_OK)
@@ -150,11 +134,9 @@ bool extension_shares(const extension *self, const family_tensor *tensor)
 {
     assert(tensor->rows > 0 && tensor->columns > 0);
     addition shared = {0};
-    didi_error ignored = {0};
-    if (self == NULL)
-        return false;
-    bool shares = package_file_read(self->shared, tensor->name, tensor->rows, tensor->columns,
-                                    &shared, &ignored) == DIDI_OK &&
+    bool shares = self != NULL &&
+                  package_file_read(self->shared, tensor->name, tensor->rows, tensor->columns,
+                                    &shared, NULL) == DIDI_OK &&
                   !addition_is_empty(&shared);
     addition_clear(&shared);
     return shares;

@@ -6,9 +6,6 @@
 #include "src/base/base.h"
 #include "src/package/package.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 static double number(const json_t *object, const char *key)
 {
     return json_number_value(json_object_get(object, key));
@@ -28,15 +25,19 @@ static const json_t *said(const extension *self, const char *section)
 
 size_t extension_kept_count(const extension *self)
 {
-    return self != NULL ? self->file_count - 1 : 0;
+    return self != NULL ? self->kept_count : 0;
+}
+
+const char *extension_kept_name(const extension *self, size_t k)
+{
+    return self->tasks[self->kept[k]];
 }
 
 json_t *extension_kept(const extension *self, const json_t *list)
 {
     json_t *kept = json_array();
-    for (size_t t = 0; self != NULL && t < self->task_count; t++)
-        if (!self->removed[t])
-            json_array_append(kept, json_array_get(list, t));
+    for (size_t k = 0; k < extension_kept_count(self); k++)
+        json_array_append(kept, json_array_get(list, self->kept[k]));
     return kept;
 }
 
@@ -48,18 +49,17 @@ json_t *extension_kept_names(const extension *self)
 json_t *extension_kept_inputs(const extension *self)
 {
     const json_t *models = json_object_get(said(self, "inputs"), "tasks");
-    json_t *names = extension_kept_names(self);
     json_t *kept = json_object();
-    for (size_t t = 0; t < json_array_size(names); t++)
-        json_object_set(kept, name_at(names, t), json_object_get(models, name_at(names, t)));
-    json_decref(names);
+    for (size_t k = 0; k < extension_kept_count(self); k++)
+        json_object_set(kept, extension_kept_name(self, k),
+                        json_object_get(models, extension_kept_name(self, k)));
     return kept;
 }
 
 json_t *extension_kept_files(const extension *self)
 {
     json_t *files = json_array();
-    for (size_t i = 0; self != NULL && i < self->file_count; i++)
+    for (size_t i = 0; i < extension_file_count(self); i++)
         json_array_append(files, self->files[i].row);
     return files;
 }
@@ -72,27 +72,23 @@ const json_t *extension_layer(const extension *self, const char *tensor)
 void extension_layer_errors(const extension *self, const char *tensor, double *error,
                             double *energy)
 {
-    const json_t *row = self != NULL ? extension_layer(self, tensor) : NULL;
-    for (size_t t = 0, kept = 0; row != NULL && t < self->task_count; t++) {
-        if (self->removed[t])
-            continue;
-        double share = json_number_value(json_array_get(json_object_get(row, "errors"), t));
-        energy[kept] = json_number_value(json_array_get(json_object_get(row, "energies"), t));
-        error[kept] = energy[kept] * share;
-        kept++;
+    const json_t *row = extension_layer(self, tensor);
+    const json_t *errors = json_object_get(row, "errors");
+    const json_t *energies = json_object_get(row, "energies");
+    for (size_t k = 0; k < extension_kept_count(self); k++) {
+        energy[k] = json_number_value(json_array_get(energies, self->kept[k]));
+        error[k] = energy[k] * json_number_value(json_array_get(errors, self->kept[k]));
     }
 }
 
 void extension_dense_errors(const extension *self, double *error, double *energy)
 {
-    const json_t *section = said(self, "error");
-    json_t *names = extension_kept_names(self);
-    for (size_t t = 0; t < json_array_size(names); t++) {
-        energy[t] = number(json_object_get(section, "dense_energy"), name_at(names, t));
-        error[t] =
-            energy[t] * number(json_object_get(section, "dense_per_task"), name_at(names, t));
+    const json_t *errors = json_object_get(said(self, "error"), "dense_per_task");
+    const json_t *energies = json_object_get(said(self, "error"), "dense_energy");
+    for (size_t k = 0; k < extension_kept_count(self); k++) {
+        energy[k] = number(energies, extension_kept_name(self, k));
+        error[k] = energy[k] * number(errors, extension_kept_name(self, k));
     }
-    json_decref(names);
 }
 
 bool extension_kept_widths(const extension *self, const char *tensor, json_t **ret_widths)
@@ -115,92 +111,85 @@ static const json_t *full_merge(const extension *self, const json_t *manifest)
  * The cosine of two kept tasks is the package's, that of two added ones the merge's. That of a kept
  * and an added one is a full merge's, if there is one of the same models. */
 
+enum { OF_PACKAGE, OF_MERGE, OF_FULL, SOURCES };
+
+/* A section `similarity`, and where each task stands in its lists. */
 typedef struct cosines {
-    const json_t *package, *merged, *full; /* sections `similarity` */
-    size_t *place;                         /* of each task in its section */
-    size_t *place_full;                    /* in the full merge's, or SIZE_MAX */
-    size_t kept, tasks;
+    const json_t *section;
+    json_t *places; /* {task: place} */
 } cosines;
 
-static size_t find_name(const json_t *names, const char *name)
+static cosines cosines_of(const json_t *section)
 {
-    for (size_t t = 0; t < json_array_size(names); t++) {
-        const char *found = name_at(names, t);
-        if (found != NULL && name != NULL && strcmp(found, name) == 0)
-            return t;
-    }
-    return SIZE_MAX;
+    cosines self = {section, json_object()};
+    const json_t *tasks = json_object_get(section, "tasks");
+    for (size_t t = 0; t < json_array_size(tasks); t++)
+        json_object_set_new(self.places, name_at(tasks, t), json_integer((json_int_t)t));
+    return self;
 }
 
-static bool cosines_place(cosines *self, const json_t *names)
+/* What a list of the section has for a task, or NULL. */
+static json_t *entry_of(const cosines *self, const json_t *list, const char *task)
 {
-    self->tasks = json_array_size(names);
-    self->place = memory_zeroed(2 * self->tasks, sizeof *self->place);
-    if (self->place == NULL)
-        return false;
-    self->place_full = self->place + self->tasks;
-    for (size_t t = 0; t < self->tasks; t++) {
-        const json_t *own = t < self->kept ? self->package : self->merged;
-        self->place[t] = find_name(json_object_get(own, "tasks"), name_at(names, t));
-        self->place_full[t] = find_name(json_object_get(self->full, "tasks"), name_at(names, t));
-    }
-    return true;
+    const json_t *place = json_object_get(self->places, task);
+    return place != NULL ? json_array_get(list, (size_t)json_integer_value(place)) : NULL;
 }
 
-static json_t *at(const json_t *rows, size_t s, size_t t)
+static json_t *or_null(json_t *value)
 {
-    json_t *found = json_array_get(json_array_get(rows, s), t);
-    return found != NULL ? json_incref(found) : json_null();
+    return value != NULL ? json_incref(value) : json_null();
 }
 
-/* Joins the matrices of the three sections; any of them may be NULL. */
-static json_t *join_cosines(const cosines *self, const json_t *package, const json_t *merged,
-                            const json_t *full)
+/* The cosines of a matrix, or with NULL of all. */
+static const json_t *rows_of(const cosines *self, const char *tensor)
 {
+    const json_t *layers = json_object_get(self->section, "layers");
+    return json_object_get(
+        tensor != NULL ? manifest_file_row(layers, "tensor", tensor) : self->section, "cosine");
+}
+
+static json_t *join_cosines(const cosines from[SOURCES], const json_t *names, size_t kept,
+                            const char *tensor)
+{
+    const json_t *const rows[] = {[OF_PACKAGE] = rows_of(&from[OF_PACKAGE], tensor),
+                                  [OF_MERGE] = rows_of(&from[OF_MERGE], tensor),
+                                  [OF_FULL] = rows_of(&from[OF_FULL], tensor)};
     json_t *joined = json_array();
-    for (size_t s = 0; s < self->tasks; s++) {
+    for (size_t s = 0; s < json_array_size(names); s++) {
         json_t *row = json_array();
-        for (size_t t = 0; t < self->tasks; t++) {
-            const json_t *own = s < self->kept ? package : merged;
-            bool together = (s < self->kept) == (t < self->kept) && own != NULL;
-            json_array_append_new(row, together
-                                           ? at(own, self->place[s], self->place[t])
-                                           : at(full, self->place_full[s], self->place_full[t]));
+        for (size_t t = 0; t < json_array_size(names); t++) {
+            size_t own = s < kept ? OF_PACKAGE : OF_MERGE;
+            size_t source = (s < kept) == (t < kept) && rows[own] != NULL ? own : OF_FULL;
+            const json_t *list = entry_of(&from[source], rows[source], name_at(names, s));
+            json_array_append_new(row, or_null(entry_of(&from[source], list, name_at(names, t))));
         }
         json_array_append_new(joined, row);
     }
     return joined;
 }
 
-static const json_t *layer_cosine(const json_t *section, const char *tensor)
-{
-    const json_t *layers = json_object_get(section, "layers");
-    return json_object_get(manifest_file_row(layers, "tensor", tensor), "cosine");
-}
-
-static json_t *join_layers(const cosines *self, const json_t *layers)
+static json_t *join_layers(const cosines from[SOURCES], const json_t *names, size_t kept,
+                           const json_t *layers)
 {
     json_t *joined = json_array();
-    for (size_t l = 0; self->tasks <= SIMILARITY_LAYER_TASKS && l < json_array_size(layers); l++) {
+    size_t count = json_array_size(names) <= SIMILARITY_LAYER_TASKS ? json_array_size(layers) : 0;
+    for (size_t l = 0; l < count; l++) {
         json_t *name = json_object_get(json_array_get(layers, l), "tensor");
-        const char *tensor = json_string_value(name);
         json_array_append_new(joined,
                               json_pack("{s:O,s:o}", "tensor", name, "cosine",
-                                        join_cosines(self, layer_cosine(self->package, tensor),
-                                                     layer_cosine(self->merged, tensor),
-                                                     layer_cosine(self->full, tensor))));
+                                        join_cosines(from, names, kept, json_string_value(name))));
     }
     return joined;
 }
 
 /* The shared part is the package's: a full merge has another. */
-static json_t *join_explained(const cosines *self)
+static json_t *join_explained(const cosines from[SOURCES], const json_t *names, size_t kept)
 {
     json_t *joined = json_array();
-    for (size_t t = 0; t < self->tasks; t++) {
-        const json_t *own = t < self->kept ? self->package : self->merged;
-        json_t *value = json_array_get(json_object_get(own, "explained_by_shared"), self->place[t]);
-        json_array_append_new(joined, value != NULL ? json_incref(value) : json_null());
+    for (size_t t = 0; t < json_array_size(names); t++) {
+        const cosines *own = &from[t < kept ? OF_PACKAGE : OF_MERGE];
+        const json_t *list = json_object_get(own->section, "explained_by_shared");
+        json_array_append_new(joined, or_null(entry_of(own, list, name_at(names, t))));
     }
     return joined;
 }
@@ -208,19 +197,18 @@ static json_t *join_explained(const cosines *self)
 json_t *extension_similarity(const extension *self, json_t *names, const json_t *merged,
                              const json_t *manifest)
 {
-    cosines from = {.package = said(self, "similarity"),
-                    .merged = merged,
-                    .full = json_object_get(full_merge(self, manifest), "similarity"),
-                    .kept = extension_kept_count(self)};
-    if (!cosines_place(&from, names))
-        return NULL;
-    json_t *all =
-        join_cosines(&from, json_object_get(from.package, "cosine"),
-                     json_object_get(merged, "cosine"), json_object_get(from.full, "cosine"));
-    json_t *section = json_pack("{s:O,s:o,s:o,s:o}", "tasks", names, "cosine", all,
-                                "explained_by_shared", join_explained(&from), "layers",
-                                join_layers(&from, json_object_get(said(self, "ranks"), "layers")));
-    free(from.place);
+    const json_t *full = json_object_get(full_merge(self, manifest), "similarity");
+    const cosines from[] = {[OF_PACKAGE] = cosines_of(said(self, "similarity")),
+                            [OF_MERGE] = cosines_of(merged),
+                            [OF_FULL] = cosines_of(full)};
+    const json_t *layers = json_object_get(said(self, "ranks"), "layers");
+    size_t kept = self->kept_count;
+    json_t *section = json_pack("{s:O,s:o,s:o,s:o}", "tasks", names, "cosine",
+                                join_cosines(from, names, kept, NULL), "explained_by_shared",
+                                join_explained(from, names, kept), "layers",
+                                join_layers(from, names, kept, layers));
+    for (size_t i = 0; i < SOURCES; i++)
+        json_decref(from[i].places);
     return section;
 }
 
@@ -253,11 +241,13 @@ json_t *extension_extends(const extension *self, const json_t *names, const json
 {
     json_t *added = json_array();
     json_t *removed = json_array();
-    for (size_t t = extension_kept_count(self); t < json_array_size(names); t++)
+    for (size_t t = self->kept_count; t < json_array_size(names); t++)
         json_array_append(added, json_array_get(names, t));
-    for (size_t t = 0; t < self->task_count; t++)
-        if (self->removed[t])
-            json_array_append(removed, json_array_get(extension_tasks(self->manifest), t));
+    for (size_t t = 0, k = 0; t < self->task_count; t++)
+        if (k < self->kept_count && self->kept[k] == t)
+            k++;
+        else
+            json_array_append_new(removed, json_string(self->tasks[t]));
     json_t *quoted = report(self, manifest, added);
     return json_pack("{s:o,s:O,s:o,s:o,s:o,s:o}", "job",
                      self->job != NULL ? json_string(self->job) : json_null(), "fingerprint",

@@ -110,8 +110,7 @@ static int blame(const checkpoint *self, const checkpoint_tensor *tensor, int st
                  didi_error *error)
 {
     if (status != DIDI_OK)
-        (void)didi_error_blame(error, "%s: %s", self->files[tensor->file].subject,
-                               tensor->tensor->name);
+        didi_error_blame(error, self->files[tensor->file].subject, tensor->tensor->name);
     return status;
 }
 
@@ -164,7 +163,7 @@ static int check_index(const checkpoint *self, const checkpoint_index *index, di
             continue;
         int status = didi_fail(error, DIDI_FORMAT, NULL, "%s lists the tensor, the shard lacks it",
                                index_name);
-        (void)didi_error_blame(error, "%s: %s", self->files[file].subject, name);
+        didi_error_blame(error, self->files[file].subject, name);
         return status;
     }
     return DIDI_OK;
@@ -357,12 +356,11 @@ static int verify_file(const checkpoint *self, const open_file *file, didi_error
         return didi_fail_errno(error, errno, file->subject, "cannot stat");
     if (!same_file(&file->facts, &facts))
         return didi_fail(error, DIDI_CHANGED, file->subject, "the file was modified while in use");
-    if (fstatat(self->directory_fd, file->name, &facts, 0) != 0) {
-        if (errno == ENOENT)
-            return didi_fail(error, DIDI_CHANGED, file->subject,
-                             "the file was removed while in use");
+    bool there = fstatat(self->directory_fd, file->name, &facts, 0) == 0;
+    if (!there && errno == ENOENT)
+        return didi_fail(error, DIDI_CHANGED, file->subject, "the file was removed while in use");
+    if (!there)
         return didi_fail_errno(error, errno, file->subject, "cannot stat");
-    }
     if (!same_file(&file->facts, &facts))
         return didi_fail(error, DIDI_CHANGED, file->subject, "the file was replaced while in use");
     return DIDI_OK;

@@ -58,7 +58,7 @@ static int parse_entry(checkpoint_index *index, const char *subject, didi_error 
     index->entries = entries;
     index_entry *entry = &entries[index->count];
     size_t bytes = 0;
-    int status = json_scan_key(index->scan, &entry->tensor, &bytes, error);
+    int status = json_scan_key(index->scan, &entry->tensor, NULL, error);
     if (status != DIDI_OK)
         return status;
     status = json_scan_string(index->scan, &entry->file, &bytes, error);
@@ -67,7 +67,7 @@ static int parse_entry(checkpoint_index *index, const char *subject, didi_error 
             didi_fail(error, DIDI_FORMAT, subject,
                       "'%.256s' is not the name of a file in the model's directory", entry->file);
     if (status != DIDI_OK) {
-        (void)didi_error_blame(error, "%s: %s", subject, entry->tensor);
+        didi_error_blame(error, subject, entry->tensor);
         return status;
     }
     index->count++;
@@ -88,8 +88,7 @@ static int parse_text(checkpoint_index *index, const char *subject, didi_error *
     int status = json_scan_open(index->scan, '{', error);
     while (json_scan_each(index->scan, '}', &status, error)) {
         const char *key = NULL;
-        size_t bytes = 0;
-        status = json_scan_key(index->scan, &key, &bytes, error);
+        status = json_scan_key(index->scan, &key, NULL, error);
         if (status != DIDI_OK)
             break;
         bool is_map = strcmp(key, "weight_map") == 0;
@@ -114,7 +113,7 @@ static int sort_tensors(checkpoint_index *index, const char *subject, didi_error
         if (compare_entries(&index->entries[i - 1], &index->entries[i]) != 0)
             continue;
         int status = didi_fail(error, DIDI_FORMAT, subject, "weight_map lists the tensor twice");
-        (void)didi_error_blame(error, "%s: %s", subject, index->entries[i].tensor);
+        didi_error_blame(error, subject, index->entries[i].tensor);
         return status;
     }
     return DIDI_OK;

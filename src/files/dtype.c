@@ -114,73 +114,36 @@ static inline uint16_t bfloat_of_bits(uint32_t bits)
     return (uint16_t)((bits & 0x7FFFFFFFu) > 0x7F800000u ? quiet : rounded);
 }
 
-VECTOR_CLONES
-static void half_to_f32(const char *restrict source, float *restrict destination, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        uint16_t half = 0;
-        memcpy(&half, source + 2 * i, sizeof(half));
-        destination[i] = float_of(bits_of_half(half));
+/* Elements of one type, at any alignment, to those of another: `value` is made of `from`. */
+#define CONVERSION(name, from_type, to_type, value)                                                \
+    VECTOR_CLONES                                                                                  \
+    static void name(const char *restrict source, char *restrict destination, size_t count)        \
+    {                                                                                              \
+        for (size_t i = 0; i < count; i++) {                                                       \
+            from_type from = 0;                                                                    \
+            memcpy(&from, source + i * sizeof from, sizeof from);                                  \
+            to_type to = (value);                                                                  \
+            memcpy(destination + i * sizeof to, &to, sizeof to);                                   \
+        }                                                                                          \
     }
-}
 
-VECTOR_CLONES
-static void bfloat_to_f32(const char *restrict source, float *restrict destination, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        uint16_t bfloat = 0;
-        memcpy(&bfloat, source + 2 * i, sizeof(bfloat));
-        destination[i] = float_of((uint32_t)bfloat << 16);
-    }
-}
-
-VECTOR_CLONES
-static void double_to_f32(const char *restrict source, float *restrict destination, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        double wide = 0;
-        memcpy(&wide, source + 8 * i, sizeof(wide));
-        destination[i] = (float)wide;
-    }
-}
-
-VECTOR_CLONES
-static void half_from_f32(const float *restrict source, char *restrict destination, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        uint16_t half = half_of_bits(bits_of(source[i]));
-        memcpy(destination + 2 * i, &half, sizeof(half));
-    }
-}
-
-VECTOR_CLONES
-static void bfloat_from_f32(const float *restrict source, char *restrict destination, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        uint16_t bfloat = bfloat_of_bits(bits_of(source[i]));
-        memcpy(destination + 2 * i, &bfloat, sizeof(bfloat));
-    }
-}
-
-VECTOR_CLONES
-static void double_from_f32(const float *restrict source, char *restrict destination, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        double wide = source[i];
-        memcpy(destination + 8 * i, &wide, sizeof(wide));
-    }
-}
+CONVERSION(half_to_f32, uint16_t, float, float_of(bits_of_half(from)))
+CONVERSION(bfloat_to_f32, uint16_t, float, float_of((uint32_t)from << 16))
+CONVERSION(double_to_f32, double, float, (float)from)
+CONVERSION(half_from_f32, float, uint16_t, half_of_bits(bits_of(from)))
+CONVERSION(bfloat_from_f32, float, uint16_t, bfloat_of_bits(bits_of(from)))
+CONVERSION(double_from_f32, float, double, from)
 
 void didi_dtype_to_f32(didi_dtype dtype, const void *source, float *destination, size_t count)
 {
     if (dtype == DIDI_DTYPE_F32 && count > 0)
         memcpy(destination, source, count * sizeof(float));
     else if (dtype == DIDI_DTYPE_F16)
-        half_to_f32(source, destination, count);
+        half_to_f32(source, (char *)destination, count);
     else if (dtype == DIDI_DTYPE_BF16)
-        bfloat_to_f32(source, destination, count);
+        bfloat_to_f32(source, (char *)destination, count);
     else if (dtype == DIDI_DTYPE_F64)
-        double_to_f32(source, destination, count);
+        double_to_f32(source, (char *)destination, count);
 }
 
 void didi_dtype_from_f32(didi_dtype dtype, const float *source, void *destination, size_t count)
@@ -188,73 +151,56 @@ void didi_dtype_from_f32(didi_dtype dtype, const float *source, void *destinatio
     if (dtype == DIDI_DTYPE_F32 && count > 0)
         memcpy(destination, source, count * sizeof(float));
     else if (dtype == DIDI_DTYPE_F16)
-        half_from_f32(source, destination, count);
+        half_from_f32((const char *)source, destination, count);
     else if (dtype == DIDI_DTYPE_BF16)
-        bfloat_from_f32(source, destination, count);
+        bfloat_from_f32((const char *)source, destination, count);
     else if (dtype == DIDI_DTYPE_F64)
-        double_from_f32(source, destination, count);
+        double_from_f32((const char *)source, destination, count);
 }
 
-/* Each returns nonzero if an exponent among the `count` elements is all ones. */
-VECTOR_CLONES
-static uint32_t any_nonfinite_16(const char *source, size_t count, uint32_t mask)
-{
-    uint32_t found = 0;
-    for (size_t i = 0; i < count; i++) {
-        uint16_t bits = 0;
-        memcpy(&bits, source + 2 * i, sizeof(bits));
-        found |= (bits & mask) == mask;
+/* Nonzero if an exponent among the elements, the bits of `mask`, is all ones. */
+#define ANY_NONFINITE(name, type)                                                                  \
+    VECTOR_CLONES                                                                                  \
+    static type name(const char *source, size_t count, type mask)                                  \
+    {                                                                                              \
+        type found = 0;                                                                            \
+        for (size_t i = 0; i < count; i++) {                                                       \
+            type bits = 0;                                                                         \
+            memcpy(&bits, source + i * sizeof bits, sizeof bits);                                  \
+            found |= (bits & mask) == mask;                                                        \
+        }                                                                                          \
+        return found;                                                                              \
     }
-    return found;
-}
 
-VECTOR_CLONES
-static uint32_t any_nonfinite_32(const char *source, size_t count, uint32_t mask)
-{
-    uint32_t found = 0;
-    for (size_t i = 0; i < count; i++) {
-        uint32_t bits = 0;
-        memcpy(&bits, source + 4 * i, sizeof(bits));
-        found |= (bits & mask) == mask;
-    }
-    return found;
-}
+ANY_NONFINITE(any_nonfinite_16, uint16_t)
+ANY_NONFINITE(any_nonfinite_32, uint32_t)
+ANY_NONFINITE(any_nonfinite_64, uint64_t)
 
-VECTOR_CLONES
-static uint32_t any_nonfinite_64(const char *source, size_t count, uint32_t high_mask)
+static bool any_nonfinite(didi_dtype dtype, const char *source, size_t count)
 {
-    uint64_t mask = (uint64_t)high_mask << 32;
-    uint64_t found = 0;
-    for (size_t i = 0; i < count; i++) {
-        uint64_t bits = 0;
-        memcpy(&bits, source + 8 * i, sizeof(bits));
-        found |= (bits & mask) == mask;
+    switch (dtype) {
+    case DIDI_DTYPE_F16:
+        return any_nonfinite_16(source, count, 0x7C00u) != 0;
+    case DIDI_DTYPE_BF16:
+        return any_nonfinite_16(source, count, 0x7F80u) != 0;
+    case DIDI_DTYPE_F32:
+        return any_nonfinite_32(source, count, 0x7F800000u) != 0;
+    default:
+        return any_nonfinite_64(source, count, (uint64_t)0x7FF00000u << 32) != 0;
     }
-    return (uint32_t)found;
 }
 
 size_t didi_dtype_first_nonfinite_in(didi_dtype dtype, const void *source, size_t count)
 {
     assert(didi_dtype_is_float(dtype));
-    uint32_t (*any)(const char *, size_t, uint32_t) = any_nonfinite_16;
-    uint32_t mask = 0x7C00u;
     size_t size = didi_dtype_bits(dtype) / 8;
-    if (dtype == DIDI_DTYPE_BF16) {
-        mask = 0x7F80u;
-    } else if (dtype == DIDI_DTYPE_F32) {
-        any = any_nonfinite_32;
-        mask = 0x7F800000u;
-    } else if (dtype == DIDI_DTYPE_F64) {
-        any = any_nonfinite_64;
-        mask = 0x7FF00000u;
-    }
     const char *bytes = source;
     for (size_t start = 0; start < count; start += CHECK_BLOCK) {
         size_t block = count - start < CHECK_BLOCK ? count - start : CHECK_BLOCK;
-        if (!any(bytes + start * size, block, mask))
+        if (!any_nonfinite(dtype, bytes + start * size, block))
             continue;
         size_t index = start;
-        while (!any(bytes + index * size, 1, mask))
+        while (!any_nonfinite(dtype, bytes + index * size, 1))
             index++;
         return index;
     }

@@ -100,13 +100,10 @@ int safetensors_writer_put_f32(safetensors_writer *writer, const char *name, uin
 int safetensors_writer_put_bytes(safetensors_writer *writer, const char *name, uint64_t first,
                                  const void *bytes, uint64_t count, didi_error *error);
 
-/* fsyncs and closes; the file is removed when that fails. The writer is freed whatever the outcome.
- * The caller must have put every byte. Errors: DIDI_IO, DIDI_DISK_FULL. */
-int safetensors_writer_close(safetensors_writer *writer, didi_error *error);
-
-/* As safetensors_writer_close without the fsync, for scratch files that need not outlive a power
- * loss. */
-int safetensors_writer_close_volatile(safetensors_writer *writer, didi_error *error);
+/* Closes, after an fsync with `durable` (scratch files need not outlive a power loss); the file is
+ * removed when that fails. The writer is freed whatever the outcome. The caller must have put every
+ * byte. Errors: DIDI_IO, DIDI_DISK_FULL. */
+int safetensors_writer_close(safetensors_writer *writer, bool durable, didi_error *error);
 
 /* Closes without fsync and removes the file; NULL is fine. */
 void safetensors_writer_abort(safetensors_writer *writer);

@@ -31,7 +31,7 @@ static int tensor_fail(didi_error *error, int line, const char *path, const char
                        const char *problem)
 {
     int status = didi_error_set(error, DIDI_FORMAT, __FILE__, line, path, "%s", problem);
-    (void)didi_error_blame(error, "%s: %s", path, tensor);
+    didi_error_blame(error, path, tensor);
     return status;
 }
 
@@ -46,8 +46,7 @@ static int parse_dtype(safetensors_header *header, safetensors_tensor *tensor, c
                        didi_error *error)
 {
     const char *name = NULL;
-    size_t bytes = 0;
-    int status = json_scan_string(header->scan, &name, &bytes, error);
+    int status = json_scan_string(header->scan, &name, NULL, error);
     if (status != DIDI_OK)
         return status;
     if (!didi_dtype_parse(name, &tensor->dtype))
@@ -99,8 +98,7 @@ static int parse_field(safetensors_header *header, safetensors_tensor *tensor,
                        tensor_fields *fields, const char *path, didi_error *error)
 {
     const char *key = NULL;
-    size_t bytes = 0;
-    int status = json_scan_key(header->scan, &key, &bytes, error);
+    int status = json_scan_key(header->scan, &key, NULL, error);
     if (status != DIDI_OK)
         return status;
     bool *seen = NULL;
@@ -164,7 +162,7 @@ static int parse_tensor(safetensors_header *header, const char *name, size_t nam
     *tensor = (safetensors_tensor){.name = name};
     int status = parse_fields(header, tensor, path, error);
     if (status != DIDI_OK) {
-        (void)didi_error_blame(error, "%s: %s", path, name);
+        didi_error_blame(error, path, name);
         return status;
     }
     header->count++;
@@ -183,7 +181,6 @@ static int parse_metadata(safetensors_header *header, const char *path, didi_err
     const char *value = NULL;
     size_t count = 0;
     size_t room = 0;
-    size_t bytes = 0;
     if (json_scan_null(header->scan))
         return DIDI_OK;
     int status = json_scan_open(header->scan, '{', error);
@@ -195,9 +192,9 @@ static int parse_metadata(safetensors_header *header, const char *path, didi_err
             status = didi_fail(error, DIDI_FORMAT, path, "more than %d keys in __metadata__",
                                (int)SAFETENSORS_METADATA_PAIRS_MAX);
         else
-            status = json_scan_key(header->scan, &grown[count], &bytes, error);
+            status = json_scan_key(header->scan, &grown[count], NULL, error);
         if (status == DIDI_OK)
-            status = json_scan_string(header->scan, &value, &bytes, error);
+            status = json_scan_string(header->scan, &value, NULL, error);
         keys = grown != NULL ? grown : keys;
         count += status == DIDI_OK;
     }

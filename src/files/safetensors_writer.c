@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,19 +14,10 @@
 
 enum { LENGTH_BYTES = 8, ALIGNMENT = 8, CONVERT_ELEMENTS = 16384 };
 
-typedef struct planned_tensor {
-    const char *name; /* the caller's while planning, then the writer's */
-    didi_dtype dtype;
-    size_t dimensions;
-    const uint64_t *shape; /* the caller's, used while planning only */
-    uint64_t elements;
-    uint64_t offset; /* in the file */
-    uint64_t bytes;
-} planned_tensor;
-
 /* A file's header text and where each tensor goes. */
 typedef struct layout {
-    planned_tensor *tensors; /* in file order, then sorted by name */
+    safetensors_tensor *tensors; /* in file order, then by name; strings and shapes the caller's,
+                                  * then the writer's and none */
     size_t count;
     char *text; /* length, JSON, padding */
     size_t text_bytes;
@@ -40,94 +32,53 @@ struct safetensors_writer {
     int fd;
 };
 
-/* A text that measures itself on the first pass (target NULL) and is written on the second. */
-typedef struct text_sink {
-    char *target;
-    size_t used;
-} text_sink;
-
-static void sink_bytes(text_sink *sink, const char *bytes, size_t count)
+static void print_string(FILE *out, const char *text)
 {
-    if (sink->target != NULL)
-        memcpy(sink->target + sink->used, bytes, count);
-    sink->used += count;
-}
-
-static void sink_text(text_sink *sink, const char *text)
-{
-    sink_bytes(sink, text, strlen(text));
-}
-
-static void sink_number(text_sink *sink, uint64_t number)
-{
-    char digits[24];
-    snprintf(digits, sizeof(digits), "%llu", (unsigned long long)number);
-    sink_text(sink, digits);
-}
-
-static void sink_string(text_sink *sink, const char *text)
-{
-    sink_text(sink, "\"");
-    for (const char *at = text; *at != '\0'; at++) {
-        if ((unsigned char)*at < 0x20) {
-            char escape[8];
-            snprintf(escape, sizeof(escape), "\\u%04x", (unsigned)*at);
-            sink_text(sink, escape);
-        } else {
-            if (*at == '"' || *at == '\\')
-                sink_text(sink, "\\");
-            sink_bytes(sink, at, 1);
-        }
+    (void)fputc('"', out);
+    for (; *text != '\0'; text++) {
+        if (*text == '"' || *text == '\\')
+            (void)fputc('\\', out);
+        if ((unsigned char)*text < 0x20)
+            fprintf(out, "\\u%04x", (unsigned)*text);
+        else
+            (void)fputc(*text, out);
     }
-    sink_text(sink, "\"");
+    (void)fputc('"', out);
 }
 
-static void sink_tensor(text_sink *sink, const planned_tensor *tensor)
+static void print_tensor(FILE *out, const safetensors_tensor *tensor)
 {
-    sink_string(sink, tensor->name);
-    sink_text(sink, ":{\"dtype\":\"");
-    sink_text(sink, didi_dtype_name(tensor->dtype));
-    sink_text(sink, "\",\"shape\":[");
-    for (size_t i = 0; i < tensor->dimensions; i++) {
-        if (i > 0)
-            sink_text(sink, ",");
-        sink_number(sink, tensor->shape[i]);
-    }
-    sink_text(sink, "],\"data_offsets\":[");
-    sink_number(sink, tensor->offset);
-    sink_text(sink, ",");
-    sink_number(sink, tensor->offset + tensor->bytes);
-    sink_text(sink, "]}");
+    print_string(out, tensor->name);
+    fprintf(out, ":{\"dtype\":\"%s\",\"shape\":[", didi_dtype_name(tensor->dtype));
+    for (size_t i = 0; i < tensor->dimensions; i++)
+        fprintf(out, "%s%" PRIu64, i > 0 ? "," : "", tensor->shape[i]);
+    fprintf(out, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", tensor->offset,
+            tensor->offset + tensor->bytes);
 }
 
-static void sink_header(text_sink *sink, const layout *plan, const safetensors_contents *contents)
+static void print_header(FILE *out, const layout *plan, const safetensors_contents *contents)
 {
-    const char *const(*metadata)[2] = contents->metadata;
-    size_t metadata_count = contents->metadata_count;
-    sink_text(sink, "{");
-    if (metadata_count > 0) {
-        sink_text(sink, "\"__metadata__\":{");
-        for (size_t i = 0; i < metadata_count; i++) {
-            if (i > 0)
-                sink_text(sink, ",");
-            sink_string(sink, metadata[i][0]);
-            sink_text(sink, ":");
-            sink_string(sink, metadata[i][1]);
-        }
-        sink_text(sink, "}");
+    (void)fputc('{', out);
+    for (size_t i = 0; i < contents->metadata_count; i++) {
+        fputs(i > 0 ? "," : "\"__metadata__\":{", out);
+        print_string(out, contents->metadata[i][0]);
+        (void)fputc(':', out);
+        print_string(out, contents->metadata[i][1]);
     }
+    if (contents->metadata_count > 0)
+        fputs(plan->count > 0 ? "}," : "}", out);
     for (size_t i = 0; i < plan->count; i++) {
-        if (i > 0 || metadata_count > 0)
-            sink_text(sink, ",");
-        sink_tensor(sink, &plan->tensors[i]);
+        if (i > 0)
+            (void)fputc(',', out);
+        print_tensor(out, &plan->tensors[i]);
     }
-    sink_text(sink, "}");
+    (void)fputc('}', out);
 }
 
 static int compare_file_order(const void *a, const void *b)
 {
-    const planned_tensor *left = a;
-    const planned_tensor *right = b;
+    const safetensors_tensor *left = a;
+    const safetensors_tensor *right = b;
     if (left->dtype != right->dtype)
         return left->dtype > right->dtype ? -1 : 1;
     return strcmp(left->name, right->name);
@@ -135,7 +86,7 @@ static int compare_file_order(const void *a, const void *b)
 
 static int compare_names(const void *a, const void *b)
 {
-    return strcmp(((const planned_tensor *)a)->name, ((const planned_tensor *)b)->name);
+    return strcmp(((const safetensors_tensor *)a)->name, ((const safetensors_tensor *)b)->name);
 }
 
 /* Only names that the reader accepts are written. */
@@ -152,7 +103,7 @@ static int check_name(const char *name, didi_error *error)
     return DIDI_OK;
 }
 
-static int plan_tensor(const safetensors_layout_entry *entry, planned_tensor *tensor,
+static int plan_tensor(const safetensors_layout_entry *entry, safetensors_tensor *tensor,
                        didi_error *error)
 {
     int status = check_name(entry->name, error);
@@ -171,7 +122,7 @@ static int plan_tensor(const safetensors_layout_entry *entry, planned_tensor *te
         return didi_fail(error, DIDI_INVALID, entry->name, "its size overflows 64 bits");
     if (bits % 8 != 0)
         return didi_fail(error, DIDI_INVALID, entry->name, "its data do not fill whole bytes");
-    *tensor = (planned_tensor){
+    *tensor = (safetensors_tensor){
         .name = entry->name,
         .dtype = entry->dtype,
         .dimensions = entry->dimensions,
@@ -217,25 +168,27 @@ static int place_tensors(layout *plan, uint64_t *ret_data_bytes, didi_error *err
 static int write_header_text(layout *plan, const safetensors_contents *contents,
                              uint64_t data_bytes, didi_error *error)
 {
-    text_sink sink = {0};
-    sink_header(&sink, plan, contents);
-    uint64_t json_bytes = (sink.used + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    uint64_t json_bytes = 0;
+    FILE *out = open_memstream(&plan->text, &plan->text_bytes);
+    bool whole = out != NULL && fwrite(&json_bytes, LENGTH_BYTES, 1, out) == 1;
+    if (whole) {
+        print_header(out, plan, contents);
+        while (ftello(out) % ALIGNMENT != 0)
+            (void)fputc(' ', out);
+        whole = ferror(out) == 0;
+    }
+    if (out == NULL || fclose(out) != 0 || !whole)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a header of %zu tensors",
+                         plan->count);
+    json_bytes = plan->text_bytes - LENGTH_BYTES;
+    memcpy(plan->text, &json_bytes, LENGTH_BYTES);
+    plan->file_bytes = memory_add(plan->text_bytes, data_bytes);
     if (json_bytes > SAFETENSORS_HEADER_BYTES_MAX)
         return didi_fail(error, DIDI_INVALID, NULL,
                          "a header of %llu bytes is over the limit of %d",
                          (unsigned long long)json_bytes, (int)SAFETENSORS_HEADER_BYTES_MAX);
-    plan->text_bytes = LENGTH_BYTES + (size_t)json_bytes;
-    plan->file_bytes = memory_add(plan->text_bytes, data_bytes);
     if (plan->file_bytes > INT64_MAX)
         return didi_fail(error, DIDI_INVALID, NULL, "the file's size overflows 63 bits");
-    plan->text = memory_resized(NULL, plan->text_bytes, 1);
-    if (plan->text == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a header of %zu bytes",
-                         plan->text_bytes);
-    memcpy(plan->text, &json_bytes, LENGTH_BYTES);
-    memset(plan->text + LENGTH_BYTES, ' ', (size_t)json_bytes);
-    sink = (text_sink){.target = plan->text + LENGTH_BYTES};
-    sink_header(&sink, plan, contents);
     return DIDI_OK;
 }
 
@@ -317,20 +270,19 @@ static int adopt_tensors(safetensors_writer *writer, didi_error *error)
 static int reserve(const safetensors_writer *writer, didi_error *error)
 {
     off_t bytes = (off_t)writer->layout.file_bytes;
-    int fault = fault_at(FAULT_PWRITE);
-    if (fault != 0)
-        return didi_fail_errno(error, fault, writer->name, "cannot reserve %lld bytes",
-                               (long long)bytes);
-    int outcome = 0;
-    do
-        outcome = fallocate(writer->fd, 0, 0, bytes);
-    while (outcome != 0 && errno == EINTR);
-    if (outcome != 0 && (errno == EOPNOTSUPP || errno == ENOSYS))
-        outcome = ftruncate(writer->fd, bytes);
-    if (outcome != 0)
-        return didi_fail_errno(error, errno, writer->name, "cannot reserve %lld bytes",
-                               (long long)bytes);
-    return DIDI_OK;
+    int problem = fault_at(FAULT_PWRITE);
+    if (problem == 0) {
+        int outcome = 0;
+        do
+            outcome = fallocate(writer->fd, 0, 0, bytes);
+        while (outcome != 0 && errno == EINTR);
+        if (outcome != 0 && (errno == EOPNOTSUPP || errno == ENOSYS))
+            outcome = ftruncate(writer->fd, bytes);
+        problem = outcome != 0 ? errno : 0;
+    }
+    return problem == 0 ? DIDI_OK
+                        : didi_fail_errno(error, problem, writer->name, "cannot reserve %lld bytes",
+                                          (long long)bytes);
 }
 
 static int open_new(safetensors_writer *writer, int directory_fd, didi_error *error)
@@ -382,20 +334,20 @@ int safetensors_writer_create(int directory_fd, const char *name,
     return DIDI_OK;
 }
 
-static const planned_tensor *writer_find(const safetensors_writer *writer, const char *name)
+static const safetensors_tensor *writer_find(const safetensors_writer *writer, const char *name)
 {
-    planned_tensor key = {.name = name};
+    safetensors_tensor key = {.name = name};
     return bsearch(&key, writer->layout.tensors, writer->layout.count,
                    sizeof(*writer->layout.tensors), compare_names);
 }
 
 /* Finds `name` and checks that [first, first + count) bytes or elements lie within it. */
 static int writer_range(const safetensors_writer *writer, const char *name, bool in_bytes,
-                        uint64_t first, uint64_t count, const planned_tensor **ret_tensor,
+                        uint64_t first, uint64_t count, const safetensors_tensor **ret_tensor,
                         didi_error *error)
 {
     assert(writer->fd >= 0);
-    const planned_tensor *tensor = writer_find(writer, name);
+    const safetensors_tensor *tensor = writer_find(writer, name);
     if (tensor == NULL)
         return didi_fail(error, DIDI_INVALID, name, "no such tensor in %s", writer->name);
     uint64_t size = in_bytes ? tensor->bytes : tensor->elements;
@@ -411,7 +363,7 @@ static int writer_range(const safetensors_writer *writer, const char *name, bool
 int safetensors_writer_put_f32(safetensors_writer *writer, const char *name, uint64_t first,
                                const float *values, uint64_t count, didi_error *error)
 {
-    const planned_tensor *tensor = NULL;
+    const safetensors_tensor *tensor = NULL;
     int status = writer_range(writer, name, false, first, count, &tensor, error);
     if (status != DIDI_OK)
         return status;
@@ -445,7 +397,7 @@ int safetensors_writer_put_f32(safetensors_writer *writer, const char *name, uin
 int safetensors_writer_put_bytes(safetensors_writer *writer, const char *name, uint64_t first,
                                  const void *bytes, uint64_t count, didi_error *error)
 {
-    const planned_tensor *tensor = NULL;
+    const safetensors_tensor *tensor = NULL;
     int status = writer_range(writer, name, true, first, count, &tensor, error);
     if (status != DIDI_OK)
         return status;
@@ -463,10 +415,11 @@ static void writer_free(safetensors_writer *writer)
     free(writer);
 }
 
-static int writer_finish(safetensors_writer *writer, int status, didi_error *error)
+int safetensors_writer_close(safetensors_writer *writer, bool durable, didi_error *error)
 {
     assert(writer->fd >= 0);
     int fd = writer->fd;
+    int status = durable ? file_sync(fd, writer->name, error) : DIDI_OK;
     writer->fd = -1;
     if (close(fd) != 0 && status == DIDI_OK)
         status = didi_fail_errno(error, errno, writer->name, "cannot close");
@@ -474,16 +427,6 @@ static int writer_finish(safetensors_writer *writer, int status, didi_error *err
         unlinkat(writer->directory_fd, writer->name, 0);
     writer_free(writer);
     return status;
-}
-
-int safetensors_writer_close(safetensors_writer *writer, didi_error *error)
-{
-    return writer_finish(writer, file_sync(writer->fd, writer->name, error), error);
-}
-
-int safetensors_writer_close_volatile(safetensors_writer *writer, didi_error *error)
-{
-    return writer_finish(writer, DIDI_OK, error);
 }
 
 void safetensors_writer_abort(safetensors_writer *writer)

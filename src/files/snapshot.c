@@ -89,8 +89,7 @@ void snapshot_writer_abort(snapshot_writer *self)
 
 int snapshot_writer_close(snapshot_writer *self, bool durable, didi_error *error)
 {
-    int status = durable ? safetensors_writer_close(self->file, error)
-                         : safetensors_writer_close_volatile(self->file, error);
+    int status = safetensors_writer_close(self->file, durable, error);
     if (status == DIDI_OK)
         status = file_rename(self->work_fd, self->temporary, self->work_fd, self->name, error);
     if (status == DIDI_OK && durable)

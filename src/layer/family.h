@@ -7,11 +7,18 @@
 #include "src/files/files.h"
 #include "src/layer/matrix.h"
 
+/* What a manifest says of each kind. */
+#define FAMILY_KIND_TABLE(X)                                                                       \
+    X(MATRIX, "factors")          /* gets factors */                                               \
+    X(DENSE, "dense")             /* float, kept whole */                                          \
+    X(PASSTHROUGH, "passthrough") /* integer or empty: equal everywhere, served as the base's */   \
+    X(EXCLUDED, "excluded")       /* left out by include/exclude: served as the base has it */
+
 typedef enum family_kind {
-    FAMILY_MATRIX,      /* gets factors */
-    FAMILY_DENSE,       /* float, kept whole */
-    FAMILY_PASSTHROUGH, /* integer or empty: equal everywhere, served as the base has it */
-    FAMILY_EXCLUDED,    /* left out by include/exclude: served as the base has it */
+#define FAMILY_ENUMERATOR(id, word) FAMILY_##id,
+    FAMILY_KIND_TABLE(FAMILY_ENUMERATOR)
+#undef FAMILY_ENUMERATOR
+        FAMILY_KIND_COUNT
 } family_kind;
 
 typedef struct family_tensor {

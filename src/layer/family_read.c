@@ -34,60 +34,7 @@ static int read_finite(const checkpoint *model, const checkpoint_tensor *source,
     return DIDI_OK;
 }
 
-typedef struct load {
-    const family *family;
-    const family_tensor *tensor;
-    layer *layer;
-    atomic_ullong *bytes_read;
-} load;
-
-/* layer->mean holds the base meanwhile. */
-static int load_task(void *argument, size_t task, didi_error *error)
-{
-    const load *work = argument;
-    const family_tensor *tensor = work->tensor;
-    float *tau = work->layer->tau + task * tensor->elements;
-    const float *base = work->layer->mean;
-    double energy = 0;
-    for (uint64_t first = 0; first < tensor->elements; first += PIECE_ELEMENTS) {
-        uint64_t left = tensor->elements - first;
-        uint64_t count = left < PIECE_ELEMENTS ? left : PIECE_ELEMENTS;
-        int status = read_finite(work->family->tasks[task], tensor->task[task], first, tau + first,
-                                 count, work->bytes_read, error);
-        if (status != DIDI_OK)
-            return status;
-        for (uint64_t i = first; i < first + count; i++)
-            tau[i] -= base[i];
-        energy += linalg_energy(tau + first, count);
-    }
-    work->layer->energy[task] = energy;
-    return DIDI_OK;
-}
-
-int family_load_layer(const family *self, const family_tensor *tensor, layer *target,
-                      atomic_ullong *bytes_read, didi_error *error)
-{
-    assert(!layer_is_streamed(target) && target->tasks == self->task_count);
-    assert(target->rows == tensor->rows && target->columns == tensor->columns);
-    load work = {self, tensor, target, bytes_read};
-    if (layer_is_cancelled(target))
-        return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
-    int status =
-        read_finite(self->base, tensor->base, 0, target->mean, tensor->elements, bytes_read, error);
-    if (status == DIDI_OK)
-        status = parallel_try(target->parallel, self->task_count, load_task, &work, error);
-    return status;
-}
-
-void family_will_need(const family *self, const family_tensor *tensor)
-{
-    checkpoint_will_need(self->base, tensor->base, 0, tensor->elements);
-    for (size_t t = 0; t < self->task_count; t++)
-        checkpoint_will_need(self->tasks[t], tensor->task[t], 0, tensor->elements);
-}
-
-/* ---- panel by panel ---- */
-
+/* One tensor of all models, read in pieces. */
 typedef struct stream {
     const family *family;
     const family_tensor *tensor;
@@ -111,6 +58,53 @@ static int stream_delta(void *context, size_t task, uint64_t first, size_t count
         out[i] -= base[i];
     return status;
 }
+
+typedef struct load {
+    stream from;
+    layer *layer;
+} load;
+
+/* layer->mean holds the base meanwhile. */
+static int load_task(void *argument, size_t task, didi_error *error)
+{
+    load *work = argument;
+    uint64_t elements = work->from.tensor->elements;
+    float *tau = work->layer->tau + task * elements;
+    double energy = 0;
+    for (uint64_t first = 0; first < elements; first += PIECE_ELEMENTS) {
+        uint64_t count = smaller(elements - first, PIECE_ELEMENTS);
+        int status = stream_delta(&work->from, task, first, count, work->layer->mean + first,
+                                  tau + first, error);
+        if (status != DIDI_OK)
+            return status;
+        energy += linalg_energy(tau + first, count);
+    }
+    work->layer->energy[task] = energy;
+    return DIDI_OK;
+}
+
+int family_load_layer(const family *self, const family_tensor *tensor, layer *target,
+                      atomic_ullong *bytes_read, didi_error *error)
+{
+    assert(!layer_is_streamed(target) && target->tasks == self->task_count);
+    assert(target->rows == tensor->rows && target->columns == tensor->columns);
+    load work = {{self, tensor, bytes_read}, target};
+    if (layer_is_cancelled(target))
+        return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
+    int status = stream_base(&work.from, 0, tensor->elements, target->mean, error);
+    if (status == DIDI_OK)
+        status = parallel_try(target->parallel, self->task_count, load_task, &work, error);
+    return status;
+}
+
+void family_will_need(const family *self, const family_tensor *tensor)
+{
+    checkpoint_will_need(self->base, tensor->base, 0, tensor->elements);
+    for (size_t t = 0; t < self->task_count; t++)
+        checkpoint_will_need(self->tasks[t], tensor->task[t], 0, tensor->elements);
+}
+
+/* ---- panel by panel ---- */
 
 static void stream_will_need(void *context, size_t model, uint64_t first, uint64_t count)
 {
@@ -139,17 +133,14 @@ int family_stream_layer(const family *self, const family_tensor *tensor, atomic_
 int family_read_delta(const family *self, size_t task, family_piece piece, float *ret_delta,
                       float *spare, atomic_ullong *bytes_read, didi_error *error)
 {
-    const family_tensor *tensor = piece.tensor;
+    stream from = {self, piece.tensor, bytes_read};
+    uint64_t elements = piece.tensor->elements;
     assert(task < self->task_count);
-    assert(piece.first <= tensor->elements && piece.count <= tensor->elements - piece.first);
-    int status =
-        read_finite(self->base, tensor->base, piece.first, spare, piece.count, bytes_read, error);
-    if (status == DIDI_OK)
-        status = read_finite(self->tasks[task], tensor->task[task], piece.first, ret_delta,
-                             piece.count, bytes_read, error);
-    for (uint64_t i = 0; i < piece.count && status == DIDI_OK; i++)
-        ret_delta[i] -= spare[i];
-    return status;
+    assert(piece.first <= elements && piece.count <= elements - piece.first);
+    int status = stream_base(&from, piece.first, piece.count, spare, error);
+    return status == DIDI_OK
+               ? stream_delta(&from, task, piece.first, piece.count, spare, ret_delta, error)
+               : status;
 }
 
 int family_check_equal(const family *self, const family_tensor *tensor, atomic_ullong *bytes_read,

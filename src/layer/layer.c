@@ -480,9 +480,8 @@ int layer_update_experts(layer *self, layer_step kind, const size_t *basis, didi
     size_t lanes = self->lanes > 0 ? self->lanes : self->tasks;
     int status = DIDI_OK;
     for (; work.first < self->tasks && status == DIDI_OK; work.first += lanes) {
-        size_t left = self->tasks - work.first;
-        status =
-            parallel_try(self->parallel, left < lanes ? left : lanes, update_expert, &work, error);
+        size_t count = smaller(self->tasks - work.first, lanes);
+        status = parallel_try(self->parallel, count, update_expert, &work, error);
     }
     return status;
 }

@@ -166,28 +166,21 @@ int layer_read_rows(const layer *self, size_t task, size_t first_row, size_t row
 static int measure_task(void *argument, size_t task, didi_error *error)
 {
     layer *self = argument;
+    bool streamed = layer_is_streamed(self);
     uint64_t count = (uint64_t)self->rows * self->columns;
-    double energy = 0;
-    if (!layer_is_streamed(self)) {
-        const float *tau = resident(self, task + 1);
-        for (uint64_t first = 0; first < count; first += PIECE_ELEMENTS)
-            energy +=
-                linalg_energy(tau + first, count - first < PIECE_ELEMENTS ? (size_t)(count - first)
-                                                                          : PIECE_ELEMENTS);
-        self->energy[task] = energy;
-        return DIDI_OK;
-    }
-    float *piece = memory_aligned(3, PIECE_ELEMENTS * sizeof *piece);
-    if (piece == NULL)
+    float *piece = streamed ? memory_aligned(3, PIECE_ELEMENTS * sizeof *piece) : NULL;
+    if (streamed && piece == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "pieces of a task vector");
+    double energy = 0;
     int status = DIDI_OK;
     for (uint64_t first = 0; first < count && status == DIDI_OK; first += PIECE_ELEMENTS) {
-        size_t part = count - first < PIECE_ELEMENTS ? (size_t)(count - first) : PIECE_ELEMENTS;
-        status = layer_is_cancelled(self) ? didi_fail(error, DIDI_CANCELLED, NULL, "cancelled")
-                                          : read_piece(self, task + 1, first, part, piece,
-                                                       piece + PIECE_ELEMENTS, error);
+        size_t part = smaller(count - first, PIECE_ELEMENTS);
+        if (layer_is_cancelled(self))
+            status = didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
+        else if (streamed)
+            status = read_piece(self, task + 1, first, part, piece, piece + PIECE_ELEMENTS, error);
         if (status == DIDI_OK)
-            energy += linalg_energy(piece, part);
+            energy += linalg_energy(streamed ? piece : resident(self, task + 1) + first, part);
     }
     free(piece);
     if (status == DIDI_OK)

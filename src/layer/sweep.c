@@ -211,8 +211,7 @@ static int take_experts(sweep *self, didi_error *error)
     size_t lanes = of->lanes > 0 && of->lanes < of->tasks ? of->lanes : of->tasks;
     int status = DIDI_OK;
     for (self->first = 0; self->first < of->tasks && status == DIDI_OK; self->first = self->end) {
-        size_t left = of->tasks - self->first;
-        size_t count = left < lanes ? left : lanes;
+        size_t count = smaller(of->tasks - self->first, lanes);
         self->end = self->first + count;
         status = parallel_try(of->parallel, count, begin_expert, self, error);
         if (status == DIDI_OK && self->joined)
@@ -263,43 +262,41 @@ out:
     return status;
 }
 
+/* Lengths of a block's new rows, and its rank as it was. */
+static int end_block(sweep *self, size_t index, const side *from, didi_error *error)
+{
+    block *out = &self->layer->blocks[index];
+    size_t length = self->fresh_length;
+    const float *fresh = fresh_of(self, out);
+    for (size_t i = 0; i < from->rows; i++)
+        out->sigma[i] = sqrt(linalg_energy(fresh + i * length, length));
+    int status = layer_pad_block(self->layer, index, from->rank, error);
+    if (status == DIDI_OK)
+        out->rank = from->rank;
+    return status;
+}
+
 static int end_expert(void *argument, size_t task, didi_error *error)
 {
     sweep *self = argument;
     const side *own = &self->experts[task];
-    block *out = &self->layer->blocks[task + 1];
+    const block *out = &self->layer->blocks[task + 1];
     size_t length = self->fresh_length;
-    float *fresh = self->from_left ? out->right : out->left;
     if (own->rank == 0)
         return DIDI_OK;
     if (self->joined && own->rows > 0) {
         layer_count_product(self->layer, self->shared.rows, own->rows, length);
         linalg_gemm(true, false, own->rows, length, self->shared.rows, -(float)self->relax,
-                    self->cross[task], own->rows, self->shared.fresh, length, 1.0F, fresh, length);
+                    self->cross[task], own->rows, self->shared.fresh, length, 1.0F,
+                    self->from_left ? out->right : out->left, length);
     }
-    for (size_t i = 0; i < own->rows; i++)
-        out->sigma[i] = sqrt(linalg_energy(fresh + i * length, length));
-    int status = layer_pad_block(self->layer, task + 1, own->rank, error);
-    if (status == DIDI_OK)
-        out->rank = own->rank;
-    return status;
+    return end_block(self, task + 1, own, error);
 }
 
 static int end_shared(sweep *self, didi_error *error)
 {
-    block *out = &self->layer->blocks[0];
-    size_t rank = self->shared.rank;
-    size_t rows = self->shared.rows;
     int status = side_adopt(self, 0, &self->shared, error);
-    if (status != DIDI_OK)
-        return status;
-    const float *fresh = fresh_of(self, out);
-    for (size_t i = 0; i < rows; i++)
-        out->sigma[i] = sqrt(linalg_energy(fresh + i * self->fresh_length, self->fresh_length));
-    status = layer_pad_block(self->layer, 0, rank, error);
-    if (status == DIDI_OK)
-        out->rank = rank;
-    return status;
+    return status == DIDI_OK ? end_block(self, 0, &self->shared, error) : status;
 }
 
 /* Which side of the first block that has rows was solved for last. */

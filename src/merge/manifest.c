@@ -115,8 +115,7 @@ static void count_file(const work *self, size_t file, uint64_t *ret_factors, uin
 
 /* The files and, in `totals`, what they hold together. An extension's first is one of those kept.
  */
-static json_t *files_section(figures *totals, const char *const *names, const uint64_t *bytes,
-                             const char (*digests)[65], size_t count)
+static json_t *files_section(figures *totals, const published_file *published, size_t count)
 {
     const work *self = totals->work;
     json_t *files = extension_kept_files(self->extension);
@@ -131,13 +130,13 @@ static json_t *files_section(figures *totals, const char *const *names, const ui
         uint64_t whole = 0;
         count_file(self, i, &factors, &whole);
         uint64_t all = factors + whole;
-        totals->bytes += bytes[i];
+        totals->bytes += published[i].bytes;
         totals->parameters += all;
         totals->factors += factors;
-        json_array_append_new(files,
-                              json_pack("{s:s,s:I,s:s,s:I,s:I}", "name", names[i], "bytes",
-                                        (json_int_t)bytes[i], "sha256", digests[i], "parameters",
-                                        (json_int_t)all, "factor_parameters", (json_int_t)factors));
+        json_array_append_new(files, json_pack("{s:s,s:I,s:s,s:I,s:I}", "name", published[i].name,
+                                               "bytes", (json_int_t)published[i].bytes, "sha256",
+                                               published[i].digest, "parameters", (json_int_t)all,
+                                               "factor_parameters", (json_int_t)factors));
     }
     return files;
 }
@@ -172,7 +171,7 @@ static json_t *stages_section(const didi_merge *self)
 
 static json_t *tensors_section(const didi_merge *self)
 {
-    static const char *const kinds[] = {"factors", "dense", "passthrough", "excluded"};
+    static const char *const kinds[] = {FAMILY_KIND_TABLE(TEXT_WORD)};
     bool whole = (self->method->flags & METHOD_MATRICES_ONLY) == 0; /* no tensor has factors */
     json_t *tensors = json_object();
     for (size_t i = 0; i < self->work.family->tensor_count; i++) {
@@ -278,16 +277,15 @@ static bool add_sections(const figures *of, json_t *manifest)
     return failed == 0;
 }
 
-int manifest_text(const didi_merge *self, const char *const *file_names, const uint64_t *file_bytes,
-                  const char (*file_digests)[65], size_t file_count, char **ret_text,
-                  didi_error *error)
+int manifest_text(const didi_merge *self, const published_file *published, size_t count,
+                  char **ret_text, didi_error *error)
 {
     figures of = {0};
     char *text = NULL;
     int status = figures_create(&self->work, &of, error);
     if (status != DIDI_OK)
         return status;
-    json_t *files = files_section(&of, file_names, file_bytes, file_digests, file_count);
+    json_t *files = files_section(&of, published, count);
     json_t *manifest = begin_manifest(self, &of);
     json_t *end = end_manifest(self, files);
     if (manifest != NULL && end != NULL && self->method->describe != NULL)

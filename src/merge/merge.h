@@ -103,9 +103,13 @@ int merge_seal(didi_merge *merge, didi_error *error);
 int merge_open_package(didi_merge *merge, didi_error *error);
 
 /* manifest.c */
+typedef struct published_file {
+    char *name; /* in the package */
+    uint64_t bytes;
+    char digest[65];
+} published_file;
 /* Text of manifest.json; caller frees. */
-int manifest_text(const didi_merge *merge, const char *const *file_names,
-                  const uint64_t *file_bytes, const char (*file_digests)[65], size_t file_count,
+int manifest_text(const didi_merge *merge, const published_file *files, size_t count,
                   char **ret_text, didi_error *error);
 /* Looks for the artifacts `name` in a directory: *ret_found tells whether there are any. Errors:
  * DIDI_CONFLICT when there are and their manifest has another fingerprint, DIDI_IO. */

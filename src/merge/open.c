@@ -54,12 +54,11 @@ static int adopt_work(didi_merge *self, didi_error *error)
     char *fresh = merge_options_text(self, true);
     char *old = NULL;
     size_t bytes = 0;
-    didi_error ignored = {0};
     int status = DIDI_OK;
     if (fresh == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "fingerprint");
     if (file_read_text(self->work.options.work_fd, "fingerprint", FINGERPRINT_BYTES_MAX, &old,
-                       &bytes, &ignored) == DIDI_OK)
+                       &bytes, NULL) == DIDI_OK)
         status = compare_fingerprint(self, old, fresh, error);
     if (status == DIDI_OK && (old == NULL || strcmp(old, fresh) != 0)) {
         status = file_remove_contents(self->work.options.work_fd, error);
@@ -199,11 +198,6 @@ int didi_merge_open(const didi_merge_options *options, const didi_merge_hooks *h
     self->work.emit = merge_emit;
     self->work.ratio_target = NAN;
     self->stage_announced = -1;
-    atomic_init(&self->work.cancelled, false);
-    atomic_init(&self->work.bytes_read, 0);
-    atomic_init(&self->work.steps_done, 0);
-    atomic_init(&self->work.steps_wanted, 0);
-    atomic_init(&self->work.peak_memory, 0);
     clock_gettime(CLOCK_MONOTONIC, &self->began);
     if (hooks != NULL)
         self->hooks = *hooks;
@@ -219,15 +213,14 @@ void didi_merge_close(didi_merge *self)
 {
     if (self == NULL)
         return;
-    didi_error ignored = {0};
     if (self->package_fd >= 0) {
         (void)close(self->package_fd);
         if (!(self->finished && self->status == DIDI_OK))
-            (void)file_remove_tree(self->output_fd, self->package_name, &ignored);
+            (void)file_remove_tree(self->output_fd, self->package_name, NULL);
     }
     if (self->finished && self->status == DIDI_OK && self->work.options.work_fd >= 0 &&
         !self->work.options.keep_work)
-        (void)file_remove_contents(self->work.options.work_fd, &ignored);
+        (void)file_remove_contents(self->work.options.work_fd, NULL);
     if (self->self != NULL && self->method->close != NULL)
         self->method->close(self->self);
     free(self->self);

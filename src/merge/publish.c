@@ -14,24 +14,18 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Copies one array of a snapshot into the file; its rows must be those of the layout. */
+/* Copies one array of a snapshot into the file. */
 static int copy_array(const snapshot *from, safetensors_writer *writer, const char *tensor,
                       size_t file, const stored_array *array, didi_error *error)
 {
-    char kept[KEPT_NAME_BYTES];
     const void *data = NULL;
-    uint64_t rows = 0;
-    kept_name(array->kept, file, kept);
-    int status = snapshot_find(from, kept, array->dtype, array->columns, &rows, &data, error);
-    if (status == DIDI_OK && rows != array->rows)
-        status = didi_fail(error, DIDI_FORMAT, tensor, "layer state holds %llu rows of %llu",
-                           (unsigned long long)rows, (unsigned long long)array->rows);
+    int status = stored_array_find(from, tensor, file, array, &data, error);
     if (status != DIDI_OK)
         return status;
     char *name = memory_format("%s.%s", tensor, array->suffix);
     if (name == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, tensor, "name of a factor");
-    uint64_t bytes = rows * array->columns * didi_dtype_bits(array->dtype) / 8;
+    uint64_t bytes = array->rows * array->columns * didi_dtype_bits(array->dtype) / 8;
     status = safetensors_writer_put_bytes(writer, name, 0, data, bytes, error);
     free(name);
     return status;
@@ -72,11 +66,9 @@ static int write_tensors(work *self, size_t file, safetensors_writer *writer, di
 
 static void file_name(const didi_merge *self, size_t index, char name[MERGE_NAME_BYTES_MAX + 32])
 {
-    if (index == 0)
-        (void)snprintf(name, MERGE_NAME_BYTES_MAX + 32, "shared.safetensors");
-    else
-        (void)snprintf(name, MERGE_NAME_BYTES_MAX + 32, "%s.safetensors",
-                       self->work.options.tasks[index - 1].name);
+    const char *expert = index > 0 ? self->work.options.tasks[index - 1].name : NULL;
+    (void)snprintf(name, MERGE_NAME_BYTES_MAX + 32, "%s.safetensors",
+                   expert != NULL ? expert : "shared");
 }
 
 int merge_write_file(didi_merge *self, size_t index, didi_error *error)
@@ -98,7 +90,7 @@ int merge_write_file(didi_merge *self, size_t index, didi_error *error)
     if (status == DIDI_OK)
         status = write_tensors(&self->work, index, writer, error);
     if (status == DIDI_OK) {
-        status = safetensors_writer_close(writer, error);
+        status = safetensors_writer_close(writer, true, error);
         writer = NULL;
     }
     safetensors_writer_abort(writer);
@@ -124,27 +116,19 @@ int merge_open_package(didi_merge *self, didi_error *error)
 
 /* ---- sealing ---- */
 
-typedef struct seal {
-    char **names;
-    uint64_t *bytes;
-    char (*digests)[65];
-    size_t count;
-} seal;
-
-static int digest_file(didi_merge *self, seal *sealing, size_t index, didi_error *error)
+static int digest_file(didi_merge *self, size_t index, published_file *out, didi_error *error)
 {
     char name[MERGE_NAME_BYTES_MAX + 32];
     file_name(self, index, name);
-    sealing->names[index] = memory_format("%s%s", index == 0 ? "" : "experts/", name);
-    if (sealing->names[index] == NULL)
+    out->name = memory_format("%s%s", index == 0 ? "" : "experts/", name);
+    if (out->name == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "file names");
-    int fd = openat(self->package_fd, sealing->names[index], O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = openat(self->package_fd, out->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
-        return didi_fail_errno(error, errno, sealing->names[index], "opening the artifact");
-    int status = file_sha256(fd, NULL, NULL, sealing->digests[index], &sealing->bytes[index],
-                             sealing->names[index], error);
+        return didi_fail_errno(error, errno, out->name, "opening the artifact");
+    int status = file_sha256(fd, NULL, NULL, out->digest, &out->bytes, out->name, error);
     (void)close(fd);
-    self->work.published_bytes += sealing->bytes[index];
+    self->work.published_bytes += out->bytes;
     return status;
 }
 
@@ -177,20 +161,17 @@ static int leave_for_others(const didi_merge *self, didi_error *error)
 
 int merge_seal(didi_merge *self, didi_error *error)
 {
-    seal sealing = {.count = self->work.options.task_count + 1};
+    size_t count = self->work.options.task_count + 1;
+    published_file *files = memory_zeroed(count, sizeof *files);
     char *text = NULL;
-    sealing.names = memory_zeroed(sealing.count, sizeof(char *));
-    sealing.bytes = memory_zeroed(sealing.count, sizeof(uint64_t));
-    sealing.digests = memory_zeroed(sealing.count, 65);
     int status = DIDI_OK;
-    if (sealing.names == NULL || sealing.bytes == NULL || sealing.digests == NULL)
-        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "manifest");
+    if (files == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "manifest");
     self->work.published_bytes = 0;
-    for (size_t i = 0; i < sealing.count && status == DIDI_OK; i++)
-        status = digest_file(self, &sealing, i, error);
+    for (size_t i = 0; i < count && status == DIDI_OK; i++)
+        status = digest_file(self, i, &files[i], error);
     if (status == DIDI_OK)
-        status = manifest_text(self, (const char *const *)sealing.names, sealing.bytes,
-                               (const char(*)[65])sealing.digests, sealing.count, &text, error);
+        status = manifest_text(self, files, count, &text, error);
     if (status == DIDI_OK && atomic_load(&self->work.cancelled))
         status = didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
     if (status == DIDI_OK)
@@ -200,11 +181,9 @@ int merge_seal(didi_merge *self, didi_error *error)
         status = leave_for_others(self, error);
     if (status == DIDI_OK)
         status = publish(self, error);
-    for (size_t i = 0; sealing.names != NULL && i < sealing.count; i++)
-        free(sealing.names[i]);
-    free(sealing.names);
-    free(sealing.bytes);
-    free(sealing.digests);
+    for (size_t i = 0; i < count; i++)
+        free(files[i].name);
+    free(files);
     free(text);
     return status;
 }

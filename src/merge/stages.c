@@ -143,7 +143,6 @@ static bool recall_digest(didi_merge *self, size_t index)
     char name[64];
     char *text = NULL;
     size_t bytes = 0;
-    didi_error ignored = {0};
     if (index >= self->work.digest_count)
         return false;
     if (reuse != NULL && reuse->same_place[index]) {
@@ -151,7 +150,7 @@ static bool recall_digest(didi_merge *self, size_t index)
         return true;
     }
     digest_name(index, name);
-    if (file_read_text(self->work.options.work_fd, name, 64, &text, &bytes, &ignored) != DIDI_OK)
+    if (file_read_text(self->work.options.work_fd, name, 64, &text, &bytes, NULL) != DIDI_OK)
         return false;
     bool whole = bytes == 64;
     if (whole)
@@ -165,18 +164,17 @@ static bool recall_digest(didi_merge *self, size_t index)
 static bool recall_item(didi_merge *self, size_t row, size_t index)
 {
     const engine_row *at = &self->rows[row];
-    didi_error ignored = {0};
     char name[64];
     if (at->kind == ROW_DIGEST)
         return recall_digest(self, index);
     if (at->kind != ROW_EACH)
         return false;
     if (index == self->work.layer_count)
-        return work_recall_dense(&self->work, &ignored) == DIDI_OK;
+        return work_recall_dense(&self->work, NULL) == DIDI_OK;
     if (at->stage->recall != NULL)
         return at->stage->recall(self->self, index);
     snapshot_name(self, at, index, name);
-    return stored_recall(&self->work, index, name, &ignored) == DIDI_OK;
+    return stored_recall(&self->work, index, name, NULL) == DIDI_OK;
 }
 
 void merge_fail(didi_merge *self, int status, const didi_error *error)

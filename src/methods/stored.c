@@ -53,20 +53,19 @@ void stored_free(stored *self)
     free(self);
 }
 
-static void keep(stored *self, kept_array array, size_t index, snapshot_entry entry)
+static void keep(stored *self, kept_array array, size_t index, didi_dtype dtype, uint64_t rows,
+                 uint64_t columns, const void *data)
 {
     assert(self->count < self->room && !self->saved);
-    kept_name(array, index, self->names[self->count]);
-    entry.name = self->names[self->count];
-    self->list[self->count++] = entry;
+    char *name = self->names[self->count];
+    kept_name(array, index, name);
+    self->list[self->count++] = (snapshot_entry){name, dtype, rows, columns, data};
 }
 
 void stored_keep(stored *self, kept_array array, size_t index, uint64_t rows, uint64_t columns,
                  const void *data)
 {
-    keep(self, array, index,
-         (snapshot_entry){
-             .dtype = kept_dtype(array), .rows = rows, .columns = columns, .data = data});
+    keep(self, array, index, kept_dtype(array), rows, columns, data);
 }
 
 /* Values as they are stored, in their own place: they are already rounded to the dtype, and no
@@ -98,12 +97,10 @@ void stored_factors(stored *self, size_t file, size_t rank, float *b, float *a)
     const family_tensor *tensor = self->work->layers[self->tensor];
     didi_dtype dtype = output_dtype(self->work);
     assert(dtype != DIDI_DTYPE_U8);
-    keep(self, KEPT_B, file,
-         (snapshot_entry){NULL, dtype, rank > 0 ? tensor->rows : 0, rank,
-                          narrow_in_place(dtype, b, rank * tensor->rows)});
-    keep(self, KEPT_A, file,
-         (snapshot_entry){NULL, dtype, rank, tensor->columns,
-                          narrow_in_place(dtype, a, rank * tensor->columns)});
+    keep(self, KEPT_B, file, dtype, rank > 0 ? tensor->rows : 0, rank,
+         narrow_in_place(dtype, b, rank * tensor->rows));
+    keep(self, KEPT_A, file, dtype, rank, tensor->columns,
+         narrow_in_place(dtype, a, rank * tensor->columns));
 }
 
 void stored_delta(stored *self, size_t file, float *values)
@@ -111,9 +108,8 @@ void stored_delta(stored *self, size_t file, float *values)
     const family_tensor *tensor = self->work->layers[self->tensor];
     didi_dtype dtype = output_dtype(self->work);
     assert(dtype != DIDI_DTYPE_U8);
-    keep(self, KEPT_DELTA, file,
-         (snapshot_entry){NULL, dtype, tensor->rows, tensor->columns,
-                          narrow_in_place(dtype, values, tensor->rows * tensor->columns)});
+    keep(self, KEPT_DELTA, file, dtype, tensor->rows, tensor->columns,
+         narrow_in_place(dtype, values, tensor->rows * tensor->columns));
 }
 
 void stored_packed(stored *self, size_t file, const uint8_t *bytes, size_t count)
@@ -154,6 +150,16 @@ static unsigned packed_bits(const work *self, const family_tensor *tensor)
                                                         : precision_of_dense(precision));
 }
 
+/* What is stored of a tensor: one delta, in the file that all tasks share. */
+static stored_array shared_array(const work *self, size_t tensor)
+{
+    stored_array arrays[STORED_ARRAYS_MAX];
+    stored_tensor of = stored_tensor_of(self->layers[tensor]);
+    stored_part part = {.delta = true, .bits = packed_bits(self, self->layers[tensor])};
+    (void)stored_arrays(&of, &part, 0, self->options.precision, arrays);
+    return arrays[0];
+}
+
 static uint64_t rows_at_once(const family_tensor *tensor)
 {
     return tensor->columns < PANEL_ELEMENTS ? PANEL_ELEMENTS / tensor->columns : 1;
@@ -170,10 +176,9 @@ uint64_t stored_panels_memory(const work *self, size_t tensor)
 
 uint64_t stored_panels_bytes(const work *self, size_t tensor)
 {
-    const family_tensor *of = self->layers[tensor];
-    unsigned bits = packed_bits(self, of);
-    return bits > 0 ? packed_dense_bytes(of->rows, of->columns, bits)
-                    : memory_multiply(of->elements, didi_dtype_bits(output_dtype(self)) / 8);
+    stored_array array = shared_array(self, tensor);
+    return memory_multiply(memory_multiply(array.rows, array.columns),
+                           didi_dtype_bits(array.dtype) / 8);
 }
 
 static void panels_clear(panels *self)
@@ -214,20 +219,15 @@ static int panels_create(stored *of, panels *self, didi_error *error)
 static int panels_begin(stored *of, panels *self, didi_error *error)
 {
     size_t tasks = self->summary->tasks;
-    uint64_t rows = self->tensor->rows;
-    uint64_t columns = self->tensor->columns;
+    stored_array array = shared_array(of->work, of->tensor);
     snapshot_entry entries[] = {
-        {self->array, output_dtype(of->work), rows, columns, NULL},
+        {self->array, array.dtype, array.rows, array.columns, NULL},
         {self->energy, kept_dtype(KEPT_ENERGY), 1, tasks, NULL},
         {self->error, kept_dtype(KEPT_ERROR), 1, tasks, NULL},
     };
-    kept_name(self->bits > 0 ? KEPT_PACKED : KEPT_DELTA, 0, self->array);
+    kept_name(array.kept, 0, self->array);
     kept_name(KEPT_ENERGY, 0, self->energy);
     kept_name(KEPT_ERROR, 0, self->error);
-    if (self->bits > 0) {
-        entries[0].rows = packed_dense_bytes(rows, columns, self->bits);
-        entries[0].columns = 1;
-    }
     int status = snapshot_writer_create(of->work->options.work_fd, of->name, entries,
                                         sizeof entries / sizeof *entries, &self->writer, error);
     if (status == DIDI_OK && self->bits > 0) {
@@ -327,12 +327,11 @@ int stored_shared_panels(stored *self, void (*fill)(void *context, const method_
     if (status == DIDI_OK)
         status = panels_begin(self, &made, error);
     for (uint64_t row = 0; row < made.tensor->rows && status == DIDI_OK; row += made.rows_at_once) {
-        uint64_t left = made.tensor->rows - row;
+        uint64_t rows = smaller(made.tensor->rows - row, made.rows_at_once);
         if (atomic_load(&of->cancelled))
             status = didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
         else
-            status = take_panel(&made, row, left < made.rows_at_once ? left : made.rows_at_once,
-                                fill, context, error);
+            status = take_panel(&made, row, rows, fill, context, error);
     }
     if (status == DIDI_OK)
         status = family_verify_unchanged(of->family, error);
@@ -351,27 +350,11 @@ int stored_shared_panels(stored *self, void (*fill)(void *context, const method_
     return status;
 }
 
-/* Snapshots of methods that leave other arrays are taken up by their own `recall`. */
-static int find_shared(const work *of, size_t tensor, const snapshot *from, didi_error *error)
-{
-    const family_tensor *as = of->layers[tensor];
-    unsigned bits = packed_bits(of, as);
-    uint64_t wanted = bits > 0 ? packed_dense_bytes(as->rows, as->columns, bits) : as->rows;
-    char name[KEPT_NAME_BYTES];
-    const void *data = NULL;
-    uint64_t rows = 0;
-    kept_name(bits > 0 ? KEPT_PACKED : KEPT_DELTA, 0, name);
-    int status = snapshot_find(from, name, output_dtype(of), bits > 0 ? 1 : as->columns, &rows,
-                               &data, error);
-    if (status == DIDI_OK && rows != wanted)
-        status = didi_fail(error, DIDI_FORMAT, as->name, "layer state holds %llu rows of %llu",
-                           (unsigned long long)rows, (unsigned long long)wanted);
-    return status;
-}
-
 int stored_recall(work *of, size_t tensor, const char *name, didi_error *error)
 {
     layer_summary *summary = &of->summaries[tensor];
+    stored_array array = shared_array(of, tensor);
+    const void *data = NULL;
     snapshot *from = NULL;
     int status = snapshot_open(of->options.work_fd, name, &from, error);
     if (status == DIDI_OK)
@@ -379,7 +362,7 @@ int stored_recall(work *of, size_t tensor, const char *name, didi_error *error)
     if (status == DIDI_OK)
         status = kept_copy(from, KEPT_ERROR, summary->error, summary->tasks, error);
     if (status == DIDI_OK)
-        status = find_shared(of, tensor, from, error);
+        status = stored_array_find(from, of->layers[tensor]->name, 0, &array, &data, error);
     if (status == DIDI_OK)
         set_parts(of, tensor);
     snapshot_close(from);

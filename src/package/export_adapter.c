@@ -280,7 +280,7 @@ static int write_files(adapter_job *self, didi_error *error)
     if (status == DIDI_OK)
         status = checkpoint_verify_unchanged(self->base, error);
     if (status == DIDI_OK) {
-        status = safetensors_writer_close(self->writer, error);
+        status = safetensors_writer_close(self->writer, true, error);
         self->writer = NULL;
     }
     safetensors_writer_abort(self->writer);

@@ -28,8 +28,7 @@ static int export_raw(export_job *self, const checkpoint_tensor *source, didi_er
     int status =
         buffer != NULL ? DIDI_OK : didi_fail(error, DIDI_NO_MEMORY, tensor->name, "copy buffer");
     for (uint64_t first = 0; first < tensor->bytes && status == DIDI_OK; first += PANEL_ELEMENTS) {
-        uint64_t left = tensor->bytes - first;
-        uint64_t count = left < PANEL_ELEMENTS ? left : PANEL_ELEMENTS;
+        uint64_t count = smaller(tensor->bytes - first, PANEL_ELEMENTS);
         status = checkpoint_read(self->base, source, first, buffer, count, error);
         if (status == DIDI_OK)
             status = safetensors_writer_put_bytes(self->writer, tensor->name, first, buffer, count,
@@ -178,7 +177,7 @@ int didi_export_full(const didi_export *wanted, didi_error *error)
     if (status == DIDI_OK)
         status = checkpoint_verify_unchanged(self.base, error);
     if (status == DIDI_OK) {
-        status = safetensors_writer_close(self.writer, error);
+        status = safetensors_writer_close(self.writer, true, error);
         self.writer = NULL;
     }
     if (status == DIDI_OK)

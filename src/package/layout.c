@@ -7,7 +7,6 @@
 
 #include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* ---- parts ---- */
 
@@ -16,7 +15,7 @@ static uint64_t factors_bytes(const stored_tensor *tensor, const size_t *compone
     uint64_t bytes = PACKED_FACTORS_HEADER_BYTES;
     for (size_t i = 0; i < PRECISION_WIDTHS; i++)
         if (components[i] > 0)
-            bytes += packed_segment_bytes() +
+            bytes += PACKED_SEGMENT_BYTES +
                      components[i] * packed_component_bytes(tensor->rows, tensor->columns,
                                                             precision_width_bits[i]);
     return bytes;
@@ -24,25 +23,7 @@ static uint64_t factors_bytes(const stored_tensor *tensor, const size_t *compone
 
 static stored_array packed_array(const char *suffix, uint64_t bytes)
 {
-    return (stored_array){.suffix = suffix,
-                          .kept = KEPT_PACKED,
-                          .dtype = DIDI_DTYPE_U8,
-                          .dimensions = 1,
-                          .shape = {bytes, 0},
-                          .rows = bytes,
-                          .columns = 1};
-}
-
-static stored_array factor_array(const char *suffix, kept_array kept, didi_dtype dtype,
-                                 uint64_t rows, uint64_t columns)
-{
-    return (stored_array){.suffix = suffix,
-                          .kept = kept,
-                          .dtype = dtype,
-                          .dimensions = 2,
-                          .shape = {rows, columns},
-                          .rows = rows,
-                          .columns = columns};
+    return (stored_array){suffix, KEPT_PACKED, DIDI_DTYPE_U8, 1, bytes, 1, false};
 }
 
 size_t stored_arrays(const stored_tensor *tensor, const stored_part *part, size_t file,
@@ -54,13 +35,8 @@ size_t stored_arrays(const stored_tensor *tensor, const stored_part *part, size_
     uint64_t columns = tensor->columns;
     if (part->delta) {
         ret_arrays[0] =
-            plain ? (stored_array){.suffix = "delta",
-                                   .kept = KEPT_DELTA,
-                                   .dtype = dtype,
-                                   .dimensions = tensor->base->dimensions,
-                                   .shaped_as_base = true,
-                                   .rows = rows,
-                                   .columns = columns}
+            plain ? (stored_array){"delta", KEPT_DELTA, dtype, tensor->base->dimensions,
+                                   rows,    columns,    true}
                   : packed_array("delta_packed", packed_dense_bytes(rows, columns, part->bits));
         return 1;
     }
@@ -71,11 +47,24 @@ size_t stored_arrays(const stored_tensor *tensor, const stored_part *part, size_
                                      factors_bytes(tensor, part->components));
         return 1;
     }
-    ret_arrays[0] =
-        factor_array(file == 0 ? "shared_B" : "expert_B", KEPT_B, dtype, rows, part->rank);
-    ret_arrays[1] =
-        factor_array(file == 0 ? "shared_A" : "expert_A", KEPT_A, dtype, part->rank, columns);
+    ret_arrays[0] = (stored_array){
+        file == 0 ? "shared_B" : "expert_B", KEPT_B, dtype, 2, rows, part->rank, false};
+    ret_arrays[1] = (stored_array){
+        file == 0 ? "shared_A" : "expert_A", KEPT_A, dtype, 2, part->rank, columns, false};
     return 2;
+}
+
+int stored_array_find(const snapshot *from, const char *tensor, size_t file,
+                      const stored_array *array, const void **ret_data, didi_error *error)
+{
+    char name[KEPT_NAME_BYTES];
+    uint64_t rows = 0;
+    kept_name(array->kept, file, name);
+    int status = snapshot_find(from, name, array->dtype, array->columns, &rows, ret_data, error);
+    if (status == DIDI_OK && rows != array->rows)
+        status = didi_fail(error, DIDI_FORMAT, tensor, "layer state holds %llu rows of %llu",
+                           (unsigned long long)rows, (unsigned long long)array->rows);
+    return status;
 }
 
 uint64_t stored_factor_parameters(const stored_tensor *tensor, const stored_part *part)
@@ -125,7 +114,8 @@ int package_layout_add(package_layout *self, const stored_tensor *tensor, const 
         if (name == NULL)
             return didi_fail(error, DIDI_NO_MEMORY, tensor->base->name, "name of a factor");
         uint64_t *shape = self->shapes[self->count];
-        memcpy(shape, from->shape, sizeof from->shape);
+        shape[0] = from->rows;
+        shape[1] = from->columns;
         self->names[self->count] = name;
         self->entries[self->count++] =
             (safetensors_layout_entry){name, from->dtype, from->dimensions,

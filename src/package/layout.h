@@ -27,15 +27,17 @@ typedef struct stored_array {
     const char *suffix; /* of the tensor's name in the package */
     kept_array kept;    /* the array of a snapshot that it comes from */
     didi_dtype dtype;
-    size_t dimensions;
-    uint64_t shape[2];      /* of factors and packed bytes */
-    bool shaped_as_base;    /* else */
+    size_t dimensions;      /* 1: rows alone */
     uint64_t rows, columns; /* as kept in a snapshot */
+    bool shaped_as_base;    /* in the package */
 } stored_array;
 
 /* How many arrays `part` is in file `file`; describes them. */
 size_t stored_arrays(const stored_tensor *tensor, const stored_part *part, size_t file,
                      didi_precision precision, stored_array ret_arrays[STORED_ARRAYS_MAX]);
+/* Such an array in the tensor's snapshot, with all its rows; lives as long. Errors: DIDI_FORMAT. */
+int stored_array_find(const snapshot *from, const char *tensor, size_t file,
+                      const stored_array *array, const void **ret_data, didi_error *error);
 
 /* Numbers of factors and of a delta that a part holds. */
 uint64_t stored_factor_parameters(const stored_tensor *tensor, const stored_part *part);

@@ -13,7 +13,6 @@ enum {
     GROUP_LOG2 = 6,
     START_FACTORS = GROUP_LOG2 << 4 | 1,
     START_DENSE = GROUP_LOG2 << 4 | 2,
-    SEGMENT_BYTES = 5,
     BLOCK = 16, /* components added at a time */
 };
 
@@ -35,15 +34,11 @@ size_t packed_component_bytes(size_t m, size_t n, unsigned bits)
     return quantise_groups_bytes(m, bits) + quantise_groups_bytes(n, bits);
 }
 
-size_t packed_segment_bytes(void)
-{
-    return SEGMENT_BYTES;
-}
-
 size_t packed_factors_bytes(size_t m, size_t n, const uint8_t *bits, size_t components)
 {
     assert(components > 0 && components <= PACKED_DIMENSION_MAX);
-    size_t sum = PACKED_FACTORS_HEADER_BYTES + SEGMENT_BYTES * count_segments(bits, components);
+    size_t sum =
+        PACKED_FACTORS_HEADER_BYTES + PACKED_SEGMENT_BYTES * count_segments(bits, components);
     for (size_t i = 0; i < components; i++)
         sum += packed_component_bytes(m, n, bits[i]);
     return sum;
@@ -67,7 +62,7 @@ void packed_factors_encode(size_t m, size_t n, const uint8_t *bits, size_t compo
         uint32_t length = (uint32_t)(last - first);
         out[0] = bits[first];
         memcpy(out + 1, &length, sizeof length);
-        out += SEGMENT_BYTES;
+        out += PACKED_SEGMENT_BYTES;
     }
     for (size_t i = 0; i < components; i++) {
         quantise_groups(left + i * m, m, bits[i], left_exponent, out);
@@ -134,8 +129,8 @@ static int read_segments(packed *self, const uint8_t *bytes, const char *tensor,
 {
     for (size_t s = 0; s < self->segment_count; s++) {
         uint32_t components = 0;
-        unsigned bits = bytes[s * SEGMENT_BYTES];
-        memcpy(&components, bytes + s * SEGMENT_BYTES + 1, sizeof components);
+        unsigned bits = bytes[s * PACKED_SEGMENT_BYTES];
+        memcpy(&components, bytes + s * PACKED_SEGMENT_BYTES + 1, sizeof components);
         if (bits < 1 || bits > QUANTISE_BITS_MAX || (s > 0 && bits >= self->segments[s - 1].bits))
             return didi_fail(error, DIDI_FORMAT, tensor, "segment %zu has %u bits", s, bits);
         if (components < 1 || components > PACKED_DIMENSION_MAX)
@@ -155,7 +150,7 @@ static int parse_factors(packed *self, const uint8_t *bytes, size_t count, const
                          didi_error *error)
 {
     size_t segments = count < PACKED_FACTORS_HEADER_BYTES ? 0 : bytes[3];
-    size_t start = PACKED_FACTORS_HEADER_BYTES + segments * SEGMENT_BYTES;
+    size_t start = PACKED_FACTORS_HEADER_BYTES + segments * PACKED_SEGMENT_BYTES;
     if (segments < 1 || segments > QUANTISE_BITS_MAX || count < start)
         return didi_fail(error, DIDI_FORMAT, tensor, "%zu bytes with %zu segments", count,
                          segments);

@@ -23,6 +23,7 @@
 enum {
     PACKED_DIMENSION_MAX = INT32_MAX, /* rows and columns; factors have as many components */
     PACKED_FACTORS_HEADER_BYTES = 4,  /* segments aside */
+    PACKED_SEGMENT_BYTES = 5,         /* each: the price of the first component at a width */
     PACKED_DENSE_HEADER_BYTES = 2,
 };
 
@@ -33,9 +34,6 @@ size_t packed_factors_bytes(size_t m, size_t n, const uint8_t *bits, size_t comp
 
 /* What one more component at `bits` adds, segments aside. */
 size_t packed_component_bytes(size_t m, size_t n, unsigned bits);
-
-/* What a segment adds: the price of the first component at a number of bits. */
-size_t packed_segment_bytes(void);
 
 /* Encodes components rows of `left` (m numbers each, a column of B) and `right` (n numbers each, a
  * row of A) into out[packed_factors_bytes]. Values must be finite. Each row is read back as

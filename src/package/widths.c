@@ -21,37 +21,30 @@ bool precision_is_plain(didi_precision precision, didi_dtype *ret_dtype)
            precision == DIDI_PRECISION_F16;
 }
 
-static precision_widths one_width(unsigned bits)
+unsigned precision_width_index(unsigned bits)
 {
-    for (unsigned i = 0; i < PRECISION_WIDTHS; i++)
-        if (precision_width_bits[i] == bits)
-            return 1U << i;
-    return 0;
+    unsigned at = 0;
+    while (at + 1 < PRECISION_WIDTHS && precision_width_bits[at] != bits)
+        at++;
+    assert(precision_width_bits[at] == bits);
+    return at;
 }
 
 precision_widths precision_of_matrices(didi_precision precision)
 {
-    switch (precision) {
-    case DIDI_PRECISION_F32:
-        return one_width(32);
-    case DIDI_PRECISION_BF16:
-    case DIDI_PRECISION_F16:
-        return one_width(16);
-    case DIDI_PRECISION_INT8:
-        return one_width(8);
-    case DIDI_PRECISION_INT4:
-        return one_width(4);
-    case DIDI_PRECISION_INT3:
-        return one_width(3);
-    default:
-        return (1U << QUANTISE_BITS_MAX) - 1;
-    }
+    static const unsigned bits[] = {
+        [DIDI_PRECISION_F32] = 32, [DIDI_PRECISION_BF16] = 16, [DIDI_PRECISION_F16] = 16,
+        [DIDI_PRECISION_INT8] = 8, [DIDI_PRECISION_INT4] = 4,  [DIDI_PRECISION_INT3] = 3,
+    };
+    return (size_t)precision < sizeof bits / sizeof *bits
+               ? 1U << precision_width_index(bits[precision])
+               : (1U << QUANTISE_BITS_MAX) - 1;
 }
 
 precision_widths precision_of_dense(didi_precision precision)
 {
     bool narrow = precision == DIDI_PRECISION_INT4 || precision == DIDI_PRECISION_INT3;
-    return narrow ? one_width(8) : precision_of_matrices(precision);
+    return narrow ? 1U << precision_width_index(8) : precision_of_matrices(precision);
 }
 
 unsigned precision_bits(precision_widths widths)

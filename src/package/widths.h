@@ -10,6 +10,8 @@
  * stored as a dtype. */
 enum { PRECISION_WIDTHS = 10 };
 extern const unsigned precision_width_bits[PRECISION_WIDTHS];
+/* Where a width stands in them: it must be one. */
+unsigned precision_width_index(unsigned bits);
 
 /* A set of widths: bit i stands for precision_width_bits[i]. */
 typedef unsigned precision_widths;

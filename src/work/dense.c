@@ -3,20 +3,37 @@
 #include "src/work/work.h"
 
 #include "src/base/base.h"
-#include "src/files/files.h"
 #include "src/math/math.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { PIECE_ELEMENTS = 1 << 16 };
+void piece_buffers_clear(piece_buffers *self)
+{
+    free(self->delta);
+    free(self->stored);
+    free(self->task);
+    free(self->spare);
+    free(self->sum);
+    free(self->packed);
+    addition_clear(&self->shared);
+}
 
-typedef struct scan_buffers {
-    float *delta, *spare, *stored;
-    double *sum;
-    char *narrow;
-    addition shared; /* what a package that is extended shares of the tensor */
-} scan_buffers;
+int piece_buffers_create(piece_buffers *self, uint64_t elements, size_t bytes, didi_error *error)
+{
+    *self = (piece_buffers){.delta = memory_aligned(elements, sizeof(float)),
+                            .stored = memory_aligned(elements, sizeof(float)),
+                            .task = memory_aligned(elements, sizeof(float)),
+                            .spare = memory_aligned(elements, sizeof(float)),
+                            .sum = memory_aligned(elements, sizeof(double)),
+                            .packed = memory_aligned(bytes, 1)};
+    if (self->delta != NULL && self->stored != NULL && self->task != NULL && self->spare != NULL &&
+        self->sum != NULL && self->packed != NULL)
+        return DIDI_OK;
+    piece_buffers_clear(self);
+    return didi_fail(error, DIDI_NO_MEMORY, NULL, "buffers of %llu elements",
+                     (unsigned long long)elements);
+}
 
 bool work_holds_delta(const work *self, size_t dense, size_t index)
 {
@@ -84,19 +101,19 @@ int work_check_range(const family_piece *piece, const float *values, const char 
 }
 
 /* As the output dtype keeps it. */
-static int round_piece(const work *self, const family_piece *piece, scan_buffers *buffers,
+static int round_piece(const work *self, const family_piece *piece, piece_buffers *buffers,
                        didi_error *error)
 {
     didi_dtype dtype = DIDI_DTYPE_F32;
     if (!precision_is_plain(self->options.precision, &dtype))
         return DIDI_OK; /* measured when it is packed */
-    didi_dtype_from_f32(dtype, buffers->stored, buffers->narrow, piece->count);
-    didi_dtype_to_f32(dtype, buffers->narrow, buffers->stored, piece->count);
+    didi_dtype_from_f32(dtype, buffers->stored, buffers->packed, piece->count);
+    didi_dtype_to_f32(dtype, buffers->packed, buffers->stored, piece->count);
     return work_check_range(piece, buffers->stored, didi_dtype_name(dtype), error);
 }
 
 static int scan_own(const work *self, const family_piece *piece, double *ret_error,
-                    scan_buffers *buffers, didi_error *error)
+                    piece_buffers *buffers, didi_error *error)
 {
     memcpy(buffers->stored, buffers->delta, piece->count * sizeof(float));
     int status = round_piece(self, piece, buffers, error);
@@ -107,7 +124,7 @@ static int scan_own(const work *self, const family_piece *piece, double *ret_err
 
 /* Adds one task's piece: its energy, and the error of what will be stored of it. */
 static int scan_task(const work *self, const family_piece *piece, dense_summary *found, size_t task,
-                     scan_buffers *buffers, didi_error *error)
+                     piece_buffers *buffers, didi_error *error)
 {
     uint64_t count = piece->count;
     double own = linalg_energy(buffers->delta, count);
@@ -135,7 +152,7 @@ static int scan_task(const work *self, const family_piece *piece, dense_summary 
 
 /* |d_t - s|^2 over tasks, |d_t|^2 being counted: T |s|^2 - 2 <s, sum_t d_t>. */
 static int scan_mean(const work *self, const family_piece *piece, double *ret_error,
-                     scan_buffers *buffers, didi_error *error)
+                     piece_buffers *buffers, didi_error *error)
 {
     size_t tasks = self->options.task_count;
     work_mean_of(buffers->sum, tasks, piece->count, buffers->stored);
@@ -150,7 +167,7 @@ static int scan_mean(const work *self, const family_piece *piece, double *ret_er
 }
 
 static int scan_piece(work *self, const family_piece *piece, dense_summary *found,
-                      scan_buffers *buffers, didi_error *error)
+                      piece_buffers *buffers, didi_error *error)
 {
     memset(buffers->sum, 0, piece->count * sizeof *buffers->sum);
     for (size_t t = 0; t < self->options.task_count; t++) {
@@ -165,7 +182,7 @@ static int scan_piece(work *self, const family_piece *piece, dense_summary *foun
                                           : DIDI_OK;
 }
 
-static int scan_tensor(work *self, size_t index, scan_buffers *buffers, didi_error *error)
+static int scan_tensor(work *self, size_t index, piece_buffers *buffers, didi_error *error)
 {
     const family_tensor *tensor = self->dense[index];
     dense_summary *found = &self->dense_summaries[index];
@@ -178,11 +195,11 @@ static int scan_tensor(work *self, size_t index, scan_buffers *buffers, didi_err
     if (found->form == DIDI_DENSE_BASE)
         status = extension_shared(self->extension, tensor, &buffers->shared, error);
     for (uint64_t first = 0; first < tensor->elements && status == DIDI_OK;
-         first += PIECE_ELEMENTS) {
-        uint64_t left = tensor->elements - first;
+         first += WORK_PIECE_ELEMENTS) {
         if (atomic_load(&self->cancelled))
             return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
-        family_piece piece = {tensor, first, left < PIECE_ELEMENTS ? left : PIECE_ELEMENTS};
+        family_piece piece = {tensor, first,
+                              smaller(tensor->elements - first, WORK_PIECE_ELEMENTS)};
         status = scan_piece(self, &piece, found, buffers, error);
     }
     found->error = found->error > 0 ? found->error : 0;
@@ -204,26 +221,20 @@ static int save_scan(work *self, didi_error *error)
         table[i * row + 2 * tasks] = self->dense_summaries[i].error;
         table[i * row + 2 * tasks + 1] = self->dense_summaries[i].own_error;
     }
-    snapshot_entry entry = {"dense", DIDI_DTYPE_F64, self->dense_count, row, table};
-    int status = snapshot_save(self->options.work_fd, "dense.state", &entry, 1,
-                               !self->options.volatile_work, error);
+    int status =
+        work_save_table(self, "dense.state", "dense", self->dense_count, row, table, error);
     free(table);
     return status;
 }
 
 int work_scan_dense(work *self, didi_error *error)
 {
-    scan_buffers buffers = {.delta = memory_aligned(PIECE_ELEMENTS, sizeof(float)),
-                            .spare = memory_aligned(PIECE_ELEMENTS, sizeof(float)),
-                            .stored = memory_aligned(PIECE_ELEMENTS, sizeof(float)),
-                            .sum = memory_aligned(PIECE_ELEMENTS, sizeof(double)),
-                            .narrow = memory_aligned(PIECE_ELEMENTS, sizeof(float))};
-    int status = DIDI_OK;
-    if (buffers.delta == NULL || buffers.spare == NULL || buffers.stored == NULL ||
-        buffers.sum == NULL || buffers.narrow == NULL)
-        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "scan buffers");
-    if (status == DIDI_OK)
-        status = family_verify_unchanged(self->family, error);
+    enum { BYTES = WORK_PIECE_ELEMENTS * sizeof(float) };
+    piece_buffers buffers;
+    int status = piece_buffers_create(&buffers, WORK_PIECE_ELEMENTS, BYTES, error);
+    if (status != DIDI_OK)
+        return status;
+    status = family_verify_unchanged(self->family, error);
     for (size_t i = 0; i < self->family->tensor_count && status == DIDI_OK; i++)
         if (self->family->tensors[i].kind == FAMILY_PASSTHROUGH)
             status = family_check_equal(self->family, &self->family->tensors[i], &self->bytes_read,
@@ -234,12 +245,7 @@ int work_scan_dense(work *self, didi_error *error)
         status = family_verify_unchanged(self->family, error);
     if (status == DIDI_OK)
         status = save_scan(self, error);
-    free(buffers.delta);
-    free(buffers.spare);
-    free(buffers.stored);
-    free(buffers.sum);
-    free(buffers.narrow);
-    addition_clear(&buffers.shared);
+    piece_buffers_clear(&buffers);
     return status;
 }
 
@@ -247,16 +253,11 @@ int work_recall_dense(work *self, didi_error *error)
 {
     size_t tasks = self->options.task_count;
     size_t row = 2 * tasks + SCAN_ERRORS;
-    snapshot *from = NULL;
-    const void *data = NULL;
-    uint64_t rows = 0;
-    int status = snapshot_open(self->options.work_fd, "dense.state", &from, error);
-    if (status == DIDI_OK)
-        status = snapshot_find(from, "dense", DIDI_DTYPE_F64, row, &rows, &data, error);
-    if (status == DIDI_OK && rows != self->dense_count)
-        status = didi_fail(error, DIDI_FORMAT, "dense.state", "%llu rows for %zu tensors",
-                           (unsigned long long)rows, self->dense_count);
-    const double *table = data;
+    double *table = memory_zeroed(self->dense_count, row * sizeof(double));
+    if (table == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "table of %zu tensors", self->dense_count);
+    int status =
+        work_read_table(self, "dense.state", "dense", self->dense_count, row, table, error);
     for (size_t i = 0; i < self->dense_count && status == DIDI_OK; i++) {
         dense_summary *found = &self->dense_summaries[i];
         memcpy(found->energy, table + i * row, tasks * sizeof(double));
@@ -265,6 +266,6 @@ int work_recall_dense(work *self, didi_error *error)
         found->error = table[i * row + 2 * tasks];
         found->own_error = table[i * row + 2 * tasks + 1];
     }
-    snapshot_close(from);
+    free(table);
     return status;
 }

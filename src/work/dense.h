@@ -17,6 +17,20 @@ didi_dense work_dense_form(const work *self, const family_tensor *tensor);
 uint64_t work_dense_copies(const work *self, const family_tensor *tensor);
 /* Parameters stored of tensors kept whole: what the scan found zero is not. */
 uint64_t work_dense_parameters(const work *self);
+/* Room for a piece of a tensor kept whole: so many elements, so many bytes where they are stored.
+ */
+enum { WORK_PIECE_ELEMENTS = 1 << 16 };
+typedef struct piece_buffers {
+    float *delta, *stored; /* before and after rounding */
+    float *task, *spare;
+    double *sum; /* over tasks */
+    uint8_t *packed;
+    addition shared; /* what a package that is extended shares of the tensor */
+} piece_buffers;
+/* Errors: DIDI_NO_MEMORY. */
+int piece_buffers_create(piece_buffers *self, uint64_t elements, size_t bytes, didi_error *error);
+void piece_buffers_clear(piece_buffers *self);
+
 /* What `mean` stores of a piece: sum over tasks / T, in `ret_mean`. */
 void work_mean_of(const double *sum, size_t tasks, uint64_t count, float *ret_mean);
 

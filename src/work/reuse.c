@@ -122,6 +122,17 @@ static bool same_number(const json_t *object, const char *key, uint64_t value)
     return (uint64_t)json_integer_value(json_object_get(object, key)) == value;
 }
 
+static int fail_changed(const work *self, size_t index, const char *what, didi_error *error)
+{
+    size_t at = 0;
+    char name[DIDI_ERROR_SUBJECT_BYTES_MAX];
+    const checkpoint *model = work_input_at(self, index, &at);
+    (void)snprintf(name, sizeof name, "%s/%s", checkpoint_label(model),
+                   checkpoint_file_at(model, at)->name);
+    return didi_fail(error, DIDI_CHANGED, name,
+                     "%s %s; leave from_job out to merge it as it is now", name, what);
+}
+
 static int compare_input(work *self, size_t index, const json_t *old, didi_error *error)
 {
     size_t at = 0;
@@ -136,14 +147,8 @@ static int compare_input(work *self, size_t index, const json_t *old, didi_error
                          text_of(old, "model"), text_of(old, "file"), checkpoint_label(model),
                          file->name);
     if (!same_number(old, "bytes", file->bytes) || strlen(digest) != 64 ||
-        !same_number(old, "modified_ns", (uint64_t)file->modified_ns)) {
-        char name[DIDI_ERROR_SUBJECT_BYTES_MAX];
-        (void)snprintf(name, sizeof name, "%s/%s", checkpoint_label(model), file->name);
-        return didi_fail(error, DIDI_CHANGED, name,
-                         "%s was replaced or modified since the earlier merge; leave from_job out "
-                         "to merge it as it is now",
-                         name);
-    }
+        !same_number(old, "modified_ns", (uint64_t)file->modified_ns))
+        return fail_changed(self, index, "was replaced or modified since the earlier merge", error);
     memcpy(self->reuse->digests[index], digest, 65);
     self->reuse->same_place[index] =
         same_number(old, "device", file->device) && same_number(old, "inode", file->inode);
@@ -258,29 +263,19 @@ bool work_reuse_take(const work *self, const char *old_name, const char *name)
     int to = self->options.work_fd;
     char *text = NULL;
     size_t bytes = 0;
-    didi_error ignored = {0};
     if (linkat(from, old_name, to, name, 0) == 0 || errno == EEXIST)
         return true;
     if (errno == ENOENT ||
-        file_read_text(from, old_name, STATE_BYTES_MAX, &text, &bytes, &ignored) != DIDI_OK)
+        file_read_text(from, old_name, STATE_BYTES_MAX, &text, &bytes, NULL) != DIDI_OK)
         return false;
-    bool copied = file_write_durable(to, name, text, bytes, &ignored) == DIDI_OK;
+    bool copied = file_write_durable(to, name, text, bytes, NULL) == DIDI_OK;
     free(text);
     return copied;
 }
 
 int work_reuse_check_digest(const work *self, size_t index, didi_error *error)
 {
-    size_t at = 0;
-    char name[DIDI_ERROR_SUBJECT_BYTES_MAX];
     if (self->reuse == NULL || strcmp(self->reuse->digests[index], self->digests[index]) == 0)
         return DIDI_OK;
-    const checkpoint *model = work_input_at(self, index, &at);
-    (void)snprintf(name, sizeof name, "%s/%s", checkpoint_label(model),
-                   checkpoint_file_at(model, at)->name);
-    return didi_fail(
-        error, DIDI_CHANGED, name,
-        "%s is another file than the one the earlier merge read; leave from_job out to "
-        "merge it as it is now",
-        name);
+    return fail_changed(self, index, "is another file than the one the earlier merge read", error);
 }

@@ -4,7 +4,6 @@
 #include "src/work/similarity.h"
 
 #include "src/base/base.h"
-#include "src/files/files.h"
 #include "src/math/math.h"
 
 #include <math.h>
@@ -43,12 +42,11 @@ static int sum_panels(const layer *target, double *gram, didi_error *error)
     if (panel == NULL || products == NULL)
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "inner products of %zu tasks", tasks);
     for (size_t first = 0; first < target->rows && status == DIDI_OK; first += rows) {
-        size_t left = target->rows - first;
         if (layer_is_cancelled(target))
             status = didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
         else
-            status =
-                add_panel(target, first, left < rows ? left : rows, panel, products, gram, error);
+            status = add_panel(target, first, smaller(target->rows - first, rows), panel, products,
+                               gram, error);
     }
     free(panel);
     free(products);
@@ -63,10 +61,8 @@ int work_save_gram(work *self, size_t index, const layer *target, didi_error *er
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "inner products of %zu tasks", target->tasks);
     int status = sum_panels(target, gram, error);
     work_snapshot_name("gram", index, name);
-    snapshot_entry entry = {"gram", DIDI_DTYPE_F64, target->tasks, target->tasks, gram};
     if (status == DIDI_OK)
-        status = snapshot_save(self->options.work_fd, name, &entry, 1, !self->options.volatile_work,
-                               error);
+        status = work_save_table(self, name, "gram", target->tasks, target->tasks, gram, error);
     free(gram);
     return status;
 }
@@ -103,54 +99,35 @@ static json_t *explained_json(const work *self)
     return list;
 }
 
-static int read_gram(const work *self, size_t index, snapshot **ret_snapshot,
-                     const double **ret_gram)
-{
-    char name[64];
-    const void *data = NULL;
-    uint64_t rows = 0;
-    didi_error ignored = {0};
-    work_snapshot_name("gram", index, name);
-    int status = snapshot_open(self->options.work_fd, name, ret_snapshot, &ignored);
-    if (status == DIDI_OK)
-        status = snapshot_find(*ret_snapshot, "gram", DIDI_DTYPE_F64, self->options.task_count,
-                               &rows, &data, &ignored);
-    if (status == DIDI_OK && rows != self->options.task_count)
-        status = DIDI_FORMAT;
-    *ret_gram = data;
-    return status;
-}
-
-/* Sums the layers' products, and lists each layer's cosines unless there are too many tasks. */
-static int sum_layers(const work *self, double *sum, json_t *layers)
+/* Sums the layers' products, and lists each layer's cosines unless there are too many tasks. `gram`
+ * has room for one layer's. */
+static int sum_layers(const work *self, double *sum, double *gram, json_t *layers)
 {
     size_t tasks = self->options.task_count;
-    for (size_t l = 0; l < self->layer_count; l++) {
-        snapshot *from = NULL;
-        const double *gram = NULL;
-        int status = read_gram(self, l, &from, &gram);
+    int status = DIDI_OK;
+    for (size_t l = 0; l < self->layer_count && status == DIDI_OK; l++) {
+        char name[64];
+        work_snapshot_name("gram", l, name);
+        status = work_read_table(self, name, "gram", tasks, tasks, gram, NULL);
         for (size_t i = 0; status == DIDI_OK && i < tasks * tasks; i++)
             sum[i] += gram[i];
         if (status == DIDI_OK && tasks <= SIMILARITY_LAYER_TASKS)
             json_array_append_new(layers, json_pack("{s:s,s:o}", "tensor", self->layers[l]->name,
                                                     "cosine", cosines_json(gram, tasks)));
-        snapshot_close(from);
-        if (status != DIDI_OK)
-            return status;
     }
-    return DIDI_OK;
+    return status;
 }
 
 json_t *work_similarity_json(const work *self)
 {
     size_t tasks = self->options.task_count;
-    double *sum = memory_zeroed(tasks * tasks, sizeof *sum);
+    double *sum = memory_zeroed(2 * tasks * tasks, sizeof *sum);
     json_t *layers = json_array();
     json_t *names = json_array();
     json_t *section = NULL;
     for (size_t t = 0; t < tasks; t++)
         json_array_append_new(names, json_string(self->options.tasks[t].name));
-    if (sum != NULL && sum_layers(self, sum, layers) == DIDI_OK)
+    if (sum != NULL && sum_layers(self, sum, sum + tasks * tasks, layers) == DIDI_OK)
         section = json_pack("{s:O,s:o,s:o,s:O}", "tasks", names, "cosine", cosines_json(sum, tasks),
                             "explained_by_shared", explained_json(self), "layers", layers);
     json_decref(layers);

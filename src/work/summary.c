@@ -7,48 +7,42 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Arrays of a layer_summary: entries more than one a task. */
+#define SUMMARY_ARRAYS(X)                                                                          \
+    X(energy, 0)                                                                                   \
+    X(weight, 0)                                                                                   \
+    X(count, 1)                                                                                    \
+    X(sigma, 1)                                                                                    \
+    X(tail, 1)                                                                                     \
+    X(rank, 1)                                                                                     \
+    X(dense, 1)                                                                                    \
+    X(components, 1)                                                                               \
+    X(dense_bits, 1)                                                                               \
+    X(error, 0)                                                                                    \
+    X(unshared, 0)
+
 int summary_create(layer_summary *self, size_t tasks, didi_error *error)
 {
-    layer_summary fresh = {
-        .tasks = tasks,
-        .energy = memory_zeroed(tasks, sizeof(double)),
-        .weight = memory_zeroed(tasks, sizeof(double)),
-        .count = memory_zeroed(tasks + 1, sizeof(size_t)),
-        .sigma = memory_zeroed(tasks + 1, sizeof(double *)),
-        .tail = memory_zeroed(tasks + 1, sizeof(double)),
-        .rank = memory_zeroed(tasks + 1, sizeof(size_t)),
-        .dense = memory_zeroed(tasks + 1, sizeof(bool)),
-        .components = memory_zeroed(tasks + 1, sizeof(size_t[PRECISION_WIDTHS])),
-        .dense_bits = memory_zeroed(tasks + 1, sizeof(unsigned)),
-        .error = memory_zeroed(tasks, sizeof(double)),
-        .unshared = memory_zeroed(tasks, sizeof(double)),
-    };
-    *self = fresh;
-    if (fresh.energy == NULL || fresh.weight == NULL || fresh.count == NULL ||
-        fresh.sigma == NULL || fresh.tail == NULL || fresh.rank == NULL || fresh.dense == NULL ||
-        fresh.components == NULL || fresh.dense_bits == NULL || fresh.error == NULL ||
-        fresh.unshared == NULL) {
-        summary_clear(self);
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "summary of %zu tasks", tasks);
-    }
-    return DIDI_OK;
+    bool whole = true;
+    *self = (layer_summary){.tasks = tasks};
+#define SUMMARY_ALLOCATE(array, more)                                                              \
+    self->array = memory_zeroed(tasks + (more), sizeof *self->array);                              \
+    whole = whole && self->array != NULL;
+    SUMMARY_ARRAYS(SUMMARY_ALLOCATE)
+#undef SUMMARY_ALLOCATE
+    if (whole)
+        return DIDI_OK;
+    summary_clear(self);
+    return didi_fail(error, DIDI_NO_MEMORY, NULL, "summary of %zu tasks", tasks);
 }
 
 void summary_clear(layer_summary *self)
 {
     for (size_t j = 0; self->sigma != NULL && j <= self->tasks; j++)
         free(self->sigma[j]);
-    free(self->energy);
-    free(self->weight);
-    free(self->count);
-    free(self->sigma);
-    free(self->tail);
-    free(self->rank);
-    free(self->dense);
-    free(self->components);
-    free(self->dense_bits);
-    free(self->error);
-    free(self->unshared);
+#define SUMMARY_FREE(array, more) free(self->array);
+    SUMMARY_ARRAYS(SUMMARY_FREE)
+#undef SUMMARY_FREE
     *self = (layer_summary){0};
 }
 

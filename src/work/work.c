@@ -69,6 +69,32 @@ void work_snapshot_name(const char *prefix, size_t index, char name[64])
     (void)snprintf(name, 64, "%s-%05zu.state", prefix, index);
 }
 
+int work_save_table(const work *self, const char *file, const char *name, size_t rows,
+                    size_t columns, const double *table, didi_error *error)
+{
+    snapshot_entry entry = {name, DIDI_DTYPE_F64, rows, columns, table};
+    return snapshot_save(self->options.work_fd, file, &entry, 1, !self->options.volatile_work,
+                         error);
+}
+
+int work_read_table(const work *self, const char *file, const char *name, size_t rows,
+                    size_t columns, double *ret_table, didi_error *error)
+{
+    snapshot *from = NULL;
+    const void *data = NULL;
+    uint64_t found = 0;
+    int status = snapshot_open(self->options.work_fd, file, &from, error);
+    if (status == DIDI_OK)
+        status = snapshot_find(from, name, DIDI_DTYPE_F64, columns, &found, &data, error);
+    if (status == DIDI_OK && found != rows)
+        status = didi_fail(error, DIDI_FORMAT, file, "%llu rows of %zu", (unsigned long long)found,
+                           rows);
+    if (status == DIDI_OK)
+        memcpy(ret_table, data, rows * columns * sizeof *ret_table);
+    snapshot_close(from);
+    return status;
+}
+
 static int create_layer(work *self, size_t index, const work_mode *how, layer **ret_layer,
                         didi_error *error)
 {

@@ -66,6 +66,12 @@ typedef struct work {
 
 /* "prefix-00012.state": the snapshot that a stage leaves of a tensor. */
 void work_snapshot_name(const char *prefix, size_t index, char name[64]);
+/* A table of numbers as a snapshot of its own, under its name there. Errors: those of a snapshot;
+ * reading, DIDI_FORMAT where it has another size. */
+int work_save_table(const work *self, const char *file, const char *name, size_t rows,
+                    size_t columns, const double *table, didi_error *error);
+int work_read_table(const work *self, const char *file, const char *name, size_t rows,
+                    size_t columns, double *ret_table, didi_error *error);
 
 /* ---- telemetry ---- */
 

@@ -8,77 +8,42 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PIECE_ELEMENTS = 1 << 16 };
-
-typedef struct piece_buffers {
-    float *delta, *stored; /* before and after rounding */
-    float *task, *spare;
-    double *sum;
-    uint8_t *packed;
-} piece_buffers;
-
-static void buffers_clear(piece_buffers *self)
-{
-    free(self->delta);
-    free(self->stored);
-    free(self->task);
-    free(self->spare);
-    free(self->sum);
-    free(self->packed);
-}
-
-static int buffers_create(piece_buffers *self, uint64_t elements, size_t bytes, didi_error *error)
-{
-    *self = (piece_buffers){.delta = memory_aligned(elements, sizeof(float)),
-                            .stored = memory_aligned(elements, sizeof(float)),
-                            .task = memory_aligned(elements, sizeof(float)),
-                            .spare = memory_aligned(elements, sizeof(float)),
-                            .sum = memory_aligned(elements, sizeof(double)),
-                            .packed = memory_aligned(bytes, 1)};
-    if (self->delta != NULL && self->stored != NULL && self->task != NULL && self->spare != NULL &&
-        self->sum != NULL && self->packed != NULL)
-        return DIDI_OK;
-    buffers_clear(self);
-    return didi_fail(error, DIDI_NO_MEMORY, NULL, "buffers of an artifact");
-}
-
 /* One piece of what is stored of a tensor: a task's delta, or the mean of all (file 0). */
-static int read_piece(work *self, const family_tensor *tensor, size_t file, uint64_t first,
-                      uint64_t count, piece_buffers *buffers, didi_error *error)
+static int read_piece(work *self, const family_piece *piece, size_t file, piece_buffers *buffers,
+                      didi_error *error)
 {
     size_t tasks = self->options.task_count;
     if (file > 0)
-        return family_read_delta(self->family, file - 1, (family_piece){tensor, first, count},
-                                 buffers->delta, buffers->spare, &self->bytes_read, error);
-    memset(buffers->sum, 0, count * sizeof *buffers->sum);
+        return family_read_delta(self->family, file - 1, *piece, buffers->delta, buffers->spare,
+                                 &self->bytes_read, error);
+    memset(buffers->sum, 0, piece->count * sizeof *buffers->sum);
     for (size_t t = 0; t < tasks; t++) {
-        int status = family_read_delta(self->family, t, (family_piece){tensor, first, count},
-                                       buffers->delta, buffers->spare, &self->bytes_read, error);
+        int status = family_read_delta(self->family, t, *piece, buffers->delta, buffers->spare,
+                                       &self->bytes_read, error);
         if (status != DIDI_OK)
             return status;
-        for (uint64_t i = 0; i < count; i++)
+        for (uint64_t i = 0; i < piece->count; i++)
             buffers->sum[i] += (double)buffers->delta[i];
     }
-    work_mean_of(buffers->sum, tasks, count, buffers->delta);
+    work_mean_of(buffers->sum, tasks, piece->count, buffers->delta);
     return DIDI_OK;
 }
 
 /* What the stored numbers of a piece miss: of one task, or of all where they are the mean. */
-static int add_missed(work *self, size_t index, size_t file, uint64_t first, uint64_t count,
+static int add_missed(work *self, size_t index, const family_piece *piece, size_t file,
                       piece_buffers *buffers, didi_error *error)
 {
     double *missed = self->dense_summaries[index].stored_error;
     if (file > 0) {
-        missed[file - 1] += linalg_squared_distance(buffers->stored, buffers->delta, count);
+        missed[file - 1] += linalg_squared_distance(buffers->stored, buffers->delta, piece->count);
         return DIDI_OK;
     }
     for (size_t t = 0; t < self->options.task_count; t++) {
-        int status =
-            family_read_delta(self->family, t, (family_piece){self->dense[index], first, count},
-                              buffers->task, buffers->spare, &self->bytes_read, error);
+        int status = family_read_delta(self->family, t, *piece, buffers->task, buffers->spare,
+                                       &self->bytes_read, error);
         if (status != DIDI_OK)
             return status;
-        missed[t] += linalg_squared_distance(buffers->stored, buffers->task, count);
+        missed[t] += linalg_squared_distance(buffers->stored, buffers->task, piece->count);
     }
     return DIDI_OK;
 }
@@ -89,23 +54,24 @@ static int write_plain(work *self, size_t index, size_t file, const char *name,
     const family_tensor *tensor = self->dense[index];
     didi_dtype dtype = DIDI_DTYPE_F32;
     piece_buffers buffers;
-    int status = buffers_create(&buffers, PIECE_ELEMENTS, PIECE_ELEMENTS * sizeof(float), error);
+    enum { BYTES = WORK_PIECE_ELEMENTS * sizeof(float) };
+    int status = piece_buffers_create(&buffers, WORK_PIECE_ELEMENTS, BYTES, error);
     if (status != DIDI_OK)
         return status;
     (void)precision_is_plain(self->options.precision, &dtype);
     for (uint64_t first = 0; first < tensor->elements && status == DIDI_OK;
-         first += PIECE_ELEMENTS) {
-        uint64_t left = tensor->elements - first;
-        uint64_t count = left < PIECE_ELEMENTS ? left : PIECE_ELEMENTS;
-        status = read_piece(self, tensor, file, first, count, &buffers, error);
+         first += WORK_PIECE_ELEMENTS) {
+        uint64_t count = smaller(tensor->elements - first, WORK_PIECE_ELEMENTS);
+        family_piece piece = {tensor, first, count};
+        status = read_piece(self, &piece, file, &buffers, error);
         if (status == DIDI_OK)
             status = safetensors_writer_put_f32(writer, name, first, buffers.delta, count, error);
         didi_dtype_from_f32(dtype, buffers.delta, buffers.packed, count);
         didi_dtype_to_f32(dtype, buffers.packed, buffers.stored, count);
         if (status == DIDI_OK)
-            status = add_missed(self, index, file, first, count, &buffers, error);
+            status = add_missed(self, index, &piece, file, &buffers, error);
     }
-    buffers_clear(&buffers);
+    piece_buffers_clear(&buffers);
     return status;
 }
 
@@ -125,18 +91,18 @@ static int write_packed(work *self, size_t index, size_t file, const char *name,
     unsigned bits = self->dense_summaries[index].bits[file];
     size_t columns = tensor->columns;
     size_t row_bytes = quantise_row_bytes(columns, bits);
-    size_t at_once = columns < PIECE_ELEMENTS ? PIECE_ELEMENTS / columns : 1;
+    size_t at_once = columns < WORK_PIECE_ELEMENTS ? WORK_PIECE_ELEMENTS / columns : 1;
     uint8_t header[PACKED_DENSE_HEADER_BYTES];
     piece_buffers buffers;
-    int status = buffers_create(&buffers, at_once * columns, at_once * row_bytes, error);
+    int status = piece_buffers_create(&buffers, at_once * columns, at_once * row_bytes, error);
     if (status != DIDI_OK)
         return status;
     packed_dense_begin(bits, header);
     status = safetensors_writer_put_bytes(writer, name, 0, header, sizeof header, error);
     for (size_t row = 0; row < tensor->rows && status == DIDI_OK; row += at_once) {
-        size_t rows = tensor->rows - row < at_once ? tensor->rows - row : at_once;
-        uint64_t first = (uint64_t)row * columns;
-        status = read_piece(self, tensor, file, first, rows * columns, &buffers, error);
+        size_t rows = smaller(tensor->rows - row, at_once);
+        family_piece piece = {tensor, (uint64_t)row * columns, rows * columns};
+        status = read_piece(self, &piece, file, &buffers, error);
         if (status != DIDI_OK)
             break;
         packed_dense_rows(columns, bits, buffers.delta, rows, buffers.packed);
@@ -144,9 +110,9 @@ static int write_packed(work *self, size_t index, size_t file, const char *name,
         status = safetensors_writer_put_bytes(writer, name, sizeof header + row * row_bytes,
                                               buffers.packed, rows * row_bytes, error);
         if (status == DIDI_OK)
-            status = add_missed(self, index, file, first, rows * columns, &buffers, error);
+            status = add_missed(self, index, &piece, file, &buffers, error);
     }
-    buffers_clear(&buffers);
+    piece_buffers_clear(&buffers);
     return status;
 }
 

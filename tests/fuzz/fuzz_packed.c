@@ -25,7 +25,7 @@ static void check_packed(const packed *found, size_t count)
         unsigned bits = found->segments[s].bits;
         expected += found->dense
                         ? components * quantise_row_bytes(found->n, bits)
-                        : packed_segment_bytes() +
+                        : PACKED_SEGMENT_BYTES +
                               components * packed_component_bytes(found->m, found->n, bits);
         rank += components;
     }

@@ -37,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (status != DIDI_OK) {
         check(status == error.status && error.message[0] != '\0' && made == NULL);
     } else {
-        check(made->task_count > 0 && made->budget > 0);
+        check(made->task_count > 0 && made->budget.value > 0);
         check_round_trip(made);
     }
     specification_free(made);

@@ -111,7 +111,7 @@ void sample_model_write(int directory, const sample_model *model)
         &error);
     for (size_t i = 0; i < count; i++)
         put_tensor(writer, model, indexes[i], &entries[i]);
-    sample_must(safetensors_writer_close_volatile(writer, &error), &error);
+    sample_must(safetensors_writer_close(writer, false, &error), &error);
 }
 
 void sample_tensors_write(int directory, const safetensors_layout_entry *entries, size_t count,
@@ -137,7 +137,7 @@ void sample_tensors_write(int directory, const safetensors_layout_entry *entries
             &error);
         free(values);
     }
-    sample_must(safetensors_writer_close_volatile(writer, &error), &error);
+    sample_must(safetensors_writer_close(writer, false, &error), &error);
 }
 
 static int make_directory(int root, const char *name)

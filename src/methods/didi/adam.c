@@ -26,11 +26,6 @@ typedef struct adam {
     float *core; /* rank x rank products */
 } adam;
 
-static float *left_of(float *x)
-{
-    return x;
-}
-
 static float *right_of(const adam *self, const pair *p, float *x)
 {
     return x + p->rank * self->layer->rows;
@@ -93,10 +88,10 @@ static void add_pair_gradient(adam *self, pair *a, const pair *b, double scale)
         return;
     linalg_gemm(false, true, a->rank, b->rank, n, (float)scale, right_of(self, a, a->value), n,
                 right_of(self, b, b->value), n, 0.0F, self->core, b->rank);
-    linalg_gemm(false, false, a->rank, m, b->rank, 1.0F, self->core, b->rank, left_of(b->value), m,
-                1.0F, left_of(a->gradient), m);
-    linalg_gemm(false, true, a->rank, b->rank, m, (float)scale, left_of(a->value), m,
-                left_of(b->value), m, 0.0F, self->core, b->rank);
+    linalg_gemm(false, false, a->rank, m, b->rank, 1.0F, self->core, b->rank, b->value, m, 1.0F,
+                a->gradient, m);
+    linalg_gemm(false, true, a->rank, b->rank, m, (float)scale, a->value, m, b->value, m, 0.0F,
+                self->core, b->rank);
     linalg_gemm(false, false, a->rank, n, b->rank, 1.0F, self->core, b->rank,
                 right_of(self, b, b->value), n, 1.0F, right_of(self, a, a->gradient), n);
 }
@@ -113,10 +108,10 @@ static int set_dense_gradient(adam *self, size_t index, double scale, didi_error
         memset(a->gradient, 0, count * sizeof(float));
         return DIDI_OK;
     }
-    int status = layer_apply(target, index, true, a->rank, right_of(self, a, a->value),
-                             left_of(a->gradient), error);
+    int status =
+        layer_apply(target, index, true, a->rank, right_of(self, a, a->value), a->gradient, error);
     if (status == DIDI_OK)
-        status = layer_apply(target, index, false, a->rank, left_of(a->value),
+        status = layer_apply(target, index, false, a->rank, a->value,
                              right_of(self, a, a->gradient), error);
     for (size_t i = 0; i < count && status == DIDI_OK; i++)
         a->gradient[i] *= (float)scale;

@@ -8,9 +8,6 @@
 
 int didi_list_blocks(const didi *self, allocate_block **ret_blocks, size_t *ret_count,
                      didi_error *error);
-/* Whole ranks under the budget, one global factor times real[i] (allocate_round). */
-int didi_round_ranks(const didi *self, allocate_block *blocks, size_t count, const double *real,
-                     didi_error *error);
 int didi_uniform_ranks(const didi *self, allocate_block *blocks, size_t count, didi_error *error);
 
 /* ---- balance.c ---- */

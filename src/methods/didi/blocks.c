@@ -45,33 +45,6 @@ int didi_list_blocks(const didi *self, allocate_block **ret_blocks, size_t *ret_
     return DIDI_OK;
 }
 
-int didi_round_ranks(const didi *self, allocate_block *blocks, size_t count, const double *real,
-                     didi_error *error)
-{
-    size_t *limit = memory_zeroed(count, sizeof *limit);
-    uint64_t *cost = memory_zeroed(count, sizeof *cost);
-    size_t *rank = memory_zeroed(count, sizeof *rank);
-    int status = DIDI_OK;
-    if (limit == NULL || cost == NULL || rank == NULL) {
-        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "ranks of %zu blocks", count);
-        goto out;
-    }
-    for (size_t i = 0; i < count; i++) {
-        limit[i] = blocks[i].count;
-        cost[i] = blocks[i].cost;
-    }
-    status = allocate_round(real, limit, cost, count, self->factor_budget, rank, error);
-    for (size_t i = 0; i < count && status == DIDI_OK; i++) {
-        blocks[i].rank = rank[i];
-        blocks[i].dense = false;
-    }
-out:
-    free(limit);
-    free(cost);
-    free(rank);
-    return status;
-}
-
 int didi_uniform_ranks(const didi *self, allocate_block *blocks, size_t count, didi_error *error)
 {
     size_t per_layer = self->work->options.task_count + 1;
@@ -83,7 +56,7 @@ int didi_uniform_ranks(const didi *self, allocate_block *blocks, size_t count, d
         uint64_t full = tensor->rows < tensor->columns ? tensor->rows : tensor->columns;
         real[i] = blocks[i].count > 0 ? (double)full : 0;
     }
-    int status = didi_round_ranks(self, blocks, count, real, error);
+    int status = allocate_round(blocks, count, real, self->factor_budget, error);
     free(real);
     return status;
 }

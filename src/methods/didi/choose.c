@@ -9,14 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static unsigned width_index(unsigned bits)
-{
-    unsigned at = 0;
-    while (at + 1 < PRECISION_WIDTHS && precision_width_bits[at] != bits)
-        at++;
-    return at;
-}
-
 void didi_set_fixed_widths(didi *self)
 {
     size_t tasks = self->work->options.task_count;
@@ -26,7 +18,7 @@ void didi_set_fixed_widths(didi *self)
         for (size_t j = 0; j <= tasks; j++) {
             layer_summary *to = &self->work->summaries[l];
             memset(to->components[j], 0, sizeof to->components[j]);
-            to->components[j][width_index(bits)] = to->rank[j];
+            to->components[j][precision_width_index(bits)] = to->rank[j];
             to->dense_bits[j] = to->dense[j] ? bits : 0;
         }
     for (size_t i = 0; i < self->work->dense_count; i++)

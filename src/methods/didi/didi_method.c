@@ -170,7 +170,6 @@ static void close_method(void *method)
     didi *self = method;
     free(self->task_share);
     free(self->limits);
-    free(self->frontier);
     free(self->pursued);
     free(self->warm.layers);
 }

@@ -74,13 +74,14 @@ typedef struct didi {
     solve_limits *limits; /* of each layer */
     double thresholds[PURSUIT_ROUNDS + PURSUIT_POLISH + JOINT_ROUNDS];
     size_t rounds;
-    uint64_t dense_stored;      /* parameters, after the scan */
-    uint64_t factor_budget;     /* parameters */
-    uint64_t factor_parameters; /* taken */
-    uint64_t chosen_bytes;      /* of the files, at these; 0 = not known yet */
-    uint64_t chosen_dense;      /* of chosen_bytes: tensors kept whole, headers */
-    pursued *pursued;           /* of each layer */
-    frontier_point *frontier;
+    uint64_t dense_stored;                        /* parameters, after the scan */
+    uint64_t factor_budget;                       /* parameters */
+    uint64_t factor_parameters;                   /* taken */
+    uint64_t chosen_bytes;                        /* of the files, at these; 0 = not known yet */
+    uint64_t chosen_dense;                        /* of chosen_bytes: tensors kept whole, headers */
+    pursued *pursued;                             /* of each layer */
+    frontier_point frontier[3 * FRONTIER_POINTS]; /* of the spectra, then of blocks: twice where
+                                                   * the first pass is the best */
     size_t frontier_count;
     precision_curve curves[DIDI_PRECISIONS];
     didi_pass passes[DIDI_PASSES_MAX];

@@ -16,8 +16,9 @@ enum { PANEL_ROWS = 256 };
 /* How values are stored: rounded to a dtype, or packed. */
 typedef struct finish_form {
     bool packed;
-    int dtype;
-    const unsigned *dense_bits; /* of packed dense experts */
+    didi_dtype dtype;
+    const bool *dense;          /* T + 1: experts kept whole */
+    const unsigned *dense_bits; /* where packed, their widths */
 } finish_form;
 
 /* Some rows of a matrix. */
@@ -43,17 +44,17 @@ void solve_package_clear(solve_package *self)
     *self = (solve_package){0};
 }
 
-static int round_values(int dtype, float *values, size_t count, didi_error *error)
+static int round_values(didi_dtype dtype, float *values, size_t count, didi_error *error)
 {
     enum { PIECE = 4096 };
     char rounded[PIECE * sizeof(double)];
     for (size_t first = 0; first < count; first += PIECE) {
         size_t piece = count - first < PIECE ? count - first : PIECE;
-        didi_dtype_from_f32((didi_dtype)dtype, values + first, rounded, piece);
-        didi_dtype_to_f32((didi_dtype)dtype, rounded, values + first, piece);
+        didi_dtype_from_f32(dtype, values + first, rounded, piece);
+        didi_dtype_to_f32(dtype, rounded, values + first, piece);
         if (didi_dtype_first_nonfinite(values + first, piece) < piece)
             return didi_fail(error, DIDI_NUMERIC, NULL, "a value is out of the range of %s",
-                             didi_dtype_name((didi_dtype)dtype));
+                             didi_dtype_name(dtype));
         spill_touched(piece * sizeof *values);
     }
     return DIDI_OK;
@@ -76,7 +77,7 @@ static void scale_columns(const block *source, size_t m, const double *balance, 
     }
 }
 
-static int make_factors(const layer *target, size_t index, int dtype, solve_factors *out,
+static int make_factors(const layer *target, size_t index, didi_dtype dtype, solve_factors *out,
                         didi_error *error)
 {
     const block *source = &target->blocks[index];
@@ -139,18 +140,13 @@ static int keep_rows(const solve_package *package, size_t task, const finish_for
     return DIDI_OK;
 }
 
-static bool is_dense(const solve_package *package, size_t task, const finish_form *form)
-{
-    return form->packed ? form->dense_bits[task + 1] > 0 : package->delta[task] != NULL;
-}
-
 /* Rows of tau_t - S - E_t, their energy added up; a dense expert holds tau_t - S, rounded. */
 static int measure_task(const layer *target, const solve_package *package, size_t task,
                         const finish_form *form, double *ret_error, double *ret_unshared,
                         didi_error *error)
 {
     size_t n = target->columns;
-    bool dense = is_dense(package, task, form);
+    bool dense = form->dense[task + 1];
     float *panel = memory_aligned(PANEL_ROWS, (dense ? 2 : 1) * n * sizeof(float));
     if (panel == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "panel of %zu columns", n);
@@ -201,14 +197,14 @@ static int measure_one(void *argument, size_t task, didi_error *error)
 }
 
 /* Room for an expert kept dense. */
-static int make_room(const layer *target, const layer_summary *summary, const finish_form *form,
-                     size_t task, solve_package *package, didi_error *error)
+static int make_room(const layer *target, const finish_form *form, size_t task,
+                     solve_package *package, didi_error *error)
 {
-    if (!summary->dense[task + 1])
+    if (!form->dense[task + 1])
         return DIDI_OK;
     bool fine = false;
     if (form->packed) {
-        unsigned bits = summary->dense_bits[task + 1];
+        unsigned bits = form->dense_bits[task + 1];
         size_t bytes = packed_dense_bytes(target->rows, target->columns, bits);
         package->packed[task + 1] = memory_zeroed(bytes, 1);
         package->packed_bytes[task + 1] = bytes;
@@ -221,15 +217,6 @@ static int make_room(const layer *target, const layer_summary *summary, const fi
         fine = package->delta[task] != NULL;
     }
     return fine ? DIDI_OK : layer_fail_allocation(target, error);
-}
-
-/* The block goes as its factors come, so that one of them at a time is there twice. */
-static int publish_block(layer *target, size_t index, int dtype, solve_factors *out,
-                         didi_error *error)
-{
-    int status = make_factors(target, index, dtype, out, error);
-    layer_drop_block(target, index);
-    return status;
 }
 
 static int create_package(const layer *target, solve_package *package, didi_error *error)
@@ -252,16 +239,18 @@ int solve_finish(layer *target, didi_precision precision, layer_summary *summary
     solve_package package;
     didi_dtype dtype = DIDI_DTYPE_F32;
     bool plain = precision_is_plain(precision, &dtype);
-    finish_form form = {!plain, (int)dtype, summary->dense_bits};
+    finish_form form = {!plain, dtype, summary->dense, summary->dense_bits};
     int status = create_package(target, &package, error);
     if (status == DIDI_OK && !plain)
         status = solve_quantise(target, summary, &package, error);
     for (size_t j = 0; j <= target->tasks && !plain; j++)
         layer_drop_block(target, j);
-    for (size_t j = 0; j <= target->tasks && status == DIDI_OK && plain; j++)
-        status = publish_block(target, j, form.dtype, &package.factors[j], error);
+    for (size_t j = 0; j <= target->tasks && status == DIDI_OK && plain; j++) {
+        status = make_factors(target, j, dtype, &package.factors[j], error);
+        layer_drop_block(target, j); /* one block at a time is there twice */
+    }
     for (size_t t = 0; t < target->tasks && status == DIDI_OK; t++)
-        status = make_room(target, summary, &form, t, &package, error);
+        status = make_room(target, &form, t, &package, error);
     if (status == DIDI_OK) {
         measure measuring = {target, &package, form, summary->error, summary->unshared};
         status = parallel_try(target->parallel, target->tasks, measure_one, &measuring, error);

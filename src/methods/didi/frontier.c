@@ -2,11 +2,11 @@
 /* Error against budget: what to expect of another budget, predicted from what this merge knows. */
 #include "src/methods/didi/didi_method.h"
 
-#include "src/base/base.h"
 #include "src/budget/budget.h"
 
+#include <assert.h>
 #include <math.h>
-#include <stdlib.h>
+#include <string.h>
 
 /* Appends a point; the curve never rises, and starts at nothing kept. */
 static void append_point(didi *self, uint64_t parameters, double error, bool from_blocks)
@@ -42,38 +42,28 @@ int didi_frontier_from_spectra(didi *self, const allocate_block *blocks, size_t 
                                didi_error *error)
 {
     allocate_point found[FRONTIER_POINTS];
-    size_t used = 0;
-    int status = allocate_frontier(blocks, count, FRONTIER_POINTS, found, &used, error);
-    if (status != DIDI_OK)
-        return status;
-    free(self->frontier);
+    int status = allocate_frontier(blocks, count, FRONTIER_POINTS, found, error);
     self->frontier_count = 0;
-    self->frontier = memory_zeroed(used, sizeof *self->frontier);
-    if (self->frontier == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "frontier");
-    for (size_t i = 0; i < used; i++)
+    for (size_t i = 0; i < FRONTIER_POINTS && status == DIDI_OK; i++)
         append_point(self, found[i].parameters, share_of_energy(self, found[i].loss), false);
-    return DIDI_OK;
+    return status;
 }
 
 int didi_frontier_from_blocks(didi *self, const allocate_block *blocks, size_t count,
                               didi_error *error)
 {
     allocate_point found[FRONTIER_POINTS];
-    frontier_point *old = self->frontier;
+    frontier_point old[3 * FRONTIER_POINTS];
     size_t old_count = self->frontier_count;
-    size_t used = 0;
     double twice = didi_counted_twice(self);
-    int status = allocate_frontier(blocks, count, FRONTIER_POINTS, found, &used, error);
+    assert(old_count <= 2 * FRONTIER_POINTS);
+    int status = allocate_frontier(blocks, count, FRONTIER_POINTS, found, error);
     if (status != DIDI_OK)
         return status;
-    frontier_point *points = memory_zeroed(used + old_count, sizeof *points);
-    if (points == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "frontier");
-    self->frontier = points;
+    memcpy(old, self->frontier, sizeof old);
     self->frontier_count = 0;
     size_t reached = 0; /* points of the spectra that cost no more */
-    for (size_t i = 0; i < used; i++) {
+    for (size_t i = 0; i < FRONTIER_POINTS; i++) {
         double share = share_of_energy(self, fmax(found[i].loss - twice, 0));
         while (reached < old_count && old[reached].parameters <= found[i].parameters)
             reached++;
@@ -82,6 +72,5 @@ int didi_frontier_from_blocks(didi *self, const allocate_block *blocks, size_t c
     }
     for (; reached < old_count; reached++)
         append_point(self, old[reached].parameters, old[reached].error, false);
-    free(old);
     return DIDI_OK;
 }

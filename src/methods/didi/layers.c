@@ -172,14 +172,23 @@ static bool is_warm(const didi *self, size_t index)
     return self->warm.layers != NULL && self->warm.layers[index];
 }
 
-static int recall_sketch(const didi *self, size_t index, layer *target, didi_error *error)
+typedef enum blocks_from { FROM_SKETCH, FROM_PURSUED, FROM_EARLIER } blocks_from;
+
+/* The blocks that a sketch, pursuit, or the pursuit of an earlier merge left of a layer. */
+static int recall_blocks(const didi *self, blocks_from left, size_t index, layer *target,
+                         didi_error *error)
 {
     char name[64];
+    size_t number = index;
     snapshot *from = NULL;
-    work_snapshot_name("sketch", index, name);
-    int status = snapshot_open(self->work->options.work_fd, name, &from, error);
-    for (size_t t = 1; t <= target->tasks && status == DIDI_OK; t++)
-        status = recall_block(from, target, t, false, error);
+    bool sketch = left == FROM_SKETCH;
+    int fd = left == FROM_EARLIER ? self->work->options.reuse_fd : self->work->options.work_fd;
+    if (left == FROM_EARLIER)
+        (void)work_reuse_find(self->work, index, &number);
+    work_snapshot_name(sketch ? "sketch" : "pursue", number, name);
+    int status = snapshot_open(fd, name, &from, error);
+    for (size_t j = sketch ? 1 : 0; j <= target->tasks && status == DIDI_OK; j++)
+        status = recall_block(from, target, j, !sketch, error);
     if (status == DIDI_OK)
         adopt_sigma(target, &self->work->summaries[index]);
     snapshot_close(from);
@@ -214,28 +223,11 @@ static void keep_blocks(const didi *self, size_t index, const layer *target, sto
     }
 }
 
-static int recall_blocks(const didi *self, int fd, const char *name, size_t index, layer *target,
-                         didi_error *error)
-{
-    snapshot *from = NULL;
-    int status = snapshot_open(fd, name, &from, error);
-    for (size_t j = 0; j <= target->tasks && status == DIDI_OK; j++)
-        status = recall_block(from, target, j, true, error);
-    if (status == DIDI_OK)
-        adopt_sigma(target, &self->work->summaries[index]);
-    snapshot_close(from);
-    return status;
-}
-
 /* From the blocks an earlier merge pursued. */
 static int pursue_warm(didi *self, size_t index, layer *target, didi_error *error)
 {
-    char name[64];
-    size_t old = 0;
     const double *thresholds = self->warm.thresholds;
-    (void)work_reuse_find(self->work, index, &old);
-    work_snapshot_name("pursue", old, name);
-    int status = recall_blocks(self, self->work->options.reuse_fd, name, index, target, error);
+    int status = recall_blocks(self, FROM_EARLIER, index, target, error);
     if (status != DIDI_OK)
         return status;
     solve_resume(target, self->work->shared, thresholds[0], &self->limits[index]);
@@ -248,7 +240,7 @@ static int pursue_afresh(didi *self, size_t index, layer *target, didi_error *er
     layer_summary *summary = &self->work->summaries[index];
     int status = self->work->options.allocator == DIDI_ALLOCATOR_JOINT
                      ? solve_start_from_mean(target, self->work->shared, summary, error)
-                     : recall_sketch(self, index, target, error);
+                     : recall_blocks(self, FROM_SKETCH, index, target, error);
     if (status == DIDI_OK)
         status = solve_pursue(target, self->work->shared, self->thresholds, self->rounds,
                               &self->limits[index], summary, error);
@@ -278,13 +270,6 @@ int didi_pursue_layer(void *method, size_t index, stored *out, didi_error *error
 }
 
 /* ---- refine ---- */
-
-static int start_from_pursued(const didi *self, size_t index, layer *target, didi_error *error)
-{
-    char name[64];
-    work_snapshot_name("pursue", index, name);
-    return recall_blocks(self, self->work->options.work_fd, name, index, target, error);
-}
 
 /* The values of `package` end as what is stored. */
 static void keep_package(const didi *self, size_t index, const layer *target,
@@ -394,7 +379,7 @@ int didi_refine_layer(void *method, size_t index, stored *out, didi_error *error
         options.before = expected_loss(self, index);
         end_warm(self, &options);
     }
-    status = didi_pursues(self) ? start_from_pursued(self, index, target, error)
+    status = didi_pursues(self) ? recall_blocks(self, FROM_PURSUED, index, target, error)
                                 : solve_start_from_mean(target, self->work->shared, summary, error);
     if (status == DIDI_OK)
         status = solve_refine(target, &options, summary, error);

@@ -14,9 +14,10 @@ typedef struct learner {
     didi *merge;
     differentiable_layer *layers;
     snapshot **states;
-    double **ranks;
+    double *real;   /* of all blocks, layer by layer */
+    double **ranks; /* those of each layer */
     double *scratch;
-    size_t *whole; /* layers x (T + 1) */
+    size_t *whole; /* T + 1 */
 } learner;
 
 static void learner_clear(learner *self)
@@ -24,12 +25,11 @@ static void learner_clear(learner *self)
     size_t count = self->merge->work->layer_count;
     for (size_t l = 0; self->states != NULL && l < count; l++)
         snapshot_close(self->states[l]);
-    for (size_t l = 0; self->ranks != NULL && l < count; l++)
-        free(self->ranks[l]);
     for (size_t l = 0; self->layers != NULL && l < count; l++)
         free((void *)self->layers[l].sigma);
     free(self->layers);
     free(self->states);
+    free(self->real);
     free(self->ranks);
     free(self->scratch);
     free(self->whole);
@@ -93,16 +93,16 @@ static int learner_create(learner *self, didi_error *error)
     self->layers = memory_zeroed(count, sizeof *self->layers);
     self->states = memory_zeroed(count, sizeof *self->states);
     self->ranks = memory_zeroed(count, sizeof *self->ranks);
-    self->whole = memory_zeroed(count * blocks, sizeof *self->whole);
-    if (self->layers == NULL || self->states == NULL || self->ranks == NULL || self->whole == NULL)
+    self->real = memory_zeroed(count * blocks, sizeof *self->real);
+    self->whole = memory_zeroed(blocks, sizeof *self->whole);
+    if (self->layers == NULL || self->states == NULL || self->ranks == NULL || self->real == NULL ||
+        self->whole == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "rank optimiser of %zu layers", count);
     for (size_t l = 0; l < count; l++) {
         int status = open_layer(self, l, error);
         if (status != DIDI_OK)
             return status;
-        self->ranks[l] = memory_zeroed(blocks, sizeof(double));
-        if (self->ranks[l] == NULL)
-            return didi_fail(error, DIDI_NO_MEMORY, NULL, "ranks");
+        self->ranks[l] = self->real + l * blocks;
         widest = self->layers[l].q > widest ? self->layers[l].q : widest;
     }
     self->scratch = memory_zeroed(6 * blocks * widest, sizeof *self->scratch);
@@ -130,20 +130,6 @@ static double truncated_loss(learner *self, const allocate_block *blocks)
     return loss / work_weighted_energy(self->merge->work);
 }
 
-static int round_learned(const learner *self, allocate_block *blocks, size_t count,
-                         didi_error *error)
-{
-    size_t per_layer = self->merge->work->options.task_count + 1;
-    double *real = memory_zeroed(count, sizeof *real);
-    if (real == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "ranks of %zu blocks", count);
-    for (size_t i = 0; i < count; i++)
-        real[i] = self->ranks[i / per_layer][i % per_layer];
-    int status = didi_round_ranks(self->merge, blocks, count, real, error);
-    free(real);
-    return status;
-}
-
 /* Keeps `blocks` as they are when their truncated loss is at most the best so far. */
 static void keep_better(learner *self, const allocate_block *blocks, size_t count,
                         allocate_block *best, double *best_loss, const char *what)
@@ -161,9 +147,8 @@ static int run_optimiser(learner *learning, const allocate_block *blocks, size_t
                          didi_error *error)
 {
     didi *self = learning->merge;
-    size_t per_layer = self->work->options.task_count + 1;
     for (size_t i = 0; i < count; i++)
-        learning->ranks[i / per_layer][i % per_layer] = (double)blocks[i].rank;
+        learning->real[i] = (double)blocks[i].rank;
     differentiable_options options = {
         .beta = self->work->options.beta,
         .lambda = self->work->options.lambda,
@@ -206,7 +191,7 @@ int didi_learn_ranks(didi *self, allocate_block *blocks, size_t count, didi_erro
     keep_better(&learning, blocks, count, best, &best_loss, "greedy");
     status = run_optimiser(&learning, blocks, count, error);
     if (status == DIDI_OK)
-        status = round_learned(&learning, blocks, count, error);
+        status = allocate_round(blocks, count, learning.real, self->factor_budget, error);
     if (status != DIDI_OK)
         goto out;
     keep_better(&learning, blocks, count, best, &best_loss, "learned");

@@ -12,18 +12,16 @@ static double uniform_rank(double rows, double columns, double tasks, double rat
     return ratio * rows * columns / ((rows + columns) * tasks);
 }
 
-size_t solve_sketch_rows(size_t rows, size_t columns, size_t tasks, double ratio)
-{
-    double wanted =
-        ceil(1.3 * uniform_rank((double)rows, (double)columns, (double)tasks, ratio)) + 10;
-    size_t limit = rows < columns ? rows : columns;
-    return wanted < (double)limit ? (size_t)wanted : limit;
-}
-
 static size_t clamp_rows(double wanted, uint64_t rows, uint64_t columns)
 {
-    uint64_t limit = rows < columns ? rows : columns;
+    uint64_t limit = smaller(rows, columns);
     return wanted < (double)limit ? (size_t)wanted : (size_t)limit;
+}
+
+size_t solve_sketch_rows(size_t rows, size_t columns, size_t tasks, double ratio)
+{
+    double uniform = uniform_rank((double)rows, (double)columns, (double)tasks, ratio);
+    return clamp_rows(ceil(1.3 * uniform) + 10, rows, columns);
 }
 
 solve_limits solve_limits_for(uint64_t rows, uint64_t columns, uint64_t tasks, double ratio)
@@ -35,6 +33,13 @@ solve_limits solve_limits_for(uint64_t rows, uint64_t columns, uint64_t tasks, d
     };
 }
 
+solve_rows solve_rows_at_most(const solve_shape *shape)
+{
+    const solve_limits *limits = &shape->limits;
+    uint64_t experts = memory_multiply(limits->expert, shape->tasks);
+    return (solve_rows){memory_add(experts, limits->shared), limits->expert, limits->shared, 0};
+}
+
 /* Gram matrices, the cores of what is subtracted, and the eigensolver's work in double. */
 static uint64_t square_memory(uint64_t basis)
 {
@@ -44,7 +49,7 @@ static uint64_t square_memory(uint64_t basis)
 /* Two sides and a spare one. */
 static uint64_t side_memory(const solve_shape *shape, uint64_t basis)
 {
-    uint64_t wide = shape->rows > shape->columns ? shape->rows : shape->columns;
+    uint64_t wide = larger(shape->rows, shape->columns);
     uint64_t numbers =
         memory_multiply(basis, memory_add(memory_add(shape->rows, shape->columns), wide));
     return memory_multiply(numbers, sizeof(float));
@@ -83,8 +88,7 @@ static uint64_t dense_memory(const solve_shape *shape, const work_mode *mode)
     if (!mode->streamed)
         return memory_add(memory_multiply(memory_multiply(row, shape->rows), shape->tasks + 1),
                           OVERHEAD_BYTES);
-    uint64_t lanes = mode->lanes;
-    uint64_t panels = 2 * (lanes - 1) + (shape->workers > 2 ? shape->workers : 2);
+    uint64_t panels = 2 * (mode->lanes - 1) + larger(shape->workers, 2);
     uint64_t panel = memory_multiply(row, layer_panel_rows(shape->rows, shape->columns));
     uint64_t pieces = memory_add(memory_multiply(shape->workers, PIECES_BYTES), OVERHEAD_BYTES);
     return memory_add(memory_add(memory_multiply(panels, panel), pieces),
@@ -95,8 +99,21 @@ static uint64_t updates_memory(const solve_shape *shape, const work_mode *mode, 
                                uint64_t shared)
 {
     uint64_t experts = memory_multiply(step_memory(shape, mode, expert), mode->lanes);
-    uint64_t alone = step_memory(shape, mode, shared);
-    return experts > alone ? experts : alone;
+    return larger(experts, step_memory(shape, mode, shared));
+}
+
+static uint64_t matrix_memory(const solve_shape *shape)
+{
+    return memory_multiply(memory_multiply(shape->rows, shape->columns), sizeof(float));
+}
+
+/* A Gram matrix and the eigensolver's work, where whole spectra are computed. */
+static uint64_t spectrum_memory(const solve_shape *shape)
+{
+    uint64_t shorter = smaller(shape->rows, shape->columns);
+    uint64_t copies = shorter <= SPECTRUM_DOUBLE_ORDER ? 4 : 2;
+    return memory_add(memory_multiply(matrix_memory(shape), copies),
+                      memory_multiply(memory_multiply(shorter, shorter), 40));
 }
 
 uint64_t solve_memory_decompose(const solve_shape *shape, const work_mode *mode)
@@ -108,33 +125,33 @@ uint64_t solve_memory_decompose(const solve_shape *shape, const work_mode *mode)
         return memory_add(total, updates_memory(shape, mode, shape->sketch_rows, 0));
     }
     uint64_t sides = memory_add(shape->rows, shape->columns);
-    uint64_t matrix = memory_multiply(memory_multiply(shape->rows, shape->columns), sizeof(float));
-    uint64_t shorter = shape->rows < shape->columns ? shape->rows : shape->columns;
-    uint64_t gram = memory_multiply(matrix, shorter <= SPECTRUM_DOUBLE_ORDER ? 4 : 2);
-    total = memory_add(total, gram);
-    total = memory_add(total, memory_multiply(memory_multiply(shorter, shorter), 40));
-    return memory_add(total, memory_multiply(memory_multiply(shorter, sides), 8));
+    uint64_t vectors = memory_multiply(smaller(shape->rows, shape->columns), sides);
+    total = memory_add(total, spectrum_memory(shape));
+    return memory_add(total, memory_multiply(vectors, 8));
 }
 
 uint64_t solve_memory_pursue(const solve_shape *shape, const work_mode *mode)
 {
     const solve_limits *limits = &shape->limits;
-    uint64_t rows = memory_add(memory_multiply(limits->expert, shape->tasks), limits->shared);
-    uint64_t total = memory_add(dense_memory(shape, mode), row_memory(shape, mode, rows));
+    uint64_t total = memory_add(dense_memory(shape, mode),
+                                row_memory(shape, mode, solve_rows_at_most(shape).all));
     return memory_add(total, updates_memory(shape, mode, limits->expert, limits->shared));
 }
 
-/* Quantising: copies of both sides of each block under way and its Gram matrix, beside its factors;
- * the shared block besides its factors; and the packed bytes, at most 8 bits and scales. */
+/* Copies of both sides of a block that is quantised, and its Gram matrix. */
+static uint64_t copies_memory(const solve_shape *shape, const work_mode *mode, uint64_t rows)
+{
+    return memory_add(row_memory(shape, mode, memory_multiply(rows, 2)),
+                      memory_multiply(memory_multiply(rows, rows), 8));
+}
+
+/* Quantising: copies of each block under way, beside its factors; the shared block besides its
+ * factors; and the packed bytes, at most 8 bits and scales. */
 static uint64_t quantise_memory(const solve_shape *shape, const work_mode *mode,
                                 const solve_rows *held)
 {
-    uint64_t expert = memory_add(row_memory(shape, mode, memory_multiply(held->expert, 2)),
-                                 memory_multiply(memory_multiply(held->expert, held->expert), 8));
-    uint64_t shared = memory_add(row_memory(shape, mode, memory_multiply(held->shared, 2)),
-                                 memory_multiply(memory_multiply(held->shared, held->shared), 8));
-    uint64_t experts = memory_multiply(expert, mode->lanes);
-    uint64_t steps = experts > shared ? experts : shared;
+    uint64_t experts = memory_multiply(copies_memory(shape, mode, held->expert), mode->lanes);
+    uint64_t steps = larger(experts, copies_memory(shape, mode, held->shared));
     uint64_t stored =
         memory_add(row_bytes(shape, held->all) / 4,
                    memory_multiply(memory_multiply(shape->rows, shape->columns), held->dense));
@@ -150,15 +167,13 @@ static uint64_t sweep_memory(const solve_shape *shape, const work_mode *mode,
     uint64_t experts = memory_multiply(step_memory(shape, mode, held->expert), mode->lanes);
     uint64_t answer = row_memory(shape, mode, held->shared);
     uint64_t products = memory_multiply(memory_multiply(held->shared, held->all), sizeof(float));
-    uint64_t steps =
-        memory_add(step_memory(shape, mode, held->shared), experts > answer ? experts : answer);
+    uint64_t steps = memory_add(step_memory(shape, mode, held->shared), larger(experts, answer));
     return memory_add(steps, mode->spilled ? 0 : products);
 }
 
 uint64_t solve_memory_refine(const solve_shape *shape, const work_mode *mode,
                              const solve_rows *held)
 {
-    uint64_t matrix = memory_multiply(memory_multiply(shape->rows, shape->columns), sizeof(float));
     uint64_t factors = row_memory(shape, mode, held->all);
     uint64_t total = memory_add(dense_memory(shape, mode), factors);
     uint64_t steps = shape->adam ? updates_memory(shape, mode, held->expert, held->shared)
@@ -166,27 +181,22 @@ uint64_t solve_memory_refine(const solve_shape *shape, const work_mode *mode,
     if (shape->adam) /* values, gradients, two moments and the best */
         steps = memory_add(steps, memory_multiply(row_bytes(shape, held->all), 5));
     /* Then what is published, one block of it twice. */
-    uint64_t widest = held->expert > held->shared ? held->expert : held->shared;
-    uint64_t published = memory_add(row_memory(shape, mode, widest),
-                                    mode->spilled ? 0 : memory_multiply(matrix, held->dense));
-    if (shape->packed)
-        published = quantise_memory(shape, mode, held);
-    total = memory_add(total, steps > published ? steps : published);
-    if (!shape->exact)
-        return total;
-    uint64_t shorter = shape->rows < shape->columns ? shape->rows : shape->columns;
-    uint64_t gram = memory_multiply(matrix, shorter <= SPECTRUM_DOUBLE_ORDER ? 4 : 2);
-    return memory_add(memory_add(total, gram),
-                      memory_multiply(memory_multiply(shorter, shorter), 40));
+    uint64_t deltas = mode->spilled ? 0 : memory_multiply(matrix_memory(shape), held->dense);
+    uint64_t published =
+        shape->packed
+            ? quantise_memory(shape, mode, held)
+            : memory_add(row_memory(shape, mode, larger(held->expert, held->shared)), deltas);
+    total = memory_add(total, larger(steps, published));
+    return shape->exact ? memory_add(total, spectrum_memory(shape)) : total;
 }
 
 uint64_t solve_spill_bytes(const solve_shape *shape, const work_mode *mode)
 {
     const solve_limits *limits = &shape->limits;
-    uint64_t rows = memory_add(memory_multiply(limits->expert, shape->tasks), limits->shared);
+    uint64_t rows = solve_rows_at_most(shape).all;
     uint64_t experts = memory_multiply(side_memory(shape, limits->expert), mode->lanes);
     uint64_t shared = side_memory(shape, limits->shared);
     uint64_t products = memory_multiply(memory_multiply(limits->shared, rows), sizeof(float));
-    uint64_t steps = memory_add(shared, experts > shared ? experts : shared);
+    uint64_t steps = memory_add(shared, larger(experts, shared));
     return memory_add(memory_add(row_bytes(shape, rows), steps), products);
 }

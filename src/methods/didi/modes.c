@@ -24,15 +24,7 @@ static solve_shape shape_of(const didi *self, size_t index)
     };
 }
 
-/* The most that refinement may have to hold. */
-static solve_rows rows_at_most(const solve_shape *shape)
-{
-    const solve_limits *limits = &shape->limits;
-    uint64_t experts = memory_multiply(limits->expert, shape->tasks);
-    return (solve_rows){memory_add(experts, limits->shared), limits->expert, limits->shared, 0};
-}
-
-/* What it holds, once the ranks are known. */
+/* What refinement holds, once the ranks are known. */
 static solve_rows rows_known(const didi *self, size_t index)
 {
     const layer_summary *summary = &self->work->summaries[index];
@@ -56,7 +48,7 @@ static uint64_t need(const didi *self, didi_row row, size_t index, bool ranks_kn
 {
     enum { COUNTED_PARTS = 15 };
     solve_shape shape = shape_of(self, index);
-    solve_rows held = ranks_known ? rows_known(self, index) : rows_at_most(&shape);
+    solve_rows held = ranks_known ? rows_known(self, index) : solve_rows_at_most(&shape);
     uint64_t counted = row == DIDI_ROW_DECOMPOSE ? solve_memory_decompose(&shape, mode)
                        : row == DIDI_ROW_PURSUE  ? solve_memory_pursue(&shape, mode)
                                                  : solve_memory_refine(&shape, mode, &held);

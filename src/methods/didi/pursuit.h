@@ -105,6 +105,9 @@ typedef struct solve_rows {
     uint64_t all, expert, shared, dense;
 } solve_rows;
 
+/* The most that a layer may have to hold. */
+solve_rows solve_rows_at_most(const solve_shape *shape);
+
 /* Bytes of memory a layer of this shape takes in flight in each stage; UINT64_MAX on overflow. */
 uint64_t solve_memory_decompose(const solve_shape *shape, const work_mode *mode);
 uint64_t solve_memory_pursue(const solve_shape *shape, const work_mode *mode);

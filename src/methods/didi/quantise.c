@@ -139,9 +139,8 @@ int solve_quantise(layer *target, const layer_summary *summary, solve_package *p
     size_t lanes = target->lanes > 0 ? target->lanes : target->tasks;
     int status = quantise_block(target, 0, summary, package, error);
     for (; quantising.first < target->tasks && status == DIDI_OK; quantising.first += lanes) {
-        size_t left = target->tasks - quantising.first;
-        status = parallel_try(target->parallel, left < lanes ? left : lanes, quantise_expert,
-                              &quantising, error);
+        size_t count = smaller(target->tasks - quantising.first, lanes);
+        status = parallel_try(target->parallel, count, quantise_expert, &quantising, error);
     }
     return status;
 }

@@ -54,9 +54,8 @@ static int recall_from(didi *self, int fd, const char *name, didi_row row, size_
 static bool recall(didi *self, didi_row row, size_t index)
 {
     char name[64];
-    didi_error ignored = {0};
     snapshot_name(self, row, index, name);
-    return recall_from(self, self->work->options.work_fd, name, row, index, &ignored) == DIDI_OK;
+    return recall_from(self, self->work->options.work_fd, name, row, index, NULL) == DIDI_OK;
 }
 
 int didi_recall_warm(didi *self, size_t index, didi_error *error)
@@ -82,10 +81,9 @@ static bool take(const didi *self, const char *prefix, size_t old, size_t index)
 static bool take_decomposed(didi *self, size_t index)
 {
     size_t old = 0;
-    didi_error ignored = {0};
     if (!self->warm.spectra || !work_reuse_find(self->work, index, &old))
         return false;
-    if (didi_pursues(self) && didi_recall_warm(self, index, &ignored) != DIDI_OK)
+    if (didi_pursues(self) && didi_recall_warm(self, index, NULL) != DIDI_OK)
         return false;
     return take(self, "gram", old, index) && take(self, "decompose", old, index) &&
            recall(self, DIDI_ROW_DECOMPOSE, index);

@@ -61,49 +61,36 @@ static void adopt_ranks(didi *self, const allocate_block *blocks)
         }
 }
 
-static int save_ranks(didi *self, const char *name, didi_error *error)
+static int save_ranks(const didi *self, const char *file, didi_error *error)
 {
     size_t per_layer = self->work->options.task_count + 1;
-    double *table = memory_zeroed(self->work->layer_count, 2 * per_layer * sizeof(double));
+    size_t layers = self->work->layer_count;
+    double *table = memory_zeroed(layers * per_layer, sizeof *table);
     if (table == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "table of ranks");
-    for (size_t l = 0; l < self->work->layer_count; l++)
-        for (size_t j = 0; j < per_layer; j++) {
-            table[(l * 2) * per_layer + j] = (double)self->work->summaries[l].rank[j];
-            table[(l * 2 + 1) * per_layer + j] = self->work->summaries[l].dense[j] ? 1 : 0;
-        }
-    snapshot_entry entry = {"ranks", DIDI_DTYPE_F64, self->work->layer_count, 2 * per_layer, table};
-    int status = snapshot_save(self->work->options.work_fd, name, &entry, 1,
-                               !self->work->options.volatile_work, error);
+    for (size_t i = 0; i < layers * per_layer; i++)
+        table[i] = (double)self->work->summaries[i / per_layer].rank[i % per_layer];
+    int status = work_save_table(self->work, file, "ranks", layers, per_layer, table, error);
     free(table);
     return status;
 }
 
 /* Learned ranks are worth keeping; the greedy ones are computed again in no time. */
-static int recall_ranks(didi *self, const char *name)
+static bool recall_ranks(didi *self, const char *file)
 {
     size_t per_layer = self->work->options.task_count + 1;
-    didi_error ignored = {0};
-    snapshot *from = NULL;
-    const void *data = NULL;
-    uint64_t rows = 0;
-    int status = snapshot_open(self->work->options.work_fd, name, &from, &ignored);
-    if (status == DIDI_OK)
-        status =
-            snapshot_find(from, "ranks", DIDI_DTYPE_F64, 2 * per_layer, &rows, &data, &ignored);
-    if (status == DIDI_OK && rows != self->work->layer_count)
-        status = DIDI_FORMAT;
-    const double *table = data;
+    size_t layers = self->work->layer_count;
+    double *table = memory_zeroed(layers * per_layer, sizeof *table);
+    bool found = table != NULL && work_read_table(self->work, file, "ranks", layers, per_layer,
+                                                  table, NULL) == DIDI_OK;
     self->factor_parameters = 0;
-    for (size_t l = 0; l < self->work->layer_count && status == DIDI_OK; l++)
-        for (size_t j = 0; j < per_layer; j++) {
-            self->work->summaries[l].rank[j] = (size_t)table[(l * 2) * per_layer + j];
-            self->factor_parameters +=
-                self->work->summaries[l].rank[j] *
-                (self->work->layers[l]->rows + self->work->layers[l]->columns);
-        }
-    snapshot_close(from);
-    return status;
+    for (size_t i = 0; i < layers * per_layer && found; i++) {
+        const family_tensor *tensor = self->work->layers[i / per_layer];
+        self->work->summaries[i / per_layer].rank[i % per_layer] = (size_t)table[i];
+        self->factor_parameters += (size_t)table[i] * (tensor->rows + tensor->columns);
+    }
+    free(table);
+    return found;
 }
 
 static int schedule_pursuit(didi *self, const allocate_block *blocks, size_t count,
@@ -127,7 +114,7 @@ static bool learns_ranks(const didi *self)
 
 static int schedule_learned(didi *self, allocate_block *blocks, size_t count, didi_error *error)
 {
-    if (recall_ranks(self, "learned.state") == DIDI_OK)
+    if (recall_ranks(self, "learned.state"))
         return DIDI_OK;
     int status = didi_learn_ranks(self, blocks, count, error);
     if (status != DIDI_OK)
@@ -196,8 +183,7 @@ static int schedule_warm(didi *self, didi_error *error)
     if (self->warm.layers == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "%zu layers", self->work->layer_count);
     for (size_t l = 0; l < self->work->layer_count; l++) {
-        didi_error ignored = {0};
-        self->warm.layers[l] = didi_recall_warm(self, l, &ignored) == DIDI_OK;
+        self->warm.layers[l] = didi_recall_warm(self, l, NULL) == DIDI_OK;
         found += self->warm.layers[l];
         held += self->warm.layers[l] ? self->pursued[l].parameters : 0;
     }

@@ -89,11 +89,6 @@ static int cross_products(const layer *target, const triplets *shared, const tri
     return DIDI_OK;
 }
 
-static int decompose(const layer *target, const float *matrix, triplets *out, didi_error *error)
-{
-    return spectrum_leading(target->rows, target->columns, matrix, out, error);
-}
-
 /* matrix (m x n) = tau_t - S, S being the mean or nothing. */
 static void expert_matrix(const layer *target, bool shared, size_t task, float *matrix)
 {
@@ -119,7 +114,7 @@ int solve_spectra(layer *target, bool shared, layer_summary *summary, spectra *r
     if (status == DIDI_OK)
         status = vectors_create(target, &other, error);
     if (status == DIDI_OK && shared)
-        status = decompose(target, target->mean, &own, error);
+        status = spectrum_leading(target->rows, target->columns, target->mean, &own, error);
     if (status == DIDI_OK)
         status = summary_set_sigma(summary, 0, own.sigma, shared ? r : 0, 0, error);
     for (size_t t = 0; t < target->tasks && status == DIDI_OK; t++) {
@@ -128,7 +123,7 @@ int solve_spectra(layer *target, bool shared, layer_summary *summary, spectra *r
             break;
         }
         expert_matrix(target, shared, t, matrix);
-        status = decompose(target, matrix, &other, error);
+        status = spectrum_leading(target->rows, target->columns, matrix, &other, error);
         if (status == DIDI_OK)
             status = summary_set_sigma(summary, t + 1, other.sigma, r, 0, error);
         if (status == DIDI_OK && ret_spectra != NULL)

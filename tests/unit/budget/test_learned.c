@@ -280,8 +280,8 @@ static void learning_stops_when_told_or_out_of_memory(void **state)
                      DIDI_CANCELLED);
     assert_true(ranks[0] == 2 && ranks[1] == 2 && ranks[2] == 2);
     atomic_store(&cancelled, false);
-    static const char *const faults[] = {"alloc:1", "alloc:2", "alloc:3", "alloc:4", "alloc:5"};
-    for (size_t i = 0; i < 5; i++) {
+    static const char *const faults[] = {"alloc:1", "alloc:2", "alloc:3"};
+    for (size_t i = 0; i < 3; i++) {
         assert_int_equal(fault_arm(faults[i]), 0);
         assert_int_equal(differentiable_optimise(&self.layer, 1, &options, starts, &error),
                          DIDI_NO_MEMORY);

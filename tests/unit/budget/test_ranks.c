@@ -178,20 +178,20 @@ static void rounding_known_answers(void **state)
 {
     (void)state;
     static const double real[] = {4, 2, 1};
-    static const size_t limit[] = {100, 100, 100};
-    static const uint64_t cost[] = {1, 1, 1};
-    size_t rank[3];
+    allocate_block blocks[3];
     didi_error error = {0};
+    for (size_t j = 0; j < 3; j++)
+        blocks[j] = (allocate_block){.count = 100, .cost = 1, .dense = true};
     static const uint64_t budgets[] = {0, 7, 8, 14, 1000};
     static const size_t wanted[][3] = {{0, 0, 0}, {4, 2, 1}, {5, 2, 1}, {8, 4, 2}, {100, 100, 100}};
     for (size_t i = 0; i < 5; i++) {
-        assert_int_equal(allocate_round(real, limit, cost, 3, budgets[i], rank, &error), DIDI_OK);
+        assert_int_equal(allocate_round(blocks, 3, real, budgets[i], &error), DIDI_OK);
         for (size_t j = 0; j < 3; j++)
-            assert_int_equal(rank[j], wanted[i][j]);
+            assert_true(blocks[j].rank == wanted[i][j] && !blocks[j].dense);
     }
     static const double none[] = {0, 3, 0};
-    assert_int_equal(allocate_round(none, limit, cost, 3, 50, rank, &error), DIDI_OK);
-    assert_true(rank[0] == 0 && rank[1] == 50 && rank[2] == 0);
+    assert_int_equal(allocate_round(blocks, 3, none, 50, &error), DIDI_OK);
+    assert_true(blocks[0].rank == 0 && blocks[1].rank == 50 && blocks[2].rank == 0);
 }
 
 static void rounding_stays_within_the_budget(void **state)
@@ -201,26 +201,25 @@ static void rounding_stays_within_the_budget(void **state)
     uint64_t sequence = 17;
     for (int round = 0; round < 500; round++) {
         double real[COUNT];
-        size_t limit[COUNT];
-        uint64_t cost[COUNT];
-        size_t rank[COUNT];
+        allocate_block blocks[COUNT] = {0};
         didi_error error = {0};
         for (size_t i = 0; i < COUNT; i++) {
             real[i] = (double)(support_random(&sequence) % 5000) / 100;
             real[i] = support_random(&sequence) % 5 == 0 ? 0 : real[i];
-            limit[i] = support_random(&sequence) % 40;
-            cost[i] = 1 + support_random(&sequence) % 30;
+            blocks[i].count = support_random(&sequence) % 40;
+            blocks[i].cost = 1 + support_random(&sequence) % 30;
         }
         uint64_t budget = support_random(&sequence) % 6000;
-        assert_int_equal(allocate_round(real, limit, cost, COUNT, budget, rank, &error), DIDI_OK);
+        assert_int_equal(allocate_round(blocks, COUNT, real, budget, &error), DIDI_OK);
         uint64_t spent = 0;
         for (size_t i = 0; i < COUNT; i++) {
-            assert_true(rank[i] <= limit[i] && (real[i] > 0 || rank[i] == 0));
-            spent += rank[i] * cost[i];
+            assert_true(blocks[i].rank <= blocks[i].count && (real[i] > 0 || blocks[i].rank == 0));
+            spent += blocks[i].rank * blocks[i].cost;
         }
         assert_true(spent <= budget);
         for (size_t i = 0; i < COUNT; i++)
-            assert_true(real[i] <= 0 || rank[i] == limit[i] || budget - spent < cost[i]);
+            assert_true(real[i] <= 0 || blocks[i].rank == blocks[i].count ||
+                        budget - spent < blocks[i].cost);
     }
 }
 
@@ -234,10 +233,8 @@ static void the_frontier_falls_from_all_to_the_tails(void **state)
         {.sigma = a, .count = 3, .weight = 1, .cost = 10, .tail = 0.25, .rank = 1},
         {.sigma = b, .count = 2, .weight = 2, .cost = 5, .rank = 2}};
     allocate_point points[POINTS];
-    size_t count = 0;
     didi_error error = {0};
-    assert_int_equal(allocate_frontier(blocks, 2, POINTS, points, &count, &error), DIDI_OK);
-    assert_int_equal(count, POINTS);
+    assert_int_equal(allocate_frontier(blocks, 2, POINTS, points, &error), DIDI_OK);
     assert_int_equal(points[0].parameters, 0);
     sample_assert_near(points[0].loss, 16 + 4 + 1 + 0.25 + 2 * 9.25, 1e-12);
     assert_int_equal(points[POINTS - 1].parameters, 40);
@@ -247,7 +244,7 @@ static void the_frontier_falls_from_all_to_the_tails(void **state)
                     points[i].parameters >= points[i - 1].parameters);
     assert_true(blocks[0].rank == 1 && blocks[1].rank == 2); /* ranks are left alone */
     blocks[0].limit = 8; /* what is guessed is part of the tail */
-    assert_int_equal(allocate_frontier(blocks, 2, POINTS, points, &count, &error), DIDI_OK);
+    assert_int_equal(allocate_frontier(blocks, 2, POINTS, points, &error), DIDI_OK);
     sample_assert_near(points[0].loss, 16 + 4 + 1 + 0.25 + 2 * 9.25, 1e-12);
     sample_assert_near(points[POINTS - 1].loss, 0, 1e-12);
 }
@@ -261,10 +258,6 @@ static void no_memory_is_told(void **state)
     allocate_point point;
     double real = 1;
     double threshold = 0;
-    size_t limit = 1;
-    size_t rank = 0;
-    size_t count = 0;
-    uint64_t cost = 1;
     didi_error error = {0};
     for (int nth = 1; nth <= 2; nth++) {
         assert_int_equal(fault_arm(nth == 1 ? "alloc:1" : "alloc:2"), 0);
@@ -272,8 +265,8 @@ static void no_memory_is_told(void **state)
     }
     assert_int_equal(fault_arm("alloc:1+"), 0);
     assert_int_equal(allocate_schedule(blocks, 1, 1, 1, &threshold, &error), DIDI_NO_MEMORY);
-    assert_int_equal(allocate_frontier(blocks, 1, 1, &point, &count, &error), DIDI_NO_MEMORY);
-    assert_int_equal(allocate_round(&real, &limit, &cost, 1, 1, &rank, &error), DIDI_NO_MEMORY);
+    assert_int_equal(allocate_frontier(blocks, 1, 1, &point, &error), DIDI_NO_MEMORY);
+    assert_int_equal(allocate_round(blocks, 1, &real, 1, &error), DIDI_NO_MEMORY);
     assert_int_equal(fault_arm(NULL), 0);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Settings, ids, times, log lines, model names, spacing of telemetry. */
+/* Settings, ids, times, log lines, models beneath their roots, spacing of telemetry. */
 #include "daemon/base/base.h"
 #include "daemon/jobs/telemetry.h"
 #include "daemon/models/roots.h"
@@ -150,29 +150,6 @@ static void test_log_lines(void **state)
     close(ends[1]);
 }
 
-static void test_model_names(void **state)
-{
-    static const char *const good[] = {"a", "a/b", "A-1_2.x/y", "a/b/c/d/e/f/g/h"};
-    static const char *const bad[] = {"",
-                                      "/a",
-                                      "a/",
-                                      "a//b",
-                                      ".",
-                                      "..",
-                                      "a/../b",
-                                      ".a",
-                                      "a/.b",
-                                      "a b",
-                                      "a\\b",
-                                      "a%2fb",
-                                      "a/b/c/d/e/f/g/h/i"};
-    (void)state;
-    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
-        assert_true(model_name_is_valid(good[i]));
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-        assert_false(model_name_is_valid(bad[i]));
-}
-
 static int collect(void *context, size_t root, const char *name, didi_error *error)
 {
     char *names = context;
@@ -205,13 +182,13 @@ static void test_models_are_opened_beneath_their_root(void **state)
     assert_int_equal(symlinkat("x/y", root_fd, "in"), 0);
     touch(root_fd, "x/y/model.safetensors");
     assert_int_equal(model_roots_open(paths, 1, &roots, &error), DIDI_OK);
-    assert_int_equal(model_roots_open_model(roots, "x/y", &fd, NULL, &error), DIDI_OK);
+    assert_int_equal(model_roots_open_model(roots, "x/y", &fd, &error), DIDI_OK);
     close(fd);
-    assert_int_equal(model_roots_open_model(roots, "in", &fd, NULL, &error), DIDI_OK);
+    assert_int_equal(model_roots_open_model(roots, "in", &fd, &error), DIDI_OK);
     close(fd);
-    assert_int_equal(model_roots_open_model(roots, "out", &fd, NULL, &error), DIDI_NOT_FOUND);
-    assert_int_equal(model_roots_open_model(roots, "none", &fd, NULL, &error), DIDI_NOT_FOUND);
-    assert_int_equal(model_roots_open_model(roots, "../x", &fd, NULL, &error), DIDI_INVALID);
+    assert_int_equal(model_roots_open_model(roots, "out", &fd, &error), DIDI_NOT_FOUND);
+    assert_int_equal(model_roots_open_model(roots, "none", &fd, &error), DIDI_NOT_FOUND);
+    assert_int_equal(model_roots_open_model(roots, "../x", &fd, &error), DIDI_INVALID);
     assert_int_equal(model_roots_walk(roots, collect, names, &error), DIDI_OK);
     assert_string_equal(names, "0:x/y ");
     model_roots_close(roots);
@@ -250,7 +227,6 @@ int main(void)
         cmocka_unit_test(test_ids_ascend_and_tell_the_time),
         cmocka_unit_test(test_times),
         cmocka_unit_test(test_log_lines),
-        cmocka_unit_test(test_model_names),
         cmocka_unit_test(test_models_are_opened_beneath_their_root),
         cmocka_unit_test(test_telemetry_grows_with_the_logarithm),
     };

@@ -175,7 +175,7 @@ static void write_floats(int directory)
         assert_int_equal(
             safetensors_writer_put_f32(writer, entries[i].name, 0, values, ELEMENTS, &error),
             DIDI_OK);
-    assert_int_equal(safetensors_writer_close(writer, &error), DIDI_OK);
+    assert_int_equal(safetensors_writer_close(writer, true, &error), DIDI_OK);
     free(values);
 }
 

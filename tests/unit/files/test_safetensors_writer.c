@@ -69,7 +69,7 @@ static void a_file_is_read_back_in_the_reference_order(void **state)
     uint64_t bytes = 0;
     assert_int_equal(create(directory, "f", &writer, &error), DIDI_OK);
     assert_int_equal(put_all(writer, &error), DIDI_OK);
-    assert_int_equal(safetensors_writer_close(writer, &error), DIDI_OK);
+    assert_int_equal(safetensors_writer_close(writer, true, &error), DIDI_OK);
     assert_int_equal(safetensors_layout_bytes(&whole, &bytes, &error), DIDI_OK);
     int fd = -1;
     safetensors_header *header = read_back(directory, "f", &fd);
@@ -108,7 +108,7 @@ static void an_empty_file_is_a_file(void **state)
     safetensors_writer *writer = NULL;
     int fd = -1;
     assert_int_equal(safetensors_writer_create(directory, "f", &nothing, &writer, &error), DIDI_OK);
-    assert_int_equal(safetensors_writer_close(writer, &error), DIDI_OK);
+    assert_int_equal(safetensors_writer_close(writer, true, &error), DIDI_OK);
     safetensors_header *header = read_back(directory, "f", &fd);
     assert_int_equal(safetensors_header_count(header), 0);
     assert_true(lseek(fd, 0, SEEK_END) == 16);
@@ -225,7 +225,7 @@ static void fail_each(int directory, const char *point, const char *errno_name, 
             if (status != DIDI_OK)
                 safetensors_writer_abort(writer);
             else
-                status = safetensors_writer_close(writer, &error);
+                status = safetensors_writer_close(writer, true, &error);
         }
         if (!fault_all_fired()) {
             assert_int_equal(status, DIDI_OK);
@@ -289,7 +289,7 @@ static void threads_may_put_side_by_side(void **state)
         assert_int_equal(parts[i].status, DIDI_OK);
     }
     free(parts);
-    assert_int_equal(safetensors_writer_close(writer, &error), DIDI_OK);
+    assert_int_equal(safetensors_writer_close(writer, true, &error), DIDI_OK);
     int fd = -1;
     safetensors_header *header = read_back(directory, "f", &fd);
     const safetensors_tensor *tensor = safetensors_header_at(header, 0);

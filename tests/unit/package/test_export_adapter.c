@@ -121,7 +121,7 @@ static void write_part_file(int directory, const char *name, const part *parts, 
         sample_must(safetensors_writer_put_f32(writer, entries[i].name, 0, values, numbers, &error),
                     &error);
     }
-    sample_must(safetensors_writer_close_volatile(writer, &error), &error);
+    sample_must(safetensors_writer_close(writer, false, &error), &error);
 }
 
 static int directory_of(int parent, const char *name)

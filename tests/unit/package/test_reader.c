@@ -43,7 +43,7 @@ static void write_file(int directory, const char *name, const content *rows, siz
                                                       elements, &error);
         sample_must(status, &error);
     }
-    sample_must(safetensors_writer_close_volatile(writer, &error), &error);
+    sample_must(safetensors_writer_close(writer, false, &error), &error);
 }
 
 typedef struct numbers {
