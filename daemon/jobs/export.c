@@ -91,8 +91,8 @@ static int export_write(export_run *self, int job_fd, didi_error *error)
     if (status == DIDI_OK)
         status = file_sync(job_fd, "job", error);
     if (status == DIDI_OK)
-        status = export_task(registry_roots(self->scheduler->models),
-                             (export_kind){EXPORT_FORMAT_FULL, 0}, order, &self->bytes, error);
+        status = export_task(registry_roots(self->scheduler->models), self->kind, order,
+                             &self->bytes, error);
     file_close(order.output_fd);
     file_close(order.artifact_fd);
     return status;
@@ -104,6 +104,7 @@ static void export_work(void *context)
     export_run *self = context;
     store_job job = {0};
     int job_fd = -1;
+    self->kind = (export_kind){export_format_find(self->row.format), self->row.max_rank};
     int status = store_job_get(self->scheduler->store, self->row.job_id, &job, &self->why);
     if (status == DIDI_OK) {
         self->base = job.base;
@@ -148,6 +149,7 @@ static void export_record(export_run *self)
         return; /* at the next tick */
     log_emit(self->status == DIDI_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "export ended",
              LOG_TEXT("job", self->row.job_id), LOG_TEXT("task", self->row.task),
+             LOG_TEXT("format", self->row.format),
              LOG_TEXT("outcome", didi_status_name(self->status)),
              LOG_TEXT("error", self->why.message));
     export_free(self);
