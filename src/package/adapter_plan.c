@@ -13,7 +13,7 @@ enum {
     RANK_STEP = 16, /* portable ranks are multiples: servers pad to them anyway */
     RANK_MAX = 65536,
     DENSE_RANK = 64,       /* of a matrix kept whole where nothing else sets a rank */
-    DENSE_SIDE_MAX = 8192, /* the shorter side: its Gram matrix is decomposed */
+    DENSE_SIDE_MAX = 4096, /* the shorter side: its Gram matrix is decomposed */
     DENSE_ELEMENTS_MAX = 1 << 27,
     SAVED_ELEMENTS_MAX = 1 << 24,
 };
