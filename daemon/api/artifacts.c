@@ -13,11 +13,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { ARTIFACT_NAME_BYTES = LIMIT_TASK_NAME_BYTES + 64 };
+enum { ARTIFACT_NAME_BYTES = LIMIT_TASK_NAME_BYTES + 128, EXPORT_AFFIX_BYTES = 64 };
 
 static const char *artifact_media_type(const char *name)
 {
-    return strcmp(name, "manifest.json") == 0 ? "application/json" : "application/octet-stream";
+    const char *end = strrchr(name, '.');
+    if (end != NULL && strcmp(end, ".json") == 0)
+        return "application/json";
+    return end != NULL && strcmp(end, ".md") == 0 ? "text/markdown; charset=utf-8"
+                                                  : "application/octet-stream";
 }
 
 /* True for `before` TASK `after` with a task's name between. */
@@ -35,11 +39,33 @@ static bool artifact_is(const char *name, const char *before, const char *after)
     return name_is_task(task);
 }
 
+/* "models/" before a task's name, and "/model.safetensors" behind. */
+static void export_affixes(export_format format, const char *file,
+                           char ret_before[EXPORT_AFFIX_BYTES], char ret_after[EXPORT_AFFIX_BYTES])
+{
+    snprintf(ret_before, EXPORT_AFFIX_BYTES, "%s/", export_format_folder(format));
+    snprintf(ret_after, EXPORT_AFFIX_BYTES, "/%s", file);
+}
+
+static bool artifact_is_exported(const char *name)
+{
+    char before[EXPORT_AFFIX_BYTES];
+    char after[EXPORT_AFFIX_BYTES];
+    for (int format = 0; format < EXPORT_FORMAT_COUNT; format++)
+        for (const char *const *file = export_format_files((export_format)format); *file != NULL;
+             file++) {
+            export_affixes((export_format)format, *file, before, after);
+            if (artifact_is(name, before, after))
+                return true;
+        }
+    return false;
+}
+
 /* Opens an artifact by its public name. Errors: DIDI_NOT_FOUND, DIDI_IO. */
 static int artifact_open(api *self, const char *job_id, const char *name, int *ret_fd,
                          struct stat *ret_status, didi_error *error)
 {
-    bool exported = artifact_is(name, "models/", "/model.safetensors");
+    bool exported = artifact_is_exported(name);
     int directory = -1;
     int fd;
     if (!exported && strcmp(name, "manifest.json") != 0 &&
@@ -122,6 +148,21 @@ static int artifact_add_tasks(api *self, const char *job_id, const json_t *tasks
     return status;
 }
 
+static int artifact_add_exports(api *self, const char *job_id, const json_t *tasks, json_t *list,
+                                didi_error *error)
+{
+    char before[EXPORT_AFFIX_BYTES];
+    char after[EXPORT_AFFIX_BYTES];
+    int status = DIDI_OK;
+    for (int format = 0; format < EXPORT_FORMAT_COUNT; format++)
+        for (const char *const *file = export_format_files((export_format)format);
+             *file != NULL && status == DIDI_OK; file++) {
+            export_affixes((export_format)format, *file, before, after);
+            status = artifact_add_tasks(self, job_id, tasks, before, after, list, error);
+        }
+    return status;
+}
+
 void api_artifacts_list(void *context, http_request *request)
 {
     api *self = context;
@@ -135,8 +176,7 @@ void api_artifacts_list(void *context, http_request *request)
     if (status == DIDI_OK)
         status = artifact_add(self, job.id, "manifest.json", list, &error);
     if (status == DIDI_OK)
-        status =
-            artifact_add_tasks(self, job.id, tasks, "models/", "/model.safetensors", list, &error);
+        status = artifact_add_exports(self, job.id, tasks, list, &error);
     if (status == DIDI_OK)
         status = artifact_add(self, job.id, "shared.safetensors", list, &error);
     if (status == DIDI_OK) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Exports of full checkpoints: asking for them and seeing how they stand. */
+/* Exports of tasks: asking for them and seeing how they stand. */
 #include "daemon/api/api_internal.h"
 #include "proto/proto.h"
 
@@ -10,18 +10,30 @@
 static json_t *export_json(const store_export *row)
 {
     bool done = row->state == EXPORT_SUCCEEDED;
-    json_t *artifact = done ? json_sprintf("models/%s/model.safetensors", row->task) : json_null();
-    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "task", row->task, "format",
-                     row->format, "state", export_state_name(row->state), "artifact", artifact,
-                     "bytes", done ? json_integer((json_int_t)row->bytes) : json_null(), "error",
+    export_format format = export_format_find(row->format);
+    if (format == EXPORT_FORMAT_COUNT)
+        return NULL;
+    json_t *artifact = done ? json_sprintf("%s/%s/%s", export_format_folder(format), row->task,
+                                           export_format_files(format)[0])
+                            : json_null();
+    json_t *max_rank = row->max_rank > 0 ? json_integer((json_int_t)row->max_rank) : json_null();
+    return json_pack("{s:s, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "task", row->task, "format",
+                     row->format, "max_rank", max_rank, "state", export_state_name(row->state),
+                     "artifact", artifact, "bytes",
+                     done ? json_integer((json_int_t)row->bytes) : json_null(), "error",
                      api_failure(row->error_status, row->error_message, NULL), "created_at",
                      api_time(row->created_ms), "finished_at", api_time(row->finished_ms));
 }
 
-static bool export_is_asked(const export_request *asked, const char *task)
+/* `asked` NULL: all are. */
+static bool export_is_asked(const export_request *asked, const store_export *row)
 {
+    if (asked == NULL)
+        return true;
+    if (strcmp(row->format, export_format_name((export_format)asked->format)) != 0)
+        return false;
     for (size_t i = 0; i < asked->tasks.count; i++)
-        if (strcmp(asked->tasks.texts[i], task) == 0)
+        if (strcmp(asked->tasks.texts[i], row->task) == 0)
             return true;
     return asked->tasks.count == 0;
 }
@@ -38,7 +50,7 @@ static void exports_reply(api *self, http_request *request, const char *job_id,
     }
     json_t *data = json_array();
     for (size_t i = 0; i < count; i++)
-        if (export_is_asked(asked, rows[i].task))
+        if (export_is_asked(asked, &rows[i]))
             json_array_append_new(data, export_json(&rows[i]));
     http_reply_json(request, status, api_page(data, false, NULL));
     store_exports_free(rows, count);
@@ -50,7 +62,7 @@ void api_exports_list(void *context, http_request *request)
     store_job job;
     if (!api_find_job(self, request, &job))
         return;
-    exports_reply(self, request, job.id, &(export_request){0}, 200);
+    exports_reply(self, request, job.id, NULL, 200);
     store_job_clear(&job);
 }
 
@@ -100,6 +112,7 @@ static void exports_start(api *self, http_request *request, const store_job *job
 {
     size_t count = asked->tasks.count == 0 ? json_array_size(tasks) : asked->tasks.count;
     const char **names = calloc(count + 1, sizeof *names);
+    const export_kind kind = {(export_format)asked->format, (uint64_t)asked->max_rank};
     didi_error error = {0};
     char location[64];
     for (size_t i = 0; names != NULL && i < count; i++)
@@ -107,7 +120,7 @@ static void exports_start(api *self, http_request *request, const store_job *job
                                            : asked->tasks.texts[i];
     int status = names == NULL
                      ? didi_fail(&error, DIDI_NO_MEMORY, NULL, "no memory for %zu tasks", count)
-                     : scheduler_export_request(self->jobs, job->id, names, count, &error);
+                     : scheduler_export_request(self->jobs, job->id, kind, names, count, &error);
     free(names);
     if (status != DIDI_OK) {
         api_reply_job_error(request, &error);

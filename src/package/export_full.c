@@ -5,6 +5,7 @@
 
 #include "src/base/base.h"
 #include "src/files/files.h"
+#include "src/package/adapter.h"
 #include "src/package/reader.h"
 
 #include <stdlib.h>
@@ -121,36 +122,36 @@ static int create_writer(export_job *self, const char *name, didi_error *error)
 
 /* ---- the base must be the one that was merged ---- */
 
-static int verify_base_files(const export_job *self, const json_t *files, didi_error *error)
+static int verify_base_files(const didi_export *wanted, const checkpoint *base, const json_t *files,
+                             didi_error *error)
 {
-    for (size_t f = 0; f < checkpoint_file_count(self->base); f++) {
-        const checkpoint_file *file = checkpoint_file_at(self->base, f);
+    for (size_t f = 0; f < checkpoint_file_count(base); f++) {
+        const checkpoint_file *file = checkpoint_file_at(base, f);
         const json_t *row = manifest_file_row(files, "name", file->name);
-        const char *wanted = json_string_value(json_object_get(row, "sha256"));
+        const char *merged = json_string_value(json_object_get(row, "sha256"));
         char found[65];
-        int status = checkpoint_digest(self->base, f, self->wanted->cancelled,
-                                       self->wanted->context, found, error);
+        int status = checkpoint_digest(base, f, wanted->cancelled, wanted->context, found, error);
         if (status != DIDI_OK)
             return status;
-        if (wanted == NULL || strcmp(wanted, found) != 0)
-            return didi_fail(error, DIDI_CHANGED, checkpoint_label(self->base),
-                             "%s/%s is not the base file that was merged",
-                             checkpoint_label(self->base), file->name);
+        if (merged == NULL || strcmp(merged, found) != 0)
+            return didi_fail(error, DIDI_CHANGED, checkpoint_label(base),
+                             "%s/%s is not the base file that was merged", checkpoint_label(base),
+                             file->name);
     }
     return DIDI_OK;
 }
 
-static int verify_base(const export_job *self, didi_error *error)
+int export_verify_base(const didi_export *wanted, const checkpoint *base, didi_error *error)
 {
     json_t *manifest = NULL;
-    int status = manifest_file_read(self->wanted->artifact_fd, &manifest, error);
+    int status = manifest_file_read(wanted->artifact_fd, &manifest, error);
     if (status != DIDI_OK)
         return status;
     const json_t *files = manifest_file_base(manifest);
     if (files == NULL)
         status = didi_fail(error, DIDI_FORMAT, "manifest.json", "the manifest lists no base files");
     else
-        status = verify_base_files(self, files, error);
+        status = verify_base_files(wanted, base, files, error);
     json_decref(manifest);
     return status;
 }
@@ -166,7 +167,7 @@ int didi_export_full(const didi_export *wanted, didi_error *error)
     if (status == DIDI_OK)
         status = checkpoint_open(wanted->base_fd, wanted->base_label, &self.base, error);
     if (status == DIDI_OK && wanted->verify_base)
-        status = verify_base(&self, error);
+        status = export_verify_base(wanted, self.base, error);
     if (status == DIDI_OK) {
         (void)unlinkat(output_fd, partial, 0);
         status = create_writer(&self, partial, error);

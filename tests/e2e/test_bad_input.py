@@ -165,7 +165,11 @@ def test_memory_limit_that_is_too_small(run, models, small_specification):
 @pytest.mark.parametrize("options, word", [
     (["--workers", "x"], "workers"), (["--workers", "-1"], "workers"),
     (["--workers", "9999"], "workers"), (["--memory-limit", "1Q"], "memory_limit"),
-    (["--export", "all"], "--export"), (["--bogus"], "--bogus"), (["--workers"], "--workers"),
+    (["--export", "all"], "--export"), (["--max-rank", "16"], "--export peft"),
+    (["--export", "full", "--max-rank", "16"], "--export peft"),
+    (["--export", "peft-exact", "--max-rank", "0"], "--max-rank"),
+    (["--export", "peft", "--max-rank", "15"], "16"), (["--bogus"], "--bogus"),
+    (["--workers"], "--workers"),
     (["again.json"], "one specification"),
 ])
 def test_bad_options(run, models, small_specification, options, word):
