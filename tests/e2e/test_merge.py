@@ -199,7 +199,7 @@ def test_more_files_than_the_soft_limit_of_descriptors(didid, tmp_path):
         index = json.dumps({"weight_map": names})
         (tmp_path / model / "model.safetensors.index.json").write_text(index)
     (tmp_path / "specification.json").write_text(json.dumps({
-        "base": "base", "budget": 1.0,
+        "base": "base", "budget": 1.0, "output": {"dtype": "bf16"},
         "tasks": [{"name": name, "model": name} for name in ("one", "two")]}))
     done = subprocess.run(
         ["/bin/sh", "-c", 'ulimit -Sn 60; exec "$0" run specification.json --models . --out out',
