@@ -55,6 +55,9 @@ const safetensors_tensor *safetensors_header_at(const safetensors_header *header
 const safetensors_tensor *safetensors_header_find(const safetensors_header *header,
                                                   const char *name);
 
+/* What __metadata__ has under `key`, or NULL. Lives as long as the header. O(log pairs). */
+const char *safetensors_header_metadata(const safetensors_header *header, const char *key);
+
 /* ---- writing ---- */
 
 typedef struct safetensors_writer safetensors_writer;
