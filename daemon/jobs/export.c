@@ -7,23 +7,61 @@
 #include "src/base/base.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
-/* Opens models/<task> below `parent_fd`, empty. */
-static int open_output(int parent_fd, const char *task, int *ret_fd, didi_error *error)
+/* Opens "models" below `parent_fd`. */
+static int open_output(int parent_fd, int *ret_fd, didi_error *error)
 {
     int models_fd = -1;
     int status = file_open_directory(parent_fd, "models", 1, &models_fd, error);
     if (status == DIDI_OK)
-        status = file_remove_tree(models_fd, task, error);
-    if (status == DIDI_OK)
-        status = file_open_directory(models_fd, task, 1, ret_fd, error);
-    if (status == DIDI_OK)
         status = file_sync(parent_fd, "exports", error);
+    if (status != DIDI_OK)
+        file_close(models_fd);
+    else
+        *ret_fd = models_fd;
+    return status;
+}
+
+/* The task's model may have gone since it was merged: -1. */
+static int open_source(const model_roots *roots, const didi_export *wanted, int *ret_fd,
+                       didi_error *error)
+{
+    char *model = NULL;
+    int status = didi_export_source(wanted->artifact_fd, wanted->task, &model, error);
     if (status == DIDI_OK)
-        status = file_sync(models_fd, "models", error);
-    file_close(models_fd);
+        status = model_roots_open_model(roots, model, ret_fd, error);
+    free(model);
+    return status == DIDI_NOT_FOUND || status == DIDI_INVALID ? DIDI_OK : status;
+}
+
+typedef struct tally {
+    int directory_fd;
+    uint64_t bytes;
+} tally;
+
+static int count_bytes(void *context, const char *name, didi_error *error)
+{
+    tally *self = context;
+    struct stat found;
+    if (fstatat(self->directory_fd, name, &found, AT_SYMLINK_NOFOLLOW) != 0)
+        return didi_fail_errno(error, errno, name, "cannot stat");
+    self->bytes += (uint64_t)found.st_size;
+    return DIDI_OK;
+}
+
+static int tally_model(int models_fd, const char *task, uint64_t *ret_bytes, didi_error *error)
+{
+    tally all = {.directory_fd = -1};
+    int status = file_open_directory(models_fd, task, 0, &all.directory_fd, error);
+    if (status == DIDI_OK)
+        status = file_each_entry(all.directory_fd, count_bytes, &all, error);
+    file_close(all.directory_fd);
+    if (status == DIDI_OK)
+        *ret_bytes = all.bytes;
     return status;
 }
 
@@ -31,17 +69,18 @@ int export_model(const model_roots *roots, didi_export wanted, uint64_t *ret_byt
                  didi_error *error)
 {
     int parent_fd = wanted.output_fd;
-    struct stat written;
-    wanted.base_fd = wanted.output_fd = -1;
+    wanted.base_fd = wanted.output_fd = wanted.task_fd = -1;
     int status = model_roots_open_model(roots, wanted.base_label, &wanted.base_fd, error);
     if (status == DIDI_OK)
-        status = open_output(parent_fd, wanted.task, &wanted.output_fd, error);
+        status = open_source(roots, &wanted, &wanted.task_fd, error);
+    if (status == DIDI_OK)
+        status = open_output(parent_fd, &wanted.output_fd, error);
     if (status == DIDI_OK)
         status = didi_export_full(&wanted, error);
-    if (status == DIDI_OK && ret_bytes != NULL &&
-        fstatat(wanted.output_fd, "model.safetensors", &written, 0) == 0)
-        *ret_bytes = (uint64_t)written.st_size;
+    if (status == DIDI_OK && ret_bytes != NULL)
+        status = tally_model(wanted.output_fd, wanted.task, ret_bytes, error);
     file_close(wanted.output_fd);
+    file_close(wanted.task_fd);
     file_close(wanted.base_fd);
     return status;
 }
@@ -56,8 +95,10 @@ static int export_write(export_run *self, int job_fd, didi_error *error)
 {
     didi_export order = {.artifact_fd = -1,
                          .output_fd = -1,
+                         .task_fd = -1,
                          .base_label = self->base,
                          .task = self->row.task,
+                         .max_shard_bytes = self->scheduler->config->max_shard_bytes,
                          .verify_base = true,
                          .cancelled = export_cancelled,
                          .context = self};

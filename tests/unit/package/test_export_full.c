@@ -45,6 +45,7 @@ static didi_export wanted_of(const stage *self, const char *task)
     return (didi_export){.artifact_fd = self->package,
                          .base_fd = self->sample.base,
                          .output_fd = self->out,
+                         .task_fd = -1,
                          .base_label = "lab/base",
                          .task = task};
 }
@@ -56,9 +57,16 @@ static int export_task(const stage *self, const char *task, didi_error *error)
     return didi_export_full(&wanted, error);
 }
 
+static const char *const tasks[TASKS] = {"t0", "t1"};
+
 static double exported_error(const stage *self, size_t task)
 {
-    return sample_exported_error(&self->sample, self->out, task);
+    didi_error error = {0};
+    int model = -1;
+    sample_must(file_open_directory(self->out, tasks[task], 0, &model, &error), &error);
+    double found = sample_exported_error(&self->sample, model, task);
+    close(model);
+    return found;
 }
 
 static void exports_are_base_plus_artifacts(void **state)
@@ -66,10 +74,9 @@ static void exports_are_base_plus_artifacts(void **state)
     stage self;
     didi_error error = {0};
     prepare(&self, support_directory(state), 1.4, DIDI_DTYPE_F32);
-    static const char *const tasks[] = {"t0", "t1"};
     for (size_t t = 0; t < TASKS; t++) {
         sample_must(export_task(&self, tasks[t], &error), &error);
-        assert_int_equal(support_entries(self.out), 1);
+        assert_int_equal(support_entries(self.out), t + 1);
         double wanted = sample_package_error(&self.sample, "package", t, NULL);
         sample_assert_near(exported_error(&self, t), wanted, 1e-5 * wanted + 1e-10);
     }
@@ -90,10 +97,10 @@ static void other_bases_and_tasks_are_refused(void **state)
 {
     stage self;
     didi_error error = {0};
-    static const char *const tasks[] = {"t9", "", ".", "../t0", "a/b"};
+    static const char *const wrong[] = {"t9", "", ".", "../t0", "a/b"};
     prepare(&self, support_directory(state), 1.4, DIDI_DTYPE_F32);
     for (size_t i = 0; i < 5; i++)
-        assert_int_equal(export_task(&self, tasks[i], &error), DIDI_NOT_FOUND);
+        assert_int_equal(export_task(&self, wrong[i], &error), DIDI_NOT_FOUND);
     sample_model_write(self.sample.base, &(sample_model){.poke = "bias", .poke_value = 3});
     assert_int_equal(export_task(&self, "t0", &error), DIDI_CHANGED);
     support_assert_contains(error.message, "lab/base/model.safetensors");
@@ -131,13 +138,13 @@ static void trouble_leaves_no_half_checkpoint(void **state)
             assert_int_equal(fault_arm(NULL), 0);
             assert_int_equal(status, !fired ? DIDI_OK : p == 0 ? DIDI_NO_MEMORY : DIDI_IO);
             size_t entries = support_entries(self.out);
-            bool whole = support_exists(self.out, "model.safetensors");
+            bool whole = support_exists(self.out, "t0/README.md");
             if (entries != whole)
                 fail_msg("%s leaves something half-written", fault);
             assert_true(whole == !fired || p == 2); /* the last sync comes after the rename */
             if (whole)
                 assert_true(exported_error(&self, 0) < 1);
-            (void)unlinkat(self.out, "model.safetensors", 0);
+            sample_must(file_remove_tree(self.out, "t0", &error), &error);
         }
     }
     finish(&self);
