@@ -167,8 +167,10 @@ static bool recall_digest(didi_merge *self, size_t index)
                        &text, &bytes, NULL) != DIDI_OK)
         return false;
     bool whole = bytes > 64 && work_recall_comparison(&self->work, index, text + 64);
-    if (whole)
-        memcpy(self->work.digests[index], text, 65);
+    if (whole) {
+        memcpy(self->work.digests[index], text, 64);
+        self->work.digests[index][64] = '\0'; /* more follows in the text */
+    }
     free(text);
     return whole;
 }
