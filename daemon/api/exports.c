@@ -2,15 +2,35 @@
 /* Exports of full checkpoints: asking for them and seeing how they stand. */
 #include "daemon/api/api_internal.h"
 #include "proto/proto.h"
+#include "src/base/base.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
-static json_t *export_json(const store_export *row)
+/* The file to begin with: the only one with weights, or the index of several. */
+static json_t *export_artifact(api *self, const store_export *row)
+{
+    struct stat found;
+    didi_error error = {0};
+    int fd = -1;
+    char name[LIMIT_TASK_NAME_BYTES + 64];
+    if (row->state != EXPORT_SUCCEEDED)
+        return json_null();
+    snprintf(name, sizeof name, "models/%s/model.safetensors.index.json", row->task);
+    bool sharded =
+        scheduler_open_files(self->jobs, row->job_id, "exports", &fd, &error) == DIDI_OK &&
+        fstatat(fd, name, &found, AT_SYMLINK_NOFOLLOW) == 0;
+    file_close(fd);
+    return sharded ? json_string(name) : json_sprintf("models/%s/model.safetensors", row->task);
+}
+
+static json_t *export_json(api *self, const store_export *row)
 {
     bool done = row->state == EXPORT_SUCCEEDED;
-    json_t *artifact = done ? json_sprintf("models/%s/model.safetensors", row->task) : json_null();
+    json_t *artifact = export_artifact(self, row);
     return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "task", row->task, "format",
                      row->format, "state", export_state_name(row->state), "artifact", artifact,
                      "bytes", done ? json_integer((json_int_t)row->bytes) : json_null(), "error",
@@ -39,7 +59,7 @@ static void exports_reply(api *self, http_request *request, const char *job_id,
     json_t *data = json_array();
     for (size_t i = 0; i < count; i++)
         if (export_is_asked(asked, rows[i].task))
-            json_array_append_new(data, export_json(&rows[i]));
+            json_array_append_new(data, export_json(self, &rows[i]));
     http_reply_json(request, status, api_page(data, false, NULL));
     store_exports_free(rows, count);
 }

@@ -22,6 +22,14 @@ typedef struct search {
     side_files *found;
 } search;
 
+/* Names that can stand in a path of the HTTP interface. */
+static bool is_plain(const char *name)
+{
+    size_t bytes =
+        strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
+    return name[bytes] == '\0' && bytes <= SIDE_FILE_NAME_BYTES_MAX;
+}
+
 static bool is_of_kind(size_t kind, const char *name)
 {
     for (size_t i = 0; i < PATTERNS_MAX && patterns[kind][i] != NULL; i++)
@@ -34,7 +42,7 @@ static int note_entry(void *context, const char *name, didi_error *error)
 {
     const search *self = context;
     side_files *found = self->found;
-    if (!is_of_kind(self->kind, name))
+    if (!is_plain(name) || !is_of_kind(self->kind, name))
         return DIDI_OK;
     if (found->count == SIDE_FILES_MAX)
         return didi_fail(error, DIDI_INVALID, name, "more than %d files beside the weights",

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { SIDE_FILE_BYTES_MAX = 64 << 20, SIDE_FILES_MAX = 64 };
+enum { SIDE_FILE_BYTES_MAX = 64 << 20, SIDE_FILES_MAX = 64, SIDE_FILE_NAME_BYTES_MAX = 128 };
 
 typedef struct side_file {
     char *name;

@@ -155,7 +155,21 @@ def test_exports_become_artifacts(wire):
     assert [row["task"] for row in asked.json()["data"]] == ["hiragana", "latin"]
     for row in wait_for_exports(wire, path):
         assert row["state"] == "succeeded", row
-        answer = wire.get(f"/v1/jobs/{job_id}/artifacts/{row['artifact']}")
-        assert answer.status == 200 and len(answer.body) == row["bytes"]
+        assert row["artifact"] == f"models/{row['task']}/model.safetensors"
+        files = model_files(wire, job_id, row["task"])
+        assert files.keys() == {"model.safetensors", "README.md"}
+        assert sum(map(len, files.values())) == row["bytes"]
     names = [a["name"] for a in wire.get(f"/v1/jobs/{job_id}/artifacts").json()["data"]]
     assert "models/hiragana/model.safetensors" in names and names == sorted(names)
+
+
+def model_files(wire, job_id, task):
+    """Name -> bytes of a task's model, as the list of artifacts has it."""
+    place = f"models/{task}/"
+    rows = [row for row in wire.get(f"/v1/jobs/{job_id}/artifacts").json()["data"]
+            if row["name"].startswith(place)]
+    answers = [wire.get(row["href"]) for row in rows]
+    for row, answer in zip(rows, answers):
+        assert answer.status == 200 and answer.headers["ETag"] == row["etag"]
+        assert answer.headers["Content-Type"] == row["media_type"]
+    return {row["name"][len(place):]: answer.body for row, answer in zip(rows, answers)}
