@@ -36,19 +36,25 @@ def unpack_groups(raw, count, bits, group, exponents):  # each row of bytes: `co
     return (units.astype("f4") * np.repeat(steps, group, axis=1)[:, :count]).astype("f8")
 
 
-def unpack(raw, m, n):  # the m x n matrix of a packed tensor
-    group, signed, at, total = 1 << (raw[0] >> 4), raw.view("i1"), 4 + 5 * int(raw[3]), 0
-    if raw[0] & 15 == 2:
-        rows, exponents = raw[2:].reshape(m, -1), signed[2:].reshape(m, -1)[:, :1].astype("i4")
-        return unpack_groups(rows[:, 1:], n, int(raw[1]), group, exponents)
+def unpack_factors(raw, m, n):  # B and A of packed factors
+    group, signed, at, parts = 1 << (raw[0] >> 4), raw.view("i1"), 4 + 5 * int(raw[3]), []
     for segment in raw[4:at].reshape(-1, 5):
         bits, components = int(segment[0]), int.from_bytes(segment[1:].tobytes(), "little")
         split, rest = ((x * bits + 7) // 8 + -(-x // group) for x in (m, n))
         rows = raw[at:at + components * (split + rest)].reshape(components, split + rest)
-        left = unpack_groups(rows[:, :split], m, bits, group, int(signed[1]))
-        total += left.T @ unpack_groups(rows[:, split:], n, bits, group, int(signed[2]))
+        parts.append((unpack_groups(rows[:, :split], m, bits, group, int(signed[1])),
+                      unpack_groups(rows[:, split:], n, bits, group, int(signed[2]))))
         at += rows.size
-    return total
+    left, right = (np.concatenate(rows) for rows in zip(*parts))
+    return left.T, right
+
+
+def unpack(raw, m, n):  # the m x n matrix of a packed tensor
+    if raw[0] & 15 == 2:
+        rows, exponents = raw[2:].reshape(m, -1), raw[2:].view("i1").reshape(m, -1)[:, :1]
+        return unpack_groups(rows[:, 1:], n, int(raw[1]), 1 << (raw[0] >> 4), exponents.astype("i4"))
+    left, right = unpack_factors(raw, m, n)
+    return left @ right
 
 
 def sum_parts(stored, model, sums):  # adds what one file has for each tensor of the base
