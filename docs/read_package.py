@@ -52,7 +52,8 @@ def unpack_factors(raw, m, n):  # B and A of packed factors
 def unpack(raw, m, n):  # the m x n matrix of a packed tensor
     if raw[0] & 15 == 2:
         rows, exponents = raw[2:].reshape(m, -1), raw[2:].view("i1").reshape(m, -1)[:, :1]
-        return unpack_groups(rows[:, 1:], n, int(raw[1]), 1 << (raw[0] >> 4), exponents.astype("i4"))
+        group, bits = 1 << (raw[0] >> 4), int(raw[1])
+        return unpack_groups(rows[:, 1:], n, bits, group, exponents.astype("i4"))
     left, right = unpack_factors(raw, m, n)
     return left @ right
 

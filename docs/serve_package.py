@@ -36,7 +36,8 @@ def convolution(module, inputs, B, A):  # by few filters, then mixed at each pla
     return torch.einsum("mk,bk...->bm...", B, few)
 
 
-LAYERS = {"torch.nn.modules.linear.Linear": linear, "transformers.pytorch_utils.Conv1D": turned_linear,
+LAYERS = {"torch.nn.modules.linear.Linear": linear,
+          "transformers.pytorch_utils.Conv1D": turned_linear,
           "torch.nn.modules.sparse.Embedding": embedding,
           "torch.nn.modules.conv.Conv1d": convolution, "torch.nn.modules.conv.Conv2d": convolution}
 
