@@ -266,6 +266,19 @@ typedef struct didi_export {
  * DIDI_IO, DIDI_DISK_FULL, DIDI_CANCELLED. [any] */
 int didi_export_full(const didi_export *wanted, didi_error *error);
 
+/* The bytes of model.safetensors as didi_export_full writes it into one file, without a file: none
+ * are kept. Of `wanted` artifact_fd, base_fd, base_label and task count, and are free to go after
+ * the opening; the caller has verified the base. Errors: as didi_export_full. [any] */
+typedef struct didi_stream didi_stream;
+int didi_stream_open(const didi_export *wanted, didi_stream **ret_stream, uint64_t *ret_bytes,
+                     didi_error *error);
+/* The next bytes, `room` at most; 0 after the last. Those are given only if the base is still as it
+ * was (DIDI_CHANGED). [one thread at a time] */
+int didi_stream_read(didi_stream *stream, void *buffer, size_t room, size_t *ret_count,
+                     didi_error *error);
+/* NULL is fine. */
+void didi_stream_close(didi_stream *stream);
+
 /* The name of the model that a task of a package was merged from; the caller frees. Errors:
  * DIDI_NOT_FOUND (the manifest names none), DIDI_IO, DIDI_FORMAT, DIDI_NO_MEMORY. [any] */
 int didi_export_source(int artifact_fd, const char *task, char **ret_model, didi_error *error);

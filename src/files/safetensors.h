@@ -93,6 +93,10 @@ int safetensors_writer_create(int directory_fd, const char *name,
 int safetensors_layout_bytes(const safetensors_contents *contents, uint64_t *ret_bytes,
                              didi_error *error);
 
+/* What such a file begins with, before its data: length, JSON, padding. The caller frees. */
+int safetensors_layout_text(const safetensors_contents *contents, char **ret_text,
+                            size_t *ret_text_bytes, uint64_t *ret_file_bytes, didi_error *error);
+
 /* Writes `count` elements, converted from float32 to the tensor's dtype, at element `first` of
  * tensor `name`. Thread-safe for disjoint ranges (pwrite). Errors: DIDI_INVALID (no such tensor,
  * range), DIDI_NUMERIC (a value is not finite after conversion), DIDI_IO, DIDI_DISK_FULL. */

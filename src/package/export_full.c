@@ -107,12 +107,9 @@ static int create_shard(const export_job *self, size_t shard, safetensors_writer
     safetensors_layout_entry *entries = memory_zeroed(all, sizeof *entries);
     if (entries == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, name, "layout of %zu tensors", all);
-    for (size_t i = 0; i < all; i++) {
-        const task_tensor *tensor = task_model_at(self->model, i);
+    for (size_t i = 0; i < all; i++)
         if (self->shards[i] == shard)
-            entries[count++] = (safetensors_layout_entry){tensor->name, tensor->dtype,
-                                                          tensor->dimensions, tensor->shape};
-    }
+            entries[count++] = task_tensor_entry(task_model_at(self->model, i));
     safetensors_contents contents = {entries, count, metadata, 1};
     int status = safetensors_writer_create(self->fd, name, &contents, ret_writer, error);
     free(entries);

@@ -351,6 +351,19 @@ const task_tensor *task_model_at(const task_model *self, size_t index)
     return &self->tensors[index];
 }
 
+const task_tensor *task_model_find(const task_model *self, const char *name)
+{
+    task_tensor key = {.name = (char *)name};
+    return self->count > 0 ? bsearch(&key, self->tensors, self->count, sizeof key, compare_tensors)
+                           : NULL;
+}
+
+safetensors_layout_entry task_tensor_entry(const task_tensor *tensor)
+{
+    return (safetensors_layout_entry){tensor->name, tensor->dtype, tensor->dimensions,
+                                      tensor->shape};
+}
+
 /* ---- bytes ---- */
 
 struct task_pieces {

@@ -28,9 +28,14 @@ int task_model_open(int package_fd, const char *task, const checkpoint *base,
 /* NULL is fine. */
 void task_model_close(task_model *model);
 
-/* Its tensors by name. */
+/* Its tensors by name, in order; NULL: there is none of that name. */
 size_t task_model_count(const task_model *model);
 const task_tensor *task_model_at(const task_model *model, size_t index);
+
+const task_tensor *task_model_find(const task_model *model, const char *name);
+
+/* As the layout of a file has it; lives as long as the model. */
+safetensors_layout_entry task_tensor_entry(const task_tensor *tensor);
 
 typedef struct task_pieces task_pieces;
 
