@@ -256,6 +256,26 @@ static void artifact_send(http_request *request, const char *name, int fd, uint6
     http_reply_file(request, 206, artifact_media_type(name), fd, first, last - first + 1);
 }
 
+/* The weights of a task whose model was not exported. False: that is not what `name` says. */
+static bool artifact_stream(api *self, http_request *request, const store_job *job,
+                            const char *name)
+{
+    static const char before[] = "models/";
+    static const char after[] = "/model.safetensors";
+    char task[LIMIT_TASK_NAME_BYTES + 1] = "";
+    bool known = false;
+    if (!artifact_is(name, before, after))
+        return false;
+    memcpy(task, name + strlen(before), strlen(name) - strlen(before) - strlen(after));
+    json_t *tasks = api_job_tasks(job);
+    for (size_t i = 0; i < json_array_size(tasks); i++)
+        known |= strcmp(task, json_string_value(json_array_get(tasks, i))) == 0;
+    json_decref(tasks);
+    if (known)
+        api_stream_model(self, request, job, task);
+    return known;
+}
+
 void api_artifacts_get(void *context, http_request *request)
 {
     api *self = context;
@@ -272,7 +292,7 @@ void api_artifacts_get(void *context, http_request *request)
         status = api_digests_of_file(self->digests, fd, &found, hex, &error);
     if (status == DIDI_OK) {
         artifact_send(request, name, fd, (uint64_t)found.st_size, hex);
-    } else {
+    } else if (status != DIDI_NOT_FOUND || !artifact_stream(self, request, &job, name)) {
         file_close(fd);
         http_reply_error(request,
                          status == DIDI_NOT_FOUND ? PROBLEM_UNKNOWN_ARTIFACT

@@ -105,7 +105,8 @@ def test_head_of_a_range(wire, shared):
 
 
 @pytest.mark.parametrize("name", ["nothing", "experts", "experts/none.safetensors", "experts/.x",
-                                  "models/latin/model.safetensors", "models/latin", "a/b/c/d",
+                                  "models/none/model.safetensors", "models/latin", "a/b/c/d",
+                                  "models/latin/README.md", "models/latin/.model.safetensors",
                                   "experts/latin.safetensors/x", "manifest.json.tmp"])
 def test_unknown_artifacts(wire, finished, name):
     answer = wire.get(f"/v1/jobs/{finished}/artifacts/{name}")
@@ -131,6 +132,32 @@ def test_bad_export_requests(wire, finished, document, pointer, name):
 def test_exports_need_a_result(wire, held):
     answer = wire.post(f"/v1/jobs/{held}/exports", {"format": "full"})
     assert (answer.status, answer.problem()) == (409, "no-result")
+
+
+def test_models_are_streamed_without_an_export(wire):
+    job_id = wire.submit(specification(name="streamed"))["id"]
+    wire.wait(job_id, "succeeded")
+    path = f"/v1/jobs/{job_id}/artifacts/models/latin/model.safetensors"
+    streamed = wire.get(path)
+    assert streamed.status == 200
+    assert int(streamed.headers["Content-Length"]) == len(streamed.body)
+    assert streamed.headers["Accept-Ranges"] == "none" and "Repr-Digest" not in streamed.headers
+    etag = streamed.headers["ETag"]
+    assert etag.startswith('"stream-')
+    assert wire.get(path, If_None_Match=etag).status == 304
+    assert wire.get(path, If_Match='"other"').problem() == "precondition-failed"
+    assert wire.get(path, Range="bytes=0-9").body == streamed.body
+    other = wire.get(path.replace("latin", "hiragana"))
+    assert other.headers["ETag"] != etag and other.body != streamed.body
+    head = wire.request("HEAD", path)
+    assert head.status == 200 and head.body == b""
+    assert head.headers["Content-Length"] == streamed.headers["Content-Length"]
+    assert not any(row["name"].startswith("models/")
+                   for row in wire.get(f"/v1/jobs/{job_id}/artifacts").json()["data"])
+    wire.post(f"/v1/jobs/{job_id}/exports", {"format": "full", "tasks": ["latin"]})
+    wait_for_exports(wire, f"/v1/jobs/{job_id}/exports")
+    exported = wire.get(path)
+    assert exported.body == streamed.body and exported.headers["ETag"].startswith('"sha256-')
 
 
 def wait_for_exports(wire, path, seconds=60):

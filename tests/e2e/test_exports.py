@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exported models have the tensors that each task's own checkpoint had, and lie in directories."""
 
+import http.client
 import json
 import os
 import shutil
 import subprocess
+import time
+import urllib.request
 
 import numpy as np
 import pytest
@@ -265,3 +268,84 @@ def test_directories_are_pulled(pull):
         source = "base" if task == "five" else task  # the task's model has gone
         assert json.loads((directory / "config.json").read_text()) == {"of": source}
         assert f"`{source}` |" in (directory / "README.md").read_text()
+
+
+@pytest.fixture
+def large(start_daemon, didictl, tmp_path):
+    """(daemon, path of a model that is streamed); it is larger than what sockets and rings hold."""
+    family = Family()
+    family.base["large.weight"] = np.random.default_rng(8).normal(size=(4000, 2000))
+    for seed, model in enumerate(family.tasks.values()):
+        change = np.outer(np.arange(4000) % (7 + seed), np.arange(2000) % 5)
+        model["large.weight"] = family.base["large.weight"] + 0.001 * change
+    family.write(tmp_path / "models")
+    path = tmp_path / "specification.json"
+    wanted = specification(method="average")
+    del wanted["budget"]
+    path.write_text(json.dumps(wanted))
+    daemon = start_daemon(tmp_path / "models", "--shutdown-seconds", "1")
+    done = subprocess.run([didictl, "submit", str(path), "--wait", "-o", "name"], check=True,
+                          env={**os.environ, "DIDI_HOST": daemon.url}, text=True, timeout=120,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    return daemon, f"/v1/jobs/{done.stdout.split()[-1]}/artifacts/models/five/model.safetensors"
+
+
+def begin(daemon, path):
+    """A connection with its reply's head read, and no more."""
+    connection = http.client.HTTPConnection(daemon.url.removeprefix("http://"), timeout=60)
+    connection.request("GET", path)
+    return connection, connection.getresponse()
+
+
+def test_streams_are_few_and_end_with_their_connections(large, tmp_path):
+    daemon, path = large
+    held = [begin(daemon, path) for _ in range(2)]
+    assert [answer.status for _, answer in held] == [200, 200]
+    third, answer = begin(daemon, path)
+    assert answer.status == 503 and int(answer.headers["Retry-After"]) > 0
+    assert json.loads(answer.read())["type"].endswith(":too-many-streams")
+    third.close()
+    with urllib.request.urlopen(daemon.url + "/readyz", timeout=5) as ready:
+        assert ready.status == 200  # others are served meanwhile
+    for connection, answer in held:
+        answer.close()
+        connection.close()
+    deadline = time.monotonic() + 30
+    while True:
+        connection, answer = begin(daemon, path)
+        if answer.status == 200 or time.monotonic() > deadline:
+            break
+        connection.close()
+        time.sleep(0.05)
+    body = answer.read()
+    assert answer.status == 200 and len(body) == int(answer.headers["Content-Length"])
+    (tmp_path / "streamed").mkdir()
+    (tmp_path / "streamed" / "model.safetensors").write_bytes(body)
+    model = artifacts.read_model(tmp_path / "streamed")
+    own = artifacts.read_model(tmp_path / "models" / "five")
+    assert np.abs(model["large.weight"] - own["large.weight"]).max() < 0.05
+
+
+def test_a_daemon_stops_while_it_streams(large):
+    daemon, path = large
+    held = [begin(daemon, path) for _ in range(2)]
+    assert held[0][1].read(1000) and daemon.stop() == 0
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        held[0][1].read()
+
+
+def test_a_stream_ends_early_when_the_base_changes(large, tmp_path):
+    daemon, path = large
+    connection, answer = begin(daemon, path)
+    base = tmp_path / "models" / "base" / "model.safetensors"
+    os.utime(base, (1, 1))
+    with pytest.raises(http.client.IncompleteRead):
+        answer.read()
+    connection.close()
+    raw = bytearray(base.read_bytes())
+    raw[-1] ^= 1
+    base.write_bytes(raw)
+    connection, answer = begin(daemon, path)
+    assert (answer.status, json.loads(answer.read())["type"]) == (
+        409, "urn:didid:problem:input-changed")
+    connection.close()
