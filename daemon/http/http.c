@@ -4,6 +4,7 @@
 
 #include "daemon/base/base.h"
 #include "daemon/http/http_internal.h"
+#include "daemon/http/stream.h"
 #include "src/base/base.h"
 
 #include <stdarg.h>

@@ -2,6 +2,7 @@
 /* Making replies and handing them to the library. */
 #include "daemon/base/base.h"
 #include "daemon/http/http_internal.h"
+#include "daemon/http/stream.h"
 #include "proto/proto.h"
 #include "src/base/base.h"
 

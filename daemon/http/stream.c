@@ -2,8 +2,9 @@
 /* Replies whose bytes are made while they are sent: a thread of the reply's own fills a ring, the
  * library's thread empties it. While the ring is empty the connection is suspended; whoever finds
  * `waiting` set under the lock takes it back and resumes. */
+#include "daemon/http/stream.h"
+
 #include "daemon/base/base.h"
-#include "daemon/http/http_internal.h"
 #include "src/base/base.h"
 
 #include <assert.h>
