@@ -1,22 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""read_package(PACKAGE, BASE, TASK): a task's weights by name, with NumPy alone. See format.md."""
+"""read_package(PACKAGE, BASE, TASK): a task's weights by its names, with NumPy alone: format.md."""
 import json
 from pathlib import Path
 
 import numpy as np
 
 
-def read_file(path):
-    raw, tensors = Path(path).read_bytes(), {}
+def read_file(path):  # name -> array; bf16 is read as float32
+    return read_parts(path)[0]
+
+
+def read_parts(path):  # tensors and what __metadata__ says
+    raw, tensors, said = Path(path).read_bytes(), {}, {}
     start = 8 + int.from_bytes(raw[:8], "little")
     for name, entry in json.loads(raw[8:start]).items():
-        if name != "__metadata__":
-            kind, (first, end) = entry["dtype"], entry["data_offsets"]
-            number = {"BF16": "<u2", "BOOL": "?"}.get(kind) or f"<{kind[0]}{int(kind[1:]) // 8}"
-            data = np.frombuffer(raw[start + first:start + end], number.lower())
-            data = (data.astype("<u4") << 16).view("<f4") if kind == "BF16" else data
-            tensors[name] = data.reshape(entry["shape"])
-    return tensors
+        if name == "__metadata__":
+            said = entry
+            continue
+        kind, (first, end) = entry["dtype"], entry["data_offsets"]
+        number = {"BF16": "<u2", "BOOL": "?"}.get(kind) or f"<{kind[0]}{int(kind[1:]) // 8}"
+        data = np.frombuffer(raw[start + first:start + end], number.lower())
+        data = (data.astype("<u4") << 16).view("<f4") if kind == "BF16" else data
+        tensors[name] = data.reshape(entry["shape"])
+    if said.get("didi_format", "1") not in ("1", "2", "3"):
+        raise ValueError(f"{path}: format {said['didi_format']} is not known")
+    return tensors, said
 
 
 def unpack_groups(raw, count, bits, group, exponents):  # each row of bytes: `count` numbers
@@ -28,33 +36,55 @@ def unpack_groups(raw, count, bits, group, exponents):  # each row of bytes: `co
     return (units.astype("f4") * np.repeat(steps, group, axis=1)[:, :count]).astype("f8")
 
 
-def unpack(raw, m, n):  # the m x n matrix of a packed tensor
-    group, signed, at, total = 1 << (raw[0] >> 4), raw.view("i1"), 4 + 5 * int(raw[3]), 0
-    if raw[0] & 15 == 2:
-        rows, exponents = raw[2:].reshape(m, -1), signed[2:].reshape(m, -1)[:, :1].astype("i4")
-        return unpack_groups(rows[:, 1:], n, int(raw[1]), group, exponents)
+def unpack_factors(raw, m, n):  # B and A of packed factors
+    group, signed, at, parts = 1 << (raw[0] >> 4), raw.view("i1"), 4 + 5 * int(raw[3]), []
     for segment in raw[4:at].reshape(-1, 5):
         bits, components = int(segment[0]), int.from_bytes(segment[1:].tobytes(), "little")
         split, rest = ((x * bits + 7) // 8 + -(-x // group) for x in (m, n))
         rows = raw[at:at + components * (split + rest)].reshape(components, split + rest)
-        left = unpack_groups(rows[:, :split], m, bits, group, int(signed[1]))
-        total += left.T @ unpack_groups(rows[:, split:], n, bits, group, int(signed[2]))
+        parts.append((unpack_groups(rows[:, :split], m, bits, group, int(signed[1])),
+                      unpack_groups(rows[:, split:], n, bits, group, int(signed[2]))))
         at += rows.size
-    return total
+    left, right = (np.concatenate(rows) for rows in zip(*parts))
+    return left.T, right
 
 
-def read_package(package, base, task):  # name -> array; bf16 is read as float32
+def unpack(raw, m, n):  # the m x n matrix of a packed tensor
+    if raw[0] & 15 == 2:
+        rows, exponents = raw[2:].reshape(m, -1), raw[2:].view("i1").reshape(m, -1)[:, :1]
+        group, bits = 1 << (raw[0] >> 4), int(raw[1])
+        return unpack_groups(rows[:, 1:], n, bits, group, exponents.astype("i4"))
+    left, right = unpack_factors(raw, m, n)
+    return left @ right
+
+
+def sum_parts(stored, model, sums):  # adds what one file has for each tensor of the base
+    for (tensor, part), values in ((key.rsplit(".", 1), stored[key]) for key in stored):
+        if part in ("own", "own_rows") or part.endswith("_A"):
+            continue
+        if part.endswith("_packed"):
+            m = len(model[tensor]) if model[tensor].ndim > 1 else 1
+            values = unpack(values, m, model[tensor].size // m)
+        elif part.endswith("_B"):
+            values = values.astype("f8") @ stored[f"{tensor}.{part[:-1]}A"].astype("f8")
+        whole = values.astype("f8").reshape(model[tensor].shape)
+        sums[tensor] = sums.get(tensor, 0) + whole
+
+
+def read_package(package, base, task):  # the task's names -> arrays
     files = [read_file(path) for path in Path(base).glob("model*.safetensors")]
-    model, sums = {name: file[name] for file in files for name in file}, {}
-    for name in ("shared.safetensors", f"experts/{task}.safetensors"):
-        stored = read_file(Path(package, name))
-        for (tensor, part), values in ((key.rsplit(".", 1), stored[key]) for key in stored):
-            if part.endswith("_packed"):
-                m = len(model[tensor]) if model[tensor].ndim > 1 else 1
-                values = unpack(values, m, model[tensor].size // m)
-            elif part.endswith("_B"):
-                values = values.astype("f8") @ stored[f"{tensor}.{part[:-1]}A"].astype("f8")
-            if not part.endswith("_A"):
-                whole = values.astype("f8").reshape(model[tensor].shape)
-                sums[tensor] = sums.get(tensor, 0) + whole
-    return {name: model[name] + sums[name] if name in sums else model[name] for name in model}
+    model, sums, found = {name: file[name] for file in files for name in file}, {}, {}
+    expert, said = read_parts(Path(package, f"experts/{task}.safetensors"))
+    for stored in (read_file(Path(package, "shared.safetensors")), expert):
+        sum_parts(stored, model, sums)
+    lacks, as_base = (json.loads(said.get(key, "[]")) for key in ("lacks", "as_base"))
+    added, dropped = said.get("prefix_added", ""), said.get("prefix_dropped", "")
+    for name, values in model.items():
+        if name not in lacks and name.startswith(dropped):
+            if name in sums and name not in as_base:
+                values = values + sums[name]
+            if f"{name}.own_rows" in expert:
+                values = np.concatenate([values, expert[f"{name}.own_rows"]])
+            found[added + name[len(dropped):]] = values
+    own = {key[:-len(".own")]: expert[key] for key in expert if key.endswith(".own")}
+    return {**found, **own}

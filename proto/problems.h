@@ -40,6 +40,7 @@
     X(INTERNAL, "internal-error", 500, "The service made a mistake")                               \
     X(IO, "io-error", 500, "A file operation failed")                                              \
     X(QUEUE_FULL, "queue-full", 503, "Too many jobs are waiting")                                  \
+    X(TOO_MANY_STREAMS, "too-many-streams", 503, "Too many models are streamed at once")           \
     X(UNAVAILABLE, "unavailable", 503, "The service is starting or stopping")                      \
     X(OUT_OF_MEMORY, "out-of-memory", 503, "Memory ran out")                                       \
     X(DISK_FULL, "disk-full", 507, "The disk is full")

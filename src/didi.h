@@ -248,16 +248,22 @@ int didi_reuse_seal(int work_fd, uint64_t *ret_bytes, didi_error *error);
 /* Where from, and where to. Nothing is taken. */
 typedef struct didi_export {
     int artifact_fd, base_fd, output_fd; /* directories */
+    int task_fd; /* of the task's model, whose configuration goes along; -1: it is gone */
     const char *base_label, *task;
+    uint64_t max_shard_bytes;        /* of tensors in one file; 0: no limit */
     bool verify_base;                /* against the manifest's digests */
     int (*cancelled)(void *context); /* may be NULL */
     void *context;
 } didi_export;
 
-/* Rebuilds one task's full checkpoint from an artifact directory and the base: base dtype, base
- * tensor names, `model.safetensors` written whole or not at all into output_fd. Memory: the largest
- * tensor. Errors: DIDI_NOT_FOUND (no such task), DIDI_MISMATCH / DIDI_CHANGED (not the base that
- * was merged), DIDI_FORMAT, DIDI_IO, DIDI_DISK_FULL, DIDI_CANCELLED. [any] */
+/* Rebuilds one task's model from an artifact directory and the base, as the directory `task` in
+ * output_fd, which appears whole or not at all and replaces one that is there. In it: the tensors
+ * the task's own checkpoint had (docs/format.md), those of the base in the base's dtypes, as
+ * model.safetensors or as shards with an index; what configures model, tokenizer and processor,
+ * each from the task's model where that has any of it, else from the base; README.md. Memory: the
+ * largest tensor. Errors: DIDI_NOT_FOUND (no such task), DIDI_MISMATCH / DIDI_CHANGED (not the base
+ * that was merged), DIDI_FORMAT, DIDI_INVALID (more shards than a model may have), DIDI_NUMERIC,
+ * DIDI_IO, DIDI_DISK_FULL, DIDI_CANCELLED. [any] */
 int didi_export_full(const didi_export *wanted, didi_error *error);
 
 /* How the LoRA adapter of a task is written (docs/exports.md). */
@@ -288,6 +294,22 @@ typedef struct didi_adapter_report {
  * LoRA), DIDI_NUMERIC (numbers that the precision cannot hold). [any] */
 int didi_export_adapter(const didi_export *wanted, const didi_adapter_options *options,
                         didi_adapter_report *ret_report, didi_error *error);
+/* The bytes of model.safetensors as didi_export_full writes it into one file, without a file: none
+ * are kept. Of `wanted` artifact_fd, base_fd, base_label and task count, and are free to go after
+ * the opening; the caller has verified the base. Errors: as didi_export_full. [any] */
+typedef struct didi_stream didi_stream;
+int didi_stream_open(const didi_export *wanted, didi_stream **ret_stream, uint64_t *ret_bytes,
+                     didi_error *error);
+/* The next bytes, `room` at most; 0 after the last. Those are given only if the base is still as it
+ * was (DIDI_CHANGED). [one thread at a time] */
+int didi_stream_read(didi_stream *stream, void *buffer, size_t room, size_t *ret_count,
+                     didi_error *error);
+/* NULL is fine. */
+void didi_stream_close(didi_stream *stream);
+
+/* The name of the model that a task of a package was merged from; the caller frees. Errors:
+ * DIDI_NOT_FOUND (the manifest names none), DIDI_IO, DIDI_FORMAT, DIDI_NO_MEMORY. [any] */
+int didi_export_source(int artifact_fd, const char *task, char **ret_model, didi_error *error);
 
 /* ---- process-wide facts ---- */
 

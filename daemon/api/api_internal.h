@@ -7,6 +7,7 @@
 #include "daemon/api/results.h"
 
 #include <jansson.h>
+#include <stdatomic.h>
 
 struct api {
     const config *settings;
@@ -15,6 +16,7 @@ struct api {
     scheduler *jobs;
     api_digests *digests;
     api_figures *figures;
+    atomic_int streams; /* of models, being sent */
 };
 
 /* ---- json.c ---- */
@@ -58,6 +60,11 @@ void api_exports_create(void *context, http_request *request);
 void api_ranks_get(void *context, http_request *request);
 void api_frontier_get(void *context, http_request *request);
 void api_similarity_get(void *context, http_request *request);
+
+/* ---- stream.c ---- */
+
+/* Replies with the weights of a task of a succeeded job, made on the way. */
+void api_stream_model(api *self, http_request *request, const store_job *job, const char *task);
 
 /* ---- inherit.c ---- */
 

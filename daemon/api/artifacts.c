@@ -13,15 +13,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { ARTIFACT_NAME_BYTES = LIMIT_TASK_NAME_BYTES + 128, EXPORT_AFFIX_BYTES = 64 };
+enum { ARTIFACT_NAME_BYTES = 2 * LIMIT_TASK_NAME_BYTES + 128, EXPORT_AFFIX_BYTES = 64 };
 
 static const char *artifact_media_type(const char *name)
 {
+    static const char *const types[][2] = {{".json", "application/json"},
+                                           {".md", "text/markdown"},
+                                           {".txt", "text/plain"},
+                                           {".jinja", "text/plain"}};
     const char *end = strrchr(name, '.');
-    if (end != NULL && strcmp(end, ".json") == 0)
-        return "application/json";
-    return end != NULL && strcmp(end, ".md") == 0 ? "text/markdown; charset=utf-8"
-                                                  : "application/octet-stream";
+    for (size_t i = 0; end != NULL && i < sizeof types / sizeof types[0]; i++)
+        if (strcmp(end, types[i][0]) == 0)
+            return types[i][1];
+    return "application/octet-stream";
 }
 
 /* True for `before` TASK `after` with a task's name between. */
@@ -39,6 +43,17 @@ static bool artifact_is(const char *name, const char *before, const char *after)
     return name_is_task(task);
 }
 
+/* True for models/TASK/FILE; a file's name is of the characters of a task's. */
+static bool artifact_is_of_model(const char *name)
+{
+    char file[LIMIT_TASK_NAME_BYTES + 2] = "/";
+    const char *slash = strrchr(name, '/');
+    if (slash == NULL || strlen(slash) >= sizeof file || !name_is_task(slash + 1))
+        return false;
+    memcpy(file, slash, strlen(slash));
+    return artifact_is(name, "models/", file);
+}
+
 /* "models/" before a task's name, and "/model.safetensors" behind. */
 static void export_affixes(export_format format, const char *file,
                            char ret_before[EXPORT_AFFIX_BYTES], char ret_after[EXPORT_AFFIX_BYTES])
@@ -51,7 +66,9 @@ static bool artifact_is_exported(const char *name)
 {
     char before[EXPORT_AFFIX_BYTES];
     char after[EXPORT_AFFIX_BYTES];
-    for (int format = 0; format < EXPORT_FORMAT_COUNT; format++)
+    if (artifact_is_of_model(name))
+        return true;
+    for (int format = EXPORT_FORMAT_FULL + 1; format < EXPORT_FORMAT_COUNT; format++)
         for (const char *const *file = export_format_files((export_format)format); *file != NULL;
              file++) {
             export_affixes((export_format)format, *file, before, after);
@@ -148,13 +165,52 @@ static int artifact_add_tasks(api *self, const char *job_id, const json_t *tasks
     return status;
 }
 
-static int artifact_add_exports(api *self, const char *job_id, const json_t *tasks, json_t *list,
-                                didi_error *error)
+/* One task's model among the artifacts. */
+typedef struct artifact_model {
+    api *self;
+    const char *job_id, *task;
+    json_t *list;
+} artifact_model;
+
+static int artifact_add_file(void *context, const char *file, didi_error *error)
+{
+    const artifact_model *model = context;
+    char name[ARTIFACT_NAME_BYTES];
+    if (!name_is_task(file))
+        return DIDI_OK;
+    snprintf(name, sizeof name, "models/%s/%s", model->task, file);
+    return artifact_add(model->self, model->job_id, name, model->list, error);
+}
+
+static int artifact_add_models(api *self, const char *job_id, const json_t *tasks, json_t *list,
+                               didi_error *error)
+{
+    int exports = -1;
+    char name[ARTIFACT_NAME_BYTES];
+    int status = scheduler_open_files(self->jobs, job_id, "exports", &exports, error);
+    if (status != DIDI_OK)
+        return status == DIDI_NOT_FOUND ? DIDI_OK : status;
+    for (size_t i = 0; status == DIDI_OK && i < json_array_size(tasks); i++) {
+        artifact_model model = {self, job_id, json_string_value(json_array_get(tasks, i)), list};
+        int fd = -1;
+        snprintf(name, sizeof name, "models/%s", model.task);
+        status = file_open_directory(exports, name, 0, &fd, error);
+        if (status == DIDI_OK)
+            status = file_each_entry(fd, artifact_add_file, &model, error);
+        status = status == DIDI_NOT_FOUND ? DIDI_OK : status;
+        file_close(fd);
+    }
+    file_close(exports);
+    return status;
+}
+
+static int artifact_add_adapters(api *self, const char *job_id, const json_t *tasks, json_t *list,
+                                 didi_error *error)
 {
     char before[EXPORT_AFFIX_BYTES];
     char after[EXPORT_AFFIX_BYTES];
     int status = DIDI_OK;
-    for (int format = 0; format < EXPORT_FORMAT_COUNT; format++)
+    for (int format = EXPORT_FORMAT_FULL + 1; format < EXPORT_FORMAT_COUNT; format++)
         for (const char *const *file = export_format_files((export_format)format);
              *file != NULL && status == DIDI_OK; file++) {
             export_affixes((export_format)format, *file, before, after);
@@ -176,7 +232,9 @@ void api_artifacts_list(void *context, http_request *request)
     if (status == DIDI_OK)
         status = artifact_add(self, job.id, "manifest.json", list, &error);
     if (status == DIDI_OK)
-        status = artifact_add_exports(self, job.id, tasks, list, &error);
+        status = artifact_add_models(self, job.id, tasks, list, &error);
+    if (status == DIDI_OK)
+        status = artifact_add_adapters(self, job.id, tasks, list, &error);
     if (status == DIDI_OK)
         status = artifact_add(self, job.id, "shared.safetensors", list, &error);
     if (status == DIDI_OK) {
@@ -239,6 +297,26 @@ static void artifact_send(http_request *request, const char *name, int fd, uint6
     http_reply_file(request, 206, artifact_media_type(name), fd, first, last - first + 1);
 }
 
+/* The weights of a task whose model was not exported. False: that is not what `name` says. */
+static bool artifact_stream(api *self, http_request *request, const store_job *job,
+                            const char *name)
+{
+    static const char before[] = "models/";
+    static const char after[] = "/model.safetensors";
+    char task[LIMIT_TASK_NAME_BYTES + 1] = "";
+    bool known = false;
+    if (!artifact_is(name, before, after))
+        return false;
+    memcpy(task, name + strlen(before), strlen(name) - strlen(before) - strlen(after));
+    json_t *tasks = api_job_tasks(job);
+    for (size_t i = 0; i < json_array_size(tasks); i++)
+        known |= strcmp(task, json_string_value(json_array_get(tasks, i))) == 0;
+    json_decref(tasks);
+    if (known)
+        api_stream_model(self, request, job, task);
+    return known;
+}
+
 void api_artifacts_get(void *context, http_request *request)
 {
     api *self = context;
@@ -255,7 +333,7 @@ void api_artifacts_get(void *context, http_request *request)
         status = api_digests_of_file(self->digests, fd, &found, hex, &error);
     if (status == DIDI_OK) {
         artifact_send(request, name, fd, (uint64_t)found.st_size, hex);
-    } else {
+    } else if (status != DIDI_NOT_FOUND || !artifact_stream(self, request, &job, name)) {
         file_close(fd);
         http_reply_error(request,
                          status == DIDI_NOT_FOUND ? PROBLEM_UNKNOWN_ARTIFACT

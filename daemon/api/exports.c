@@ -2,20 +2,41 @@
 /* Exports of tasks: asking for them and seeing how they stand. */
 #include "daemon/api/api_internal.h"
 #include "proto/proto.h"
+#include "src/base/base.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
-static json_t *export_json(const store_export *row)
+/* The file to begin with: the only one with weights, or the index of several. */
+static json_t *export_artifact(api *self, const store_export *row, export_format format)
+{
+    struct stat found;
+    didi_error error = {0};
+    int fd = -1;
+    char name[LIMIT_TASK_NAME_BYTES + 64];
+    if (row->state != EXPORT_SUCCEEDED)
+        return json_null();
+    if (format != EXPORT_FORMAT_FULL)
+        return json_sprintf("%s/%s/%s", export_format_folder(format), row->task,
+                            export_format_files(format)[0]);
+    snprintf(name, sizeof name, "models/%s/model.safetensors.index.json", row->task);
+    bool sharded =
+        scheduler_open_files(self->jobs, row->job_id, "exports", &fd, &error) == DIDI_OK &&
+        fstatat(fd, name, &found, AT_SYMLINK_NOFOLLOW) == 0;
+    file_close(fd);
+    return sharded ? json_string(name) : json_sprintf("models/%s/model.safetensors", row->task);
+}
+
+static json_t *export_json(api *self, const store_export *row)
 {
     bool done = row->state == EXPORT_SUCCEEDED;
     export_format format = export_format_find(row->format);
     if (format == EXPORT_FORMAT_COUNT)
         return NULL;
-    json_t *artifact = done ? json_sprintf("%s/%s/%s", export_format_folder(format), row->task,
-                                           export_format_files(format)[0])
-                            : json_null();
+    json_t *artifact = export_artifact(self, row, format);
     json_t *max_rank = row->max_rank > 0 ? json_integer((json_int_t)row->max_rank) : json_null();
     return json_pack("{s:s, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "task", row->task, "format",
                      row->format, "max_rank", max_rank, "state", export_state_name(row->state),
@@ -51,7 +72,7 @@ static void exports_reply(api *self, http_request *request, const char *job_id,
     json_t *data = json_array();
     for (size_t i = 0; i < count; i++)
         if (export_is_asked(asked, &rows[i]))
-            json_array_append_new(data, export_json(&rows[i]));
+            json_array_append_new(data, export_json(self, &rows[i]));
     http_reply_json(request, status, api_page(data, false, NULL));
     store_exports_free(rows, count);
 }

@@ -25,6 +25,8 @@ enum { CONFIG_MODEL_ROOTS_MAX = 16, CONFIG_FILE_BYTES_MAX = 65536, CONFIG_LISTEN
     X(queued_jobs_max, INTEGER, "jobs", "10000", 1, 1000000, "jobs accepted and not finished")     \
     X(keep_spectra_bytes, INTEGER, "bytes", "16G", 0, INT64_MAX,                                   \
       "disk for spectra that finished jobs keep for from_job, oldest dropped; 0 = keep none")      \
+    X(max_shard_bytes, INTEGER, "bytes", "5000000000", 1024, INT64_MAX,                            \
+      "of tensors in one file of an exported model; a larger model is cut into shards")            \
     X(shutdown_seconds, INTEGER, "seconds", "20", 1, 3600,                                         \
       "time given to work items and downloads at shutdown")                                        \
     X(http_connections_max, INTEGER, "connections", "256", 8, 65536, "client connections at once") \
@@ -45,6 +47,7 @@ typedef struct config {
     size_t running_jobs_max;
     size_t queued_jobs_max;
     uint64_t keep_spectra_bytes;
+    uint64_t max_shard_bytes;
     size_t shutdown_seconds;
     size_t http_connections_max;
     size_t http_body_bytes_max;

@@ -9,15 +9,25 @@
 
 #define AT(member) offsetof(arguments, member)
 static const option_row option_rows[] = {
-    {"models", OPTION_SETTING, AT(settings)},  {"out", OPTION_TEXT, AT(out)},
-    {"export", OPTION_TEXT, AT(export)},       {"max_rank", OPTION_TEXT, AT(max_rank)},
-    {"keep", OPTION_TEXT, AT(keep)},           {"reuse", OPTION_TEXT, AT(reuse)},
-    {"extend", OPTION_TEXT, AT(package)},      {"task", OPTION_LIST, AT(added)},
-    {"remove", OPTION_LIST, AT(removed)},      {"budget", OPTION_TEXT, AT(budget)},
-    {"rebalance", OPTION_FLAG, AT(rebalance)}, {"compare", OPTION_TEXT, AT(comparison)},
-    {"workers", OPTION_SETTING, AT(settings)}, {"memory_limit", OPTION_SETTING, AT(settings)},
-    {"verbose", OPTION_FLAG, AT(verbose)},     {"help", OPTION_LAST, AT(help)},
-    {"", OPTION_ARGUMENT, AT(paths)},          {NULL, OPTION_END, 0},
+    {"models", OPTION_SETTING, AT(settings)},
+    {"out", OPTION_TEXT, AT(out)},
+    {"export", OPTION_TEXT, AT(export)},
+    {"max_rank", OPTION_TEXT, AT(max_rank)},
+    {"keep", OPTION_TEXT, AT(keep)},
+    {"reuse", OPTION_TEXT, AT(reuse)},
+    {"extend", OPTION_TEXT, AT(package)},
+    {"task", OPTION_LIST, AT(added)},
+    {"remove", OPTION_LIST, AT(removed)},
+    {"budget", OPTION_TEXT, AT(budget)},
+    {"rebalance", OPTION_FLAG, AT(rebalance)},
+    {"compare", OPTION_TEXT, AT(comparison)},
+    {"workers", OPTION_SETTING, AT(settings)},
+    {"memory_limit", OPTION_SETTING, AT(settings)},
+    {"max_shard_bytes", OPTION_SETTING, AT(settings)},
+    {"verbose", OPTION_FLAG, AT(verbose)},
+    {"help", OPTION_LAST, AT(help)},
+    {"", OPTION_ARGUMENT, AT(paths)},
+    {NULL, OPTION_END, 0},
 };
 
 void arguments_print_usage(FILE *stream)
@@ -41,6 +51,7 @@ void arguments_print_usage(FILE *stream)
           "  --compare PACKAGE     a full merge of the same tasks, for the report\n"
           "  --workers N           worker threads [one for each processor]\n"
           "  --memory-limit BYTES  working memory; K, M, G, T may follow [half of the machine's]\n"
+          "  --max-shard-bytes N   of tensors in one file of a rebuilt model [5000000000]\n"
           "  --verbose             print every telemetry point\n"
           "  --help                this text\n\n"
           "Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.\n",

@@ -20,7 +20,7 @@ typedef struct arguments {
     option_list paths, added, removed; /* of `added`: NAME=MODEL */
     bool rebalance, verbose, help;
     option_settings settings;
-    config config; /* models, workers and memory_limit of it; free with config_clear */
+    config config; /* models, workers, memory_limit, max_shard_bytes; free with config_clear */
 } arguments;
 
 /* Reads them into a struct that config_init has filled. Errors: DIDI_INVALID. */

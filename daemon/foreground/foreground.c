@@ -151,8 +151,10 @@ static void export_work(void *context)
         return;
     const didi_export order = {.artifact_fd = fd,
                                .output_fd = fd,
+                               .task_fd = -1,
                                .base_label = wanted->base,
                                .task = wanted->tasks[self->task].name,
+                               .max_shard_bytes = owner->given->config.max_shard_bytes,
                                .verify_base = self->task == 0,
                                .cancelled = is_interrupted,
                                .context = owner};

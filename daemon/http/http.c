@@ -4,6 +4,7 @@
 
 #include "daemon/base/base.h"
 #include "daemon/http/http_internal.h"
+#include "daemon/http/stream.h"
 #include "src/base/base.h"
 
 #include <stdarg.h>
@@ -71,6 +72,7 @@ int http_start(const http_settings *settings, http **ret_http, didi_error *error
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&self->work_arrived, &monotonic);
     pthread_cond_init(&self->tick, &monotonic);
+    pthread_cond_init(&self->stream_ended, &monotonic);
     pthread_condattr_destroy(&monotonic);
     int status = http_listener_open(settings->listen, &self->listener, error);
     if (status == DIDI_OK)
@@ -130,11 +132,13 @@ void http_stop(http *self, int milliseconds)
         nanosleep(&pause, NULL);
     http_threads_cut_peers(self, true);
     http_threads_stop(self);
+    http_streams_stop(self);
     if (self->daemon != NULL)
         MHD_stop_daemon(self->daemon);
     http_listener_close(&self->listener);
     pthread_cond_destroy(&self->work_arrived);
     pthread_cond_destroy(&self->tick);
+    pthread_cond_destroy(&self->stream_ended);
     pthread_mutex_destroy(&self->lock);
     free(self);
 }

@@ -97,6 +97,18 @@ void http_reply_empty(http_request *request, int status);
 void http_reply_file(http_request *request, int status, const char *media_type, int fd,
                      uint64_t offset, uint64_t bytes);
 
+/* Where a reply's bytes come from while it is sent, on a thread of the reply's own. `read` gives at
+ * most `room` bytes and at least one; what it fails with is logged, and the reply is cut. `close`
+ * is called once, on any thread. */
+typedef struct http_source {
+    void *context;
+    int (*read)(void *context, void *buffer, size_t room, size_t *ret_count, didi_error *error);
+    void (*close)(void *context);
+} http_source;
+/* `bytes` bytes of the source, which is taken. */
+void http_reply_stream(http_request *request, int status, const char *media_type,
+                       const http_source *source, uint64_t bytes);
+
 /* Adds a header to the reply to come; `name` is static, `value` is copied. */
 void http_reply_header(http_request *request, const char *name, const char *value);
 

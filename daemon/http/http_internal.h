@@ -15,6 +15,7 @@ enum {
     HTTP_REPLY_HEADERS_MAX = 8,
     HTTP_WATCH_BYTES = 65,
     HTTP_TICK_MILLISECONDS = 50,
+    HTTP_STREAM_BLOCK_BYTES = 256 << 10, /* handed to the library at once */
 };
 
 typedef struct http_reply_field {
@@ -32,6 +33,8 @@ typedef struct http_reply {
     bool is_static;
     int fd; /* -1 for none */
     uint64_t offset, file_bytes;
+    http_source source; /* no `close`: none */
+    uint64_t source_bytes;
     http_reply_field fields[HTTP_REPLY_HEADERS_MAX];
     size_t field_count;
 } http_reply;
@@ -93,6 +96,9 @@ struct http {
     http_request *work_first, *work_last;
     http_request *watch_first;
     http_peer *peer_first;
+    struct http_stream *stream_first; /* with a thread each */
+    size_t stream_threads;
+    pthread_cond_t stream_ended;
     bool quiescing; /* no new requests */
     bool finishing; /* threads end */
 };

@@ -2,6 +2,7 @@
 /* Making replies and handing them to the library. */
 #include "daemon/base/base.h"
 #include "daemon/http/http_internal.h"
+#include "daemon/http/stream.h"
 #include "proto/proto.h"
 #include "src/base/base.h"
 
@@ -18,6 +19,8 @@ void http_reply_clear(http_reply *reply)
     if (!reply->is_static)
         free(reply->body);
     file_close(reply->fd);
+    if (reply->source.close != NULL)
+        reply->source.close(reply->source.context);
     for (size_t i = 0; i < reply->field_count; i++)
         free(reply->fields[i].value);
     *reply = (http_reply){.fd = -1};
@@ -93,6 +96,21 @@ void http_reply_file(http_request *request, int status, const char *media_type, 
     reply->file_bytes = bytes;
 }
 
+void http_reply_stream(http_request *request, int status, const char *media_type,
+                       const http_source *source, uint64_t bytes)
+{
+    http_reply *reply = &request->reply;
+    if (reply->made) {
+        source->close(source->context);
+        return;
+    }
+    reply->made = true;
+    reply->status = status;
+    reply->media_type = media_type;
+    reply->source = *source;
+    reply->source_bytes = bytes;
+}
+
 static void set_text(json_t *object, const char *key, const char *text)
 {
     if (text != NULL && text[0] != '\0')
@@ -127,10 +145,28 @@ void http_reply_error(http_request *request, problem type, const didi_error *err
                                                 .subject = is_pointer ? NULL : error->subject});
 }
 
-/* Moves body or descriptor into a response of the library. */
-static struct MHD_Response *reply_response(http_reply *reply)
+static struct MHD_Response *stream_response(http_request *request)
 {
+    http_reply *reply = &request->reply;
+    http_stream *stream =
+        http_stream_create(request->http, request->connection, &reply->source, reply->source_bytes);
+    if (stream == NULL)
+        return NULL;
+    reply->source = (http_source){0};
+    struct MHD_Response *response = MHD_create_response_from_callback(
+        reply->source_bytes, HTTP_STREAM_BLOCK_BYTES, http_stream_take, stream, http_stream_free);
+    if (response == NULL)
+        http_stream_free(stream);
+    return response;
+}
+
+/* Moves body, descriptor or source into a response of the library. */
+static struct MHD_Response *reply_response(http_request *request)
+{
+    http_reply *reply = &request->reply;
     struct MHD_Response *response;
+    if (reply->source.close != NULL)
+        return stream_response(request);
     if (reply->fd >= 0) {
         response =
             MHD_create_response_from_fd_at_offset64(reply->file_bytes, reply->fd, reply->offset);
@@ -167,7 +203,7 @@ enum MHD_Result http_reply_send(http_request *request)
             request, &(http_problem){.type = PROBLEM_INTERNAL, .detail = "no reply was made"});
     }
     reply->close = reply->close || http_is_quiescing(request->http);
-    struct MHD_Response *response = reply_response(reply);
+    struct MHD_Response *response = reply_response(request);
     if (response == NULL)
         return MHD_NO;
     reply_fields(reply, response);

@@ -7,6 +7,8 @@
 #include "src/base/base.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -17,33 +19,66 @@ static int open_folder(int parent_fd, const char *folder, int *ret_fd, didi_erro
     return status == DIDI_OK ? file_sync(parent_fd, "exports", error) : status;
 }
 
-/* An empty directory of the task, and its model in there. */
-static int export_model(didi_export wanted, int folder_fd, uint64_t *ret_bytes, didi_error *error)
+/* The task's model may have gone since it was merged: -1. */
+static int open_source(const model_roots *roots, const didi_export *wanted, int *ret_fd,
+                       didi_error *error)
 {
-    struct stat written;
-    wanted.output_fd = -1;
-    int status = file_remove_tree(folder_fd, wanted.task, error);
+    char *model = NULL;
+    int status = didi_export_source(wanted->artifact_fd, wanted->task, &model, error);
     if (status == DIDI_OK)
-        status = file_open_directory(folder_fd, wanted.task, 1, &wanted.output_fd, error);
+        status = model_roots_open_model(roots, model, ret_fd, error);
+    free(model);
+    return status == DIDI_NOT_FOUND || status == DIDI_INVALID ? DIDI_OK : status;
+}
+
+typedef struct tally {
+    int directory_fd;
+    uint64_t bytes;
+} tally;
+
+static int count_bytes(void *context, const char *name, didi_error *error)
+{
+    tally *self = context;
+    struct stat found;
+    if (fstatat(self->directory_fd, name, &found, AT_SYMLINK_NOFOLLOW) != 0)
+        return didi_fail_errno(error, errno, name, "cannot stat");
+    self->bytes += (uint64_t)found.st_size;
+    return DIDI_OK;
+}
+
+static int tally_model(int models_fd, const char *task, uint64_t *ret_bytes, didi_error *error)
+{
+    tally all = {.directory_fd = -1};
+    int status = file_open_directory(models_fd, task, 0, &all.directory_fd, error);
     if (status == DIDI_OK)
-        status = file_sync(folder_fd, "models", error);
+        status = file_each_entry(all.directory_fd, count_bytes, &all, error);
+    file_close(all.directory_fd);
     if (status == DIDI_OK)
-        status = didi_export_full(&wanted, error);
-    if (status == DIDI_OK && fstatat(wanted.output_fd, "model.safetensors", &written, 0) == 0)
-        *ret_bytes = (uint64_t)written.st_size;
-    file_close(wanted.output_fd);
+        *ret_bytes = all.bytes;
     return status;
 }
 
-static int export_adapter(didi_export wanted, export_kind kind, int folder_fd, uint64_t *ret_bytes,
+static int export_model(const model_roots *roots, didi_export wanted, uint64_t *ret_bytes,
+                        didi_error *error)
+{
+    wanted.task_fd = -1;
+    int status = open_source(roots, &wanted, &wanted.task_fd, error);
+    if (status == DIDI_OK)
+        status = didi_export_full(&wanted, error);
+    if (status == DIDI_OK)
+        status = tally_model(wanted.output_fd, wanted.task, ret_bytes, error);
+    file_close(wanted.task_fd);
+    return status;
+}
+
+static int export_adapter(const didi_export *wanted, export_kind kind, uint64_t *ret_bytes,
                           didi_error *error)
 {
     const didi_adapter_options options = {.exact = kind.format == EXPORT_FORMAT_PEFT_EXACT,
                                           .max_rank = kind.max_rank,
                                           .as_packaged = true};
     didi_adapter_report report = {0};
-    wanted.output_fd = folder_fd;
-    int status = didi_export_adapter(&wanted, &options, &report, error);
+    int status = didi_export_adapter(wanted, &options, &report, error);
     if (status == DIDI_OK)
         *ret_bytes = report.bytes;
     return status;
@@ -53,19 +88,19 @@ int export_task(const model_roots *roots, export_kind kind, didi_export wanted, 
                 didi_error *error)
 {
     uint64_t bytes = 0;
-    int folder_fd = -1;
-    wanted.base_fd = -1;
+    int parent_fd = wanted.output_fd;
+    wanted.base_fd = wanted.output_fd = -1;
     int status = model_roots_open_model(roots, wanted.base_label, &wanted.base_fd, error);
     if (status == DIDI_OK)
         status =
-            open_folder(wanted.output_fd, export_format_folder(kind.format), &folder_fd, error);
+            open_folder(parent_fd, export_format_folder(kind.format), &wanted.output_fd, error);
     if (status == DIDI_OK && kind.format == EXPORT_FORMAT_FULL)
-        status = export_model(wanted, folder_fd, &bytes, error);
+        status = export_model(roots, wanted, &bytes, error);
     else if (status == DIDI_OK)
-        status = export_adapter(wanted, kind, folder_fd, &bytes, error);
+        status = export_adapter(&wanted, kind, &bytes, error);
     if (status == DIDI_OK && ret_bytes != NULL)
         *ret_bytes = bytes;
-    file_close(folder_fd);
+    file_close(wanted.output_fd);
     file_close(wanted.base_fd);
     return status;
 }
@@ -80,8 +115,10 @@ static int export_write(export_run *self, int job_fd, didi_error *error)
 {
     didi_export order = {.artifact_fd = -1,
                          .output_fd = -1,
+                         .task_fd = -1,
                          .base_label = self->base,
                          .task = self->row.task,
+                         .max_shard_bytes = self->scheduler->config->max_shard_bytes,
                          .verify_base = true,
                          .cancelled = export_cancelled,
                          .context = self};

@@ -4,7 +4,7 @@
  * Threads: the scheduler lives on the loop thread. Functions marked [any] may be called from any
  * thread (the edge's); they write to the store and wake the loop. Layout below the state directory:
  *   jobs/<id>/artifacts   manifest.json, shared.safetensors, experts/: appear together by rename
- *   jobs/<id>/exports     models/<task>/, adapters/<task>/, adapters-exact/<task>/
+ *   jobs/<id>/exports     models/<task>/, adapters/<task>/, adapters-exact/<task>/: each by rename
  *   jobs/<id>/work        the engine's own, gone when the job is done
  *   jobs/<id>/compare     work and artifacts of the full merge that an extension is compared with,
  *                         gone likewise

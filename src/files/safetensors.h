@@ -55,6 +55,9 @@ const safetensors_tensor *safetensors_header_at(const safetensors_header *header
 const safetensors_tensor *safetensors_header_find(const safetensors_header *header,
                                                   const char *name);
 
+/* What __metadata__ has under `key`, or NULL. Lives as long as the header. O(log pairs). */
+const char *safetensors_header_metadata(const safetensors_header *header, const char *key);
+
 /* ---- writing ---- */
 
 typedef struct safetensors_writer safetensors_writer;
@@ -89,6 +92,10 @@ int safetensors_writer_create(int directory_fd, const char *name,
 /* Bytes the whole file will have for this layout, without creating anything. */
 int safetensors_layout_bytes(const safetensors_contents *contents, uint64_t *ret_bytes,
                              didi_error *error);
+
+/* What such a file begins with, before its data: length, JSON, padding. The caller frees. */
+int safetensors_layout_text(const safetensors_contents *contents, char **ret_text,
+                            size_t *ret_text_bytes, uint64_t *ret_file_bytes, didi_error *error);
 
 /* Writes `count` elements, converted from float32 to the tensor's dtype, at element `first` of
  * tensor `name`. Thread-safe for disjoint ranges (pwrite). Errors: DIDI_INVALID (no such tensor,

@@ -12,13 +12,19 @@
 
 enum { LENGTH_BYTES = 8 };
 
+typedef struct metadata_pair {
+    const char *key, *value;
+} metadata_pair;
+
 struct safetensors_header {
-    json_scan *scan; /* owns the names */
+    json_scan *scan; /* owns names and metadata */
     safetensors_tensor *tensors;
     size_t count, capacity;
     const safetensors_tensor **by_name;
     uint64_t *dimensions; /* all shapes, one after the other */
     size_t dimension_count, dimension_capacity;
+    metadata_pair *metadata; /* by key */
+    size_t metadata_count, metadata_capacity;
 };
 
 /* One tensor's fields as they come. */
@@ -169,42 +175,43 @@ static int parse_tensor(safetensors_header *header, const char *name, size_t nam
     return DIDI_OK;
 }
 
-static int compare_strings(const void *a, const void *b)
+static int compare_keys(const void *a, const void *b)
 {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
+    return strcmp(((const metadata_pair *)a)->key, ((const metadata_pair *)b)->key);
 }
 
-/* Pairs of texts, which nobody asks for: they are only checked. */
+static int parse_pair(safetensors_header *header, const char *path, didi_error *error)
+{
+    metadata_pair *grown = memory_grown(header->metadata, header->metadata_count,
+                                        &header->metadata_capacity, sizeof(*header->metadata));
+    if (grown == NULL)
+        return fail_memory(error, path);
+    header->metadata = grown;
+    if (header->metadata_count == SAFETENSORS_METADATA_PAIRS_MAX)
+        return didi_fail(error, DIDI_FORMAT, path, "more than %d keys in __metadata__",
+                         (int)SAFETENSORS_METADATA_PAIRS_MAX);
+    metadata_pair *pair = &grown[header->metadata_count];
+    int status = json_scan_key(header->scan, &pair->key, NULL, error);
+    if (status == DIDI_OK)
+        status = json_scan_string(header->scan, &pair->value, NULL, error);
+    header->metadata_count += status == DIDI_OK;
+    return status;
+}
+
 static int parse_metadata(safetensors_header *header, const char *path, didi_error *error)
 {
-    const char **keys = NULL;
-    const char *value = NULL;
-    size_t count = 0;
-    size_t room = 0;
     if (json_scan_null(header->scan))
         return DIDI_OK;
     int status = json_scan_open(header->scan, '{', error);
-    while (json_scan_each(header->scan, '}', &status, error)) {
-        const char **grown = memory_grown(keys, count, &room, sizeof(*keys));
-        if (grown == NULL)
-            status = fail_memory(error, path);
-        else if (count == SAFETENSORS_METADATA_PAIRS_MAX)
-            status = didi_fail(error, DIDI_FORMAT, path, "more than %d keys in __metadata__",
-                               (int)SAFETENSORS_METADATA_PAIRS_MAX);
-        else
-            status = json_scan_key(header->scan, &grown[count], NULL, error);
-        if (status == DIDI_OK)
-            status = json_scan_string(header->scan, &value, NULL, error);
-        keys = grown != NULL ? grown : keys;
-        count += status == DIDI_OK;
-    }
-    if (count > 0)
-        qsort(keys, count, sizeof(*keys), compare_strings);
-    for (size_t i = 1; i < count && status == DIDI_OK; i++)
-        if (strcmp(keys[i - 1], keys[i]) == 0)
+    while (json_scan_each(header->scan, '}', &status, error))
+        status = parse_pair(header, path, error);
+    const metadata_pair *pairs = header->metadata;
+    if (header->metadata_count > 0)
+        qsort(header->metadata, header->metadata_count, sizeof(*pairs), compare_keys);
+    for (size_t i = 1; i < header->metadata_count && status == DIDI_OK; i++)
+        if (strcmp(pairs[i - 1].key, pairs[i].key) == 0)
             status = didi_fail(error, DIDI_FORMAT, path, "duplicate key '%.128s' in __metadata__",
-                               keys[i]);
-    free(keys);
+                               pairs[i].key);
     return status;
 }
 
@@ -408,6 +415,7 @@ void safetensors_header_free(safetensors_header *header)
     free(header->tensors);
     free(header->by_name);
     free(header->dimensions);
+    free(header->metadata);
     free(header);
 }
 
@@ -432,4 +440,14 @@ const safetensors_tensor *safetensors_header_find(const safetensors_header *head
     const safetensors_tensor *const *found =
         bsearch(&pointer, header->by_name, header->count, sizeof(*header->by_name), compare_names);
     return found == NULL ? NULL : *found;
+}
+
+const char *safetensors_header_metadata(const safetensors_header *header, const char *key)
+{
+    metadata_pair wanted = {.key = key};
+    if (header->metadata_count == 0)
+        return NULL;
+    const metadata_pair *found = bsearch(&wanted, header->metadata, header->metadata_count,
+                                         sizeof(*header->metadata), compare_keys);
+    return found == NULL ? NULL : found->value;
 }

@@ -243,6 +243,21 @@ int safetensors_layout_bytes(const safetensors_contents *contents, uint64_t *ret
     return status;
 }
 
+int safetensors_layout_text(const safetensors_contents *contents, char **ret_text,
+                            size_t *ret_text_bytes, uint64_t *ret_file_bytes, didi_error *error)
+{
+    layout plan = {0};
+    int status = layout_make(&plan, contents, error);
+    if (status == DIDI_OK) {
+        *ret_text = plan.text;
+        *ret_text_bytes = plan.text_bytes;
+        *ret_file_bytes = plan.file_bytes;
+        plan.text = NULL;
+    }
+    layout_clear(&plan);
+    return status;
+}
+
 /* Takes the names over from the caller, sorts by name, and turns offsets into those of the file. */
 static int adopt_tensors(safetensors_writer *writer, didi_error *error)
 {

@@ -27,6 +27,16 @@ struct package_file {
     char name[TASK_NAME_BYTES_MAX + 32];
 };
 
+/* Without a word of it the format is the first. */
+static int check_format(const package_file *self, didi_error *error)
+{
+    const char *format = safetensors_header_metadata(self->header, "didi_format");
+    if (format == NULL || strcmp(format, "1") == 0 || strcmp(format, "2") == 0 ||
+        strcmp(format, "3") == 0)
+        return DIDI_OK;
+    return didi_fail(error, DIDI_FORMAT, self->name, "its format %.64s is not 1, 2 or 3", format);
+}
+
 int package_file_open(int package_fd, const char *task, package_file **ret_file, didi_error *error)
 {
     size_t length = task != NULL ? strlen(task) : 1;
@@ -45,6 +55,8 @@ int package_file_open(int package_fd, const char *task, package_file **ret_file,
         status = didi_fail_errno(error, errno, self->name, "artifact file");
     else
         status = safetensors_header_read(self->fd, self->name, &self->header, error);
+    if (status == DIDI_OK)
+        status = check_format(self, error);
     if (status != DIDI_OK)
         package_file_close(self);
     else
@@ -59,6 +71,28 @@ void package_file_close(package_file *file)
     safetensors_header_free(file->header);
     file_close(file->fd);
     free(file);
+}
+
+const char *package_file_name(const package_file *file)
+{
+    return file->name;
+}
+
+const safetensors_header *package_file_header(const package_file *file)
+{
+    return file->header;
+}
+
+const char *package_file_says(const package_file *file, package_saying what)
+{
+    return safetensors_header_metadata(file->header, package_saying_key(what));
+}
+
+int package_file_read_bytes(const package_file *file, const safetensors_tensor *from,
+                            uint64_t first, void *buffer, uint64_t count, didi_error *error)
+{
+    assert(first <= from->bytes && count <= from->bytes - first);
+    return file_pread_all(file->fd, buffer, count, from->offset + first, file->name, error);
 }
 
 /* Where "tensor.prefix_suffix", or "tensor.suffix" without a prefix, is; NULL if absent. */

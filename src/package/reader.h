@@ -5,6 +5,7 @@
 
 #include "src/base/base.h"
 #include "src/files/files.h"
+#include "src/package/layout.h"
 #include "src/package/packed.h"
 
 #include <jansson.h>
@@ -14,11 +15,20 @@ typedef struct package_file package_file;
 
 /* Opens shared.safetensors, or with `task` experts/<task>.safetensors, of a package. The caller
  * frees *ret_file. Errors: DIDI_NOT_FOUND (a task's name that no file can have, no such file),
- * DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
+ * DIDI_FORMAT (also a format that this reader does not know), DIDI_IO, DIDI_NO_MEMORY. */
 int package_file_open(int package_fd, const char *task, package_file **ret_file, didi_error *error);
 
 /* NULL is fine. */
 void package_file_close(package_file *file);
+
+/* For errors; its tensors; what it says of names, or NULL. They live as long as the file. */
+const char *package_file_name(const package_file *file);
+const safetensors_header *package_file_header(const package_file *file);
+const char *package_file_says(const package_file *file, package_saying what);
+
+/* Bytes [first, first + count) of a tensor of the file. Errors: DIDI_IO, DIDI_CHANGED. */
+int package_file_read_bytes(const package_file *file, const safetensors_tensor *from,
+                            uint64_t first, void *buffer, uint64_t count, didi_error *error);
 
 /* The sum of all tensors the file has for one tensor of the base. Owns its arrays; all zero when
  * the file has none. */

@@ -105,7 +105,8 @@ def test_head_of_a_range(wire, shared):
 
 
 @pytest.mark.parametrize("name", ["nothing", "experts", "experts/none.safetensors", "experts/.x",
-                                  "models/latin/model.safetensors", "models/latin", "a/b/c/d",
+                                  "models/none/model.safetensors", "models/latin", "a/b/c/d",
+                                  "models/latin/README.md", "models/latin/.model.safetensors",
                                   "experts/latin.safetensors/x", "manifest.json.tmp"])
 def test_unknown_artifacts(wire, finished, name):
     answer = wire.get(f"/v1/jobs/{finished}/artifacts/{name}")
@@ -138,6 +139,32 @@ def test_exports_need_a_result(wire, held):
     assert (answer.status, answer.problem()) == (409, "no-result")
 
 
+def test_models_are_streamed_without_an_export(wire):
+    job_id = wire.submit(specification(name="streamed"))["id"]
+    wire.wait(job_id, "succeeded")
+    path = f"/v1/jobs/{job_id}/artifacts/models/latin/model.safetensors"
+    streamed = wire.get(path)
+    assert streamed.status == 200
+    assert int(streamed.headers["Content-Length"]) == len(streamed.body)
+    assert streamed.headers["Accept-Ranges"] == "none" and "Repr-Digest" not in streamed.headers
+    etag = streamed.headers["ETag"]
+    assert etag.startswith('"stream-')
+    assert wire.get(path, If_None_Match=etag).status == 304
+    assert wire.get(path, If_Match='"other"').problem() == "precondition-failed"
+    assert wire.get(path, Range="bytes=0-9").body == streamed.body
+    other = wire.get(path.replace("latin", "hiragana"))
+    assert other.headers["ETag"] != etag and other.body != streamed.body
+    head = wire.request("HEAD", path)
+    assert head.status == 200 and head.body == b""
+    assert head.headers["Content-Length"] == streamed.headers["Content-Length"]
+    assert not any(row["name"].startswith("models/")
+                   for row in wire.get(f"/v1/jobs/{job_id}/artifacts").json()["data"])
+    wire.post(f"/v1/jobs/{job_id}/exports", {"format": "full", "tasks": ["latin"]})
+    wait_for_exports(wire, f"/v1/jobs/{job_id}/exports")
+    exported = wire.get(path)
+    assert exported.body == streamed.body and exported.headers["ETag"].startswith('"sha256-')
+
+
 def wait_for_exports(wire, path, seconds=60):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -160,10 +187,24 @@ def test_exports_become_artifacts(wire):
     assert [row["task"] for row in asked.json()["data"]] == ["hiragana", "latin"]
     for row in wait_for_exports(wire, path):
         assert row["state"] == "succeeded", row
-        answer = wire.get(f"/v1/jobs/{job_id}/artifacts/{row['artifact']}")
-        assert answer.status == 200 and len(answer.body) == row["bytes"]
+        assert row["artifact"] == f"models/{row['task']}/model.safetensors"
+        files = model_files(wire, job_id, row["task"])
+        assert files.keys() == {"model.safetensors", "README.md"}
+        assert sum(map(len, files.values())) == row["bytes"]
     names = [a["name"] for a in wire.get(f"/v1/jobs/{job_id}/artifacts").json()["data"]]
     assert "models/hiragana/model.safetensors" in names and names == sorted(names)
+
+
+def model_files(wire, job_id, task):
+    """Name -> bytes of a task's model, as the list of artifacts has it."""
+    place = f"models/{task}/"
+    rows = [row for row in wire.get(f"/v1/jobs/{job_id}/artifacts").json()["data"]
+            if row["name"].startswith(place)]
+    answers = [wire.get(row["href"]) for row in rows]
+    for row, answer in zip(rows, answers):
+        assert answer.status == 200 and answer.headers["ETag"] == row["etag"]
+        assert answer.headers["Content-Type"] == row["media_type"]
+    return {row["name"][len(place):]: answer.body for row, answer in zip(rows, answers)}
 
 
 ADAPTER = ["README.md", "adapter_config.json", "adapter_model.safetensors", "export.json"]

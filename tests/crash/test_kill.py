@@ -37,6 +37,11 @@ def specification(family, variant):
             **VARIANTS[variant]}
 
 
+def model_digests(models):
+    """Name -> digest of all files of the task that is exported."""
+    return {path.name: client.digest(path) for path in (models / EXPORTED_TASK).iterdir()}
+
+
 def reference(didid, family, directory, variants=tuple(VARIANTS)):
     """Artifacts and one export of each variant, made without interruption."""
     found = {}
@@ -47,8 +52,7 @@ def reference(didid, family, directory, variants=tuple(VARIANTS)):
         subprocess.run([didid, "run", written, "--models", family, "--out", out,
                         "--export", "full"], check=True, stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL)
-        model = out / "models" / EXPORTED_TASK / "model.safetensors"
-        found[variant] = (client.artifact_digests(out), client.digest(model))
+        found[variant] = (client.artifact_digests(out), model_digests(out / "models"))
     return found
 
 
@@ -104,6 +108,9 @@ def check_disk(state, ledger):
         if published.exists():
             client.check_whole(published)
         assert job_state != "succeeded" or published.exists()
+        model = state / "jobs" / job / "exports" / "models" / EXPORTED_TASK
+        assert not model.exists() or {path.name for path in model.iterdir()} == {
+            "README.md", "model.safetensors"}
         assert job_state in ("queued", "running", "succeeded")
 
 
@@ -129,8 +136,7 @@ def check_exports(daemon, state, ledger, expected):
                 break
             time.sleep(0.02)
         assert row["state"] == "succeeded", row
-        model = state / "jobs" / job / "exports" / "models" / EXPORTED_TASK / "model.safetensors"
-        assert client.digest(model) == expected[variant][1]
+        assert model_digests(state / "jobs" / job / "exports" / "models") == expected[variant][1]
 
 
 def test_killed_at_random_instants(request, start_daemon, didid, family, tmp_path):

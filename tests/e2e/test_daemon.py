@@ -46,6 +46,10 @@ def test_pulled_artifacts_are_those_of_the_foreground(client, run, family, demo_
     job = submit(client, specification, tmp_path)
     client("pull", job, str(tmp_path / "native"))
     client("pull", job, str(tmp_path / "full"), "--format", "full")
+    models = foreground.out / "models"
+    for path in models.rglob("*.*"):
+        pulled = tmp_path / "full" / "models" / path.relative_to(models)
+        assert pulled.read_bytes() == path.read_bytes()
     pulled = artifacts.digests(tmp_path / "native")
     pulled.update(artifacts.digests(tmp_path / "full"))
     assert pulled == artifacts.digests(foreground.out)

@@ -410,18 +410,20 @@ double sample_package_error(const sample_family *self, const char *package, size
 int sample_export(const sample_family *self, const char *package, size_t task)
 {
     int from = -1;
-    char name[64];
+    int exports = make_directory(self->root, "exports");
+    int to = -1;
     didi_error error = {0};
-    (void)snprintf(name, sizeof name, "export-%s", task_names[task]);
-    int to = make_directory(self->root, name);
     sample_must(file_open_directory(self->output, package, 0, &from, &error), &error);
     didi_export wanted = {.artifact_fd = from,
                           .base_fd = self->base,
-                          .output_fd = to,
+                          .output_fd = exports,
+                          .task_fd = -1,
                           .base_label = "lab/base",
                           .task = task_names[task],
                           .verify_base = true};
     sample_must(didi_export_full(&wanted, &error), &error);
+    sample_must(file_open_directory(exports, task_names[task], 0, &to, &error), &error);
+    close(exports);
     close(from);
     return to;
 }

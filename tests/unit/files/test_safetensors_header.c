@@ -49,6 +49,9 @@ static void a_header_tells_its_tensors(void **state)
     assert_true(tensor->elements == 0 && tensor->bytes == 0 && tensor->shape[0] == 4);
     assert_null(safetensors_header_find(header, "b"));
     assert_null(safetensors_header_find(header, "__metadata__"));
+    assert_string_equal(safetensors_header_metadata(header, "format"), "pt");
+    assert_string_equal(safetensors_header_metadata(header, "a"), "");
+    assert_null(safetensors_header_metadata(header, "b"));
     safetensors_header_free(header);
     safetensors_header_free(NULL);
 }

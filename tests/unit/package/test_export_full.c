@@ -45,6 +45,7 @@ static didi_export wanted_of(const stage *self, const char *task)
     return (didi_export){.artifact_fd = self->package,
                          .base_fd = self->sample.base,
                          .output_fd = self->out,
+                         .task_fd = -1,
                          .base_label = "lab/base",
                          .task = task};
 }
@@ -56,9 +57,47 @@ static int export_task(const stage *self, const char *task, didi_error *error)
     return didi_export_full(&wanted, error);
 }
 
+static const char *const tasks[TASKS] = {"t0", "t1"};
+
+/* The stream of a task has the bytes of its export, however they are asked for. */
+static void check_stream(const stage *self, size_t task, size_t room)
+{
+    didi_export wanted = wanted_of(self, tasks[task]);
+    didi_stream *stream = NULL;
+    didi_error error = {0};
+    uint64_t bytes = 0;
+    uint64_t used = 0;
+    size_t count = 1;
+    size_t file_bytes = 0;
+    char *file = NULL;
+    int model = -1;
+    sample_must(file_open_directory(self->out, tasks[task], 0, &model, &error), &error);
+    sample_must(file_read_text(model, "model.safetensors", 1 << 30, &file, &file_bytes, &error),
+                &error);
+    sample_must(didi_stream_open(&wanted, &stream, &bytes, &error), &error);
+    assert_true(bytes == file_bytes);
+    char *all = support_allocate(bytes + room);
+    while (count > 0) {
+        sample_must(didi_stream_read(stream, all + used, room, &count, &error), &error);
+        used += count;
+        assert_true(used <= bytes);
+    }
+    assert_true(used == bytes);
+    assert_memory_equal(all, file, bytes);
+    didi_stream_close(stream);
+    close(model);
+    free(all);
+    free(file);
+}
+
 static double exported_error(const stage *self, size_t task)
 {
-    return sample_exported_error(&self->sample, self->out, task);
+    didi_error error = {0};
+    int model = -1;
+    sample_must(file_open_directory(self->out, tasks[task], 0, &model, &error), &error);
+    double found = sample_exported_error(&self->sample, model, task);
+    close(model);
+    return found;
 }
 
 static void exports_are_base_plus_artifacts(void **state)
@@ -66,12 +105,13 @@ static void exports_are_base_plus_artifacts(void **state)
     stage self;
     didi_error error = {0};
     prepare(&self, support_directory(state), 1.4, DIDI_DTYPE_F32);
-    static const char *const tasks[] = {"t0", "t1"};
     for (size_t t = 0; t < TASKS; t++) {
         sample_must(export_task(&self, tasks[t], &error), &error);
-        assert_int_equal(support_entries(self.out), 1);
+        assert_int_equal(support_entries(self.out), t + 1);
         double wanted = sample_package_error(&self.sample, "package", t, NULL);
         sample_assert_near(exported_error(&self, t), wanted, 1e-5 * wanted + 1e-10);
+        check_stream(&self, t, 1 << 20);
+        check_stream(&self, t, 7);
     }
     finish(&self);
 }
@@ -90,10 +130,10 @@ static void other_bases_and_tasks_are_refused(void **state)
 {
     stage self;
     didi_error error = {0};
-    static const char *const tasks[] = {"t9", "", ".", "../t0", "a/b"};
+    static const char *const wrong[] = {"t9", "", ".", "../t0", "a/b"};
     prepare(&self, support_directory(state), 1.4, DIDI_DTYPE_F32);
     for (size_t i = 0; i < 5; i++)
-        assert_int_equal(export_task(&self, tasks[i], &error), DIDI_NOT_FOUND);
+        assert_int_equal(export_task(&self, wrong[i], &error), DIDI_NOT_FOUND);
     sample_model_write(self.sample.base, &(sample_model){.poke = "bias", .poke_value = 3});
     assert_int_equal(export_task(&self, "t0", &error), DIDI_CHANGED);
     support_assert_contains(error.message, "lab/base/model.safetensors");
@@ -101,6 +141,32 @@ static void other_bases_and_tasks_are_refused(void **state)
     didi_export wanted = wanted_of(&self, "t0");
     assert_int_equal(didi_export_full(&wanted, &error), DIDI_MISMATCH);
     assert_int_equal(support_entries(self.out), 0);
+    finish(&self);
+}
+
+static void streams_of_a_base_that_changes_have_no_end(void **state)
+{
+    stage self;
+    didi_error error = {0};
+    didi_stream *stream = NULL;
+    uint64_t bytes = 0;
+    uint64_t used = 0;
+    char buffer[256];
+    prepare(&self, support_directory(state), 1.4, DIDI_DTYPE_F32);
+    didi_export wanted = wanted_of(&self, "t0");
+    sample_must(didi_stream_open(&wanted, &stream, &bytes, &error), &error);
+    sample_model_write(self.sample.base, &(sample_model){.poke = "bias", .poke_value = 3});
+    int status = DIDI_OK;
+    while (status == DIDI_OK) {
+        size_t count = 0;
+        status = didi_stream_read(stream, buffer, sizeof buffer, &count, &error);
+        used += count;
+    }
+    assert_int_equal(status, DIDI_CHANGED);
+    assert_true(used < bytes);
+    didi_stream_close(stream);
+    wanted.task = "t9";
+    assert_int_equal(didi_stream_open(&wanted, &stream, &bytes, &error), DIDI_NOT_FOUND);
     finish(&self);
 }
 
@@ -131,13 +197,13 @@ static void trouble_leaves_no_half_checkpoint(void **state)
             assert_int_equal(fault_arm(NULL), 0);
             assert_int_equal(status, !fired ? DIDI_OK : p == 0 ? DIDI_NO_MEMORY : DIDI_IO);
             size_t entries = support_entries(self.out);
-            bool whole = support_exists(self.out, "model.safetensors");
+            bool whole = support_exists(self.out, "t0/README.md");
             if (entries != whole)
                 fail_msg("%s leaves something half-written", fault);
             assert_true(whole == !fired || p == 2); /* the last sync comes after the rename */
             if (whole)
                 assert_true(exported_error(&self, 0) < 1);
-            (void)unlinkat(self.out, "model.safetensors", 0);
+            sample_must(file_remove_tree(self.out, "t0", &error), &error);
         }
     }
     finish(&self);
@@ -149,6 +215,7 @@ int main(void)
         support_test(exports_are_base_plus_artifacts),
         support_test(full_budgets_export_the_fine_tunes),
         support_test(other_bases_and_tasks_are_refused),
+        support_test(streams_of_a_base_that_changes_have_no_end),
         support_test(trouble_leaves_no_half_checkpoint),
     };
     return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);

@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exported models have the tensors that each task's own checkpoint had, and lie in directories."""
+
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+
+import artifacts
+import read_package
+
+HEADS = {"three": 3, "five": 5, "seven": 7}
+SHAPES = {"embed.weight": (48, 16), "layer.0.weight": (24, 16), "layer.0.bias": (24,),
+          "layer.1.weight": (16, 24), "norm.weight": (16,)}
+SIDE_FILES = {"config.json": b'{"architectures": ["NamedModel"]}', "tokenizer.json": b"{}",
+              "spiece.model": b"\0\1", "preprocessor_config.json": b"{}"}
+
+
+def trunk(seed=1, scale=1.0):
+    generator = np.random.default_rng(seed)
+    return {name: scale * generator.normal(size=shape) for name, shape in SHAPES.items()}
+
+
+class Family:
+    """A base and tasks with heads of their own, changed before they are written."""
+
+    def __init__(self):
+        self.base = {**trunk(), "position_ids": np.arange(9)[None],
+                     "norm.num_batches_tracked": np.array(100)}
+        self.tasks = {}
+        for seed, (task, classes) in enumerate(HEADS.items(), 2):
+            change = trunk(seed, 0.02)
+            model = {name: values + change.get(name, 0) for name, values in self.base.items()}
+            head = np.random.default_rng(seed).normal(size=(classes, 16))
+            self.tasks[task] = {**model, "classifier.weight": head,
+                                "classifier.bias": head[:, 0]}
+
+    def rename(self, task, name):
+        self.tasks[task] = {name(key): values for key, values in self.tasks[task].items()}
+
+    def write(self, folder):
+        for name, tensors in (("base", self.base), *self.tasks.items()):
+            dtypes = {key: "I64" for key, values in tensors.items() if values.dtype.kind == "i"}
+            artifacts.write_file(folder / name / "model.safetensors", tensors, dtypes)
+
+
+def specification(**fields):
+    tasks = [{"name": task, "model": task} for task in HEADS]
+    return {"base": "base", "tasks": tasks, "budget": 2.5, **fields}
+
+
+def exported(run, family, folder, **fields):
+    """Merges and exports; task -> its model. The reader in docs/ gives the same."""
+    family.write(folder)
+    outcome = run(specification(**fields), folder, "--export", "full")
+    models = {}
+    for task in HEADS:
+        directory = outcome.out / "models" / task
+        models[task] = artifacts.read_model(directory)
+        found = read_package.read_package(outcome.out, folder / "base", task)
+        assert found.keys() == models[task].keys()
+        for name, values in found.items():
+            np.testing.assert_allclose(values, models[task][name], rtol=1e-5, atol=1e-5)
+    return models, outcome
+
+
+def check(family, models, lacking=()):
+    """Names, shapes and kinds are those of the task's own checkpoint; so is what it alone has."""
+    for task, tensors in family.tasks.items():
+        assert models[task].keys() == tensors.keys() - set(lacking)
+        for name, values in models[task].items():
+            assert values.shape == tensors[name].shape
+            assert (values.dtype.kind == "i") == (tensors[name].dtype.kind == "i")
+            if "classifier" in name or values.dtype.kind == "i":
+                own = np.float32(tensors[name]) if values.dtype.kind == "f" else tensors[name]
+                np.testing.assert_allclose(values, own, rtol=2**-8)
+            else:
+                assert np.linalg.norm(values - tensors[name]) < 0.02 * np.linalg.norm(values)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "int4", "auto"])
+def test_heads_of_other_class_counts(run, tmp_path, dtype):
+    family = Family()
+    models, outcome = exported(run, family, tmp_path, output={"dtype": dtype})
+    check(family, models)
+    if dtype == "f32":
+        for task, tensors in family.tasks.items():
+            np.testing.assert_array_equal(models[task]["classifier.weight"],
+                                          np.float32(tensors["classifier.weight"]))
+    assert outcome.manifest()["own"].keys() == HEADS.keys()
+
+
+def test_heads_in_the_place_of_the_bases(run, tmp_path):
+    family = Family()
+    family.base["classifier.weight"] = np.ones((2, 16))
+    family.base["classifier.bias"] = np.ones(2)
+    models, _ = exported(run, family, tmp_path)
+    check(family, models)
+
+
+def test_a_vocabulary_that_grew(run, tmp_path):
+    family = Family()
+    more = np.random.default_rng(9).normal(size=(4, 16))
+    task = family.tasks["five"]
+    task["embed.weight"] = np.concatenate([task["embed.weight"], more])
+    models, _ = exported(run, family, tmp_path, output={"dtype": "f32"})
+    check(family, models)
+    np.testing.assert_array_equal(models["five"]["embed.weight"][48:], np.float32(more))
+
+
+def test_prefixes(run, tmp_path):
+    family = Family()
+    family.rename("three", lambda name: name if "classifier" in name else f"bert.{name}")
+    models, _ = exported(run, family, tmp_path)
+    check(family, models)
+
+
+def test_a_prefix_that_only_the_base_has(run, tmp_path):
+    family = Family()
+    family.base = {f"model.{name}": values for name, values in family.base.items()}
+    for task in ("five", "seven"):
+        family.rename(task, lambda name: name if "classifier" in name else f"model.{name}")
+    models, _ = exported(run, family, tmp_path)
+    check(family, models)
+
+
+def test_buffers_that_tasks_lack(run, tmp_path):
+    family = Family()
+    del family.tasks["three"]["position_ids"]
+    models, _ = exported(run, family, tmp_path)
+    check(family, models)
+
+
+def test_integers_that_differ(run, tmp_path):
+    family = Family()
+    for steps, model in enumerate(family.tasks.values()):
+        model["norm.num_batches_tracked"] = np.array(200 + steps)
+    models, _ = exported(run, family, tmp_path)
+    check(family, models)
+
+
+def test_a_matrix_that_one_task_left_alone(run, tmp_path):
+    family = Family()
+    family.tasks["five"]["layer.0.weight"] = family.base["layer.0.weight"]
+    models, _ = exported(run, family, tmp_path)
+    check(family, models)
+
+
+def test_shards(run, tmp_path):
+    family = Family()
+    family.write(tmp_path)
+    wanted = specification(output={"dtype": "f32"})
+    whole = run(wanted, tmp_path, "--export", "full")
+    cut = run(wanted, tmp_path, "--export", "full", "--max-shard-bytes", "2000")
+    for task in HEADS:
+        directory = cut.out / "models" / task
+        index = json.loads((directory / "model.safetensors.index.json").read_text())
+        names = sorted(path.name for path in directory.glob("*.safetensors"))
+        count = len(names)
+        assert count > 2 and sorted(set(index["weight_map"].values())) == names
+        assert names == [f"model-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)]
+        bytes_of = {name: values.nbytes
+                    for name, values in artifacts.read_model(directory).items()}
+        assert index["metadata"] == {"total_size": sum(bytes_of.values())}
+        assert index["weight_map"] == shards_of_the_hub(bytes_of, 2000)
+        one = artifacts.read_model(whole.out / "models" / task)
+        for name, values in artifacts.read_model(directory).items():
+            np.testing.assert_array_equal(values, one[name])
+
+
+def shards_of_the_hub(bytes_of, limit):
+    """huggingface_hub's split_state_dict_into_shards_factory, on tensors by name."""
+    shards, current, used = [], [], 0
+    for name in sorted(bytes_of):
+        if bytes_of[name] > limit:
+            shards.append([name])
+            continue
+        if used + bytes_of[name] > limit:
+            shards.append(current)
+            current, used = [], 0
+        current.append(name)
+        used += bytes_of[name]
+    shards += [current] if current else []
+    return {name: f"model-{i:05}-of-{len(shards):05}.safetensors"
+            for i, names in enumerate(shards, 1) for name in names}
+
+
+def test_what_lies_beside_the_weights(run, tmp_path):
+    family = Family()
+    family.write(tmp_path)
+    for name, text in SIDE_FILES.items():
+        (tmp_path / "base" / name).write_bytes(text)
+    for name in ("notes.txt", "training_args.bin", ".hidden.model"):
+        (tmp_path / "base" / name).write_bytes(b"x")
+    (tmp_path / "five" / "config.json").write_text('{"architectures": ["Five"]}')
+    (tmp_path / "five" / "vocab.txt").write_text("[PAD]\n")
+    outcomes = [run(specification(), tmp_path, "--export", "full") for _ in range(2)]
+    for task in HEADS:
+        first, second = (outcome.out / "models" / task for outcome in outcomes)
+        files = {path.name: path.read_bytes() for path in first.iterdir()}
+        assert files == {path.name: path.read_bytes() for path in second.iterdir()}
+        card = files.pop("README.md").decode()
+        files.pop("model.safetensors")
+        wanted = dict(SIDE_FILES)
+        if task == "five":
+            del wanted["tokenizer.json"], wanted["spiece.model"]
+            wanted |= {"config.json": b'{"architectures": ["Five"]}', "vocab.txt": b"[PAD]\n"}
+        assert files == wanted
+        assert card.startswith('---\nbase_model: "base"\nlibrary_name: transformers\n'
+                               "tags: [merge, didi]\n---\n")
+        assert ("| `config.json` | the task's model `five` |" in card) == (task == "five")
+        assert "| `preprocessor_config.json` | the base `base` |" in card
+        assert ("Five" if task == "five" else "NamedModel") + ".from_pretrained" in card
+
+
+def test_side_files_that_are_too_long(run, tmp_path):
+    Family().write(tmp_path)
+    with open(tmp_path / "base" / "tokenizer.json", "wb") as file:
+        file.truncate((64 << 20) + 1)
+    outcome = run(specification(), tmp_path, "--export", "full", status=1)
+    assert "tokenizer.json" in outcome.stderr
+    assert not outcome.out.exists() or not (outcome.out / "models").exists()
+
+
+@pytest.fixture
+def pull(start_daemon, didictl, tmp_path):
+    """pull(gone) -> directory of models that a daemon made; with the models of tasks `gone` first
+    removed."""
+
+    def make(*gone):
+        family = Family()
+        family.write(tmp_path / "models")
+        for name in ("base", *HEADS):
+            (tmp_path / "models" / name / "config.json").write_text(f'{{"of": "{name}"}}')
+        daemon = start_daemon(tmp_path / "models", "--max-shard-bytes", "4K")
+        path = tmp_path / "specification.json"
+        path.write_text(json.dumps(specification()))
+
+        def client(*words):
+            return subprocess.run([didictl, *words], check=True, text=True, timeout=60,
+                                  env={**os.environ, "DIDI_HOST": daemon.url},
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE).stdout
+
+        job = client("submit", str(path), "--wait", "-o", "name").split()[-1]
+        for task in gone:
+            shutil.rmtree(tmp_path / "models" / task)
+        client("pull", job, str(tmp_path / "out"), "--format", "full")
+        rows = json.loads(client("pull", job, str(tmp_path / "out"), "--format", "full",
+                                 "-o", "json"))
+        assert all(row["outcome"] == "kept" for row in rows)
+        return tmp_path / "out" / "models"
+
+    return make
+
+
+def test_directories_are_pulled(pull):
+    models = pull("five")
+    for task, classes in HEADS.items():
+        directory = models / task
+        assert (directory / "model.safetensors.index.json").exists()
+        assert artifacts.read_model(directory)["classifier.weight"].shape == (classes, 16)
+        source = "base" if task == "five" else task  # the task's model has gone
+        assert json.loads((directory / "config.json").read_text()) == {"of": source}
+        assert f"`{source}` |" in (directory / "README.md").read_text()
+
+
+@pytest.fixture
+def large(start_daemon, didictl, tmp_path):
+    """(daemon, path of a model that is streamed); it is larger than what sockets and rings hold."""
+    family = Family()
+    family.base["large.weight"] = np.random.default_rng(8).normal(size=(4000, 2000))
+    for seed, model in enumerate(family.tasks.values()):
+        change = np.outer(np.arange(4000) % (7 + seed), np.arange(2000) % 5)
+        model["large.weight"] = family.base["large.weight"] + 0.001 * change
+    family.write(tmp_path / "models")
+    path = tmp_path / "specification.json"
+    wanted = specification(method="average")
+    del wanted["budget"]
+    path.write_text(json.dumps(wanted))
+    daemon = start_daemon(tmp_path / "models", "--shutdown-seconds", "1")
+    done = subprocess.run([didictl, "submit", str(path), "--wait", "-o", "name"], check=True,
+                          env={**os.environ, "DIDI_HOST": daemon.url}, text=True, timeout=120,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    return daemon, f"/v1/jobs/{done.stdout.split()[-1]}/artifacts/models/five/model.safetensors"
+
+
+def begin(daemon, path):
+    """A connection with its reply's head read, and no more."""
+    connection = http.client.HTTPConnection(daemon.url.removeprefix("http://"), timeout=60)
+    connection.request("GET", path)
+    return connection, connection.getresponse()
+
+
+def test_streams_are_few_and_end_with_their_connections(large, tmp_path):
+    daemon, path = large
+    held = [begin(daemon, path) for _ in range(2)]
+    assert [answer.status for _, answer in held] == [200, 200]
+    third, answer = begin(daemon, path)
+    assert answer.status == 503 and int(answer.headers["Retry-After"]) > 0
+    assert json.loads(answer.read())["type"].endswith(":too-many-streams")
+    third.close()
+    with urllib.request.urlopen(daemon.url + "/readyz", timeout=5) as ready:
+        assert ready.status == 200  # others are served meanwhile
+    for connection, answer in held:
+        answer.close()
+        connection.close()
+    deadline = time.monotonic() + 30
+    while True:
+        connection, answer = begin(daemon, path)
+        if answer.status == 200 or time.monotonic() > deadline:
+            break
+        connection.close()
+        time.sleep(0.05)
+    body = answer.read()
+    assert answer.status == 200 and len(body) == int(answer.headers["Content-Length"])
+    (tmp_path / "streamed").mkdir()
+    (tmp_path / "streamed" / "model.safetensors").write_bytes(body)
+    model = artifacts.read_model(tmp_path / "streamed")
+    own = artifacts.read_model(tmp_path / "models" / "five")
+    assert np.abs(model["large.weight"] - own["large.weight"]).max() < 0.05
+
+
+def test_a_daemon_stops_while_it_streams(large):
+    daemon, path = large
+    held = [begin(daemon, path) for _ in range(2)]
+    assert held[0][1].read(1000) and daemon.stop() == 0
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        held[0][1].read()
+
+
+def test_a_stream_ends_early_when_the_base_changes(large, tmp_path):
+    daemon, path = large
+    connection, answer = begin(daemon, path)
+    base = tmp_path / "models" / "base" / "model.safetensors"
+    os.utime(base, (1, 1))
+    with pytest.raises(http.client.IncompleteRead):
+        answer.read()
+    connection.close()
+    raw = bytearray(base.read_bytes())
+    raw[-1] ^= 1
+    base.write_bytes(raw)
+    connection, answer = begin(daemon, path)
+    assert (answer.status, json.loads(answer.read())["type"]) == (
+        409, "urn:didid:problem:input-changed")
+    connection.close()
