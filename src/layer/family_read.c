@@ -3,6 +3,7 @@
 #include "src/layer/family.h"
 
 #include "src/base/base.h"
+#include "src/layer/family_adapter.h"
 #include "src/math/math.h"
 
 #include <assert.h>
@@ -19,7 +20,7 @@ static int fail_nonfinite(const checkpoint *model, const char *tensor, uint64_t 
                      checkpoint_label(model), (unsigned long long)element);
 }
 
-static int read_finite(const checkpoint *model, const checkpoint_tensor *source, uint64_t first,
+int family_read_finite(const checkpoint *model, const checkpoint_tensor *source, uint64_t first,
                        float *values, uint64_t count, atomic_ullong *bytes_read, didi_error *error)
 {
     assert(didi_dtype_is_float(source->tensor->dtype));
@@ -34,37 +35,41 @@ static int read_finite(const checkpoint *model, const checkpoint_tensor *source,
     return DIDI_OK;
 }
 
-/* One tensor of all models, read in pieces. */
-typedef struct stream {
-    const family *family;
-    const family_tensor *tensor;
-    atomic_ullong *bytes_read;
-} stream;
-
 static int stream_base(void *context, uint64_t first, size_t count, float *out, didi_error *error)
 {
-    const stream *self = context;
-    return read_finite(self->family->base, self->tensor->base, first, out, count, self->bytes_read,
-                       error);
+    const family_reader *self = context;
+    return family_read_finite(self->family->base, self->tensor->base, first, out, count,
+                              self->bytes_read, error);
+}
+
+static const adapter_change *change_of(const family_tensor *tensor, size_t task)
+{
+    return tensor->change != NULL ? tensor->change[task].from : NULL;
 }
 
 static int stream_delta(void *context, size_t task, uint64_t first, size_t count, const float *base,
                         float *out, didi_error *error)
 {
-    const stream *self = context;
-    if (self->tensor->task[task] == NULL) {
+    const family_reader *self = context;
+    const adapter_change *change = change_of(self->tensor, task);
+    const checkpoint_tensor *values = self->tensor->task[task];
+    int status = DIDI_OK;
+    if (change != NULL && change->magnitude != NULL)
+        return family_read_directed(self, task, first, count, base, out, error);
+    if (values == NULL)
         memset(out, 0, count * sizeof *out);
-        return DIDI_OK;
-    }
-    int status = read_finite(self->family->tasks[task].model, self->tensor->task[task], first, out,
-                             count, self->bytes_read, error);
-    for (size_t i = 0; i < count && status == DIDI_OK; i++)
+    else
+        status = family_read_finite(self->family->tasks[task].model, values, first, out, count,
+                                    self->bytes_read, error);
+    for (size_t i = 0; i < count && values != NULL && status == DIDI_OK; i++)
         out[i] -= base[i];
-    return status;
+    return status == DIDI_OK && change != NULL
+               ? family_add_factors(self, task, first, count, out, error)
+               : status;
 }
 
 typedef struct load {
-    stream from;
+    family_reader from;
     layer *layer;
 } load;
 
@@ -113,7 +118,7 @@ void family_will_need(const family *self, const family_tensor *tensor)
 
 static void stream_will_need(void *context, size_t model, uint64_t first, uint64_t count)
 {
-    const stream *self = context;
+    const family_reader *self = context;
     const checkpoint_tensor *tensor =
         model == 0 ? self->tensor->base : self->tensor->task[model - 1];
     if (tensor != NULL)
@@ -125,10 +130,10 @@ int family_stream_layer(const family *self, const family_tensor *tensor, atomic_
                         layer **ret_layer, didi_error *error)
 {
     assert(tensor->rows > 0 && tensor->columns > 0);
-    stream *context = memory_zeroed(1, sizeof *context);
+    family_reader *context = memory_zeroed(1, sizeof *context);
     if (context == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, tensor->name, "layer read panel by panel");
-    *context = (stream){self, tensor, bytes_read};
+    *context = (family_reader){self, tensor, bytes_read};
     layer_source source = {context, stream_base, stream_delta, free, stream_will_need};
     int status = layer_create_streamed(tensor->rows, tensor->columns, self->task_count, &source,
                                        ret_layer, error);
@@ -140,7 +145,7 @@ int family_stream_layer(const family *self, const family_tensor *tensor, atomic_
 int family_read_delta(const family *self, size_t task, family_piece piece, float *ret_delta,
                       float *spare, atomic_ullong *bytes_read, didi_error *error)
 {
-    stream from = {self, piece.tensor, bytes_read};
+    family_reader from = {self, piece.tensor, bytes_read};
     uint64_t elements = piece.tensor->elements;
     assert(task < self->task_count);
     assert(piece.first <= elements && piece.count <= elements - piece.first);
