@@ -91,9 +91,9 @@ void family_close(family *family);
  * all of them. */
 bool family_task_has(const family *family, size_t task, const char *name);
 
-/* Reads the task vectors of one matrix into `layer` (tau, f32; energy is measured). `bytes_read` is
- * added to. Errors: DIDI_NUMERIC (NaN or Inf: names model, tensor and element), DIDI_CHANGED,
- * DIDI_IO, DIDI_CANCELLED. */
+/* Reads the dense task vectors of one matrix into `layer` (tau, f32; energies are measured).
+ * `bytes_read` is added to. Errors: DIDI_NUMERIC (NaN or Inf: names model, tensor and element),
+ * DIDI_CHANGED, DIDI_IO, DIDI_CANCELLED. */
 int family_load_layer(const family *family, const family_tensor *tensor, layer *layer,
                       atomic_ullong *bytes_read, didi_error *error);
 

@@ -3,7 +3,9 @@
 #include "src/layer/family.h"
 
 #include "src/base/base.h"
+#include "src/layer/factors.h"
 #include "src/layer/family_adapter.h"
+#include "src/layer/family_ranks.h"
 #include "src/math/math.h"
 
 #include <assert.h>
@@ -73,12 +75,25 @@ typedef struct load {
     layer *layer;
 } load;
 
+static int measure_factors(const load *work, size_t task, didi_error *error)
+{
+    const family *of = work->from.family;
+    int status = factors_energy(work->layer, task, &work->layer->energy[task], error);
+    return status == DIDI_NUMERIC
+               ? didi_fail(error, DIDI_NUMERIC, checkpoint_label(of->tasks[task].model),
+                           "the change of tensor '%s' by adapter %s is too large for a number",
+                           work->from.tensor->name, checkpoint_label(of->tasks[task].model))
+               : status;
+}
+
 /* layer->mean holds the base meanwhile. */
 static int load_task(void *argument, size_t task, didi_error *error)
 {
     load *work = argument;
     uint64_t elements = work->from.tensor->elements;
-    float *tau = work->layer->tau + task * elements;
+    if (layer_holds_factors(work->layer, task))
+        return measure_factors(work, task, error);
+    float *tau = layer_tau(work->layer, task);
     double energy = 0;
     for (uint64_t first = 0; first < elements; first += PIECE_ELEMENTS) {
         uint64_t count = smaller(elements - first, PIECE_ELEMENTS);
@@ -98,16 +113,54 @@ int family_load_layer(const family *self, const family_tensor *tensor, layer *ta
     assert(!layer_is_streamed(target) && target->tasks == self->task_count);
     assert(target->rows == tensor->rows && target->columns == tensor->columns);
     load work = {{self, tensor, bytes_read}, target};
+    int status = DIDI_OK;
     if (layer_is_cancelled(target))
         return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
-    int status = stream_base(&work.from, 0, tensor->elements, target->mean, error);
+    if (target->dense_tasks > 0)
+        status = stream_base(&work.from, 0, tensor->elements, target->mean, error);
     if (status == DIDI_OK)
         status = parallel_try(target->parallel, self->task_count, load_task, &work, error);
     return status;
 }
 
+/* ---- of low rank ---- */
+
+bool family_low_rank(const family_tensor *tensor, size_t task, size_t *ret_rank)
+{
+    const adapter_change *from = change_of(tensor, task);
+    *ret_rank = from != NULL ? from->rank : 0;
+    return tensor->task[task] == NULL && (from == NULL || from->magnitude == NULL);
+}
+
+family_ranks family_sum_ranks(const family *self, const family_tensor *tensor)
+{
+    family_ranks found = {0};
+    for (size_t t = 0; t < self->task_count; t++) {
+        size_t rank = 0;
+        if (!family_low_rank(tensor, t, &rank))
+            continue;
+        found.tasks++;
+        found.sum += rank;
+        found.most = larger(found.most, rank);
+    }
+    return found.sum > 0 ? found : (family_ranks){0};
+}
+
+static int read_all_factors(const family_reader *self, const layer *target, didi_error *error)
+{
+    const layer_factors *to = target->factors;
+    int status = DIDI_OK;
+    for (size_t t = 0; t < target->tasks && status == DIDI_OK; t++)
+        if (layer_holds_factors(target, t) && layer_factor_rank(target, t) > 0)
+            status = family_read_factors(self, t, to->left + to->first[t] * target->rows,
+                                         to->right + to->first[t] * target->columns, error);
+    return status;
+}
+
 void family_will_need(const family *self, const family_tensor *tensor)
 {
+    if (family_sum_ranks(self, tensor).tasks == self->task_count)
+        return; /* factors are read at once */
     checkpoint_will_need(self->base, tensor->base, 0, tensor->elements);
     for (size_t t = 0; t < self->task_count; t++)
         if (tensor->task[t] != NULL)
@@ -126,19 +179,60 @@ static void stream_will_need(void *context, size_t model, uint64_t first, uint64
                              tensor, first, count);
 }
 
+/* The layer owns the context. */
+static int make_source(const family_reader *from, layer_source *ret_source, didi_error *error)
+{
+    family_reader *context = memory_zeroed(1, sizeof *context);
+    if (context == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, from->tensor->name, "layer read panel by panel");
+    *context = *from;
+    *ret_source = (layer_source){context, stream_base, stream_delta, free, stream_will_need};
+    return DIDI_OK;
+}
+
 int family_stream_layer(const family *self, const family_tensor *tensor, atomic_ullong *bytes_read,
                         layer **ret_layer, didi_error *error)
 {
     assert(tensor->rows > 0 && tensor->columns > 0);
-    family_reader *context = memory_zeroed(1, sizeof *context);
-    if (context == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, tensor->name, "layer read panel by panel");
-    *context = (family_reader){self, tensor, bytes_read};
-    layer_source source = {context, stream_base, stream_delta, free, stream_will_need};
-    int status = layer_create_streamed(tensor->rows, tensor->columns, self->task_count, &source,
-                                       ret_layer, error);
+    family_reader from = {self, tensor, bytes_read};
+    layer_source source;
+    int status = make_source(&from, &source, error);
     if (status != DIDI_OK)
-        free(context);
+        return status;
+    status = layer_create_streamed(tensor->rows, tensor->columns, self->task_count, &source,
+                                   ret_layer, error);
+    if (status != DIDI_OK)
+        free(source.context);
+    return status;
+}
+
+int family_create_factored(const family *self, const family_tensor *tensor, bool streamed,
+                           atomic_ullong *bytes_read, layer **ret_layer, didi_error *error)
+{
+    family_reader from = {self, tensor, bytes_read};
+    layer_source source = {0};
+    layer *fresh = NULL;
+    size_t *rank = memory_zeroed(self->task_count, sizeof *rank);
+    int status = rank != NULL ? DIDI_OK
+                              : didi_fail(error, DIDI_NO_MEMORY, tensor->name, "ranks of adapters");
+    for (size_t t = 0; t < self->task_count && status == DIDI_OK; t++)
+        if (!family_low_rank(tensor, t, &rank[t]))
+            rank[t] = LAYER_DENSE;
+    if (status == DIDI_OK && streamed)
+        status = make_source(&from, &source, error);
+    if (status == DIDI_OK)
+        status = layer_create_factored(tensor->rows, tensor->columns, self->task_count, rank,
+                                       streamed ? &source : NULL, &fresh, error);
+    free(rank);
+    if (status != DIDI_OK) {
+        free(source.context);
+        return status;
+    }
+    status = read_all_factors(&from, fresh, error);
+    if (status != DIDI_OK)
+        layer_free(fresh);
+    else
+        *ret_layer = fresh;
     return status;
 }
 

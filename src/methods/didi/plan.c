@@ -230,9 +230,13 @@ static int plan_limits(didi *self, uint64_t *ret_smallest, didi_error *error)
         matrices += self->work->layers[i]->elements;
     }
     double ratio = matrices > 0 ? (double)plan->factor_parameters / (double)matrices : 0;
-    for (size_t i = 0; i < plan->layer_count; i++)
-        self->limits[i] =
+    for (size_t i = 0; i < plan->layer_count; i++) {
+        solve_limits found =
             solve_limits_for(plan->layers[i].rows, plan->layers[i].columns, plan->tasks, ratio);
+        size_t most = didi_most_rows(self, i, false);
+        self->limits[i] = (solve_limits){.expert = smaller(found.expert, most),
+                                         .shared = smaller(found.shared, most)};
+    }
     *ret_smallest = smallest;
     return DIDI_OK;
 }
