@@ -135,15 +135,17 @@ bool family_low_rank(const family_tensor *tensor, size_t task, size_t *ret_rank)
 family_ranks family_sum_ranks(const family *self, const family_tensor *tensor)
 {
     family_ranks found = {0};
+    bool adapts = false;
     for (size_t t = 0; t < self->task_count; t++) {
         size_t rank = 0;
+        adapts = adapts || self->tasks[t].adapter != NULL;
         if (!family_low_rank(tensor, t, &rank))
             continue;
         found.tasks++;
         found.sum += rank;
         found.most = larger(found.most, rank);
     }
-    return found.sum > 0 ? found : (family_ranks){0};
+    return adapts ? found : (family_ranks){0};
 }
 
 static int read_all_factors(const family_reader *self, const layer *target, didi_error *error)

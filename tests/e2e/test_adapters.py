@@ -142,6 +142,24 @@ def test_models_rebuilt_from_adapters(run, tasks, tmp_path):
             np.testing.assert_allclose(rebuilt[name], value, atol=2e-3, err_msg=name)
 
 
+def test_a_package_gets_adapters_too(run, tasks, tmp_path):
+    found = {}
+    for kind, other in (("adapter", "full"), ("full", "full"), ("full", "adapter")):
+        package = run(specification(f"{kind}0", f"{kind}1", budget=0.15), tmp_path).out
+        found[kind, other] = errors(run(None, tmp_path, "--extend", str(package), "--task",
+                                        f"t2={other}2"))
+    for some in found.values():
+        np.testing.assert_allclose(some, found["full", "full"], rtol=0.01)
+
+
+def test_a_merge_of_adapters_is_taken_up_again(run, tasks, tmp_path):
+    names = [f"{kind}{number}" for number, kind in enumerate(("adapter", "adapter", "full"))]
+    run(specification(*names), tmp_path, "--keep", str(tmp_path / "kept"))
+    again = run(specification(*names, budget=0.2), tmp_path, "--reuse", str(tmp_path / "kept"))
+    fresh = run(specification(*names, budget=0.2), tmp_path)
+    np.testing.assert_allclose(errors(again), errors(fresh), rtol=0.1)
+
+
 def test_files_are_listed_with_digests(run, tasks, tmp_path):
     told = run(specification("adapter0", "adapter1"), tmp_path).manifest()["inputs"]["tasks"]["t0"]
     assert [file["name"] for file in told["files"]] == ["adapter_model.safetensors",

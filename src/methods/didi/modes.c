@@ -20,7 +20,7 @@ size_t didi_most_rows(const didi *self, size_t index, bool of_one)
     family_ranks found = ranks_of(self, index);
     if (found.tasks < self->work->options.task_count || found.tasks == 0)
         return SIZE_MAX;
-    return of_one ? found.most : found.sum;
+    return larger(of_one ? found.most : found.sum, 1);
 }
 
 size_t didi_sketch_rows(const didi *self, size_t index)

@@ -176,7 +176,11 @@ static void plan_work(didi *self)
         double n = (double)self->work->layers[i]->columns;
         double shorter = m < n ? m : n;
         double rank = ratio * m * n / ((m + n) * tasks);
-        plan->flops += sweeps * 4 * m * n * rank * 1.3 * (tasks + 1);
+        size_t held = didi_most_rows(self, i, false);
+        if (held == SIZE_MAX)
+            plan->flops += sweeps * 4 * m * n * rank * 1.3 * (tasks + 1);
+        else /* one product with each task's factors, one with all of them */
+            plan->flops += sweeps * 4 * 2 * (double)held * (m + n) * rank * 1.3;
         if (didi_needs_spectra(self))
             plan->flops += (tasks + 1) * (2 * m * n * shorter + 12 * shorter * shorter * shorter);
     }
