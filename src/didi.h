@@ -43,7 +43,7 @@ const char *didi_stage_name(didi_stage stage);
 typedef struct didi_task_input {
     const char *name;  /* names the expert's file: 1 to 128 of [A-Za-z0-9._-], no leading dot */
     const char *label; /* the model's name, for errors and the manifest */
-    int directory_fd;  /* the model's directory; duplicated, stays the caller's */
+    int directory_fd;  /* the model's or adapter's directory; duplicated, stays the caller's */
     double weight;     /* > 0, finite; multiplies the task's weight in every loss */
 } didi_task_input;
 
