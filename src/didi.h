@@ -66,7 +66,8 @@ typedef struct didi_merge_options {
     const char *method;         /* NULL: the default */
     const char *method_options; /* JSON text of an object; NULL: the defaults */
     const char *base_label;
-    int base_fd; /* the base model's directory; duplicated */
+    int base_fd;       /* the base model's directory; duplicated */
+    file_bounds links; /* besides its own directory, where links in a model may lead; not kept */
     const didi_task_input *tasks;
     size_t task_count;
     didi_extension extend;
@@ -248,6 +249,7 @@ int didi_reuse_seal(int work_fd, uint64_t *ret_bytes, didi_error *error);
 /* Where from, and where to. Nothing is taken. */
 typedef struct didi_export {
     int artifact_fd, base_fd, output_fd; /* directories */
+    file_bounds links;                   /* where links in the base may lead */
     const char *base_label, *task;
     bool verify_base;                /* against the manifest's digests */
     int (*cancelled)(void *context); /* may be NULL */

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "src/files/checkpoint.h"
+#include "src/files/checkpoint_layout.h"
 #include "src/files/dtype.h"
 #include "src/files/safetensors.h"
 #include "src/files/snapshot.h"

@@ -164,7 +164,8 @@ int didi_export_full(const didi_export *wanted, didi_error *error)
     if (status == DIDI_OK)
         status = package_file_open(wanted->artifact_fd, wanted->task, &self.expert, error);
     if (status == DIDI_OK)
-        status = checkpoint_open(wanted->base_fd, wanted->base_label, &self.base, error);
+        status = checkpoint_open_within(wanted->base_fd, &wanted->links, wanted->base_label,
+                                        &self.base, error);
     if (status == DIDI_OK && wanted->verify_base)
         status = verify_base(&self, error);
     if (status == DIDI_OK) {
