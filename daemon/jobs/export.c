@@ -33,6 +33,7 @@ int export_model(const model_roots *roots, didi_export wanted, uint64_t *ret_byt
     int parent_fd = wanted.output_fd;
     struct stat written;
     wanted.base_fd = wanted.output_fd = -1;
+    wanted.links = model_roots_bounds(roots);
     int status = model_roots_open_model(roots, wanted.base_label, &wanted.base_fd, error);
     if (status == DIDI_OK)
         status = open_output(parent_fd, wanted.task, &wanted.output_fd, error);
