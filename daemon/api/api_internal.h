@@ -13,6 +13,7 @@ struct api {
     store *records;
     registry *models;
     scheduler *jobs;
+    fetcher *fetcher;
     api_digests *digests;
     api_figures *figures;
 };
@@ -44,6 +45,9 @@ void api_system_contract(void *context, http_request *request);
 void api_models_list(void *context, http_request *request);
 void api_models_rescan(void *context, http_request *request);
 void api_models_get(void *context, http_request *request);
+void api_models_add(void *context, http_request *request);
+void api_fetches_list(void *context, http_request *request);
+void api_fetches_get(void *context, http_request *request);
 void api_jobs_list(void *context, http_request *request);
 void api_jobs_get(void *context, http_request *request);
 void api_jobs_cancel(void *context, http_request *request);
