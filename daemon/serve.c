@@ -7,6 +7,7 @@
 
 #include "daemon/api/api.h"
 #include "daemon/base/base.h"
+#include "daemon/fetch/fetch.h"
 #include "daemon/http/http.h"
 #include "daemon/jobs/jobs.h"
 #include "daemon/models/models.h"
@@ -29,6 +30,7 @@ typedef struct server {
     model_roots *roots;
     registry *models;
     scheduler *scheduler;
+    fetcher *fetcher;
     api *api;
     http *http;
     uv_loop_t loop;
@@ -167,8 +169,10 @@ static int start_edge(server *self, didi_error *error)
                           .connections_max = settings->http_connections_max,
                           .body_bytes_max = settings->http_body_bytes_max,
                           .request_seconds = settings->http_request_seconds};
-    int status =
-        api_create(settings, self->store, self->models, self->scheduler, &self->api, error);
+    int status = fetcher_start(settings, self->models, self->store, &self->fetcher, error);
+    if (status == DIDI_OK)
+        status = api_create(settings, self->store, self->models, self->scheduler, self->fetcher,
+                            &self->api, error);
     if (status != DIDI_OK)
         return status;
     edge.routes = api_routes(&edge.route_count);
@@ -201,6 +205,7 @@ static void server_clear(server *self, int drain_milliseconds)
         store_set_listener(self->store, NULL, NULL);
     http_stop(self->http, drain_milliseconds);
     api_free(self->api);
+    fetcher_stop(self->fetcher);
     if (self->loop_open) {
         /* After a failed start the handles are still open. */
         pool_close_handles(&self->loop);

@@ -26,22 +26,32 @@ size_t name_component(const char *text)
     return length;
 }
 
+/* Length of the path of components at `text`; 0: none, or too many. */
+static size_t name_path(const char *text)
+{
+    size_t length = 0;
+    for (size_t components = 1; components <= LIMIT_MODEL_NAME_COMPONENTS; components++) {
+        size_t component = name_component(text + length);
+        if (component == 0)
+            return 0;
+        length += component;
+        if (text[length] != '/')
+            return length;
+        length++;
+    }
+    return 0;
+}
+
 bool name_is_model(const char *text)
 {
     if (strnlen(text, LIMIT_MODEL_NAME_BYTES + 1) > LIMIT_MODEL_NAME_BYTES)
         return false;
-    for (size_t components = 1; components <= LIMIT_MODEL_NAME_COMPONENTS; components++) {
-        size_t length = name_component(text);
-        if (length == 0)
-            return false;
-        text += length;
-        if (*text == '\0')
-            return true;
-        if (*text != '/')
-            return false;
-        text++;
+    size_t length = name_path(text);
+    if (length > 0 && text[length] == '@') {
+        text += length + 1;
+        length = name_path(text);
     }
-    return false;
+    return length > 0 && text[length] == '\0';
 }
 
 bool name_is_task(const char *text)

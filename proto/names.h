@@ -12,7 +12,8 @@
 size_t name_component(const char *text);
 
 /* A relative model name: components of [A-Za-z0-9._-] joined by '/', none empty or starting with a
- * dot; at most LIMIT_MODEL_NAME_BYTES and LIMIT_MODEL_NAME_COMPONENTS. */
+ * dot, at most LIMIT_MODEL_NAME_COMPONENTS; then, or not, '@' and a revision of the same form. At
+ * most LIMIT_MODEL_NAME_BYTES in all. */
 bool name_is_model(const char *text);
 
 /* A task: one such component of at most LIMIT_TASK_NAME_BYTES. */

@@ -13,6 +13,7 @@
     X(CROSS_ORIGIN, "cross-origin", 403, "Pages of other origins may not use this service")        \
     X(NOT_FOUND, "not-found", 404, "There is nothing at this path")                                \
     X(UNKNOWN_MODEL, "unknown-model", 404, "There is no such model")                               \
+    X(UNKNOWN_FETCH, "unknown-fetch", 404, "There is no such fetch")                               \
     X(UNKNOWN_JOB, "unknown-job", 404, "There is no such job")                                     \
     X(UNKNOWN_ARTIFACT, "unknown-artifact", 404, "The job has no such file")                       \
     X(METHOD_NOT_ALLOWED, "method-not-allowed", 405, "The path does not take this method")         \

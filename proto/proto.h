@@ -6,6 +6,7 @@
 #include "proto/document.h"
 #include "proto/export_request.h"
 #include "proto/extension_request.h"
+#include "proto/fetch_request.h"
 #include "proto/limits.h"
 #include "proto/names.h"
 #include "proto/problems.h"

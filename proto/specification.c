@@ -33,7 +33,7 @@ static bool specification_glob_is_valid(const char *text)
 
 #define FIELD_MODEL                                                                                \
     FIELD_TEXT(name_is_model, "a relative path of A-Z, a-z, 0-9, '.', '_', '-' whose "             \
-                              "components do not start with a dot")
+                              "components do not start with a dot; after it, '@' and a revision")
 
 #define AT(member) .offset = offsetof(specification_task, member)
 static const json_field task_fields[] = {

@@ -204,3 +204,48 @@ FROM models WHERE name > coalesce(:after, '') ORDER BY name LIMIT :limit;
 SELECT name, root, revision, state, reason, tensor_count, parameters, bytes, file_count,
        registered_ms, updated_ms
 FROM models WHERE name = :name;
+
+-- name: fetch_newest_id
+SELECT max(id) FROM fetches;
+
+-- name: fetch_same
+SELECT id FROM fetches
+WHERE state IN ('queued', 'running') AND name = :name AND source = :source LIMIT 1;
+
+-- name: fetch_insert
+INSERT INTO fetches (id, name, source, state, created_ms, updated_ms)
+VALUES (:id, :name, :source, 'queued', :now, :now);
+
+-- Keeps the table short: the oldest of those that ended.
+-- name: fetch_trim
+DELETE FROM fetches WHERE id IN
+    (SELECT id FROM fetches WHERE state IN ('succeeded', 'failed') ORDER BY id DESC
+     LIMIT -1 OFFSET :most);
+
+-- name: fetch_select
+SELECT id, name, source, state, bytes_done, bytes_total, error_status, error_message, created_ms,
+       updated_ms, finished_ms
+FROM fetches WHERE id = :id;
+
+-- name: fetch_list
+SELECT id, name, source, state, bytes_done, bytes_total, error_status, error_message, created_ms,
+       updated_ms, finished_ms
+FROM fetches WHERE :before IS NULL OR id < :before ORDER BY id DESC LIMIT :limit;
+
+-- name: fetch_claim
+UPDATE fetches SET state = 'running', updated_ms = :now
+WHERE id = (SELECT id FROM fetches WHERE state = 'queued' ORDER BY id LIMIT 1)
+RETURNING id, name, source, state, bytes_done, bytes_total, error_status, error_message,
+          created_ms, updated_ms, finished_ms;
+
+-- name: fetch_progress
+UPDATE fetches SET bytes_done = :done, bytes_total = :total, updated_ms = :now
+WHERE id = :id AND state = 'running';
+
+-- name: fetch_finish
+UPDATE fetches SET state = :state, error_status = :error_status, error_message = :error_message,
+    updated_ms = :now, finished_ms = CASE WHEN :state IN ('succeeded', 'failed') THEN :now END
+WHERE id = :id AND state = 'running';
+
+-- name: fetch_boot
+UPDATE fetches SET state = 'queued', updated_ms = :now WHERE state = 'running';

@@ -66,7 +66,8 @@ typedef struct didi_merge_options {
     const char *method;         /* NULL: the default */
     const char *method_options; /* JSON text of an object; NULL: the defaults */
     const char *base_label;
-    int base_fd; /* the base model's directory; duplicated */
+    int base_fd;       /* the base model's directory; duplicated */
+    file_bounds links; /* besides its own directory, where links in a model may lead; not kept */
     const didi_task_input *tasks;
     size_t task_count;
     didi_extension extend;
@@ -249,6 +250,7 @@ int didi_reuse_seal(int work_fd, uint64_t *ret_bytes, didi_error *error);
 typedef struct didi_export {
     int artifact_fd, base_fd, output_fd; /* directories */
     int task_fd; /* of the task's model, whose configuration goes along; -1: it is gone */
+    file_bounds links;                   /* where links in the base may lead */
     const char *base_label, *task;
     uint64_t max_shard_bytes;        /* of tensors in one file; 0: no limit */
     bool verify_base;                /* against the manifest's digests */

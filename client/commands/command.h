@@ -67,6 +67,8 @@ struct client_command {
     X(model_list)                                                                                  \
     X(model_show)                                                                                  \
     X(model_rescan)                                                                                \
+    X(model_add)                                                                                   \
+    X(model_fetches)                                                                               \
     X(methods)                                                                                     \
     X(submit)                                                                                      \
     X(extend)                                                                                      \

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 int api_create(const config *settings, store *records, registry *models, scheduler *jobs,
-               api **ret_api, didi_error *error)
+               fetcher *fetches, api **ret_api, didi_error *error)
 {
     api *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
@@ -17,6 +17,7 @@ int api_create(const config *settings, store *records, registry *models, schedul
     self->records = records;
     self->models = models;
     self->jobs = jobs;
+    self->fetcher = fetches;
     self->digests = api_digests_create();
     self->figures = api_figures_create();
     if (self->digests == NULL || self->figures == NULL) {
@@ -47,6 +48,16 @@ static const http_route routes[] = {
      .pattern = "/v1/models",
      .handle = api_models_list,
      .parameters = {"limit", "after"}},
+    {.method = "POST",
+     .pattern = "/v1/models",
+     .handle = api_models_add,
+     .slow = true,
+     .takes_body = true},
+    {.method = "GET",
+     .pattern = "/v1/fetches",
+     .handle = api_fetches_list,
+     .parameters = {"limit", "after"}},
+    {.method = "GET", .pattern = "/v1/fetches/{}", .handle = api_fetches_get},
     {.method = "POST", .pattern = "/v1/models/rescan", .handle = api_models_rescan, .slow = true},
     {.method = "GET", .pattern = "/v1/models/{...}", .handle = api_models_get, .slow = true},
     {.method = "GET",

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "daemon/base/base.h"
+#include "daemon/fetch/fetch.h"
 #include "daemon/http/http.h"
 #include "daemon/jobs/jobs.h"
 #include "daemon/models/models.h"
@@ -12,7 +13,7 @@ typedef struct api api;
 
 /* Keeps the pointers; they must outlive it. Errors: DIDI_NO_MEMORY. */
 int api_create(const config *settings, store *records, registry *models, scheduler *jobs,
-               api **ret_api, didi_error *error);
+               fetcher *fetches, api **ret_api, didi_error *error);
 
 /* After http_stop. NULL is fine. */
 void api_free(api *self);

@@ -14,6 +14,7 @@ struct api {
     store *records;
     registry *models;
     scheduler *jobs;
+    fetcher *fetcher;
     api_digests *digests;
     api_figures *figures;
     atomic_int streams; /* of models, being sent */
@@ -46,6 +47,9 @@ void api_system_contract(void *context, http_request *request);
 void api_models_list(void *context, http_request *request);
 void api_models_rescan(void *context, http_request *request);
 void api_models_get(void *context, http_request *request);
+void api_models_add(void *context, http_request *request);
+void api_fetches_list(void *context, http_request *request);
+void api_fetches_get(void *context, http_request *request);
 void api_jobs_list(void *context, http_request *request);
 void api_jobs_get(void *context, http_request *request);
 void api_jobs_cancel(void *context, http_request *request);

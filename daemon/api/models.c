@@ -78,7 +78,7 @@ void api_models_get(void *context, http_request *request)
     didi_error error = {0};
     store_model model;
     if (!name_is_model(name) ||
-        store_model_get(self->records, name, &model, &error) == DIDI_NOT_FOUND) {
+        registry_find(self->models, name, &model, &error) == DIDI_NOT_FOUND) {
         snprintf(detail, sizeof detail, "no model has the name \"%.400s\"", name);
         http_reply_problem(
             request,
@@ -91,9 +91,9 @@ void api_models_get(void *context, http_request *request)
     }
     json_t *tensors = json_array();
     json_t *value = model_json(&model);
-    int status = model.state != MODEL_READY
-                     ? DIDI_OK
-                     : registry_tensors(self->models, name, model_tensor_add, tensors, &error);
+    int status = model.state != MODEL_READY ? DIDI_OK
+                                            : registry_tensors(self->models, model.name,
+                                                               model_tensor_add, tensors, &error);
     if (status == DIDI_OK) {
         json_object_set_new(value, "tensors", tensors);
         http_reply_json(request, 200, value);

@@ -42,7 +42,7 @@ static bool stream_claim(api *self)
     return false;
 }
 
-static int verify_file(api *self, int base_fd, const json_t *row, didi_error *error)
+static int verify_file(api *self, const didi_export *order, const json_t *row, didi_error *error)
 {
     const char *name = json_string_value(json_object_get(row, "name"));
     const char *wanted = json_string_value(json_object_get(row, "sha256"));
@@ -51,7 +51,7 @@ static int verify_file(api *self, int base_fd, const json_t *row, didi_error *er
     int fd = -1;
     if (name == NULL || wanted == NULL)
         return didi_fail(error, DIDI_FORMAT, "manifest.json", "a base file has no name or digest");
-    int status = file_open_beneath(base_fd, name, name, &fd, error);
+    int status = file_open_within(order->base_fd, name, &order->links, name, &fd, error);
     if (status != DIDI_OK)
         return status;
     status = fstat(fd, &facts) == 0 ? api_digests_of_file(self->digests, fd, &facts, found, error)
@@ -89,6 +89,7 @@ static int stream_open(api *self, const store_job *job, const char *task, json_t
                          .base_fd = -1,
                          .output_fd = -1,
                          .task_fd = -1,
+                         .links = model_roots_bounds(registry_roots(self->models)),
                          .base_label = job->base,
                          .task = task};
     const json_t *files = manifest_file_base(manifest);
@@ -99,7 +100,7 @@ static int stream_open(api *self, const store_job *job, const char *task, json_t
     if (status == DIDI_OK)
         status = didi_stream_open(&order, &stream->stream, ret_bytes, error);
     for (size_t i = 0; i < json_array_size(files) && status == DIDI_OK; i++)
-        status = verify_file(self, order.base_fd, json_array_get(files, i), error);
+        status = verify_file(self, &order, json_array_get(files, i), error);
     file_close(order.base_fd);
     file_close(order.artifact_fd);
     return status;

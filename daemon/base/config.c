@@ -152,6 +152,10 @@ void config_clear(config *self)
 {
     free(self->state_dir);
     free(self->listen);
+    free(self->fetch_dir);
+    free(self->hub_endpoint);
+    free(self->hub_token_file);
+    free(self->fetch_hosts);
     for (size_t i = 0; i < CONFIG_MODEL_ROOTS_MAX; i++)
         free(self->models[i]);
     memset(self, 0, sizeof *self);
@@ -202,14 +206,26 @@ int config_read_file(config *self, const char *path, didi_error *error)
     return status;
 }
 
+/* What is fetched is found as other models are. */
+static int add_fetch_root(config *self, didi_error *error)
+{
+    for (size_t i = 0; i < self->model_count && self->fetch_dir != NULL; i++)
+        if (strcmp(self->models[i], self->fetch_dir) == 0)
+            return DIDI_OK;
+    return self->fetch_dir != NULL ? config_set(self, "models", self->fetch_dir, error) : DIDI_OK;
+}
+
 int config_finish(config *self, didi_error *error)
 {
     if (self->state_dir == NULL)
         return didi_fail(error, DIDI_INVALID, "state_dir", "--state-dir is required");
     if (self->model_count == 0)
         return didi_fail(error, DIDI_INVALID, "models", "at least one --models is required");
+    if (self->fetch_dir == NULL && (self->hub_endpoint != NULL || self->fetch_hosts != NULL))
+        return didi_fail(error, DIDI_INVALID, "fetch_dir",
+                         "--hub-endpoint and --fetch-hosts need --fetch-dir");
     config_resolve(self);
-    return DIDI_OK;
+    return add_fetch_root(self, error);
 }
 
 void config_resolve(config *self)
@@ -243,7 +259,8 @@ static void print_entry(const config *self, const config_entry *entry, FILE *str
                 strcmp(entry->key, "log_format") == 0 ? format : level_names[self->log_level]);
     } else {
         const char *text = *(char *const *)field;
-        fprintf(stream, "%s = %s\n", entry->key, text != NULL ? text : "");
+        fprintf(stream, text != NULL ? "%s = %s\n" : "#%s =%s\n", entry->key,
+                text != NULL ? text : "");
     }
 }
 

@@ -33,6 +33,14 @@ enum { CONFIG_MODEL_ROOTS_MAX = 16, CONFIG_FILE_BYTES_MAX = 65536, CONFIG_LISTEN
     X(http_body_bytes_max, INTEGER, "bytes", "1048576", 1024, 67108864, "longest request body")    \
     X(http_request_seconds, INTEGER, "seconds", "30", 1, 3600,                                     \
       "time for a request to arrive whole")                                                        \
+    X(fetch_dir, PATH, "", "", 0, 0,                                                               \
+      "model directory that models are fetched to, a hub's cache; none = fetch nothing")           \
+    X(hub_endpoint, TEXT, "", "", 0, 0, "URL of the hub that hf:ORG/NAME is fetched from")         \
+    X(hub_token_file, PATH, "", "", 0, 0, "file with the token that the hub, no other host, gets") \
+    X(fetch_hosts, TEXT, "", "", 0, 0,                                                             \
+      "HOST,... files may come from besides the hub; .HOST stands for all below it")               \
+    X(fetch_private, INTEGER, "", "0", 0, 1,                                                       \
+      "1 = also fetch from private addresses, and over http")                                      \
     X(log_format, CHOICE, "", "logfmt", 0, 0, "logfmt or json")                                    \
     X(log_level, CHOICE, "", "info", 0, 0, "error, warning, info or debug")
 
@@ -52,6 +60,8 @@ typedef struct config {
     size_t http_connections_max;
     size_t http_body_bytes_max;
     size_t http_request_seconds;
+    char *fetch_dir, *hub_endpoint, *hub_token_file, *fetch_hosts; /* NULL: none */
+    uint64_t fetch_private;
     log_format log_format;
     log_level log_level;
 } config;

@@ -90,6 +90,7 @@ int export_task(const model_roots *roots, export_kind kind, didi_export wanted, 
     uint64_t bytes = 0;
     int parent_fd = wanted.output_fd;
     wanted.base_fd = wanted.output_fd = -1;
+    wanted.links = model_roots_bounds(roots);
     int status = model_roots_open_model(roots, wanted.base_label, &wanted.base_fd, error);
     if (status == DIDI_OK)
         status =

@@ -14,6 +14,7 @@ struct inputs {
     didi_task_input *tasks;
     size_t task_count; /* of the specification, or those it adds to another job */
     int base_fd;
+    file_bounds links;
     char *canonical;
 };
 
@@ -23,7 +24,7 @@ static int open_model(const model_roots *roots, const char *model, const char *o
 {
     int status = model_roots_open_model(roots, model, ret_fd, error);
     if (status == DIDI_NOT_FOUND)
-        return didi_fail(error, status, pointer, "there is no model \"%s\"%s", model, origin);
+        return didi_fail(error, status, pointer, "%s%s", error->message, origin);
     if (status != DIDI_OK)
         return didi_fail(error, status, pointer, "cannot open model \"%s\": %s", model,
                          error->message);
@@ -72,6 +73,7 @@ int inputs_create(const model_roots *roots, const specification *from, inputs **
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a plan");
     self->from = from;
     self->base_fd = -1;
+    self->links = model_roots_bounds(roots);
     self->tasks = memory_zeroed(from->task_count, sizeof *self->tasks);
     if (self->tasks == NULL) {
         free(self);
@@ -108,6 +110,7 @@ static void inputs_fill(const inputs *self, didi_merge_options *options)
     didi_merge_options_default(options);
     options->base_label = from->base;
     options->base_fd = self->base_fd;
+    options->links = self->links;
     options->tasks = self->tasks;
     options->task_count = self->task_count;
     options->method = from->method;

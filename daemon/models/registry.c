@@ -10,7 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
+enum { REVISION_BYTES = LIMIT_MODEL_NAME_BYTES + 1 };
 
 struct registry {
     const model_roots *roots;
@@ -75,8 +76,20 @@ static void row_measure(const checkpoint *opened, store_model *row)
     row->tensor_count = checkpoint_count(opened);
     for (size_t i = 0; i < row->tensor_count; i++)
         row->parameters = memory_add(row->parameters, checkpoint_at(opened, i)->tensor->elements);
-    if (row->revision != NULL)
-        snprintf(row->revision, 17, "%016" PRIx64, hash);
+    if (row->revision[0] == '\0')
+        snprintf(row->revision, REVISION_BYTES, "%016" PRIx64, hash);
+}
+
+static int open_model(const model_roots *roots, const char *name, checkpoint **ret_model,
+                      didi_error *error)
+{
+    const file_bounds links = model_roots_bounds(roots);
+    int fd = -1;
+    int status = model_roots_open_model(roots, name, &fd, error);
+    if (status == DIDI_OK)
+        status = checkpoint_open_within(fd, &links, name, ret_model, error);
+    file_close(fd);
+    return status;
 }
 
 /* An adapter's files may be sound while what they say cannot be merged. */
@@ -92,11 +105,12 @@ static int check_adapter(const checkpoint *opened, didi_error *error)
 static void row_inspect(const model_roots *roots, store_model *row)
 {
     checkpoint *opened = NULL;
+    model_place place = {0};
     didi_error why = {0};
-    int fd = -1;
-    int status = model_roots_open_model(roots, row->name, &fd, &why);
+    int status = model_roots_find(roots, row->name, &place, &why);
+    snprintf(row->revision, REVISION_BYTES, "%s", place.revision);
     if (status == DIDI_OK)
-        status = checkpoint_open(fd, row->name, &opened, &why);
+        status = open_model(roots, row->name, &opened, &why);
     if (status == DIDI_OK)
         status = check_adapter(opened, &why);
     if (status == DIDI_OK) {
@@ -108,7 +122,6 @@ static void row_inspect(const model_roots *roots, store_model *row)
                                              : memory_string(why.message);
     }
     checkpoint_close(opened);
-    file_close(fd);
 }
 
 static int scan_visit(void *context, size_t root, const char *name, didi_error *error)
@@ -122,7 +135,7 @@ static int scan_visit(void *context, size_t root, const char *name, didi_error *
     memset(row, 0, sizeof *row);
     row->name = memory_string(name);
     row->root = memory_string(model_roots_path(scan->registry->roots, root));
-    row->revision = memory_zeroed(1, 17);
+    row->revision = memory_zeroed(1, REVISION_BYTES);
     if (row->name == NULL || row->root == NULL || row->revision == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     row_inspect(scan->registry->roots, row);
@@ -150,17 +163,25 @@ int registry_rescan(registry *self, size_t *ret_ready, size_t *ret_broken, didi_
     return status;
 }
 
+int registry_find(registry *self, const char *name, store_model *ret_model, didi_error *error)
+{
+    char listed[MODEL_PLACE_BYTES];
+    didi_error unlisted = {0};
+    int status = store_model_get(self->records, name, ret_model, &unlisted);
+    if (status == DIDI_NOT_FOUND && strchr(name, '@') != NULL &&
+        model_roots_list_name(self->roots, name, listed, &unlisted) == DIDI_OK)
+        return store_model_get(self->records, listed, ret_model, error);
+    if (status != DIDI_OK)
+        didi_fail(error, status, unlisted.subject, "%s", unlisted.message);
+    return status;
+}
+
 int registry_tensors(registry *self, const char *name,
                      int (*visit)(void *context, const registry_tensor *tensor), void *context,
                      didi_error *error)
 {
     checkpoint *opened = NULL;
-    int fd = -1;
-    int status = model_roots_open_model(self->roots, name, &fd, error);
-    if (status != DIDI_OK)
-        return status;
-    status = checkpoint_open(fd, name, &opened, error);
-    close(fd);
+    int status = open_model(self->roots, name, &opened, error);
     if (status != DIDI_OK)
         return status;
     for (size_t i = 0; i < checkpoint_count(opened) && status == DIDI_OK; i++) {

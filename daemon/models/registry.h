@@ -23,7 +23,9 @@ const model_roots *registry_roots(const registry *self);
  * walk and the store; a broken model is no error. */
 int registry_rescan(registry *self, size_t *ret_ready, size_t *ret_broken, didi_error *error);
 
-/* Listing and lookup are the store's: store_model_list, store_model_get. */
+/* The row of a model, by the name it is listed under or by another of its revision's. Listing is
+ * the store's: store_model_list. Errors: DIDI_NOT_FOUND, those of the store. */
+int registry_find(registry *self, const char *name, store_model *ret_model, didi_error *error);
 
 typedef struct registry_tensor {
     const char *name;

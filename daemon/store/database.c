@@ -371,6 +371,8 @@ int database_new_id(database *self, char ret_id[ID_BYTES], didi_error *error)
         int status = load_newest_id(self, QUERY_JOB_NEWEST_ID, error);
         if (status == DIDI_OK)
             status = load_newest_id(self, QUERY_EXPORT_NEWEST_ID, error);
+        if (status == DIDI_OK)
+            status = load_newest_id(self, QUERY_FETCH_NEWEST_ID, error);
         if (status != DIDI_OK)
             return status;
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Everything durable but artifacts: jobs, events, exports, models, idempotency keys, in SQLite.
+/* Everything durable but artifacts: jobs, events, exports, models, fetches, idempotency keys, in
+ * SQLite.
  *
  * Threads: one writer thread owns the only read-write connection; store_* functions that write put
  * a request into its bounded mailbox and wait until it is committed (or refused). Reads borrow one
@@ -12,6 +13,7 @@
 
 #include "daemon/store/events.h"
 #include "daemon/store/exports.h"
+#include "daemon/store/fetches.h"
 #include "daemon/store/job_states.h"
 #include "daemon/store/jobs.h"
 #include "daemon/store/kept.h"

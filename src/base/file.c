@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/openat2.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -134,18 +135,92 @@ static bool name_is_plain(const char *name)
            strcmp(name, "..") != 0;
 }
 
-int file_open_beneath(int directory_fd, const char *name, const char *subject, int *ret_fd,
-                      didi_error *error)
+/* Where the kernel finds what is open at fd, all links resolved. */
+static bool place_of(int fd, char place[PATH_MAX])
+{
+    char magic[32];
+    (void)snprintf(magic, sizeof magic, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(magic, place, PATH_MAX - 1);
+    place[length > 0 ? length : 0] = '\0';
+    return place[0] == '/';
+}
+
+static bool lies_within(const char *place, const file_bounds *bounds)
+{
+    char bound[PATH_MAX];
+    for (size_t i = 0; i < bounds->count; i++) {
+        size_t length = place_of(bounds->fds[i], bound) ? strlen(bound) : 0;
+        if (length == 1 ||
+            (length > 0 && strncmp(place, bound, length) == 0 && place[length] == '/'))
+            return true;
+    }
+    return false;
+}
+
+/* The link is followed without opening what it leads to (O_PATH): a path that is checked first and
+ * opened then could be another in between. */
+static int open_target(int directory_fd, const char *name, const file_bounds *bounds)
+{
+    char place[PATH_MAX];
+    char magic[32];
+    struct stat facts;
+    int fd = -1;
+    int target = openat(directory_fd, name, O_PATH | O_CLOEXEC);
+    if (target < 0)
+        return -1;
+    if (!place_of(target, place) || !lies_within(place, bounds)) {
+        errno = EXDEV;
+    } else if (fstat(target, &facts) == 0 && !S_ISREG(facts.st_mode)) {
+        errno = EISDIR;
+    } else {
+        (void)snprintf(magic, sizeof magic, "/proc/self/fd/%d", target);
+        fd = open(magic, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    }
+    int saved = errno;
+    close(target);
+    errno = saved;
+    return fd;
+}
+
+/* Tells where a link leads that could not be followed for the reason in errno. */
+static int fail_open(int directory_fd, const char *name, bool bounded, const char *subject,
+                     didi_error *error)
+{
+    int reason = errno;
+    char target[DIDI_ERROR_SUBJECT_BYTES_MAX];
+    ssize_t length = readlinkat(directory_fd, name, target, sizeof target - 1);
+    target[length > 0 ? length : 0] = '\0';
+    if (reason == EISDIR)
+        return didi_fail(error, DIDI_FORMAT, subject, "not a regular file");
+    if (length > 0 && reason == ENOENT)
+        return didi_fail(error, DIDI_NOT_FOUND, subject,
+                         "a link to '%s', where there is nothing: fetch the file again", target);
+    if (bounded && reason == ELOOP)
+        return didi_fail(error, DIDI_FORMAT, subject, "a loop of links, from '%s'", target);
+    if (bounded && reason == EXDEV)
+        return didi_fail(
+            error, DIDI_FORMAT, subject,
+            "a link to '%s', which is not below a model directory: make it one, or put "
+            "the file itself in the link's place",
+            target);
+    if (reason == EXDEV || reason == ELOOP)
+        return didi_fail(error, DIDI_FORMAT, subject,
+                         "a link that leaves its directory is not followed");
+    return didi_fail_errno(error, reason, subject, "cannot open");
+}
+
+int file_open_within(int directory_fd, const char *name, const file_bounds *bounds,
+                     const char *subject, int *ret_fd, didi_error *error)
 {
     assert(directory_fd >= 0 && name != NULL);
+    bool bounded = bounds != NULL && bounds->count > 0;
     if (!name_is_plain(name))
         return didi_fail(error, DIDI_FORMAT, subject, "'%s' is not a plain file name", name);
     int fd = open_beneath(directory_fd, name);
-    if (fd < 0 && (errno == EXDEV || errno == ELOOP))
-        return didi_fail(error, DIDI_FORMAT, subject,
-                         "a link that leaves its directory is not followed");
+    if (fd < 0 && bounded && (errno == EXDEV || errno == ELOOP))
+        fd = open_target(directory_fd, name, bounds);
     if (fd < 0)
-        return didi_fail_errno(error, errno, subject, "cannot open");
+        return fail_open(directory_fd, name, bounded, subject, error);
     struct stat facts;
     int status = DIDI_OK;
     if (fstat(fd, &facts) != 0)
@@ -157,6 +232,12 @@ int file_open_beneath(int directory_fd, const char *name, const char *subject, i
     else
         *ret_fd = fd;
     return status;
+}
+
+int file_open_beneath(int directory_fd, const char *name, const char *subject, int *ret_fd,
+                      didi_error *error)
+{
+    return file_open_within(directory_fd, name, NULL, subject, ret_fd, error);
 }
 
 int file_read_text_fd(int fd, const char *subject, size_t bytes_max, char **ret_text,

@@ -29,6 +29,18 @@ int file_rename(int from_fd, const char *from, int to_fd, const char *to, didi_e
 int file_open_beneath(int directory_fd, const char *name, const char *subject, int *ret_fd,
                       didi_error *error);
 
+/* Directories, open, that links may lead below. */
+typedef struct file_bounds {
+    const int *fds;
+    size_t count;
+} file_bounds;
+
+/* As file_open_beneath, but a link is also followed to a file below one of `bounds` (NULL: none),
+ * wherever it passes on its way. Needs /proc where such a link is. Errors: also DIDI_NOT_FOUND (a
+ * link to nothing), DIDI_FORMAT (a loop of links). */
+int file_open_within(int directory_fd, const char *name, const file_bounds *bounds,
+                     const char *subject, int *ret_fd, didi_error *error);
+
 /* Writes exactly `count` bytes at `offset`. Errors: DIDI_IO, DIDI_DISK_FULL. */
 int file_pwrite_all(int fd, const void *buffer, size_t count, uint64_t offset, const char *subject,
                     didi_error *error);

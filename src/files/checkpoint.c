@@ -4,6 +4,7 @@
 
 #include "src/base/base.h"
 #include "src/files/checkpoint_index.h"
+#include "src/files/checkpoint_layout.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -15,8 +16,6 @@
 
 enum { SCRATCH_BYTES = 256 * 1024 }; /* of one conversion step: stays in the second-level cache */
 
-static const char single_name[] = "model.safetensors";
-static const char index_name[] = "model.safetensors.index.json";
 static const char adapter_name[] = "adapter_model.safetensors";
 static const char config_name[] = "adapter_config.json";
 
@@ -30,6 +29,7 @@ typedef struct open_file {
 
 struct checkpoint {
     char *label;
+    checkpoint_layout layout;
     int directory_fd;
     open_file *files;
     size_t file_count;
@@ -53,14 +53,16 @@ static int64_t modified_ns(const struct stat *facts)
 }
 
 /* On failure close_file frees what *file has. */
-static int open_plain(const checkpoint *self, const char *name, open_file *file, didi_error *error)
+static int open_plain(const checkpoint *self, const file_bounds *bounds, const char *name,
+                      open_file *file, didi_error *error)
 {
     file->fd = -1;
     file->name = memory_string(name);
     file->subject = memory_format("%s/%s", self->label, name);
     if (file->name == NULL || file->subject == NULL)
         return fail_memory(error, self->label);
-    int status = file_open_beneath(self->directory_fd, name, file->subject, &file->fd, error);
+    int status =
+        file_open_within(self->directory_fd, name, bounds, file->subject, &file->fd, error);
     if (status != DIDI_OK)
         return status;
     struct stat facts;
@@ -77,9 +79,10 @@ static int open_plain(const checkpoint *self, const char *name, open_file *file,
 }
 
 /* The same of a file of tensors, whose header is read. */
-static int open_one(const checkpoint *self, const char *name, open_file *file, didi_error *error)
+static int open_one(const checkpoint *self, const file_bounds *bounds, const char *name,
+                    open_file *file, didi_error *error)
 {
-    int status = open_plain(self, name, file, error);
+    int status = open_plain(self, bounds, name, file, error);
     return status == DIDI_OK
                ? safetensors_header_read(file->fd, file->subject, &file->header, error)
                : status;
@@ -93,18 +96,19 @@ static void close_file(open_file *file)
     free(file->subject);
 }
 
-static int open_files(checkpoint *self, const checkpoint_index *index, didi_error *error)
+static int open_files(checkpoint *self, const file_bounds *bounds, const checkpoint_index *index,
+                      didi_error *error)
 {
     size_t count = index == NULL ? 1 : checkpoint_index_file_count(index);
     self->files = memory_zeroed(count, sizeof(*self->files));
     if (self->files == NULL)
         return fail_memory(error, self->label);
     for (size_t i = 0; i < count; i++) {
-        const char *name = index == NULL ? single_name : checkpoint_index_file(index, i);
+        const char *name = index == NULL ? self->layout.name : checkpoint_index_file(index, i);
         self->file_count = i + 1;
-        int status = open_one(self, name, &self->files[i], error);
+        int status = open_one(self, bounds, name, &self->files[i], error);
         if (status == DIDI_NOT_FOUND && index != NULL)
-            (void)didi_error_wrap(error, "%s names this shard", index_name);
+            (void)didi_error_wrap(error, "%s names this shard", self->layout.name);
         if (status != DIDI_OK)
             return status;
     }
@@ -117,7 +121,7 @@ static bool is_there(const checkpoint *self, const char *name)
     return fstatat(self->directory_fd, name, &facts, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-static int open_adapter(checkpoint *self, didi_error *error)
+static int open_adapter(checkpoint *self, const file_bounds *bounds, didi_error *error)
 {
     enum { FILES = 2 };
     self->is_adapter = true;
@@ -125,7 +129,7 @@ static int open_adapter(checkpoint *self, didi_error *error)
     if (self->files == NULL)
         return fail_memory(error, self->label);
     self->file_count = 1;
-    int status = open_one(self, adapter_name, &self->files[0], error);
+    int status = open_one(self, bounds, adapter_name, &self->files[0], error);
     if (status == DIDI_NOT_FOUND)
         return didi_fail(error, DIDI_NOT_FOUND, self->label,
                          "%s is there without %s; save the adapter with safe_serialization",
@@ -133,7 +137,7 @@ static int open_adapter(checkpoint *self, didi_error *error)
     if (status != DIDI_OK)
         return status;
     self->file_count = FILES;
-    status = open_plain(self, config_name, &self->files[1], error);
+    status = open_plain(self, bounds, config_name, &self->files[1], error);
     if (status == DIDI_NOT_FOUND)
         return didi_fail(error, DIDI_NOT_FOUND, self->label,
                          "%s is there without %s, which says how it is scaled", adapter_name,
@@ -193,10 +197,10 @@ static int check_index(const checkpoint *self, const checkpoint_index *index, di
         size_t file = checkpoint_index_find(index, tensor->tensor->name);
         if (file == tensor->file)
             continue;
-        (void)(file == SIZE_MAX
-                   ? didi_fail(error, DIDI_FORMAT, NULL, "the tensor is not in %s", index_name)
-                   : didi_fail(error, DIDI_FORMAT, NULL, "%s puts the tensor in %s", index_name,
-                               self->files[file].name));
+        (void)(file == SIZE_MAX ? didi_fail(error, DIDI_FORMAT, NULL, "the tensor is not in %s",
+                                            self->layout.name)
+                                : didi_fail(error, DIDI_FORMAT, NULL, "%s puts the tensor in %s",
+                                            self->layout.name, self->files[file].name));
         return blame(self, tensor, DIDI_FORMAT, error);
     }
     for (size_t i = 0; i < checkpoint_index_tensor_count(index); i++) {
@@ -205,25 +209,24 @@ static int check_index(const checkpoint *self, const checkpoint_index *index, di
         if (safetensors_header_find(self->files[file].header, name) != NULL)
             continue;
         int status = didi_fail(error, DIDI_FORMAT, NULL, "%s lists the tensor, the shard lacks it",
-                               index_name);
+                               self->layout.name);
         didi_error_blame(error, self->files[file].subject, name);
         return status;
     }
     return DIDI_OK;
 }
 
-static int read_index(const checkpoint *self, checkpoint_index **ret_index, didi_error *error)
+static int read_index(const checkpoint *self, const file_bounds *bounds,
+                      checkpoint_index **ret_index, didi_error *error)
 {
+    const char *name = self->layout.name;
     char *text = NULL;
     size_t bytes = 0;
     int fd = -1;
-    char *subject = memory_format("%s/%s", self->label, index_name);
+    char *subject = memory_format("%s/%s", self->label, name);
     if (subject == NULL)
         return fail_memory(error, self->label);
-    int status = file_open_beneath(self->directory_fd, index_name, subject, &fd, error);
-    if (status == DIDI_NOT_FOUND)
-        status = didi_fail(error, DIDI_NOT_FOUND, self->label, "neither %s nor %s is there",
-                           single_name, index_name);
+    int status = file_open_within(self->directory_fd, name, bounds, subject, &fd, error);
     if (status == DIDI_OK)
         status = file_read_text_fd(fd, subject, CHECKPOINT_INDEX_BYTES_MAX, &text, &bytes, error);
     if (status == DIDI_OK)
@@ -235,21 +238,19 @@ static int read_index(const checkpoint *self, checkpoint_index **ret_index, didi
 }
 
 /* Opens files and collects tensors of a checkpoint that has its directory. */
-static int load(checkpoint *self, didi_error *error)
+static int load(checkpoint *self, const file_bounds *bounds, didi_error *error)
 {
     checkpoint_index *index = NULL;
-    struct stat facts;
-    int status = DIDI_OK;
-    if (fstatat(self->directory_fd, single_name, &facts, AT_SYMLINK_NOFOLLOW) != 0) {
-        if (errno != ENOENT)
-            return didi_fail_errno(error, errno, self->label, "cannot look for %s", single_name);
-        self->is_adapter = !is_there(self, index_name) &&
-                           (is_there(self, adapter_name) || is_there(self, config_name));
-        if (!self->is_adapter)
-            status = read_index(self, &index, error);
+    int status = checkpoint_layout_find(self->directory_fd, self->label, &self->layout, error);
+    if (status == DIDI_NOT_FOUND && (is_there(self, adapter_name) || is_there(self, config_name))) {
+        self->is_adapter = true;
+        status = DIDI_OK;
     }
+    if (status == DIDI_OK && !self->is_adapter && self->layout.indexed)
+        status = read_index(self, bounds, &index, error);
     if (status == DIDI_OK)
-        status = self->is_adapter ? open_adapter(self, error) : open_files(self, index, error);
+        status = self->is_adapter ? open_adapter(self, bounds, error)
+                                  : open_files(self, bounds, index, error);
     if (status == DIDI_OK)
         status = collect_tensors(self, error);
     if (status == DIDI_OK && index != NULL)
@@ -260,6 +261,12 @@ static int load(checkpoint *self, didi_error *error)
 
 int checkpoint_open(int directory_fd, const char *label, checkpoint **ret_checkpoint,
                     didi_error *error)
+{
+    return checkpoint_open_within(directory_fd, NULL, label, ret_checkpoint, error);
+}
+
+int checkpoint_open_within(int directory_fd, const file_bounds *bounds, const char *label,
+                           checkpoint **ret_checkpoint, didi_error *error)
 {
     assert(label != NULL);
     checkpoint *self = memory_zeroed(1, sizeof(*self));
@@ -273,7 +280,7 @@ int checkpoint_open(int directory_fd, const char *label, checkpoint **ret_checkp
     else if (self->label == NULL)
         status = fail_memory(error, label);
     if (status == DIDI_OK)
-        status = load(self, error);
+        status = load(self, bounds, error);
     if (status != DIDI_OK)
         checkpoint_close(self);
     else

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One model on disk: a directory with model.safetensors, or shards with
- * model.safetensors.index.json; or, where neither is there, a PEFT adapter (adapter.h). Files stay
- * open, and are watched for change, while it lives. */
+/* One model on disk: a directory with one safetensors file, or shards with an index
+ * (checkpoint_layout.h says which), or, where there is none, a PEFT adapter
+ * (adapter.h). Files stay open, and are watched for change, while it lives. */
 #pragma once
 
+#include "src/base/base.h"
 #include "src/files/safetensors.h"
 
 enum {
@@ -27,16 +28,20 @@ typedef struct checkpoint_tensor {
 } checkpoint_tensor;
 
 /* Opens the model in the directory `directory_fd` (the fd is duplicated, not consumed); `label` is
- * what errors call it (the model's name). If both forms exist, model.safetensors.index.json wins
- * only when model.safetensors is absent. Index rules: total_size advisory; every weight_map value a
- * plain file name (no '/', '\\', NUL, leading dot); each listed tensor in its shard; a tensor in a
- * shard but not in the map, or in two shards, is an error. Files are opened relative to the
+ * what errors call it (the model's name). Index rules: total_size advisory; every weight_map value
+ * a plain file name (no '/', '\\', NUL, leading dot); each listed tensor in its shard; a tensor in
+ * a shard but not in the map, or in two shards, is an error. Files are opened relative to the
  * directory with O_NOFOLLOW semantics for '..' (openat2 RESOLVE_BENEATH where the kernel has it;
  * links inside the directory tree are followed only if they stay beneath; a link that leaves is
  * refused), O_CLOEXEC, and must be regular files. Errors: DIDI_NOT_FOUND, DIDI_FORMAT, DIDI_IO,
  * DIDI_NO_MEMORY; subject = "label/file[: tensor]". */
 int checkpoint_open(int directory_fd, const char *label, checkpoint **ret_checkpoint,
                     didi_error *error);
+
+/* The same; links are also followed to files below `bounds` (NULL: none), as those of a hub cache
+ * lead from snapshots to blobs. The bounds are not used after it returns. */
+int checkpoint_open_within(int directory_fd, const file_bounds *bounds, const char *label,
+                           checkpoint **ret_checkpoint, didi_error *error);
 
 /* Closes all files and frees; NULL is fine. */
 void checkpoint_close(checkpoint *checkpoint);

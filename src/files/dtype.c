@@ -114,6 +114,47 @@ static inline uint16_t bfloat_of_bits(uint32_t bits)
     return (uint16_t)((bits & 0x7FFFFFFFu) > 0x7F800000u ? quiet : rounded);
 }
 
+/* E5M2 is the upper byte of a half. */
+static inline uint32_t bits_of_e5m2(uint32_t code)
+{
+    return bits_of_half(code << 8);
+}
+
+static inline uint32_t bits_of_e4m3(uint32_t code)
+{
+    uint32_t magnitude = (code & 0x7Fu) << 20;
+    uint32_t normal = magnitude + (120u << 23);
+    uint32_t subnormal = bits_of(float_of(magnitude + (121u << 23)) - float_of(121u << 23));
+    uint32_t result = choose(magnitude == 0x07F00000u, 0x7FC00000u, normal);
+    result = choose(magnitude < 1u << 23, subnormal, result);
+    return result | (code & 0x80u) << 24;
+}
+
+/* As half_of_bits; the float that is added has the format's smallest step as its last bit. */
+static inline uint8_t e5m2_of_bits(uint32_t bits)
+{
+    uint32_t sign = bits & 0x80000000u;
+    uint32_t magnitude = bits ^ sign;
+    uint32_t normal = (magnitude - (112u << 23) + 0xFFFFFu + (magnitude >> 21 & 1u)) >> 21;
+    uint32_t subnormal = bits_of(float_of(magnitude) + 128.0f) - bits_of(128.0f);
+    uint32_t special = choose(magnitude > 0x7F800000u, 0x7Eu, 0x7Cu);
+    uint32_t result = choose(magnitude < 113u << 23, subnormal, normal);
+    result = choose(magnitude >= 143u << 23, special, result);
+    return (uint8_t)(result | sign >> 24);
+}
+
+/* What rounds to 480 or more has the code of NaN. */
+static inline uint8_t e4m3_of_bits(uint32_t bits)
+{
+    uint32_t sign = bits & 0x80000000u;
+    uint32_t magnitude = bits ^ sign;
+    uint32_t normal = (magnitude - (120u << 23) + 0x7FFFFu + (magnitude >> 20 & 1u)) >> 20;
+    uint32_t subnormal = bits_of(float_of(magnitude) + 16384.0f) - bits_of(16384.0f);
+    uint32_t result = choose(magnitude < 121u << 23, subnormal, normal);
+    result = choose(magnitude >= bits_of(480.0f), 0x7Fu, result);
+    return (uint8_t)(result | sign >> 24);
+}
+
 /* Elements of one type, at any alignment, to those of another: `value` is made of `from`. */
 #define CONVERSION(name, from_type, to_type, value)                                                \
     VECTOR_CLONES                                                                                  \
@@ -128,9 +169,13 @@ static inline uint16_t bfloat_of_bits(uint32_t bits)
     }
 
 CONVERSION(half_to_f32, uint16_t, float, float_of(bits_of_half(from)))
+CONVERSION(e5m2_to_f32, uint8_t, float, float_of(bits_of_e5m2(from)))
+CONVERSION(e4m3_to_f32, uint8_t, float, float_of(bits_of_e4m3(from)))
 CONVERSION(bfloat_to_f32, uint16_t, float, float_of((uint32_t)from << 16))
 CONVERSION(double_to_f32, double, float, (float)from)
 CONVERSION(half_from_f32, float, uint16_t, half_of_bits(bits_of(from)))
+CONVERSION(e5m2_from_f32, float, uint8_t, e5m2_of_bits(bits_of(from)))
+CONVERSION(e4m3_from_f32, float, uint8_t, e4m3_of_bits(bits_of(from)))
 CONVERSION(bfloat_from_f32, float, uint16_t, bfloat_of_bits(bits_of(from)))
 CONVERSION(double_from_f32, float, double, from)
 
@@ -144,6 +189,10 @@ void didi_dtype_to_f32(didi_dtype dtype, const void *source, float *destination,
         bfloat_to_f32(source, (char *)destination, count);
     else if (dtype == DIDI_DTYPE_F64)
         double_to_f32(source, (char *)destination, count);
+    else if (dtype == DIDI_DTYPE_F8_E5M2)
+        e5m2_to_f32(source, (char *)destination, count);
+    else if (dtype == DIDI_DTYPE_F8_E4M3)
+        e4m3_to_f32(source, (char *)destination, count);
 }
 
 void didi_dtype_from_f32(didi_dtype dtype, const float *source, void *destination, size_t count)
@@ -156,9 +205,14 @@ void didi_dtype_from_f32(didi_dtype dtype, const float *source, void *destinatio
         bfloat_from_f32((const char *)source, destination, count);
     else if (dtype == DIDI_DTYPE_F64)
         double_from_f32((const char *)source, destination, count);
+    else if (dtype == DIDI_DTYPE_F8_E5M2)
+        e5m2_from_f32((const char *)source, destination, count);
+    else if (dtype == DIDI_DTYPE_F8_E4M3)
+        e4m3_from_f32((const char *)source, destination, count);
 }
 
-/* Nonzero if an exponent among the elements, the bits of `mask`, is all ones. */
+/* Nonzero if the bits of `mask` are all ones in one of the elements: the exponent's, and in E4M3
+ * all but the sign. */
 #define ANY_NONFINITE(name, type)                                                                  \
     VECTOR_CLONES                                                                                  \
     static type name(const char *source, size_t count, type mask)                                  \
@@ -172,6 +226,7 @@ void didi_dtype_from_f32(didi_dtype dtype, const float *source, void *destinatio
         return found;                                                                              \
     }
 
+ANY_NONFINITE(any_nonfinite_8, uint8_t)
 ANY_NONFINITE(any_nonfinite_16, uint16_t)
 ANY_NONFINITE(any_nonfinite_32, uint32_t)
 ANY_NONFINITE(any_nonfinite_64, uint64_t)
@@ -179,6 +234,10 @@ ANY_NONFINITE(any_nonfinite_64, uint64_t)
 static bool any_nonfinite(didi_dtype dtype, const char *source, size_t count)
 {
     switch (dtype) {
+    case DIDI_DTYPE_F8_E5M2:
+        return any_nonfinite_8(source, count, 0x7Cu) != 0;
+    case DIDI_DTYPE_F8_E4M3:
+        return any_nonfinite_8(source, count, 0x7Fu) != 0;
     case DIDI_DTYPE_F16:
         return any_nonfinite_16(source, count, 0x7C00u) != 0;
     case DIDI_DTYPE_BF16:

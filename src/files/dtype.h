@@ -14,8 +14,8 @@
     X(F6_E3M2, "F6_E3M2", 6, O)                                                                    \
     X(U8, "U8", 8, I)                                                                              \
     X(I8, "I8", 8, I)                                                                              \
-    X(F8_E5M2, "F8_E5M2", 8, O)                                                                    \
-    X(F8_E4M3, "F8_E4M3", 8, O)                                                                    \
+    X(F8_E5M2, "F8_E5M2", 8, F)                                                                    \
+    X(F8_E4M3, "F8_E4M3", 8, F)                                                                    \
     X(F8_E8M0, "F8_E8M0", 8, O)                                                                    \
     X(F8_E4M3FNUZ, "F8_E4M3FNUZ", 8, O)                                                            \
     X(F8_E5M2FNUZ, "F8_E5M2FNUZ", 8, O)                                                            \
@@ -47,7 +47,7 @@ bool didi_dtype_parse(const char *name, didi_dtype *ret_dtype);
 /* Bits per element (4 to 64). */
 unsigned didi_dtype_bits(didi_dtype dtype);
 
-/* True for F16, BF16, F32, F64: the types a merge computes with. */
+/* True for F8_E5M2, F8_E4M3, F16, BF16, F32, F64: the types a merge computes with. */
 bool didi_dtype_is_float(didi_dtype dtype);
 
 /* True for BOOL, integers of 8 to 64 bits: compared for equality and passed through. */
@@ -58,9 +58,11 @@ bool didi_dtype_is_integer(didi_dtype dtype);
  * `dtype` must satisfy didi_dtype_is_float. Regions must not overlap. */
 void didi_dtype_to_f32(didi_dtype dtype, const void *source, float *destination, size_t count);
 
-/* Converts float32 to `dtype` (F16, BF16, F32 or F64), round to nearest even, any alignment at
- * `destination`. Values beyond F16 range become Inf: check with didi_dtype_first_nonfinite_in. NaN
- * stays NaN. Regions must not overlap. */
+/* Converts float32 to `dtype`, which must satisfy didi_dtype_is_float, round to nearest even, any
+ * alignment at `destination`. Values beyond its range become Inf, or in F8_E4M3, which has none
+ * (its codes 0x7F and 0xFF are NaN, its largest number is 448), NaN: check with
+ * didi_dtype_first_nonfinite_in. NaN stays NaN. Regions must not overlap. The 8-bit formats are
+ * those of P. Micikevicius et al., FP8 Formats for Deep Learning, 2022. */
 void didi_dtype_from_f32(didi_dtype dtype, const float *source, void *destination, size_t count);
 
 /* Index of the first NaN or Inf in values[0..count), or count if all are finite. */

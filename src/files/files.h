@@ -4,6 +4,7 @@
 
 #include "src/files/adapter.h"
 #include "src/files/checkpoint.h"
+#include "src/files/checkpoint_layout.h"
 #include "src/files/dtype.h"
 #include "src/files/safetensors.h"
 #include "src/files/snapshot.h"

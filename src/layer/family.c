@@ -57,14 +57,18 @@ static void set_shape(family_tensor *self)
     }
 }
 
+static bool is_left_out(const didi_merge_options *options, const char *name)
+{
+    return (options->include_count > 0 &&
+            !family_name_matches(name, options->include, options->include_count)) ||
+           family_name_matches(name, options->exclude, options->exclude_count);
+}
+
 static int sort_tensor(const didi_merge_options *options, family_tensor *self, didi_error *error)
 {
     didi_dtype dtype = self->base->tensor->dtype;
     set_shape(self);
-    bool left_out = (options->include_count > 0 &&
-                     !family_name_matches(self->name, options->include, options->include_count)) ||
-                    family_name_matches(self->name, options->exclude, options->exclude_count);
-    if (left_out)
+    if (is_left_out(options, self->name))
         self->kind = FAMILY_EXCLUDED;
     else if (didi_dtype_is_integer(dtype) || self->elements == 0)
         self->kind = FAMILY_PASSTHROUGH;
@@ -108,9 +112,53 @@ void family_count_parameters(family *self)
             self->parameters = memory_add(self->parameters, self->tensors[i].elements);
 }
 
-static int open_task(const didi_task_input *input, family_task *out, didi_error *error)
+/* The scale that numbers of 8 bits are to be multiplied with, by the names in use; NULL: none. */
+static const checkpoint_tensor *find_scale(const checkpoint *model, const char *name)
 {
-    int status = checkpoint_open(input->directory_fd, input->label, &out->model, error);
+    static const char *const ends[] = {"_scale_inv", "_scale", "scale_weight"};
+    const checkpoint_tensor *found = NULL;
+    for (size_t i = 0; i < 3 && found == NULL; i++) {
+        const char *last = strrchr(name, '.');
+        size_t kept = i < 2 ? strlen(name) : last != NULL ? (size_t)(last - name) + 1 : 0;
+        char *scale = memory_format("%.*s%s", (int)kept, name, ends[i]);
+        found = scale != NULL ? checkpoint_find(model, scale) : NULL;
+        free(scale);
+    }
+    return found;
+}
+
+/* Numbers of 8 bits are taken as they are: with a scale beside them they mean something else. */
+static int refuse_scaled(const didi_merge_options *options, const checkpoint *model,
+                         didi_error *error)
+{
+    for (size_t i = 0; i < checkpoint_count(model); i++) {
+        const safetensors_tensor *tensor = checkpoint_at(model, i)->tensor;
+        if (!didi_dtype_is_float(tensor->dtype) || didi_dtype_bits(tensor->dtype) > 8 ||
+            is_left_out(options, tensor->name))
+            continue;
+        const checkpoint_tensor *scale = find_scale(model, tensor->name);
+        if (scale != NULL)
+            return didi_fail(error, DIDI_INVALID, checkpoint_label(model),
+                             "tensor '%s' of %s is %s with its scale in '%s', as quantisation "
+                             "leaves it: take the model before quantisation, or exclude the tensor",
+                             tensor->name, checkpoint_label(model), didi_dtype_name(tensor->dtype),
+                             scale->tensor->name);
+    }
+    return DIDI_OK;
+}
+
+static int open_model(const didi_merge_options *options, int directory_fd, const char *label,
+                      checkpoint **ret_model, didi_error *error)
+{
+    int status = checkpoint_open_within(directory_fd, &options->links, label, ret_model, error);
+    return status == DIDI_OK ? refuse_scaled(options, *ret_model, error) : status;
+}
+
+static int open_task(const didi_merge_options *options, size_t task, family_task *out,
+                     didi_error *error)
+{
+    const didi_task_input *input = &options->tasks[task];
+    int status = open_model(options, input->directory_fd, input->label, &out->model, error);
     return status == DIDI_OK && checkpoint_is_adapter(out->model)
                ? adapter_read(out->model, &out->adapter, error)
                : status;
@@ -122,7 +170,7 @@ int family_open(const didi_merge_options *options, family **ret_family, didi_err
     family *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "family of %zu tasks", options->task_count);
-    int status = checkpoint_open(options->base_fd, options->base_label, &self->base, error);
+    int status = open_model(options, options->base_fd, options->base_label, &self->base, error);
     if (status == DIDI_OK && checkpoint_is_adapter(self->base))
         status = didi_fail(error, DIDI_INVALID, options->base_label,
                            "the base %s is an adapter; name the model it was made for",
@@ -133,7 +181,7 @@ int family_open(const didi_merge_options *options, family **ret_family, didi_err
             status = didi_fail(error, DIDI_NO_MEMORY, NULL, "%zu tasks", options->task_count);
     }
     for (size_t t = 0; t < options->task_count && status == DIDI_OK; t++) {
-        status = open_task(&options->tasks[t], &self->tasks[t], error);
+        status = open_task(options, t, &self->tasks[t], error);
         self->task_count = t + 1;
     }
     if (status == DIDI_OK)

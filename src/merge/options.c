@@ -193,6 +193,7 @@ int merge_options_copy(const didi_merge_options *options, didi_merge *self, didi
     mine->extend = (didi_extension){.package_fd = -1, .comparison_fd = -1};
     if (options->extend.package_fd >= 0 && options->dense == DIDI_DENSE_MEAN)
         mine->dense = DIDI_DENSE_BASE; /* the mean is stored already, and stays */
+    mine->links = (file_bounds){0};
     mine->include = mine->exclude = mine->dense_tensors = mine->low_rank_tensors = NULL;
     self->strings = memory_zeroed(strings, sizeof(char *));
     if (self->strings == NULL)

@@ -24,8 +24,8 @@ typedef struct adapter_model {
 
 /* Reads config.json of the base, where there is one. Errors: DIDI_IO, DIDI_FORMAT, DIDI_NO_MEMORY.
  */
-int adapter_model_read(int base_fd, const checkpoint *base, adapter_model *ret_model,
-                       didi_error *error);
+int adapter_model_read(int base_fd, const file_bounds *links, const checkpoint *base,
+                       adapter_model *ret_model, didi_error *error);
 
 typedef enum adapter_kind {
     ADAPTER_LINEAR,

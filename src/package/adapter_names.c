@@ -134,12 +134,13 @@ static bool is_tied(const json_t *config, const checkpoint *base)
     return false;
 }
 
-static int read_config(int base_fd, json_t **ret_config, didi_error *error)
+static int read_config(int base_fd, const file_bounds *links, json_t **ret_config,
+                       didi_error *error)
 {
     char *text = NULL;
     size_t bytes = 0;
     int fd = -1;
-    int status = file_open_beneath(base_fd, "config.json", "config.json", &fd, error);
+    int status = file_open_within(base_fd, "config.json", links, "config.json", &fd, error);
     if (status != DIDI_OK)
         return status;
     status = file_read_text_fd(fd, "config.json", CONFIG_BYTES_MAX, &text, &bytes, error);
@@ -157,13 +158,13 @@ static int read_config(int base_fd, json_t **ret_config, didi_error *error)
     return DIDI_OK;
 }
 
-int adapter_model_read(int base_fd, const checkpoint *base, adapter_model *ret_model,
-                       didi_error *error)
+int adapter_model_read(int base_fd, const file_bounds *links, const checkpoint *base,
+                       adapter_model *ret_model, didi_error *error)
 {
     json_t *config = NULL;
     adapter_model self = {0};
     didi_error why = {0};
-    int status = read_config(base_fd, &config, &why);
+    int status = read_config(base_fd, links, &config, &why);
     if (status != DIDI_OK && status != DIDI_NOT_FOUND)
         return didi_fail(error, status, why.subject, "%s", why.message);
     const char *type = json_string_value(json_object_get(config, "model_type"));

@@ -295,7 +295,7 @@ int adapter_plan_make(const didi_export *wanted, const didi_adapter_options *opt
     if (status == DIDI_OK && !options->as_packaged)
         (void)precision_is_plain(options->precision, &self->dtype);
     if (status == DIDI_OK)
-        status = adapter_model_read(wanted->base_fd, base, &self->model, error);
+        status = adapter_model_read(wanted->base_fd, &wanted->links, base, &self->model, error);
     if (status == DIDI_OK)
         status = survey(self, base, files, error);
     if (status == DIDI_OK)

@@ -331,7 +331,8 @@ int didi_export_adapter(const didi_export *wanted, const didi_adapter_options *o
     if (status == DIDI_OK)
         status = manifest_file_read(wanted->artifact_fd, &self.manifest, error);
     if (status == DIDI_OK)
-        status = checkpoint_open(wanted->base_fd, wanted->base_label, &self.base, error);
+        status = checkpoint_open_within(wanted->base_fd, &wanted->links, wanted->base_label,
+                                        &self.base, error);
     if (status == DIDI_OK && wanted->verify_base)
         status = export_verify_base(wanted, self.base, error);
     if (status == DIDI_OK)

@@ -212,7 +212,8 @@ static int write_rest(const export_job *self, didi_error *error)
 {
     const didi_export *wanted = self->wanted;
     side_files files = {0};
-    int status = side_files_copy(wanted->task_fd, wanted->base_fd, self->fd, &files, error);
+    int status =
+        side_files_copy(wanted->task_fd, wanted->base_fd, &wanted->links, self->fd, &files, error);
     if (status == DIDI_OK)
         status = write_card(self, &files, error);
     side_files_clear(&files);
@@ -258,7 +259,8 @@ int export_verify_base(const didi_export *wanted, const checkpoint *base, didi_e
 static int read_inputs(export_job *self, didi_error *error)
 {
     const didi_export *wanted = self->wanted;
-    int status = checkpoint_open(wanted->base_fd, wanted->base_label, &self->base, error);
+    int status = checkpoint_open_within(wanted->base_fd, &wanted->links, wanted->base_label,
+                                        &self->base, error);
     if (status == DIDI_OK)
         status =
             task_model_open(wanted->artifact_fd, wanted->task, self->base, &self->model, error);

@@ -52,7 +52,8 @@ int didi_stream_open(const didi_export *wanted, didi_stream **ret_stream, uint64
     didi_stream *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, wanted->task, "stream of a model");
-    int status = checkpoint_open(wanted->base_fd, wanted->base_label, &self->base, error);
+    int status = checkpoint_open_within(wanted->base_fd, &wanted->links, wanted->base_label,
+                                        &self->base, error);
     if (status == DIDI_OK)
         status =
             task_model_open(wanted->artifact_fd, wanted->task, self->base, &self->model, error);

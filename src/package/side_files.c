@@ -59,12 +59,13 @@ static int compare_files(const void *a, const void *b)
     return strcmp(((const side_file *)a)->name, ((const side_file *)b)->name);
 }
 
-static int copy_file(int from_fd, int to_fd, const char *name, didi_error *error)
+static int copy_file(int from_fd, const file_bounds *links, int to_fd, const char *name,
+                     didi_error *error)
 {
     int fd = -1;
     char *text = NULL;
     size_t bytes = 0;
-    int status = file_open_beneath(from_fd, name, name, &fd, error);
+    int status = file_open_within(from_fd, name, links, name, &fd, error);
     if (status == DIDI_OK)
         status = file_read_text_fd(fd, name, SIDE_FILE_BYTES_MAX, &text, &bytes, error);
     if (status == DIDI_OK)
@@ -74,8 +75,8 @@ static int copy_file(int from_fd, int to_fd, const char *name, didi_error *error
     return status;
 }
 
-int side_files_copy(int task_fd, int base_fd, int output_fd, side_files *ret_files,
-                    didi_error *error)
+int side_files_copy(int task_fd, int base_fd, const file_bounds *links, int output_fd,
+                    side_files *ret_files, didi_error *error)
 {
     int status = DIDI_OK;
     *ret_files = (side_files){0};
@@ -92,7 +93,7 @@ int side_files_copy(int task_fd, int base_fd, int output_fd, side_files *ret_fil
                   compare_files);
     }
     for (size_t i = 0; i < ret_files->count && status == DIDI_OK; i++)
-        status = copy_file(ret_files->files[i].of_task ? task_fd : base_fd, output_fd,
+        status = copy_file(ret_files->files[i].of_task ? task_fd : base_fd, links, output_fd,
                            ret_files->files[i].name, error);
     return status;
 }

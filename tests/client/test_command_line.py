@@ -59,7 +59,7 @@ def test_misuse_is_status_2_and_asks_nothing(call, fake, arguments):
 def test_help_of_every_command(call, fake):
     overview = call("--help").stdout
     names = re.findall(r"^  ((?:model )?[a-z]+) ", overview.split("Options")[0], re.MULTILINE)
-    assert len(names) == 21
+    assert len(names) == 23
     for name in names:
         text = call(*name.split(), "--help").stdout
         assert text.startswith(f"usage: didictl {name}")

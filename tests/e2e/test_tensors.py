@@ -192,6 +192,9 @@ def test_matrices_that_did_not_change(run, tmp_path, allocator):
                  id="bf16-base"),
     pytest.param(lambda model: {"a.weight": "F16", "b.weight": "BF16", "c.bias": "F64"}
                  if model == "one" else {"a.weight": "F64"}, id="mixed"),
+    pytest.param(lambda model: dict.fromkeys(SHAPES, "F8_E4M3"), id="e4m3"),
+    pytest.param(lambda model: dict.fromkeys(SHAPES, "F8_E5M2" if model == "base" else "BF16"),
+                 id="e5m2-base"),
 ])
 def test_dtypes(run, tmp_path, dtypes):
     models = make_family(tmp_path, dtypes=dtypes)
@@ -199,6 +202,18 @@ def test_dtypes(run, tmp_path, dtypes):
     check(models, outcome)
     kept = artifacts.model_dtypes(tmp_path / "base")
     assert all(artifacts.model_dtypes(outcome.out / "models" / task) == kept for task in TASKS)
+
+
+@pytest.mark.parametrize("scale", ["a.weight_scale", "a.weight_scale_inv", "a.scale_weight"])
+@pytest.mark.parametrize("scaled", ["base", "one"])
+def test_scaled_8_bits_are_refused(run, tmp_path, scale, scaled):
+    models = make_family(tmp_path, dtypes=lambda model: {"a.weight": "F8_E4M3"}, integers=False)
+    artifacts.write_file(tmp_path / scaled / "model.safetensors",
+                         {**models[scaled], scale: np.ones(1)}, {"a.weight": "F8_E4M3"})
+    refused = run(specification(), tmp_path, status=1)
+    assert f"'{scale}'" in refused.stderr and "before quantisation" in refused.stderr
+    left_out = run(specification(exclude=["a.*"]), tmp_path, status=None)
+    assert "before quantisation" not in left_out.stderr
 
 
 def test_shards_are_one_model(run, tmp_path):

@@ -18,10 +18,34 @@ import read_package
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4",
           "I16": "<i2", "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1",
-          "BOOL": "|b1"}
-FLOATS = ("F64", "F32", "F16", "BF16")
+          "BOOL": "|b1", "F8_E4M3": "|u1", "F8_E5M2": "|u1"}
+FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 PARTS = (".shared_A", ".shared_B", ".expert_A", ".expert_B", ".delta",
          ".shared_packed", ".expert_packed", ".delta_packed")
+
+
+def eight_values(dtype):
+    """Value of each of the 128 codes of 8 bits without sign: E4M3 ends with one NaN, E5M2 with Inf
+    and three of them."""
+    mantissa_bits, bias = (3, 7) if dtype == "F8_E4M3" else (2, 15)
+    codes = np.arange(128)
+    exponent, mantissa = codes >> mantissa_bits, codes % (1 << mantissa_bits)
+    values = np.where(exponent == 0, mantissa * 2.0 ** (1 - bias - mantissa_bits),
+                      (1 + mantissa / (1 << mantissa_bits)) * 2.0 ** (exponent - bias))
+    values[0x7F if dtype == "F8_E4M3" else 0x7D:] = np.nan
+    values[0x7C if dtype == "F8_E5M2" else 128:0x7D] = np.inf
+    return values.astype(np.float32)
+
+
+def encode_eight(values, dtype):
+    """The nearest code, of two the even one; values must be within the range."""
+    table = eight_values(dtype)
+    table = table[:np.flatnonzero(np.isfinite(table))[-1] + 1].astype(np.float64)
+    values = np.asarray(values, np.float64)
+    above = np.searchsorted(table, np.abs(values)).clip(1, len(table) - 1)
+    down, up = np.abs(values) - table[above - 1], table[above] - np.abs(values)
+    codes = above - (down < up) - ((down == up) & (above % 2 == 1))
+    return (codes + 128 * np.signbit(values)).astype(np.uint8).tobytes()
 
 
 def read_header(path):
@@ -40,6 +64,9 @@ def decode(raw, dtype, shape):
         values = (values.astype(np.uint32) << 16).view(np.float32)
     elif dtype == "F16":
         values = values.astype(np.float32)
+    elif dtype.startswith("F8"):
+        values = eight_values(dtype)[values & 127] * np.where(values > 127, -1, 1)
+        values = values.astype(np.float32)
     return values.reshape(shape)
 
 
@@ -48,6 +75,8 @@ def encode(values, dtype):
     if dtype == "BF16":
         bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
         return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes()
+    if dtype.startswith("F8"):
+        return encode_eight(values, dtype)
     return np.ascontiguousarray(values).astype(DTYPES[dtype]).tobytes()
 
 

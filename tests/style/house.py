@@ -28,10 +28,12 @@ METHODS = {"src/methods/didi": "src/methods/methods.h"}
 PROGRAMS = {
     "proto": ("proto/proto.h", "src/base"),
 
-    "daemon": (None, "daemon/api daemon/foreground daemon/jobs daemon/models daemon/http "
-                     "daemon/store daemon/base proto src src/base"),
-    "daemon/api": ("daemon/api/api.h", "daemon/jobs daemon/models daemon/http daemon/store "
-                                       "daemon/base proto src src/package src/base"),
+    "daemon": (None, "daemon/api daemon/fetch daemon/foreground daemon/jobs daemon/models "
+                     "daemon/http daemon/store daemon/base proto src src/base"),
+    "daemon/api": ("daemon/api/api.h", "daemon/fetch daemon/jobs daemon/models daemon/http "
+                                       "daemon/store daemon/base proto src src/package src/base"),
+    "daemon/fetch": ("daemon/fetch/fetch.h",
+                     "daemon/models daemon/store daemon/base proto src/base"),
     "daemon/foreground": ("daemon/foreground/foreground.h",
                           "daemon/jobs daemon/models daemon/base proto src src/package src/base"),
     "daemon/jobs": ("daemon/jobs/jobs.h",

@@ -26,7 +26,7 @@ FOREIGN = {
     "cblas.h": ("src/math/linalg*", "tests/*"),
     "lapacke.h": ("src/math/linalg*", "tests/*"),
     "lapack.h": ("src/math/linalg*", "tests/*"),
-    "curl/curl.h": ("client/net/transport*", "tests/*"),
+    "curl/curl.h": ("client/net/transport*", "daemon/fetch/transfer*", "tests/*"),
     "uv.h": ("daemon/*",),
     "openssl/*": ("src/base/*", "daemon/*", "tests/*"),
 }

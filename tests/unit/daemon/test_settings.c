@@ -88,6 +88,27 @@ static void test_missing_settings(void **state)
     config_clear(&settings);
 }
 
+static void test_the_fetch_directory_is_a_model_directory(void **state)
+{
+    config settings;
+    didi_error error = {0};
+    (void)state;
+    assert_int_equal(read_text("state_dir = /s\nmodels = /m\nfetch_dir = /f\n", &settings, &error),
+                     DIDI_OK);
+    assert_int_equal(config_finish(&settings, &error), DIDI_OK);
+    assert_int_equal(settings.model_count, 2);
+    assert_string_equal(settings.models[1], "/f");
+    assert_int_equal(config_finish(&settings, &error), DIDI_OK);
+    assert_int_equal(settings.model_count, 2);
+    config_clear(&settings);
+    assert_int_equal(read_text("state_dir = /s\nmodels = /m\nfetch_hosts = x\n", &settings, &error),
+                     DIDI_OK);
+    assert_int_equal(config_finish(&settings, &error), DIDI_INVALID);
+    config_clear(&settings);
+    assert_int_equal(read_text("fetch_private = 2\n", &settings, &error), DIDI_INVALID);
+    config_clear(&settings);
+}
+
 static void test_ids_ascend_and_tell_the_time(void **state)
 {
     char last[ID_BYTES] = "";
@@ -224,6 +245,7 @@ int main(void)
         cmocka_unit_test(test_file),
         cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_missing_settings),
+        cmocka_unit_test(test_the_fetch_directory_is_a_model_directory),
         cmocka_unit_test(test_ids_ascend_and_tell_the_time),
         cmocka_unit_test(test_times),
         cmocka_unit_test(test_log_lines),

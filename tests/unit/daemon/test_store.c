@@ -414,13 +414,56 @@ static void test_newer_or_foreign_database_is_refused(void **state)
     change_database(made, "PRAGMA user_version = 999");
     assert_int_equal(store_open(made->directory, &made->store, &error), DIDI_CONFLICT);
     assert_non_null(strstr(error.message, "999"));
-    change_database(made, "PRAGMA user_version = 2; PRAGMA application_id = 5");
+    change_database(made, "PRAGMA user_version = 4; PRAGMA application_id = 5");
     assert_int_equal(store_open(made->directory, &made->store, &error), DIDI_CONFLICT);
     change_database(made, "PRAGMA application_id = 1684628585");
     assert_int_equal(store_open(made->directory, &made->store, &error), DIDI_OK);
     store_job job = {0};
     assert_int_equal(store_job_get(made->store, id, &job, &error), DIDI_OK);
     store_job_clear(&job);
+}
+
+static void fetches_end_or_are_queued_again(void **state)
+{
+    fixture *made = *state;
+    didi_error error = {0};
+    char first[ID_BYTES];
+    char second[ID_BYTES];
+    char again[ID_BYTES];
+    bool found = false;
+    store_fetch row = {0};
+    assert_int_equal(store_fetch_request(made->store, "a", "hf:a", first, &error), DIDI_OK);
+    assert_int_equal(store_fetch_request(made->store, "a", "hf:a", again, &error), DIDI_OK);
+    assert_string_equal(first, again);
+    assert_int_equal(store_fetch_request(made->store, "b", "hf:b", second, &error), DIDI_OK);
+    assert_int_equal(store_fetch_claim(made->store, &row, &found, &error), DIDI_OK);
+    assert_true(found);
+    assert_string_equal(row.id, first);
+    store_fetch_clear(&row);
+    assert_int_equal(store_fetch_progress(made->store, first, 3, 7, &error), DIDI_OK);
+    assert_int_equal(store_fetch_boot(made->store, &error), DIDI_OK);
+    assert_int_equal(store_fetch_claim(made->store, &row, &found, &error), DIDI_OK);
+    assert_string_equal(row.id, first);
+    store_fetch_clear(&row);
+    const didi_error why = {.status = DIDI_IO, .message = "why"};
+    assert_int_equal(store_fetch_finish(made->store, first, FETCH_FAILED, &why, &error), DIDI_OK);
+    assert_int_equal(store_fetch_get(made->store, first, &row, &error), DIDI_OK);
+    assert_int_equal(row.state, FETCH_FAILED);
+    assert_int_equal(row.bytes_done, 3);
+    assert_string_equal(row.error_message, "why");
+    store_fetch_clear(&row);
+    assert_int_equal(store_fetch_request(made->store, "a", "hf:a", again, &error), DIDI_OK);
+    assert_string_not_equal(first, again);
+    store_fetch *rows = NULL;
+    size_t count = 0;
+    bool more = false;
+    assert_int_equal(store_fetch_list(made->store, NULL, 2, &rows, &count, &more, &error), DIDI_OK);
+    assert_int_equal(count, 2);
+    assert_true(more);
+    assert_string_equal(rows[0].id, again);
+    assert_string_equal(rows[1].id, second);
+    store_fetches_free(rows, count);
+    assert_int_equal(store_fetch_get(made->store, "none", &row, &error), DIDI_NOT_FOUND);
 }
 
 static void a_database_of_version_1_is_migrated(void **state)
@@ -432,7 +475,8 @@ static void a_database_of_version_1_is_migrated(void **state)
     submit(made->store, 0, id);
     store_close(made->store);
     made->store = NULL;
-    change_database(made, "DROP INDEX jobs_starting_from; DROP INDEX jobs_that_keep;"
+    change_database(made, "DROP TABLE fetches;"
+                          "DROP INDEX jobs_starting_from; DROP INDEX jobs_that_keep;"
                           "ALTER TABLE jobs DROP COLUMN from_job;"
                           "ALTER TABLE jobs DROP COLUMN kept_bytes; PRAGMA user_version = 1");
     assert_int_equal(store_open(made->directory, &made->store, &error), DIDI_OK);
@@ -460,7 +504,8 @@ static void exports_of_version_2_are_kept(void **state)
                    " 3)",
                    id);
     change_database(made, insert);
-    change_database(made, "ALTER TABLE exports DROP COLUMN max_rank; PRAGMA user_version = 2");
+    change_database(made, "DROP TABLE fetches; ALTER TABLE exports DROP COLUMN max_rank;"
+                          "PRAGMA user_version = 2");
     assert_int_equal(store_open(made->directory, &made->store, &error), DIDI_OK);
     assert_int_equal(store_export_list(made->store, id, &all, &count, &error), DIDI_OK);
     assert_int_equal(count, 1);
@@ -564,6 +609,7 @@ int main(void)
         STORE_TEST(exports_of_version_2_are_kept),
         STORE_TEST(kept_spectra_are_dropped_oldest_first),
         STORE_TEST(test_threads),
+        STORE_TEST(fetches_end_or_are_queued_again),
         STORE_TEST(a_database_of_version_1_is_migrated),
         STORE_TEST(test_newer_or_foreign_database_is_refused),
         STORE_TEST(test_models),

@@ -139,8 +139,7 @@ static void a_directory_without_a_model_is_not_found(void **state)
     checkpoint *model = NULL;
     assert_int_equal(checkpoint_open(directory, "m", &model, &error), DIDI_NOT_FOUND);
     assert_string_equal(error.subject, "m");
-    assert_string_equal(error.message, "neither model.safetensors nor model.safetensors.index.json "
-                                       "is there");
+    assert_string_equal(error.message, "there is no safetensors file");
     assert_int_equal(checkpoint_open(-1, "m", &model, &error), DIDI_IO);
     /* A single file that cannot be used is not passed over for the index. */
     assert_int_equal(symlinkat("/etc/passwd", directory, "model.safetensors"), 0);
@@ -149,6 +148,117 @@ static void a_directory_without_a_model_is_not_found(void **state)
     assert_int_equal(checkpoint_open(directory, "m", &model, &error), DIDI_FORMAT);
     assert_string_equal(error.subject, "m/model.safetensors");
     assert_null(model);
+}
+
+/* What a directory with these files, each of one tensor, is taken for. */
+static void files_of_other_names_are_models(void **state)
+{
+    int directory = support_directory(state);
+    static const struct {
+        const char *files[3], *index;
+        int status;
+        const char *text; /* of the first file, or of the message */
+    } cases[] = {
+        {{"diffusion_pytorch_model.safetensors"}, NULL, DIDI_OK, "diffusion_pytorch_model."},
+        {{"model.fp16.safetensors", "optimizer.pt"}, NULL, DIDI_OK, "model.fp16.safetensors"},
+        {{"x.safetensors", "y.safetensors"}, "y.safetensors.index.json", DIDI_OK, "x.safetensors"},
+        {{"model.safetensors", "model.fp16.safetensors"}, NULL, DIDI_OK, "model.safetensors"},
+        {{"b.safetensors", "c.safetensors", "a.safetensors"},
+         NULL,
+         DIDI_NOT_FOUND,
+         "a.safetensors and b.safetensors could both be the model"},
+        {{"b.safetensors", "a.safetensors", "config.json"},
+         NULL,
+         DIDI_FORMAT,
+         "a.safetensors and b.safetensors could both be the model"},
+        {{"a_model.safetensors", "b.safetensors"}, NULL, DIDI_FORMAT, "and b.safetensors could"},
+        {{"m-00001-of-00002.safetensors"}, NULL, DIDI_FORMAT, "is one of 2 shards"},
+        {{"m-00001-of-00001.safetensors"}, NULL, DIDI_OK, "m-00001-of-00001"},
+        {{"adapter_model.safetensors"}, NULL, DIDI_NOT_FOUND, "without adapter_config.json"},
+        {{"optimizer.pt", "training_args.bin"}, NULL, DIDI_NOT_FOUND, "no safetensors file"},
+        {{"pytorch_model.bin"}, NULL, DIDI_FORMAT, "glob.glob('pytorch_model*.bin')"},
+        {{"last.ckpt"}, NULL, DIDI_FORMAT, "glob.glob('last.ckpt')"},
+        {{"it's.pt"}, NULL, DIDI_FORMAT, "glob.glob('FILE')"},
+        {{"tf_model.h5"}, NULL, DIDI_FORMAT, "from_tf=True"},
+        {{"m.Q4_K_M.gguf"}, NULL, DIDI_FORMAT, "export for inference"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        didi_error error = {0};
+        checkpoint *model = NULL;
+        assert_int_equal(file_remove_contents(directory, &error), DIDI_OK);
+        for (size_t f = 0; f < 3 && cases[i].files[f] != NULL; f++)
+            support_write_image(directory, cases[i].files[f], f == 0 ? TENSOR("a") : TENSOR("b"),
+                                4);
+        const char *index = INDEX("\"a\":\"x.safetensors\",\"b\":\"y.safetensors\"");
+        if (cases[i].index != NULL)
+            support_write(directory, cases[i].index, index, strlen(index));
+        int status = checkpoint_open(directory, "m", &model, &error);
+        if (status != cases[i].status)
+            fail_msg("%s: %s", cases[i].files[0], error.message);
+        support_assert_contains(
+            status == DIDI_OK ? checkpoint_file_at(model, 0)->name : error.message, cases[i].text);
+        checkpoint_close(model);
+    }
+}
+
+static void two_indexes_are_refused(void **state)
+{
+    int directory = support_directory(state);
+    didi_error error = {0};
+    checkpoint *model = NULL;
+    support_write(directory, "b.safetensors.index.json", "{}", 2);
+    support_write(directory, "a.safetensors.index.json", "{}", 2);
+    assert_int_equal(checkpoint_open(directory, "m", &model, &error), DIDI_FORMAT);
+    support_assert_contains(error.message,
+                            "a.safetensors.index.json and b.safetensors.index.json could both be");
+}
+
+/* As a hub's cache has them: from the model's directory to blobs beside it. */
+static void links_are_followed_within_bounds(void **state)
+{
+    int directory = support_directory(state);
+    didi_error error = {0};
+    checkpoint *model = NULL;
+    int root = -1;
+    int snapshot = -1;
+    assert_int_equal(file_open_directory(directory, "root", 1, &root, &error), DIDI_OK);
+    assert_int_equal(file_open_directory(root, "snapshot", 1, &snapshot, &error), DIDI_OK);
+    support_write_image(root, "blob", TENSOR("a"), 4);
+    support_write_image(root, "other", TENSOR("a"), 4);
+    assert_int_equal(mkdirat(root, "directory", 0700), 0);
+    support_write_image(directory, "outside", TENSOR("a"), 4);
+    const file_bounds bounds = {&root, 1};
+    static const struct {
+        const char *target;
+        int status;
+        const char *message;
+    } cases[] = {
+        {"../../outside", DIDI_FORMAT, "a link to '../../outside', which is not below a model"},
+        {"/etc/passwd", DIDI_FORMAT, "a link to '/etc/passwd', which is not below a model"},
+        {"../gone", DIDI_NOT_FOUND, "a link to '../gone', where there is nothing"},
+        {"../snapshot/model.safetensors", DIDI_FORMAT, "a loop of links"},
+        {"../directory", DIDI_FORMAT, "not a regular file"},
+        {"../blob", DIDI_OK, NULL},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        (void)unlinkat(snapshot, "model.safetensors", 0);
+        assert_int_equal(symlinkat(cases[i].target, snapshot, "model.safetensors"), 0);
+        int status = checkpoint_open_within(snapshot, &bounds, "m", &model, &error);
+        if (status != cases[i].status)
+            fail_msg("%s: %s", cases[i].target, error.message);
+        if (status != DIDI_OK)
+            support_assert_contains(error.message, cases[i].message);
+    }
+    assert_int_equal(checkpoint_verify_unchanged(model, &error), DIDI_OK);
+    assert_int_equal(renameat(root, "other", root, "blob"), 0);
+    assert_int_equal(checkpoint_verify_unchanged(model, &error), DIDI_CHANGED);
+    support_assert_contains(error.message, "replaced");
+    checkpoint_close(model);
+    model = NULL;
+    assert_int_equal(checkpoint_open(snapshot, "m", &model, &error), DIDI_FORMAT);
+    support_assert_contains(error.message, "a link that leaves its directory is not followed");
+    close(snapshot);
+    close(root);
 }
 
 enum { ELEMENTS = 300001 };
@@ -373,6 +483,9 @@ int main(void)
         support_test(shards_are_one_model),
         support_test(indexes_that_lie_are_refused_by_name),
         support_test(a_directory_without_a_model_is_not_found),
+        support_test(files_of_other_names_are_models),
+        support_test(two_indexes_are_refused),
+        support_test(links_are_followed_within_bounds),
         support_test(tensors_are_read_in_parts),
         support_test(a_file_that_shrinks_is_noticed_by_reads),
         support_test(changes_are_noticed),

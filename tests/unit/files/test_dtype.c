@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Element types: every 16-bit pattern, and rounding to nearest even against its definition. */
+/* Element types: every pattern of 8 and 16 bits, and rounding to nearest even against its
+ * definition. */
 #include "src/files/dtype.h"
 #include "tests/unit/support.h"
 
@@ -129,6 +130,107 @@ static void bfloats_round_to_nearest_even(void **state)
     assert_int_equal(convert_one(DIDI_DTYPE_BF16, float_of(0x7F7F7FFF)), 0x7F7F);
 }
 
+/* ---- 8 bits ---- */
+
+typedef struct eight {
+    didi_dtype dtype;
+    int exponent_bits, mantissa_bits;
+    uint32_t infinity; /* code of what comes after the largest number */
+} eight;
+
+static const eight eights[] = {{DIDI_DTYPE_F8_E5M2, 5, 2, 0x7C}, {DIDI_DTYPE_F8_E4M3, 4, 3, 0x7F}};
+
+/* The value of a code by the definition of the format: E5M2 has Inf and NaN as IEEE 754 does, E4M3
+ * has NaN as 0x7F and 0xFF alone. */
+static double eight_value(const eight *format, uint32_t code)
+{
+    int bias = (1 << (format->exponent_bits - 1)) - 1;
+    uint32_t magnitude = code & 0x7Fu;
+    int exponent = (int)(magnitude >> format->mantissa_bits);
+    double mantissa = (double)(magnitude & ((1u << format->mantissa_bits) - 1));
+    double sign = code & 0x80u ? -1 : 1;
+    if (magnitude == 0x7F || magnitude > format->infinity)
+        return (double)NAN;
+    if (magnitude == format->infinity)
+        return sign * (double)INFINITY;
+    if (exponent == 0)
+        return sign * ldexp(mantissa, 1 - bias - format->mantissa_bits);
+    return sign * ldexp(mantissa + ldexp(1, format->mantissa_bits),
+                        exponent - bias - format->mantissa_bits);
+}
+
+static uint32_t convert_eight(const eight *format, float value)
+{
+    uint8_t code = 0;
+    didi_dtype_from_f32(format->dtype, &value, &code, 1);
+    return code;
+}
+
+static void every_code_of_8_bits_converts_both_ways(void **state)
+{
+    (void)state;
+    for (size_t f = 0; f < 2; f++) {
+        uint8_t codes[256];
+        uint8_t back[256];
+        float values[256];
+        for (uint32_t i = 0; i < 256; i++)
+            codes[i] = (uint8_t)i;
+        didi_dtype_to_f32(eights[f].dtype, codes, values, 256);
+        didi_dtype_from_f32(eights[f].dtype, values, back, 256);
+        for (uint32_t i = 0; i < 256; i++) {
+            double expected = eight_value(&eights[f], i);
+            assert_int_equal(isfinite(expected) ? 1 : 0,
+                             didi_dtype_first_nonfinite_in(eights[f].dtype, &codes[i], 1));
+            if (isnan(expected)) {
+                assert_true(isnan(values[i]));
+                assert_true(isnan(eight_value(&eights[f], back[i])));
+            } else {
+                assert_true((double)values[i] == expected);
+                assert_int_equal(bits_of(values[i]) >> 31, i >> 7);
+                assert_int_equal(back[i], i);
+            }
+        }
+    }
+}
+
+static void codes_of_8_bits_are_rounded_to_nearest_even(void **state)
+{
+    (void)state;
+    for (size_t f = 0; f < 2; f++)
+        for (uint32_t sign = 0; sign <= 0x80; sign += 0x80)
+            for (uint32_t low = 0; low < eights[f].infinity; low++) {
+                double a = eight_value(&eights[f], low);
+                double below = low == 0 ? 0 : eight_value(&eights[f], low - 1);
+                double b = low + 1 == eights[f].infinity ? a + (a - below)
+                                                         : eight_value(&eights[f], low + 1);
+                float middle = (float)((a + b) / 2);
+                float factor = sign == 0 ? 1.0F : -1.0F;
+                assert_int_equal(convert_eight(&eights[f], factor * middle),
+                                 sign | (low + (low & 1)));
+                assert_int_equal(convert_eight(&eights[f], factor * nextafterf(middle, 0)),
+                                 sign | low);
+                assert_int_equal(convert_eight(&eights[f], factor * nextafterf(middle, INFINITY)),
+                                 sign | (low + 1));
+            }
+}
+
+static void what_8_bits_cannot_hold_is_not_finite(void **state)
+{
+    (void)state;
+    static const float beyond[] = {480, 512, 65504, FLT_MAX, INFINITY, NAN};
+    static const uint32_t e5m2[] = {0x60, 0x60, 0x7C, 0x7C, 0x7C, 0x7E};
+    for (size_t i = 0; i < 6; i++) {
+        assert_int_equal(convert_eight(&eights[1], beyond[i]) & 0x7F, 0x7F);
+        assert_int_equal(convert_eight(&eights[1], -beyond[i]) & 0x7F, 0x7F);
+        assert_int_equal(convert_eight(&eights[0], beyond[i]) & 0x7F, e5m2[i]);
+    }
+    assert_int_equal(convert_eight(&eights[0], -INFINITY), 0xFC);
+    assert_int_equal(convert_eight(&eights[1], 464), 0x7E);
+    assert_int_equal(convert_eight(&eights[0], 61439.99F), 0x7B);
+    assert_int_equal(convert_eight(&eights[0], FLT_TRUE_MIN), 0);
+    assert_int_equal(convert_eight(&eights[1], -FLT_TRUE_MIN), 0x80);
+}
+
 static void nan_stays_nan(void **state)
 {
     (void)state;
@@ -151,13 +253,13 @@ static void nan_stays_nan(void **state)
 static void lengths_and_alignments_do_not_matter(void **state)
 {
     (void)state;
-    static const didi_dtype floats[] = {DIDI_DTYPE_F16, DIDI_DTYPE_BF16, DIDI_DTYPE_F32,
-                                        DIDI_DTYPE_F64};
+    static const didi_dtype floats[] = {DIDI_DTYPE_F16, DIDI_DTYPE_BF16,    DIDI_DTYPE_F32,
+                                        DIDI_DTYPE_F64, DIDI_DTYPE_F8_E5M2, DIDI_DTYPE_F8_E4M3};
     enum { LENGTH_MAX = 67 };
     float source[LENGTH_MAX];
     for (size_t i = 0; i < LENGTH_MAX; i++)
-        source[i] = ldexpf((float)i - 30.3F, (int)i % 40 - 20);
-    for (size_t d = 0; d < 4; d++) {
+        source[i] = ldexpf((float)i - 30.3F, (int)i % 24 - 20);
+    for (size_t d = 0; d < sizeof floats / sizeof *floats; d++) {
         size_t size = didi_dtype_bits(floats[d]) / 8;
         for (size_t count = 0; count <= LENGTH_MAX; count++) {
             char encoded[LENGTH_MAX * 8 + 8];
@@ -201,7 +303,7 @@ static void the_first_nonfinite_is_found(void **state)
     float *values = support_allocate(COUNT * sizeof(*values));
     char *encoded = support_allocate(COUNT * 8);
     for (size_t i = 0; i < COUNT; i++)
-        values[i] = i % 2 == 0 ? 65504.0F : -0.0F;
+        values[i] = i % 2 == 0 ? 448.0F : -0.0F;
     assert_int_equal(didi_dtype_first_nonfinite(values, COUNT), COUNT);
     assert_int_equal(didi_dtype_first_nonfinite(values, 0), 0);
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
@@ -240,6 +342,9 @@ static void names_are_exact(void **state)
     assert_true(didi_dtype_is_integer(DIDI_DTYPE_BOOL));
     assert_false(didi_dtype_is_float(DIDI_DTYPE_C64));
     assert_false(didi_dtype_is_integer(DIDI_DTYPE_F8_E4M3));
+    assert_true(didi_dtype_is_float(DIDI_DTYPE_F8_E4M3));
+    assert_false(didi_dtype_is_float(DIDI_DTYPE_F8_E8M0));
+    assert_false(didi_dtype_is_float(DIDI_DTYPE_F8_E4M3FNUZ));
 }
 
 int main(void)
@@ -249,6 +354,9 @@ int main(void)
         cmocka_unit_test(every_bfloat_converts_both_ways),
         cmocka_unit_test(halves_round_to_nearest_even),
         cmocka_unit_test(bfloats_round_to_nearest_even),
+        cmocka_unit_test(every_code_of_8_bits_converts_both_ways),
+        cmocka_unit_test(codes_of_8_bits_are_rounded_to_nearest_even),
+        cmocka_unit_test(what_8_bits_cannot_hold_is_not_finite),
         cmocka_unit_test(nan_stays_nan),
         cmocka_unit_test(lengths_and_alignments_do_not_matter),
         cmocka_unit_test(doubles_round_once),

@@ -252,7 +252,7 @@ static void models_that_are_not_there_are_named(void **state)
     sample_family sample;
     sample_family_create(&sample, support_directory(state), TASKS);
     sample.inputs[1].directory_fd = sample.output; /* no model in it */
-    check_refused(&sample, false, DIDI_NOT_FOUND, "lab/t1", "model.safetensors");
+    check_refused(&sample, false, DIDI_NOT_FOUND, "lab/t1", "safetensors file");
     support_write(sample.models[2], "model.safetensors", "short", 5);
     sample.inputs[1].directory_fd = sample.models[1];
     check_refused(&sample, false, DIDI_FORMAT, "lab/t2", "");

@@ -215,11 +215,13 @@ static void export_requests(void **state)
 
 static void names(void **state)
 {
-    static const char *const good[] = {"a", "a/b", "A-1_x.y/z", "a/b/c/d/e/f/g/h", "-/_"};
-    static const char *const bad[] = {"",    "/a",     "a/",       "a//b",
-                                      ".a",  "a/.b",   "..",       "a/..",
-                                      "a b", "a\\b",   "\xc3\xa4", "a/b/c/d/e/f/g/h/i",
-                                      ".",   "a/../b", "a%2fb"};
+    static const char *const good[] = {"a",   "a/b",           "A-1_x.y/z",  "a/b/c/d/e/f/g/h",
+                                       "-/_", "org/name@main", "n@refs/pr/1"};
+    static const char *const bad[] = {
+        "",      "/a",     "a/",     "a//b", ".a",       "a/.b",
+        "..",    "a/..",   "a b",    "a\\b", "\xc3\xa4", "a/b/c/d/e/f/g/h/i",
+        ".",     "a/../b", "a%2fb",  "@",    "a@",       "@a",
+        "a@b@c", "a@/b",   "a@../b", "a@.b", "a/@b",     "a@b/"};
     char text[LIMIT_MODEL_NAME_BYTES + 2];
     (void)state;
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)

@@ -1,0 +1,20 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Models that clients ask the daemon to fetch.
+
+CREATE TABLE fetches (
+    id            TEXT PRIMARY KEY CHECK (length(id) = 26),
+    name          TEXT NOT NULL,
+    source        TEXT NOT NULL,
+    state         TEXT NOT NULL CHECK (state IN ('queued', 'running', 'succeeded', 'failed')),
+    bytes_done    INTEGER NOT NULL DEFAULT 0 CHECK (bytes_done >= 0),
+    bytes_total   INTEGER NOT NULL DEFAULT 0 CHECK (bytes_total >= 0),
+    error_status  TEXT,
+    error_message TEXT,
+    created_ms    INTEGER NOT NULL,
+    updated_ms    INTEGER NOT NULL,
+    finished_ms   INTEGER,
+    CHECK ((state = 'failed') = (error_status IS NOT NULL)),
+    CHECK ((state IN ('succeeded', 'failed')) = (finished_ms IS NOT NULL))
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX fetches_unfinished ON fetches (state, id) WHERE state IN ('queued', 'running');
