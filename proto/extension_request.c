@@ -170,15 +170,21 @@ typedef struct costs {
     int unit;      /* DIDI_BUDGET_PARAMETERS or DIDI_BUDGET_BYTES */
     double kept;   /* all files kept together */
     double expert; /* a mean expert of the package */
+    double model;  /* what a number as budget is a ratio to, in this unit; 0: it has no meaning */
 } costs;
 
-/* Bits and ranks were allocated together, or bytes were asked for: then bytes count. */
+/* Bits and ranks were allocated together: a number means as many 16-bit parameters. */
+static bool is_automatic(const json_t *budget)
+{
+    const char *dtype = json_string_value(json_object_get(budget, "dtype"));
+    return dtype != NULL && strcmp(dtype, "auto") == 0;
+}
+
+/* Then, and where bytes were asked for, bytes count. */
 static int unit_of(const json_t *budget)
 {
     const char *unit = json_string_value(json_object_get(budget, "unit"));
-    const char *dtype = json_string_value(json_object_get(budget, "dtype"));
-    bool bytes = (unit != NULL && strcmp(unit, "parameters") != 0) ||
-                 (dtype != NULL && strcmp(dtype, "auto") == 0);
+    bool bytes = (unit != NULL && strcmp(unit, "parameters") != 0) || is_automatic(budget);
     return bytes ? DIDI_BUDGET_BYTES : DIDI_BUDGET_PARAMETERS;
 }
 
@@ -219,6 +225,7 @@ static int read_costs(const json_t *manifest, const json_t *kept, costs *ret_cos
         experts += expert;
         found.kept += file_stays(file, kept) ? json_number_value(cost) / unit : 0;
     }
+    found.model = found.unit == DIDI_BUDGET_PARAMETERS ? 1 : is_automatic(budget) ? 2 * model : 0;
     found.expert = experts > 0 ? found.expert / (double)experts : 0;
     *ret_costs = found;
     return DIDI_OK;
@@ -236,6 +243,10 @@ static int read_each(json_t *asked, const costs *found, double *ret_each, didi_e
                      : field_budget.read(&budget_alone, asked, &each, "/extend/budget", error);
     if (status != DIDI_OK)
         return status;
+    if (each.unit == DIDI_BUDGET_PARAMETERS && found->unit == DIDI_BUDGET_BYTES) {
+        each.value *= found->model;
+        each.unit = found->model > 0 ? found->unit : each.unit;
+    }
     if (each.unit != found->unit) {
         return didi_fail(
             error, DIDI_INVALID, "/extend/budget",

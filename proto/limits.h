@@ -25,6 +25,8 @@ enum {
     LIMIT_WAIT_SECONDS = 60,
     LIMIT_METHOD_NAME_BYTES = 64,
     LIMIT_METHOD_OPTIONS = 32,
+    LIMIT_EXPORT_RANK = 65536,
+    LIMIT_EXPORT_RANK_PORTABLE = 16, /* the lowest max_rank of format peft */
 };
 
 #define LIMIT_BUDGET 1000.0                   /* ratio to one model */

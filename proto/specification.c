@@ -17,6 +17,8 @@ static const char *const weighting_words[] = {DIDI_WEIGHTING_TABLE(TEXT_WORD) NU
 static const char *const objective_words[] = {DIDI_OBJECTIVE_TABLE(TEXT_WORD) NULL};
 static const char *const optimizer_words[] = {DIDI_OPTIMIZER_TABLE(TEXT_WORD) NULL};
 static const char *const dense_words[] = {DIDI_DENSE_TABLE(TEXT_WORD) NULL};
+static const char *const own_tensors_words[] = {DIDI_OWN_TABLE(TEXT_WORD) NULL};
+static const char *const missing_words[] = {DIDI_MISSING_TABLE(TEXT_WORD) NULL};
 static const char *const output_dtype_words[] = {DIDI_PRECISION_TABLE(TEXT_WORD) NULL};
 
 static bool specification_name_is_valid(const char *text)
@@ -259,6 +261,8 @@ static const json_field specification_fields[] = {
     {.key = "refine", FIELD_OBJECT(refine_fields), OF_DEFAULT_METHOD},
     {.key = "include", GLOBS(include)},
     {.key = "exclude", GLOBS(exclude)},
+    {.key = "own_tensors", CHOICE(own_tensors)},
+    {.key = "missing", CHOICE(missing)},
     {.key = "dense", CHOICE(dense), OF_DEFAULT_METHOD},
     {.key = "dense_tensors", GLOBS(dense_tensors), OF_DEFAULT_METHOD},
     {.key = "low_rank_tensors", GLOBS(low_rank_tensors), OF_DEFAULT_METHOD},
@@ -293,7 +297,9 @@ static int specification_create(specification **ret_specification, didi_error *e
 #undef SET_CHOICE
     made->weighting = -1;    /* depends on the allocator */
     made->refine_steps = -1; /* depends on the optimizer */
-    made->output_dtype = SPECIFICATION_DEFAULT_OUTPUT_DTYPE;
+    made->own_tensors = DIDI_OWN_KEEP;
+    made->missing = DIDI_MISSING_AUTO;
+    made->output_dtype = -1; /* depends on method and allocator */
     made->seed = SPECIFICATION_DEFAULT_SEED;
     made->priority = SPECIFICATION_DEFAULT_PRIORITY;
     *ret_specification = made;
@@ -320,6 +326,12 @@ static int check_method(const specification *self, const json_t *document, didi_
     return DIDI_OK;
 }
 
+static bool allocates_widths(const specification *self)
+{
+    return !is_of_another_method(self) && self->allocator != DIDI_ALLOCATOR_UNIFORM &&
+           self->allocator != DIDI_ALLOCATOR_DIFFERENTIABLE;
+}
+
 int specification_read(json_t *document, size_t kept, specification **ret_specification,
                        didi_error *error)
 {
@@ -344,6 +356,9 @@ int specification_read(json_t *document, size_t kept, specification **ret_specif
     if (made->refine_steps < 0)
         made->refine_steps =
             made->optimizer == DIDI_OPTIMIZER_ALS ? DIDI_REFINE_STEPS : DIDI_REFINE_STEPS_ADAM;
+    if (made->output_dtype < 0)
+        made->output_dtype = allocates_widths(made) ? SPECIFICATION_DEFAULT_OUTPUT_DTYPE
+                                                    : SPECIFICATION_DEFAULT_OUTPUT_DTYPE_PLAIN;
     if (made->extend.job != NULL && made->extend.add.count <= made->task_count)
         made->kept = made->task_count - made->extend.add.count;
     *ret_specification = made;

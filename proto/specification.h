@@ -54,6 +54,7 @@ typedef struct specification {
     int64_t refine_steps;
     double refine_learning_rate, tolerance;
     field_texts include, exclude, dense_tensors, low_rank_tensors;
+    int own_tensors, missing;
     int dense;
     int output_dtype;
     int64_t seed;

@@ -140,26 +140,31 @@ SELECT number, at_ms, attempt, kind, stage, step, loss, relative_error, ratio, r
 FROM events WHERE job_id = :id AND number > :after ORDER BY number LIMIT :limit;
 
 -- name: export_upsert
-INSERT INTO exports (id, job_id, task, format, state, created_ms, updated_ms)
-VALUES (:id, :job_id, :task, :format, 'queued', :now, :now)
+INSERT INTO exports (id, job_id, task, format, max_rank, state, created_ms, updated_ms)
+VALUES (:id, :job_id, :task, :format, :max_rank, 'queued', :now, :now)
 ON CONFLICT (job_id, format, task) DO UPDATE SET
-    state = 'queued', error_status = NULL, error_message = NULL, finished_ms = NULL,
-    updated_ms = :now
-WHERE state = 'failed';
+    state = 'queued', max_rank = :max_rank, error_status = NULL, error_message = NULL,
+    finished_ms = NULL, updated_ms = :now
+WHERE state = 'failed' OR (max_rank <> :max_rank AND state <> 'running');
+
+-- name: export_busy
+SELECT id FROM exports
+WHERE job_id = :job_id AND format = :format AND task = :task AND state = 'running'
+  AND max_rank <> :max_rank;
 
 -- name: export_newest_id
 SELECT max(id) FROM exports;
 
 -- name: export_list
-SELECT id, job_id, task, format, state, bytes, error_status, error_message, created_ms, updated_ms,
-       finished_ms
+SELECT id, job_id, task, format, max_rank, state, bytes, error_status, error_message, created_ms,
+       updated_ms, finished_ms
 FROM exports WHERE job_id = :id ORDER BY task, format;
 
 -- name: export_claim
 UPDATE exports SET state = 'running', updated_ms = :now
 WHERE id = (SELECT id FROM exports WHERE state = 'queued' ORDER BY id LIMIT 1)
-RETURNING id, job_id, task, format, state, bytes, error_status, error_message, created_ms,
-          updated_ms, finished_ms;
+RETURNING id, job_id, task, format, max_rank, state, bytes, error_status, error_message,
+          created_ms, updated_ms, finished_ms;
 
 -- name: export_finish
 UPDATE exports SET state = :state, bytes = :bytes, error_status = :error_status,

@@ -282,6 +282,34 @@ void didi_stream_close(didi_stream *stream);
 /* The name of the model that a task of a package was merged from; the caller frees. Errors:
  * DIDI_NOT_FOUND (the manifest names none), DIDI_IO, DIDI_FORMAT, DIDI_NO_MEMORY. [any] */
 int didi_export_source(int artifact_fd, const char *task, char **ret_model, didi_error *error);
+/* How the LoRA adapter of a task is written (docs/exports.md). */
+typedef struct didi_adapter_options {
+    bool exact; /* each module at its own rank, and what only PEFT reads; else one rank for all */
+    uint64_t max_rank;        /* of a module; 0: as the package has it */
+    bool as_packaged;         /* numbers have the package's dtype, bf16 where it is packed */
+    didi_precision precision; /* else: f32, bf16 or f16 */
+} didi_adapter_options;
+
+/* Errors and what is left out are shares of |tau_hat|^2, the task's whole change as the package
+ * serves it. */
+typedef struct didi_adapter_report {
+    uint64_t rank;      /* `r` of adapter_config.json */
+    uint64_t modules;   /* with a LoRA */
+    uint64_t left_out;  /* tensors that changed and are not in the adapter */
+    uint64_t bytes;     /* of all files */
+    double error;       /* |written - tau_hat|^2 of the modules, by rank and rounding */
+    double lost;        /* of the tensors left out */
+    double worst_error; /* the largest |written - tau_hat|^2 / |tau_hat|^2 of one module */
+} didi_adapter_report;
+
+/* Writes one task as a PEFT adapter: the directory <task> of output_fd, with adapter_config.json,
+ * adapter_model.safetensors, README.md and export.json, replaced whole or not at all. Of the base
+ * the headers and config.json are read, and vectors that are saved whole. Memory: the largest
+ * matrix and its factors. *ret_report may be NULL. Errors: those of didi_export_full, and
+ * DIDI_INVALID (max_rank or precision cannot be used, or nothing of the task has the form of a
+ * LoRA), DIDI_NUMERIC (numbers that the precision cannot hold). [any] */
+int didi_export_adapter(const didi_export *wanted, const didi_adapter_options *options,
+                        didi_adapter_report *ret_report, didi_error *error);
 
 /* ---- process-wide facts ---- */
 

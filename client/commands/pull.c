@@ -2,6 +2,7 @@
 /* pull. */
 #include "client/commands/command.h"
 
+#include "client/commands/adapter_check.h"
 #include "client/commands/job.h"
 #include "proto/proto.h"
 #include "src/base/base.h"
@@ -19,8 +20,10 @@ enum { PULL_EXPORT_POLL_MILLISECONDS = 500 };
 typedef struct pull {
     const command_context *context;
     char *id;
-    bool full;
-    json_t *artifacts; /* those to fetch */
+    export_format format;  /* EXPORT_FORMAT_COUNT: native */
+    adapter_loader loader; /* LOADER_COUNT: nothing is checked */
+    long max_rank;         /* 0: as packaged */
+    json_t *artifacts;     /* those to fetch */
     int directory_fd;
     client_progress *progress;
     const char *name; /* of the file in hand */
@@ -41,14 +44,30 @@ static bool task_wanted(const client_arguments *arguments, const char *task, siz
     return count == 0;
 }
 
-/* Native artifacts are all but models/; with --task, experts of other tasks are left out. */
+/* The format in whose folder an artifact is; *ret_task is the rest of its name. */
+static export_format format_of(const char *name, const char **ret_task)
+{
+    size_t length = strcspn(name, "/");
+    for (int format = 0; format < EXPORT_FORMAT_COUNT; format++) {
+        const char *folder = export_format_folder((export_format)format);
+        if (strlen(folder) == length && strncmp(name, folder, length) == 0 && name[length] == '/') {
+            *ret_task = name + length + 1;
+            return (export_format)format;
+        }
+    }
+    return EXPORT_FORMAT_COUNT;
+}
+
+/* Native artifacts are all but exports; with --task, those of other tasks are left out. */
 static bool artifact_wanted(const pull *self, const char *name)
 {
     const client_arguments *arguments = self->context->arguments;
-    if (strncmp(name, "models/", 7) == 0)
-        return self->full && task_wanted(arguments, name + 7, strcspn(name + 7, "/"));
-    if (self->full)
+    const char *task = NULL;
+    export_format format = format_of(name, &task);
+    if (format != self->format)
         return false;
+    if (task != NULL)
+        return task_wanted(arguments, task, strcspn(task, "/"));
     static const char suffix[] = ".safetensors";
     size_t bytes = strlen(name);
     if (strncmp(name, "experts/", 8) == 0 && bytes > 8 + sizeof suffix - 1 &&
@@ -169,12 +188,14 @@ static int request_exports(pull *self, didi_error *error)
 {
     char *target = job_target(self->id, "/exports");
     const client_arguments *arguments = self->context->arguments;
-    json_t *body = json_pack("{s:s}", "format", "full");
+    json_t *body = json_pack("{s:s}", "format", export_format_name(self->format));
     json_t *tasks = arguments_has(arguments, OPTION_TASK) ? json_array() : NULL;
     json_t *answer = NULL;
     const char *task;
     for (size_t i = 0; (task = arguments_at(arguments, OPTION_TASK, i)) != NULL; i++)
         (void)json_array_append_new(tasks, json_string(task));
+    if (self->max_rank > 0)
+        (void)json_object_set_new(body, "max_rank", json_integer(self->max_rank));
     int status =
         target == NULL || body == NULL ||
                 (tasks != NULL && json_object_set_new(body, "tasks", tasks) != 0)
@@ -196,7 +217,8 @@ static int count_exports(const pull *self, const json_t *page, size_t *ret_total
         const json_t *export = json_array_get(exports, i);
         const char *task = record_text(export, "task");
         const char *state = record_text(export, "state");
-        if (!task_wanted(self->context->arguments, task, strlen(task)))
+        if (!task_wanted(self->context->arguments, task, strlen(task)) ||
+            strcmp(record_text(export, "format"), export_format_name(self->format)) != 0)
             continue;
         if (strcmp(state, "failed") == 0) {
             const json_t *reason = json_object_get(export, "error");
@@ -250,35 +272,87 @@ static int print_report(const command_context *context, const json_t *report, di
     return output_table(context->output, table, error);
 }
 
+/* Each adapter once: with the file that has its numbers. */
+static int check_adapters(const pull *self, didi_error *error)
+{
+    const char *file = self->loader < LOADER_COUNT ? export_format_files(self->format)[0] : "";
+    int status = CLIENT_OK;
+    for (size_t i = 0; self->loader < LOADER_COUNT && i < json_array_size(self->artifacts); i++) {
+        char *name = memory_string(record_text(json_array_get(self->artifacts, i), "name"));
+        char *slash = name != NULL ? strrchr(name, '/') : NULL;
+        char *told = NULL;
+        if (name == NULL)
+            status = client_fail_memory(error);
+        if (slash != NULL && strcmp(slash + 1, file) == 0) {
+            *slash = '\0';
+            status = adapter_check(self->directory_fd, name, self->loader, &told, error);
+        }
+        if (told != NULL)
+            output_note(self->context->output, "%s", told);
+        free(told);
+        free(name);
+        if (status != CLIENT_OK)
+            return status;
+    }
+    return status;
+}
+
 static int fetch_all(pull *self, const char *directory, didi_error *error)
 {
-    int status = self->full ? wait_for_exports(self, error) : CLIENT_OK;
+    bool exported = self->format < EXPORT_FORMAT_COUNT;
+    int status = exported ? wait_for_exports(self, error) : CLIENT_OK;
     status = status != CLIENT_OK ? status : list_artifacts(self, error);
     status = status != CLIENT_OK ? status : open_directory(directory, &self->directory_fd, error);
     for (size_t i = 0; status == CLIENT_OK && i < json_array_size(self->artifacts); i++)
         status = fetch_artifact(self, json_array_get(self->artifacts, i), error);
     progress_clear(self->progress);
+    status = status != CLIENT_OK ? status : check_adapters(self, error);
     return command_print(self->context, status, json_incref(self->report), "name", print_report,
                          error);
 }
 
-static int read_options(const command_context *context, bool *ret_full, didi_error *error)
+static int read_format(pull *self, didi_error *error)
 {
-    const char *format = arguments_value(context->arguments, OPTION_FORMAT);
-    *ret_full = format != NULL && strcmp(format, "full") == 0;
-    if (format != NULL && !*ret_full && strcmp(format, "native") != 0)
-        return didi_fail(error, CLIENT_USAGE, "--format", "'%s' is not native or full", format);
+    const client_arguments *arguments = self->context->arguments;
+    const char *format = arguments_value(arguments, OPTION_FORMAT);
+    const char *loader = arguments_value(arguments, OPTION_CHECK);
+    if (format != NULL && strcmp(format, "native") != 0) {
+        self->format = export_format_find(format);
+        if (self->format == EXPORT_FORMAT_COUNT)
+            return didi_fail(error, CLIENT_USAGE, "--format",
+                             "'%s' is not native, full, peft or peft-exact", format);
+    }
+    bool adapter = self->format < EXPORT_FORMAT_COUNT && self->format != EXPORT_FORMAT_FULL;
+    const command_number rank = {OPTION_MAX_RANK, "--max-rank", 0, LIMIT_EXPORT_RANK, 0};
+    int status = command_integer(self->context, &rank, &self->max_rank, error);
+    if (status == CLIENT_OK && loader != NULL) {
+        self->loader = adapter_loader_find(loader);
+        if (self->loader == LOADER_COUNT)
+            status = didi_fail(error, CLIENT_USAGE, "--check", "'%s' is not peft, vllm or sglang",
+                               loader);
+    }
+    if (status == CLIENT_OK && !adapter && (loader != NULL || self->max_rank > 0))
+        status = didi_fail(error, CLIENT_USAGE, loader != NULL ? "--check" : "--max-rank",
+                           "goes with --format peft or peft-exact");
+    return status;
+}
+
+static int read_options(pull *self, didi_error *error)
+{
     const char *task;
-    for (size_t i = 0; (task = arguments_at(context->arguments, OPTION_TASK, i)) != NULL; i++)
+    for (size_t i = 0; (task = arguments_at(self->context->arguments, OPTION_TASK, i)) != NULL; i++)
         if (!name_is_task(task))
             return didi_fail(error, CLIENT_USAGE, "--task", "'%s' is not the name of a task", task);
-    return CLIENT_OK;
+    return read_format(self, error);
 }
 
 static int run(const command_context *context, didi_error *error)
 {
-    pull self = {.context = context, .directory_fd = -1};
-    int status = read_options(context, &self.full, error);
+    pull self = {.context = context,
+                 .directory_fd = -1,
+                 .format = EXPORT_FORMAT_COUNT,
+                 .loader = LOADER_COUNT};
+    int status = read_options(&self, error);
     if (status != CLIENT_OK)
         return status;
     self.report = json_array();
@@ -301,7 +375,9 @@ static int run(const command_context *context, didi_error *error)
 }
 
 static const option_row pull_options[] = {
-    {OPTION_FORMAT, 'f', "format", "FORMAT", "native (factors, default) or full (checkpoints)"},
+    {OPTION_FORMAT, 'f', "format", "FORMAT", "native (default), full, peft or peft-exact"},
+    {OPTION_MAX_RANK, 0, "max-rank", "N", "rank of an adapter at most"},
+    {OPTION_CHECK, 0, "check", "LOADER", "hold adapters to the rules of peft, vllm or sglang"},
     {OPTION_TASK, 't', "task", "TASK", "only this task's files (repeat)"},
 };
 
@@ -310,7 +386,9 @@ const client_command command_pull = {
     .words = "JOB DIR",
     .summary = "fetch a job's artifacts into a directory",
     .text = "native: manifest.json, shared.safetensors, experts/TASK.safetensors.\n"
-            "full: models/TASK, directories that the server builds first.\n"
+            "full: models/TASK/, directories that the server builds first.\n"
+            "peft: adapters/TASK/, likewise: a LoRA that PEFT and servers load.\n"
+            "peft-exact: adapters-exact/TASK/: one for PEFT alone.\n"
             "Each file is checked against its SHA-256 before it gets its name. Files that are\n"
             "there already are kept; a download that was cut is taken up where it stopped.\n",
     .options = COMMAND_OPTIONS(pull_options),

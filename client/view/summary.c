@@ -46,6 +46,12 @@ static void add_number(client_table *table, const char *key, double number, cons
     }
 }
 
+static void add_count(client_table *table, const char *key, double count)
+{
+    char text[FORMAT_BYTES_MAX];
+    table_add_fact(table, key, isfinite(count) ? format_count(text, count) : "");
+}
+
 static void add_state(client_table *table, const json_t *job)
 {
     const char *state = record_text(job, "state");
@@ -126,6 +132,12 @@ static void add_result(client_table *table, const json_t *job)
         table_add_fact(table, "size", format_bytes(text, bytes));
     add_number(table, "of a 16-bit model", record_number(budget, "bytes_ratio_16bit"), "");
     add_number(table, "of the base's bytes", record_number(budget, "bytes_ratio"), "");
+    double changed = record_number(budget, "of_changed.model_parameters");
+    if (changed < 0.999 * record_number(budget, "model_parameters"))
+        add_number(table, "of what changed, 16 bits",
+                   record_number(budget, "of_changed.bytes_ratio_16bit"), "");
+    if (record_number(budget, "own_parameters") > 0)
+        add_count(table, "of one task alone", record_number(budget, "own_parameters"));
     double taken =
         8 * record_number(budget, "bytes") /
         (record_number(budget, "parameters") * record_number(budget, "model_parameters"));
@@ -172,12 +184,6 @@ int summary_job(client_output *output, const json_t *job, didi_error *error)
     return output_table(output, facts, error);
 }
 
-static void add_count(client_table *table, const char *key, double count)
-{
-    char text[FORMAT_BYTES_MAX];
-    table_add_fact(table, key, isfinite(count) ? format_count(text, count) : "");
-}
-
 static int print_layers(client_output *output, const json_t *layers, didi_error *error)
 {
     static const table_column columns[] = {
@@ -216,6 +222,8 @@ int summary_plan(client_output *output, const json_t *plan, bool layers, didi_er
         budget_text_value(text, unit, dtype, record_number(plan, "budget_minimum"), true));
     add_count(facts, "parameters of a model", record_number(plan, "parameters"));
     add_count(facts, "parameters kept dense", record_number(plan, "dense_parameters"));
+    if (record_number(plan, "own_parameters") > 0)
+        add_count(facts, "of one task alone", record_number(plan, "own_parameters"));
     add_count(facts, "parameters for factors", record_number(plan, "factor_parameters"));
     add_count(facts, "matrices", record_number(tensors, "low_rank"));
     add_count(facts, "matrices read in panels", record_number(plan, "streamed_layers"));

@@ -13,14 +13,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { ARTIFACT_NAME_BYTES = 2 * LIMIT_TASK_NAME_BYTES + 64 };
+enum { ARTIFACT_NAME_BYTES = 2 * LIMIT_TASK_NAME_BYTES + 64, EXPORT_FOLDER_BYTES = 64 };
 
 static const char *artifact_media_type(const char *name)
 {
     static const char *const types[][2] = {{".json", "application/json"},
-                                           {".md", "text/markdown"},
-                                           {".txt", "text/plain"},
-                                           {".jinja", "text/plain"}};
+                                           {".md", "text/markdown; charset=utf-8"},
+                                           {".txt", "text/plain; charset=utf-8"},
+                                           {".jinja", "text/plain; charset=utf-8"}};
     const char *end = strrchr(name, '.');
     for (size_t i = 0; end != NULL && i < sizeof types / sizeof types[0]; i++)
         if (strcmp(end, types[i][0]) == 0)
@@ -43,22 +43,28 @@ static bool artifact_is(const char *name, const char *before, const char *after)
     return name_is_task(task);
 }
 
-/* True for models/TASK/FILE; a file's name is of the characters of a task's. */
-static bool artifact_is_of_model(const char *name)
+/* True for FOLDER/TASK/FILE of any format; a file's name is of the characters of a task's. */
+static bool artifact_is_exported(const char *name)
 {
+    char before[EXPORT_FOLDER_BYTES];
     char file[LIMIT_TASK_NAME_BYTES + 2] = "/";
     const char *slash = strrchr(name, '/');
     if (slash == NULL || strlen(slash) >= sizeof file || !name_is_task(slash + 1))
         return false;
     memcpy(file, slash, strlen(slash));
-    return artifact_is(name, "models/", file);
+    for (int format = 0; format < EXPORT_FORMAT_COUNT; format++) {
+        snprintf(before, sizeof before, "%s/", export_format_folder((export_format)format));
+        if (artifact_is(name, before, file))
+            return true;
+    }
+    return false;
 }
 
 /* Opens an artifact by its public name. Errors: DIDI_NOT_FOUND, DIDI_IO. */
 static int artifact_open(api *self, const char *job_id, const char *name, int *ret_fd,
                          struct stat *ret_status, didi_error *error)
 {
-    bool exported = artifact_is_of_model(name);
+    bool exported = artifact_is_exported(name);
     int directory = -1;
     int fd;
     if (!exported && strcmp(name, "manifest.json") != 0 &&
@@ -141,41 +147,48 @@ static int artifact_add_tasks(api *self, const char *job_id, const json_t *tasks
     return status;
 }
 
-/* One task's model among the artifacts. */
-typedef struct artifact_model {
+/* What one task was exported to. */
+typedef struct artifact_export {
     api *self;
-    const char *job_id, *task;
+    const char *job_id, *folder, *task;
     json_t *list;
-} artifact_model;
+} artifact_export;
 
 static int artifact_add_file(void *context, const char *file, didi_error *error)
 {
-    const artifact_model *model = context;
+    const artifact_export *of = context;
     char name[ARTIFACT_NAME_BYTES];
     if (!name_is_task(file))
         return DIDI_OK;
-    snprintf(name, sizeof name, "models/%s/%s", model->task, file);
-    return artifact_add(model->self, model->job_id, name, model->list, error);
+    snprintf(name, sizeof name, "%s/%s/%s", of->folder, of->task, file);
+    return artifact_add(of->self, of->job_id, name, of->list, error);
 }
 
-static int artifact_add_models(api *self, const char *job_id, const json_t *tasks, json_t *list,
-                               didi_error *error)
+static int artifact_add_export(artifact_export *of, int exports, didi_error *error)
+{
+    char name[ARTIFACT_NAME_BYTES];
+    int fd = -1;
+    snprintf(name, sizeof name, "%s/%s", of->folder, of->task);
+    int status = file_open_directory(exports, name, 0, &fd, error);
+    if (status == DIDI_OK)
+        status = file_each_entry(fd, artifact_add_file, of, error);
+    file_close(fd);
+    return status == DIDI_NOT_FOUND ? DIDI_OK : status;
+}
+
+static int artifact_add_exports(api *self, const char *job_id, const json_t *tasks, json_t *list,
+                                didi_error *error)
 {
     int exports = -1;
-    char name[ARTIFACT_NAME_BYTES];
     int status = scheduler_open_files(self->jobs, job_id, "exports", &exports, error);
     if (status != DIDI_OK)
         return status == DIDI_NOT_FOUND ? DIDI_OK : status;
-    for (size_t i = 0; status == DIDI_OK && i < json_array_size(tasks); i++) {
-        artifact_model model = {self, job_id, json_string_value(json_array_get(tasks, i)), list};
-        int fd = -1;
-        snprintf(name, sizeof name, "models/%s", model.task);
-        status = file_open_directory(exports, name, 0, &fd, error);
-        if (status == DIDI_OK)
-            status = file_each_entry(fd, artifact_add_file, &model, error);
-        status = status == DIDI_NOT_FOUND ? DIDI_OK : status;
-        file_close(fd);
-    }
+    for (int format = 0; format < EXPORT_FORMAT_COUNT; format++)
+        for (size_t i = 0; status == DIDI_OK && i < json_array_size(tasks); i++) {
+            artifact_export of = {self, job_id, export_format_folder((export_format)format),
+                                  json_string_value(json_array_get(tasks, i)), list};
+            status = artifact_add_export(&of, exports, error);
+        }
     file_close(exports);
     return status;
 }
@@ -193,7 +206,7 @@ void api_artifacts_list(void *context, http_request *request)
     if (status == DIDI_OK)
         status = artifact_add(self, job.id, "manifest.json", list, &error);
     if (status == DIDI_OK)
-        status = artifact_add_models(self, job.id, tasks, list, &error);
+        status = artifact_add_exports(self, job.id, tasks, list, &error);
     if (status == DIDI_OK)
         status = artifact_add(self, job.id, "shared.safetensors", list, &error);
     if (status == DIDI_OK) {

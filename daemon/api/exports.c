@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Exports of full checkpoints: asking for them and seeing how they stand. */
+/* Exports of tasks: asking for them and seeing how they stand. */
 #include "daemon/api/api_internal.h"
 #include "proto/proto.h"
 #include "src/base/base.h"
@@ -10,38 +10,49 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* The file to begin with: the only one with weights, or the index of several. */
-static json_t *export_artifact(api *self, const store_export *row)
+/* The file to begin with: the one with the weights, or a model's index of several. */
+static json_t *export_artifact(api *self, const store_export *row, export_format format)
 {
+    static const char index[] = "model.safetensors.index.json";
     struct stat found;
     didi_error error = {0};
     int fd = -1;
     char name[LIMIT_TASK_NAME_BYTES + 64];
-    if (row->state != EXPORT_SUCCEEDED)
-        return json_null();
-    snprintf(name, sizeof name, "models/%s/model.safetensors.index.json", row->task);
+    const char *folder = export_format_folder(format);
+    snprintf(name, sizeof name, "%s/%s/%s", folder, row->task, index);
     bool sharded =
         scheduler_open_files(self->jobs, row->job_id, "exports", &fd, &error) == DIDI_OK &&
         fstatat(fd, name, &found, AT_SYMLINK_NOFOLLOW) == 0;
     file_close(fd);
-    return sharded ? json_string(name) : json_sprintf("models/%s/model.safetensors", row->task);
+    return sharded ? json_string(name)
+                   : json_sprintf("%s/%s/%s", folder, row->task, export_format_files(format)[0]);
 }
 
 static json_t *export_json(api *self, const store_export *row)
 {
     bool done = row->state == EXPORT_SUCCEEDED;
-    json_t *artifact = export_artifact(self, row);
-    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "task", row->task, "format",
-                     row->format, "state", export_state_name(row->state), "artifact", artifact,
-                     "bytes", done ? json_integer((json_int_t)row->bytes) : json_null(), "error",
+    export_format format = export_format_find(row->format);
+    if (format == EXPORT_FORMAT_COUNT)
+        return NULL;
+    json_t *artifact = done ? export_artifact(self, row, format) : json_null();
+    json_t *max_rank = row->max_rank > 0 ? json_integer((json_int_t)row->max_rank) : json_null();
+    return json_pack("{s:s, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "task", row->task, "format",
+                     row->format, "max_rank", max_rank, "state", export_state_name(row->state),
+                     "artifact", artifact, "bytes",
+                     done ? json_integer((json_int_t)row->bytes) : json_null(), "error",
                      api_failure(row->error_status, row->error_message, NULL), "created_at",
                      api_time(row->created_ms), "finished_at", api_time(row->finished_ms));
 }
 
-static bool export_is_asked(const export_request *asked, const char *task)
+/* `asked` NULL: all are. */
+static bool export_is_asked(const export_request *asked, const store_export *row)
 {
+    if (asked == NULL)
+        return true;
+    if (strcmp(row->format, export_format_name((export_format)asked->format)) != 0)
+        return false;
     for (size_t i = 0; i < asked->tasks.count; i++)
-        if (strcmp(asked->tasks.texts[i], task) == 0)
+        if (strcmp(asked->tasks.texts[i], row->task) == 0)
             return true;
     return asked->tasks.count == 0;
 }
@@ -58,7 +69,7 @@ static void exports_reply(api *self, http_request *request, const char *job_id,
     }
     json_t *data = json_array();
     for (size_t i = 0; i < count; i++)
-        if (export_is_asked(asked, rows[i].task))
+        if (export_is_asked(asked, &rows[i]))
             json_array_append_new(data, export_json(self, &rows[i]));
     http_reply_json(request, status, api_page(data, false, NULL));
     store_exports_free(rows, count);
@@ -70,7 +81,7 @@ void api_exports_list(void *context, http_request *request)
     store_job job;
     if (!api_find_job(self, request, &job))
         return;
-    exports_reply(self, request, job.id, &(export_request){0}, 200);
+    exports_reply(self, request, job.id, NULL, 200);
     store_job_clear(&job);
 }
 
@@ -120,6 +131,7 @@ static void exports_start(api *self, http_request *request, const store_job *job
 {
     size_t count = asked->tasks.count == 0 ? json_array_size(tasks) : asked->tasks.count;
     const char **names = calloc(count + 1, sizeof *names);
+    const export_kind kind = {(export_format)asked->format, (uint64_t)asked->max_rank};
     didi_error error = {0};
     char location[64];
     for (size_t i = 0; names != NULL && i < count; i++)
@@ -127,7 +139,7 @@ static void exports_start(api *self, http_request *request, const store_job *job
                                            : asked->tasks.texts[i];
     int status = names == NULL
                      ? didi_fail(&error, DIDI_NO_MEMORY, NULL, "no memory for %zu tasks", count)
-                     : scheduler_export_request(self->jobs, job->id, names, count, &error);
+                     : scheduler_export_request(self->jobs, job->id, kind, names, count, &error);
     free(names);
     if (status != DIDI_OK) {
         api_reply_job_error(request, &error);

@@ -152,10 +152,12 @@ static json_t *plan_json(const didi_plan *plan, const char *canonical)
 {
     bool sized = plan->budget == 0; /* the method has a size of its own */
     json_t *value = json_pack(
-        "{s:o, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:{s:I, s:I, s:I, s:I}}", "specification",
-        json_loads(canonical, 0, NULL), "tasks", (json_int_t)plan->tasks, "parameters",
-        (json_int_t)plan->parameters, "dense_parameters", (json_int_t)plan->dense_parameters,
-        "factor_parameters", (json_int_t)plan->factor_parameters, "budget",
+        "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:{s:I, s:I, s:I, s:I}}",
+        "specification", json_loads(canonical, 0, NULL), "tasks", (json_int_t)plan->tasks,
+        "parameters", (json_int_t)plan->parameters, "dense_parameters",
+        (json_int_t)plan->dense_parameters, "own_parameters", (json_int_t)plan->own_parameters,
+        "own_bytes", (json_int_t)plan->own_bytes, "factor_parameters",
+        (json_int_t)plan->factor_parameters, "budget",
         sized ? json_null() : json_real(plan->budget), "budget_unit",
         sized ? json_null() : json_string(didi_budget_unit_name(plan->budget_unit)),
         "budget_minimum", sized ? json_null() : json_real(plan->budget_minimum), "layers",

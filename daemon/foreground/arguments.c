@@ -3,14 +3,16 @@
 #include "daemon/foreground/arguments.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stddef.h>
-#include <string.h>
+#include <stdlib.h>
 
 #define AT(member) offsetof(arguments, member)
 static const option_row option_rows[] = {
     {"models", OPTION_SETTING, AT(settings)},
     {"out", OPTION_TEXT, AT(out)},
     {"export", OPTION_TEXT, AT(export)},
+    {"max_rank", OPTION_TEXT, AT(max_rank)},
     {"keep", OPTION_TEXT, AT(keep)},
     {"reuse", OPTION_TEXT, AT(reuse)},
     {"extend", OPTION_TEXT, AT(package)},
@@ -35,7 +37,10 @@ void arguments_print_usage(FILE *stream)
           "Merge in the foreground: no server, no database.\n\n"
           "  --models DIR          model x/y of the specification is DIR/x/y; may be repeated\n"
           "  --out DIR             artifacts go here; absent or empty before\n"
-          "  --export full         also rebuild every task's model in DIR/models/TASK\n"
+          "  --export FORMAT       also write every task: full (DIR/models/TASK), peft\n"
+          "                        (a LoRA for servers, DIR/adapters/TASK), peft-exact\n"
+          "                        (one for PEFT alone, DIR/adapters-exact/TASK)\n"
+          "  --max-rank N          rank of a LoRA at most\n"
           "  --keep DIR            leave spectra and bases in DIR, absent or empty before\n"
           "  --reuse DIR           start from those a merge of the same models left in DIR\n"
           "  --extend PACKAGE      add tasks to a finished package, or remove some\n"
@@ -58,6 +63,28 @@ static int refuse(const char *text, didi_error *error)
     return didi_fail(error, DIDI_INVALID, NULL, "%s", text);
 }
 
+static int read_export(arguments *self, didi_error *error)
+{
+    char *end = NULL;
+    if (self->export != NULL)
+        self->exported.format = export_format_find(self->export);
+    if (self->exported.format == EXPORT_FORMAT_COUNT)
+        return refuse("--export takes 'full', 'peft' or 'peft-exact'", error);
+    if (self->max_rank == NULL)
+        return DIDI_OK;
+    if (self->export == NULL || self->exported.format == EXPORT_FORMAT_FULL)
+        return refuse("--max-rank goes with --export peft or peft-exact", error);
+    long lowest = self->exported.format == EXPORT_FORMAT_PEFT ? LIMIT_EXPORT_RANK_PORTABLE : 1;
+    errno = 0;
+    long rank = strtol(self->max_rank, &end, 10);
+    if (errno != 0 || end == self->max_rank || *end != '\0' || rank < lowest ||
+        rank > LIMIT_EXPORT_RANK)
+        return didi_fail(error, DIDI_INVALID, NULL, "--max-rank takes a number from %ld to %d",
+                         lowest, LIMIT_EXPORT_RANK);
+    self->exported.max_rank = (uint64_t)rank;
+    return DIDI_OK;
+}
+
 int arguments_read(arguments *self, int argc, char **argv, didi_error *error)
 {
     assert(self->config.listen != NULL); /* config_init was called */
@@ -70,8 +97,9 @@ int arguments_read(arguments *self, int argc, char **argv, didi_error *error)
         if (status != DIDI_OK)
             return didi_error_wrap(error, "%s", key);
     }
-    if (self->export != NULL && strcmp(self->export, "full") != 0)
-        return refuse("--export takes 'full'", error);
+    status = read_export(self, error);
+    if (status != DIDI_OK)
+        return status;
     if (self->package != NULL && self->paths.count > 0)
         return refuse("--extend takes no specification file", error);
     if (self->package == NULL && self->paths.count != 1)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "daemon/base/base.h"
+#include "daemon/jobs/jobs.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -10,6 +11,8 @@
 /* Texts are the command line's; NULL where nothing was said. */
 typedef struct arguments {
     const char *specification_path, *out, *export;
+    const char *max_rank;
+    export_kind exported;              /* what the two say */
     const char *keep, *reuse;          /* directories: to leave spectra in, to take them from */
     const char *package;               /* directory of the package to extend */
     const char *comparison;            /* that of a full merge's package, for the report */

@@ -160,6 +160,16 @@ static double number(const json_t *object, const char *key)
     return json_number_value(json_object_get(object, key));
 }
 
+/* Beside a ratio to a model, where tasks left tensors alone, the same to those they changed. */
+static void print_of_changed(const json_t *budget, const char *figure)
+{
+    const json_t *changed = json_object_get(budget, "of_changed");
+    double ratio = number(changed, figure);
+    if (number(changed, "model_parameters") < 0.999 * number(budget, "model_parameters") &&
+        ratio > 0)
+        printf(" (%.4fx of what changed)", ratio);
+}
+
 static void print_budget(const json_t *budget)
 {
     const char *unit = json_string_value(json_object_get(budget, "unit"));
@@ -168,14 +178,20 @@ static void print_budget(const json_t *budget)
     if (unit == NULL)
         return;
     if (strcmp(unit, "parameters") == 0 && !automatic) {
-        printf("parameters %.4fx, ", number(budget, "parameters"));
+        printf("parameters %.4fx", number(budget, "parameters"));
+        print_of_changed(budget, "parameters");
+        printf(", ");
         return;
     }
-    printf("%.0f bytes, ", number(budget, "bytes"));
-    if (strcmp(unit, "parameters") == 0)
-        printf("%.4fx of a 16-bit model, ", number(budget, "bytes_ratio_16bit"));
-    else if (strcmp(unit, "bytes_ratio") == 0)
-        printf("%.4fx of the base's, ", number(budget, "bytes_ratio"));
+    printf("%.0f bytes", number(budget, "bytes"));
+    if (strcmp(unit, "parameters") == 0) {
+        printf(", %.4fx of a 16-bit model", number(budget, "bytes_ratio_16bit"));
+        print_of_changed(budget, "bytes_ratio_16bit");
+    } else if (strcmp(unit, "bytes_ratio") == 0) {
+        printf(", %.4fx of the base's", number(budget, "bytes_ratio"));
+        print_of_changed(budget, "bytes_ratio");
+    }
+    printf(", ");
 }
 
 void display_summary(const char *out, int parent_fd, const char *name, double seconds)

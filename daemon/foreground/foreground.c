@@ -45,7 +45,7 @@ typedef struct foreground {
     didi_error error;
 } foreground;
 
-/* One task's full model. */
+/* One task, exported. */
 typedef struct foreground_export {
     foreground *foreground;
     size_t task;
@@ -158,7 +158,7 @@ static void export_work(void *context)
                                .verify_base = self->task == 0,
                                .cancelled = is_interrupted,
                                .context = owner};
-    self->status = export_model(owner->roots, order, NULL, &self->error);
+    self->status = export_task(owner->roots, owner->given->exported, order, NULL, &self->error);
     close(fd);
 }
 
@@ -205,7 +205,9 @@ static void merge_finished(void *context)
     if (self->status == DIDI_OK && self->given->keep != NULL)
         self->status = places_keep(&self->places, self->given->keep, &self->error);
     if (self->status == DIDI_OK && self->given->export != NULL) {
-        display_say(self->display, "exporting full models");
+        display_say(self->display, self->given->exported.format == EXPORT_FORMAT_FULL
+                                       ? "exporting full models"
+                                       : "exporting adapters");
         start_exports(self);
     }
     foreground_done(self);

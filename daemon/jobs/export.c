@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Full-model exports: one pool task each; the row is the truth, a file without its row is made
+/* Exports: one pool task each; the row is the truth, a file without its row is made
  * again. */
 #include "daemon/jobs/export.h"
 
@@ -12,18 +12,11 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-/* Opens "models" below `parent_fd`. */
-static int open_output(int parent_fd, int *ret_fd, didi_error *error)
+/* Opens the folder of a format below `parent_fd`. */
+static int open_folder(int parent_fd, const char *folder, int *ret_fd, didi_error *error)
 {
-    int models_fd = -1;
-    int status = file_open_directory(parent_fd, "models", 1, &models_fd, error);
-    if (status == DIDI_OK)
-        status = file_sync(parent_fd, "exports", error);
-    if (status != DIDI_OK)
-        file_close(models_fd);
-    else
-        *ret_fd = models_fd;
-    return status;
+    int status = file_open_directory(parent_fd, folder, 1, ret_fd, error);
+    return status == DIDI_OK ? file_sync(parent_fd, "exports", error) : status;
 }
 
 /* The task's model may have gone since it was merged: -1. */
@@ -53,10 +46,10 @@ static int count_bytes(void *context, const char *name, didi_error *error)
     return DIDI_OK;
 }
 
-static int tally_model(int models_fd, const char *task, uint64_t *ret_bytes, didi_error *error)
+static int tally_model(int folder_fd, const char *task, uint64_t *ret_bytes, didi_error *error)
 {
     tally all = {.directory_fd = -1};
-    int status = file_open_directory(models_fd, task, 0, &all.directory_fd, error);
+    int status = file_open_directory(folder_fd, task, 0, &all.directory_fd, error);
     if (status == DIDI_OK)
         status = file_each_entry(all.directory_fd, count_bytes, &all, error);
     file_close(all.directory_fd);
@@ -65,22 +58,51 @@ static int tally_model(int models_fd, const char *task, uint64_t *ret_bytes, did
     return status;
 }
 
-int export_model(const model_roots *roots, didi_export wanted, uint64_t *ret_bytes,
-                 didi_error *error)
+static int export_model(const model_roots *roots, didi_export wanted, int folder_fd,
+                        uint64_t *ret_bytes, didi_error *error)
 {
-    int parent_fd = wanted.output_fd;
-    wanted.base_fd = wanted.output_fd = wanted.task_fd = -1;
-    int status = model_roots_open_model(roots, wanted.base_label, &wanted.base_fd, error);
-    if (status == DIDI_OK)
-        status = open_source(roots, &wanted, &wanted.task_fd, error);
-    if (status == DIDI_OK)
-        status = open_output(parent_fd, &wanted.output_fd, error);
+    wanted.output_fd = folder_fd;
+    wanted.task_fd = -1;
+    int status = open_source(roots, &wanted, &wanted.task_fd, error);
     if (status == DIDI_OK)
         status = didi_export_full(&wanted, error);
-    if (status == DIDI_OK && ret_bytes != NULL)
-        status = tally_model(wanted.output_fd, wanted.task, ret_bytes, error);
-    file_close(wanted.output_fd);
+    if (status == DIDI_OK)
+        status = tally_model(folder_fd, wanted.task, ret_bytes, error);
     file_close(wanted.task_fd);
+    return status;
+}
+
+static int export_adapter(didi_export wanted, export_kind kind, int folder_fd, uint64_t *ret_bytes,
+                          didi_error *error)
+{
+    const didi_adapter_options options = {.exact = kind.format == EXPORT_FORMAT_PEFT_EXACT,
+                                          .max_rank = kind.max_rank,
+                                          .as_packaged = true};
+    didi_adapter_report report = {0};
+    wanted.output_fd = folder_fd;
+    int status = didi_export_adapter(&wanted, &options, &report, error);
+    if (status == DIDI_OK)
+        *ret_bytes = report.bytes;
+    return status;
+}
+
+int export_task(const model_roots *roots, export_kind kind, didi_export wanted, uint64_t *ret_bytes,
+                didi_error *error)
+{
+    uint64_t bytes = 0;
+    int folder_fd = -1;
+    wanted.base_fd = -1;
+    int status = model_roots_open_model(roots, wanted.base_label, &wanted.base_fd, error);
+    if (status == DIDI_OK)
+        status =
+            open_folder(wanted.output_fd, export_format_folder(kind.format), &folder_fd, error);
+    if (status == DIDI_OK && kind.format == EXPORT_FORMAT_FULL)
+        status = export_model(roots, wanted, folder_fd, &bytes, error);
+    else if (status == DIDI_OK)
+        status = export_adapter(wanted, kind, folder_fd, &bytes, error);
+    if (status == DIDI_OK && ret_bytes != NULL)
+        *ret_bytes = bytes;
+    file_close(folder_fd);
     file_close(wanted.base_fd);
     return status;
 }
@@ -108,7 +130,8 @@ static int export_write(export_run *self, int job_fd, didi_error *error)
     if (status == DIDI_OK)
         status = file_sync(job_fd, "job", error);
     if (status == DIDI_OK)
-        status = export_model(registry_roots(self->scheduler->models), order, &self->bytes, error);
+        status = export_task(registry_roots(self->scheduler->models), self->kind, order,
+                             &self->bytes, error);
     file_close(order.output_fd);
     file_close(order.artifact_fd);
     return status;
@@ -120,6 +143,7 @@ static void export_work(void *context)
     export_run *self = context;
     store_job job = {0};
     int job_fd = -1;
+    self->kind = (export_kind){export_format_find(self->row.format), self->row.max_rank};
     int status = store_job_get(self->scheduler->store, self->row.job_id, &job, &self->why);
     if (status == DIDI_OK) {
         self->base = job.base;
@@ -164,6 +188,7 @@ static void export_record(export_run *self)
         return; /* at the next tick */
     log_emit(self->status == DIDI_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "export ended",
              LOG_TEXT("job", self->row.job_id), LOG_TEXT("task", self->row.task),
+             LOG_TEXT("format", self->row.format),
              LOG_TEXT("outcome", didi_status_name(self->status)),
              LOG_TEXT("error", self->why.message));
     export_free(self);

@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Full models rebuilt from artifacts. */
+/* Tasks written out of artifacts: whole models and adapters. */
 #pragma once
 
 #include "daemon/models/models.h"
+#include "proto/proto.h"
 #include "src/didi.h"
 
-/* Makes the model as the directory "models/<task>" below wanted.output_fd, from the base that its
- * label names, with the configuration of the task's model where that is still found; replaces the
- * model if it is there. *ret_bytes: of all files; may be NULL. On any thread. Errors: those of
- * model_roots_open_model and didi_export_full. */
-int export_model(const model_roots *roots, didi_export wanted, uint64_t *ret_bytes,
-                 didi_error *error);
+typedef struct export_kind {
+    export_format format;
+    uint64_t max_rank; /* of an adapter; 0: as the package has it */
+} export_kind;
+
+/* Writes the task as "FOLDER/<task>/" below wanted.output_fd, from the base that its label names;
+ * replaces what is there. A model gets the configuration of the task's model where that is still
+ * found. *ret_bytes: of the files; may be NULL. On any thread. Errors: those of
+ * model_roots_open_model, didi_export_full and didi_export_adapter. */
+int export_task(const model_roots *roots, export_kind kind, didi_export wanted, uint64_t *ret_bytes,
+                didi_error *error);

@@ -204,8 +204,9 @@ int scheduler_job_retry(scheduler *self, const char *id, didi_error *error)
     return woken(self, store_job_retry(self->store, id, error));
 }
 
-int scheduler_export_request(scheduler *self, const char *job_id, const char *const *tasks,
-                             size_t task_count, didi_error *error)
+int scheduler_export_request(scheduler *self, const char *job_id, export_kind kind,
+                             const char *const *tasks, size_t task_count, didi_error *error)
 {
-    return woken(self, store_export_request(self->store, job_id, "full", tasks, task_count, error));
+    return woken(self, store_export_request(self->store, job_id, export_format_name(kind.format),
+                                            kind.max_rank, tasks, task_count, error));
 }

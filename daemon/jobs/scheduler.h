@@ -4,7 +4,7 @@
  * Threads: the scheduler lives on the loop thread. Functions marked [any] may be called from any
  * thread (the edge's); they write to the store and wake the loop. Layout below the state directory:
  *   jobs/<id>/artifacts   manifest.json, shared.safetensors, experts/: appear together by rename
- *   jobs/<id>/exports/models/<task>/  a whole model's directory, by rename
+ *   jobs/<id>/exports     models/<task>/, adapters/<task>/, adapters-exact/<task>/: each by rename
  *   jobs/<id>/work        the engine's own, gone when the job is done
  *   jobs/<id>/compare     work and artifacts of the full merge that an extension is compared with,
  *                         gone likewise
@@ -13,6 +13,7 @@
 #pragma once
 
 #include "daemon/base/base.h"
+#include "daemon/jobs/export.h"
 #include "daemon/models/models.h"
 #include "daemon/store/store.h"
 
@@ -36,12 +37,12 @@ void scheduler_free(scheduler *self);
 void scheduler_wake(scheduler *self);
 
 /* As store_job_cancel, store_job_retry, store_job_delete (and the job's files),
- * store_export_request (format "full"), then wakes. [any] */
+ * store_export_request, then wakes. [any] */
 int scheduler_job_cancel(scheduler *self, const char *id, didi_error *error);
 int scheduler_job_retry(scheduler *self, const char *id, didi_error *error);
 int scheduler_job_delete(scheduler *self, const char *id, didi_error *error);
-int scheduler_export_request(scheduler *self, const char *job_id, const char *const *tasks,
-                             size_t task_count, didi_error *error);
+int scheduler_export_request(scheduler *self, const char *job_id, export_kind kind,
+                             const char *const *tasks, size_t task_count, didi_error *error);
 
 /* Opens jobs/<id>/artifacts or jobs/<id>/exports (`name`), O_DIRECTORY; the caller closes.
  * DIDI_NOT_FOUND when there is none. [any] */

@@ -42,6 +42,7 @@ typedef struct export_run {
     struct export_run *next;
     scheduler *scheduler;
     store_export row;
+    export_kind kind;
     char *base;
     int status;
     didi_error why;

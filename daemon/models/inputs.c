@@ -133,6 +133,8 @@ static void inputs_fill(const inputs *self, didi_merge_options *options)
     options->dense_tensor_count = from->dense_tensors.count;
     options->low_rank_tensors = (const char *const *)from->low_rank_tensors.texts;
     options->low_rank_tensor_count = from->low_rank_tensors.count;
+    options->own_tensors = (didi_own_tensors)from->own_tensors;
+    options->missing = (didi_missing)from->missing;
     options->precision = (didi_precision)from->output_dtype;
     options->seed = (uint64_t)from->seed;
     options->specification_json = self->canonical;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Exports: rows that say which full checkpoints were asked for and how that went. */
+/* Exports: rows that say which tasks were asked for in which form and how that went. */
 #include "daemon/base/base.h"
 #include "daemon/store/writer.h"
 #include "src/base/base.h"
@@ -23,9 +23,10 @@ static const row_kind row_of_export = {
     .bytes = sizeof(store_export),
     .states = export_state_names,
     .state_count = EXPORT_STATE_COUNT,
-    .columns = {AT(TEXT, id), AT(TEXT, job_id), AT(TEXT, task), AT(TEXT, format), AT(STATE, state),
-                AT(INTEGER, bytes), AT(STRING, error_status), AT(STRING, error_message),
-                AT(INTEGER, created_ms), AT(INTEGER, updated_ms), AT(INTEGER, finished_ms)}};
+    .columns = {AT(TEXT, id), AT(TEXT, job_id), AT(TEXT, task), AT(TEXT, format),
+                AT(INTEGER, max_rank), AT(STATE, state), AT(INTEGER, bytes),
+                AT(STRING, error_status), AT(STRING, error_message), AT(INTEGER, created_ms),
+                AT(INTEGER, updated_ms), AT(INTEGER, finished_ms)}};
 
 void store_exports_free(store_export *exports, size_t count)
 {
@@ -34,6 +35,7 @@ void store_exports_free(store_export *exports, size_t count)
 
 typedef struct request_argument {
     const char *job_id, *format;
+    uint64_t max_rank;
     const char *const *tasks;
     size_t task_count;
 } request_argument;
@@ -42,12 +44,25 @@ static int request_one(database *writer, const request_argument *argument, const
                        didi_error *error)
 {
     char id[ID_BYTES];
-    int status = database_new_id(writer, id, error);
+    bool busy = false;
+    int status =
+        database_row(writer, QUERY_EXPORT_BUSY,
+                     SQL_PARAMETERS(SQL_TEXT(job_id, argument->job_id), SQL_TEXT(task, task),
+                                    SQL_TEXT(format, argument->format),
+                                    SQL_INTEGER(max_rank, argument->max_rank)),
+                     &row_of_id, id, &busy, error);
+    if (status == DIDI_OK && busy)
+        return didi_fail(error, DIDI_CONFLICT, task,
+                         "task %s is being exported with another max_rank; ask when that is done",
+                         task);
+    if (status == DIDI_OK)
+        status = database_new_id(writer, id, error);
     if (status != DIDI_OK)
         return status;
     return database_run(writer, QUERY_EXPORT_UPSERT,
                         SQL_PARAMETERS(SQL_TEXT(id, id), SQL_TEXT(job_id, argument->job_id),
                                        SQL_TEXT(task, task), SQL_TEXT(format, argument->format),
+                                       SQL_INTEGER(max_rank, argument->max_rank),
                                        SQL_INTEGER(now, clock_now_ms())),
                         error);
 }
@@ -72,11 +87,14 @@ static int request_operation(database *writer, void *context, store_changes *cha
     return status;
 }
 
-int store_export_request(store *self, const char *job_id, const char *format,
+int store_export_request(store *self, const char *job_id, const char *format, uint64_t max_rank,
                          const char *const *tasks, size_t task_count, didi_error *error)
 {
-    request_argument argument = {
-        .job_id = job_id, .format = format, .tasks = tasks, .task_count = task_count};
+    request_argument argument = {.job_id = job_id,
+                                 .format = format,
+                                 .max_rank = max_rank,
+                                 .tasks = tasks,
+                                 .task_count = task_count};
     return store_write(self, request_operation, &argument, error);
 }
 

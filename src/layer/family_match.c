@@ -77,13 +77,27 @@ static bool ends_with(const char *name, const char *end, size_t *ret_before)
            strcmp(name + length - tail, end) == 0;
 }
 
+/* The tensor called prefix + name; both lists are sorted by name. */
 static const checkpoint_tensor *find_joined(const checkpoint *model, const char *prefix,
                                             const char *name)
 {
-    char *joined = memory_format("%s%s", prefix, name);
-    const checkpoint_tensor *found = joined != NULL ? checkpoint_find(model, joined) : NULL;
-    free(joined);
-    return found;
+    size_t length = strlen(prefix);
+    size_t low = 0;
+    size_t high = checkpoint_count(model);
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        const checkpoint_tensor *at = checkpoint_at(model, middle);
+        int order = strncmp(prefix, at->tensor->name, length);
+        if (order == 0)
+            order = strcmp(name, at->tensor->name + length);
+        if (order == 0)
+            return at;
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return NULL;
 }
 
 static const checkpoint_tensor *find_without(const checkpoint *model, const char *prefix,

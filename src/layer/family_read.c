@@ -150,25 +150,30 @@ int family_read_delta(const family *self, size_t task, family_piece piece, float
                : status;
 }
 
-/* Bytes of one dtype; numbers where dtypes differ. */
-static int compare_piece(const family *self, const family_tensor *tensor, size_t task,
-                         uint64_t first, uint64_t count, void *ours, void *theirs,
+/* Two models' values of a tensor side by side: bytes of one dtype, numbers where dtypes differ. */
+typedef struct comparison {
+    const checkpoint *model[2];
+    const checkpoint_tensor *tensor[2];
+    bool same_dtype;
+    uint64_t bits; /* of an element as it is compared */
+    char *values[2];
+} comparison;
+
+static int compare_piece(const comparison *self, uint64_t first, uint64_t count, bool *ret_same,
                          didi_error *error)
 {
-    const checkpoint_tensor *other = tensor->task[task];
-    uint64_t bits = didi_dtype_bits(tensor->base->tensor->dtype);
-    bool same_dtype = tensor->base->tensor->dtype == other->tensor->dtype;
-    if (!same_dtype) {
-        int status = checkpoint_read_f32(self->base, tensor->base, first, ours, count, error);
-        return status == DIDI_OK ? checkpoint_read_f32(self->tasks[task].model, other, first,
-                                                       theirs, count, error)
-                                 : status;
+    uint64_t bytes = count * self->bits / 8;
+    for (size_t i = 0; i < 2; i++) {
+        int status = self->same_dtype
+                         ? checkpoint_read(self->model[i], self->tensor[i], first * self->bits / 8,
+                                           self->values[i], bytes, error)
+                         : checkpoint_read_f32(self->model[i], self->tensor[i], first,
+                                               (float *)(void *)self->values[i], count, error);
+        if (status != DIDI_OK)
+            return status;
     }
-    int status =
-        checkpoint_read(self->base, tensor->base, first * bits / 8, ours, count * bits / 8, error);
-    return status == DIDI_OK ? checkpoint_read(self->tasks[task].model, other, first * bits / 8,
-                                               theirs, count * bits / 8, error)
-                             : status;
+    *ret_same = memcmp(self->values[0], self->values[1], bytes) == 0;
+    return DIDI_OK;
 }
 
 int family_compare(const family *self, const family_tensor *tensor, size_t task, bool *ret_same,
@@ -176,24 +181,26 @@ int family_compare(const family *self, const family_tensor *tensor, size_t task,
 {
     enum { FIRST_ELEMENTS = 1 << 10, MOST_ELEMENTS = 1 << 17, WIDEST_BYTES = 8 };
     assert(tensor->task[task] != NULL);
-    char *buffer = memory_aligned(2 * (size_t)MOST_ELEMENTS, WIDEST_BYTES);
-    if (buffer == NULL)
+    didi_dtype dtype = tensor->base->tensor->dtype;
+    bool same_dtype = dtype == tensor->task[task]->tensor->dtype;
+    char *values = memory_aligned(2 * (size_t)MOST_ELEMENTS, WIDEST_BYTES);
+    comparison both = {.model = {self->base, self->tasks[task].model},
+                       .tensor = {tensor->base, tensor->task[task]},
+                       .same_dtype = same_dtype,
+                       .bits = same_dtype ? didi_dtype_bits(dtype) : 32,
+                       .values = {values, values + (size_t)MOST_ELEMENTS * WIDEST_BYTES}};
+    if (values == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, tensor->name, "comparison buffers");
-    char *other = buffer + (size_t)MOST_ELEMENTS * WIDEST_BYTES;
-    bool same_dtype = tensor->base->tensor->dtype == tensor->task[task]->tensor->dtype;
-    uint64_t bits = same_dtype ? didi_dtype_bits(tensor->base->tensor->dtype) : 32;
-    bool same = true;
     int status = DIDI_OK;
+    *ret_same = true;
     /* Most tensors differ at once: the first piece is small. */
     uint64_t step = FIRST_ELEMENTS;
-    for (uint64_t first = 0; first < tensor->elements && status == DIDI_OK && same;) {
+    for (uint64_t first = 0; first < tensor->elements && status == DIDI_OK && *ret_same;) {
         uint64_t count = smaller(tensor->elements - first, step);
-        status = compare_piece(self, tensor, task, first, count, buffer, other, error);
-        same = status == DIDI_OK && memcmp(buffer, other, count * bits / 8) == 0;
+        status = compare_piece(&both, first, count, ret_same, error);
         first += count;
         step = MOST_ELEMENTS;
     }
-    free(buffer);
-    *ret_same = same;
+    free(values);
     return status;
 }

@@ -68,13 +68,45 @@ static bool add_own(const work *self, json_t *manifest)
         count += (uint64_t)json_integer_value(json_object_get(row, "parameters"));
     }
     int failed = tasks == NULL;
-    if (json_object_size(tasks) > 0) {
-        json_t *budget = json_object_get(manifest, "budget");
-        failed |= json_object_set_new(budget, "own_parameters", json_integer((json_int_t)count));
-        failed |= json_object_set(manifest, "own", tasks);
-    }
+    json_t *budget = json_object_get(manifest, "budget");
+    failed |= json_object_set_new(budget, "own_parameters", json_integer((json_int_t)count));
+    failed |= json_object_set(manifest, "own", tasks);
     json_decref(tasks);
     return failed == 0;
+}
+
+static bool was_changed(const work *self, const family_tensor *tensor)
+{
+    const json_t *row =
+        self->extension != NULL ? extension_layer(self->extension, tensor->name) : NULL;
+    const json_t *energies = json_object_get(row, "energies");
+    bool changed = family_changed(self->family, tensor) ||
+                   (self->extension != NULL && extension_shares(self->extension, tensor));
+    for (size_t t = 0; t < json_array_size(energies) && !changed; t++)
+        changed = json_number_value(json_array_get(energies, t)) > 0;
+    return changed;
+}
+
+/* Against the tensors that some task changed: frozen ones are part of a model, and cost nothing. */
+static json_t *of_changed(const work *self, const figures *of)
+{
+    uint64_t parameters = 0;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < self->family->tensor_count; i++) {
+        const family_tensor *tensor = &self->family->tensors[i];
+        if ((tensor->kind != FAMILY_MATRIX && tensor->kind != FAMILY_DENSE) ||
+            !was_changed(self, tensor))
+            continue;
+        parameters += tensor->elements;
+        bytes += tensor->base->tensor->bytes;
+    }
+    if (parameters == 0)
+        return json_null();
+    double bytes_stored = (double)of->bytes;
+    return json_pack("{s:I,s:f,s:f,s:f}", "model_parameters", (json_int_t)parameters, "parameters",
+                     (double)of->parameters / (double)parameters, "bytes_ratio",
+                     bytes_stored / (double)bytes, "bytes_ratio_16bit",
+                     bytes_stored / (2 * (double)parameters));
 }
 
 static json_t *budget_section(const didi_merge *self, const figures *of)
@@ -86,7 +118,7 @@ static json_t *budget_section(const didi_merge *self, const figures *of)
     double bytes = (double)of->bytes;
     json_t *unit = json_is_null(asked) ? json_null()
                                        : json_string(didi_budget_unit_name(options->budget_unit));
-    return json_pack("{s:o,s:o,s:s,s:f,s:f,s:I,s:f,s:f,s:I,s:I,s:I,s:I}", "requested", asked,
+    return json_pack("{s:o,s:o,s:s,s:f,s:f,s:I,s:f,s:f,s:I,s:I,s:I,s:I,s:o}", "requested", asked,
                      "unit", unit, "dtype", didi_precision_name(options->precision), "factors",
                      work_share_of_model(merge, of->factors), "parameters",
                      work_share_of_model(merge, of->parameters), "bytes", (json_int_t)of->bytes,
@@ -94,7 +126,8 @@ static json_t *budget_section(const didi_merge *self, const figures *of)
                      bytes / (2 * model), "model_bytes", (json_int_t)work_base_bytes(merge),
                      "model_parameters", (json_int_t)merge->plan.parameters, "factor_parameters",
                      (json_int_t)of->factors, "dense_parameters",
-                     (json_int_t)(of->parameters - of->factors));
+                     (json_int_t)(of->parameters - of->factors), "of_changed",
+                     of_changed(merge, of));
 }
 
 static json_t *model_section(const didi_merge *self, const checkpoint *model, size_t *digest)

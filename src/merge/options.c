@@ -99,6 +99,11 @@ int merge_options_check(const didi_merge_options *options, const didi_method *me
     if ((unsigned)options->precision > DIDI_PRECISION_AUTO)
         return didi_fail(error, DIDI_INVALID, "/output/dtype",
                          "output dtype is f32, bf16, f16, int8, int4, int3 or auto");
+    if ((unsigned)options->own_tensors > DIDI_OWN_REFUSE)
+        return didi_fail(error, DIDI_INVALID, "/own_tensors",
+                         "own_tensors is keep, drop or refuse");
+    if ((unsigned)options->missing > DIDI_MISSING_REFUSE)
+        return didi_fail(error, DIDI_INVALID, "/missing", "missing is auto, base or refuse");
     if (options->output_fd >= 0 && !name_is_plain(options->output_name))
         return didi_fail(error, DIDI_INVALID, "output_name",
                          "output_name is not a plain file name");
@@ -261,6 +266,8 @@ static void print_options(FILE *out, const didi_merge *self)
     extension_print(self->work.extension, out);
     for (size_t t = 0; t < o->task_count; t++)
         fprintf(out, "task %s %a\n", o->tasks[t].name, o->tasks[t].weight);
+    if (o->own_tensors != DIDI_OWN_KEEP || o->missing != DIDI_MISSING_AUTO)
+        fprintf(out, "own %d missing %d\n", (int)o->own_tensors, (int)o->missing);
     if (o->reuse_fd >= 0)
         fprintf(out, "reuse %s\n", self->work.reuse->fingerprint);
     if (self->method == didi_methods[0])

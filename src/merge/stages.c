@@ -193,6 +193,14 @@ static bool recall_item(didi_merge *self, size_t row, size_t index)
     return stored_recall(&self->work, index, name, NULL) == DIDI_OK;
 }
 
+/* A tensor that no task changed has an empty summary, and no method needs to see it. */
+static bool is_unchanged(const didi_merge *self, size_t row, size_t index)
+{
+    return self->rows[row].kind == ROW_EACH && index < self->work.layer_count &&
+           self->work.extension == NULL &&
+           !family_changed(self->work.family, self->work.layers[index]);
+}
+
 void merge_fail(didi_merge *self, int status, const didi_error *error)
 {
     if (self->status != DIDI_OK)
@@ -228,7 +236,7 @@ static int begin_row(didi_merge *self, size_t row, didi_error *error)
             return status;
     }
     for (size_t i = 0; i < count; i++)
-        if (recall_item(self, row, i)) {
+        if (is_unchanged(self, row, i) || recall_item(self, row, i)) {
             self->work.items[i] = ITEM_DONE;
             self->work.items_done++;
         }

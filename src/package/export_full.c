@@ -5,6 +5,7 @@
 
 #include "src/base/base.h"
 #include "src/files/files.h"
+#include "src/package/adapter.h"
 #include "src/package/model_card.h"
 #include "src/package/reader.h"
 #include "src/package/side_files.h"
@@ -220,26 +221,38 @@ static int write_rest(const export_job *self, didi_error *error)
 
 /* ---- the base must be the one that was merged ---- */
 
-static int verify_base(const export_job *self, didi_error *error)
+static int verify_base_files(const didi_export *wanted, const checkpoint *base, const json_t *files,
+                             didi_error *error)
 {
-    const json_t *files = manifest_file_base(self->manifest);
-    if (files == NULL)
-        return didi_fail(error, DIDI_FORMAT, "manifest.json", "the manifest lists no base files");
-    for (size_t f = 0; f < checkpoint_file_count(self->base); f++) {
-        const checkpoint_file *file = checkpoint_file_at(self->base, f);
+    for (size_t f = 0; f < checkpoint_file_count(base); f++) {
+        const checkpoint_file *file = checkpoint_file_at(base, f);
         const json_t *row = manifest_file_row(files, "name", file->name);
-        const char *wanted = json_string_value(json_object_get(row, "sha256"));
+        const char *merged = json_string_value(json_object_get(row, "sha256"));
         char found[65];
-        int status = checkpoint_digest(self->base, f, self->wanted->cancelled,
-                                       self->wanted->context, found, error);
+        int status = checkpoint_digest(base, f, wanted->cancelled, wanted->context, found, error);
         if (status != DIDI_OK)
             return status;
-        if (wanted == NULL || strcmp(wanted, found) != 0)
-            return didi_fail(error, DIDI_CHANGED, checkpoint_label(self->base),
-                             "%s/%s is not the base file that was merged",
-                             checkpoint_label(self->base), file->name);
+        if (merged == NULL || strcmp(merged, found) != 0)
+            return didi_fail(error, DIDI_CHANGED, checkpoint_label(base),
+                             "%s/%s is not the base file that was merged", checkpoint_label(base),
+                             file->name);
     }
     return DIDI_OK;
+}
+
+int export_verify_base(const didi_export *wanted, const checkpoint *base, didi_error *error)
+{
+    json_t *manifest = NULL;
+    int status = manifest_file_read(wanted->artifact_fd, &manifest, error);
+    if (status != DIDI_OK)
+        return status;
+    const json_t *files = manifest_file_base(manifest);
+    if (files == NULL)
+        status = didi_fail(error, DIDI_FORMAT, "manifest.json", "the manifest lists no base files");
+    else
+        status = verify_base_files(wanted, base, files, error);
+    json_decref(manifest);
+    return status;
 }
 
 static int read_inputs(export_job *self, didi_error *error)
@@ -252,7 +265,7 @@ static int read_inputs(export_job *self, didi_error *error)
     if (status == DIDI_OK)
         status = manifest_file_read(wanted->artifact_fd, &self->manifest, error);
     if (status == DIDI_OK && wanted->verify_base)
-        status = verify_base(self, error);
+        status = export_verify_base(wanted, self->base, error);
     return status == DIDI_OK ? plan_shards(self, error) : status;
 }
 

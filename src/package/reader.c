@@ -143,26 +143,57 @@ static int read_plain(const package_file *file, const safetensors_tensor *from, 
     return status;
 }
 
-static int read_factors(const package_file *file, const char *tensor, const char *prefix,
-                        addition *out, didi_error *error)
+/* The factors and the delta that are stored plainly, or NULL; shapes are checked. */
+static int find_factors(const package_file *file, const char *tensor, const char *prefix,
+                        const addition *shape, const safetensors_tensor *ret_sides[2],
+                        didi_error *error)
 {
     const safetensors_tensor *left = NULL;
     const safetensors_tensor *right = NULL;
     int status = find(file, tensor, prefix, "B", &left, error);
     if (status == DIDI_OK)
         status = find(file, tensor, prefix, "A", &right, error);
-    if (status != DIDI_OK || (left == NULL && right == NULL))
+    if (status != DIDI_OK)
         return status;
+    ret_sides[0] = left;
+    ret_sides[1] = right;
+    if (left == NULL && right == NULL)
+        return DIDI_OK;
     if (left == NULL || right == NULL || left->dimensions != 2 || right->dimensions != 2 ||
-        left->shape[0] != out->rows || right->shape[1] != out->columns ||
+        left->shape[0] != shape->rows || right->shape[1] != shape->columns ||
         left->shape[1] != right->shape[0])
         return didi_fail(error, DIDI_MISMATCH, tensor, "factors in %s do not fit the base's tensor",
                          file->name);
-    out->rank = left->shape[1];
+    return DIDI_OK;
+}
+
+static int find_delta(const package_file *file, const char *tensor, const addition *shape,
+                      const safetensors_tensor **ret_found, didi_error *error)
+{
+    const safetensors_tensor *found = NULL;
+    int status = find(file, tensor, "", "delta", &found, error);
+    if (status != DIDI_OK)
+        return status;
+    *ret_found = found;
+    if (found != NULL &&
+        (found->elements / shape->columns != shape->rows || found->elements % shape->columns != 0))
+        return didi_fail(error, DIDI_MISMATCH, tensor, "the delta in %s does not fit the base's",
+                         file->name);
+    return DIDI_OK;
+}
+
+static int read_factors(const package_file *file, const char *tensor, const char *prefix,
+                        addition *out, didi_error *error)
+{
+    const safetensors_tensor *sides[2] = {NULL, NULL};
+    int status = find_factors(file, tensor, prefix, out, sides, error);
+    if (status != DIDI_OK || sides[0] == NULL)
+        return status;
+    out->rank = sides[0]->shape[1];
     if (out->rank > 0)
-        status = read_plain(file, left, &out->left, error);
+        status = read_plain(file, sides[0], &out->left, error);
     if (status == DIDI_OK && out->rank > 0)
-        status = read_plain(file, right, &out->right, error);
+        status = read_plain(file, sides[1], &out->right, error);
     return status;
 }
 
@@ -170,13 +201,9 @@ static int read_delta(const package_file *file, const char *tensor, addition *ou
                       didi_error *error)
 {
     const safetensors_tensor *found = NULL;
-    int status = find(file, tensor, "", "delta", &found, error);
-    if (status != DIDI_OK || found == NULL)
-        return status;
-    if (found->elements / out->columns != out->rows || found->elements % out->columns != 0)
-        return didi_fail(error, DIDI_MISMATCH, tensor, "the delta in %s does not fit the base's",
-                         file->name);
-    return read_plain(file, found, &out->delta, error);
+    int status = find_delta(file, tensor, out, &found, error);
+    return status == DIDI_OK && found != NULL ? read_plain(file, found, &out->delta, error)
+                                              : status;
 }
 
 static int read_packed(const package_file *file, const char *tensor, const char *prefix,
@@ -197,23 +224,57 @@ static int read_packed(const package_file *file, const char *tensor, const char 
     return status;
 }
 
+static int read_all_packed(const package_file *file, const char *tensor, addition *out,
+                           didi_error *error)
+{
+    const char *prefix = file->shared ? "shared_" : "expert_";
+    int status = read_packed(file, tensor, prefix, out, &out->factor_bytes, &out->factors, error);
+    if (status == DIDI_OK)
+        status = read_packed(file, tensor, "delta_", out, &out->delta_bytes, &out->dense, error);
+    return status;
+}
+
 int package_file_read(const package_file *file, const char *tensor, uint64_t rows, uint64_t columns,
                       addition *ret_addition, didi_error *error)
 {
     assert(rows > 0 && columns > 0);
-    const char *prefix = file->shared ? "shared_" : "expert_";
     addition self = {.rows = rows, .columns = columns};
-    int status = read_factors(file, tensor, prefix, &self, error);
+    int status = read_factors(file, tensor, file->shared ? "shared_" : "expert_", &self, error);
     if (status == DIDI_OK)
         status = read_delta(file, tensor, &self, error);
     if (status == DIDI_OK)
-        status = read_packed(file, tensor, prefix, &self, &self.factor_bytes, &self.factors, error);
-    if (status == DIDI_OK)
-        status = read_packed(file, tensor, "delta_", &self, &self.delta_bytes, &self.dense, error);
+        status = read_all_packed(file, tensor, &self, error);
     if (status != DIDI_OK)
         addition_clear(&self);
     else
         *ret_addition = self;
+    return status;
+}
+
+int package_file_form(const package_file *file, const char *tensor, uint64_t rows, uint64_t columns,
+                      addition_form *ret_form, didi_error *error)
+{
+    assert(rows > 0 && columns > 0);
+    const char *prefix = file->shared ? "shared_" : "expert_";
+    addition self = {.rows = rows, .columns = columns};
+    addition_form form = {.dtype = DIDI_DTYPE_BOOL};
+    const safetensors_tensor *sides[2] = {NULL, NULL};
+    const safetensors_tensor *delta = NULL;
+    int status = find_factors(file, tensor, prefix, &self, sides, error);
+    if (status == DIDI_OK)
+        status = find_delta(file, tensor, &self, &delta, error);
+    if (status == DIDI_OK)
+        status = read_all_packed(file, tensor, &self, error);
+    if (status == DIDI_OK) {
+        const safetensors_tensor *plain = sides[0] != NULL ? sides[0] : delta;
+        form.rank = sides[0] != NULL ? sides[0]->shape[1] : 0;
+        form.rank += self.factor_bytes != NULL ? self.factors.rank : 0;
+        form.delta = delta != NULL || self.delta_bytes != NULL;
+        form.packed = self.factor_bytes != NULL || self.delta_bytes != NULL;
+        form.dtype = plain != NULL ? plain->dtype : DIDI_DTYPE_BOOL;
+        *ret_form = form;
+    }
+    addition_clear(&self);
     return status;
 }
 

@@ -47,6 +47,18 @@ typedef struct addition {
 int package_file_read(const package_file *file, const char *tensor, uint64_t rows, uint64_t columns,
                       addition *ret_addition, didi_error *error);
 
+/* What kind of things the file has for a tensor. */
+typedef struct addition_form {
+    uint64_t rank;    /* of all factors, plain and packed */
+    bool delta;       /* a delta, plain or packed */
+    bool packed;      /* one of these is packed */
+    didi_dtype dtype; /* of the plain ones; BOOL when there are none */
+} addition_form;
+
+/* As package_file_read, without the numbers: plain arrays are not read. */
+int package_file_form(const package_file *file, const char *tensor, uint64_t rows, uint64_t columns,
+                      addition_form *ret_form, didi_error *error);
+
 /* True when the file has nothing for the tensor. */
 bool addition_is_empty(const addition *self);
 

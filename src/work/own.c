@@ -137,60 +137,68 @@ uint64_t work_own_bytes(const work *self)
 
 /* ---- copying ---- */
 
-static int check_finite(const checkpoint *model, const family_own *own, uint64_t first,
-                        const float *values, uint64_t count, didi_error *error)
+typedef struct own_copy {
+    const checkpoint *model;
+    const checkpoint_tensor *source;
+    uint64_t skipped; /* elements before the first that is kept */
+    const char *name;
+    safetensors_writer *writer;
+} own_copy;
+
+static int copy_numbers(const own_copy *self, uint64_t at, uint64_t count, float *values,
+                        didi_error *error)
 {
+    const char *label = checkpoint_label(self->model);
+    int status =
+        checkpoint_read_f32(self->model, self->source, self->skipped + at, values, count, error);
+    if (status != DIDI_OK)
+        return status;
     size_t bad = didi_dtype_first_nonfinite(values, count);
-    if (bad == count)
-        return DIDI_OK;
-    return didi_fail(error, DIDI_NUMERIC, checkpoint_label(model),
-                     "tensor '%s' of model %s holds NaN or Inf at element %llu",
-                     own->source->tensor->name, checkpoint_label(model),
-                     (unsigned long long)(first + bad));
+    if (bad < count)
+        return didi_fail(
+            error, DIDI_NUMERIC, label, "tensor '%s' of model %s holds NaN or Inf at element %llu",
+            self->source->tensor->name, label, (unsigned long long)(self->skipped + at + bad));
+    status = safetensors_writer_put_f32(self->writer, self->name, at, values, count, error);
+    return status == DIDI_NUMERIC ? didi_error_wrap(error, "tensor '%s' of model %s",
+                                                    self->source->tensor->name, label)
+                                  : status;
 }
 
-/* Elements in a dtype that has whole bytes; others are copied as bytes. */
-static int copy_piece(const checkpoint *model, const family_own *own, const char *name,
-                      didi_dtype stored_as, uint64_t first, uint64_t at, uint64_t count,
-                      void *buffer, safetensors_writer *writer, didi_error *error)
+/* Elements have whole bytes, or all of the tensor is copied. */
+static int copy_bytes(const own_copy *self, uint64_t at, uint64_t count, void *bytes,
+                      didi_error *error)
 {
-    didi_dtype dtype = own->source->tensor->dtype;
-    if (didi_dtype_is_float(dtype)) {
-        int status = checkpoint_read_f32(model, own->source, first, buffer, count, error);
-        if (status == DIDI_OK)
-            status = check_finite(model, own, first, buffer, count, error);
-        if (status != DIDI_OK || dtype != stored_as)
-            return status == DIDI_OK
-                       ? safetensors_writer_put_f32(writer, name, at, buffer, count, error)
-                       : status;
-    }
-    uint64_t bits = didi_dtype_bits(dtype);
-    int status =
-        checkpoint_read(model, own->source, first * bits / 8, buffer, count * bits / 8, error);
-    return status == DIDI_OK ? safetensors_writer_put_bytes(writer, name, at * bits / 8, buffer,
-                                                            count * bits / 8, error)
+    uint64_t bits = didi_dtype_bits(self->source->tensor->dtype);
+    int status = checkpoint_read(self->model, self->source, (self->skipped + at) * bits / 8, bytes,
+                                 count * bits / 8, error);
+    return status == DIDI_OK ? safetensors_writer_put_bytes(self->writer, self->name, at * bits / 8,
+                                                            bytes, count * bits / 8, error)
                              : status;
 }
 
 static int copy_own(work *self, size_t task, const family_own *own, safetensors_writer *writer,
                     didi_error *error)
 {
-    const checkpoint *model = self->family->tasks[task].model;
     stored_own stored = stored_own_of(own);
     uint64_t elements = stored_own_elements(&stored);
-    uint64_t skipped = own->source->tensor->elements - elements;
-    didi_dtype stored_as = stored_own_dtype(&stored, self->options.precision);
+    bool numbers = didi_dtype_is_float(own->source->tensor->dtype);
     char *name = memory_format("%s.%s", own->name, stored_own_suffix(&stored));
-    char *buffer = memory_aligned(PIECE_ELEMENTS, WIDEST_BYTES);
+    void *buffer = memory_aligned(PIECE_ELEMENTS, WIDEST_BYTES);
+    own_copy copy = {.model = self->family->tasks[task].model,
+                     .source = own->source,
+                     .skipped = own->source->tensor->elements - elements,
+                     .name = name,
+                     .writer = writer};
     int status = name != NULL && buffer != NULL
                      ? DIDI_OK
                      : didi_fail(error, DIDI_NO_MEMORY, own->name, "copy of a tensor");
     for (uint64_t at = 0; at < elements && status == DIDI_OK; at += PIECE_ELEMENTS) {
         uint64_t count = smaller(elements - at, PIECE_ELEMENTS);
-        status = atomic_load(&self->cancelled)
-                     ? didi_fail(error, DIDI_CANCELLED, NULL, "cancelled")
-                     : copy_piece(model, own, name, stored_as, skipped + at, at, count, buffer,
-                                  writer, error);
+        if (atomic_load(&self->cancelled))
+            status = didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
+        else
+            status = numbers ? copy_numbers(&copy, at, count, buffer, error)
+                             : copy_bytes(&copy, at, count, buffer, error);
         atomic_fetch_add(&self->bytes_read,
                          count * didi_dtype_bits(own->source->tensor->dtype) / 8);
     }

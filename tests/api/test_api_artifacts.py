@@ -115,7 +115,12 @@ def test_unknown_artifacts(wire, finished, name):
 
 @pytest.mark.parametrize("document, pointer, name", [
     ({}, "/format", "invalid-request"),
-    ({"format": "peft"}, "/format", "invalid-request"),
+    ({"format": "gguf"}, "/format", "invalid-request"),
+    ({"format": "full", "max_rank": 16}, "/max_rank", "invalid-request"),
+    ({"format": "peft", "max_rank": 15}, "/max_rank", "invalid-request"),
+    ({"format": "peft-exact", "max_rank": 0}, "/max_rank", "invalid-request"),
+    ({"format": "peft", "max_rank": 65537}, "/max_rank", "invalid-request"),
+    ({"format": "peft", "max_rank": "16"}, "/max_rank", "invalid-request"),
     ({"format": "full", "tasks": []}, "/tasks", "invalid-request"),
     ({"format": "full", "tasks": "latin"}, "/tasks", "invalid-request"),
     ({"format": "full", "tasks": ["latin", "latin"]}, "/tasks/1", "invalid-request"),
@@ -200,3 +205,50 @@ def model_files(wire, job_id, task):
         assert answer.status == 200 and answer.headers["ETag"] == row["etag"]
         assert answer.headers["Content-Type"] == row["media_type"]
     return {row["name"][len(place):]: answer.body for row, answer in zip(rows, answers)}
+
+
+ADAPTER = ["README.md", "adapter_config.json", "adapter_model.safetensors", "export.json"]
+
+
+def test_adapters_become_artifacts(wire):
+    job_id = wire.submit(specification(name="adapted"))["id"]
+    wire.wait(job_id, "succeeded")
+    path = f"/v1/jobs/{job_id}/exports"
+    base = f"/v1/jobs/{job_id}/artifacts"
+    assert wire.get(f"{base}/adapters/latin/adapter_config.json").problem() == "unknown-artifact"
+    asked = wire.post(path, {"format": "peft", "tasks": ["latin"], "max_rank": 16}).json()["data"]
+    assert [(row["format"], row["max_rank"]) for row in asked] == [("peft", 16)]
+    assert wire.post(path, {"format": "peft-exact"}).status == 202
+    rows = wait_for_exports(wire, path)
+    assert {(row["task"], row["format"]) for row in rows} == \
+        {("latin", "peft"), ("latin", "peft-exact"), ("hiragana", "peft-exact")}
+    listed = {row["name"]: row for row in wire.get(base).json()["data"]}
+    assert list(listed) == sorted(listed)
+    for row in rows:
+        assert row["state"] == "succeeded", row
+        folder, task, file = row["artifact"].split("/")
+        assert (task, file) == (row["task"], "adapter_model.safetensors")
+        assert folder == {"peft": "adapters", "peft-exact": "adapters-exact"}[row["format"]]
+        files = [f"{folder}/{task}/{name}" for name in ADAPTER]
+        assert sum(listed[name]["bytes"] for name in files) == row["bytes"]
+        for name in files:
+            answer = wire.get(listed[name]["href"])
+            assert hashlib.sha256(answer.body).hexdigest() == listed[name]["sha256"]
+            assert answer.headers["Content-Type"] == listed[name]["media_type"]
+    config = wire.get(f"{base}/adapters/latin/adapter_config.json").json()
+    assert config["r"] == 16 and config["base_model_name_or_path"] == "base"
+
+
+def test_another_rank_is_made_anew(wire):
+    job_id = wire.submit(specification(name="adapted"))["id"]
+    wire.wait(job_id, "succeeded")
+    path = f"/v1/jobs/{job_id}/exports"
+    ranks = []
+    for wanted in ({"max_rank": 3}, {"max_rank": 3}, {"max_rank": 2}, {}):
+        asked = {"format": "peft-exact", "tasks": ["latin"], **wanted}
+        assert wire.post(path, asked).status == 202
+        row, = wait_for_exports(wire, path)
+        assert row["max_rank"] == wanted.get("max_rank") and row["state"] == "succeeded"
+        ranks.append(wire.get(f"/v1/jobs/{job_id}/artifacts/adapters-exact/latin/"
+                              "adapter_config.json").json()["r"])
+    assert ranks[:3] == [3, 3, 2] and ranks[3] > 3

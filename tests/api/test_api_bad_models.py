@@ -67,7 +67,10 @@ def test_malformed_files(served, models, case, model):
 ], ids=["missing", "extra", "shape"])
 def test_models_of_other_families(served, models, change, name):
     write(models, "two", change)
-    refused(served, "models-differ", name, "two")
+    for target in ("/v1/jobs?dry_run=true", "/v1/jobs"):
+        answer = served[1].post(target, {**SPECIFICATION, "own_tensors": "refuse"})
+        assert (answer.status, answer.problem()) == (422, "models-differ"), answer.body
+        assert name in answer.json()["detail"] and "two" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("name", ["../one/model.safetensors", "/etc/passwd", "gone.safetensors"])

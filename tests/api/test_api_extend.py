@@ -10,12 +10,13 @@ from wire import specification
 
 TASKS = [{"name": name, "model": f"tasks/{name}"}
          for name in ("hiragana", "latin", "mnist", "orient")]
+PLAIN = {"dtype": "bf16"}
 
 
 @pytest.fixture(scope="session")
 def parent(wire):
     """The id of a job of three tasks."""
-    job = wire.submit(specification(name="three", tasks=TASKS[:3], budget=0.93))
+    job = wire.submit(specification(name="three", tasks=TASKS[:3], budget=0.93, output=PLAIN))
     wire.wait(job["id"], "succeeded")
     return job["id"]
 
@@ -118,7 +119,7 @@ def test_a_rebalanced_job_keeps_the_total(wire, parent):
     assert found["budget"]["parameters"] <= 0.93 + 1e-9
     assert found["specification"]["extend"]["rebalance"] is True
     other = wire.submit(specification(name="three", tasks=[TASKS[0], TASKS[2], TASKS[3]],
-                                      budget=0.93))
+                                      budget=0.93, output=PLAIN))
     wire.wait(other["id"], "succeeded")
     assert artifact(wire, job["id"], "shared.safetensors") == artifact(
         wire, other["id"], "shared.safetensors")
@@ -133,6 +134,15 @@ def test_a_budget_of_its_own(wire, parent):
     found = manifest(wire, job["id"])
     assert 0.38 < found["files"][-1]["parameters"] / found["budget"]["model_parameters"] <= 0.4
     assert found["extends"]["report"]["full_merge"] is None
+
+
+def test_a_number_means_16_bit_parameters_where_bits_are_allocated(wire):
+    parent = wire.submit(specification(tasks=TASKS[:3], budget=0.4))["id"]
+    wire.wait(parent, "succeeded")
+    body = {"extend": {"job": parent, "budget": 0.1, "compare": False}, "tasks": TASKS[3:]}
+    model = manifest(wire, parent)["budget"]["model_parameters"]
+    plan = wire.post("/v1/jobs?dry_run=true", body).json()
+    assert plan["budget_unit"] == "bytes" and plan["budget"] == int(0.1 * 2 * model)
 
 
 @pytest.mark.parametrize("dtype, budget", [
@@ -216,7 +226,8 @@ def test_mistakes_name_their_field(wire, parent, held):
             "leave budget out")
     assert refused(wire, {"extend": {**of, "budget": 0.001}, **added}, "/extend/budget",
                    "is below the") == "budget-unreachable"
-    counted = wire.submit(specification(tasks=TASKS[:2], budget={"bytes": 120000}))["id"]
+    counted = wire.submit(specification(tasks=TASKS[:2], budget={"bytes": 120000},
+                                        output=PLAIN))["id"]
     wire.wait(counted, "succeeded")
     refused(wire, {"extend": {"job": counted, "budget": 0.2}, **added}, "/extend/budget",
             "counts bytes")

@@ -18,7 +18,7 @@ def test_submit_shows_all_defaults(wire):
     assert answer.status == 201
     assert answer.headers["Location"] == f"/v1/jobs/{job['id']}"
     assert job["state"] == "queued" and job["attempt"] == 0 and job["error"] is None
-    assert job["specification"]["output"] == {"dtype": "bf16"}
+    assert job["specification"]["output"] == {"dtype": "auto"}
     assert job["specification"]["tasks"][0] == {"name": "hiragana", "model": "tasks/hiragana",
                                                 "weight": 1}
     again = wire.post("/v1/jobs?dry_run=true", job["specification"]).json()

@@ -39,13 +39,13 @@ def wait_until_kept(daemon, names, seconds=20):
 
 @pytest.fixture(scope="module")
 def source(wire):
-    return finish(wire, **specification(name="source"))
+    return finish(wire, **specification(name="source", output={"dtype": "bf16"}))
 
 
 def test_another_budget_starts_from_what_was_kept(wire, source):
     assert source["reusable"] is True
     assert source["kept_bytes"] > 10000
-    job = finish(wire, from_job=source["id"], budget=0.9)
+    job = finish(wire, from_job=source["id"], budget=0.9, output={"dtype": "bf16"})
     made = job["specification"]
     assert made["from_job"] == source["id"]
     assert made["base"] == source["specification"]["base"]
@@ -54,7 +54,7 @@ def test_another_budget_starts_from_what_was_kept(wire, source):
     stages = {event["stage"] for event in wire.get(
         f"/v1/jobs/{job['id']}/events?limit=1000").json()["data"] if event["kind"] == "point"}
     assert "digest" not in stages
-    fresh = finish(wire, **specification(budget=0.9))
+    fresh = finish(wire, **specification(budget=0.9, output={"dtype": "bf16"}))
     assert relative_error(wire, job["id"]) < 1.06 * relative_error(wire, fresh["id"])
 
 
@@ -75,7 +75,7 @@ def test_the_same_request_gives_the_same_bytes(wire, source):
 
 
 def test_similarity_is_the_manifests_and_goes_on(wire, source):
-    job = finish(wire, from_job=source["id"], budget=0.9)
+    job = finish(wire, from_job=source["id"], budget=0.9, output={"dtype": "bf16"})
     found = [wire.get(f"/v1/jobs/{one['id']}/similarity") for one in (source, job)]
     assert [answer.status for answer in found] == [200, 200]
     assert found[0].json()["cosine"] == found[1].json()["cosine"]

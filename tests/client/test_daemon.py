@@ -86,7 +86,7 @@ def test_interrupting_the_wait_leaves_the_job(call, didictl, environment):
 def test_every_command_on_a_finished_job(call, tmp_path):
     job = call("submit", *FLAGS, "--wait", "-q").stdout.strip()
     budget = read(call, "show", job)["result"]["budget"]
-    assert budget["parameters"] <= 1.24
+    assert budget["bytes_ratio_16bit"] <= 1.24
     assert all(name in call("ranks", job).stdout for name in TASKS)
     assert "this job" in call("frontier", job).stdout
     lines = call("events", job, "-f", "-o", "jsonl").stdout.splitlines()
@@ -103,6 +103,21 @@ def test_every_command_on_a_finished_job(call, tmp_path):
     assert "didid" in call("version").stdout
     assert call("model", "show", "base", "-o", "name").stdout == "base\n"
     assert read(call, "plan", *FLAGS)["tasks"] == 4
+
+
+def test_adapters_load_where_they_are_meant_to(call, tmp_path):
+    job = call("submit", *FLAGS, "--wait", "-q").stdout.strip()
+    out = str(tmp_path / "out")
+    for loader in ("peft", "vllm", "sglang"):
+        said = call("pull", job, out, "--format", "peft", "--max-rank", "16", "--check", loader)
+        assert all(f"adapters/{task}: " in said.stderr for task in TASKS)
+    config = tmp_path / "out/adapters/latin/adapter_config.json"
+    assert json.loads(config.read_text())["r"] == 16
+    call("pull", job, out, "--format", "peft", "--task", "latin", "--check", "vllm")
+    assert json.loads(config.read_text())["r"] > 16
+    call("pull", job, out, "--format", "peft-exact", "--check", "peft")
+    said = call("pull", job, out, "--format", "peft-exact", "--check", "sglang", status=1)
+    assert "modules_to_save" in said.stderr
 
 
 def test_a_job_by_another_method(call):

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-FLAGS = ["--base", "base", "--budget", "0.93"]
+FLAGS = ["--base", "base", "--budget", "0.93", "--dtype", "bf16"]
 FLAGS += [word for name in ("hiragana", "latin", "mnist")
           for word in ("--task", f"{name}=tasks/{name}")]
 

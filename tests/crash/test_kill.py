@@ -32,7 +32,7 @@ EXPORTED_TASK = "mnist"
 def specification(family, variant):
     tasks = json.loads((family / "suite.json").read_text())["tasks"]
     budget = {} if "method" in VARIANTS[variant] else {"budget": 1.24}
-    return {"name": variant, "base": "base", **budget,
+    return {"name": variant, "base": "base", **budget, "output": {"dtype": "bf16"},
             "tasks": [{"name": task["name"], "model": f"tasks/{task['name']}"} for task in tasks],
             **VARIANTS[variant]}
 

@@ -72,11 +72,14 @@ def largest_difference(base, directory, models):
 def print_table(suite, result, manifest, directory):
     """Budget, bytes, error, and what every task keeps."""
     budget, error = manifest["budget"], manifest["error"]
-    count = artifacts.recount(directory)
-    one_model = artifacts.float_parameters(suite.base_directory())
-    print(f"\nbudget  {budget['requested']:.4g} of one model asked, "
-          f"{count['parameters'] / one_model:.4f} stored "
-          f"({count['factors'] / one_model:.4f} factors, {count['dense'] / one_model:.4f} dense)")
+    base = suite.base_directory()
+    count = artifacts.recount(directory, {name: values.shape for name, values
+                                          in artifacts.read_model(base).items()})
+    one_model = artifacts.float_parameters(base)
+    stored = count["bytes"] / (2 * one_model)
+    print(f"\nbudget  {budget['requested']:.4g} of a model in 16 bits asked, {stored:.4f} stored: "
+          f"{count['parameters'] / one_model:.2f} times its numbers, at "
+          f"{8 * count['bytes'] / count['parameters']:.2f} bits each")
     print(f"bytes   {count['bytes']:,} instead of "
           f"{sum(file.stat().st_size for file in FAMILY.glob('tasks/*/*')):,} "
           f"for {len(suite.tasks)} fine-tunes")

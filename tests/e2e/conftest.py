@@ -11,6 +11,7 @@ import pytest
 import artifacts
 
 RUN_SECONDS = 300
+PLAIN = {"output": {"dtype": "bf16"}}  # factors that tests read as they are
 
 
 class Run:
@@ -55,7 +56,7 @@ def demo_specification():
     def make(**fields):
         tasks = [{"name": name, "model": f"tasks/{name}"}
                  for name in ("mnist", "latin", "hiragana", "orient")]
-        return {"base": "base", "tasks": tasks, "budget": 1.24, **fields}
+        return {"base": "base", "tasks": tasks, "budget": 1.24, **PLAIN, **fields}
 
     return make
 
@@ -84,6 +85,6 @@ def small_specification():
 
     def make(**fields):
         tasks = [{"name": "one", "model": "one"}, {"name": "two", "model": "two"}]
-        return {"base": "base", "tasks": tasks, "budget": 1.0, **fields}
+        return {"base": "base", "tasks": tasks, "budget": 1.0, **PLAIN, **fields}
 
     return make

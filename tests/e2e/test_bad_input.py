@@ -89,22 +89,22 @@ def test_missing_tensor(refused, models):
     refused("two", "b.weight")
 
 
-def test_extra_tensor(refused, models):
+def test_extra_tensor(refused, models, small_specification):
     rewrite(models, "two", lambda values: values.update(c=np.zeros(2)))
-    refused("two", "c")
+    refused("two", "c", text=small_specification(own_tensors="refuse"))
 
 
-def test_other_shape(refused, models):
+def test_other_shape(refused, models, small_specification):
     rewrite(models, "two", lambda values: values.update({"b.weight": np.zeros((24, 16))}))
-    refused("two", "b.weight")
+    refused("two", "b.weight", text=small_specification(own_tensors="refuse"))
 
 
-def test_integer_tensors_must_agree(refused, models):
+def test_integer_tensors_must_agree(refused, models, small_specification):
     for model, number in (("base", 1), ("one", 1), ("two", 2)):
         path = models / model / "model.safetensors"
         values = {**artifacts.read_file(path), "ids": np.array([number, 2])}
         artifacts.write_file(path, values, {"ids": "I64"})
-    refused("ids")
+    refused("ids", text=small_specification(own_tensors="refuse"))
 
 
 def test_missing_model(refused, small_specification):
@@ -165,7 +165,11 @@ def test_memory_limit_that_is_too_small(run, models, small_specification):
 @pytest.mark.parametrize("options, word", [
     (["--workers", "x"], "workers"), (["--workers", "-1"], "workers"),
     (["--workers", "9999"], "workers"), (["--memory-limit", "1Q"], "memory_limit"),
-    (["--export", "all"], "--export"), (["--bogus"], "--bogus"), (["--workers"], "--workers"),
+    (["--export", "all"], "--export"), (["--max-rank", "16"], "--export peft"),
+    (["--export", "full", "--max-rank", "16"], "--export peft"),
+    (["--export", "peft-exact", "--max-rank", "0"], "--max-rank"),
+    (["--export", "peft", "--max-rank", "15"], "16"), (["--bogus"], "--bogus"),
+    (["--workers"], "--workers"),
     (["again.json"], "one specification"),
 ])
 def test_bad_options(run, models, small_specification, options, word):

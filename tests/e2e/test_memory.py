@@ -34,7 +34,7 @@ def large(tmp_path_factory):
 @pytest.fixture(scope="module")
 def specification():
     def make(**fields):
-        return {"base": "base", "budget": 0.1, **fields,
+        return {"base": "base", "budget": 0.1, "output": {"dtype": "bf16"}, **fields,
                 "tasks": [{"name": name, "model": name} for name in ("one", "two")]}
 
     return make

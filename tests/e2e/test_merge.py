@@ -91,6 +91,22 @@ def test_exports_are_the_sum_of_the_parts(suite, base, merged):
             np.testing.assert_allclose(tensors[name], values, rtol=1e-5, atol=1e-6)
 
 
+def test_adapters_are_the_sum_of_the_parts(suite, base, merged, run, family, demo_specification):
+    """One rank for all; what is in the adapter changes the weight as the whole model's changed."""
+    out = run(demo_specification(), family, "--export", "peft", "--workers", "2").out
+    for task in suite.tasks:
+        adapter = out / "adapters" / task
+        report = json.loads((adapter / "export.json").read_text())
+        arrays = artifacts.read_file(adapter / "adapter_model.safetensors")
+        rebuilt = artifacts.rebuild(base, merged.out, task)
+        assert len(arrays) == 2 * len(report["modules"]) and report["modules"]
+        for row in report["modules"]:
+            a, b = (arrays[f"base_model.model.{row['module']}.lora_{side}.weight"] for side in "AB")
+            assert a.shape[0] == b.shape[1] == report["rank"]
+            name = row["module"] + ".weight"
+            np.testing.assert_allclose(base[name] + b @ a, rebuilt[name], rtol=1e-5, atol=1e-6)
+
+
 def test_workers_do_not_change_the_artifacts(run, family, demo_specification, merged):
     alone = run(demo_specification(), family, "--workers", "1")
     two = artifacts.digests(merged.out)
@@ -183,7 +199,7 @@ def test_more_files_than_the_soft_limit_of_descriptors(didid, tmp_path):
         index = json.dumps({"weight_map": names})
         (tmp_path / model / "model.safetensors.index.json").write_text(index)
     (tmp_path / "specification.json").write_text(json.dumps({
-        "base": "base", "budget": 1.0,
+        "base": "base", "budget": 1.0, "output": {"dtype": "bf16"},
         "tasks": [{"name": name, "model": name} for name in ("one", "two")]}))
     done = subprocess.run(
         ["/bin/sh", "-c", 'ulimit -Sn 60; exec "$0" run specification.json --models . --out out',

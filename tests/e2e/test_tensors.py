@@ -43,7 +43,7 @@ def make_family(folder, tasks=TASKS, dtypes=None, integers=True, scale=0.01):
 
 def specification(tasks=TASKS, **fields):
     return {"base": "base", "tasks": [{"name": task, "model": task} for task in tasks],
-            "budget": 2.0, **fields}
+            "budget": 2.0, "output": {"dtype": "bf16"}, **fields}
 
 
 def split_error(models, outcome, tasks=TASKS):

@@ -338,8 +338,8 @@ class Suite:
             task["weight"] = weight
         path = self.scratch / "specifications" / f"{case.name}.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"budget": 1.24, **case.fields, "base": "base",
-                                    "tasks": tasks}))
+        path.write_text(json.dumps({"budget": 1.24, "output": {"dtype": "bf16"}, **case.fields,
+                                    "base": "base", "tasks": tasks}))
         return path
 
     def command(self, case):

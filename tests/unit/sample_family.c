@@ -86,6 +86,7 @@ void sample_model_write(int directory, const sample_model *model)
 {
     safetensors_layout_entry entries[TENSORS];
     uint64_t shapes[TENSORS][3];
+    char names[TENSORS][64];
     size_t indexes[TENSORS];
     size_t count = 0;
     safetensors_writer *writer = NULL;
@@ -99,8 +100,11 @@ void sample_model_write(int directory, const sample_model *model)
             shapes[count][0] = tensors[i].shape[1];
             shapes[count][1] = tensors[i].shape[0];
         }
+        shapes[count][0] += is(model->grow, tensors[i].name) ? 2 : 0;
+        (void)snprintf(names[count], sizeof names[count], "%s%s",
+                       model->prefix != NULL ? model->prefix : "", tensors[i].name);
         entries[count] =
-            (safetensors_layout_entry){tensors[i].name, i == INTEGERS ? DIDI_DTYPE_I64 : dtype,
+            (safetensors_layout_entry){names[count], i == INTEGERS ? DIDI_DTYPE_I64 : dtype,
                                        tensors[i].dimensions, shapes[count]};
         indexes[count++] = i;
     }

@@ -13,13 +13,15 @@ enum { SAMPLE_TASKS_MAX = 8, SAMPLE_PARAMETERS = 993, SAMPLE_DENSE = 57 };
  * b.weight [12, 40], bias [24], conv [6, 4, 3], embed.weight [4, 6], empty [0, 4], one [],
  * steps [2] (I64), wide [1, 8]. */
 typedef struct sample_model {
-    uint64_t seed;    /* 0 = the base's values */
-    didi_dtype dtype; /* of the float tensors; 0 = F32 */
-    const char *same; /* a tensor left as in the base */
-    const char *omit; /* a tensor that is missing */
-    const char *turn; /* a tensor with its first two dimensions exchanged */
-    bool extra;       /* a tensor more, "zzz" [3] */
-    const char *poke; /* a tensor that gets poke_value as its second element */
+    uint64_t seed;      /* 0 = the base's values */
+    didi_dtype dtype;   /* of the float tensors; 0 = F32 */
+    const char *same;   /* a tensor left as in the base */
+    const char *omit;   /* a tensor that is missing */
+    const char *turn;   /* a tensor with its first two dimensions exchanged */
+    bool extra;         /* a tensor more, "zzz" [3] */
+    const char *grow;   /* a matrix with two rows more */
+    const char *prefix; /* of all names */
+    const char *poke;   /* a tensor that gets poke_value as its second element */
     float poke_value;
     int64_t steps; /* added to the integers */
 } sample_model;

@@ -286,13 +286,13 @@ static void test_exports(void **state)
     didi_error error = {0};
     boot(made->store, boot_a, 0);
     submit(made->store, 0, id);
-    assert_int_equal(store_export_request(made->store, id, "full", tasks, 2, &error),
+    assert_int_equal(store_export_request(made->store, id, "full", 0, tasks, 2, &error),
                      DIDI_CONFLICT);
     claim(made->store, &job);
     store_job_clear(&job);
     assert_int_equal(store_job_finish(made->store, id, 1, JOB_SUCCEEDED, NULL, &error), DIDI_OK);
-    assert_int_equal(store_export_request(made->store, id, "full", tasks, 2, &error), DIDI_OK);
-    assert_int_equal(store_export_request(made->store, id, "full", tasks, 2, &error), DIDI_OK);
+    assert_int_equal(store_export_request(made->store, id, "full", 0, tasks, 2, &error), DIDI_OK);
+    assert_int_equal(store_export_request(made->store, id, "full", 0, tasks, 2, &error), DIDI_OK);
     assert_int_equal(store_export_list(made->store, id, &all, &count, &error), DIDI_OK);
     assert_int_equal(count, 2);
     assert_string_equal(all[0].task, "a");
@@ -307,6 +307,58 @@ static void test_exports(void **state)
     assert_int_equal(store_export_finish(made->store, one.id, EXPORT_SUCCEEDED, 7, NULL, &error),
                      DIDI_OK);
     assert_int_equal(store_job_delete(made->store, id, &error), DIDI_OK);
+}
+
+/* Claims the oldest export; ends it well unless `id` is wanted. */
+static uint64_t claim_export(store *from, char *ret_id)
+{
+    store_export one = {0};
+    bool found = false;
+    didi_error error = {0};
+    assert_int_equal(store_export_claim(from, &one, &found, &error), DIDI_OK);
+    assert_true(found);
+    if (ret_id != NULL)
+        strcpy(ret_id, one.id);
+    else
+        assert_int_equal(store_export_finish(from, one.id, EXPORT_SUCCEEDED, 7, NULL, &error),
+                         DIDI_OK);
+    return one.max_rank;
+}
+
+static void another_rank_is_exported_again(void **state)
+{
+    fixture *made = *state;
+    const char *const tasks[] = {"a"};
+    char id[ID_BYTES];
+    char running[ID_BYTES];
+    store_job job = {0};
+    store_export *all = NULL;
+    size_t count = 0;
+    didi_error error = {0};
+    store *from = made->store;
+    boot(from, boot_a, 0);
+    submit(from, 0, id);
+    claim(from, &job);
+    store_job_clear(&job);
+    assert_int_equal(store_job_finish(from, id, 1, JOB_SUCCEEDED, NULL, &error), DIDI_OK);
+    assert_int_equal(store_export_request(from, id, "peft", 64, tasks, 1, &error), DIDI_OK);
+    assert_int_equal(claim_export(from, NULL), 64);
+    /* the same is left as it is, another rank is not; a queued one takes the last rank */
+    assert_int_equal(store_export_request(from, id, "peft", 64, tasks, 1, &error), DIDI_OK);
+    assert_int_equal(store_export_list(from, id, &all, &count, &error), DIDI_OK);
+    assert_int_equal(all[0].state, EXPORT_SUCCEEDED);
+    store_exports_free(all, count);
+    assert_int_equal(store_export_request(from, id, "peft", 0, tasks, 1, &error), DIDI_OK);
+    assert_int_equal(store_export_request(from, id, "peft", 32, tasks, 1, &error), DIDI_OK);
+    assert_int_equal(claim_export(from, running), 32);
+    assert_int_equal(store_export_request(from, id, "peft", 32, tasks, 1, &error), DIDI_OK);
+    assert_int_equal(store_export_request(from, id, "peft", 16, tasks, 1, &error), DIDI_CONFLICT);
+    assert_non_null(strstr(error.message, "max_rank"));
+    /* formats stand side by side */
+    assert_int_equal(store_export_request(from, id, "peft-exact", 5, tasks, 1, &error), DIDI_OK);
+    assert_int_equal(store_export_list(from, id, &all, &count, &error), DIDI_OK);
+    assert_int_equal(count, 2);
+    store_exports_free(all, count);
 }
 
 static void *submit_many(void *context)
@@ -388,6 +440,36 @@ static void a_database_of_version_1_is_migrated(void **state)
     assert_int_equal(job.kept_bytes, 0);
     assert_string_equal(job.from_job, "");
     store_job_clear(&job);
+}
+
+static void exports_of_version_2_are_kept(void **state)
+{
+    fixture *made = *state;
+    didi_error error = {0};
+    store_export *all = NULL;
+    size_t count = 0;
+    char id[ID_BYTES];
+    char insert[256];
+    submit(made->store, 0, id);
+    store_close(made->store);
+    made->store = NULL;
+    (void)snprintf(insert, sizeof insert,
+                   "INSERT INTO exports (id, job_id, task, format, state, bytes, created_ms,"
+                   " updated_ms, finished_ms)"
+                   " VALUES ('01h000000000000000000000zz', '%s', 'a', 'full', 'succeeded', 9, 1, 2,"
+                   " 3)",
+                   id);
+    change_database(made, insert);
+    change_database(made, "ALTER TABLE exports DROP COLUMN max_rank; PRAGMA user_version = 2");
+    assert_int_equal(store_open(made->directory, &made->store, &error), DIDI_OK);
+    assert_int_equal(store_export_list(made->store, id, &all, &count, &error), DIDI_OK);
+    assert_int_equal(count, 1);
+    assert_string_equal(all[0].format, "full");
+    assert_int_equal(all[0].state, EXPORT_SUCCEEDED);
+    assert_int_equal(all[0].bytes, 9);
+    assert_int_equal(all[0].max_rank, 0);
+    assert_int_equal(all[0].finished_ms, 3);
+    store_exports_free(all, count);
 }
 
 static void test_models(void **state)
@@ -478,6 +560,8 @@ int main(void)
         STORE_TEST(test_events_number_without_holes_and_stop_at_the_limit),
         STORE_TEST(test_list_pages_and_filters),
         STORE_TEST(test_exports),
+        STORE_TEST(another_rank_is_exported_again),
+        STORE_TEST(exports_of_version_2_are_kept),
         STORE_TEST(kept_spectra_are_dropped_oldest_first),
         STORE_TEST(test_threads),
         STORE_TEST(a_database_of_version_1_is_migrated),

@@ -1,0 +1,30 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Version 3. Exports in more formats than one, adapters with a rank at most (0: as packaged).
+
+CREATE TABLE exports_of_version_3 (
+    id            TEXT PRIMARY KEY CHECK (length(id) = 26),
+    job_id        TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    task          TEXT NOT NULL,
+    format        TEXT NOT NULL CHECK (format IN ('full', 'peft', 'peft-exact')),
+    max_rank      INTEGER NOT NULL DEFAULT 0 CHECK (max_rank >= 0),
+    state         TEXT NOT NULL CHECK (state IN ('queued', 'running', 'succeeded', 'failed')),
+    bytes         INTEGER NOT NULL DEFAULT 0,
+    error_status  TEXT,
+    error_message TEXT,
+    created_ms    INTEGER NOT NULL,
+    updated_ms    INTEGER NOT NULL,
+    finished_ms   INTEGER,
+    CHECK ((state IN ('succeeded', 'failed')) = (finished_ms IS NOT NULL)),
+    UNIQUE (job_id, format, task)
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO exports_of_version_3 (id, job_id, task, format, state, bytes, error_status,
+                                  error_message, created_ms, updated_ms, finished_ms)
+SELECT id, job_id, task, format, state, bytes, error_status, error_message, created_ms, updated_ms,
+       finished_ms
+FROM exports;
+
+DROP TABLE exports;
+ALTER TABLE exports_of_version_3 RENAME TO exports;
+
+CREATE INDEX exports_waiting ON exports (id) WHERE state = 'queued';
