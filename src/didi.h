@@ -43,7 +43,7 @@ const char *didi_stage_name(didi_stage stage);
 typedef struct didi_task_input {
     const char *name;  /* names the expert's file: 1 to 128 of [A-Za-z0-9._-], no leading dot */
     const char *label; /* the model's name, for errors and the manifest */
-    int directory_fd;  /* the model's directory; duplicated, stays the caller's */
+    int directory_fd;  /* the model's or adapter's directory; duplicated, stays the caller's */
     double weight;     /* > 0, finite; multiplies the task's weight in every loss */
 } didi_task_input;
 
@@ -266,22 +266,6 @@ typedef struct didi_export {
  * DIDI_IO, DIDI_DISK_FULL, DIDI_CANCELLED. [any] */
 int didi_export_full(const didi_export *wanted, didi_error *error);
 
-/* The bytes of model.safetensors as didi_export_full writes it into one file, without a file: none
- * are kept. Of `wanted` artifact_fd, base_fd, base_label and task count, and are free to go after
- * the opening; the caller has verified the base. Errors: as didi_export_full. [any] */
-typedef struct didi_stream didi_stream;
-int didi_stream_open(const didi_export *wanted, didi_stream **ret_stream, uint64_t *ret_bytes,
-                     didi_error *error);
-/* The next bytes, `room` at most; 0 after the last. Those are given only if the base is still as it
- * was (DIDI_CHANGED). [one thread at a time] */
-int didi_stream_read(didi_stream *stream, void *buffer, size_t room, size_t *ret_count,
-                     didi_error *error);
-/* NULL is fine. */
-void didi_stream_close(didi_stream *stream);
-
-/* The name of the model that a task of a package was merged from; the caller frees. Errors:
- * DIDI_NOT_FOUND (the manifest names none), DIDI_IO, DIDI_FORMAT, DIDI_NO_MEMORY. [any] */
-int didi_export_source(int artifact_fd, const char *task, char **ret_model, didi_error *error);
 /* How the LoRA adapter of a task is written (docs/exports.md). */
 typedef struct didi_adapter_options {
     bool exact; /* each module at its own rank, and what only PEFT reads; else one rank for all */
@@ -310,6 +294,22 @@ typedef struct didi_adapter_report {
  * LoRA), DIDI_NUMERIC (numbers that the precision cannot hold). [any] */
 int didi_export_adapter(const didi_export *wanted, const didi_adapter_options *options,
                         didi_adapter_report *ret_report, didi_error *error);
+/* The bytes of model.safetensors as didi_export_full writes it into one file, without a file: none
+ * are kept. Of `wanted` artifact_fd, base_fd, base_label and task count, and are free to go after
+ * the opening; the caller has verified the base. Errors: as didi_export_full. [any] */
+typedef struct didi_stream didi_stream;
+int didi_stream_open(const didi_export *wanted, didi_stream **ret_stream, uint64_t *ret_bytes,
+                     didi_error *error);
+/* The next bytes, `room` at most; 0 after the last. Those are given only if the base is still as it
+ * was (DIDI_CHANGED). [one thread at a time] */
+int didi_stream_read(didi_stream *stream, void *buffer, size_t room, size_t *ret_count,
+                     didi_error *error);
+/* NULL is fine. */
+void didi_stream_close(didi_stream *stream);
+
+/* The name of the model that a task of a package was merged from; the caller frees. Errors:
+ * DIDI_NOT_FOUND (the manifest names none), DIDI_IO, DIDI_FORMAT, DIDI_NO_MEMORY. [any] */
+int didi_export_source(int artifact_fd, const char *task, char **ret_model, didi_error *error);
 
 /* ---- process-wide facts ---- */
 

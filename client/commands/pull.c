@@ -386,7 +386,7 @@ const client_command command_pull = {
     .words = "JOB DIR",
     .summary = "fetch a job's artifacts into a directory",
     .text = "native: manifest.json, shared.safetensors, experts/TASK.safetensors.\n"
-            "full: models/TASK/, directories that the server builds first.\n"
+            "full: models/TASK, directories that the server builds first.\n"
             "peft: adapters/TASK/, likewise: a LoRA that PEFT and servers load.\n"
             "peft-exact: adapters-exact/TASK/: one for PEFT alone.\n"
             "Each file is checked against its SHA-256 before it gets its name. Files that are\n"

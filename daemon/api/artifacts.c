@@ -13,14 +13,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { ARTIFACT_NAME_BYTES = 2 * LIMIT_TASK_NAME_BYTES + 64, EXPORT_FOLDER_BYTES = 64 };
+enum { ARTIFACT_NAME_BYTES = 2 * LIMIT_TASK_NAME_BYTES + 128, EXPORT_AFFIX_BYTES = 64 };
 
 static const char *artifact_media_type(const char *name)
 {
     static const char *const types[][2] = {{".json", "application/json"},
-                                           {".md", "text/markdown; charset=utf-8"},
-                                           {".txt", "text/plain; charset=utf-8"},
-                                           {".jinja", "text/plain; charset=utf-8"}};
+                                           {".md", "text/markdown"},
+                                           {".txt", "text/plain"},
+                                           {".jinja", "text/plain"}};
     const char *end = strrchr(name, '.');
     for (size_t i = 0; end != NULL && i < sizeof types / sizeof types[0]; i++)
         if (strcmp(end, types[i][0]) == 0)
@@ -43,20 +43,38 @@ static bool artifact_is(const char *name, const char *before, const char *after)
     return name_is_task(task);
 }
 
-/* True for FOLDER/TASK/FILE of any format; a file's name is of the characters of a task's. */
-static bool artifact_is_exported(const char *name)
+/* True for models/TASK/FILE; a file's name is of the characters of a task's. */
+static bool artifact_is_of_model(const char *name)
 {
-    char before[EXPORT_FOLDER_BYTES];
     char file[LIMIT_TASK_NAME_BYTES + 2] = "/";
     const char *slash = strrchr(name, '/');
     if (slash == NULL || strlen(slash) >= sizeof file || !name_is_task(slash + 1))
         return false;
     memcpy(file, slash, strlen(slash));
-    for (int format = 0; format < EXPORT_FORMAT_COUNT; format++) {
-        snprintf(before, sizeof before, "%s/", export_format_folder((export_format)format));
-        if (artifact_is(name, before, file))
-            return true;
-    }
+    return artifact_is(name, "models/", file);
+}
+
+/* "models/" before a task's name, and "/model.safetensors" behind. */
+static void export_affixes(export_format format, const char *file,
+                           char ret_before[EXPORT_AFFIX_BYTES], char ret_after[EXPORT_AFFIX_BYTES])
+{
+    snprintf(ret_before, EXPORT_AFFIX_BYTES, "%s/", export_format_folder(format));
+    snprintf(ret_after, EXPORT_AFFIX_BYTES, "/%s", file);
+}
+
+static bool artifact_is_exported(const char *name)
+{
+    char before[EXPORT_AFFIX_BYTES];
+    char after[EXPORT_AFFIX_BYTES];
+    if (artifact_is_of_model(name))
+        return true;
+    for (int format = EXPORT_FORMAT_FULL + 1; format < EXPORT_FORMAT_COUNT; format++)
+        for (const char *const *file = export_format_files((export_format)format); *file != NULL;
+             file++) {
+            export_affixes((export_format)format, *file, before, after);
+            if (artifact_is(name, before, after))
+                return true;
+        }
     return false;
 }
 
@@ -147,49 +165,57 @@ static int artifact_add_tasks(api *self, const char *job_id, const json_t *tasks
     return status;
 }
 
-/* What one task was exported to. */
-typedef struct artifact_export {
+/* One task's model among the artifacts. */
+typedef struct artifact_model {
     api *self;
-    const char *job_id, *folder, *task;
+    const char *job_id, *task;
     json_t *list;
-} artifact_export;
+} artifact_model;
 
 static int artifact_add_file(void *context, const char *file, didi_error *error)
 {
-    const artifact_export *of = context;
+    const artifact_model *model = context;
     char name[ARTIFACT_NAME_BYTES];
     if (!name_is_task(file))
         return DIDI_OK;
-    snprintf(name, sizeof name, "%s/%s/%s", of->folder, of->task, file);
-    return artifact_add(of->self, of->job_id, name, of->list, error);
+    snprintf(name, sizeof name, "models/%s/%s", model->task, file);
+    return artifact_add(model->self, model->job_id, name, model->list, error);
 }
 
-static int artifact_add_export(artifact_export *of, int exports, didi_error *error)
-{
-    char name[ARTIFACT_NAME_BYTES];
-    int fd = -1;
-    snprintf(name, sizeof name, "%s/%s", of->folder, of->task);
-    int status = file_open_directory(exports, name, 0, &fd, error);
-    if (status == DIDI_OK)
-        status = file_each_entry(fd, artifact_add_file, of, error);
-    file_close(fd);
-    return status == DIDI_NOT_FOUND ? DIDI_OK : status;
-}
-
-static int artifact_add_exports(api *self, const char *job_id, const json_t *tasks, json_t *list,
-                                didi_error *error)
+static int artifact_add_models(api *self, const char *job_id, const json_t *tasks, json_t *list,
+                               didi_error *error)
 {
     int exports = -1;
+    char name[ARTIFACT_NAME_BYTES];
     int status = scheduler_open_files(self->jobs, job_id, "exports", &exports, error);
     if (status != DIDI_OK)
         return status == DIDI_NOT_FOUND ? DIDI_OK : status;
-    for (int format = 0; format < EXPORT_FORMAT_COUNT; format++)
-        for (size_t i = 0; status == DIDI_OK && i < json_array_size(tasks); i++) {
-            artifact_export of = {self, job_id, export_format_folder((export_format)format),
-                                  json_string_value(json_array_get(tasks, i)), list};
-            status = artifact_add_export(&of, exports, error);
-        }
+    for (size_t i = 0; status == DIDI_OK && i < json_array_size(tasks); i++) {
+        artifact_model model = {self, job_id, json_string_value(json_array_get(tasks, i)), list};
+        int fd = -1;
+        snprintf(name, sizeof name, "models/%s", model.task);
+        status = file_open_directory(exports, name, 0, &fd, error);
+        if (status == DIDI_OK)
+            status = file_each_entry(fd, artifact_add_file, &model, error);
+        status = status == DIDI_NOT_FOUND ? DIDI_OK : status;
+        file_close(fd);
+    }
     file_close(exports);
+    return status;
+}
+
+static int artifact_add_adapters(api *self, const char *job_id, const json_t *tasks, json_t *list,
+                                 didi_error *error)
+{
+    char before[EXPORT_AFFIX_BYTES];
+    char after[EXPORT_AFFIX_BYTES];
+    int status = DIDI_OK;
+    for (int format = EXPORT_FORMAT_FULL + 1; format < EXPORT_FORMAT_COUNT; format++)
+        for (const char *const *file = export_format_files((export_format)format);
+             *file != NULL && status == DIDI_OK; file++) {
+            export_affixes((export_format)format, *file, before, after);
+            status = artifact_add_tasks(self, job_id, tasks, before, after, list, error);
+        }
     return status;
 }
 
@@ -206,7 +232,9 @@ void api_artifacts_list(void *context, http_request *request)
     if (status == DIDI_OK)
         status = artifact_add(self, job.id, "manifest.json", list, &error);
     if (status == DIDI_OK)
-        status = artifact_add_exports(self, job.id, tasks, list, &error);
+        status = artifact_add_models(self, job.id, tasks, list, &error);
+    if (status == DIDI_OK)
+        status = artifact_add_adapters(self, job.id, tasks, list, &error);
     if (status == DIDI_OK)
         status = artifact_add(self, job.id, "shared.safetensors", list, &error);
     if (status == DIDI_OK) {

@@ -10,22 +10,24 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* The file to begin with: the one with the weights, or a model's index of several. */
+/* The file to begin with: the only one with weights, or the index of several. */
 static json_t *export_artifact(api *self, const store_export *row, export_format format)
 {
-    static const char index[] = "model.safetensors.index.json";
     struct stat found;
     didi_error error = {0};
     int fd = -1;
     char name[LIMIT_TASK_NAME_BYTES + 64];
-    const char *folder = export_format_folder(format);
-    snprintf(name, sizeof name, "%s/%s/%s", folder, row->task, index);
+    if (row->state != EXPORT_SUCCEEDED)
+        return json_null();
+    if (format != EXPORT_FORMAT_FULL)
+        return json_sprintf("%s/%s/%s", export_format_folder(format), row->task,
+                            export_format_files(format)[0]);
+    snprintf(name, sizeof name, "models/%s/model.safetensors.index.json", row->task);
     bool sharded =
         scheduler_open_files(self->jobs, row->job_id, "exports", &fd, &error) == DIDI_OK &&
         fstatat(fd, name, &found, AT_SYMLINK_NOFOLLOW) == 0;
     file_close(fd);
-    return sharded ? json_string(name)
-                   : json_sprintf("%s/%s/%s", folder, row->task, export_format_files(format)[0]);
+    return sharded ? json_string(name) : json_sprintf("models/%s/model.safetensors", row->task);
 }
 
 static json_t *export_json(api *self, const store_export *row)
@@ -34,7 +36,7 @@ static json_t *export_json(api *self, const store_export *row)
     export_format format = export_format_find(row->format);
     if (format == EXPORT_FORMAT_COUNT)
         return NULL;
-    json_t *artifact = done ? export_artifact(self, row, format) : json_null();
+    json_t *artifact = export_artifact(self, row, format);
     json_t *max_rank = row->max_rank > 0 ? json_integer((json_int_t)row->max_rank) : json_null();
     return json_pack("{s:s, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "task", row->task, "format",
                      row->format, "max_rank", max_rank, "state", export_state_name(row->state),

@@ -46,10 +46,10 @@ static int count_bytes(void *context, const char *name, didi_error *error)
     return DIDI_OK;
 }
 
-static int tally_model(int folder_fd, const char *task, uint64_t *ret_bytes, didi_error *error)
+static int tally_model(int models_fd, const char *task, uint64_t *ret_bytes, didi_error *error)
 {
     tally all = {.directory_fd = -1};
-    int status = file_open_directory(folder_fd, task, 0, &all.directory_fd, error);
+    int status = file_open_directory(models_fd, task, 0, &all.directory_fd, error);
     if (status == DIDI_OK)
         status = file_each_entry(all.directory_fd, count_bytes, &all, error);
     file_close(all.directory_fd);
@@ -58,29 +58,27 @@ static int tally_model(int folder_fd, const char *task, uint64_t *ret_bytes, did
     return status;
 }
 
-static int export_model(const model_roots *roots, didi_export wanted, int folder_fd,
-                        uint64_t *ret_bytes, didi_error *error)
+static int export_model(const model_roots *roots, didi_export wanted, uint64_t *ret_bytes,
+                        didi_error *error)
 {
-    wanted.output_fd = folder_fd;
     wanted.task_fd = -1;
     int status = open_source(roots, &wanted, &wanted.task_fd, error);
     if (status == DIDI_OK)
         status = didi_export_full(&wanted, error);
     if (status == DIDI_OK)
-        status = tally_model(folder_fd, wanted.task, ret_bytes, error);
+        status = tally_model(wanted.output_fd, wanted.task, ret_bytes, error);
     file_close(wanted.task_fd);
     return status;
 }
 
-static int export_adapter(didi_export wanted, export_kind kind, int folder_fd, uint64_t *ret_bytes,
+static int export_adapter(const didi_export *wanted, export_kind kind, uint64_t *ret_bytes,
                           didi_error *error)
 {
     const didi_adapter_options options = {.exact = kind.format == EXPORT_FORMAT_PEFT_EXACT,
                                           .max_rank = kind.max_rank,
                                           .as_packaged = true};
     didi_adapter_report report = {0};
-    wanted.output_fd = folder_fd;
-    int status = didi_export_adapter(&wanted, &options, &report, error);
+    int status = didi_export_adapter(wanted, &options, &report, error);
     if (status == DIDI_OK)
         *ret_bytes = report.bytes;
     return status;
@@ -90,19 +88,19 @@ int export_task(const model_roots *roots, export_kind kind, didi_export wanted, 
                 didi_error *error)
 {
     uint64_t bytes = 0;
-    int folder_fd = -1;
-    wanted.base_fd = -1;
+    int parent_fd = wanted.output_fd;
+    wanted.base_fd = wanted.output_fd = -1;
     int status = model_roots_open_model(roots, wanted.base_label, &wanted.base_fd, error);
     if (status == DIDI_OK)
         status =
-            open_folder(wanted.output_fd, export_format_folder(kind.format), &folder_fd, error);
+            open_folder(parent_fd, export_format_folder(kind.format), &wanted.output_fd, error);
     if (status == DIDI_OK && kind.format == EXPORT_FORMAT_FULL)
-        status = export_model(roots, wanted, folder_fd, &bytes, error);
+        status = export_model(roots, wanted, &bytes, error);
     else if (status == DIDI_OK)
-        status = export_adapter(wanted, kind, folder_fd, &bytes, error);
+        status = export_adapter(&wanted, kind, &bytes, error);
     if (status == DIDI_OK && ret_bytes != NULL)
         *ret_bytes = bytes;
-    file_close(folder_fd);
+    file_close(wanted.output_fd);
     file_close(wanted.base_fd);
     return status;
 }

@@ -79,6 +79,15 @@ static void row_measure(const checkpoint *opened, store_model *row)
         snprintf(row->revision, 17, "%016" PRIx64, hash);
 }
 
+/* An adapter's files may be sound while what they say cannot be merged. */
+static int check_adapter(const checkpoint *opened, didi_error *error)
+{
+    adapter *found = NULL;
+    int status = checkpoint_is_adapter(opened) ? adapter_read(opened, &found, error) : DIDI_OK;
+    adapter_free(found);
+    return status;
+}
+
 /* A model that cannot be opened is a row too: broken, with the reason. */
 static void row_inspect(const model_roots *roots, store_model *row)
 {
@@ -88,6 +97,8 @@ static void row_inspect(const model_roots *roots, store_model *row)
     int status = model_roots_open_model(roots, row->name, &fd, &why);
     if (status == DIDI_OK)
         status = checkpoint_open(fd, row->name, &opened, &why);
+    if (status == DIDI_OK)
+        status = check_adapter(opened, &why);
     if (status == DIDI_OK) {
         row->state = MODEL_READY;
         row_measure(opened, row);

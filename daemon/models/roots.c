@@ -141,7 +141,8 @@ typedef struct model_walk {
 static bool directory_has_model(int fd)
 {
     return faccessat(fd, "model.safetensors", F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
-           faccessat(fd, "model.safetensors.index.json", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+           faccessat(fd, "model.safetensors.index.json", F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
+           faccessat(fd, "adapter_config.json", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 static bool earlier_root_has(const model_walk *walk, const char *name)

@@ -17,6 +17,8 @@ enum { SCRATCH_BYTES = 256 * 1024 }; /* of one conversion step: stays in the sec
 
 static const char single_name[] = "model.safetensors";
 static const char index_name[] = "model.safetensors.index.json";
+static const char adapter_name[] = "adapter_model.safetensors";
+static const char config_name[] = "adapter_config.json";
 
 typedef struct open_file {
     checkpoint_file facts;
@@ -33,6 +35,7 @@ struct checkpoint {
     size_t file_count;
     checkpoint_tensor *tensors; /* by name */
     size_t count;
+    bool is_adapter; /* files: the tensors, then their configuration */
 };
 
 static int fail_memory(didi_error *error, const char *subject)
@@ -49,8 +52,8 @@ static int64_t modified_ns(const struct stat *facts)
     return nanoseconds;
 }
 
-/* Opens the file and reads its header; on failure close_file frees what *file has. */
-static int open_one(const checkpoint *self, const char *name, open_file *file, didi_error *error)
+/* On failure close_file frees what *file has. */
+static int open_plain(const checkpoint *self, const char *name, open_file *file, didi_error *error)
 {
     file->fd = -1;
     file->name = memory_string(name);
@@ -70,7 +73,16 @@ static int open_one(const checkpoint *self, const char *name, open_file *file, d
         .inode = facts.st_ino,
         .modified_ns = modified_ns(&facts),
     };
-    return safetensors_header_read(file->fd, file->subject, &file->header, error);
+    return DIDI_OK;
+}
+
+/* The same of a file of tensors, whose header is read. */
+static int open_one(const checkpoint *self, const char *name, open_file *file, didi_error *error)
+{
+    int status = open_plain(self, name, file, error);
+    return status == DIDI_OK
+               ? safetensors_header_read(file->fd, file->subject, &file->header, error)
+               : status;
 }
 
 static void close_file(open_file *file)
@@ -99,6 +111,36 @@ static int open_files(checkpoint *self, const checkpoint_index *index, didi_erro
     return DIDI_OK;
 }
 
+static bool is_there(const checkpoint *self, const char *name)
+{
+    struct stat facts;
+    return fstatat(self->directory_fd, name, &facts, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static int open_adapter(checkpoint *self, didi_error *error)
+{
+    enum { FILES = 2 };
+    self->is_adapter = true;
+    self->files = memory_zeroed(FILES, sizeof(*self->files));
+    if (self->files == NULL)
+        return fail_memory(error, self->label);
+    self->file_count = 1;
+    int status = open_one(self, adapter_name, &self->files[0], error);
+    if (status == DIDI_NOT_FOUND)
+        return didi_fail(error, DIDI_NOT_FOUND, self->label,
+                         "%s is there without %s; save the adapter with safe_serialization",
+                         config_name, adapter_name);
+    if (status != DIDI_OK)
+        return status;
+    self->file_count = FILES;
+    status = open_plain(self, config_name, &self->files[1], error);
+    if (status == DIDI_NOT_FOUND)
+        return didi_fail(error, DIDI_NOT_FOUND, self->label,
+                         "%s is there without %s, which says how it is scaled", adapter_name,
+                         config_name);
+    return status;
+}
+
 static int compare_tensors(const void *a, const void *b)
 {
     return strcmp(((const checkpoint_tensor *)a)->tensor->name,
@@ -117,12 +159,13 @@ static int blame(const checkpoint *self, const checkpoint_tensor *tensor, int st
 static int collect_tensors(checkpoint *self, didi_error *error)
 {
     size_t count = 0;
-    for (size_t i = 0; i < self->file_count; i++)
+    size_t files = self->is_adapter ? 1 : self->file_count;
+    for (size_t i = 0; i < files; i++)
         count += safetensors_header_count(self->files[i].header);
     self->tensors = memory_zeroed(count, sizeof(*self->tensors));
     if (self->tensors == NULL)
         return fail_memory(error, self->label);
-    for (size_t i = 0; i < self->file_count; i++) {
+    for (size_t i = 0; i < files; i++) {
         const safetensors_header *header = self->files[i].header;
         for (size_t j = 0; j < safetensors_header_count(header); j++)
             self->tensors[self->count++] =
@@ -200,10 +243,13 @@ static int load(checkpoint *self, didi_error *error)
     if (fstatat(self->directory_fd, single_name, &facts, AT_SYMLINK_NOFOLLOW) != 0) {
         if (errno != ENOENT)
             return didi_fail_errno(error, errno, self->label, "cannot look for %s", single_name);
-        status = read_index(self, &index, error);
+        self->is_adapter = !is_there(self, index_name) &&
+                           (is_there(self, adapter_name) || is_there(self, config_name));
+        if (!self->is_adapter)
+            status = read_index(self, &index, error);
     }
     if (status == DIDI_OK)
-        status = open_files(self, index, error);
+        status = self->is_adapter ? open_adapter(self, error) : open_files(self, index, error);
     if (status == DIDI_OK)
         status = collect_tensors(self, error);
     if (status == DIDI_OK && index != NULL)
@@ -251,6 +297,20 @@ void checkpoint_close(checkpoint *self)
 const char *checkpoint_label(const checkpoint *self)
 {
     return self->label;
+}
+
+bool checkpoint_is_adapter(const checkpoint *self)
+{
+    return self->is_adapter;
+}
+
+int checkpoint_read_config(const checkpoint *self, char **ret_text, size_t *ret_bytes,
+                           didi_error *error)
+{
+    assert(self->is_adapter);
+    const open_file *file = &self->files[1];
+    return file_read_text_fd(file->fd, file->subject, ADAPTER_CONFIG_BYTES_MAX, ret_text, ret_bytes,
+                             error);
 }
 
 size_t checkpoint_count(const checkpoint *self)

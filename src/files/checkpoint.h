@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One model on disk: a directory with model.safetensors, or shards with
- * model.safetensors.index.json. Files stay open, and are watched for change, while it lives. */
+ * model.safetensors.index.json; or, where neither is there, a PEFT adapter (adapter.h). Files stay
+ * open, and are watched for change, while it lives. */
 #pragma once
 
 #include "src/files/safetensors.h"
 
-enum { CHECKPOINT_SHARDS_MAX = 4096, CHECKPOINT_INDEX_BYTES_MAX = 100000000 };
+enum {
+    CHECKPOINT_SHARDS_MAX = 4096,
+    CHECKPOINT_INDEX_BYTES_MAX = 100000000,
+    ADAPTER_CONFIG_BYTES_MAX = 4 << 20,
+};
 
 typedef struct checkpoint checkpoint;
 
@@ -37,6 +42,13 @@ int checkpoint_open(int directory_fd, const char *label, checkpoint **ret_checkp
 void checkpoint_close(checkpoint *checkpoint);
 
 const char *checkpoint_label(const checkpoint *checkpoint);
+
+/* The tensors are an adapter's, adapter_model.safetensors; the last of the files is
+ * adapter_config.json, which holds none and is read by the other function (the caller frees
+ * *ret_text). Errors: DIDI_FORMAT (too long), DIDI_IO, DIDI_NO_MEMORY. */
+bool checkpoint_is_adapter(const checkpoint *checkpoint);
+int checkpoint_read_config(const checkpoint *checkpoint, char **ret_text, size_t *ret_bytes,
+                           didi_error *error);
 
 /* Tensors of all shards together, sorted by name. */
 size_t checkpoint_count(const checkpoint *checkpoint);

@@ -2,6 +2,7 @@
 /* Bytes on disk: element types, safetensors, checkpoints, snapshots. */
 #pragma once
 
+#include "src/files/adapter.h"
 #include "src/files/checkpoint.h"
 #include "src/files/dtype.h"
 #include "src/files/safetensors.h"

@@ -16,10 +16,13 @@ void family_close(family *self)
 {
     if (self == NULL)
         return;
-    for (size_t i = 0; self->tensors != NULL && i < self->tensor_count; i++)
+    for (size_t i = 0; self->tensors != NULL && i < self->tensor_count; i++) {
         free(self->tensors[i].task);
+        free(self->tensors[i].change);
+    }
     free(self->tensors);
     for (size_t t = 0; self->tasks != NULL && t < self->task_count; t++) {
+        adapter_free(self->tasks[t].adapter);
         checkpoint_close(self->tasks[t].model);
         free(self->tasks[t].prefix);
         free(self->tasks[t].own);
@@ -105,6 +108,14 @@ void family_count_parameters(family *self)
             self->parameters = memory_add(self->parameters, self->tensors[i].elements);
 }
 
+static int open_task(const didi_task_input *input, family_task *out, didi_error *error)
+{
+    int status = checkpoint_open(input->directory_fd, input->label, &out->model, error);
+    return status == DIDI_OK && checkpoint_is_adapter(out->model)
+               ? adapter_read(out->model, &out->adapter, error)
+               : status;
+}
+
 int family_open(const didi_merge_options *options, family **ret_family, didi_error *error)
 {
     assert(options->base_fd >= 0 && options->task_count <= FAMILY_TASKS_MAX);
@@ -112,14 +123,17 @@ int family_open(const didi_merge_options *options, family **ret_family, didi_err
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "family of %zu tasks", options->task_count);
     int status = checkpoint_open(options->base_fd, options->base_label, &self->base, error);
+    if (status == DIDI_OK && checkpoint_is_adapter(self->base))
+        status = didi_fail(error, DIDI_INVALID, options->base_label,
+                           "the base %s is an adapter; name the model it was made for",
+                           options->base_label);
     if (status == DIDI_OK) {
         self->tasks = memory_zeroed(options->task_count, sizeof *self->tasks);
         if (self->tasks == NULL)
             status = didi_fail(error, DIDI_NO_MEMORY, NULL, "%zu tasks", options->task_count);
     }
     for (size_t t = 0; t < options->task_count && status == DIDI_OK; t++) {
-        status = checkpoint_open(options->tasks[t].directory_fd, options->tasks[t].label,
-                                 &self->tasks[t].model, error);
+        status = open_task(&options->tasks[t], &self->tasks[t], error);
         self->task_count = t + 1;
     }
     if (status == DIDI_OK)
@@ -143,7 +157,7 @@ bool family_changed(const family *self, const family_tensor *tensor)
 {
     bool changed = false;
     for (size_t t = 0; t < self->task_count && !changed; t++)
-        changed = tensor->task[t] != NULL;
+        changed = family_has_vector(tensor, t);
     return changed;
 }
 

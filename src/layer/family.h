@@ -22,6 +22,12 @@ typedef enum family_kind {
         FAMILY_KIND_COUNT
 } family_kind;
 
+/* What an adapter adds to a tensor by factors. */
+typedef struct family_change {
+    const adapter_change *from; /* NULL: nothing */
+    bool transposed;            /* the base holds the transpose of scale B A */
+} family_change;
+
 typedef struct family_tensor {
     const char *name;
     family_kind kind;
@@ -29,8 +35,8 @@ typedef struct family_tensor {
     uint64_t elements;
     uint64_t rank_limit; /* largest k with k (m + n) < m n, at most min(m, n); matrices only */
     const checkpoint_tensor *base;
-    const checkpoint_tensor **task; /* one per task; NULL: the task has none that could be merged,
-                                       and its task vector here is zero */
+    const checkpoint_tensor **task; /* one per task: its values; NULL: the base's */
+    family_change *change; /* one per task: what is added to these values; NULL: none has any */
 } family_tensor;
 
 /* What only one task has: kept whole in its expert. */
@@ -42,6 +48,7 @@ typedef struct family_own {
 
 typedef struct family_task {
     checkpoint *model;
+    adapter *adapter;    /* how to read `model` where that is an adapter's files, else NULL */
     char *prefix;        /* NULL: its names are the base's; else they differ by this, ... */
     bool prefix_dropped; /* ... which the base's have, and the task's have not */
     family_own *own;     /* by name */
@@ -62,20 +69,31 @@ enum {
     FAMILY_DIFFERENCES_SHOWN = 8,
 };
 
-/* Opens all models, compares them and sorts the tensors by shape, dtype and the options' globs.
- * Names may differ by one prefix a task. Any two float types go together, integer types must be the
- * same. What a task lacks, or has beside the base or in another shape, is treated as
- * options->missing and options->own_tensors say. Errors: DIDI_MISMATCH (message lists the first
- * differences and counts the rest), DIDI_INVALID, and checkpoint_open's. */
+/* Whether a task may differ from the base here: it has values of its own, or factors. Else its task
+ * vector is zero, and costs nothing. */
+static inline bool family_has_vector(const family_tensor *tensor, size_t task)
+{
+    return tensor->task[task] != NULL ||
+           (tensor->change != NULL && tensor->change[task].from != NULL);
+}
+
+/* A task is a model or a PEFT adapter: then tensors that it does not name are the base's, and names
+ * may have a prefix more or less as well. Opens all models, compares them and sorts the tensors by
+ * shape, dtype and the options' globs. Names may differ by one prefix a task. Any two float types
+ * go together, integer types must be the same. What a task lacks, or has beside the base or in
+ * another shape, is treated as options->missing and options->own_tensors say. Errors: DIDI_MISMATCH
+ * (message lists the first differences and counts the rest), DIDI_INVALID, and checkpoint_open's.
+ */
 int family_open(const didi_merge_options *options, family **ret_family, didi_error *error);
 void family_close(family *family);
 
-/* The tensor of a task's model that the base has as `name`, or NULL. */
-const checkpoint_tensor *family_find_in_task(const family *family, size_t task, const char *name);
+/* Whether the task's model has a tensor that the base has as `name`; as a fine-tune, an adapter has
+ * all of them. */
+bool family_task_has(const family *family, size_t task, const char *name);
 
-/* Reads the task vectors of one matrix into `layer` (tau, f32; energy is measured). `bytes_read` is
- * added to. Errors: DIDI_NUMERIC (NaN or Inf: names model, tensor and element), DIDI_CHANGED,
- * DIDI_IO, DIDI_CANCELLED. */
+/* Reads the dense task vectors of one matrix into `layer` (tau, f32; energies are measured).
+ * `bytes_read` is added to. Errors: DIDI_NUMERIC (NaN or Inf: names model, tensor and element),
+ * DIDI_CHANGED, DIDI_IO, DIDI_CANCELLED. */
 int family_load_layer(const family *family, const family_tensor *tensor, layer *layer,
                       atomic_ullong *bytes_read, didi_error *error);
 

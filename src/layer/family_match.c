@@ -107,13 +107,19 @@ static const checkpoint_tensor *find_without(const checkpoint *model, const char
     return strncmp(name, prefix, length) == 0 ? checkpoint_find(model, name + length) : NULL;
 }
 
-const checkpoint_tensor *family_find_in_task(const family *self, size_t task, const char *name)
+/* The tensor of a task's model that the base has as `name`, or NULL. */
+static const checkpoint_tensor *find_in_task(const family *self, size_t task, const char *name)
 {
     const family_task *of = &self->tasks[task];
     if (of->prefix == NULL)
         return checkpoint_find(of->model, name);
     return of->prefix_dropped ? find_without(of->model, of->prefix, name)
                               : find_joined(of->model, of->prefix, name);
+}
+
+bool family_task_has(const family *self, size_t task, const char *name)
+{
+    return self->tasks[task].adapter != NULL || find_in_task(self, task, name) != NULL;
 }
 
 /* The base's tensor that a task's is a change of. */
@@ -129,8 +135,11 @@ static const checkpoint_tensor *find_in_base(const family *self, size_t task, co
 static size_t count_matches(const family *self, size_t task)
 {
     size_t count = 0;
-    for (size_t i = 0; i < self->tensor_count; i++)
-        count += family_find_in_task(self, task, self->tensors[i].name) != NULL;
+    const adapter *of = self->tasks[task].adapter;
+    for (size_t i = 0; of == NULL && i < self->tensor_count; i++)
+        count += find_in_task(self, task, self->tensors[i].name) != NULL;
+    for (size_t i = 0; of != NULL && i < adapter_count(of); i++)
+        count += find_in_base(self, task, adapter_at(of, i)->name) != NULL;
     return count;
 }
 
@@ -143,18 +152,18 @@ static bool same_shape(const safetensors_tensor *a, const safetensors_tensor *b)
 
 /* Takes the prefix that `probe` of the base and `other` of the task differ by, if it makes more
  * names match than the best one so far. */
-static int try_prefix(family *self, size_t task, const safetensors_tensor *probe,
-                      const safetensors_tensor *other, size_t *best, didi_error *error)
+static int try_prefix(family *self, size_t task, const char *probe, const char *other, size_t *best,
+                      didi_error *error)
 {
     family_task *of = &self->tasks[task];
     size_t length = 0;
     bool dropped = false;
-    if (ends_with(probe->name, other->name, &length))
+    if (ends_with(probe, other, &length))
         dropped = true;
-    else if (!ends_with(other->name, probe->name, &length))
+    else if (!ends_with(other, probe, &length))
         return DIDI_OK;
     family_task former = *of;
-    of->prefix = memory_format("%.*s", (int)length, dropped ? probe->name : other->name);
+    of->prefix = memory_format("%.*s", (int)length, dropped ? probe : other);
     of->prefix_dropped = dropped;
     if (of->prefix == NULL) {
         *of = former;
@@ -168,6 +177,20 @@ static int try_prefix(family *self, size_t task, const safetensors_tensor *probe
         *of = former;
     free(worse);
     return DIDI_OK;
+}
+
+/* The first names of an adapter are looked for under others. */
+static int find_adapter_prefix(family *self, size_t task, didi_error *error)
+{
+    enum { PROBES = 8 };
+    const adapter *of = self->tasks[task].adapter;
+    size_t best = count_matches(self, task);
+    int status = DIDI_OK;
+    for (size_t p = 0; p < PROBES && p < adapter_count(of) && best < adapter_count(of); p++)
+        for (size_t i = 0; i < self->tensor_count && status == DIDI_OK; i++)
+            status = try_prefix(self, task, self->tensors[i].name, adapter_at(of, p)->name, &best,
+                                error);
+    return status;
 }
 
 /* The largest tensors of the base are looked for under other names. */
@@ -193,7 +216,7 @@ static int find_prefix(family *self, size_t task, didi_error *error)
         for (size_t j = 0; j < checkpoint_count(model) && status == DIDI_OK; j++) {
             const safetensors_tensor *other = checkpoint_at(model, j)->tensor;
             if (same_shape(probes[p], other))
-                status = try_prefix(self, task, probes[p], other, &best, error);
+                status = try_prefix(self, task, probes[p]->name, other->name, &best, error);
         }
     if (status == DIDI_OK && best == 0)
         status = didi_fail(error, DIDI_MISMATCH, checkpoint_label(model),
@@ -312,16 +335,15 @@ static void note_missing(matching *self, const family_tensor *tensor, size_t tas
                     "missing (missing: base takes the base's)");
 }
 
-static int match_base(matching *self, didi_error *error)
+static int match_base(matching *self, size_t task, didi_error *error)
 {
     family *all = self->family;
     int status = DIDI_OK;
-    for (size_t i = 0; i < all->tensor_count; i++)
-        for (size_t t = 0; t < all->task_count && status == DIDI_OK; t++) {
-            const checkpoint_tensor *found = family_find_in_task(all, t, all->tensors[i].name);
-            if (found != NULL)
-                status = match_tensor(self, &all->tensors[i], t, found, error);
-        }
+    for (size_t i = 0; i < all->tensor_count && status == DIDI_OK; i++) {
+        const checkpoint_tensor *found = find_in_task(all, task, all->tensors[i].name);
+        if (found != NULL)
+            status = match_tensor(self, &all->tensors[i], task, found, error);
+    }
     return status;
 }
 
@@ -334,35 +356,117 @@ static void check_missing(matching *self)
         size_t lacking = 0;
         size_t merging = 0;
         for (size_t t = 0; t < all->task_count; t++) {
-            lacking += family_find_in_task(all, t, tensor->name) == NULL;
-            merging += tensor->task[t] != NULL;
+            lacking += !family_task_has(all, t, tensor->name);
+            merging += family_has_vector(tensor, t) || all->tasks[t].adapter != NULL;
         }
         bool alone = lacking == all->task_count && self->options->missing != DIDI_MISSING_REFUSE;
         for (size_t t = 0; t < all->task_count && lacking > 0 && !alone; t++)
-            if (family_find_in_task(all, t, tensor->name) == NULL)
+            if (!family_task_has(all, t, tensor->name))
                 note_missing(self, tensor, t);
         if (merging == 0 && tensor->kind != FAMILY_EXCLUDED && all->task_count > 0)
             tensor->kind = FAMILY_UNUSED;
     }
 }
 
-static int match_rest(matching *self, size_t task, didi_error *error)
+static int match_alone(matching *self, size_t task, const char *name,
+                       const checkpoint_tensor *source, didi_error *error)
 {
     const didi_merge_options *options = self->options;
+    family_task *of = &self->family->tasks[task];
+    if (family_name_matches(name, options->exclude, options->exclude_count))
+        return DIDI_OK;
+    if (options->own_tensors == DIDI_OWN_REFUSE)
+        note_difference(&self->found, of->model, name, "not in the base");
+    return options->own_tensors == DIDI_OWN_KEEP ? add_own(of, name, source, NULL, error) : DIDI_OK;
+}
+
+static int match_rest(matching *self, size_t task, didi_error *error)
+{
     const checkpoint *model = self->family->tasks[task].model;
     int status = DIDI_OK;
     for (size_t j = 0; j < checkpoint_count(model) && status == DIDI_OK; j++) {
         const checkpoint_tensor *tensor = checkpoint_at(model, j);
         const char *name = tensor->tensor->name;
-        if (find_in_base(self->family, task, name) != NULL ||
-            family_name_matches(name, options->exclude, options->exclude_count))
-            continue;
-        if (options->own_tensors == DIDI_OWN_REFUSE)
-            note_difference(&self->found, model, name, "not in the base");
-        else if (options->own_tensors == DIDI_OWN_KEEP)
-            status = add_own(&self->family->tasks[task], name, tensor, NULL, error);
+        if (find_in_base(self->family, task, name) == NULL)
+            status = match_alone(self, task, name, tensor, error);
     }
     return status;
+}
+
+/* ---- adapters ---- */
+
+/* A linear map whose shape fits one way only is held that way, whatever the configuration says of
+ * the others. */
+static bool change_fits(const adapter_change *from, const family_tensor *tensor, bool *transposed)
+{
+    bool straight = from->rows == tensor->rows && from->columns == tensor->columns;
+    bool turned = from->rows == tensor->columns && from->columns == tensor->rows;
+    *transposed = from->is_linear && straight != turned ? turned : from->transposed;
+    return *transposed ? turned : straight;
+}
+
+static void note_factors(matching *self, const checkpoint *model, const family_tensor *tensor,
+                         const adapter_change *from)
+{
+    char ours[128];
+    char what[300];
+    describe_shape(tensor->base->tensor, ours, sizeof ours);
+    (void)snprintf(what, sizeof what, "factors of %llu x %llu, the base has %s",
+                   (unsigned long long)from->rows, (unsigned long long)from->columns, ours);
+    note_difference(&self->found, model, tensor->name, what);
+}
+
+static int match_factors(matching *self, family_tensor *tensor, size_t task,
+                         const adapter_change *from, didi_error *error)
+{
+    bool transposed = false;
+    if (tensor->kind == FAMILY_EXCLUDED)
+        return DIDI_OK;
+    if (!didi_dtype_is_float(tensor->base->tensor->dtype) ||
+        !change_fits(from, tensor, &transposed)) {
+        note_factors(self, self->family->tasks[task].model, tensor, from);
+        return DIDI_OK;
+    }
+    if (tensor->change == NULL)
+        tensor->change = memory_zeroed(self->family->task_count, sizeof *tensor->change);
+    if (tensor->change == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, tensor->name, "list of changes");
+    tensor->change[task] = (family_change){from, transposed};
+    return DIDI_OK;
+}
+
+static family_tensor *tensor_of(const family *self, const checkpoint_tensor *base)
+{
+    size_t i = 0;
+    while (self->tensors[i].base != base)
+        i++;
+    return &self->tensors[i];
+}
+
+static int match_adapter(matching *self, size_t task, didi_error *error)
+{
+    const family *all = self->family;
+    const adapter *of = all->tasks[task].adapter;
+    int status = DIDI_OK;
+    for (size_t i = 0; i < adapter_count(of) && status == DIDI_OK; i++) {
+        const adapter_change *from = adapter_at(of, i);
+        const checkpoint_tensor *base = find_in_base(all, task, from->name);
+        if (base == NULL && from->a != NULL)
+            note_difference(&self->found, all->tasks[task].model, from->name, "not in the base");
+        else if (base == NULL)
+            status = match_alone(self, task, from->name, from->value, error);
+        if (base != NULL && from->value != NULL)
+            status = match_tensor(self, tensor_of(all, base), task, from->value, error);
+        if (base != NULL && from->a != NULL && status == DIDI_OK)
+            status = match_factors(self, tensor_of(all, base), task, from, error);
+    }
+    return status;
+}
+
+static int match_model(matching *self, size_t task, didi_error *error)
+{
+    int status = match_base(self, task, error);
+    return status == DIDI_OK ? match_rest(self, task, error) : status;
 }
 
 static int compare_own(const void *a, const void *b)
@@ -381,11 +485,11 @@ int family_match(const didi_merge_options *options, family *self, didi_error *er
     matching all = {.options = options, .family = self};
     int status = DIDI_OK;
     for (size_t t = 0; t < self->task_count && status == DIDI_OK; t++)
-        status = find_prefix(self, t, error);
-    if (status == DIDI_OK)
-        status = match_base(&all, error);
+        status = self->tasks[t].adapter != NULL ? find_adapter_prefix(self, t, error)
+                                                : find_prefix(self, t, error);
     for (size_t t = 0; t < self->task_count && status == DIDI_OK; t++) {
-        status = match_rest(&all, t, error);
+        status = self->tasks[t].adapter != NULL ? match_adapter(&all, t, error)
+                                                : match_model(&all, t, error);
         sort_own(&self->tasks[t]);
     }
     if (status != DIDI_OK)

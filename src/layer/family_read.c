@@ -3,6 +3,9 @@
 #include "src/layer/family.h"
 
 #include "src/base/base.h"
+#include "src/layer/factors.h"
+#include "src/layer/family_adapter.h"
+#include "src/layer/family_ranks.h"
 #include "src/math/math.h"
 
 #include <assert.h>
@@ -19,7 +22,7 @@ static int fail_nonfinite(const checkpoint *model, const char *tensor, uint64_t 
                      checkpoint_label(model), (unsigned long long)element);
 }
 
-static int read_finite(const checkpoint *model, const checkpoint_tensor *source, uint64_t first,
+int family_read_finite(const checkpoint *model, const checkpoint_tensor *source, uint64_t first,
                        float *values, uint64_t count, atomic_ullong *bytes_read, didi_error *error)
 {
     assert(didi_dtype_is_float(source->tensor->dtype));
@@ -34,46 +37,63 @@ static int read_finite(const checkpoint *model, const checkpoint_tensor *source,
     return DIDI_OK;
 }
 
-/* One tensor of all models, read in pieces. */
-typedef struct stream {
-    const family *family;
-    const family_tensor *tensor;
-    atomic_ullong *bytes_read;
-} stream;
-
 static int stream_base(void *context, uint64_t first, size_t count, float *out, didi_error *error)
 {
-    const stream *self = context;
-    return read_finite(self->family->base, self->tensor->base, first, out, count, self->bytes_read,
-                       error);
+    const family_reader *self = context;
+    return family_read_finite(self->family->base, self->tensor->base, first, out, count,
+                              self->bytes_read, error);
+}
+
+static const adapter_change *change_of(const family_tensor *tensor, size_t task)
+{
+    return tensor->change != NULL ? tensor->change[task].from : NULL;
 }
 
 static int stream_delta(void *context, size_t task, uint64_t first, size_t count, const float *base,
                         float *out, didi_error *error)
 {
-    const stream *self = context;
-    if (self->tensor->task[task] == NULL) {
+    const family_reader *self = context;
+    const adapter_change *change = change_of(self->tensor, task);
+    const checkpoint_tensor *values = self->tensor->task[task];
+    int status = DIDI_OK;
+    if (change != NULL && change->magnitude != NULL)
+        return family_read_directed(self, task, first, count, base, out, error);
+    if (values == NULL)
         memset(out, 0, count * sizeof *out);
-        return DIDI_OK;
-    }
-    int status = read_finite(self->family->tasks[task].model, self->tensor->task[task], first, out,
-                             count, self->bytes_read, error);
-    for (size_t i = 0; i < count && status == DIDI_OK; i++)
+    else
+        status = family_read_finite(self->family->tasks[task].model, values, first, out, count,
+                                    self->bytes_read, error);
+    for (size_t i = 0; i < count && values != NULL && status == DIDI_OK; i++)
         out[i] -= base[i];
-    return status;
+    return status == DIDI_OK && change != NULL
+               ? family_add_factors(self, task, first, count, out, error)
+               : status;
 }
 
 typedef struct load {
-    stream from;
+    family_reader from;
     layer *layer;
 } load;
+
+static int measure_factors(const load *work, size_t task, didi_error *error)
+{
+    const family *of = work->from.family;
+    int status = factors_energy(work->layer, task, &work->layer->energy[task], error);
+    return status == DIDI_NUMERIC
+               ? didi_fail(error, DIDI_NUMERIC, checkpoint_label(of->tasks[task].model),
+                           "the change of tensor '%s' by adapter %s is too large for a number",
+                           work->from.tensor->name, checkpoint_label(of->tasks[task].model))
+               : status;
+}
 
 /* layer->mean holds the base meanwhile. */
 static int load_task(void *argument, size_t task, didi_error *error)
 {
     load *work = argument;
     uint64_t elements = work->from.tensor->elements;
-    float *tau = work->layer->tau + task * elements;
+    if (layer_holds_factors(work->layer, task))
+        return measure_factors(work, task, error);
+    float *tau = layer_tau(work->layer, task);
     double energy = 0;
     for (uint64_t first = 0; first < elements; first += PIECE_ELEMENTS) {
         uint64_t count = smaller(elements - first, PIECE_ELEMENTS);
@@ -93,16 +113,56 @@ int family_load_layer(const family *self, const family_tensor *tensor, layer *ta
     assert(!layer_is_streamed(target) && target->tasks == self->task_count);
     assert(target->rows == tensor->rows && target->columns == tensor->columns);
     load work = {{self, tensor, bytes_read}, target};
+    int status = DIDI_OK;
     if (layer_is_cancelled(target))
         return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
-    int status = stream_base(&work.from, 0, tensor->elements, target->mean, error);
+    if (target->dense_tasks > 0)
+        status = stream_base(&work.from, 0, tensor->elements, target->mean, error);
     if (status == DIDI_OK)
         status = parallel_try(target->parallel, self->task_count, load_task, &work, error);
     return status;
 }
 
+/* ---- of low rank ---- */
+
+bool family_low_rank(const family_tensor *tensor, size_t task, size_t *ret_rank)
+{
+    const adapter_change *from = change_of(tensor, task);
+    *ret_rank = from != NULL ? from->rank : 0;
+    return tensor->task[task] == NULL && (from == NULL || from->magnitude == NULL);
+}
+
+family_ranks family_sum_ranks(const family *self, const family_tensor *tensor)
+{
+    family_ranks found = {0};
+    bool adapts = false;
+    for (size_t t = 0; t < self->task_count; t++) {
+        size_t rank = 0;
+        adapts = adapts || self->tasks[t].adapter != NULL;
+        if (!family_low_rank(tensor, t, &rank))
+            continue;
+        found.tasks++;
+        found.sum += rank;
+        found.most = larger(found.most, rank);
+    }
+    return adapts ? found : (family_ranks){0};
+}
+
+static int read_all_factors(const family_reader *self, const layer *target, didi_error *error)
+{
+    const layer_factors *to = target->factors;
+    int status = DIDI_OK;
+    for (size_t t = 0; t < target->tasks && status == DIDI_OK; t++)
+        if (layer_holds_factors(target, t) && layer_factor_rank(target, t) > 0)
+            status = family_read_factors(self, t, to->left + to->first[t] * target->rows,
+                                         to->right + to->first[t] * target->columns, error);
+    return status;
+}
+
 void family_will_need(const family *self, const family_tensor *tensor)
 {
+    if (family_sum_ranks(self, tensor).tasks == self->task_count)
+        return; /* factors are read at once */
     checkpoint_will_need(self->base, tensor->base, 0, tensor->elements);
     for (size_t t = 0; t < self->task_count; t++)
         if (tensor->task[t] != NULL)
@@ -113,7 +173,7 @@ void family_will_need(const family *self, const family_tensor *tensor)
 
 static void stream_will_need(void *context, size_t model, uint64_t first, uint64_t count)
 {
-    const stream *self = context;
+    const family_reader *self = context;
     const checkpoint_tensor *tensor =
         model == 0 ? self->tensor->base : self->tensor->task[model - 1];
     if (tensor != NULL)
@@ -121,26 +181,67 @@ static void stream_will_need(void *context, size_t model, uint64_t first, uint64
                              tensor, first, count);
 }
 
+/* The layer owns the context. */
+static int make_source(const family_reader *from, layer_source *ret_source, didi_error *error)
+{
+    family_reader *context = memory_zeroed(1, sizeof *context);
+    if (context == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, from->tensor->name, "layer read panel by panel");
+    *context = *from;
+    *ret_source = (layer_source){context, stream_base, stream_delta, free, stream_will_need};
+    return DIDI_OK;
+}
+
 int family_stream_layer(const family *self, const family_tensor *tensor, atomic_ullong *bytes_read,
                         layer **ret_layer, didi_error *error)
 {
     assert(tensor->rows > 0 && tensor->columns > 0);
-    stream *context = memory_zeroed(1, sizeof *context);
-    if (context == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, tensor->name, "layer read panel by panel");
-    *context = (stream){self, tensor, bytes_read};
-    layer_source source = {context, stream_base, stream_delta, free, stream_will_need};
-    int status = layer_create_streamed(tensor->rows, tensor->columns, self->task_count, &source,
-                                       ret_layer, error);
+    family_reader from = {self, tensor, bytes_read};
+    layer_source source;
+    int status = make_source(&from, &source, error);
     if (status != DIDI_OK)
-        free(context);
+        return status;
+    status = layer_create_streamed(tensor->rows, tensor->columns, self->task_count, &source,
+                                   ret_layer, error);
+    if (status != DIDI_OK)
+        free(source.context);
+    return status;
+}
+
+int family_create_factored(const family *self, const family_tensor *tensor, bool streamed,
+                           atomic_ullong *bytes_read, layer **ret_layer, didi_error *error)
+{
+    family_reader from = {self, tensor, bytes_read};
+    layer_source source = {0};
+    layer *fresh = NULL;
+    size_t *rank = memory_zeroed(self->task_count, sizeof *rank);
+    int status = rank != NULL ? DIDI_OK
+                              : didi_fail(error, DIDI_NO_MEMORY, tensor->name, "ranks of adapters");
+    for (size_t t = 0; t < self->task_count && status == DIDI_OK; t++)
+        if (!family_low_rank(tensor, t, &rank[t]))
+            rank[t] = LAYER_DENSE;
+    if (status == DIDI_OK && streamed)
+        status = make_source(&from, &source, error);
+    if (status == DIDI_OK)
+        status = layer_create_factored(tensor->rows, tensor->columns, self->task_count, rank,
+                                       streamed ? &source : NULL, &fresh, error);
+    free(rank);
+    if (status != DIDI_OK) {
+        free(source.context);
+        return status;
+    }
+    status = read_all_factors(&from, fresh, error);
+    if (status != DIDI_OK)
+        layer_free(fresh);
+    else
+        *ret_layer = fresh;
     return status;
 }
 
 int family_read_delta(const family *self, size_t task, family_piece piece, float *ret_delta,
                       float *spare, atomic_ullong *bytes_read, didi_error *error)
 {
-    stream from = {self, piece.tensor, bytes_read};
+    family_reader from = {self, piece.tensor, bytes_read};
     uint64_t elements = piece.tensor->elements;
     assert(task < self->task_count);
     assert(piece.first <= elements && piece.count <= elements - piece.first);

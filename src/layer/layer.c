@@ -3,6 +3,7 @@
 #include "src/layer/layer.h"
 
 #include "src/base/base.h"
+#include "src/layer/factors.h"
 #include "src/math/math.h"
 #include "src/package/package.h"
 
@@ -12,18 +13,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int create(size_t rows, size_t columns, size_t tasks, bool resident, layer **ret_layer,
-                  didi_error *error)
+static int create(size_t rows, size_t columns, size_t tasks, size_t dense_tasks, bool resident,
+                  layer **ret_layer, didi_error *error)
 {
     assert(rows > 0 && columns > 0 && tasks > 0);
+    resident = resident && dense_tasks > 0;
     layer *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "layer of %zu x %zu", rows, columns);
     self->rows = rows;
     self->columns = columns;
     self->tasks = tasks;
+    self->dense_tasks = dense_tasks;
     if (resident) {
-        self->tau = memory_aligned(tasks, rows * columns * sizeof(float));
+        self->tau = memory_aligned(dense_tasks, rows * columns * sizeof(float));
         self->mean = memory_aligned(rows * columns, sizeof(float));
     }
     self->weight = memory_zeroed(tasks, sizeof(double));
@@ -45,17 +48,37 @@ static int create(size_t rows, size_t columns, size_t tasks, bool resident, laye
 
 int layer_create(size_t rows, size_t columns, size_t tasks, layer **ret_layer, didi_error *error)
 {
-    return create(rows, columns, tasks, true, ret_layer, error);
+    return create(rows, columns, tasks, tasks, true, ret_layer, error);
 }
 
 int layer_create_streamed(size_t rows, size_t columns, size_t tasks, const layer_source *source,
                           layer **ret_layer, didi_error *error)
 {
     assert(source->read_base != NULL && source->read_delta != NULL);
-    int status = create(rows, columns, tasks, false, ret_layer, error);
+    int status = create(rows, columns, tasks, tasks, false, ret_layer, error);
     if (status == DIDI_OK)
         (*ret_layer)->source = *source;
     return status;
+}
+
+int layer_create_factored(size_t rows, size_t columns, size_t tasks, const size_t *rank,
+                          const layer_source *source, layer **ret_layer, didi_error *error)
+{
+    size_t dense = 0;
+    layer *self = NULL;
+    for (size_t t = 0; t < tasks; t++)
+        dense += rank[t] == LAYER_DENSE;
+    int status = create(rows, columns, tasks, dense, source == NULL, &self, error);
+    if (status == DIDI_OK)
+        status = factors_create(self, rank, error);
+    if (status != DIDI_OK) {
+        layer_free(self);
+        return status;
+    }
+    if (source != NULL)
+        self->source = *source;
+    *ret_layer = self;
+    return DIDI_OK;
 }
 
 /* ---- where its factors live ---- */
@@ -103,6 +126,7 @@ void layer_free(layer *self)
     free(self->weight);
     free(self->mean);
     free(self->tau);
+    factors_free(self->factors);
     if (self->offset != NULL)
         addition_clear(self->offset);
     free(self->offset);
@@ -488,7 +512,7 @@ int layer_update_experts(layer *self, layer_step kind, const size_t *basis, didi
 
 int layer_set_block(layer *self, size_t index, const float *matrix, size_t basis, didi_error *error)
 {
-    assert(index <= self->tasks && !layer_is_streamed(self));
+    assert(index <= self->tasks && !layer_is_streamed(self) && self->factors == NULL);
     if (basis > layer_full_rank(self))
         basis = layer_full_rank(self);
     if (basis == 0) {
@@ -540,7 +564,9 @@ int layer_take_away(layer *self, const addition *offset, didi_error *error)
     }
     *self->offset = own;
     self->weighted = false;
-    if (!layer_is_streamed(self))
-        status = parallel_try(self->parallel, self->tasks * pieces, take_piece, self, error);
+    if (self->factors != NULL)
+        status = factors_take_away(self, error);
+    if (status == DIDI_OK && !layer_is_streamed(self))
+        status = parallel_try(self->parallel, self->dense_tasks * pieces, take_piece, self, error);
     return status == DIDI_OK ? layer_measure(self, error) : status;
 }

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "src/layer/family.h"
+#include "src/layer/family_ranks.h"
 #include "src/layer/matrix.h"
 
 /* ---- steps ---- */
@@ -83,6 +84,10 @@ int layer_errors_fitted(const layer *layer, double *errors, double *ret_loss, di
  * 1e-6 of energy[t]. `errors` holds T doubles. Returns the weighted sum through ret_loss (may be
  * NULL). */
 int layer_loss(const layer *layer, double *errors, double *ret_loss, didi_error *error);
+
+/* ret_gram (T x T) = <tau_s, tau_t> where all task vectors are held as factors, in double. Errors:
+ * DIDI_NO_MEMORY. */
+int layer_factor_gram(const layer *layer, double *ret_gram, didi_error *error);
 
 /* Weighted energy sum_t w_t |tau_t|^2: what a loss is relative to. */
 double layer_weighted_energy(const layer *layer);

@@ -35,13 +35,24 @@ typedef struct layer_source {
     void (*will_need)(void *context, size_t model, uint64_t first, uint64_t count);
 } layer_source;
 
+/* Task vectors of low rank, their factors side by side as rows: tau_t = left' right over the rows
+ * [first[t], first[t + 1]). */
+typedef struct layer_factors {
+    bool *held;    /* T: tau_t is here; else it is dense, and has no rows */
+    size_t *first; /* T + 1 */
+    float *left;   /* first[T] x m */
+    float *right;  /* first[T] x n */
+} layer_factors;
+
 typedef struct layer {
     size_t rows, columns, tasks; /* m, n, T */
-    float *tau;                  /* T x m x n; NULL in a streamed layer */
-    float *mean;                 /* m x n: sum_t w_t tau_t / sum_t w_t; NULL likewise */
-    layer_source source;         /* of a streamed layer */
-    struct addition *offset;     /* of a streamed layer: tau is what it reads less this */
-    double *weight;              /* T: w_t >= 0; 0 takes a task out of the shared fit */
+    layer_factors *factors;      /* NULL: all task vectors are dense */
+    size_t dense_tasks;          /* T, less those held as factors */
+    float *tau;              /* dense_tasks x m x n; NULL if that is 0, or in a streamed layer */
+    float *mean;             /* m x n: sum_t w_t tau_t / sum_t w_t, t dense; NULL likewise */
+    layer_source source;     /* of a streamed layer */
+    struct addition *offset; /* of a streamed layer: tau is what it reads less this */
+    double *weight;          /* T: w_t >= 0; 0 takes a task out of the shared fit */
     double weight_sum;
     double *energy;     /* T: |tau_t|_F^2 */
     block *blocks;      /* T + 1: shared, then the experts */
@@ -67,6 +78,18 @@ void layer_free(layer *layer);
 int layer_create_streamed(size_t rows, size_t columns, size_t tasks, const layer_source *source,
                           layer **ret_layer, didi_error *error);
 bool layer_is_streamed(const layer *layer);
+
+/* A layer that holds some of its task vectors as factors, rank[t] rows of each (uninitialised), and
+ * the others, whose rank is LAYER_DENSE, as above: in memory, or where `source` (may be NULL) reads
+ * them, which is never asked for what is held. Where all are factors no product takes m n
+ * operations. Everything works on it but what takes a whole matrix. Errors: DIDI_NO_MEMORY. */
+#define LAYER_DENSE SIZE_MAX
+int layer_create_factored(size_t rows, size_t columns, size_t tasks, const size_t *rank,
+                          const layer_source *source, layer **ret_layer, didi_error *error);
+bool layer_holds_factors(const layer *layer, size_t task);
+size_t layer_factor_rank(const layer *layer, size_t task);
+/* tau_t of a task whose vector is dense, in memory. */
+float *layer_tau(const layer *layer, size_t task);
 
 /* Largest rank a block can have: min(m, n). */
 size_t layer_full_rank(const layer *layer);
@@ -95,7 +118,13 @@ static inline double layer_block_weight(const layer *of, size_t index)
     return index == 0 ? of->weight_sum : of->weight[index - 1];
 }
 
-/* ---- products with the dense matrices ---- */
+/* A task's share of the weights. */
+static inline float layer_share(const layer *of, size_t task)
+{
+    return of->weight_sum > 0 ? (float)(of->weight[task] / of->weight_sum) : 0.0F;
+}
+
+/* ---- products with the task vectors ---- */
 
 /* Rows of the panels that products are made of: fixed by the shape alone, and with it the order of
  * every sum. A streamed layer holds two panels for a product and one for each thread. */
@@ -103,7 +132,8 @@ size_t layer_panel_rows(size_t rows, size_t columns);
 
 /* out (basis x m) = in (basis x n) D' when `transpose`, else out (basis x n) = in (basis x m) D,
  * for D (m x n) the weighted mean (index 0) or tau_t (index t + 1); panels in parallel over the
- * threads. Errors: those of the source, DIDI_NO_MEMORY, DIDI_CANCELLED; out is then undefined. */
+ * threads. Of those held as factors it takes basis rank (m + n) operations. Errors: those of the
+ * source, DIDI_NO_MEMORY, DIDI_CANCELLED; out is then undefined. */
 int layer_apply(const layer *layer, size_t index, bool transpose, size_t basis, const float *in,
                 float *out, didi_error *error);
 

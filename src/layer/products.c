@@ -4,6 +4,7 @@
 #include "src/layer/matrix.h"
 
 #include "src/base/base.h"
+#include "src/layer/factors.h"
 #include "src/math/math.h"
 #include "src/package/package.h"
 
@@ -35,7 +36,7 @@ void layer_count_product(const layer *self, size_t m, size_t n, size_t k)
 
 bool layer_is_streamed(const layer *self)
 {
-    return self->tau == NULL;
+    return self->source.read_delta != NULL && self->dense_tasks > 0;
 }
 
 size_t layer_panel_rows(size_t rows, size_t columns)
@@ -54,16 +55,17 @@ static void add_share(float *out, const float *values, float share, size_t count
         out[i] += share * values[i];
 }
 
+/* In the mean of the dense ones. */
 static float share_of(const layer *self, size_t task)
 {
-    return self->weight_sum > 0 ? (float)(self->weight[task] / self->weight_sum) : 0.0F;
+    return layer_holds_factors(self, task) ? 0.0F : layer_share(self, task);
 }
 
 static const float *resident(const layer *self, size_t index)
 {
     if (index == 0 || self->tau == NULL)
         return self->mean;
-    return self->tau + (index - 1) * self->rows * self->columns;
+    return layer_tau(self, index - 1);
 }
 
 /* The same of tau_task; `base` is there already. */
@@ -151,6 +153,10 @@ int layer_read_rows(const layer *self, size_t task, size_t first_row, size_t row
                     didi_error *error)
 {
     assert(task < self->tasks && first_row <= self->rows && rows <= self->rows - first_row);
+    if (layer_holds_factors(self, task)) {
+        factors_read_rows(self, task, first_row, rows, out);
+        return DIDI_OK;
+    }
     if (!layer_is_streamed(self)) {
         memcpy(out, resident(self, task + 1) + first_row * self->columns,
                rows * self->columns * sizeof *out);
@@ -167,6 +173,8 @@ static int measure_task(void *argument, size_t task, didi_error *error)
 {
     layer *self = argument;
     bool streamed = layer_is_streamed(self);
+    if (layer_holds_factors(self, task))
+        return factors_energy(self, task, &self->energy[task], error);
     uint64_t count = (uint64_t)self->rows * self->columns;
     float *piece = streamed ? memory_aligned(3, PIECE_ELEMENTS * sizeof *piece) : NULL;
     if (streamed && piece == NULL)
@@ -213,7 +221,7 @@ void layer_set_weights(layer *self, const double *weight)
         self->weight[t] = weight[t];
         self->weight_sum += weight[t];
     }
-    if (layer_is_streamed(self))
+    if (self->mean == NULL)
         return;
     size_t count = self->rows * self->columns;
     parallel_run(self->parallel, (count + PIECE_ELEMENTS - 1) / PIECE_ELEMENTS, mean_piece, self);
@@ -350,6 +358,24 @@ static int stream_panels(const product *work, float *buffers[2], didi_error *err
     return status;
 }
 
+static int apply_dense(product *work, bool transpose, didi_error *error)
+{
+    const layer *self = work->layer;
+    layer_count_product(self, work->basis, self->rows, self->columns);
+    if (transpose)
+        return parallel_try(self->parallel, panel_count(work), transposed_panel, work, error);
+    if (!layer_is_streamed(self)) {
+        parallel_run(self->parallel, tile_count(work), resident_tile, work);
+        return DIDI_OK;
+    }
+    float *buffers[2] = {panel_create(work, error), panel_create(work, error)};
+    int status = buffers[0] != NULL && buffers[1] != NULL ? stream_panels(work, buffers, error)
+                                                          : DIDI_NO_MEMORY;
+    free(buffers[0]);
+    free(buffers[1]);
+    return status;
+}
+
 int layer_apply(const layer *self, size_t index, bool transpose, size_t basis, const float *in,
                 float *out, didi_error *error)
 {
@@ -363,17 +389,10 @@ int layer_apply(const layer *self, size_t index, bool transpose, size_t basis, c
                     .out = out};
     if (basis == 0 || self->rows == 0 || self->columns == 0)
         return DIDI_OK;
-    layer_count_product(self, basis, self->rows, self->columns);
-    if (transpose)
-        return parallel_try(self->parallel, panel_count(&work), transposed_panel, &work, error);
-    if (!layer_is_streamed(self)) {
-        parallel_run(self->parallel, tile_count(&work), resident_tile, &work);
-        return DIDI_OK;
-    }
-    float *buffers[2] = {panel_create(&work, error), panel_create(&work, error)};
-    int status = buffers[0] != NULL && buffers[1] != NULL ? stream_panels(&work, buffers, error)
-                                                          : DIDI_NO_MEMORY;
-    free(buffers[0]);
-    free(buffers[1]);
-    return status;
+    bool dense = index == 0 ? self->dense_tasks > 0 : !layer_holds_factors(self, index - 1);
+    int status = dense ? apply_dense(&work, transpose, error) : DIDI_OK;
+    return status == DIDI_OK && self->factors != NULL && (index == 0 || !dense)
+               ? factors_apply(self, index, &(factors_product){transpose, dense, basis, in, out},
+                               error)
+               : status;
 }

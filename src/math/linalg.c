@@ -151,6 +151,34 @@ int linalg_gram_rows_double(size_t rows, size_t columns, const float *x, size_t 
     return DIDI_OK;
 }
 
+static void widen_columns(size_t rows, size_t stride, size_t count, const float *x, double *out)
+{
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < count; j++)
+            out[i * count + j] = (double)x[i * stride + j];
+}
+
+int linalg_products_double(size_t m, size_t n, size_t columns, const float *a, const float *b,
+                           double *ret_c, didi_error *error)
+{
+    assert(m > 0 && n > 0 && columns > 0);
+    size_t width = smaller(columns, piece_width(m + n));
+    double *wide = memory_aligned((m + n) * width, sizeof *wide);
+    if (wide == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "matrix of %zu x %zu", m + n, width);
+    double *other = wide + m * width;
+    for (size_t first = 0; first < columns; first += width) {
+        size_t part = smaller(columns - first, width);
+        widen_columns(m, columns, part, a + first, wide);
+        widen_columns(n, columns, part, b + first, other);
+        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, blas_int(m), blas_int(n),
+                    blas_int(part), 1.0, wide, blas_int(part), other, blas_int(part),
+                    first > 0 ? 1.0 : 0.0, ret_c, blas_int(n));
+    }
+    free(wide);
+    return DIDI_OK;
+}
+
 /* LAPACK answers in ascending order; in column-major, eigenvector j is column j, which read
  * row-major is row j. So only the order of rows has to be turned round. */
 static void swap_bytes(void *left, void *right, size_t bytes)

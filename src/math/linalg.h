@@ -22,6 +22,11 @@ int linalg_gram_rows(size_t rows, size_t columns, const float *x, size_t stride,
 int linalg_gram_rows_double(size_t rows, size_t columns, const float *x, size_t stride,
                             double *ret_gram, didi_error *error);
 
+/* C (m x n, double) = A (m x columns) B (n x columns)', all contiguous, every product in double.
+ * Errors: DIDI_NO_MEMORY. */
+int linalg_products_double(size_t m, size_t n, size_t columns, const float *a, const float *b,
+                           double *ret_c, didi_error *error);
+
 /* Eigenvalues in descending order and eigenvectors as rows of a symmetric matrix (order x order),
  * which is overwritten by the vectors. Errors: DIDI_NUMERIC (no convergence, or not finite),
  * DIDI_NO_MEMORY. */

@@ -102,6 +102,7 @@ static int digest_file(didi_merge *self, size_t index, didi_error *error)
         status = work_reuse_check_digest(&self->work, index, error);
     if (status == DIDI_OK)
         status = work_compare_input(&self->work, index, error);
+    work_note_other_base(&self->work, index);
     if (status == DIDI_OK && !self->work.options.volatile_work)
         status = save_digest(self, index, name, error);
     atomic_fetch_add(&self->work.bytes_read, checkpoint_file_at(model, file)->bytes);

@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* The task of an input file and the file's number in its model; SIZE_MAX for the base. */
 static size_t task_of(const work *self, size_t index, size_t *ret_file)
@@ -73,6 +74,39 @@ bool work_recall_comparison(work *self, size_t index, const char *text)
         if (text[i] == '1' && may_be_same(&self->family->tensors[i], task, file))
             self->family->tensors[i].task[task] = NULL;
     return true;
+}
+
+/* "org/Model-1B/" is Model-1B. */
+static void last_component(const char *path, const char **ret_start, size_t *ret_length)
+{
+    size_t end = strlen(path);
+    while (end > 0 && path[end - 1] == '/')
+        end--;
+    size_t start = end;
+    while (start > 0 && path[start - 1] != '/')
+        start--;
+    *ret_start = path + start;
+    *ret_length = end - start;
+}
+
+void work_note_other_base(work *self, size_t index)
+{
+    size_t file = 0;
+    size_t task = task_of(self, index, &file);
+    const adapter *of = task != SIZE_MAX ? self->family->tasks[task].adapter : NULL;
+    const char *told = of != NULL && file == 0 ? adapter_base_name(of) : NULL;
+    const char *ours = NULL;
+    const char *theirs = NULL;
+    size_t our_length = 0;
+    size_t their_length = 0;
+    if (told == NULL)
+        return;
+    last_component(self->options.base_label, &ours, &our_length);
+    last_component(told, &theirs, &their_length);
+    if (our_length == their_length && strncasecmp(ours, theirs, our_length) == 0)
+        return;
+    work_note(self, self->stage, "adapter %.64s was made for %.96s, and the base here is %.64s",
+              self->options.tasks[task].label, told, self->options.base_label);
 }
 
 int work_settle_inputs(work *self, didi_error *error)

@@ -14,3 +14,7 @@ bool work_recall_comparison(work *self, size_t index, const char *text);
 /* All input files were compared: integers that differ become the task's own. Errors: DIDI_MISMATCH,
  * DIDI_NO_MEMORY. */
 int work_settle_inputs(work *self, didi_error *error);
+
+/* Tells, for the tensors' file of an adapter, if its configuration names another base than this
+ * one: by the last component of both names, whatever their case. [any thread] */
+void work_note_other_base(work *self, size_t index);

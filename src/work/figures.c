@@ -32,7 +32,7 @@ static void fill_figures(figures *self)
         json_array_append_new(self->names, json_string(of->options.tasks[t].name));
         for (size_t l = 0; l < of->layer_count; l++) {
             size_t at = l * self->tasks + own;
-            bool as_base = of->layers[l]->task[t] == NULL && !of->one_model;
+            bool as_base = !family_has_vector(of->layers[l], t) && !of->one_model;
             self->error[at] = as_base ? 0 : of->summaries[l].error[t];
             self->energy[at] = of->summaries[l].energy[t];
         }

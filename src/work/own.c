@@ -35,8 +35,14 @@ size_t work_tasks_with(const work *self, const family_tensor *tensor)
 {
     size_t count = 0;
     for (size_t t = 0; t < self->family->task_count; t++)
-        count += tensor->task[t] != NULL;
+        count += family_has_vector(tensor, t);
     return count;
+}
+
+/* As a fine-tune an adapter has the base's names. */
+static const char *prefix_of(const family_task *task)
+{
+    return task->adapter == NULL ? task->prefix : NULL;
 }
 
 /* ---- what a file says ---- */
@@ -45,7 +51,7 @@ size_t work_tasks_with(const work *self, const family_tensor *tensor)
  * leaves what is shared out. Methods that make one model for all tasks know no such thing. */
 static bool is_as_base(const work *self, const family_tensor *tensor, bool shares, size_t task)
 {
-    return !self->one_model && tensor->task[task] == NULL &&
+    return !self->one_model && !family_has_vector(tensor, task) &&
            (shares || extension_shares(self->extension, tensor));
 }
 
@@ -71,7 +77,7 @@ static json_t *lacking(const work *self, size_t task)
 {
     json_t *names = json_array();
     for (size_t i = 0; i < self->family->tensor_count; i++)
-        if (family_find_in_task(self->family, task, self->family->tensors[i].name) == NULL)
+        if (!family_task_has(self->family, task, self->family->tensors[i].name))
             json_array_append_new(names, json_string(self->family->tensors[i].name));
     return names;
 }
@@ -98,7 +104,7 @@ int work_own_layout(const work *self, size_t task, package_layout *layout, didi_
         stored_own own = stored_own_of(&of->own[i]);
         status = package_layout_add_own(layout, &own, self->options.precision, error);
     }
-    if (status == DIDI_OK && of->prefix != NULL)
+    if (status == DIDI_OK && prefix_of(of) != NULL)
         status = package_layout_say(
             layout, of->prefix_dropped ? PACKAGE_PREFIX_DROPPED : PACKAGE_PREFIX_ADDED, of->prefix,
             error);
@@ -126,11 +132,12 @@ uint64_t work_own_bytes(const work *self)
         /* Either list may name a tensor without a task vector. */
         for (size_t i = 0; i < self->family->tensor_count; i++) {
             const family_tensor *tensor = &self->family->tensors[i];
-            if (tensor->task[t] == NULL && tensor->kind != FAMILY_EXCLUDED)
+            if (!family_has_vector(tensor, t) && tensor->kind != FAMILY_EXCLUDED)
                 bytes += 2 * (JSON_CHARACTER_BYTES * strlen(tensor->name) + 3);
         }
-        if (of->prefix != NULL || bytes > before)
-            bytes += SAYING_BYTES + (of->prefix != NULL ? strlen(of->prefix) : 0);
+        const char *prefix = prefix_of(of);
+        if (prefix != NULL || bytes > before)
+            bytes += SAYING_BYTES + (prefix != NULL ? strlen(prefix) : 0);
     }
     return bytes;
 }
@@ -225,7 +232,8 @@ static json_t *own_json(const work *self, const family_own *own)
     json_t *shape = json_array();
     for (size_t d = 0; d < own->source->tensor->dimensions; d++)
         json_array_append_new(shape, json_integer((json_int_t)own->source->tensor->shape[d]));
-    json_t *row = json_pack("{s:s,s:s,s:o,s:I}", "tensor", own->source->tensor->name, "dtype",
+    json_t *row = json_pack("{s:s,s:s,s:o,s:I}", "tensor",
+                            own->grown != NULL ? own->source->tensor->name : own->name, "dtype",
                             didi_dtype_name(stored_own_dtype(&stored, self->options.precision)),
                             "shape", shape, "parameters", (json_int_t)stored_own_elements(&stored));
     if (own->grown != NULL)
@@ -242,10 +250,10 @@ json_t *work_own_json(const work *self)
         json_t *lacks = lacking(self, t);
         for (size_t i = 0; i < of->own_count; i++)
             json_array_append_new(tensors, own_json(self, &of->own[i]));
-        bool plain = of->prefix == NULL && of->own_count == 0 && json_array_size(lacks) == 0;
+        bool plain = prefix_of(of) == NULL && of->own_count == 0 && json_array_size(lacks) == 0;
         json_t *row = json_pack("{s:o,s:o,s:I}", "tensors", tensors, "lacks", lacks, "parameters",
                                 (json_int_t)work_own_parameters(self, t));
-        if (of->prefix != NULL)
+        if (prefix_of(of) != NULL)
             json_object_set_new(row, of->prefix_dropped ? "prefix_dropped" : "prefix_added",
                                 json_string(of->prefix));
         if (!plain)

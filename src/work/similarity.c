@@ -59,7 +59,8 @@ int work_save_gram(work *self, size_t index, const layer *target, didi_error *er
     double *gram = memory_zeroed(target->tasks * target->tasks, sizeof *gram);
     if (gram == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "inner products of %zu tasks", target->tasks);
-    int status = sum_panels(target, gram, error);
+    bool small = target->factors != NULL && target->dense_tasks == 0;
+    int status = small ? layer_factor_gram(target, gram, error) : sum_panels(target, gram, error);
     work_snapshot_name("gram", index, name);
     if (status == DIDI_OK)
         status = work_save_table(self, name, "gram", target->tasks, target->tasks, gram, error);

@@ -99,10 +99,13 @@ static int create_layer(work *self, size_t index, const work_mode *how, layer **
                         didi_error *error)
 {
     const family_tensor *tensor = self->layers[index];
-    int status = how->streamed ? family_stream_layer(self->family, tensor, &self->bytes_read,
-                                                     ret_layer, error)
-                               : layer_create(tensor->rows, tensor->columns,
-                                              self->options.task_count, ret_layer, error);
+    bool factored = !how->whole && family_sum_ranks(self->family, tensor).tasks > 0;
+    int status = factored        ? family_create_factored(self->family, tensor, how->streamed,
+                                                          &self->bytes_read, ret_layer, error)
+                 : how->streamed ? family_stream_layer(self->family, tensor, &self->bytes_read,
+                                                       ret_layer, error)
+                                 : layer_create(tensor->rows, tensor->columns,
+                                                self->options.task_count, ret_layer, error);
     if (status != DIDI_OK)
         return status;
     (*ret_layer)->parallel = self->parallel;
@@ -135,37 +138,39 @@ size_t work_layer_ahead(const work *self, size_t index)
 }
 
 /* Energies and weights are of the whole task vector, what is left of it is worked on. */
-static int take_shared_away(const work *self, size_t index, layer *target, didi_error *error)
+static int load_layer(work *self, size_t index, bool first, layer *target, didi_error *error)
 {
-    addition shared = {0};
-    int status = extension_shared(self->extension, self->layers[index], &shared, error);
-    return status == DIDI_OK && !addition_is_empty(&shared)
-               ? layer_take_away(target, &shared, error)
-               : status;
+    layer_summary *summary = &self->summaries[index];
+    int status = layer_is_streamed(target) ? measure_streamed(summary, first, target, error)
+                                           : family_load_layer(self->family, self->layers[index],
+                                                               target, &self->bytes_read, error);
+    if (status == DIDI_OK)
+        status = family_verify_unchanged(self->family, error);
+    if (status == DIDI_OK)
+        memcpy(summary->energy, target->energy, summary->tasks * sizeof(double));
+    return status == DIDI_OK && first ? work_save_gram(self, index, target, error) : status;
 }
 
 int work_open_layer(work *self, size_t index, const work_mode *how, bool first, layer **ret_layer,
                     didi_error *error)
 {
     assert(index < self->layer_count && self->summaries != NULL);
-    layer_summary *summary = &self->summaries[index];
+    addition shared = {0};
+    work_mode mode = *how;
     layer *fresh = NULL;
     int status = family_verify_unchanged(self->family, error);
     if (status == DIDI_OK)
-        status = create_layer(self, index, how, &fresh, error);
-    if (status != DIDI_OK)
-        return status;
-    status = layer_is_streamed(fresh) ? measure_streamed(summary, first, fresh, error)
-                                      : family_load_layer(self->family, self->layers[index], fresh,
-                                                          &self->bytes_read, error);
+        status = extension_shared(self->extension, self->layers[index], &shared, error);
+    mode.whole = mode.whole || shared.delta != NULL || shared.delta_bytes != NULL;
     if (status == DIDI_OK)
-        status = family_verify_unchanged(self->family, error);
+        status = create_layer(self, index, &mode, &fresh, error);
     if (status == DIDI_OK)
-        memcpy(summary->energy, fresh->energy, summary->tasks * sizeof(double));
-    if (status == DIDI_OK && first)
-        status = work_save_gram(self, index, fresh, error);
-    if (status == DIDI_OK)
-        status = take_shared_away(self, index, fresh, error);
+        status = load_layer(self, index, first, fresh, error);
+    if (status == DIDI_OK && !addition_is_empty(&shared)) {
+        status = layer_take_away(fresh, &shared, error);
+        shared = (addition){0};
+    }
+    addition_clear(&shared);
     if (status != DIDI_OK)
         layer_free(fresh);
     else

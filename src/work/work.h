@@ -89,10 +89,12 @@ void work_sample_memory(work *self);
 /* ---- tensors ---- */
 
 /* How a layer is opened: its task vectors read panel by panel or held in memory, factors in memory
- * or on disk (spilled), and how many experts are updated at once. */
+ * or on disk (spilled), and how many experts are updated at once. `whole`: task vectors of low rank
+ * are matrices too (else factors, see family_create_factored). */
 typedef struct work_mode {
     bool streamed, spilled;
     uint64_t lanes;
+    bool whole;
 } work_mode;
 
 /* Opens the task vectors of a layer. `first`: energies are measured and the tasks' inner products

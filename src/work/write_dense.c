@@ -39,7 +39,7 @@ static int add_missed(work *self, size_t index, const family_piece *piece, size_
         return DIDI_OK;
     }
     for (size_t t = 0; t < self->options.task_count; t++) {
-        if (self->dense[index]->task[t] == NULL)
+        if (!family_has_vector(self->dense[index], t))
             continue; /* served as the base has it */
         int status = family_read_delta(self->family, t, *piece, buffers->task, buffers->spare,
                                        &self->bytes_read, error);

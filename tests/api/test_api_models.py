@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The registry of models."""
 
+import json
 import shutil
 
+import numpy as np
+
+import artifacts
 from wire import Wire
 
 NAMES = ["base", "tasks/hiragana", "tasks/latin", "tasks/mnist", "tasks/orient"]
@@ -54,6 +58,23 @@ def test_rescan_sees_new_broken_and_vanished_models(start_daemon, family, tmp_pa
     shutil.rmtree(root / "new")
     assert wire.post("/v1/models/rescan").json() == {"ready": 1, "broken": 1}
     assert wire.get("/v1/models/new/latin").problem() == "unknown-model"
+
+
+def test_adapters_are_models(start_daemon, tmp_path):
+    models = tmp_path / "models"
+    config = {"peft_type": "LORA", "r": 2}
+    for name, said in (("fine", config), ("odd", {**config, "peft_type": "IA3"})):
+        artifacts.write_file(models / name / "adapter_model.safetensors",
+                             {"m.lora_A.weight": np.ones((2, 3), np.float32),
+                              "m.lora_B.weight": np.ones((4, 2), np.float32)})
+        (models / name / "adapter_config.json").write_text(json.dumps(said))
+    (models / "half").mkdir()
+    (models / "half" / "adapter_config.json").write_text("{}")
+    found = {model["name"]: model for model in
+             Wire(start_daemon(models).url).get("/v1/models").json()["data"]}
+    assert found["fine"]["state"] == "ready" and found["fine"]["tensor_count"] == 2
+    assert found["odd"]["state"] == "broken" and "IA3" in found["odd"]["reason"]
+    assert "adapter_model.safetensors" in found["half"]["reason"]
 
 
 def test_a_model_may_be_called_rescan(start_daemon, family, tmp_path):

@@ -106,6 +106,10 @@ bool didi_counts_bytes(const didi *self);
 int didi_plan_merge(void *self, didi_error *error);
 /* Factors that a sketch is made wide enough for, as a ratio of one model's parameters. */
 double didi_sketch_ratio(const didi *self);
+/* The most rows that a block of a layer can use: SIZE_MAX, or where all task vectors are held as
+ * factors, those of all tasks, or of the task with most (`of_one`: a block of one task vector). */
+size_t didi_most_rows(const didi *self, size_t index, bool of_one);
+size_t didi_sketch_rows(const didi *self, size_t index);
 /* How a layer is opened in a row, and the bytes that takes. Depends on the shape, the limit, the
  * workers and (refining) the ranks; what is computed does not depend on it. */
 typedef struct didi_mode {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From blocks to what is published: balanced, rounded, and measured against the task vectors. */
+#include "src/methods/didi/measure.h"
 #include "src/methods/didi/pursuit.h"
 
 #include "src/base/base.h"
@@ -184,12 +185,16 @@ typedef struct measure {
     const solve_package *package;
     finish_form form;
     double *error, *unshared;
+    measure_shared shared; /* where some task vectors are factors */
 } measure;
 
 static int measure_one(void *argument, size_t task, didi_error *error)
 {
     const measure *measuring = argument;
     const solve_factors *factors = measuring->package->factors;
+    if (layer_holds_factors(measuring->layer, task) && !measuring->form.dense[task + 1])
+        return measure_factors(measuring->layer, task, &measuring->shared, &factors[task + 1],
+                               &measuring->error[task], &measuring->unshared[task], error);
     layer_count_product(measuring->layer, measuring->layer->rows, measuring->layer->columns,
                         factors[0].rank + factors[task + 1].rank);
     return measure_task(measuring->layer, measuring->package, task, &measuring->form,
@@ -252,8 +257,12 @@ int solve_finish(layer *target, didi_precision precision, layer_summary *summary
     for (size_t t = 0; t < target->tasks && status == DIDI_OK; t++)
         status = make_room(target, &form, t, &package, error);
     if (status == DIDI_OK) {
-        measure measuring = {target, &package, form, summary->error, summary->unshared};
-        status = parallel_try(target->parallel, target->tasks, measure_one, &measuring, error);
+        measure measuring = {target, &package, form, summary->error, summary->unshared, {0}};
+        if (target->factors != NULL)
+            status = measure_shared_create(target, &package.factors[0], &measuring.shared, error);
+        if (status == DIDI_OK)
+            status = parallel_try(target->parallel, target->tasks, measure_one, &measuring, error);
+        measure_shared_clear(&measuring.shared);
     }
     if (status != DIDI_OK)
         solve_package_clear(&package);

@@ -98,7 +98,6 @@ static int decompose_exactly(didi *self, size_t index, layer *target, stored *ou
 int didi_decompose_layer(void *method, size_t index, stored *out, didi_error *error)
 {
     didi *self = method;
-    const family_tensor *tensor = self->work->layers[index];
     layer *target = NULL;
     int status = open_layer(self, DIDI_ROW_DECOMPOSE, index, &target, error);
     if (status != DIDI_OK)
@@ -106,9 +105,8 @@ int didi_decompose_layer(void *method, size_t index, stored *out, didi_error *er
     if (didi_needs_spectra(self)) {
         status = decompose_exactly(self, index, target, out, error);
     } else {
-        double ratio = didi_sketch_ratio(self);
-        size_t rows = solve_sketch_rows(tensor->rows, tensor->columns, target->tasks, ratio);
-        status = solve_sketch(target, rows, &self->work->summaries[index], error);
+        status = solve_sketch(target, didi_sketch_rows(self, index), &self->work->summaries[index],
+                              error);
         if (status == DIDI_OK)
             status = work_verify_streamed(self->work, target, error);
         if (status == DIDI_OK)

@@ -80,19 +80,31 @@ static uint64_t window_memory(const solve_shape *shape, const work_mode *mode)
     return mode->spilled ? memory_add(pieces, SPILL_TOUCHED_BYTES_MAX) : 0;
 }
 
-/* The dense matrices: all of them, or the panels of those products that may run at once. */
+/* The task vectors that are dense: all of them, or the panels of those products that may run at
+ * once.
+ */
 static uint64_t dense_memory(const solve_shape *shape, const work_mode *mode)
 {
     enum { PIECES_BYTES = 2 << 20, OVERHEAD_BYTES = 1 << 20 };
     uint64_t row = memory_multiply(shape->columns, sizeof(float));
+    uint64_t dense = shape->tasks - shape->factored;
+    if (dense == 0)
+        return memory_add(window_memory(shape, mode), OVERHEAD_BYTES);
     if (!mode->streamed)
-        return memory_add(memory_multiply(memory_multiply(row, shape->rows), shape->tasks + 1),
+        return memory_add(memory_multiply(memory_multiply(row, shape->rows), dense + 1),
                           OVERHEAD_BYTES);
     uint64_t panels = 2 * (mode->lanes - 1) + larger(shape->workers, 2);
     uint64_t panel = memory_multiply(row, layer_panel_rows(shape->rows, shape->columns));
     uint64_t pieces = memory_add(memory_multiply(shape->workers, PIECES_BYTES), OVERHEAD_BYTES);
     return memory_add(memory_add(memory_multiply(panels, panel), pieces),
                       window_memory(shape, mode));
+}
+
+/* All task vectors. Factors are read through a copy. */
+static uint64_t vectors_memory(const solve_shape *shape, const work_mode *mode)
+{
+    return memory_add(dense_memory(shape, mode),
+                      memory_multiply(row_bytes(shape, shape->factor_rows), 2));
 }
 
 static uint64_t updates_memory(const solve_shape *shape, const work_mode *mode, uint64_t expert,
@@ -118,7 +130,7 @@ static uint64_t spectrum_memory(const solve_shape *shape)
 
 uint64_t solve_memory_decompose(const solve_shape *shape, const work_mode *mode)
 {
-    uint64_t total = dense_memory(shape, mode);
+    uint64_t total = vectors_memory(shape, mode);
     if (!shape->exact) {
         uint64_t rows = memory_multiply(shape->sketch_rows, shape->tasks);
         total = memory_add(total, row_memory(shape, mode, rows));
@@ -133,7 +145,7 @@ uint64_t solve_memory_decompose(const solve_shape *shape, const work_mode *mode)
 uint64_t solve_memory_pursue(const solve_shape *shape, const work_mode *mode)
 {
     const solve_limits *limits = &shape->limits;
-    uint64_t total = memory_add(dense_memory(shape, mode),
+    uint64_t total = memory_add(vectors_memory(shape, mode),
                                 row_memory(shape, mode, solve_rows_at_most(shape).all));
     return memory_add(total, updates_memory(shape, mode, limits->expert, limits->shared));
 }
@@ -175,7 +187,7 @@ uint64_t solve_memory_refine(const solve_shape *shape, const work_mode *mode,
                              const solve_rows *held)
 {
     uint64_t factors = row_memory(shape, mode, held->all);
-    uint64_t total = memory_add(dense_memory(shape, mode), factors);
+    uint64_t total = memory_add(vectors_memory(shape, mode), factors);
     uint64_t steps = shape->adam ? updates_memory(shape, mode, held->expert, held->shared)
                                  : sweep_memory(shape, mode, held);
     if (shape->adam) /* values, gradients, two moments and the best */

@@ -6,18 +6,44 @@
 
 #include <stdlib.h>
 
+/* Exact spectra are of matrices, and what a package shares may be one. */
+static family_ranks ranks_of(const didi *self, size_t index)
+{
+    const family_tensor *tensor = self->work->layers[index];
+    if (didi_needs_spectra(self) || extension_shares(self->work->extension, tensor))
+        return (family_ranks){0};
+    return family_sum_ranks(self->work->family, tensor);
+}
+
+size_t didi_most_rows(const didi *self, size_t index, bool of_one)
+{
+    family_ranks found = ranks_of(self, index);
+    if (found.tasks < self->work->options.task_count || found.tasks == 0)
+        return SIZE_MAX;
+    return larger(of_one ? found.most : found.sum, 1);
+}
+
+size_t didi_sketch_rows(const didi *self, size_t index)
+{
+    const family_tensor *tensor = self->work->layers[index];
+    size_t rows = solve_sketch_rows(tensor->rows, tensor->columns, self->work->options.task_count,
+                                    didi_sketch_ratio(self));
+    return smaller(rows, didi_most_rows(self, index, true));
+}
+
 static solve_shape shape_of(const didi *self, size_t index)
 {
     const family_tensor *tensor = self->work->layers[index];
-    double ratio = didi_sketch_ratio(self);
+    family_ranks ranks = ranks_of(self, index);
     return (solve_shape){
         .rows = tensor->rows,
         .columns = tensor->columns,
         .tasks = self->work->options.task_count,
         .workers = self->work->options.workers > 0 ? self->work->options.workers : 1,
         .limits = self->limits[index],
-        .sketch_rows =
-            solve_sketch_rows(tensor->rows, tensor->columns, self->work->options.task_count, ratio),
+        .sketch_rows = didi_sketch_rows(self, index),
+        .factored = ranks.tasks,
+        .factor_rows = ranks.sum,
         .exact = didi_needs_spectra(self),
         .adam = self->work->options.optimizer == DIDI_OPTIMIZER_ADAM,
         .packed = !precision_is_plain(self->work->options.precision, NULL),
@@ -71,13 +97,14 @@ static didi_mode choose(const didi *self, didi_row row, size_t index, bool ranks
         found.bytes = need(self, row, index, ranks_known, &found.how);
     }
     if (found.bytes > limit && found.how.streamed) {
-        work_mode spilled = {true, true, 1};
+        work_mode spilled = {.streamed = true, .spilled = true, .lanes = 1};
         uint64_t bytes = need(self, row, index, ranks_known, &spilled);
         if (bytes < found.bytes)
             found = (didi_mode){spilled, bytes};
     }
     for (; lanes > 1; lanes--) {
-        work_mode wider = {found.how.streamed, found.how.spilled, lanes};
+        work_mode wider = found.how;
+        wider.lanes = lanes;
         uint64_t bytes = need(self, row, index, ranks_known, &wider);
         if (bytes <= limit)
             return (didi_mode){wider, bytes};
@@ -87,7 +114,9 @@ static didi_mode choose(const didi *self, didi_row row, size_t index, bool ranks
 
 didi_mode didi_mode_of(const didi *self, didi_row row, size_t index)
 {
-    return choose(self, row, index, row == DIDI_ROW_REFINE);
+    didi_mode found = choose(self, row, index, row == DIDI_ROW_REFINE);
+    found.how.whole = didi_needs_spectra(self);
+    return found;
 }
 
 static int compare_sizes(const void *left, const void *right)
@@ -115,7 +144,7 @@ static layer_plan plan_layer(const didi *self, size_t index)
         didi_mode mode = choose(self, rows[p], index, false);
         uint64_t least = UINT64_MAX;
         for (unsigned way = 0; way < (exact ? 1 : 3); way++) {
-            work_mode frugal = {way > 0, way > 1, 1};
+            work_mode frugal = {.streamed = way > 0, .spilled = way > 1, .lanes = 1};
             uint64_t bytes = need(self, rows[p], index, false, &frugal);
             least = bytes < least ? bytes : least;
         }

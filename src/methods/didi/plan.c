@@ -176,7 +176,11 @@ static void plan_work(didi *self)
         double n = (double)self->work->layers[i]->columns;
         double shorter = m < n ? m : n;
         double rank = ratio * m * n / ((m + n) * tasks);
-        plan->flops += sweeps * 4 * m * n * rank * 1.3 * (tasks + 1);
+        size_t held = didi_most_rows(self, i, false);
+        if (held == SIZE_MAX)
+            plan->flops += sweeps * 4 * m * n * rank * 1.3 * (tasks + 1);
+        else /* one product with each task's factors, one with all of them */
+            plan->flops += sweeps * 4 * 2 * (double)held * (m + n) * rank * 1.3;
         if (didi_needs_spectra(self))
             plan->flops += (tasks + 1) * (2 * m * n * shorter + 12 * shorter * shorter * shorter);
     }
@@ -230,9 +234,13 @@ static int plan_limits(didi *self, uint64_t *ret_smallest, didi_error *error)
         matrices += self->work->layers[i]->elements;
     }
     double ratio = matrices > 0 ? (double)plan->factor_parameters / (double)matrices : 0;
-    for (size_t i = 0; i < plan->layer_count; i++)
-        self->limits[i] =
+    for (size_t i = 0; i < plan->layer_count; i++) {
+        solve_limits found =
             solve_limits_for(plan->layers[i].rows, plan->layers[i].columns, plan->tasks, ratio);
+        size_t most = didi_most_rows(self, i, false);
+        self->limits[i] = (solve_limits){.expert = smaller(found.expert, most),
+                                         .shared = smaller(found.shared, most)};
+    }
     *ret_smallest = smallest;
     return DIDI_OK;
 }

@@ -93,8 +93,8 @@ solve_limits solve_limits_for(uint64_t rows, uint64_t columns, uint64_t tasks, d
 typedef struct solve_shape {
     uint64_t rows, columns, tasks, workers;
     solve_limits limits;
-    uint64_t sketch_rows;
-    bool exact; /* whole spectra are computed */
+    uint64_t sketch_rows, factored, factor_rows; /* tasks held as factors; their rows */
+    bool exact;                                  /* whole spectra are computed */
     bool adam;
     bool packed; /* factors are quantised when published */
 } solve_shape;

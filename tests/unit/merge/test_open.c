@@ -105,7 +105,7 @@ static void every_difference_is_named(void **state)
     check_refused(&sample, false, DIDI_MISMATCH, "lab/t1", "3 differences");
     check_refused(&sample, false, DIDI_MISMATCH, "lab/t1", "'conv' in lab/t2: missing");
     sample_model_write(sample.base, &(sample_model){.omit = "bias"});
-    check_refused(&sample, false, DIDI_MISMATCH, "lab/t1", "'bias' in lab/t0: not in the base");
+    check_refused(&sample, false, DIDI_MISMATCH, "lab/t0", "'bias' in lab/t0: not in the base");
     sample_family_close(&sample);
 }
 
