@@ -115,3 +115,41 @@ def test_recount_counts_what_is_packed(tmp_path):
     count = artifacts.recount(tmp_path, shapes)
     assert count["factors"] == (3 + 2) * (6 + 12) + 5 + 4
     assert count["dense"] == 70 + 70 + 72
+
+
+BASE = {"enc.w": np.arange(6.0).reshape(3, 2), "enc.b": np.arange(3.0), "head": np.ones(4)}
+
+
+def write_third(directory, own, **said):
+    """A package of format 3; all of `enc.w` and `enc.b` is shared to be 1 more."""
+    shared = {"enc.w.delta": np.ones((3, 2)), "enc.b.delta": np.ones(3)}
+    artifacts.write_file(directory / "base" / "model.safetensors", BASE)
+    artifacts.write_file(directory / "shared.safetensors", shared)
+    artifacts.write_file(directory / "experts" / "one.safetensors", own,
+                         metadata={"didi_format": "3", **said})
+    return read_package.read_package(directory, directory / "base", "one")
+
+
+def assert_tensors(found, wanted):
+    assert found.keys() == wanted.keys()
+    for name, values in wanted.items():
+        np.testing.assert_array_equal(found[name], values)
+
+
+def test_tensors_of_one_task_alone_are_read(tmp_path):
+    own = {"head.own": np.zeros((2, 2)), "new.own": np.ones(2), "enc.w.own_rows": np.ones((1, 2))}
+    assert_tensors(write_third(tmp_path, own),
+                   {"enc.w": np.vstack([BASE["enc.w"] + 1, np.ones((1, 2))]),
+                    "enc.b": BASE["enc.b"] + 1, "head": np.zeros((2, 2)), "new": np.ones(2)})
+
+
+def test_names_of_the_task_are_read(tmp_path):
+    assert_tensors(write_third(tmp_path, {}, prefix_dropped="enc.", as_base='["enc.b"]'),
+                   {"w": BASE["enc.w"] + 1, "b": BASE["enc.b"]})
+    assert_tensors(write_third(tmp_path, {}, prefix_added="bert.", lacks='["head"]'),
+                   {"bert.enc.w": BASE["enc.w"] + 1, "bert.enc.b": BASE["enc.b"] + 1})
+
+
+def test_formats_that_are_not_known_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="format 4"):
+        write_third(tmp_path, {}, didi_format="4")

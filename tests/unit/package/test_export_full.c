@@ -170,6 +170,91 @@ static void streams_of_a_base_that_changes_have_no_end(void **state)
     finish(&self);
 }
 
+static size_t exported_tensors(const stage *self, const char *tensor, bool *ret_there)
+{
+    didi_error error = {0};
+    checkpoint *model = NULL;
+    int fd = -1;
+    sample_must(export_task(self, "t0", &error), &error);
+    sample_must(file_open_directory(self->out, "t0", 0, &fd, &error), &error);
+    sample_must(checkpoint_open(fd, "t0", &model, &error), &error);
+    size_t count = checkpoint_count(model);
+    *ret_there = checkpoint_find(model, tensor) != NULL;
+    checkpoint_close(model);
+    close(fd);
+    return count;
+}
+
+/* What is dropped at the merge is not exported; what is kept is. */
+static void tensors_of_one_task_go_as_the_merge_was_told(void **state)
+{
+    static const didi_own_tensors policies[] = {DIDI_OWN_KEEP, DIDI_OWN_DROP};
+    stage self = {.package = -1};
+    didi_error error = {0};
+    bool there = false;
+    size_t counts[2];
+    int root = support_directory(state);
+    sample_family_create(&self.sample, root, TASKS);
+    sample_model_write(self.sample.models[0], &(sample_model){.seed = 1, .extra = true});
+    sample_must(file_open_directory(root, "out", 1, &self.out, &error), &error);
+    for (size_t i = 0; i < 2; i++) {
+        self.sample.options.own_tensors = policies[i];
+        sample_must(sample_merge(&self.sample.options, 1, 0, &error), &error);
+        sample_must(file_open_directory(self.sample.output, "package", 0, &self.package, &error),
+                    &error);
+        counts[i] = exported_tensors(&self, "zzz", &there);
+        assert_true(there == (policies[i] == DIDI_OWN_KEEP));
+        close(self.package);
+        sample_must(file_remove_tree(self.sample.output, "package", &error), &error);
+    }
+    assert_int_equal(counts[0], counts[1] + 1);
+    self.sample.options.own_tensors = DIDI_OWN_REFUSE;
+    assert_int_equal(sample_merge(&self.sample.options, 1, 0, &error), DIDI_MISMATCH);
+    close(self.out);
+    sample_family_close(&self.sample);
+}
+
+/* Configuration is the task's where its model is still there, and goes with the next export. */
+static void exports_are_replaced_with_all_their_files(void **state)
+{
+    stage self;
+    didi_error error = {0};
+    int model = -1;
+    prepare(&self, support_directory(state), 1.4, DIDI_DTYPE_F32);
+    support_write(self.sample.base, "config.json", "{}", 2);
+    support_write(self.sample.base, "vocab.txt", "a", 1);
+    didi_export wanted = wanted_of(&self, "t0");
+    sample_must(didi_export_full(&wanted, &error), &error);
+    assert_true(support_exists(self.out, "t0/config.json"));
+    assert_true(support_exists(self.out, "t0/vocab.txt"));
+    support_write(self.sample.models[0], "tokenizer.json", "{}", 2);
+    wanted.task_fd = self.sample.models[0];
+    wanted.max_shard_bytes = 512;
+    sample_must(didi_export_full(&wanted, &error), &error);
+    assert_true(support_exists(self.out, "t0/tokenizer.json"));
+    assert_false(support_exists(self.out, "t0/vocab.txt"));
+    assert_false(support_exists(self.out, "t0/model.safetensors"));
+    assert_true(support_exists(self.out, "t0/model.safetensors.index.json"));
+    sample_must(file_open_directory(self.out, "t0", 0, &model, &error), &error);
+    assert_true(sample_exported_error(&self.sample, model, 0) < 1);
+    close(model);
+    assert_int_equal(support_entries(self.out), 1);
+    finish(&self);
+}
+
+static void the_source_of_a_task_is_named(void **state)
+{
+    stage self;
+    didi_error error = {0};
+    char *model = NULL;
+    prepare(&self, support_directory(state), 1.4, DIDI_DTYPE_F32);
+    sample_must(didi_export_source(self.package, "t1", &model, &error), &error);
+    assert_string_equal(model, self.sample.inputs[1].label);
+    free(model);
+    assert_int_equal(didi_export_source(self.package, "t9", &model, &error), DIDI_NOT_FOUND);
+    finish(&self);
+}
+
 static int always(void *context)
 {
     (void)context;
@@ -216,6 +301,9 @@ int main(void)
         support_test(full_budgets_export_the_fine_tunes),
         support_test(other_bases_and_tasks_are_refused),
         support_test(streams_of_a_base_that_changes_have_no_end),
+        support_test(tensors_of_one_task_go_as_the_merge_was_told),
+        support_test(exports_are_replaced_with_all_their_files),
+        support_test(the_source_of_a_task_is_named),
         support_test(trouble_leaves_no_half_checkpoint),
     };
     return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);
