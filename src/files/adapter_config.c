@@ -55,42 +55,50 @@ static int fail_pattern(const char *subject, const char *member, const char *key
                      member, key);
 }
 
-/* Writes the key as POSIX spells it; false where that is not known to mean the same. */
+/* What follows a backslash; false where that is not known to mean the same. */
+static bool translate_escape(char letter, bool in_set, char **out)
+{
+    static const char digit[] = "[0-9]";
+    const char *known = in_set ? "._" : "wWsSb.-_^$*+?()[]|/\\";
+    if (letter == 'd' && !in_set) {
+        memcpy(*out, digit, sizeof digit - 1);
+        *out += sizeof digit - 1;
+        return true;
+    }
+    if (letter == '\0' || strchr(known, letter) == NULL)
+        return false;
+    if (!in_set)
+        *(*out)++ = '\\';
+    *(*out)++ = letter;
+    return true;
+}
+
+/* Braces and nested pluses are refused since regcomp copies what is repeated, again and again. */
+static bool is_refused(const char *at)
+{
+    bool repeats = at[0] != '\0' && strchr("*+?", at[0]) != NULL;
+    bool twice = repeats && at[1] != '\0' && strchr("*+?", at[1]) != NULL;
+    bool looks = at[0] == '(' && at[1] == '?' && at[2] != ':';
+    return at[0] == '{' || twice || looks || (at[0] == ')' && at[1] == '+');
+}
+
+/* Writes the key as POSIX spells it, at most five characters for one. */
 static bool translate(const char *key, char *out)
 {
     bool in_set = false;
     for (; *key != '\0'; key++) {
-        if (key[0] == '\\') {
-            key++;
-            if (*key == 'd' && !in_set) {
-                memcpy(out, "[0-9]", 5);
-                out += 5;
-                continue;
-            }
-            bool letter = strchr("wWsSb", *key) != NULL;
-            bool plain = strchr(".-_^$*+?()[]|/\\", *key) != NULL;
-            if (*key == '\0' || in_set ? *key != '.' && *key != '_' : !letter && !plain)
+        if (*key == '\\') {
+            if (!translate_escape(*++key, in_set, &out))
                 return false;
-            if (!in_set)
-                *out++ = '\\';
-            *out++ = *key;
             continue;
         }
-        /* regcomp copies what a plus is of: nested ones would double it again and again. */
-        bool twice =
-            strchr("*+?", key[0]) != NULL && key[1] != '\0' && strchr("*+?", key[1]) != NULL;
-        twice = twice || (key[0] == ')' && key[1] == '+');
-        if (!in_set &&
-            (key[0] == '{' || twice || (key[0] == '(' && key[1] == '?' && key[2] != ':')))
+        if (!in_set && is_refused(key))
             return false;
+        *out++ = *key;
         if (!in_set && key[0] == '(' && key[1] == '?')
-            key += 2, *out++ = '(';
-        else
-            *out++ = *key;
-        if (*key == '[')
-            in_set = true;
-        else if (*key == ']')
-            in_set = false;
+            key += 2; /* groups that capture nothing are groups */
+        else if (*key == '[' || *key == ']')
+            in_set = *key == '[';
     }
     *out = '\0';
     return true;
