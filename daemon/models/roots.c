@@ -129,12 +129,14 @@ static int open_directory(int directory_fd, const char *path)
     return open_beneath(directory_fd, path, O_RDONLY | O_DIRECTORY);
 }
 
-/* Nothing that could be a model is no model; what cannot be used is a broken one. */
+/* Nothing that could be a model is no model; what cannot be used is a broken one. An adapter is one
+ * by its configuration. */
 static bool directory_has_model(int fd)
 {
     checkpoint_layout layout;
     didi_error error = {0};
-    return checkpoint_layout_find(fd, "", &layout, &error) != DIDI_NOT_FOUND;
+    return checkpoint_layout_find(fd, "", &layout, &error) != DIDI_NOT_FOUND ||
+           faccessat(fd, "adapter_config.json", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 /* What is longer than any place is cut, and then found nowhere. */

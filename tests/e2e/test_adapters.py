@@ -314,3 +314,35 @@ def test_an_adapter_is_no_base(run, base, tmp_path):
     write_tasks(tmp_path, [Adapter(base, 60 + number).add(LINEAR[0]) for number in range(2)])
     asked = {**specification("adapter1", "full0"), "base": "adapter0"}
     assert "is an adapter" in run(asked, tmp_path, status=1).stderr
+
+def test_adapters_of_a_package_are_merged_back(run, tmp_path):
+    """Package -> adapters -> package at a budget that holds them: the same models."""
+    generator = np.random.default_rng(11)
+    base = {name: generator.normal(size=shape).astype(np.float32) for name, shape in
+            {"model.up.weight": (96, 64), "model.down.weight": (64, 96),
+             "model.square.weight": (64, 64)}.items()}
+    artifacts.write_file(tmp_path / "base" / "model.safetensors", base)
+    for task in ("one", "two"):
+        artifacts.write_file(tmp_path / task / "model.safetensors", {
+            name: values + 0.05 * generator.normal(size=values.shape)
+            for name, values in base.items()})
+    fields = {"base": "base", "output": {"dtype": "f32"}, "dense": "base"}
+    first = run({**fields, "budget": 0.6, "tasks": [{"name": name, "model": name}
+                                                    for name in ("one", "two")]},
+                tmp_path, "--export", "full").out
+    # the same package as adapters, which are models below the same directory
+    again = run({**fields, "budget": 0.6, "tasks": [{"name": name, "model": name}
+                                                    for name in ("one", "two")]},
+                tmp_path, "--export", "peft-exact").out
+    for task in ("one", "two"):
+        (again / "adapters-exact" / task).rename(tmp_path / f"{task}-adapter")
+    second = run({**fields, "budget": 4, "refine": {"tolerance": 0},
+                  "tasks": [{"name": name, "model": f"{name}-adapter"} for name in ("one", "two")]},
+                 tmp_path, "--export", "full").out
+    for task in ("one", "two"):
+        wanted = artifacts.read_model(first / "models" / task)
+        found = artifacts.read_model(second / "models" / task)
+        for name, values in base.items():
+            change = np.linalg.norm(wanted[name] - values)
+            assert change > 0
+            assert np.linalg.norm(found[name] - wanted[name]) <= 1e-5 * change, (task, name)

@@ -2,7 +2,9 @@
 """Small families of the architectures that people fine-tune, made with transformers: a base and
 classifiers of different numbers of classes, each changed a little and given a head of its own."""
 
+import hashlib
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -108,8 +110,22 @@ def other_names(name, trunk):
     yield from (f"{first}.{name}" for first in {key.split(".", 1)[0] for key in trunk})
 
 
+def into_cache(folder, name):
+    """The model also as a hub's client keeps it: links to blobs, in a snapshot of one commit."""
+    repository = folder / "hub" / f"models--lab--{name}"
+    snapshot = repository / "snapshots" / hashlib.sha1(name.encode()).hexdigest()
+    for made in (repository / "blobs", repository / "refs", snapshot):
+        made.mkdir(parents=True)
+    (repository / "refs" / "main").write_text(snapshot.name)
+    for file in sorted((folder / name).iterdir()):
+        data = file.read_bytes()
+        blob = repository / "blobs" / hashlib.sha256(data).hexdigest()
+        blob.write_bytes(data)
+        (snapshot / file.name).symlink_to(os.path.relpath(blob, snapshot))
+
+
 def make(kind, folder):
-    """Writes base and tasks below a folder."""
+    """Writes base and tasks below a folder, and once more as a hub's cache."""
     made = ARCHITECTURES[kind]
     torch.manual_seed(1)
     config = getattr(transformers, made.config)
@@ -121,14 +137,16 @@ def make(kind, folder):
     for seed, (task, classes) in enumerate(CLASSES.items(), 5):
         model = getattr(transformers, made.task)(config(**{**made.settings, **made.size(classes)}))
         fine_tune(model, trunk, seed).save_pretrained(folder / task)
+    for name in ("base", *CLASSES):
+        into_cache(folder, name)
 
 
 def merge(didid, folder, *options, **fields):
-    """A merge with full exports; gives its directory."""
-    tasks = [{"name": task, "model": task} for task in CLASSES]
+    """A merge of what lies in the cache, with full exports; gives its directory."""
+    tasks = [{"name": task, "model": f"lab/{task}"} for task in CLASSES]
     path, out = folder / "specification.json", folder / "out"
-    path.write_text(json.dumps({"base": "base", "tasks": tasks, "budget": 1.5, **fields}))
-    done = subprocess.run([didid, "run", path, "--models", folder, "--out", out, *options],
+    path.write_text(json.dumps({"base": "lab/base", "tasks": tasks, "budget": 1.5, **fields}))
+    done = subprocess.run([didid, "run", path, "--models", folder / "hub", "--out", out, *options],
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
                           timeout=RUN_SECONDS)
     assert done.returncode == 0, done.stderr
