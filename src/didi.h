@@ -249,8 +249,8 @@ int didi_reuse_seal(int work_fd, uint64_t *ret_bytes, didi_error *error);
 /* Where from, and where to. Nothing is taken. */
 typedef struct didi_export {
     int artifact_fd, base_fd, output_fd; /* directories */
-    int task_fd; /* of the task's model, whose configuration goes along; -1: it is gone */
-    file_bounds links;                   /* where links in the base may lead */
+    int task_fd;       /* of the task's model, whose configuration goes along; -1: it is gone */
+    file_bounds links; /* where links in the base may lead */
     const char *base_label, *task;
     uint64_t max_shard_bytes;        /* of tensors in one file; 0: no limit */
     bool verify_base;                /* against the manifest's digests */
