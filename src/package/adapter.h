@@ -11,6 +11,7 @@
 #include "src/didi.h"
 #include "src/files/files.h"
 #include "src/package/reader.h"
+#include "src/package/task_model.h"
 
 #include <jansson.h>
 
@@ -70,6 +71,7 @@ typedef struct adapter_tensor {
     const char *reason;                /* why it is left out; static */
     uint64_t shared_rank, expert_rank; /* in the package */
     bool delta;                        /* beside the factors, or alone */
+    bool as_base;                      /* what is shared is not the task's here */
     uint64_t rank;                     /* components that are written */
     uint64_t padded;                   /* with zeros */
     double energy, error;              /* |tau_hat|^2, |written - tau_hat|^2 */
@@ -79,17 +81,20 @@ typedef struct adapter_plan {
     const didi_export *wanted;
     didi_adapter_options options;
     adapter_model model;
+    const task_model *task;  /* which of the base's tensors the task has, and what it has alone */
     adapter_tensor *tensors; /* of the base, by name: all floats that are not empty */
     size_t count;
     uint64_t rank; /* r */
     didi_dtype dtype;
 } adapter_plan;
 
-/* Decides on every tensor from names and headers. The caller clears *ret_plan, also after a
- * failure. Errors: DIDI_INVALID, DIDI_MISMATCH, DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
+/* Decides on every tensor from names and headers; base, task and files outlive the plan. The caller
+ * clears *ret_plan, also after a failure. Errors: DIDI_INVALID, DIDI_MISMATCH, DIDI_FORMAT,
+ * DIDI_IO, DIDI_NO_MEMORY. */
 int adapter_plan_make(const didi_export *wanted, const didi_adapter_options *options,
-                      const checkpoint *base, const package_file *const files[2],
-                      adapter_plan *ret_plan, didi_error *error);
+                      const checkpoint *base, const task_model *task,
+                      const package_file *const files[2], adapter_plan *ret_plan,
+                      didi_error *error);
 void adapter_plan_clear(adapter_plan *self);
 
 /* ---- factors (adapter_factors.c) */

@@ -45,6 +45,16 @@ static didi_dtype widened(didi_dtype dtype, const addition_form *form)
     return form->dtype != DIDI_DTYPE_BOOL ? form->dtype : dtype;
 }
 
+static bool is_as_base(const adapter_plan *self, const checkpoint_tensor *base)
+{
+    for (size_t i = 0; i < task_model_count(self->task); i++) {
+        const task_tensor *tensor = task_model_at(self->task, i);
+        if (tensor->base == base)
+            return tensor->as_base;
+    }
+    return false;
+}
+
 static int survey_tensor(adapter_plan *self, const checkpoint_tensor *base,
                          const package_file *const files[2], didi_error *error)
 {
@@ -68,8 +78,10 @@ static int survey_tensor(adapter_plan *self, const checkpoint_tensor *base,
             self->dtype = widened(self->dtype, &forms[f]);
         row->delta = row->delta || forms[f].delta;
     }
-    row->shared_rank = forms[0].rank;
-    row->expert_rank = forms[1].rank;
+    row->as_base = is_as_base(self, base);
+    row->delta = row->delta && !row->as_base;
+    row->shared_rank = row->as_base ? 0 : forms[0].rank;
+    row->expert_rank = row->as_base ? 0 : forms[1].rank;
     return DIDI_OK;
 }
 
@@ -286,11 +298,12 @@ static int check_options(const didi_adapter_options *options, didi_error *error)
 }
 
 int adapter_plan_make(const didi_export *wanted, const didi_adapter_options *options,
-                      const checkpoint *base, const package_file *const files[2],
-                      adapter_plan *ret_plan, didi_error *error)
+                      const checkpoint *base, const task_model *task,
+                      const package_file *const files[2], adapter_plan *ret_plan, didi_error *error)
 {
     adapter_plan *self = ret_plan;
-    *self = (adapter_plan){.wanted = wanted, .options = *options, .dtype = DIDI_DTYPE_BOOL};
+    *self = (adapter_plan){
+        .wanted = wanted, .options = *options, .task = task, .dtype = DIDI_DTYPE_BOOL};
     int status = check_options(options, error);
     if (status == DIDI_OK && !options->as_packaged)
         (void)precision_is_plain(options->precision, &self->dtype);

@@ -237,6 +237,18 @@ static json_t *tensor_rows(const adapter_plan *plan, adapter_role role)
     return rows;
 }
 
+/* Values of the task's own, which an adapter of the base has no place for. */
+static json_t *own_rows(const adapter_plan *plan)
+{
+    json_t *rows = json_array();
+    for (size_t i = 0; i < task_model_count(plan->task); i++) {
+        const task_tensor *tensor = task_model_at(plan->task, i);
+        if (tensor->own != NULL)
+            json_array_append_new(rows, json_string(tensor->name));
+    }
+    return rows;
+}
+
 static json_t *task_error(const adapter_plan *plan, const json_t *manifest)
 {
     const json_t *errors = json_object_get(json_object_get(manifest, "error"), "per_task");
@@ -272,6 +284,7 @@ char *adapter_report_text(const adapter_plan *plan, const json_t *manifest)
     failed |= json_object_set_new(report, "modules", module_rows(plan));
     failed |= json_object_set_new(report, "saved", tensor_rows(plan, ADAPTER_SAVED));
     failed |= json_object_set_new(report, "left_out", tensor_rows(plan, ADAPTER_LEFT_OUT));
+    failed |= json_object_set_new(report, "own", own_rows(plan));
     return text_of(report, failed);
 }
 
@@ -371,6 +384,18 @@ static bool print_left_out(FILE *out, const adapter_plan *plan)
     return true;
 }
 
+static void print_own(FILE *out, const adapter_plan *plan)
+{
+    json_t *rows = own_rows(plan);
+    if (json_array_size(rows) > 0)
+        fputs("\n## Of the task alone\n\nNot in the adapter, for the base has no place for them; "
+              "the whole model (`full`) has them:\n\n",
+              out);
+    for (size_t i = 0; i < json_array_size(rows) && i < README_ROWS_MAX; i++)
+        fprintf(out, "- %s\n", json_string_value(json_array_get(rows, i)));
+    json_decref(rows);
+}
+
 static void print_loading(FILE *out, const adapter_plan *plan)
 {
     const char *task = plan->wanted->task;
@@ -406,6 +431,7 @@ char *adapter_readme_text(const adapter_plan *plan, const json_t *manifest)
     print_merge(out, plan, manifest);
     print_adapter(out, plan);
     bool whole = print_left_out(out, plan);
+    print_own(out, plan);
     print_loading(out, plan);
     if (fclose(out) == 0 && whole)
         return text;

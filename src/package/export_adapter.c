@@ -22,6 +22,7 @@ typedef struct adapter_job {
     safetensors_writer *writer;
     int directory_fd; /* of the adapter that is being made */
     uint64_t bytes;
+    task_model *task;
 } adapter_job;
 
 /* A LoRA's arrays as the file has them: side 0 is A, rank x length; side 1 is B, length x rank. */
@@ -246,7 +247,7 @@ static int write_tensor(adapter_job *self, adapter_tensor *tensor, didi_error *e
         return write_lora(self, tensor, NULL, error);
     addition parts[2] = {{0}, {0}};
     int status = DIDI_OK;
-    for (size_t f = 0; f < 2 && status == DIDI_OK; f++)
+    for (size_t f = 0; f < 2 && status == DIDI_OK && !tensor->as_base; f++)
         status = package_file_read(self->files[f], tensor->base->tensor->name, tensor->rows,
                                    tensor->columns, &parts[f], error);
     if (status == DIDI_OK)
@@ -336,7 +337,9 @@ int didi_export_adapter(const didi_export *wanted, const didi_adapter_options *o
     if (status == DIDI_OK && wanted->verify_base)
         status = export_verify_base(wanted, self.base, error);
     if (status == DIDI_OK)
-        status = adapter_plan_make(wanted, options, self.base,
+        status = task_model_open(wanted->artifact_fd, wanted->task, self.base, &self.task, error);
+    if (status == DIDI_OK)
+        status = adapter_plan_make(wanted, options, self.base, self.task,
                                    (const package_file *const *)self.files, &self.plan, error);
     if (status == DIDI_OK)
         status = publish(&self, error);
@@ -349,6 +352,7 @@ int didi_export_adapter(const didi_export *wanted, const didi_adapter_options *o
     package_file_close(self.files[0]);
     package_file_close(self.files[1]);
     json_decref(self.manifest);
+    task_model_close(self.task);
     checkpoint_close(self.base);
     return status;
 }

@@ -349,3 +349,21 @@ def test_a_stream_ends_early_when_the_base_changes(large, tmp_path):
     assert (answer.status, json.loads(answer.read())["type"]) == (
         409, "urn:didid:problem:input-changed")
     connection.close()
+
+
+def test_adapters_leave_out_what_the_task_left_alone(run, tmp_path):
+    family = Family()
+    family.tasks["three"]["layer.0.weight"] = family.base["layer.0.weight"]
+    family.write(tmp_path)
+    made = run(specification(output={"dtype": "f32"}, budget=0.9, dense="base"), tmp_path,
+               "--export", "peft").out
+    place = made / "adapters" / "three"
+    factors = artifacts.read_file(place / "adapter_model.safetensors")
+    changes = {name: factors[f"base_model.model.{name}.lora_B.weight"]
+               @ factors[f"base_model.model.{name}.lora_A.weight"]
+               for name in ("layer.0", "layer.1")
+               if f"base_model.model.{name}.lora_A.weight" in factors}
+    assert not np.any(changes.pop("layer.0", 0)) and np.any(changes.pop("layer.1"))
+    report = json.loads((place / "export.json").read_text())
+    assert report["own"] == ["classifier.bias", "classifier.weight"]
+    assert "classifier.weight" in (place / "README.md").read_text()
