@@ -46,12 +46,8 @@ static bool artifact_is(const char *name, const char *before, const char *after)
 /* True for models/TASK/FILE; a file's name is of the characters of a task's. */
 static bool artifact_is_of_model(const char *name)
 {
-    char file[LIMIT_TASK_NAME_BYTES + 2] = "/";
     const char *slash = strrchr(name, '/');
-    if (slash == NULL || strlen(slash) >= sizeof file || !name_is_task(slash + 1))
-        return false;
-    memcpy(file, slash, strlen(slash));
-    return artifact_is(name, "models/", file);
+    return slash != NULL && name_is_task(slash + 1) && artifact_is(name, "models/", slash);
 }
 
 /* "models/" before a task's name, and "/model.safetensors" behind. */

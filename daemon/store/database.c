@@ -327,7 +327,7 @@ void row_clear(const row_kind *kind, void *row)
 {
     for (size_t i = 0; kind->columns[i].bytes != 0; i++)
         if (kind->columns[i].kind == COLUMN_STRING)
-            free(*(char **)((char *)row + kind->columns[i].offset));
+            free(*(char **)(void *)((char *)row + kind->columns[i].offset));
     memset(row, 0, kind->bytes);
 }
 

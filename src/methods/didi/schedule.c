@@ -68,8 +68,9 @@ static int save_ranks(const didi *self, const char *file, didi_error *error)
     double *table = memory_zeroed(layers * per_layer, sizeof *table);
     if (table == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "table of ranks");
-    for (size_t i = 0; i < layers * per_layer; i++)
-        table[i] = (double)self->work->summaries[i / per_layer].rank[i % per_layer];
+    for (size_t l = 0; l < layers; l++)
+        for (size_t j = 0; j < per_layer; j++)
+            table[l * per_layer + j] = (double)self->work->summaries[l].rank[j];
     int status = work_save_table(self->work, file, "ranks", layers, per_layer, table, error);
     free(table);
     return status;

@@ -51,8 +51,8 @@ static void make_revision(int directory, const char *cache, const char *commit, 
     strncat(path, "/model.safetensors", sizeof path - strlen(path) - 1);
     for (const char *at = below; *at != '\0'; at++)
         if (*at == '/')
-            strcat(up, "../");
-    strcat(up, "../../blobs/blob");
+            strncat(up, "../", sizeof up - strlen(up) - 1);
+    strncat(up, "../../blobs/blob", sizeof up - strlen(up) - 1);
     assert_int_equal(symlinkat(up, directory, path), 0);
     snprintf(path, sizeof path, "%s/blobs", cache);
     make(directory, path);
