@@ -60,7 +60,7 @@ void model_roots_close(model_roots *roots)
 {
     if (roots == NULL)
         return;
-    for (size_t i = 0; i < roots->count; i++) {
+    for (size_t i = 0; roots->paths != NULL && roots->fds != NULL && i < roots->count; i++) {
         free(roots->paths[i]);
         file_close(roots->fds[i]);
     }

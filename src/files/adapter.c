@@ -322,15 +322,16 @@ const adapter_change *adapter_at(const adapter *self, size_t index)
     return &self->changes[index];
 }
 
-static int compare_changes(const void *a, const void *b)
+static int compare_name(const void *name, const void *change)
 {
-    return strcmp(((const adapter_change *)a)->name, ((const adapter_change *)b)->name);
+    return strcmp(name, ((const adapter_change *)change)->name);
 }
 
 const adapter_change *adapter_find(const adapter *self, const char *name)
 {
-    adapter_change key = {.name = (char *)(uintptr_t)name};
-    return bsearch(&key, self->changes, self->count, sizeof key, compare_changes);
+    return self->count > 0
+               ? bsearch(name, self->changes, self->count, sizeof *self->changes, compare_name)
+               : NULL;
 }
 
 const char *adapter_base_name(const adapter *self)

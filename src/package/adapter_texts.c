@@ -4,6 +4,7 @@
 #include "src/package/adapter.h"
 
 #include "src/base/base.h"
+#include "src/package/model_card.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -317,7 +318,8 @@ static void print_merge(FILE *out, const adapter_plan *plan, const json_t *manif
         fprintf(out, "| fine-tune | %s |\n", json_string_value(model));
     fprintf(out, "| tasks merged | %zu |\n", json_object_size(tasks));
     if (json_is_number(requested) && unit != NULL)
-        fprintf(out, "| budget | %.6g (%s) |\n", json_number_value(requested), unit);
+        fprintf(out, "| budget | %.6g %s |\n", json_number_value(requested),
+                model_card_unit(budget));
     if (json_is_number(error))
         fprintf(out, "| relative squared error of the merge, this task | %.6g |\n",
                 json_number_value(error));

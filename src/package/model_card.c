@@ -11,6 +11,20 @@
 
 enum { CARD_TEXT_BYTES = 512 };
 
+const char *model_card_unit(const json_t *budget)
+{
+    static const char *const words[][2] = {{"bytes", "bytes"},
+                                           {"bytes_ratio", "of the base's bytes"},
+                                           {"max_error", "of relative error"}};
+    const char *unit = json_string_value(json_object_get(budget, "unit"));
+    const char *dtype = json_string_value(json_object_get(budget, "dtype"));
+    for (size_t i = 0; unit != NULL && i < sizeof words / sizeof *words; i++)
+        if (strcmp(unit, words[i][0]) == 0)
+            return words[i][1];
+    return dtype != NULL && strcmp(dtype, "auto") == 0 ? "models' bytes in 16 bits"
+                                                       : "models' parameters";
+}
+
 /* Texts of a manifest go into code and tables: what would end these is left out. */
 static void print_code(FILE *out, const char *text)
 {
@@ -78,10 +92,8 @@ static void print_merge(FILE *out, const json_t *manifest, const char *task)
     print_tasks(out, json_object_get(inputs, "tasks"));
     fputs(" |\n| method | ", out);
     print_code(out, method != NULL ? method : "didi");
-    if (json_is_number(asked)) {
-        fprintf(out, " |\n| budget | %.6g ", json_number_value(asked));
-        print_code(out, member_text(budget, "unit"));
-    }
+    if (json_is_number(asked))
+        fprintf(out, " |\n| budget | %.6g %s", json_number_value(asked), model_card_unit(budget));
     fprintf(out, " |\n| whole package | %lld bytes, %.4g of the base's |\n",
             (long long)json_integer_value(json_object_get(budget, "bytes")),
             json_number_value(json_object_get(budget, "bytes_ratio")));

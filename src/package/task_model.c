@@ -104,6 +104,7 @@ static int name_in_task(const task_model *self, const char *base, char **ret_nam
     if (list_has(&self->lacks, base))
         return DIDI_OK;
     if (self->prefix_dropped) {
+        assert(self->prefix != NULL);
         if (strncmp(base, self->prefix, length) != 0 || base[length] == '\0')
             return DIDI_OK;
         base += length;
