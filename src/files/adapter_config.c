@@ -133,7 +133,7 @@ static bool is_alpha(const json_t *value)
 static int read_patterns(const json_t *tree, const char *subject, const char *member,
                          bool (*fits)(const json_t *value), patterns *out, didi_error *error)
 {
-    const json_t *object = json_object_get(tree, member);
+    json_t *object = json_object_get(tree, member);
     if (object == NULL || json_is_null(object))
         return DIDI_OK;
     if (!json_is_object(object))
@@ -143,7 +143,7 @@ static int read_patterns(const json_t *tree, const char *subject, const char *me
         return didi_fail(error, DIDI_NO_MEMORY, subject, "patterns of %s", member);
     const char *key = NULL;
     json_t *value = NULL;
-    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    json_object_foreach(object, key, value)
     {
         pattern *next = &out->list[out->count];
         if (!fits(value))

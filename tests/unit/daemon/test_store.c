@@ -318,7 +318,7 @@ static uint64_t claim_export(store *from, char *ret_id)
     assert_int_equal(store_export_claim(from, &one, &found, &error), DIDI_OK);
     assert_true(found);
     if (ret_id != NULL)
-        strcpy(ret_id, one.id);
+        memcpy(ret_id, one.id, sizeof one.id);
     else
         assert_int_equal(store_export_finish(from, one.id, EXPORT_SUCCEEDED, 7, NULL, &error),
                          DIDI_OK);
