@@ -96,6 +96,9 @@ int adapter_plan_make(const didi_export *wanted, const didi_adapter_options *opt
                       const package_file *const files[2], adapter_plan *ret_plan,
                       didi_error *error);
 void adapter_plan_clear(adapter_plan *self);
+/* Whether a tensor that only the task has is saved in the adapter, as a module of its own (a head):
+ * in the exact form, where the task has the base's tensors under the base's names. */
+bool adapter_saves_own(const adapter_plan *plan, const task_tensor *tensor);
 
 /* ---- factors (adapter_factors.c) */
 

@@ -316,6 +316,25 @@ int adapter_plan_make(const didi_export *wanted, const didi_adapter_options *opt
     return status;
 }
 
+static bool has_other_names(const adapter_plan *self)
+{
+    for (size_t i = 0; i < task_model_count(self->task); i++) {
+        const task_tensor *tensor = task_model_at(self->task, i);
+        if (tensor->base != NULL && strcmp(tensor->name, tensor->base->tensor->name) != 0)
+            return true;
+    }
+    return false;
+}
+
+bool adapter_saves_own(const adapter_plan *self, const task_tensor *tensor)
+{
+    return self->options.exact && tensor->own != NULL && tensor->base == NULL &&
+           didi_dtype_is_float(tensor->dtype) && tensor->elements <= SAVED_ELEMENTS_MAX &&
+           (adapter_has_suffix(tensor->name, "weight") ||
+            adapter_has_suffix(tensor->name, "bias")) &&
+           !has_other_names(self);
+}
+
 void adapter_plan_clear(adapter_plan *self)
 {
     for (size_t i = 0; i < self->count; i++)

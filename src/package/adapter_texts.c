@@ -137,6 +137,13 @@ static json_t *saved_modules(const adapter_plan *plan)
     for (size_t i = 0; i < plan->count; i++)
         if (plan->tensors[i].role == ADAPTER_SAVED)
             list_add(list, plan->tensors[i].path);
+    for (size_t i = 0; i < task_model_count(plan->task); i++) {
+        const task_tensor *own = task_model_at(plan->task, i);
+        char *path = adapter_saves_own(plan, own) ? adapter_module_path(own->name) : NULL;
+        if (path != NULL)
+            list_add(list, path);
+        free(path);
+    }
     if (json_array_size(list) > 0)
         return list;
     json_decref(list);
@@ -238,13 +245,13 @@ static json_t *tensor_rows(const adapter_plan *plan, adapter_role role)
     return rows;
 }
 
-/* Values of the task's own, which an adapter of the base has no place for. */
-static json_t *own_rows(const adapter_plan *plan)
+/* Values of the task's own: those that are saved, or those that the adapter has no place for. */
+static json_t *own_rows(const adapter_plan *plan, bool saved)
 {
     json_t *rows = json_array();
     for (size_t i = 0; i < task_model_count(plan->task); i++) {
         const task_tensor *tensor = task_model_at(plan->task, i);
-        if (tensor->own != NULL)
+        if (tensor->own != NULL && adapter_saves_own(plan, tensor) == saved)
             json_array_append_new(rows, json_string(tensor->name));
     }
     return rows;
@@ -285,7 +292,8 @@ char *adapter_report_text(const adapter_plan *plan, const json_t *manifest)
     failed |= json_object_set_new(report, "modules", module_rows(plan));
     failed |= json_object_set_new(report, "saved", tensor_rows(plan, ADAPTER_SAVED));
     failed |= json_object_set_new(report, "left_out", tensor_rows(plan, ADAPTER_LEFT_OUT));
-    failed |= json_object_set_new(report, "own", own_rows(plan));
+    failed |= json_object_set_new(report, "own_saved", own_rows(plan, true));
+    failed |= json_object_set_new(report, "own_left_out", own_rows(plan, false));
     return text_of(report, failed);
 }
 
@@ -388,7 +396,7 @@ static bool print_left_out(FILE *out, const adapter_plan *plan)
 
 static void print_own(FILE *out, const adapter_plan *plan)
 {
-    json_t *rows = own_rows(plan);
+    json_t *rows = own_rows(plan, false);
     if (json_array_size(rows) > 0)
         fputs("\n## Of the task alone\n\nNot in the adapter, for the base has no place for them; "
               "the whole model (`full`) has them:\n\n",

@@ -102,11 +102,22 @@ static int layout_add(layout *self, const adapter_plan *plan, const adapter_tens
     return DIDI_OK;
 }
 
+static int layout_add_own(layout *self, const task_tensor *tensor, didi_error *error)
+{
+    char *name = memory_format("base_model.model.%s", tensor->name);
+    if (name == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, tensor->name, "name of a tensor");
+    self->names[self->count] = name;
+    self->entries[self->count++] =
+        (safetensors_layout_entry){name, tensor->dtype, tensor->dimensions, tensor->shape};
+    return DIDI_OK;
+}
+
 static int create_writer(adapter_job *self, didi_error *error)
 {
     static const char *const metadata[][2] = {{"format", "pt"}};
     const adapter_plan *plan = &self->plan;
-    size_t room = SIDES * plan->count;
+    size_t room = SIDES * plan->count + task_model_count(self->task);
     layout of = {.entries = memory_zeroed(room, sizeof *of.entries),
                  .shapes = memory_zeroed(room, sizeof *of.shapes),
                  .names = memory_zeroed(room, sizeof *of.names)};
@@ -115,6 +126,9 @@ static int create_writer(adapter_job *self, didi_error *error)
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "layout of %zu tensors", room);
     for (size_t i = 0; i < plan->count && status == DIDI_OK; i++)
         status = layout_add(&of, plan, &plan->tensors[i], error);
+    for (size_t i = 0; i < task_model_count(self->task) && status == DIDI_OK; i++)
+        if (adapter_saves_own(plan, task_model_at(self->task, i)))
+            status = layout_add_own(&of, task_model_at(self->task, i), error);
     safetensors_contents contents = {of.entries, of.count, metadata, 1};
     if (status == DIDI_OK)
         status = safetensors_layout_bytes(&contents, &self->bytes, error);
@@ -218,6 +232,26 @@ static int write_saved(adapter_job *self, adapter_tensor *tensor, const addition
     return status;
 }
 
+static int write_own(adapter_job *self, const task_tensor *tensor, didi_error *error)
+{
+    task_pieces *pieces = NULL;
+    const void *bytes = NULL;
+    size_t count = 1;
+    uint64_t done = 0;
+    char *name = memory_format("base_model.model.%s", tensor->name);
+    int status = name != NULL ? task_pieces_open(self->task, tensor, &pieces, error)
+                              : didi_fail(error, DIDI_NO_MEMORY, tensor->name, "name of a tensor");
+    while (status == DIDI_OK && count > 0) {
+        status = task_pieces_next(pieces, &bytes, &count, error);
+        if (status == DIDI_OK && count > 0)
+            status = safetensors_writer_put_bytes(self->writer, name, done, bytes, count, error);
+        done += count;
+    }
+    task_pieces_close(pieces);
+    free(name);
+    return status;
+}
+
 static int write_changed(adapter_job *self, adapter_tensor *tensor, addition parts[2],
                          didi_error *error)
 {
@@ -278,6 +312,9 @@ static int write_files(adapter_job *self, didi_error *error)
     int status = create_writer(self, error);
     for (size_t i = 0; status == DIDI_OK && i < plan->count; i++)
         status = write_tensor(self, &plan->tensors[i], error);
+    for (size_t i = 0; status == DIDI_OK && i < task_model_count(self->task); i++)
+        if (adapter_saves_own(plan, task_model_at(self->task, i)))
+            status = write_own(self, task_model_at(self->task, i), error);
     if (status == DIDI_OK)
         status = checkpoint_verify_unchanged(self->base, error);
     if (status == DIDI_OK) {

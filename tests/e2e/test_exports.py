@@ -365,5 +365,24 @@ def test_adapters_leave_out_what_the_task_left_alone(run, tmp_path):
                if f"base_model.model.{name}.lora_A.weight" in factors}
     assert not np.any(changes.pop("layer.0", 0)) and np.any(changes.pop("layer.1"))
     report = json.loads((place / "export.json").read_text())
-    assert report["own"] == ["classifier.bias", "classifier.weight"]
+    heads = ["classifier.bias", "classifier.weight"]
+    assert report["own_left_out"] == heads and report["own_saved"] == []
     assert "classifier.weight" in (place / "README.md").read_text()
+
+
+def test_exact_adapters_save_heads(run, tmp_path):
+    family = Family()
+    family.rename("five", lambda key: "model." + key)  # its head has no place in the base's class
+    family.write(tmp_path)
+    made = run(specification(output={"dtype": "f32"}, budget=0.9, dense="base"), tmp_path,
+               "--export", "peft-exact").out / "adapters-exact"
+    factors = artifacts.read_file(made / "three" / "adapter_model.safetensors")
+    config = json.loads((made / "three" / "adapter_config.json").read_text())
+    report = json.loads((made / "three" / "export.json").read_text())
+    assert config["modules_to_save"] == ["classifier"]
+    assert report["own_saved"] == ["classifier.bias", "classifier.weight"]
+    for name in report["own_saved"]:
+        wanted = family.tasks["three"][name].astype(np.float32)
+        assert np.array_equal(factors[f"base_model.model.{name}"], wanted)
+    report = json.loads((made / "five" / "export.json").read_text())
+    assert report["own_saved"] == [] and len(report["own_left_out"]) == 2
