@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -145,7 +146,10 @@ def test_a_blob_replaced_while_in_use_fails_the_job(start_daemon, cache, family)
     wire = Wire(start_daemon(cache).url)
     job = wire.submit(specification(base="org/base", tasks=[
         {"name": "latin", "model": "latin"}, {"name": "mnist", "model": "org/base@v1"}], **HOLD))
-    wire.wait(job["id"], "running")
+    deadline = time.monotonic() + 60
+    while wire.job(job["id"])["stage"] in (None, "digest"):  # its files are known after that
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     blob = cache / "models--latin/blobs/bbbbmodel.safetensors"
     shutil.copyfile(blob, blob.with_name("new"))
     os.replace(blob.with_name("new"), blob)
