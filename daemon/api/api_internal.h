@@ -31,6 +31,11 @@ json_t *api_failure(const char *status_name, const char *message, const char *su
 /* {"data", "has_more", "next"}; takes `data`; `next` may be NULL. */
 json_t *api_page(json_t *data, bool has_more, const char *next);
 
+/* Reads `limit` and `after` of a list; *ret_after is NULL where none is given. False: a reply was
+ * made, which says `expected` of an `after` that is not valid. */
+bool api_page_asked(http_request *request, bool (*is_valid)(const char *text), const char *expected,
+                    const char **ret_after, size_t *ret_limit);
+
 /* Reads the job of the path. False: a reply was made. Caller clears *ret_job. */
 bool api_find_job(api *self, http_request *request, store_job *ret_job);
 /* Makes the reply of a call on a job that failed: DIDI_NOT_FOUND is unknown-job. */

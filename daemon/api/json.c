@@ -25,6 +25,18 @@ json_t *api_failure(const char *status_name, const char *message, const char *su
                      subject);
 }
 
+bool api_page_asked(http_request *request, bool (*is_valid)(const char *text), const char *expected,
+                    const char **ret_after, size_t *ret_limit)
+{
+    long long limit = LIMIT_PAGE_DEFAULT;
+    if (!http_query_number(request, "limit", 1, LIMIT_PAGE, &limit))
+        return false;
+    *ret_limit = (size_t)limit;
+    *ret_after = http_query(request, "after");
+    return *ret_after == NULL || is_valid(*ret_after) ||
+           http_refuse_parameter(request, "after", expected);
+}
+
 json_t *api_page(json_t *data, bool has_more, const char *next)
 {
     return json_pack("{s:o, s:b, s:s?}", "data", data, "has_more", has_more, "next", next);

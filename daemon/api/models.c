@@ -22,16 +22,11 @@ void api_models_list(void *context, http_request *request)
     store_model *rows = NULL;
     size_t count = 0;
     bool more = false;
-    long long limit = LIMIT_PAGE_DEFAULT;
-    const char *after = http_query(request, "after");
-    if (!http_query_number(request, "limit", 1, LIMIT_PAGE, &limit))
+    size_t limit = 0;
+    const char *after = NULL;
+    if (!api_page_asked(request, name_is_model, "after must be a model's name", &after, &limit))
         return;
-    if (after != NULL && !name_is_model(after)) {
-        http_refuse_parameter(request, "after", "after must be a model's name");
-        return;
-    }
-    if (store_model_list(self->records, after, (size_t)limit, &rows, &count, &more, &error) !=
-        DIDI_OK) {
+    if (store_model_list(self->records, after, limit, &rows, &count, &more, &error) != DIDI_OK) {
         http_reply_error(request, problem_from_status(error.status), &error);
         return;
     }

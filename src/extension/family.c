@@ -134,11 +134,9 @@ int extension_shared(const extension *self, const family_tensor *tensor, additio
 bool extension_shares(const extension *self, const family_tensor *tensor)
 {
     assert(tensor->rows > 0 && tensor->columns > 0);
-    addition shared = {0};
-    bool shares = self != NULL &&
-                  package_file_read(self->shared, tensor->name, tensor->rows, tensor->columns,
-                                    &shared, NULL) == DIDI_OK &&
-                  !addition_is_empty(&shared);
-    addition_clear(&shared);
-    return shares;
+    addition_form form = {0};
+    return self != NULL &&
+           package_file_form(self->shared, tensor->name, tensor->rows, tensor->columns, &form,
+                             NULL) == DIDI_OK &&
+           (form.rank > 0 || form.delta || form.packed);
 }

@@ -84,6 +84,7 @@ typedef struct adapter_plan {
     const task_model *task;  /* which of the base's tensors the task has, and what it has alone */
     adapter_tensor *tensors; /* of the base, by name: all floats that are not empty */
     size_t count;
+    bool renamed;  /* the task has tensors of the base under other names */
     uint64_t rank; /* r */
     didi_dtype dtype;
 } adapter_plan;

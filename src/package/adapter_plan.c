@@ -45,16 +45,6 @@ static didi_dtype widened(didi_dtype dtype, const addition_form *form)
     return form->dtype != DIDI_DTYPE_BOOL ? form->dtype : dtype;
 }
 
-static bool is_as_base(const adapter_plan *self, const checkpoint_tensor *base)
-{
-    for (size_t i = 0; i < task_model_count(self->task); i++) {
-        const task_tensor *tensor = task_model_at(self->task, i);
-        if (tensor->base == base)
-            return tensor->as_base;
-    }
-    return false;
-}
-
 static int survey_tensor(adapter_plan *self, const checkpoint_tensor *base,
                          const package_file *const files[2], didi_error *error)
 {
@@ -78,11 +68,34 @@ static int survey_tensor(adapter_plan *self, const checkpoint_tensor *base,
             self->dtype = widened(self->dtype, &forms[f]);
         row->delta = row->delta || forms[f].delta;
     }
-    row->as_base = is_as_base(self, base);
-    row->delta = row->delta && !row->as_base;
-    row->shared_rank = row->as_base ? 0 : forms[0].rank;
-    row->expert_rank = row->as_base ? 0 : forms[1].rank;
+    row->shared_rank = forms[0].rank;
+    row->expert_rank = forms[1].rank;
     return DIDI_OK;
+}
+
+/* What the package has for a tensor that the task left alone is not the task's. */
+static void leave_alone(adapter_plan *self, const checkpoint_tensor *base)
+{
+    for (size_t i = 0; i < self->count; i++) {
+        adapter_tensor *row = &self->tensors[i];
+        if (row->base != base)
+            continue;
+        row->as_base = true;
+        row->delta = false;
+        row->shared_rank = row->expert_rank = 0;
+    }
+}
+
+static void survey_task(adapter_plan *self)
+{
+    for (size_t i = 0; i < task_model_count(self->task); i++) {
+        const task_tensor *tensor = task_model_at(self->task, i);
+        if (tensor->base == NULL)
+            continue;
+        self->renamed = self->renamed || strcmp(tensor->name, tensor->base->tensor->name) != 0;
+        if (tensor->as_base)
+            leave_alone(self, tensor->base);
+    }
 }
 
 static int survey(adapter_plan *self, const checkpoint *base, const package_file *const files[2],
@@ -97,6 +110,7 @@ static int survey(adapter_plan *self, const checkpoint *base, const package_file
         if (didi_dtype_is_float(tensor->tensor->dtype) && tensor->tensor->elements > 0)
             status = survey_tensor(self, tensor, files, error);
     }
+    survey_task(self);
     return status;
 }
 
@@ -316,23 +330,13 @@ int adapter_plan_make(const didi_export *wanted, const didi_adapter_options *opt
     return status;
 }
 
-static bool has_other_names(const adapter_plan *self)
-{
-    for (size_t i = 0; i < task_model_count(self->task); i++) {
-        const task_tensor *tensor = task_model_at(self->task, i);
-        if (tensor->base != NULL && strcmp(tensor->name, tensor->base->tensor->name) != 0)
-            return true;
-    }
-    return false;
-}
-
 bool adapter_saves_own(const adapter_plan *self, const task_tensor *tensor)
 {
     return self->options.exact && tensor->own != NULL && tensor->base == NULL &&
            didi_dtype_is_float(tensor->dtype) && tensor->elements <= SAVED_ELEMENTS_MAX &&
            (adapter_has_suffix(tensor->name, "weight") ||
             adapter_has_suffix(tensor->name, "bias")) &&
-           !has_other_names(self);
+           !self->renamed;
 }
 
 void adapter_plan_clear(adapter_plan *self)

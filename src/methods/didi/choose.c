@@ -58,7 +58,7 @@ static void adopt_choice(didi *self, const precision_block *blocks)
     size_t matrices = self->work->layer_count * (tasks + 1);
     size_t all = matrices + self->work->dense_count * (tasks + 1);
     self->factor_parameters = 0;
-    self->chosen_dense = didi_file_headers(self);
+    self->chosen_dense = didi_fixed_bytes(self);
     for (size_t i = matrices; i < all; i++)
         self->chosen_dense = memory_add(self->chosen_dense, blocks[i].bytes);
     self->chosen_bytes = self->chosen_dense;
@@ -83,7 +83,7 @@ static double error_wanted(const didi *self)
 static uint64_t bytes_for_tensors(const didi *self)
 {
     uint64_t budget = didi_byte_budget(self);
-    uint64_t headers = didi_file_headers(self);
+    uint64_t headers = didi_fixed_bytes(self);
     return budget > headers ? budget - headers : 0;
 }
 
@@ -135,7 +135,7 @@ static double threshold_at(const didi *self, double price)
 
 static void schedule_pursuit(didi *self, listed *from, const precision_choice *last)
 {
-    uint64_t dense = self->chosen_dense - didi_file_headers(self);
+    uint64_t dense = self->chosen_dense - didi_fixed_bytes(self);
     uint64_t rest = last->bytes > dense ? last->bytes - dense : 0;
     for (size_t round = 1; round <= PURSUIT_ROUNDS; round++) {
         precision_choice step = *last;
@@ -378,7 +378,7 @@ static int make_curve(didi *self, didi_precision precision, didi_error *error)
         precision_choice at = {0};
         double price = first * pow(ratio, (double)i / (CURVE_POINTS - 1));
         precision_at_price(from.table, price, &at);
-        uint64_t bytes = memory_add(at.bytes, didi_file_headers(self));
+        uint64_t bytes = memory_add(at.bytes, didi_fixed_bytes(self));
         double share = (precision_matrix_loss(from.table) - twice) / energy;
         if (out->count > 0 && bytes <= out->points[out->count - 1].bytes)
             continue;

@@ -32,7 +32,7 @@ static uint64_t parameters_within_bytes(const didi *self)
                     taken, memory_add(didi_entry_bytes(self, tensor, false),
                                       precision_dense_bytes(tensor->rows, tensor->columns, dense)));
         }
-    taken = memory_add(taken, didi_file_headers(self));
+    taken = memory_add(taken, didi_fixed_bytes(self));
     uint64_t budget = didi_byte_budget(self);
     return budget > taken && dearest > 0 ? (uint64_t)((double)(budget - taken) / dearest) : 0;
 }

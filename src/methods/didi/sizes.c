@@ -52,7 +52,7 @@ static size_t name_bytes(const char *name)
     return bytes;
 }
 
-uint64_t didi_file_headers(const didi *self)
+uint64_t didi_fixed_bytes(const didi *self)
 {
     enum { FILE_BYTES = 8 + 2 + 64 + 8 }; /* length, braces, metadata, padding */
     return memory_add(FILE_BYTES * (self->work->options.task_count + 1),
@@ -87,7 +87,7 @@ static uint64_t dense_minimum(const didi *self)
                                    didi_entry_bytes(self, tensor, false));
         bytes = memory_add(bytes, memory_multiply(each, work_dense_copies(self->work, tensor)));
     }
-    return memory_add(bytes, didi_file_headers(self));
+    return memory_add(bytes, didi_fixed_bytes(self));
 }
 
 uint64_t didi_bytes_minimum(const didi *self)

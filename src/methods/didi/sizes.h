@@ -7,9 +7,10 @@
 /* Bytes the safetensors files may take; UINT64_MAX for budgets of another kind. */
 uint64_t didi_byte_budget(const didi *merge);
 
-/* Most that the files' headers take without any tensor, and for one entry of `tensor`: two entries
- * where factors are stored as a dtype. */
-uint64_t didi_file_headers(const didi *merge);
+/* Most that no choice of ranks changes: the files' headers without any tensor, and what only one
+ * task has. Then of a header, for one entry of `tensor`: two where factors are stored as a dtype.
+ */
+uint64_t didi_fixed_bytes(const didi *merge);
 uint64_t didi_entry_bytes(const didi *merge, const family_tensor *tensor, bool factors);
 
 /* The smallest budget of bytes that could work, from the headers of the inputs alone: the tensors
