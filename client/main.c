@@ -13,6 +13,7 @@ typedef struct command_line {
     client_arguments *arguments;
     const client_command *command; /* NULL when help or the version alone is wanted */
     bool help, version;
+    client_advice advice;
 } command_line;
 
 static int read_command(command_line *self, int count, char **words, didi_error *error)
@@ -37,9 +38,7 @@ static int read_command(command_line *self, int count, char **words, didi_error 
                                            : didi_fail(error, CLIENT_USAGE, NULL, "no command");
     self->command = command_find(words, count, &name_words);
     if (self->command == NULL)
-        return didi_fail(error, CLIENT_USAGE, NULL, "there is no command '%s%s%s'", words[0],
-                         count > 1 && strcmp(words[0], "model") == 0 ? " " : "",
-                         count > 1 && strcmp(words[0], "model") == 0 ? words[1] : "");
+        return command_fail_unknown(words, count, &self->advice, error);
     status = arguments_parse(self->arguments, command_options(self->command),
                              words + name_words - 1, count - name_words + 1, false, &used, error);
     self->help = self->help || arguments_has(self->arguments, SETTINGS_ID_HELP);
@@ -47,7 +46,7 @@ static int read_command(command_line *self, int count, char **words, didi_error 
     return status;
 }
 
-static int run_request(const command_line *request, didi_error *error)
+static int run_request(command_line *request, didi_error *error)
 {
     if (request->help && request->command != NULL)
         help_command(stdout, request->command);
@@ -56,18 +55,22 @@ static int run_request(const command_line *request, didi_error *error)
     else if (request->version)
         printf("didictl %s\n", DIDICTL_VERSION);
     else
-        return command_run(request->command, request->arguments, error);
+        return command_run(request->command, request->arguments, &request->advice, error);
     return fflush(stdout) == 0 ? CLIENT_OK
                                : didi_fail(error, CLIENT_FAILURE, "stdout", "cannot be written");
 }
 
-static void report(const didi_error *error)
+static void report(command_line *request, const didi_error *error)
 {
+    const char *subject = error->status == CLIENT_INTERRUPTED ? "" : error->subject;
     fflush(stdout);
-    fprintf(stderr, "didictl: %s%s%s\n", error->subject, error->subject[0] != '\0' ? ": " : "",
-            error->message);
-    if (error->status == CLIENT_USAGE)
-        fputs("Try 'didictl --help' or 'didictl COMMAND --help'.\n", stderr);
+    fprintf(stderr, "didictl: %s%s%s\n", subject, subject[0] != '\0' ? ": " : "", error->message);
+    if (error->status == CLIENT_USAGE && request->command != NULL)
+        advice_give(&request->advice, "didictl %s --help", command_name(request->command));
+    else if (error->status == CLIENT_USAGE)
+        advice_give(&request->advice, "didictl --help");
+    if (request->advice.text[0] != '\0')
+        fprintf(stderr, "next: %s\n", request->advice.text);
 }
 
 int main(int count, char **words)
@@ -80,9 +83,7 @@ int main(int count, char **words)
     if (status == CLIENT_OK)
         status = run_request(&request, &error);
     arguments_free(request.arguments);
-    if (status == CLIENT_INTERRUPTED)
-        fputs("didictl: interrupted\n", stderr);
-    else if (status != CLIENT_OK)
-        report(&error);
+    if (status != CLIENT_OK)
+        report(&request, &error);
     return status;
 }

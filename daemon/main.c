@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* didid: reads options and settings, then serves, or merges in the foreground (didid run). */
+#include "daemon/access/access.h"
 #include "daemon/base/base.h"
 #include "daemon/foreground/foreground.h"
+#include "daemon/recovery/recovery.h"
 #include "daemon/serve.h"
 #include "src/didi.h"
 
@@ -13,7 +15,7 @@
 
 typedef struct main_options {
     const char *config_path;
-    bool check, help, version;
+    bool check, help, version, accept_database;
     option_settings settings; /* given as options, applied after the file */
 } main_options;
 
@@ -22,6 +24,7 @@ typedef struct main_options {
 static const option_row option_rows[] = {
     CONFIG_TABLE(SETTING_ROW){"config", OPTION_TEXT, AT(config_path)},
     {"check_config", OPTION_FLAG, AT(check)},
+    {"accept_database", OPTION_FLAG, AT(accept_database)},
     {"version", OPTION_FLAG, AT(version)},
     {"help", OPTION_FLAG, AT(help)},
     {NULL, OPTION_END, 0},
@@ -30,20 +33,26 @@ static const option_row option_rows[] = {
 static void print_usage(FILE *stream)
 {
     fputs("Usage: didid --state-dir DIR --models DIR [OPTION]...\n"
-          "       didid run SPEC.json --models DIR --out DIR [OPTION]...\n"
+          "       didid run SPEC --models DIR --out DIR [OPTION]...\n"
+          "       didid recover|restore|doctor --state-dir DIR [FILE]\n"
+          "       didid token create|list|revoke --state-dir DIR [OPTION]...\n"
           "Merge families of fine-tuned checkpoints, as a service or in the foreground.\n\n",
           stream);
     config_print_help(stream);
-    fputs("  --config FILE            read settings from FILE first; options override it\n"
-          "  --check-config           check the settings, print them, and exit\n"
-          "  --version                print the version and exit\n"
-          "  --help                   this text; didid run --help has the other\n\n"
-          "Sizes may end in K, M, G or T. See didid(8).\n",
-          stream);
+    fputs(
+        "  --config FILE            read settings from FILE first; options override it\n"
+        "  --check-config           check the settings, print them, and exit\n"
+        "  --accept-database        start although the database was lost or is an older one; what\n"
+        "                           it does not know is set aside, not removed\n"
+        "  --version                print the version and exit\n"
+        "  --help                   this text; didid run --help has the other\n\n"
+        "Sizes may end in K, M, G or T. See didid(8).\n",
+        stream);
 }
 
-static int settings_collect(const main_options *options, config *settings, didi_error *error)
+static int settings_collect(const void *context, config *settings, didi_error *error)
 {
+    const main_options *options = context;
     bool replaced = false;
     int status = config_init(settings, error);
     if (status == DIDI_OK && options->config_path != NULL)
@@ -78,9 +87,14 @@ int main(int argc, char **argv)
     config settings = {0};
     didi_error error = {0};
     int code = 0;
+    address_space_prepare(argv);
     raise_descriptor_limit();
     if (argc > 1 && strcmp(argv[1], "run") == 0)
         return foreground_main(argc - 1, argv + 1);
+    if (argc > 1 && recovery_is_tool(argv[1]))
+        return recovery_main(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "token") == 0)
+        return access_command(argc - 1, argv + 1);
     if (options_read(option_rows, &options, argc, argv, &error) != DIDI_OK)
         return options_refuse("didid", &error);
     if (options.help) {
@@ -98,7 +112,9 @@ int main(int argc, char **argv)
     } else if (options.check) {
         config_print(&settings, stdout);
     } else {
-        code = serve(&settings);
+        settings.accept_database = options.accept_database;
+        const serve_source source = {.read = settings_collect, .context = &options};
+        code = serve(&settings, &source);
     }
     config_clear(&settings);
     return code;

@@ -5,13 +5,18 @@
  * writer; the HTTP edge has its own threads; the libuv pool computes. */
 #include "daemon/serve.h"
 
+#include "daemon/access/access.h"
 #include "daemon/api/api.h"
 #include "daemon/base/base.h"
+#include "daemon/dashboard/dashboard.h"
 #include "daemon/fetch/fetch.h"
+#include "daemon/hooks/hooks.h"
 #include "daemon/http/http.h"
 #include "daemon/jobs/jobs.h"
 #include "daemon/models/models.h"
 #include "daemon/store/store.h"
+#include "daemon/uploads/uploads.h"
+#include "daemon/webhooks/webhooks.h"
 #include "src/didi.h"
 
 #include <signal.h>
@@ -21,16 +26,26 @@
 #include <unistd.h>
 #include <uv.h>
 
-enum { SERVE_SIGNALS = 3 };
+enum {
+    SERVE_SIGNALS = 3,
+    SERVE_BLAS_CALLERS = 2, /* besides the workers: models that are streamed */
+    SERVE_THREADS = 24,     /* besides the workers: the edge, the writer, fetches, uploads */
+};
 
 typedef struct server {
-    const config *settings;
+    config *settings; /* changed by reloads alone */
+    const serve_source *source;
     state_dir *state;
     store *store;
     model_roots *roots;
     registry *models;
     scheduler *scheduler;
     fetcher *fetcher;
+    webhooks *webhooks;
+    uploads *uploads;
+    hooks *hooks;
+    access_control *access;
+    dashboard *pages;
     api *api;
     http *http;
     uv_loop_t loop;
@@ -42,14 +57,21 @@ typedef struct server {
 
 /* ---- while running ---- */
 
+static void scan_tell(size_t ready, size_t broken)
+{
+    metric_set(METRIC_MODELS, METRIC_LABELS("ready"), (double)ready);
+    metric_set(METRIC_MODELS, METRIC_LABELS("broken"), (double)broken);
+    log_emit(LOG_LEVEL_INFO, "models scanned", LOG_INTEGER("ready", ready),
+             LOG_INTEGER("broken", broken));
+}
+
 static void scan_models(server *self)
 {
     didi_error error = {0};
     size_t ready = 0;
     size_t broken = 0;
     if (registry_rescan(self->models, &ready, &broken, &error) == DIDI_OK)
-        log_emit(LOG_LEVEL_INFO, "models scanned", LOG_INTEGER("ready", ready),
-                 LOG_INTEGER("broken", broken));
+        scan_tell(ready, broken);
     else
         log_emit(LOG_LEVEL_ERROR, "cannot scan the models", LOG_TEXT("error", error.message));
 }
@@ -70,6 +92,7 @@ static void on_deadline(uv_timer_t *timer)
 {
     (void)timer;
     log_emit(LOG_LEVEL_WARNING, "shutdown took too long; jobs go on at the next start");
+    log_flush();
     _exit(EXIT_FAILURE);
 }
 
@@ -83,6 +106,7 @@ static void server_stop(server *self, int signal_number)
 {
     if (self->stopping) {
         log_emit(LOG_LEVEL_WARNING, "second signal; stopping at once");
+        log_flush();
         _exit(128 + signal_number);
     }
     self->stopping = true;
@@ -90,8 +114,52 @@ static void server_stop(server *self, int signal_number)
     service_manager_tell("STOPPING=1");
     uv_timer_start(&self->deadline, on_deadline, (uint64_t)self->settings->shutdown_seconds * 1000,
                    0);
+    uploads_stop(self->uploads);
     http_quiesce(self->http);
     scheduler_stop(self->scheduler, on_scheduler_stopped, self);
+}
+
+static void on_setting_changed(void *context, const char *key, bool taken)
+{
+    (void)context;
+    log_emit(taken ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
+             taken ? "setting changed" : "changed setting needs a restart", LOG_TEXT("key", key));
+}
+
+/* A file that cannot be used changes nothing. */
+static void reload_settings(server *self)
+{
+    config fresh = {0};
+    didi_error error = {0};
+    char state[64];
+    snprintf(state, sizeof state, "RELOADING=1\nMONOTONIC_USEC=%lld",
+             (long long)(clock_seconds() * 1e6));
+    service_manager_tell(state);
+    if (self->source->read(self->source->context, &fresh, &error) == DIDI_OK) {
+        config_reload(self->settings, &fresh, on_setting_changed, self);
+        log_configure(self->settings->log_format, self->settings->log_level, STDERR_FILENO);
+        metric_add(METRIC_RELOADS, METRIC_LABELS("succeeded"), 1);
+        log_emit(LOG_LEVEL_INFO, "settings read again");
+        scheduler_wake(self->scheduler);
+    } else {
+        metric_add(METRIC_RELOADS, METRIC_LABELS("failed"), 1);
+        log_emit(LOG_LEVEL_ERROR, "settings cannot be read again; nothing changed",
+                 LOG_TEXT("subject", error.subject), LOG_TEXT("error", error.message));
+    }
+    config_clear(&fresh);
+    service_manager_tell("READY=1");
+}
+
+static void reload_tls(server *self)
+{
+    didi_error error = {0};
+    if (self->settings->tls_certificate == NULL)
+        return;
+    if (http_reload_tls(self->http, &error) == DIDI_OK)
+        log_emit(LOG_LEVEL_INFO, "certificate read again");
+    else
+        log_emit(LOG_LEVEL_ERROR, "the new certificate is not used; the old one stays",
+                 LOG_TEXT("error", error.message));
 }
 
 static void on_signal(uv_signal_t *handle, int number)
@@ -99,28 +167,57 @@ static void on_signal(uv_signal_t *handle, int number)
     server *self = handle->data;
     if (number != SIGHUP) {
         server_stop(self, number);
-    } else if (!self->rescanning && !self->stopping) {
+        return;
+    }
+    if (self->stopping)
+        return;
+    reload_settings(self);
+    reload_tls(self);
+    if (!self->rescanning) {
         self->rescanning = true;
         self->rescan.data = self;
         uv_queue_work(&self->loop, &self->rescan, on_rescan, on_rescanned);
     }
 }
 
-/* The manager hears of us only while the writer answers too. */
+/* The manager hears of us only while the writer answers too, and writes where it should, and while
+ * there is a worker left. */
 static void on_watchdog(uv_timer_t *timer)
 {
     const server *self = timer->data;
     didi_error error = {0};
-    if (store_check(self->store, &error) == DIDI_OK)
+    size_t lost = scheduler_workers_lost(self->scheduler);
+    if (lost >= self->settings->workers)
+        log_emit(LOG_LEVEL_ERROR, "all workers hang; the service manager is to restart us",
+                 LOG_INTEGER("workers", lost));
+    else if (store_check(self->store, &error) == DIDI_OK)
         service_manager_tell("WATCHDOG=1");
+    else
+        log_emit(LOG_LEVEL_ERROR, "the database cannot be written",
+                 LOG_TEXT("error", error.message));
 }
 
 static void on_job_changed(void *context, const char *job_id)
 {
-    http_notify_job(context, job_id);
+    const server *self = context;
+    api_job_changed(self->api, job_id);
+    http_notify_job(self->http, job_id);
 }
 
 /* ---- starting ---- */
+
+/* What a later refusal could not be told to anybody. */
+static int start_process(const config *settings, didi_error *error)
+{
+    size_t callers = settings->workers + SERVE_BLAS_CALLERS;
+    int status =
+        address_space_check(didi_blas_bytes(callers), settings->workers + SERVE_THREADS, error);
+    if (status == DIDI_OK)
+        status = file_sha256_prepare(error);
+    if (status == DIDI_OK)
+        status = didi_blas_use_one_thread(error);
+    return status == DIDI_OK ? didi_blas_reserve(callers, error) : status;
+}
 
 static int start_state(server *self, didi_error *error)
 {
@@ -130,7 +227,9 @@ static int start_state(server *self, didi_error *error)
         status = model_roots_open((const char *const *)settings->models, settings->model_count,
                                   &self->roots, error);
     if (status == DIDI_OK)
-        status = store_open(settings->state_dir, &self->store, error);
+        status = settings->accept_database
+                     ? store_open_accepting(settings->state_dir, &self->store, error)
+                     : store_open(settings->state_dir, &self->store, error);
     if (status == DIDI_OK)
         status = registry_create(self->roots, self->store, &self->models, error);
     if (status == DIDI_OK)
@@ -162,28 +261,97 @@ static int start_loop(server *self, didi_error *error)
     return DIDI_OK;
 }
 
+static http_settings edge_settings(const config *settings)
+{
+    return (http_settings){
+        .listen = settings->listen,
+        .any_address = settings->behind_proxy != 0,
+        .tls = settings->tls_certificate != NULL,
+        .tls_certificate = settings->tls_certificate,
+        .tls_key = settings->tls_key,
+        .hosts = settings->http_hosts,
+        .origins = settings->http_origins,
+        .trusted_proxies = settings->trusted_proxies,
+        .connections_max = settings->http_connections_max,
+        .connections_reserved = settings->http_connections_reserved,
+        .address_connections_max = settings->http_address_connections_max,
+        .waits_max = settings->http_waits_max,
+        .downloads_max = settings->http_downloads_max,
+        .requests_per_second = settings->http_requests_per_second,
+        .requests_burst = settings->http_requests_burst,
+        .body_bytes_max = settings->http_body_bytes_max,
+        .head_seconds = settings->http_head_seconds,
+        .request_seconds = settings->http_request_seconds,
+        .idle_seconds = settings->http_idle_seconds,
+        .reply_seconds = settings->http_reply_seconds,
+        .reply_bytes_per_second = settings->http_reply_bytes_per_second,
+    };
+}
+
+static int check_listen(server *self, didi_error *error)
+{
+    const listen_facts facts = {.listen = self->settings->listen,
+                                .tokens = access_has_tokens(self->access),
+                                .tls = self->settings->tls_certificate != NULL,
+                                .behind_proxy = self->settings->behind_proxy != 0};
+    if (!facts.tokens)
+        log_emit(LOG_LEVEL_WARNING,
+                 "there is no token: whoever reaches the listener from this machine may do all");
+    return listen_check(&facts, error);
+}
+
+static int start_api(server *self, didi_error *error)
+{
+    const api_parts parts = {.settings = self->settings,
+                             .records = self->store,
+                             .models = self->models,
+                             .jobs = self->scheduler,
+                             .fetcher = self->fetcher,
+                             .webhooks = self->webhooks,
+                             .uploads = self->uploads,
+                             .hooks = self->hooks,
+                             .access = self->access,
+                             .pages = self->pages};
+    int status = api_create(&parts, &self->api, error);
+    return status == DIDI_OK ? api_start_hooks(self->api, error) : status;
+}
+
 static int start_edge(server *self, didi_error *error)
 {
     const config *settings = self->settings;
-    http_settings edge = {.listen = settings->listen,
-                          .connections_max = settings->http_connections_max,
-                          .body_bytes_max = settings->http_body_bytes_max,
-                          .request_seconds = settings->http_request_seconds};
+    http_settings edge = edge_settings(settings);
+    char control[ACCESS_CONTROL_BYTES];
     int status = fetcher_start(settings, self->models, self->store, &self->fetcher, error);
     if (status == DIDI_OK)
-        status = api_create(settings, self->store, self->models, self->scheduler, self->fetcher,
-                            &self->api, error);
+        status = webhooks_start(settings, self->store, &self->webhooks, error);
+    if (status == DIDI_OK)
+        status =
+            hooks_create(settings, self->store, self->models, self->fetcher, &self->hooks, error);
+    if (status == DIDI_OK)
+        status = access_create(settings, self->store, &self->access, error);
+    if (status == DIDI_OK)
+        status = check_listen(self, error);
+    if (status == DIDI_OK)
+        status = uploads_open(settings, self->models, self->store, &self->uploads, error);
+    if (status == DIDI_OK)
+        status = dashboard_create(settings, &self->pages, error);
+    if (status == DIDI_OK)
+        status = start_api(self, error);
     if (status != DIDI_OK)
         return status;
-    edge.routes = api_routes(&edge.route_count);
+    access_control_place(self->state, control);
+    edge.routes = api_routes(settings, &edge.route_count);
     edge.context = self->api;
+    edge.admit = api_admit;
+    edge.observe = api_observe;
+    edge.control = control;
     status = http_start(&edge, &self->http, error);
     if (status == DIDI_OK)
-        store_set_listener(self->store, on_job_changed, self->http);
+        store_set_listener(self->store, on_job_changed, self);
     return status;
 }
 
-static void log_start(const server *self)
+static void log_ready(const server *self)
 {
     didi_blas_info blas = {0};
     didi_blas_describe(&blas);
@@ -203,8 +371,13 @@ static void server_clear(server *self, int drain_milliseconds)
 {
     if (self->store != NULL)
         store_set_listener(self->store, NULL, NULL);
+    uploads_stop(self->uploads);
     http_stop(self->http, drain_milliseconds);
+    hooks_stop(self->hooks);
     api_free(self->api);
+    dashboard_free(self->pages);
+    hooks_free(self->hooks);
+    access_free(self->access);
     fetcher_stop(self->fetcher);
     if (self->loop_open) {
         /* After a failed start the handles are still open. */
@@ -213,32 +386,36 @@ static void server_clear(server *self, int drain_milliseconds)
         uv_loop_close(&self->loop);
     }
     scheduler_free(self->scheduler);
+    webhooks_stop(self->webhooks);
+    uploads_close(self->uploads);
     registry_free(self->models);
     store_close(self->store);
     model_roots_close(self->roots);
     state_dir_close(self->state);
 }
 
-int serve(const config *settings)
+int serve(config *settings, const serve_source *source)
 {
-    server self = {.settings = settings};
+    server self = {.settings = settings, .source = source};
     int64_t drain = (int64_t)settings->shutdown_seconds * 1000;
     didi_error error = {0};
     char threads[16];
     log_configure(settings->log_format, settings->log_level, STDERR_FILENO);
     signal(SIGPIPE, SIG_IGN);
-    umask(0027);
+    umask(umask(0077) | 0027); /* never more open than the service manager says */
     snprintf(threads, sizeof threads, "%zu", settings->workers);
     setenv("UV_THREADPOOL_SIZE", threads, 1); /* read once, at the pool's first use */
-    int status = didi_blas_use_one_thread(&error);
+    int status = start_process(settings, &error);
     if (status == DIDI_OK)
         status = start_state(&self, &error);
     if (status == DIDI_OK)
         status = start_loop(&self, &error);
     if (status == DIDI_OK)
+        status = log_start(&error); /* what fails before is told at once */
+    if (status == DIDI_OK)
         status = start_edge(&self, &error);
     if (status == DIDI_OK) {
-        log_start(&self);
+        log_ready(&self);
         service_manager_tell("READY=1");
         uv_run(&self.loop, UV_RUN_DEFAULT);
     } else {
@@ -248,5 +425,6 @@ int serve(const config *settings)
     server_clear(&self, (int)drain);
     if (status == DIDI_OK)
         log_emit(LOG_LEVEL_INFO, "stopped");
+    log_stop();
     return status == DIDI_OK ? EXIT_SUCCESS : EXIT_FAILURE;
 }

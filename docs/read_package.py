@@ -22,9 +22,10 @@ def read_parts(path):  # tensors and what __metadata__ says
         data = np.frombuffer(raw[start + first:start + end], number.lower())
         data = (data.astype("<u4") << 16).view("<f4") if kind == "BF16" else data
         tensors[name] = data.reshape(entry["shape"])
-    if said.get("didi_format", "1") not in ("1", "2", "3"):
+    if said.get("didi_format", "1") not in ("1", "2", "3", "4", "5"):
         raise ValueError(f"{path}: format {said['didi_format']} is not known")
-    return tensors, said
+    same = json.loads(said.get("own_same", "{}"))
+    return {**tensors, **{name: tensors[same[name]] for name in same}}, said
 
 
 def unpack_groups(raw, count, bits, group, exponents):  # each row of bytes: `count` numbers
@@ -58,25 +59,41 @@ def unpack(raw, m, n):  # the m x n matrix of a packed tensor
     return left @ right
 
 
-def sum_parts(stored, model, sums):  # adds what one file has for each tensor of the base
+def pick(stored, tensor, part, size, masked):  # what an expert picks of a tensor's numbers
+    if part == "expert_columns":
+        columns = stored[f"{tensor}.{part}"].astype("i8")
+        added = np.zeros((len(columns), size // len(columns)))
+        np.put_along_axis(added, columns, stored[f"{tensor}.expert_values"].astype("f8"), axis=1)
+        return added
+    bits = np.unpackbits(stored[f"{tensor}.{part}"], count=size, bitorder="little").astype("f8")
+    scale = float(stored.get(f"{tensor}.expert_scale", [1])[0])
+    return scale * (bits * masked[tensor].ravel() if part == "expert_mask" else 2 * bits - 1)
+
+
+def sum_parts(stored, model, sums, masked):  # adds what one file has for each tensor of the base
     for (tensor, part), values in ((key.rsplit(".", 1), stored[key]) for key in stored):
-        if part in ("own", "own_rows") or part.endswith("_A"):
+        if part in ("own", "own_rows", "expert_scale", "expert_values") or part.endswith("_A"):
             continue
         if part.endswith("_packed"):
             m = len(model[tensor]) if model[tensor].ndim > 1 else 1
             values = unpack(values, m, model[tensor].size // m)
         elif part.endswith("_B"):
             values = values.astype("f8") @ stored[f"{tensor}.{part[:-1]}A"].astype("f8")
-        whole = values.astype("f8").reshape(model[tensor].shape)
-        sums[tensor] = sums.get(tensor, 0) + whole
+        elif part in ("expert_mask", "expert_sign", "expert_columns"):
+            values = pick(stored, tensor, part, model[tensor].size, masked)
+        if part.startswith("masked"):
+            masked[tensor] = values.astype("f8")
+            continue
+        sums[tensor] = sums.get(tensor, 0) + values.astype("f8").reshape(model[tensor].shape)
 
 
 def read_package(package, base, task):  # the task's names -> arrays
     files = [read_file(path) for path in Path(base).glob("model*.safetensors")]
-    model, sums, found = {name: file[name] for file in files for name in file}, {}, {}
+    model, found = {name: file[name] for file in files for name in file}, {}
+    sums, masked = {}, {}
     expert, said = read_parts(Path(package, f"experts/{task}.safetensors"))
     for stored in (read_file(Path(package, "shared.safetensors")), expert):
-        sum_parts(stored, model, sums)
+        sum_parts(stored, model, sums, masked)
     lacks, as_base = (json.loads(said.get(key, "[]")) for key in ("lacks", "as_base"))
     added, dropped = said.get("prefix_added", ""), said.get("prefix_dropped", "")
     for name, values in model.items():

@@ -7,8 +7,8 @@
 
 What is attached shares the base's tensors and the shared factors with all others: a task more costs
 what its expert holds. Layers compute x W0^T + (x A^T) B^T; tensors that no such layer owns, those
-with dense deltas, and those of layers whose weight a model reads without calling the layer
-(`whole`: parts of their names) are added up for the task.
+with dense deltas, masks, signs or places, and those of layers whose weight a model reads without
+calling the layer (`whole`: parts of their names) are added up for the task.
 """
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from read_package import read_file, read_parts, unpack, unpack_factors
+from read_package import pick, read_file, read_parts, unpack, unpack_factors
 
 
 def linear(module, inputs, B, A):
@@ -54,6 +54,7 @@ class Package:
         self.dtype = dtype
         self.base = {name: self.tensor(values) for path in Path(base).glob("model*.safetensors")
                      for name, values in read_file(path).items()}
+        self.masked = {}
         self.factors, deltas = self.parts(read_file(self.path / "shared.safetensors"))
         self.moved = {name: self.base[name] + sum(deltas[name]) for name in deltas}
 
@@ -64,7 +65,7 @@ class Package:
     def parts(self, stored):  # of one file: name -> pairs (B, A), name -> dense deltas
         factors, deltas = {}, {}
         for (name, part), values in ((key.rsplit(".", 1), stored[key]) for key in stored):
-            if part in ("own", "own_rows") or part.endswith("_A"):
+            if part in ("own", "own_rows", "expert_scale", "expert_values") or part.endswith("_A"):
                 continue
             shape = self.base[name].shape
             m = shape[0] if len(shape) > 1 else 1
@@ -75,6 +76,11 @@ class Package:
                 factors.setdefault(name, []).append([self.tensor(half) for half in pair])
             else:
                 values = unpack(values, m, n) if part.endswith("_packed") else values
+                if part.startswith("masked"):
+                    self.masked[name] = values
+                    continue
+                if part in ("expert_mask", "expert_sign", "expert_columns"):
+                    values = pick(stored, name, part, m * n, self.masked)
                 deltas.setdefault(name, []).append(self.tensor(values).reshape(shape))
         return factors, deltas
 

@@ -24,7 +24,7 @@ static int read_size(const char *name, const char *pointer, double *ret_value, d
         double ratio;
     } sizes[] = {
 #define BUDGET_SIZE(name, ratio) {name, ratio},
-        SPECIFICATION_BUDGET_TABLE(BUDGET_SIZE)
+        DIDI_SIZE_TABLE(BUDGET_SIZE)
 #undef BUDGET_SIZE
     };
     for (size_t size = 0; size < sizeof sizes / sizeof sizes[0]; size++) {
@@ -101,13 +101,14 @@ const field_kind field_budget = {budget_read, budget_write};
 json_t *budget_words_read(const char *text)
 {
     static const char *const units[] = {DIDI_BUDGET_TABLE(TEXT_WORD)};
-    json_t *value = json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
+    json_t *value =
+        json_load(text, strlen(text), JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL, NULL);
     const char *mark = strchr(text, '=');
     size_t length = mark != NULL ? (size_t)(mark - text) : 0;
     for (size_t unit = DIDI_BUDGET_BYTES; value == NULL && unit <= DIDI_BUDGET_MAX_ERROR; unit++) {
         if (mark != NULL && length == strlen(units[unit]) &&
             strncmp(text, units[unit], length) == 0) {
-            json_t *number = json_loads(mark + 1, JSON_DECODE_ANY, NULL);
+            json_t *number = json_load(mark + 1, strlen(mark + 1), JSON_DECODE_ANY, NULL, NULL);
             return json_pack("{s:o}", units[unit], number != NULL ? number : json_string(mark + 1));
         }
     }

@@ -3,9 +3,11 @@
 #include "proto/document.h"
 
 #include "proto/limits.h"
+#include "src/base/base.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Checked before parsing, because the parser recurses. */
 static bool document_is_shallow(const char *text, size_t bytes)
@@ -40,8 +42,10 @@ int document_parse(const char *text, size_t bytes, size_t bytes_max, json_t **re
     if (!document_is_shallow(text, bytes))
         return didi_fail(error, DIDI_FORMAT, NULL, "JSON is nested deeper than %d levels",
                          LIMIT_JSON_DEPTH);
-    json_t *value = json_loadb(text, bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &reason);
-    if (value == NULL && json_error_code(&reason) == json_error_out_of_memory)
+    bool no_memory = false;
+    json_t *value =
+        json_load(text, bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &reason, &no_memory);
+    if (no_memory)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for %zu bytes of JSON", bytes);
     if (value == NULL)
         return didi_fail(error, DIDI_FORMAT, NULL, "not JSON: line %d, column %d: %s", reason.line,
@@ -54,7 +58,13 @@ char *document_render(const json_t *value)
 {
     size_t flags = JSON_COMPACT | JSON_ENCODE_ANY;
     char *text = json_dumps(value, flags | JSON_REAL_PRECISION(15));
-    json_t *back = text == NULL ? NULL : json_loads(text, JSON_DECODE_ANY, NULL);
+    bool refused = false;
+    json_t *back =
+        text == NULL ? NULL : json_load(text, strlen(text), JSON_DECODE_ANY, NULL, &refused);
+    if (refused) { /* whether all digits are there is unknown */
+        free(text);
+        return NULL;
+    }
     if (back != NULL && json_equal(back, value) == 0) {
         free(text);
         text = json_dumps(value, flags | JSON_REAL_PRECISION(17));

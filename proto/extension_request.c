@@ -360,6 +360,10 @@ int extension_request_resolve(json_t *request, const json_t *manifest,
     size_t kept = 0;
     assert(json_is_object(json_object_get(request, "extend"))); /* extension_request_job */
     int status = check_keys(request, error);
+    if (status == DIDI_OK && json_is_true(json_object_get(manifest, "survey")))
+        status = didi_fail(error, DIDI_INVALID, "/extend/job",
+                           "the job is a survey, which has no files to extend; merge with it as "
+                           "from_job first");
     if (status == DIDI_OK)
         status = check_method(document, error);
     if (status == DIDI_OK && !json_is_array(json_object_get(document, "tasks")))

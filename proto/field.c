@@ -285,6 +285,17 @@ static const json_field *field_find(const json_field *fields, const char *key)
     return NULL;
 }
 
+static int fail_unknown(const json_field *fields, const char *key, const char *pointer,
+                        didi_error *error)
+{
+    char meant[NEAREST_TEXT_BYTES];
+    nearest near = nearest_begin(key);
+    for (const json_field *known = fields; known->key != NULL; known++)
+        nearest_try(&near, known->key);
+    return didi_fail(error, DIDI_INVALID, pointer, "unknown field \"%.100s\"%s", key,
+                     nearest_text(&near, "\"", "\"", meant));
+}
+
 int field_read_all(const json_field *fields, json_t *value, void *object, const char *pointer,
                    didi_error *error)
 {
@@ -299,7 +310,7 @@ int field_read_all(const json_field *fields, json_t *value, void *object, const 
         field_pointer(child, pointer, key);
         const json_field *known = field_find(fields, key);
         if (known == NULL)
-            return didi_fail(error, DIDI_INVALID, child, "unknown field \"%.100s\"", key);
+            return fail_unknown(fields, key, child, error);
         int status = known->kind->read(known, member, object, child, error);
         if (status != DIDI_OK)
             return status;

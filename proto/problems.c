@@ -64,6 +64,8 @@ problem problem_from_status(int status)
         return PROBLEM_INPUT_CHANGED;
     case DIDI_CANCELLED:
         return PROBLEM_CANCELLED;
+    case DIDI_WORKER_LOST:
+        return PROBLEM_WORKER_LOST;
     case DIDI_CONFLICT:
         return PROBLEM_CONFLICT;
     default:

@@ -12,3 +12,6 @@
 #include "proto/problems.h"
 #include "proto/specification.h"
 #include "proto/states.h"
+#include "proto/token_request.h"
+#include "proto/upload_request.h"
+#include "proto/webhook_request.h"

@@ -120,7 +120,7 @@ static json_t *method_options_write(const json_field *field, const void *object)
 {
     const specification *from = object;
     (void)field;
-    return from->method_options != NULL ? json_loads(from->method_options, 0, NULL) : json_null();
+    return from->method_options != NULL ? json_load_own(from->method_options) : json_null();
 }
 
 static const field_kind method_options_kind = {method_options_read, method_options_write};
@@ -202,6 +202,11 @@ static json_t *labels_write(const json_field *field, const void *object)
 
 static const field_kind labels_kind = {labels_read, labels_write};
 
+static bool surveys_not(const void *object)
+{
+    return !((const specification *)object)->survey;
+}
+
 static bool extends_none(const void *object)
 {
     return ((const specification *)object)->extend.job == NULL;
@@ -254,6 +259,7 @@ static const json_field specification_fields[] = {
      FIELD_TEXT(method_is_valid, "the name of a method: a-z, 0-9 and _"),
      AT(method)},
     {.key = "method_options", .kind = &method_options_kind},
+    {.key = "survey", .kind = &field_boolean, AT(survey), .is_absent = surveys_not},
     {.key = "budget", .kind = &field_budget, AT(budget)},
     {.key = "objective", CHOICE(objective), OF_DEFAULT_METHOD},
     {.key = "shared", FIELD_OBJECT(shared_fields), OF_DEFAULT_METHOD},
@@ -306,11 +312,12 @@ static int specification_create(specification **ret_specification, didi_error *e
     return DIDI_OK;
 }
 
-/* A field that only another method has is refused, and so is a default method without a budget. */
+/* A field that only another method has is refused, and so is a default method without a budget,
+ * except where budgets are surveyed. */
 static int check_method(const specification *self, const json_t *document, didi_error *error)
 {
     if (!is_of_another_method(self))
-        return self->budget.value > 0
+        return self->budget.value > 0 || self->survey
                    ? DIDI_OK
                    : didi_fail(error, DIDI_INVALID, "/budget", "budget is missing");
     for (const json_field *field = specification_fields; field->key != NULL; field++) {

@@ -43,6 +43,7 @@ typedef struct specification {
     size_t kept;          /* so many of the tasks, the first, are those of the job it extends */
     char *method;         /* the daemon knows which there are */
     char *method_options; /* JSON text of an object; NULL when none were given */
+    bool survey;          /* ends once error against budget is known; then budget may be none */
     specification_budget budget;
     int shared_merge;
     int allocator;

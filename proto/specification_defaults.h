@@ -11,6 +11,3 @@
 #define SPECIFICATION_DEFAULT_OUTPUT_DTYPE_PLAIN DIDI_PRECISION_BF16
 #define SPECIFICATION_DEFAULT_SEED 0
 #define SPECIFICATION_DEFAULT_PRIORITY 0
-
-/* Budgets by name: parameters kept, as a ratio to one model. */
-#define SPECIFICATION_BUDGET_TABLE(X) X("S", 1.24) X("M", 1.4) X("L", 2.0)

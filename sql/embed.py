@@ -11,11 +11,23 @@ def literal(text):
         '        "' + line.replace("\\", "\\\\").replace('"', '\\"') + '\\n"' for line in lines)
 
 
+def blocks(parts):
+    return zip(parts[1::3], parts[2::3], parts[3::3])
+
+
+def filled(text, shared):
+    """`text` with {name} replaced by the shared text of that name."""
+    for name, what in shared.items():
+        text = text.replace("{" + name + "}", what)
+    return text
+
+
 def main():
     output, queries, migrations = sys.argv[1], sys.argv[2], sorted(sys.argv[3:])
     with open(queries, encoding="utf-8") as file:
-        parts = re.split(r"^-- name: (\w+)$", file.read(), flags=re.M)
-    named = list(zip(parts[1::2], parts[2::2]))
+        parts = re.split(r"^-- (name|text): (\w+)$", file.read(), flags=re.M)
+    shared = {name: text.strip() for kind, name, text in blocks(parts) if kind == "text"}
+    named = [(name, filled(text, shared)) for kind, name, text in blocks(parts) if kind == "name"]
     names = [name for name, _ in named]
     if len(set(names)) != len(names):
         sys.exit("a query name is used twice")
@@ -25,11 +37,12 @@ def main():
         file.write("typedef enum store_query {\n")
         file.writelines(f"    QUERY_{name.upper()},\n" for name in names)
         file.write("    QUERY_COUNT\n} store_query;\n\n")
-        file.write("#ifdef STORE_SQL_TEXTS\n")
+        file.write("#ifdef STORE_SQL_QUERIES\n")
         file.write("static const char *const store_query_texts[QUERY_COUNT] = {\n")
         for name, text in named:
             file.write(f"    [QUERY_{name.upper()}] =\n{literal(text)},\n")
-        file.write("};\n\n")
+        file.write("};\n#endif\n\n")
+        file.write("#ifdef STORE_SQL_MIGRATIONS\n")
         file.write("static const char *const store_migrations[] = {\n")
         for path in migrations:
             with open(path, encoding="utf-8") as migration:

@@ -72,6 +72,9 @@ typedef struct didi_merge_options {
     size_t task_count;
     didi_extension extend;
 
+    /* End once error against budget is known: manifest.json alone is published, and with keep_work
+     * what another merge goes on from. Ranks of no budget are final then, so `budget` may be 0. */
+    bool survey;
     double budget; /* what is stored, factors and dense together; > 0, finite, in budget_unit; 0
                       with a method whose size is its own */
     didi_budget_unit budget_unit;
@@ -119,9 +122,10 @@ void didi_merge_options_default(didi_merge_options *options);
 
 /* A moment of a merge. */
 typedef enum didi_event_kind {
-    DIDI_EVENT_STAGE, /* a stage began: told once for each that has work */
-    DIDI_EVENT_POINT, /* telemetry: numbers below that are not NaN are known */
-    DIDI_EVENT_NOTE,  /* a text an operator may want: fallback used, tensor kept dense, ... */
+    DIDI_EVENT_STAGE,    /* a stage began: told once for each that has work */
+    DIDI_EVENT_POINT,    /* telemetry: numbers below that are not NaN are known */
+    DIDI_EVENT_NOTE,     /* a text an operator may want: fallback used, tensor kept dense, ... */
+    DIDI_EVENT_FRONTIER, /* what to expect of other budgets is known, and in DIDI_OUTLOOK_FILE */
 } didi_event_kind;
 
 typedef struct didi_event {
@@ -138,6 +142,11 @@ typedef struct didi_event {
     uint64_t bytes_read;            /* from inputs, this process */
     const char *text;               /* NOTE: one line; else NULL. Valid during the call */
 } didi_event;
+
+/* In the work directory from DIDI_EVENT_FRONTIER on, whole or absent: a JSON object with
+ * `specification`, `budget`, `frontier` and, of a merge of its own, `similarity`, as the manifest
+ * has them, but without what is measured later. Not with volatile_work. */
+#define DIDI_OUTLOOK_FILE "outlook.json"
 
 /* Called from any thread, possibly at once; must not call back into the merge. */
 typedef struct didi_merge_hooks {
@@ -211,6 +220,10 @@ typedef enum didi_next {
 didi_next didi_merge_next(didi_merge *merge, uint64_t memory_available, bool helper,
                           didi_item **ret_item);
 
+/* True when didi_merge_next gives out no more items: the merge is done, failed or cancelled, though
+ * items may still be in flight. [owner] */
+bool didi_merge_is_over(const didi_merge *merge);
+
 /* Bytes an item may use (0 for helpers). [any] */
 uint64_t didi_item_memory(const didi_item *item);
 
@@ -235,6 +248,22 @@ int didi_merge_result(const didi_merge *merge, didi_error *error);
 
 /* Progress at this moment, in [0, 1], and the stage in force. [owner] */
 double didi_merge_progress(const didi_merge *merge, didi_stage *ret_stage);
+
+/* ---- which models go together ---- */
+
+/* How a model stands to a base. */
+typedef struct didi_fit {
+    size_t matched; /* tensors of the base that it has values or factors for */
+    size_t missing; /* tensors of the base that it lacks: none of an adapter */
+    size_t own;     /* its tensors that the base has not, or in another shape */
+    double share;   /* of the base's parameters that are matched */
+} didi_fit;
+
+/* Whether the only task of `options` would do as a fine-tune of their base, from headers alone, as
+ * didi_merge_open compares them: base_fd, links, labels, the task and what selects tensors are
+ * looked at, must be valid, and there must be one task. Errors: those of didi_merge_open on models;
+ * DIDI_MISMATCH, DIDI_INVALID and DIDI_FORMAT say why it would not. [any] */
+int didi_fit_check(const didi_merge_options *options, didi_fit *ret_fit, didi_error *error);
 
 /* ---- what another merge can start from ---- */
 
@@ -313,11 +342,22 @@ void didi_stream_close(didi_stream *stream);
  * DIDI_NOT_FOUND (the manifest names none), DIDI_IO, DIDI_FORMAT, DIDI_NO_MEMORY. [any] */
 int didi_export_source(int artifact_fd, const char *task, char **ret_model, didi_error *error);
 
+/* What the manifest of a package says of it as a whole; NaN of a survey, and of what it lacks. */
+typedef struct didi_package_figures {
+    bool survey;
+    double error;   /* relative, over all matrices */
+    double ratio;   /* bytes to those of one model in 16 bits */
+    uint64_t bytes; /* of all files but the manifest */
+} didi_package_figures;
+
+/* Errors: DIDI_NOT_FOUND, DIDI_IO, DIDI_FORMAT, DIDI_NO_MEMORY. [any] */
+int didi_package_measure(int artifact_fd, didi_package_figures *ret_figures, didi_error *error);
+
 /* ---- process-wide facts ---- */
 
 /* The methods there are, as JSON text: {"methods": [{"name", "usable", "summary", "takes_budget",
- * "extends", "reuses", "options": [{"field", "type", "default", ...}]}]}; of those that cannot be
- * used "needs" says what they lack. The caller frees. NULL when out of memory. [any] */
+ * "extends", "reuses", "surveys", "options": [{"field", "type", "default", ...}]}]}; of those that
+ * cannot be used "needs" says what they lack. The caller frees. NULL when out of memory. [any] */
 char *didi_methods_json(void);
 
 typedef struct didi_blas_info {
@@ -330,6 +370,12 @@ typedef struct didi_blas_info {
 /* Sets one BLAS thread; call once, before any item, from one thread. The OpenMP flavour binds its
  * pool threads only by OMP_NUM_THREADS=1: then refused with DIDI_INVALID unless that is set. */
 int didi_blas_use_one_thread(didi_error *error);
+
+/* Maps the buffers that BLAS needs when `callers` threads call it at once; none is mapped later, so
+ * none can be refused then. Once, before any item. Errors: DIDI_NO_MEMORY. */
+int didi_blas_reserve(size_t callers, didi_error *error);
+/* The address space they take, in bytes; hardly any of it is ever resident. */
+uint64_t didi_blas_bytes(size_t callers);
 void didi_blas_describe(didi_blas_info *ret_info);
 
 /* Version of the library ("0.1.0"). */

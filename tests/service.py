@@ -24,10 +24,12 @@ def free_port():
 class Daemon:
     """didid with a state directory of its own; its log goes to didid.log beside that directory."""
 
-    def __init__(self, didid, state, models, *arguments, environment=None):
+    def __init__(self, didid, state, models, *arguments, environment=None,
+                 listen=("127.0.0.1:{port}",)):
         self.command = [str(didid), "--state-dir", str(state), "--models", str(models), *arguments]
         self.log_path = pathlib.Path(state).parent / "didid.log"
         self.environment = {**os.environ, **(environment or {})}
+        self.listen = ",".join(listen)  # the first is the one that tests speak to
         self.process = None
         self.url = None
 
@@ -37,13 +39,13 @@ class Daemon:
     def __exit__(self, *_):
         self.stop()
 
-    def start(self):
-        """Starts, and returns when /readyz says so."""
-        port = free_port()
+    def start(self, port=None):
+        """Starts, on this port or on a free one, and returns when /readyz says so."""
+        port = port or free_port()
         self.url = f"http://127.0.0.1:{port}"
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [*self.command, "--listen", f"127.0.0.1:{port}"], env=self.environment,
+                [*self.command, "--listen", self.listen.format(port=port)], env=self.environment,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             self.wait_until_ready()
@@ -60,6 +62,10 @@ class Daemon:
             try:
                 with urllib.request.urlopen(self.url + "/readyz", timeout=5):
                     return
+            except urllib.error.HTTPError as refused:
+                if refused.code == 401:
+                    return  # it serves, those with tokens
+                time.sleep(0.05)
             except OSError:
                 time.sleep(0.05)
         raise RuntimeError(f"didid was not ready in {START_SECONDS} s:\n{self.log()}")
@@ -67,6 +73,13 @@ class Daemon:
     def log(self):
         """The end of its log."""
         return self.log_path.read_text(errors="replace")[-4000:]
+
+    def wait_logged(self, text, times=1, seconds=30):
+        """Returns once the text stands so often in the log: lines come after what they tell."""
+        deadline = time.monotonic() + seconds
+        while self.log_path.read_text(errors="replace").count(text) < times:
+            assert time.monotonic() < deadline, (text, self.log())
+            time.sleep(0.02)
 
     def anonymous_bytes(self):
         """Resident anonymous memory now."""

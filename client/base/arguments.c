@@ -92,19 +92,38 @@ static const option_row *known_find(const known_options *self, int told)
     return NULL;
 }
 
+/* The name of an option as it was typed, without dashes and value. */
+static void fail_unknown(const known_options *self, const char *word, didi_error *error)
+{
+    char name[NEAREST_BYTES_MAX + 1];
+    char meant[NEAREST_TEXT_BYTES];
+    const char *typed = word + strspn(word, "-");
+    size_t bytes = strcspn(typed, "=");
+    bytes = bytes < sizeof name ? bytes : sizeof name - 1;
+    memcpy(name, typed, bytes);
+    name[bytes] = '\0';
+    nearest near = nearest_begin(name);
+    for (size_t i = 0; i < self->count; i++)
+        nearest_try(&near, self->rows[i]->name);
+    didi_fail(error, CLIENT_USAGE, NULL, "unknown option %.66s%s", word,
+              nearest_text(&near, "--", "", meant));
+}
+
 /* Of the option in optopt, or in `word` if no row has that name. */
 static int fail_option(const known_options *self, bool lacks_value, const char *word,
                        didi_error *error)
 {
     const option_row *row = known_find(self, optopt);
     if (row == NULL && optopt != 0)
-        return didi_fail(error, CLIENT_USAGE, NULL, "unknown option -%c", optopt);
-    if (row == NULL)
-        return didi_fail(error, CLIENT_USAGE, NULL, "unknown option %.66s", word);
-    if (lacks_value)
-        return didi_fail(error, CLIENT_USAGE, NULL, "option --%s needs a value: %s", row->name,
-                         row->argument);
-    return didi_fail(error, CLIENT_USAGE, NULL, "option --%s takes no value", row->name);
+        didi_fail(error, CLIENT_USAGE, NULL, "unknown option -%c", optopt);
+    else if (row == NULL)
+        fail_unknown(self, word, error);
+    else if (lacks_value)
+        didi_fail(error, CLIENT_USAGE, NULL, "option --%s needs a value: %s", row->name,
+                  row->argument);
+    else
+        didi_fail(error, CLIENT_USAGE, NULL, "option --%s takes no value", row->name);
+    return CLIENT_USAGE;
 }
 
 int arguments_parse(client_arguments *arguments, option_table options, char *const *words,

@@ -2,6 +2,7 @@
 /* What a run of the client is told besides its command: flag before environment before file. */
 #pragma once
 
+#include "client/base/advice.h"
 #include "client/base/arguments.h"
 #include "src/base/base.h"
 
@@ -16,6 +17,9 @@ enum {
     SETTINGS_ID_TIMEOUT,
     SETTINGS_ID_HELP,
     SETTINGS_ID_VERSION,
+    SETTINGS_ID_CONTEXT,
+    SETTINGS_ID_TOKEN_FILE,
+    SETTINGS_ID_CA_FILE,
     SETTINGS_ID_END,
 };
 
@@ -33,7 +37,11 @@ typedef enum output_format {
 enum { SETTINGS_TIMEOUT_SECONDS_DEFAULT = 30, SETTINGS_TIMEOUT_SECONDS_MAX = 86400 };
 
 typedef struct client_settings {
-    char *host; /* owned: an http or https URL without a trailing slash, or "unix:/path" */
+    char *host;    /* owned: an http or https URL without a trailing slash, or "unix:/path" */
+    char *path;    /* owned: of the configuration file, whether it is there or not; may be NULL */
+    char *context; /* owned: name of the server that is meant; NULL for none */
+    char *token;   /* owned: what the server gets as proof; NULL for none */
+    char *ca_file; /* owned: PEM file of authorities trusted in place of the system's; or NULL */
     output_format format;
     bool quiet;          /* no progress, no notes; errors stay */
     bool color;          /* wanted, terminal permitting */
@@ -45,7 +53,19 @@ typedef struct client_settings {
 option_table settings_options(void);
 
 /* Reads the configuration file, the environment and the flags. Caller frees with settings_clear.
- * Errors: CLIENT_USAGE (the message names the flag, variable, or file and line), CLIENT_FAILURE. */
+ * Errors: CLIENT_USAGE (the message names the flag, variable, or file and line; with advice, which
+ * may be NULL, where there is some), CLIENT_FAILURE. */
 int settings_load(const client_arguments *arguments, client_settings *ret_settings,
-                  didi_error *error);
+                  client_advice *advice, didi_error *error);
 void settings_clear(client_settings *settings);
+
+/* Sets the host from what a user wrote. `origin` as in messages. Errors: CLIENT_USAGE. */
+int settings_set_host(client_settings *self, const char *value, const char *origin,
+                      didi_error *error);
+
+/* A token goes over https, a Unix socket, or http to this machine. Errors: CLIENT_USAGE. */
+int settings_check_token(const client_settings *self, didi_error *error);
+
+/* Reads a token's text: one word. Errors: CLIENT_USAGE naming `origin`, never the text. */
+int settings_set_token(client_settings *self, const char *value, const char *origin,
+                       didi_error *error);

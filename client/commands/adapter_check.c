@@ -50,7 +50,7 @@ static int read_document(const check *self, const char *file, json_t **ret_docum
     didi_error why = {0};
     if (file_read_text(self->fd, file, CONFIG_BYTES_MAX, &text, &bytes, &why) != DIDI_OK)
         return refuse(self, error, "%s: %s", file, why.message);
-    *ret_document = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, NULL);
+    *ret_document = json_load(text, bytes, JSON_REJECT_DUPLICATES, NULL, NULL);
     free(text);
     return json_is_object(*ret_document) ? CLIENT_OK
                                          : refuse(self, error, "%s is not a JSON object", file);
@@ -74,7 +74,7 @@ static int parse_header(const check *self, int fd, json_t **ret_header, didi_err
     if (text == NULL)
         return client_fail_memory(error);
     if (file_pread_all(fd, text, bytes, sizeof size, file, &why) == DIDI_OK)
-        *ret_header = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, NULL);
+        *ret_header = json_load(text, bytes, JSON_REJECT_DUPLICATES, NULL, NULL);
     free(text);
     return json_is_object(*ret_header) ? CLIENT_OK
                                        : refuse(self, error, "the header of %s is no JSON", file);

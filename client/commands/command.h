@@ -3,6 +3,7 @@
 #pragma once
 
 #include "client/base/base.h"
+#include "client/commands/command_table.h"
 #include "client/commands/commands.h"
 #include "client/net/net.h"
 #include "client/view/view.h"
@@ -20,13 +21,19 @@ enum {
     OPTION_BYTES,
     OPTION_CHECK,
     OPTION_CLIENT,
+    OPTION_DESCRIPTION,
+    OPTION_DISABLE,
     OPTION_DRY_RUN,
     OPTION_DTYPE,
     OPTION_METHOD,
+    OPTION_ENABLE,
     OPTION_ERRORS,
+    OPTION_EVENT,
+    OPTION_EXPIRES,
     OPTION_FOLLOW,
     OPTION_FORMAT,
     OPTION_FROM_JOB,
+    OPTION_HEADER,
     OPTION_KEY,
     OPTION_LABEL,
     OPTION_LAYER,
@@ -34,15 +41,26 @@ enum {
     OPTION_LIMIT,
     OPTION_MAX_RANK,
     OPTION_NAME,
+    OPTION_NEW_SECRET,
     OPTION_NO_COMPARE,
     OPTION_OBJECTIVE,
+    OPTION_SURVEY,
+    OPTION_OVERLAP,
+    OPTION_PARALLEL,
+    OPTION_PLAN,
     OPTION_PRIORITY,
     OPTION_REBALANCE,
     OPTION_REMOVE,
+    OPTION_RESTART,
+    OPTION_SECRET_FILE,
+    OPTION_SCOPE,
     OPTION_SET,
     OPTION_STATE,
     OPTION_TASK,
+    OPTION_TO_FILE,
+    OPTION_URL,
     OPTION_WAIT,
+    OPTION_WATCH,
 };
 
 typedef struct command_context {
@@ -51,6 +69,7 @@ typedef struct command_context {
     client_interrupt *interrupt;
     client_service *service;
     client_output *output;
+    client_advice *advice; /* what to do about the error that ends the command */
 } command_context;
 
 struct client_command {
@@ -62,31 +81,7 @@ struct client_command {
     int (*run)(const command_context *context, didi_error *error); /* returns a client_exit */
 };
 
-/* All commands, command_x for each row, in the order of the help text. */
-#define COMMAND_TABLE(X)                                                                           \
-    X(model_list)                                                                                  \
-    X(model_show)                                                                                  \
-    X(model_rescan)                                                                                \
-    X(model_add)                                                                                   \
-    X(model_fetches)                                                                               \
-    X(methods)                                                                                     \
-    X(submit)                                                                                      \
-    X(extend)                                                                                      \
-    X(plan)                                                                                        \
-    X(jobs)                                                                                        \
-    X(show)                                                                                        \
-    X(watch)                                                                                       \
-    X(wait)                                                                                        \
-    X(cancel)                                                                                      \
-    X(retry)                                                                                       \
-    X(rm)                                                                                          \
-    X(events)                                                                                      \
-    X(ranks)                                                                                       \
-    X(frontier)                                                                                    \
-    X(similarity)                                                                                  \
-    X(pull)                                                                                        \
-    X(version)                                                                                     \
-    X(completion)
+/* Those of COMMAND_TABLE, command_x for each row; each is defined in a file beside this one. */
 #define COMMAND_DECLARATION(name) extern const client_command command_##name;
 COMMAND_TABLE(COMMAND_DECLARATION)
 #undef COMMAND_DECLARATION

@@ -2,7 +2,9 @@
 /* The list of all commands, their help, and what each is given when it runs. */
 #include "client/commands/commands.h"
 
+#include "client/commands/advise.h"
 #include "client/commands/command.h"
+#include "client/commands/examples.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -35,6 +37,53 @@ const client_command *command_find(char *const *words, int count, int *ret_words
         }
     }
     return NULL;
+}
+
+/* "model" alone: the words that may follow it. */
+static bool list_second_words(const char *first, char *list, size_t size)
+{
+    const size_t bytes = strlen(first);
+    list[0] = '\0';
+    for (size_t i = 0; i < sizeof all_commands / sizeof all_commands[0]; i++) {
+        const char *name = all_commands[i]->name;
+        if (strncmp(name, first, bytes) == 0 && name[bytes] == ' ')
+            text_list_add(list, size, "", name + bytes + 1);
+    }
+    return list[0] != '\0';
+}
+
+int command_fail_unknown(char *const *words, int count, client_advice *advice, didi_error *error)
+{
+    char list[256];
+    char meant[NEAREST_TEXT_BYTES];
+    const bool group = list_second_words(words[0], list, sizeof list);
+    if (group && count == 1) {
+        advice_give(advice, "didictl %s WORD --help", words[0]);
+        return didi_fail(error, CLIENT_USAGE, words[0], "a word must follow: %s", list);
+    }
+    char *typed = group ? memory_format("%s %s", words[0], words[1]) : memory_string(words[0]);
+    if (typed == NULL)
+        return client_fail_memory(error);
+    nearest near = nearest_begin(typed);
+    for (size_t i = 0; i < sizeof all_commands / sizeof all_commands[0]; i++) {
+        const char *name = all_commands[i]->name;
+        const char *space = strchr(name, ' ');
+        char first[NEAREST_BYTES_MAX + 1];
+        nearest_try(&near, name);
+        if (space != NULL && !group) { /* "modle ls" */
+            snprintf(first, sizeof first, "%.*s", (int)(space - name), name);
+            nearest_try(&near, first);
+        }
+    }
+    didi_fail(error, CLIENT_USAGE, NULL, "there is no command '%s'%s", typed,
+              nearest_text(&near, "'", "'", meant));
+    free(typed);
+    return CLIENT_USAGE;
+}
+
+const char *command_name(const client_command *command)
+{
+    return command->name;
 }
 
 option_table command_options(const client_command *command)
@@ -79,7 +128,7 @@ static int check_words(const client_command *command, const client_arguments *ar
 {
     size_t given = 0;
     size_t least = 0;
-    size_t most = strstr(command->words, "...") != NULL ? SIZE_MAX - 1 : 0;
+    size_t most = strstr(command->words, "...") != NULL ? SIZE_MAX / 2 : 0;
     for (const char *word = command->words; word != NULL && *word != '\0';) {
         least += *word != '[';
         most++;
@@ -106,19 +155,22 @@ static int run_with(const client_command *command, command_context *context, did
         status = command->run(context, error);
     if (status == CLIENT_OK)
         status = output_finish(context->output, error);
+    if (status != CLIENT_OK)
+        advise(context, status, error);
     service_close(context->service);
     interrupt_close(context->interrupt);
     output_free(context->output);
     return status;
 }
 
-int command_run(const client_command *command, const client_arguments *arguments, didi_error *error)
+int command_run(const client_command *command, const client_arguments *arguments,
+                client_advice *advice, didi_error *error)
 {
     client_settings settings = {0};
-    command_context context = {.arguments = arguments, .settings = &settings};
+    command_context context = {.arguments = arguments, .settings = &settings, .advice = advice};
     int status = check_words(command, arguments, error);
     if (status == CLIENT_OK)
-        status = settings_load(arguments, &settings, error);
+        status = settings_load(arguments, &settings, advice, error);
     if (status == CLIENT_OK)
         status = run_with(command, &context, error);
     settings_clear(&settings);
@@ -149,12 +201,13 @@ void help_overview(FILE *stream)
     for (size_t i = 0; i < count; i++) {
         char left[64];
         snprintf(left, sizeof left, "%s %s", commands[i]->name, commands[i]->words);
-        fprintf(stream, "  %-20s %s\n", left, commands[i]->summary);
+        fprintf(stream, "  %-30s %s\n", left, commands[i]->summary);
     }
     fputs("\nOptions of every command:\n", stream);
     print_options(stream, settings_options());
     fputs("\nJOB is an id, a unique beginning of one, or @latest.\n"
-          "Environment: DIDI_HOST, DIDI_OUTPUT, DIDI_TIMEOUT, DIDI_CONFIG, NO_COLOR.\n"
+          "Environment: DIDI_HOST, DIDI_CONTEXT, DIDI_TOKEN_FILE, DIDI_TOKEN, DIDI_CA_FILE,\n"
+          "             DIDI_OUTPUT, DIDI_TIMEOUT, DIDI_CONFIG, NO_COLOR.\n"
           "Exit codes: 0 ok, 1 failure, 2 usage, 3 job failed or cancelled, 4 denied,\n"
           "            5 server not reachable, 130 interrupted.\n"
           "More: didictl COMMAND --help, man didictl\n",
@@ -168,6 +221,8 @@ void help_command(FILE *stream, const client_command *command)
             command->words, command->summary);
     if (command->text != NULL)
         fprintf(stream, "\n%s", command->text);
+    if (examples_of(command->name) != NULL)
+        fprintf(stream, "\nExamples:\n%s", examples_of(command->name));
     if (command->options.count > 0) {
         fputs("\nOptions:\n", stream);
         print_options(stream, command->options);

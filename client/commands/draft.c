@@ -10,46 +10,78 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A file on its way into JSON. */
-typedef struct draft_file {
-    FILE *stream;
-    size_t bytes; /* read so far */
-} draft_file;
-
-static size_t read_some(void *buffer, size_t size, void *context)
+/* All of a stream, at most DRAFT_FILE_BYTES_MAX. Caller frees *ret_text. */
+static int read_text(FILE *stream, const char *name, char **ret_text, size_t *ret_bytes,
+                     didi_error *error)
 {
-    draft_file *self = context;
-    size_t count = fread(buffer, 1, size, self->stream);
-    self->bytes += count;
-    return self->bytes <= DRAFT_FILE_BYTES_MAX ? count : 0;
+    char *text = NULL;
+    size_t bytes = 0;
+    size_t room = 0;
+    size_t count = 0;
+    do {
+        if (bytes == room) {
+            room = room == 0 ? 64 << 10 : 2 * room;
+            char *grown = realloc(text, room);
+            if (grown == NULL) {
+                free(text);
+                return client_fail_memory(error);
+            }
+            text = grown;
+        }
+        count = fread(text + bytes, 1, room - bytes, stream);
+        bytes += count;
+    } while (count > 0 && !feof(stream) && bytes <= DRAFT_FILE_BYTES_MAX);
+    int status = CLIENT_OK;
+    if (ferror(stream))
+        status = didi_fail(error, CLIENT_FAILURE, name, "cannot be read: %s", strerror(errno));
+    else if (bytes > DRAFT_FILE_BYTES_MAX)
+        status =
+            didi_fail(error, CLIENT_FAILURE, name, "longer than %d bytes", DRAFT_FILE_BYTES_MAX);
+    if (status != CLIENT_OK) {
+        free(text);
+        return status;
+    }
+    *ret_text = text;
+    *ret_bytes = bytes;
+    return CLIENT_OK;
 }
 
-static int read_file(const char *path, json_t **ret_specification, didi_error *error)
+int draft_read(const char *path, client_advice *advice, json_t **ret_document, didi_error *error)
 {
     bool from_stdin = strcmp(path, "-") == 0;
     const char *name = from_stdin ? "stdin" : path;
-    draft_file file = {.stream = from_stdin ? stdin : fopen(path, "re")};
-    if (file.stream == NULL)
+    FILE *stream = from_stdin ? stdin : fopen(path, "re");
+    if (stream == NULL) {
+        advice_give(advice, "check the name of the file, and whether you may read it: ls -l %s",
+                    path);
         return didi_fail(error, CLIENT_FAILURE, name, "%s", strerror(errno));
-    json_error_t place;
-    int status = CLIENT_OK;
-    json_t *document = json_load_callback(read_some, &file, JSON_REJECT_DUPLICATES, &place);
-    if (ferror(file.stream))
-        status = didi_fail(error, CLIENT_FAILURE, name, "cannot be read: %s", strerror(errno));
-    else if (file.bytes > DRAFT_FILE_BYTES_MAX)
-        status =
-            didi_fail(error, CLIENT_FAILURE, name, "longer than %d bytes", DRAFT_FILE_BYTES_MAX);
-    else if (document == NULL)
-        status = didi_fail(error, CLIENT_FAILURE, name, "line %d, column %d: %s", place.line,
-                           place.column, place.text);
-    else if (!json_is_object(document))
-        status = didi_fail(error, CLIENT_FAILURE, name, "a specification is a JSON object");
+    }
+    char *text = NULL;
+    size_t bytes = 0;
+    json_t *document = NULL;
+    didi_error reason = {0};
+    int status = read_text(stream, name, &text, &bytes, error);
     if (!from_stdin)
-        fclose(file.stream);
+        fclose(stream);
     if (status != CLIENT_OK)
+        return status;
+    if (document_parse_named(name, text, bytes, DRAFT_FILE_BYTES_MAX, &document, &reason) !=
+        DIDI_OK)
+        status = didi_fail(error, CLIENT_FAILURE, name, "%s", reason.message);
+    else if (!json_is_object(document))
+        status =
+            didi_fail(error, CLIENT_FAILURE, name, "must be %s",
+                      document_is_yaml(name, text, bytes) ? "a YAML mapping" : "a JSON object");
+    free(text);
+    if (status != CLIENT_OK) {
+        advice_give(advice,
+                    "mend %s at that place; didictl plan %s checks a specification and "
+                    "submits nothing",
+                    name, path);
         json_decref(document);
-    else
-        *ret_specification = document;
+    } else {
+        *ret_document = document;
+    }
     return status;
 }
 
@@ -113,7 +145,8 @@ static int add_label(json_t *document, const draft_pair *pair, didi_error *error
 /* JSON where it reads as JSON, else a string: 1.24, true, ["a"], S. */
 static json_t *value_of(const char *text)
 {
-    json_t *value = json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
+    json_t *value =
+        json_load(text, strlen(text), JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL, NULL);
     return value != NULL ? value : json_string(text);
 }
 
@@ -184,7 +217,10 @@ static int add_size(json_t *document, const client_arguments *arguments, didi_er
 {
     const char *budget = arguments_value(arguments, OPTION_BUDGET);
     const char *dtype = arguments_value(arguments, OPTION_DTYPE);
+    bool survey = arguments_has(arguments, OPTION_SURVEY);
     char path[] = "output.dtype";
+    if (survey && json_object_set_new(document, "survey", json_true()) != 0)
+        return client_fail_memory(error);
     if (budget != NULL && json_object_set_new(document, "budget", budget_words_read(budget)) != 0)
         return didi_fail(error, CLIENT_USAGE, "--budget", "'%s' is not UTF-8", budget);
     return dtype != NULL ? set_path(document, path, dtype, error) : CLIENT_OK;
@@ -194,7 +230,8 @@ static int check_required(const json_t *document, didi_error *error)
 {
     static const char *const keys[] = {"budget", "base", "tasks"};
     bool inherits = json_object_get(document, "from_job") != NULL;
-    bool sized = json_object_get(document, "method") != NULL; /* the server knows */
+    bool sized = json_object_get(document, "method") != NULL || /* the server knows */
+                 json_is_true(json_object_get(document, "survey"));
     for (size_t i = sized ? 1 : 0; i < (inherits ? 1 : sizeof keys / sizeof keys[0]); i++) {
         if (json_object_get(document, keys[i]) == NULL)
             return didi_fail(error, CLIENT_USAGE, NULL,
@@ -204,13 +241,13 @@ static int check_required(const json_t *document, didi_error *error)
     return CLIENT_OK;
 }
 
-int draft_create(const char *file, const client_arguments *arguments, json_t **ret_specification,
-                 didi_error *error)
+int draft_create(const char *file, const client_arguments *arguments, client_advice *advice,
+                 json_t **ret_specification, didi_error *error)
 {
     json_t *document = NULL;
     int status = CLIENT_OK;
     if (file != NULL)
-        status = read_file(file, &document, error);
+        status = draft_read(file, advice, &document, error);
     else if ((document = json_object()) == NULL)
         status = client_fail_memory(error);
     status = status != CLIENT_OK ? status : add_scalars(document, arguments, error);

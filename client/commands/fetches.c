@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* model add, model fetches. */
+/* model add, model fetches, model cancel, model forget. */
 #include "client/commands/command.h"
 
 #include "proto/proto.h"
@@ -76,14 +76,17 @@ static int wait_for(const command_context *context, json_t **fetch, didi_error *
     }
     if (strcmp(record_text(*fetch, "state"), "succeeded") == 0)
         return CLIENT_OK;
+    if (strcmp(record_text(*fetch, "state"), "cancelled") == 0)
+        return didi_fail(error, CLIENT_FAILURE, record_text(*fetch, "name"),
+                         "the fetch was cancelled");
     return didi_fail(error, CLIENT_FAILURE, record_text(*fetch, "name"), "%s",
                      record_text(json_object_get(*fetch, "error"), "detail"));
 }
 
 static int print_fetch(const command_context *context, const json_t *fetch, didi_error *error)
 {
-    puts(record_text(fetch, "id"));
-    return output_finish(context->output, error);
+    int status = output_text(context->output, record_text(fetch, "id"), error);
+    return status != CLIENT_OK ? status : output_finish(context->output, error);
 }
 
 static int run_add(const command_context *context, didi_error *error)
@@ -104,6 +107,35 @@ static int run_add(const command_context *context, didi_error *error)
     return command_print(context, status, fetch, "id", print_fetch, error);
 }
 
+/* Sends `method` to each fetch named, at its URL with `ending`. */
+static int change_each(const command_context *context, const char *method, const char *ending,
+                       didi_error *error)
+{
+    const char *id;
+    for (size_t i = 0; (id = arguments_word(context->arguments, i)) != NULL; i++) {
+        char target[64];
+        json_t *answer = NULL;
+        if (!name_is_job(id))
+            return didi_fail(error, CLIENT_USAGE, id, "not the id of a fetch, 26 characters");
+        (void)snprintf(target, sizeof target, "/v1/fetches/%s%s", id, ending);
+        int status = service_send(context->service, method, target, NULL, NULL, &answer, error);
+        json_decref(answer);
+        if (status != CLIENT_OK)
+            return status;
+    }
+    return CLIENT_OK;
+}
+
+static int run_cancel(const command_context *context, didi_error *error)
+{
+    return change_each(context, "POST", "/cancel", error);
+}
+
+static int run_forget(const command_context *context, didi_error *error)
+{
+    return change_each(context, "DELETE", "", error);
+}
+
 static const option_row add_options[] = {
     {OPTION_WAIT, 'w', "wait", NULL, "stay until the model is there, or cannot be fetched"}};
 
@@ -122,4 +154,16 @@ const client_command command_model_fetches = {
     .words = "",
     .summary = "list what the server fetches and fetched, the newest first",
     .run = run_fetches,
+};
+const client_command command_model_cancel = {
+    .name = "model cancel",
+    .words = "FETCH...",
+    .summary = "stop queued or running fetches",
+    .run = run_cancel,
+};
+const client_command command_model_forget = {
+    .name = "model forget",
+    .words = "FETCH...",
+    .summary = "remove fetches that ended from the list, not their models",
+    .run = run_forget,
 };

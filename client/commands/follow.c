@@ -8,15 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { EVENTS_PAGE_ITEMS = 1000, EVENTS_WAIT_SECONDS = 20, EVENTS_IDLE_MILLISECONDS = 500 };
 
 static int print_state(const command_context *context, const json_t *job, didi_error *error)
 {
-    (void)context;
-    (void)error;
-    puts(record_text(job, "state"));
-    return CLIENT_OK;
+    return output_text(context->output, record_text(job, "state"), error);
 }
 
 static int follow_to_end(const command_context *context, FILE *stream, follow_style style,
@@ -33,7 +31,7 @@ static int follow_to_end(const command_context *context, FILE *stream, follow_st
     if (status == CLIENT_OK && stream == stderr)
         status = command_print(context, status, json_incref(job), "id", print_state, error);
     if (status == CLIENT_OK)
-        status = job_outcome(job, error);
+        status = job_outcome(context, job, error);
     json_decref(job);
     free(id);
     return status;
@@ -78,7 +76,7 @@ static int print_event(const command_context *context, const json_t *event, didi
         format_number(loss, record_number(event, "loss"), 5),
         format_number(relative, record_number(event, "relative_error"), 5),
         format_number(ratio, record_number(event, "ratio"), 5), items, record_text(event, "text"));
-    char *printable = text != NULL ? format_printable(text) : NULL;
+    char *printable = text != NULL ? text_printable(text) : NULL;
     free(text);
     if (printable == NULL)
         return client_fail_memory(error);
@@ -92,10 +90,26 @@ static int print_event(const command_context *context, const json_t *event, didi
 typedef struct event_reader {
     const command_context *context;
     const char *id;
-    long after, left;
+    int64_t after;
+    long left;
     bool follow;
+    time_t heard; /* when the server last said something */
+    bool lost;    /* the connection was, and we said so */
     json_t *kept; /* of -o json, which is one document */
 } event_reader;
+
+static int take_event(event_reader *self, json_t *event, didi_error *error)
+{
+    const int64_t number = record_integer(event, "number");
+    if (number > self->after + 1)
+        output_note(self->context->output, "%lld events after event %lld were dropped",
+                    (long long)(number - self->after - 1), (long long)self->after);
+    self->after = number;
+    self->left--;
+    if (self->kept == NULL)
+        return print_event(self->context, event, error);
+    return json_array_append(self->kept, event) == 0 ? CLIENT_OK : client_fail_memory(error);
+}
 
 static int take_page(event_reader *self, const json_t *page, bool *ret_moved, didi_error *error)
 {
@@ -106,16 +120,10 @@ static int take_page(event_reader *self, const json_t *page, bool *ret_moved, di
     *ret_moved = false;
     for (size_t i = 0; status == CLIENT_OK && i < json_array_size(events) && self->left > 0; i++) {
         json_t *event = json_array_get(events, i);
-        int64_t number = record_integer(event, "number");
-        if (number <= self->after)
+        if (record_integer(event, "number") <= self->after)
             continue;
-        self->after = number;
-        self->left--;
         *ret_moved = true;
-        if (self->kept == NULL)
-            status = print_event(self->context, event, error);
-        else if (json_array_append(self->kept, event) != 0)
-            status = client_fail_memory(error);
+        status = take_event(self, event, error);
     }
     return status != CLIENT_OK || !*ret_moved ? status
                                               : output_finish(self->context->output, error);
@@ -131,8 +139,8 @@ static int read_events(event_reader *self, didi_error *error)
         json_t *page = NULL;
         bool moved = false;
         status = service_get(self->context->service, wait, &page, error,
-                             "/v1/jobs/%s/events?after=%ld&limit=%ld&wait=%d", self->id,
-                             self->after, limit, wait);
+                             "/v1/jobs/%s/events?after=%lld&limit=%ld&wait=%d", self->id,
+                             (long long)self->after, limit, wait);
         status = status != CLIENT_OK ? status : take_page(self, page, &moved, error);
         if (status == CLIENT_OK && !moved) {
             over = !self->follow || job_is_over(page);
@@ -147,30 +155,86 @@ static int read_events(event_reader *self, didi_error *error)
     return status;
 }
 
+static int take_streamed(void *context, const json_t *event, didi_error *error)
+{
+    event_reader *self = context;
+    self->heard = time(NULL);
+    self->lost = false;
+    if (self->left == 0)
+        return CLIENT_OK;
+    int status = take_event(self, (json_t *)event, error);
+    return status != CLIENT_OK ? status : output_finish(self->context->output, error);
+}
+
+/* Ends the stream once all that was asked for is there. */
+static int check_left(void *context, didi_error *error)
+{
+    const event_reader *self = context;
+    return self->left > 0 ? CLIENT_OK : didi_fail(error, CLIENT_FAILURE, NULL, "enough");
+}
+
+/* A stream that broke is taken up again until the server was silent for the timeout. */
+static int stream_broke(event_reader *self, int status, didi_error *error)
+{
+    const command_context *context = self->context;
+    if (status != CLIENT_OK && (status != CLIENT_UNREACHABLE || self->heard == 0 ||
+                                time(NULL) - self->heard >= context->settings->timeout_seconds))
+        return status;
+    if (!self->lost)
+        output_note(context->output, "the stream of events broke, trying again");
+    self->lost = true;
+    return interrupt_sleep(context->interrupt, EVENT_STREAM_PAUSE_MILLISECONDS, error);
+}
+
+/* Prints events as they come; *ret_over is false when the server has no streams. */
+static int stream_events(event_reader *self, bool *ret_over, didi_error *error)
+{
+    const event_viewer viewer = {self, take_streamed, check_left};
+    int status = CLIENT_OK;
+    event_stream_end end = EVENT_STREAM_BROKEN;
+    while (status == CLIENT_OK && end == EVENT_STREAM_BROKEN && self->left > 0) {
+        int64_t after = self->after;
+        status =
+            event_stream_follow(self->context->service, self->id, &after, &viewer, &end, error);
+        if (self->left == 0)
+            status = CLIENT_OK;
+        else if (status != CLIENT_OK || end == EVENT_STREAM_BROKEN)
+            status = stream_broke(self, status, error);
+    }
+    *ret_over = end != EVENT_STREAM_REFUSED || self->left == 0;
+    return status;
+}
+
 static int run_events(const command_context *context, didi_error *error)
 {
-    static const command_number after = {OPTION_AFTER, "--after", 0, LONG_MAX, 0};
+    static const command_number after_row = {OPTION_AFTER, "--after", 0, LONG_MAX, 0};
     static const command_number limit = {OPTION_LIMIT, "--limit", 1, LONG_MAX, LONG_MAX};
     event_reader reader = {.context = context,
                            .follow = arguments_has(context->arguments, OPTION_FOLLOW)};
     output_format format = context->settings->format;
+    long after = 0;
+    bool over = false;
     char *id = NULL;
     if (format == OUTPUT_NAME || (format == OUTPUT_JSON && reader.follow))
         return didi_fail(error, CLIENT_USAGE, "--output",
                          "events are shown as table, jsonl or, without --follow, json");
-    int status = command_integer(context, &after, &reader.after, error);
+    int status = command_integer(context, &after_row, &after, error);
     status = status != CLIENT_OK ? status : command_integer(context, &limit, &reader.left, error);
     status = status != CLIENT_OK ? status : job_named(context, &id, error);
     if (status != CLIENT_OK)
         return status;
     reader.id = id;
+    reader.after = after;
     reader.kept = format == OUTPUT_JSON ? json_array() : NULL;
     if (format == OUTPUT_TABLE)
         printf("%s%5s  %-24s  %-5s  %-9s  %6s  %9s  %9s  %7s  %9s  %s%s\n",
                output_color(context->output) ? "\033[1m" : "", "EVENT", "TIME", "KIND", "STAGE",
                "STEP", "LOSS", "ERROR", "RATIO", "ITEMS", "TEXT",
                output_color(context->output) ? "\033[0m" : "");
-    status = read_events(&reader, error);
+    if (reader.follow)
+        status = stream_events(&reader, &over, error);
+    if (status == CLIENT_OK && !over)
+        status = read_events(&reader, error);
     if (status == CLIENT_OK && reader.kept != NULL)
         status = output_json(context->output, reader.kept, error);
     json_decref(reader.kept);

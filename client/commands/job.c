@@ -2,6 +2,8 @@
 /* One job as the client handles it: finding, checking, following to its end. */
 #include "client/commands/job.h"
 
+#include "client/commands/advise.h"
+
 #include "proto/proto.h"
 
 #include <math.h>
@@ -11,6 +13,7 @@
 #include <time.h>
 
 enum {
+    JOB_LISTED_MAX = 10000,       /* of which one may have been meant */
     JOB_EVENTS_LOOKED_BACK = 100, /* to know the newest figures of a job under way */
     JOB_PAUSE_MILLISECONDS = 200, /* between two looks at a busy job */
     JOB_RECONNECT_MILLISECONDS = 1000,
@@ -67,11 +70,33 @@ static int pick_latest(client_service *service, const char **ret_id, json_t **re
     return job_check(job, error);
 }
 
-static int pick_prefix(client_service *service, const char *prefix, const char **ret_id,
+/* No job has the id, or none begins so: another was mistyped, or this is a name. */
+static int fail_unknown(const command_context *context, const char *reference, const json_t *jobs,
+                        didi_error *error)
+{
+    char meant[NEAREST_TEXT_BYTES] = "";
+    nearest near = nearest_begin(reference);
+    for (size_t i = 0; i < json_array_size(jobs); i++) {
+        const json_t *job = json_array_get(jobs, i);
+        const char *id = record_text(job, "id");
+        if (strcmp(record_text(job, "name"), reference) == 0) { /* the newest of this name */
+            snprintf(meant, sizeof meant, "; did you mean %.64s, which has this name?", id);
+            break;
+        }
+        nearest_try(&near, id);
+    }
+    if (meant[0] == '\0')
+        nearest_text(&near, "", "", meant);
+    advice_give(context->advice, "didictl jobs --all shows the jobs there are");
+    return didi_fail(error, CLIENT_FAILURE, reference, "no job has such an id%s", meant);
+}
+
+static int pick_prefix(const command_context *context, const char *prefix, const char **ret_id,
                        json_t **ret_jobs, didi_error *error)
 {
     bool more = false;
-    int status = service_list(service, "/v1/jobs", SERVICE_LIST_ITEMS_MAX, ret_jobs, &more, error);
+    int status =
+        service_list(context->service, "/v1/jobs", SERVICE_LIST_ITEMS_MAX, ret_jobs, &more, error);
     if (status != CLIENT_OK)
         return status;
     size_t found = 0;
@@ -87,35 +112,55 @@ static int pick_prefix(client_service *service, const char *prefix, const char *
             *ret_id = id;
         }
     }
-    if (found != 1)
-        return didi_fail(error, CLIENT_FAILURE, prefix, "%s",
-                         found == 0 ? "no job has such an id"
-                                    : "more than one job begins like this");
+    if (found == 0)
+        return fail_unknown(context, prefix, *ret_jobs, error);
+    if (found > 1) {
+        advice_give(context->advice, "more characters of the id; didictl jobs --all shows all ids");
+        return didi_fail(error, CLIENT_FAILURE, prefix, "more than one job begins like this");
+    }
     return record_is_word(*ret_id, JOB_ID_BYTES_MAX, "_-")
                ? CLIENT_OK
                : didi_fail(error, CLIENT_FAILURE, NULL, "the server sent a job without an id");
 }
 
-int job_resolve(client_service *service, const char *reference, char **ret_id, didi_error *error)
+int job_resolve(const command_context *context, const char *reference, char **ret_id,
+                didi_error *error)
 {
     const char *id = reference;
     json_t *jobs = NULL;
     int status = CLIENT_OK;
     if (strcmp(reference, "@latest") == 0)
-        status = pick_latest(service, &id, &jobs, error);
+        status = pick_latest(context->service, &id, &jobs, error);
     else if (!record_is_word(reference, JOB_ID_BYTES_MAX, "_-"))
-        status = didi_fail(error, CLIENT_USAGE, reference, "this is not the id of a job");
+        status = didi_fail(error, CLIENT_USAGE, reference,
+                           "this is not the id of a job, the beginning of one, or @latest");
     else if (strlen(reference) < LIMIT_JOB_ID_CHARACTERS)
-        status = pick_prefix(service, reference, &id, &jobs, error);
+        status = pick_prefix(context, reference, &id, &jobs, error);
     if (status == CLIENT_OK && (*ret_id = memory_string(id)) == NULL)
         status = client_fail_memory(error);
+    if (status == CLIENT_OK)
+        snprintf(context->advice->job, sizeof context->advice->job, "%s", id);
     json_decref(jobs);
     return status;
 }
 
+void job_advise_unknown(const command_context *context, didi_error *error)
+{
+    const service_problem told = *service_last_problem(context->service);
+    const char *id = context->advice->job;
+    json_t *jobs = NULL;
+    bool more = false;
+    didi_error ignored = {0};
+    if (strcmp(told.type, PROBLEM_TYPE_PREFIX "unknown-job") == 0 && id[0] != '\0' &&
+        service_list(context->service, "/v1/jobs", JOB_LISTED_MAX, &jobs, &more, &ignored) ==
+            CLIENT_OK)
+        (void)fail_unknown(context, id, jobs, error);
+    json_decref(jobs);
+}
+
 int job_named(const command_context *context, char **ret_id, didi_error *error)
 {
-    return job_resolve(context->service, arguments_word(context->arguments, 0), ret_id, error);
+    return job_resolve(context, arguments_word(context->arguments, 0), ret_id, error);
 }
 
 int job_read_named(const command_context *context, const char *rest, json_t **ret_document,
@@ -136,7 +181,7 @@ bool job_is_over(const json_t *job)
            strcmp(state, state_names[JOB_RUNNING]) != 0;
 }
 
-int job_outcome(const json_t *job, didi_error *error)
+int job_outcome(const command_context *context, const json_t *job, didi_error *error)
 {
     const char *state = record_text(job, "state");
     if (strcmp(state, state_names[JOB_SUCCEEDED]) == 0)
@@ -146,6 +191,10 @@ int job_outcome(const json_t *job, didi_error *error)
     const char *detail = record_text(reason, "detail");
     const char *subject = record_text(reason, "subject");
     bool place = subject[0] != '\0' && strstr(detail, subject) == NULL;
+    snprintf(context->advice->job, sizeof context->advice->job, "%s", record_text(job, "id"));
+    advise_type(context, record_text(reason, "type"), subject);
+    advice_give(context->advice,
+                "didictl events JOB shows how far it came, didictl retry JOB goes on from there");
     return didi_fail(error, CLIENT_JOB_FAILED, NULL, "job %s %s%s%s%s%s%s%s%s",
                      record_text(job, "id"), state, title[0] != '\0' ? ": " : "", title,
                      detail[0] != '\0' ? ": " : "", detail, place ? " (" : "", place ? subject : "",
@@ -162,8 +211,13 @@ typedef struct follower {
     progress_moment moment;
     int64_t after;
     json_t *job;
-    bool fresh; /* the job was read since it was last shown */
-    bool lost;  /* the connection was, and we said so */
+    bool fresh;           /* the job was read since it was last shown */
+    bool lost;            /* the connection was, and we said so */
+    bool polls;           /* the server has no streams */
+    bool moved;           /* events came since the job was last read */
+    client_service *news; /* the stream's own way to the server */
+    time_t heard;         /* when the server last said something */
+    time_t looked;        /* when the job was last read */
     char label[64];
     char stage[32]; /* of the last event: the job's own lags behind */
 } follower;
@@ -172,6 +226,18 @@ static void take_number(double *target, const json_t *event, const char *key)
 {
     double number = record_number(event, key);
     *target = isnan(number) ? *target : number;
+}
+
+static void take_event(follower *self, const json_t *event)
+{
+    if (strcmp(record_text(event, "kind"), "stage") == 0)
+        self->moment.loss = NAN; /* the objective of another stage */
+    snprintf(self->stage, sizeof self->stage, "%s", record_text(event, "stage"));
+    take_number(&self->moment.loss, event, "loss");
+    progress_add_loss(self->progress, self->stage, record_number(event, "loss"));
+    take_number(&self->moment.relative_error, event, "relative_error");
+    take_number(&self->moment.ratio, event, "ratio");
+    take_number(&self->moment.ratio_target, event, "ratio_target");
 }
 
 static void take_events(follower *self, const json_t *page)
@@ -183,13 +249,7 @@ static void take_events(follower *self, const json_t *page)
         if (number <= self->after)
             continue;
         self->after = number;
-        if (strcmp(record_text(event, "kind"), "stage") == 0)
-            self->moment.loss = NAN; /* the objective of another stage */
-        snprintf(self->stage, sizeof self->stage, "%s", record_text(event, "stage"));
-        take_number(&self->moment.loss, event, "loss");
-        take_number(&self->moment.relative_error, event, "relative_error");
-        take_number(&self->moment.ratio, event, "ratio");
-        take_number(&self->moment.ratio_target, event, "ratio_target");
+        take_event(self, event);
     }
 }
 
@@ -215,6 +275,7 @@ static int read_job(follower *self, didi_error *error)
     json_decref(self->job);
     self->job = job;
     self->fresh = true;
+    self->looked = time(NULL);
     const char *stage = self->stage[0] != '\0' ? self->stage : record_text(job, "stage");
     const char *state = record_text(job, "state");
     bool running = strcmp(state, state_names[JOB_RUNNING]) == 0;
@@ -226,6 +287,7 @@ static int read_job(follower *self, didi_error *error)
     self->moment.ratio_counts = budget_text_counted(json_object_get(job, "specification"));
     self->moment.fraction = record_number(job, "progress");
     self->moment.ended = job_is_over(job);
+    self->moment.seconds_left = record_number(job, "eta_seconds");
     int64_t newest = record_integer(job, "last_event");
     if (first && newest > JOB_EVENTS_LOOKED_BACK)
         self->after = newest - JOB_EVENTS_LOOKED_BACK;
@@ -277,6 +339,53 @@ static void tell_lost(follower *self, const didi_error *reason)
     self->lost = true;
 }
 
+static int take_streamed(void *context, const json_t *event, didi_error *error)
+{
+    follower *self = context;
+    take_event(self, event);
+    self->heard = time(NULL);
+    self->moved = true;
+    (void)error;
+    return CLIENT_OK;
+}
+
+/* While a stream lasts: reads the job, which alone knows how far it is, and shows it. */
+static int look(void *context, didi_error *error)
+{
+    follower *self = context;
+    int seconds = self->moved ? 1 : JOB_WAIT_SECONDS_CALM;
+    if (self->style == FOLLOW_BAR)
+        seconds = JOB_WAIT_SECONDS_LIVE;
+    if (time(NULL) - self->looked < seconds) {
+        progress_resize(self->progress);
+        return CLIENT_OK;
+    }
+    self->moved = false;
+    int status = read_job(self, error);
+    if (status != CLIENT_OK)
+        return status;
+    self->heard = time(NULL);
+    return job_is_over(self->job) ? CLIENT_OK : show(self, error);
+}
+
+/* Follows by a stream. One that the server ends before the job is over is taken up again in the
+ * next round; a server without streams is asked for pages from now on. */
+static int stream_events(follower *self, didi_error *error)
+{
+    const command_context *context = self->context;
+    const event_viewer viewer = {self, take_streamed, look};
+    event_stream_end end = EVENT_STREAM_REFUSED;
+    int status = CLIENT_OK;
+    if (self->news == NULL)
+        status = service_open(context->settings, context->interrupt, &self->news, error);
+    if (status == CLIENT_OK)
+        status = event_stream_follow(self->news, self->id, &self->after, &viewer, &end, error);
+    if (status == CLIENT_OK && end == EVENT_STREAM_BROKEN)
+        status = interrupt_sleep(context->interrupt, EVENT_STREAM_PAUSE_MILLISECONDS, error);
+    self->polls = status == CLIENT_OK && end == EVENT_STREAM_REFUSED;
+    return status;
+}
+
 /* One round: show, and unless the job is over, wait for news and read it. */
 static int follow_round(follower *self, didi_error *error)
 {
@@ -285,6 +394,14 @@ static int follow_round(follower *self, didi_error *error)
     int status = self->fresh ? show(self, error) : CLIENT_OK;
     if (status != CLIENT_OK || job_is_over(self->job))
         return status;
+    if (!self->polls) {
+        status = stream_events(self, error);
+        status = status != CLIENT_OK ? status : read_job(self, error);
+        /* Not over yet: it was retried, or the server has no streams. */
+        return status != CLIENT_OK || job_is_over(self->job)
+                   ? status
+                   : interrupt_sleep(self->context->interrupt, JOB_PAUSE_MILLISECONDS, error);
+    }
     status = interrupt_sleep(self->context->interrupt, JOB_PAUSE_MILLISECONDS, error);
     if (status == CLIENT_OK)
         status = read_events(
@@ -296,7 +413,6 @@ static int follow_round(follower *self, didi_error *error)
 static int follow_to_end(follower *self, didi_error *error)
 {
     const command_context *context = self->context;
-    time_t heard = time(NULL);
     bool over = false;
     int status = CLIENT_OK;
     while (!over) {
@@ -304,10 +420,10 @@ static int follow_to_end(follower *self, didi_error *error)
         bool ends = known && job_is_over(self->job);
         status = follow_round(self, error);
         if (status == CLIENT_OK) {
-            heard = time(NULL);
+            self->heard = time(NULL);
             over = ends;
         } else if (status == CLIENT_UNREACHABLE && known &&
-                   time(NULL) - heard < context->settings->timeout_seconds) {
+                   time(NULL) - self->heard < context->settings->timeout_seconds) {
             tell_lost(self, error);
             status = interrupt_sleep(context->interrupt, JOB_RECONNECT_MILLISECONDS, error);
             over = status != CLIENT_OK;
@@ -326,7 +442,14 @@ int job_follow(const command_context *context, const char *id, FILE *stream, fol
     if (style == FOLLOW_BAR || style == FOLLOW_LINES)
         self.progress = progress_create(stream, style == FOLLOW_BAR, context->settings->color);
     int status = follow_to_end(&self, error);
+    service_close(self.news);
     progress_free(self.progress);
+    if (status == CLIENT_INTERRUPTED) {
+        didi_fail(error, status, NULL, "interrupted; job %s goes on", id);
+        advice_give(context->advice,
+                    "didictl watch %s shows its progress again, didictl cancel %s stops it", id,
+                    id);
+    }
     json_decref(self.line);
     if (status != CLIENT_OK)
         json_decref(self.job);

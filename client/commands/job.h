@@ -12,12 +12,17 @@
 enum { JOB_ID_BYTES_MAX = 64 };
 
 /* Turns what a user types (an id, a unique beginning of one, or "@latest") into an id. Caller
- * frees. Errors: CLIENT_USAGE (not an id), CLIENT_FAILURE (no such job, or several), those of
- * service.h. */
-int job_resolve(client_service *service, const char *reference, char **ret_id, didi_error *error);
+ * frees. Errors: CLIENT_USAGE (not an id), CLIENT_FAILURE (no such job, and perhaps another was
+ * meant; or several), those of service.h. */
+int job_resolve(const command_context *context, const char *reference, char **ret_id,
+                didi_error *error);
 
 /* The same of the first word of the command line. */
 int job_named(const command_context *context, char **ret_id, didi_error *error);
+
+/* After a refused request: where there is no such job, says so with the one that may have been
+ * meant. Asks the server for its jobs. */
+void job_advise_unknown(const command_context *context, didi_error *error);
 
 /* "/v1/jobs/ID" and `rest`. Caller frees; NULL when out of memory. */
 char *job_target(const char *id, const char *rest);
@@ -36,7 +41,7 @@ int job_check(const json_t *job, didi_error *error);
 bool job_is_over(const json_t *job);
 
 /* CLIENT_OK when it succeeded, else CLIENT_JOB_FAILED with the reason in the message. */
-int job_outcome(const json_t *job, didi_error *error);
+int job_outcome(const command_context *context, const json_t *job, didi_error *error);
 
 /* Where progress goes. */
 typedef enum follow_style {
@@ -47,6 +52,7 @@ typedef enum follow_style {
 } follow_style;
 
 /* Follows the job to its end with progress on `stream`; an interrupted connection is retried until
- * the server was silent for the timeout. Caller decrefs *ret_job. Errors: those of service.h. */
+ * the server was silent for the timeout. Caller decrefs *ret_job. Errors: those of service.h; that
+ * of an interrupt says that the job goes on. */
 int job_follow(const command_context *context, const char *id, FILE *stream, follow_style style,
                json_t **ret_job, didi_error *error);

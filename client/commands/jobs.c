@@ -2,6 +2,7 @@
 /* jobs, show, cancel, retry, rm. */
 #include "client/commands/command.h"
 
+#include "client/commands/advise.h"
 #include "client/commands/job.h"
 
 #include <math.h>
@@ -13,10 +14,12 @@
 enum { JOBS_LIMIT_DEFAULT = 20 };
 
 /* "/v1/jobs?state=..&label=..", escaped; NULL when out of memory. */
-static char *list_target(const char *state, const char *label, const char *after)
+static char *list_target(const client_arguments *arguments)
 {
-    static const char *const names[] = {"state", "label", "after"};
-    const char *values[] = {state, label, after};
+    static const char *const names[] = {"state", "label", "method", "after"};
+    const char *values[] = {
+        arguments_value(arguments, OPTION_STATE), arguments_value(arguments, OPTION_LABEL),
+        arguments_value(arguments, OPTION_METHOD), arguments_value(arguments, OPTION_AFTER)};
     char *target = memory_string("/v1/jobs");
     const char *joint = "?";
     for (size_t i = 0; target != NULL && i < sizeof names / sizeof names[0]; i++) {
@@ -40,19 +43,22 @@ static void add_job(client_table *table, const json_t *job)
     double started = format_parse_time(record_text(job, "started_at"));
     double finished = format_parse_time(record_text(job, "finished_at"));
     double progress = record_number(job, "progress");
+    const int64_t tasks = record_integer(job, "tasks");
     const char *stage = record_text(job, "stage");
-    const json_t *specification = json_object_get(job, "specification");
+    json_t *asked = json_pack("{s:O?, s:{s:O?}}", "budget", json_object_get(job, "budget"),
+                              "output", "dtype", json_object_get(job, "dtype"));
     table_add(table, "%s", record_text(job, "id"));
     table_add(table, "%s", record_text(job, "name"));
     table_add(table, "%s", record_text(job, "state"));
     bool running = strcmp(record_text(job, "state"), "running") == 0;
     table_add(table, "%s", running ? stage : "");
     table_add(table, "%.0f%%", isfinite(progress) ? floor(100.0 * progress) : 0.0);
-    table_add(table, "%zu", json_array_size(json_object_get(specification, "tasks")));
-    table_add(table, "%s", budget_text_show(age, specification));
+    table_add(table, "%lld", (long long)(tasks > 0 ? tasks : 0));
+    table_add(table, "%s", budget_text_show(age, asked));
     table_add(table, "%s", format_age(age, record_text(job, "created_at")));
     table_add(table, "%s",
               format_duration(time_run, (running ? (double)time(NULL) : finished) - started));
+    json_decref(asked);
 }
 
 static int print_list(const command_context *context, const json_t *jobs, didi_error *error)
@@ -77,9 +83,7 @@ static int run_list(const command_context *context, didi_error *error)
         return status;
     if (arguments_has(arguments, OPTION_ALL))
         limit = SERVICE_LIST_ITEMS_MAX;
-    char *target = list_target(arguments_value(arguments, OPTION_STATE),
-                               arguments_value(arguments, OPTION_LABEL),
-                               arguments_value(arguments, OPTION_AFTER));
+    char *target = list_target(arguments);
     if (target == NULL)
         return client_fail_memory(error);
     json_t *jobs = NULL;
@@ -119,7 +123,7 @@ static int act_on(const command_context *context, const job_verb *verb, const ch
 {
     char *id = NULL;
     json_t *job = NULL;
-    int status = job_resolve(context->service, reference, &id, error);
+    int status = job_resolve(context, reference, &id, error);
     char *target = status == CLIENT_OK ? job_target(id, verb->rest) : NULL;
     if (status == CLIENT_OK && target == NULL)
         status = client_fail_memory(error);
@@ -154,6 +158,7 @@ static int act(const command_context *context, const job_verb *verb, didi_error 
         int status = act_on(context, verb, reference, &own);
         if (status == CLIENT_OK)
             continue;
+        advise(context, status, &own);
         if (status != CLIENT_FAILURE) {
             *error = own;
             return status;
@@ -188,6 +193,7 @@ static const option_row list_options[] = {
     {OPTION_LABEL, 'l', "label", "KEY=VALUE", "jobs with this label"},
     {OPTION_LIMIT, 'n', "limit", "N", "at most so many (20)"},
     {OPTION_AFTER, 0, "after", "JOB", "jobs older than this one (a whole id)"},
+    {OPTION_METHOD, 'm', "method", "METHOD", "only those of this method"},
     {OPTION_ALL, 'a', "all", NULL, "as many as there are"},
 };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* model ls, model show, model rescan; methods. */
+#include "client/commands/advise.h"
 #include "client/commands/command.h"
 
 #include "proto/proto.h"
@@ -13,13 +14,14 @@ enum { MODEL_LIST_ITEMS = 10000 };
 static int print_list(const command_context *context, const json_t *models, didi_error *error)
 {
     static const table_column columns[] = {
-        {"NAME", false}, {"STATE", false},   {"TENSORS", true}, {"PARAMETERS", true},
-        {"SIZE", true},  {"UPDATED", false}, {"REASON", false}};
+        {"NAME", false},      {"KIND", false}, {"STATE", false},   {"TENSORS", true},
+        {"PARAMETERS", true}, {"SIZE", true},  {"UPDATED", false}, {"REASON", false}};
     client_table *table = table_create(columns, sizeof columns / sizeof columns[0]);
     for (size_t i = 0; i < json_array_size(models); i++) {
         const json_t *model = json_array_get(models, i);
         char text[FORMAT_BYTES_MAX];
         table_add(table, "%s", record_text(model, "name"));
+        table_add(table, "%s", record_text(model, "kind"));
         table_add(table, "%s", record_text(model, "state"));
         table_add(table, "%lld", (long long)record_integer(model, "tensor_count"));
         table_add(table, "%s", format_count(text, record_number(model, "parameters")));
@@ -95,6 +97,8 @@ static int run_show(const command_context *context, didi_error *error)
         return didi_fail(error, CLIENT_USAGE, name, "this is not the name of a model");
     json_t *model = NULL;
     int status = service_get(context->service, 0, &model, error, "/v1/models/%s", name);
+    if (status == CLIENT_FAILURE)
+        advise_model(context, NULL, name, error);
     return command_print(context, status, model, "name", print_model, error);
 }
 

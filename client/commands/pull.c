@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 enum { PULL_EXPORT_POLL_MILLISECONDS = 500 };
 
@@ -26,8 +27,8 @@ typedef struct pull {
     json_t *artifacts;     /* those to fetch */
     int directory_fd;
     client_progress *progress;
-    const char *name; /* of the file in hand */
-    double bytes_before, bytes_total;
+    long parallel;
+    double bytes, bytes_total;
     json_t *report;
 } pull;
 
@@ -58,6 +59,48 @@ static export_format format_of(const char *name, const char **ret_task)
     return EXPORT_FORMAT_COUNT;
 }
 
+/* The task whose expert an artifact is, of *ret_bytes bytes; NULL of others. */
+static const char *expert_of(const char *name, size_t *ret_bytes)
+{
+    static const char folder[] = "experts/";
+    static const char suffix[] = ".safetensors";
+    const size_t bytes = strlen(name);
+    const size_t around = sizeof folder - 1 + sizeof suffix - 1;
+    if (bytes <= around || strncmp(name, folder, sizeof folder - 1) != 0 ||
+        strcmp(name + bytes - (sizeof suffix - 1), suffix) != 0)
+        return NULL;
+    *ret_bytes = bytes - around;
+    return name + sizeof folder - 1;
+}
+
+/* Every --task must be one of the job's, by the experts that it lists. */
+static int check_tasks(const pull *self, const json_t *list, didi_error *error)
+{
+    const char *wanted;
+    for (size_t i = 0; (wanted = arguments_at(self->context->arguments, OPTION_TASK, i)) != NULL;
+         i++) {
+        bool found = false;
+        char meant[NEAREST_TEXT_BYTES];
+        nearest near = nearest_begin(wanted);
+        for (size_t j = 0; !found && j < json_array_size(list); j++) {
+            char task[NEAREST_BYTES_MAX + 1];
+            size_t bytes = 0;
+            const char *expert = expert_of(record_text(json_array_get(list, j), "name"), &bytes);
+            if (expert == NULL)
+                continue;
+            found = strlen(wanted) == bytes && strncmp(wanted, expert, bytes) == 0;
+            snprintf(task, sizeof task, "%.*s", (int)bytes, expert);
+            nearest_try(&near, task);
+        }
+        if (!found) {
+            advice_give(self->context->advice, "didictl show JOB shows the job's tasks");
+            return didi_fail(error, CLIENT_FAILURE, "--task", "the job has no task '%s'%s", wanted,
+                             nearest_text(&near, "'", "'", meant));
+        }
+    }
+    return CLIENT_OK;
+}
+
 /* Native artifacts are all but exports; with --task, those of other tasks are left out. */
 static bool artifact_wanted(const pull *self, const char *name)
 {
@@ -68,12 +111,9 @@ static bool artifact_wanted(const pull *self, const char *name)
         return false;
     if (task != NULL)
         return task_wanted(arguments, task, strcspn(task, "/"));
-    static const char suffix[] = ".safetensors";
-    size_t bytes = strlen(name);
-    if (strncmp(name, "experts/", 8) == 0 && bytes > 8 + sizeof suffix - 1 &&
-        strcmp(name + bytes - (sizeof suffix - 1), suffix) == 0)
-        return task_wanted(arguments, name + 8, bytes - 8 - (sizeof suffix - 1));
-    return true;
+    size_t bytes = 0;
+    const char *expert = expert_of(name, &bytes);
+    return expert == NULL || task_wanted(arguments, expert, bytes);
 }
 
 static int check_artifact(const json_t *artifact, didi_error *error)
@@ -102,6 +142,8 @@ static int list_artifacts(pull *self, didi_error *error)
     const json_t *list = json_object_get(page, "data");
     if (status == CLIENT_OK && !json_is_array(list))
         status = didi_fail(error, CLIENT_FAILURE, NULL, "the server's artifacts are not a list");
+    if (status == CLIENT_OK && self->format == EXPORT_FORMAT_COUNT)
+        status = check_tasks(self, list, error);
     self->artifacts = json_array();
     for (size_t i = 0; status == CLIENT_OK && i < json_array_size(list); i++) {
         json_t *artifact = json_array_get(list, i);
@@ -119,47 +161,86 @@ static int list_artifacts(pull *self, didi_error *error)
     return status;
 }
 
-static void show(pull *self, const char *label, double bytes)
+static void show(void *context, size_t files, int64_t bytes)
 {
-    progress_moment moment = progress_unknown(label);
-    moment.bytes = bytes;
+    pull *self = context;
+    progress_moment moment = progress_unknown("fetching");
+    self->bytes = (double)bytes;
+    moment.files = (double)files;
+    moment.files_total = (double)json_array_size(self->artifacts);
+    moment.bytes = self->bytes;
     moment.bytes_total = self->bytes_total;
-    moment.fraction = self->bytes_total > 0.0 ? bytes / self->bytes_total : 1.0;
+    moment.fraction = self->bytes_total > 0.0 ? self->bytes / self->bytes_total : 1.0;
     progress_show(self->progress, &moment);
 }
 
-static void observe(void *context, int64_t bytes)
+/* What to ask for; caller frees *ret_files by free_files. */
+static void free_files(download_file *files, size_t count)
 {
-    pull *self = context;
-    show(self, self->name, self->bytes_before + (double)bytes);
+    for (size_t i = 0; files != NULL && i < count; i++)
+        free((char *)files[i].target);
+    free(files);
 }
 
-static int fetch_artifact(pull *self, const json_t *artifact, didi_error *error)
+static int make_files(const pull *self, download_file **ret_files, didi_error *error)
 {
-    static const char *const outcomes[] = {
-        [DOWNLOAD_FETCHED] = "fetched", [DOWNLOAD_RESUMED] = "resumed", [DOWNLOAD_KEPT] = "kept"};
-    const char *name = record_text(artifact, "name");
-    char *target = memory_format("/v1/jobs/%s/artifacts/%s", self->id, name);
-    if (target == NULL)
+    const size_t count = json_array_size(self->artifacts);
+    download_file *files = memory_zeroed(count, sizeof *files);
+    for (size_t i = 0; files != NULL && i < count; i++) {
+        const json_t *artifact = json_array_get(self->artifacts, i);
+        const char *name = record_text(artifact, "name");
+        files[i] =
+            (download_file){.name = name,
+                            .target = memory_format("/v1/jobs/%s/artifacts/%s", self->id, name),
+                            .etag = record_text(artifact, "etag"),
+                            .sha256 = record_text(artifact, "sha256"),
+                            .bytes = record_integer(artifact, "bytes")};
+        if (files[i].target == NULL) {
+            free_files(files, count);
+            files = NULL;
+        }
+    }
+    if (files == NULL)
         return client_fail_memory(error);
-    download_file file = {.name = name,
-                          .target = target,
-                          .etag = record_text(artifact, "etag"),
-                          .sha256 = record_text(artifact, "sha256"),
-                          .bytes = record_integer(artifact, "bytes")};
-    download_observer observer = {.context = self, .observe = observe};
-    download_outcome outcome = DOWNLOAD_FETCHED;
-    self->name = name;
-    int status =
-        download_run(self->context->service, self->directory_fd, &file, &observer, &outcome, error);
-    free(target);
-    if (status != CLIENT_OK)
-        return status;
-    self->bytes_before += (double)file.bytes;
-    show(self, name, self->bytes_before);
-    json_t *row = json_pack("{s:s, s:I, s:s, s:s}", "name", name, "bytes", (json_int_t)file.bytes,
-                            "sha256", file.sha256, "outcome", outcomes[outcome]);
-    return json_array_append_new(self->report, row) != 0 ? client_fail_memory(error) : CLIENT_OK;
+    *ret_files = files;
+    return CLIENT_OK;
+}
+
+static int report_files(pull *self, const download_file *files, const download_outcome *outcomes,
+                        didi_error *error)
+{
+    static const char *const names[] = {
+        [DOWNLOAD_FETCHED] = "fetched", [DOWNLOAD_RESUMED] = "resumed", [DOWNLOAD_KEPT] = "kept"};
+    for (size_t i = 0; i < json_array_size(self->artifacts); i++) {
+        json_t *row = json_pack("{s:s, s:I, s:s, s:s}", "name", files[i].name, "bytes",
+                                (json_int_t)files[i].bytes, "sha256", files[i].sha256, "outcome",
+                                names[outcomes[i]]);
+        if (json_array_append_new(self->report, row) != 0)
+            return client_fail_memory(error);
+    }
+    return CLIENT_OK;
+}
+
+static int fetch_artifacts(pull *self, didi_error *error)
+{
+    const size_t count = json_array_size(self->artifacts);
+    download_file *files = NULL;
+    download_outcome *outcomes = memory_zeroed(count, sizeof *outcomes);
+    int status = outcomes == NULL ? client_fail_memory(error) : make_files(self, &files, error);
+    const download_batch batch = {.files = files,
+                                  .count = count,
+                                  .parallel = (size_t)self->parallel,
+                                  .directory_fd = self->directory_fd,
+                                  .context = self,
+                                  .observe = show};
+    if (status == CLIENT_OK)
+        status = download_all(self->context->settings, self->context->interrupt, &batch, outcomes,
+                              error);
+    if (status == CLIENT_OK)
+        status = report_files(self, files, outcomes, error);
+    free_files(files, count);
+    free(outcomes);
+    return status;
 }
 
 /* mkdir -p, for a path the user typed. */
@@ -178,7 +259,7 @@ static int open_directory(const char *path, int *ret_fd, didi_error *error)
     free(copy);
     int fd = failed == 0 ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (fd < 0)
-        return didi_fail(error, CLIENT_FAILURE, path, "cannot be made or opened: %s",
+        return didi_fail(error, CLIENT_FAILURE, path, "this directory cannot be made or opened: %s",
                          strerror(failed != 0 ? failed : errno));
     *ret_fd = fd;
     return CLIENT_OK;
@@ -302,9 +383,11 @@ static int fetch_all(pull *self, const char *directory, didi_error *error)
     bool exported = self->format < EXPORT_FORMAT_COUNT;
     int status = exported ? wait_for_exports(self, error) : CLIENT_OK;
     status = status != CLIENT_OK ? status : list_artifacts(self, error);
-    status = status != CLIENT_OK ? status : open_directory(directory, &self->directory_fd, error);
-    for (size_t i = 0; status == CLIENT_OK && i < json_array_size(self->artifacts); i++)
-        status = fetch_artifact(self, json_array_get(self->artifacts, i), error);
+    if (status == CLIENT_OK &&
+        (status = open_directory(directory, &self->directory_fd, error)) != CLIENT_OK)
+        advice_give(self->context->advice, "name a directory that you may write; it is made if it "
+                                           "lacks");
+    status = status != CLIENT_OK ? status : fetch_artifacts(self, error);
     progress_clear(self->progress);
     status = status != CLIENT_OK ? status : check_adapters(self, error);
     return command_print(self->context, status, json_incref(self->report), "name", print_report,
@@ -324,7 +407,11 @@ static int read_format(pull *self, didi_error *error)
     }
     bool adapter = self->format < EXPORT_FORMAT_COUNT && self->format != EXPORT_FORMAT_FULL;
     const command_number rank = {OPTION_MAX_RANK, "--max-rank", 0, LIMIT_EXPORT_RANK, 0};
+    const command_number beside = {OPTION_PARALLEL, "--parallel", 1, DOWNLOAD_PARALLEL_MAX,
+                                   DOWNLOAD_PARALLEL_DEFAULT};
     int status = command_integer(self->context, &rank, &self->max_rank, error);
+    if (status == CLIENT_OK)
+        status = command_integer(self->context, &beside, &self->parallel, error);
     if (status == CLIENT_OK && loader != NULL) {
         self->loader = adapter_loader_find(loader);
         if (self->loader == LOADER_COUNT)
@@ -346,6 +433,24 @@ static int read_options(pull *self, didi_error *error)
     return read_format(self, error);
 }
 
+static void advise_room(const pull *self, const char *directory, const didi_error *error)
+{
+    struct statvfs disk;
+    char wanted[FORMAT_BYTES_MAX];
+    char there[FORMAT_BYTES_MAX];
+    const bool full = strstr(error->message, strerror(ENOSPC)) != NULL ||
+                      strstr(error->message, strerror(EDQUOT)) != NULL;
+    if (!full || fstatvfs(self->directory_fd, &disk) != 0)
+        return;
+    const double room = (double)disk.f_bavail * (double)disk.f_frsize;
+    const double missing = self->bytes_total - self->bytes;
+    advice_give(
+        self->context->advice,
+        "make room: %s has %s left, and up to %s are to come; the same command goes on where "
+        "this one stopped",
+        directory, format_bytes(there, (int64_t)room), format_bytes(wanted, (int64_t)missing));
+}
+
 static int run(const command_context *context, didi_error *error)
 {
     pull self = {.context = context,
@@ -362,11 +467,11 @@ static int run(const command_context *context, didi_error *error)
     status = job_named(context, &self.id, error);
     if (status == CLIENT_OK)
         status = fetch_all(&self, arguments_word(context->arguments, 1), error);
-    if (status == CLIENT_INTERRUPTED || status == CLIENT_UNREACHABLE) {
-        progress_clear(self.progress);
-        output_note(context->output, "the same command goes on where this one stopped");
-    }
     progress_free(self.progress);
+    if (status == CLIENT_INTERRUPTED || status == CLIENT_UNREACHABLE)
+        advice_give(context->advice, "the same command goes on where this one stopped");
+    else if (status == CLIENT_FAILURE && self.directory_fd >= 0)
+        advise_room(&self, arguments_word(context->arguments, 1), error);
     file_close(self.directory_fd);
     json_decref(self.artifacts);
     json_decref(self.report);
@@ -379,6 +484,7 @@ static const option_row pull_options[] = {
     {OPTION_MAX_RANK, 0, "max-rank", "N", "rank of an adapter at most"},
     {OPTION_CHECK, 0, "check", "LOADER", "hold adapters to the rules of peft, vllm or sglang"},
     {OPTION_TASK, 't', "task", "TASK", "only this task's files (repeat)"},
+    {OPTION_PARALLEL, 'P', "parallel", "N", "files fetched at once, 1 to 16 (4)"},
 };
 
 const client_command command_pull = {

@@ -2,11 +2,13 @@
 /* submit, plan and extend. */
 #include "client/commands/command.h"
 
+#include "client/commands/advise.h"
 #include "client/commands/draft.h"
 #include "client/commands/job.h"
 #include "proto/proto.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,14 +43,12 @@ static int wait_for(const command_context *context, const char *id, didi_error *
     json_t *job = NULL;
     output_format format = context->settings->format;
     int status = job_follow(context, id, stderr, style, &job, error);
-    if (status == CLIENT_INTERRUPTED)
-        output_note(context->output, "job %s goes on; see didictl watch %s", id, id);
     if (status == CLIENT_OK && format == OUTPUT_TABLE)
         summary_note(context->output, job);
     else if (status == CLIENT_OK && format != OUTPUT_NAME)
         status = output_json(context->output, job, error);
     if (status == CLIENT_OK)
-        status = job_outcome(job, error);
+        status = job_outcome(context, job, error);
     json_decref(job);
     return status;
 }
@@ -58,8 +58,8 @@ static int print_submitted(const command_context *context, const json_t *job, bo
 {
     output_format format = context->settings->format;
     if (format == OUTPUT_TABLE || format == OUTPUT_NAME) {
-        puts(record_text(job, "id"));
-        return output_finish(context->output, error);
+        int status = output_text(context->output, record_text(job, "id"), error);
+        return status != CLIENT_OK ? status : output_finish(context->output, error);
     }
     return wait ? CLIENT_OK : output_json(context->output, job, error);
 }
@@ -72,6 +72,8 @@ static int submit(const command_context *context, const json_t *request, didi_er
     int status = choose_key(context, key, error);
     if (status == CLIENT_OK)
         status = service_send(context->service, "POST", "/v1/jobs", request, key, &job, error);
+    if (status == CLIENT_FAILURE)
+        advise_model(context, request, NULL, error);
     status = status != CLIENT_OK ? status : job_check(job, error);
     if (status == CLIENT_OK && service_last_status(context->service) == 200)
         output_note(context->output, "this key was used before; the job is the one it made");
@@ -88,11 +90,45 @@ static int print_plan(const command_context *context, const json_t *plan, didi_e
                         error);
 }
 
+static int read_plan(const command_context *context, const json_t *request, json_t **ret_plan,
+                     didi_error *error)
+{
+    int status = service_send(context->service, "POST", "/v1/jobs?dry_run=true", request, NULL,
+                              ret_plan, error);
+    if (status == CLIENT_FAILURE)
+        advise_model(context, request, NULL, error);
+    return status;
+}
+
+/* On stderr, since the job's id goes to stdout. */
+static int note_plan(const command_context *context, const json_t *request, didi_error *error)
+{
+    char memory[FORMAT_BYTES_MAX];
+    char disk[FORMAT_BYTES_MAX];
+    char reads[FORMAT_BYTES_MAX];
+    char size[FORMAT_BYTES_MAX];
+    char wait[FORMAT_BYTES_MAX];
+    json_t *plan = NULL;
+    int status = read_plan(context, request, &plan, error);
+    if (status == CLIENT_OK) {
+        const double seconds = record_number(plan, "seconds_estimate");
+        output_note(context->output,
+                    "memory up to %s, disk up to %s, reads %s, leaves up to %s, takes about %s%s",
+                    format_bytes(memory, record_integer(plan, "memory_peak_bytes")),
+                    format_bytes(disk, record_integer(plan, "disk_bytes")),
+                    format_bytes(reads, record_integer(plan, "bytes_to_read")),
+                    format_bytes(size, record_integer(plan, "artifact_bytes")),
+                    format_duration(wait, seconds),
+                    isfinite(seconds) ? "" : " (nothing is known of such jobs yet)");
+    }
+    json_decref(plan);
+    return status;
+}
+
 static int show_plan(const command_context *context, const json_t *request, didi_error *error)
 {
     json_t *plan = NULL;
-    int status = service_send(context->service, "POST", "/v1/jobs?dry_run=true", request, NULL,
-                              &plan, error);
+    int status = read_plan(context, request, &plan, error);
     return command_print(context, status, plan, NULL, print_plan, error);
 }
 
@@ -103,7 +139,7 @@ static int resolve_source(const command_context *context, json_t *request, didi_
     char *id = NULL;
     if (given == NULL)
         return CLIENT_OK;
-    int status = job_resolve(context->service, given, &id, error);
+    int status = job_resolve(context, given, &id, error);
     if (status == CLIENT_OK && json_object_set_new(request, "from_job", json_string(id)) != 0)
         status = client_fail_memory(error);
     free(id);
@@ -113,10 +149,12 @@ static int resolve_source(const command_context *context, json_t *request, didi_
 static int run(const command_context *context, bool dry_run, didi_error *error)
 {
     json_t *request = NULL;
-    int status =
-        draft_create(arguments_word(context->arguments, 0), context->arguments, &request, error);
+    int status = draft_create(arguments_word(context->arguments, 0), context->arguments,
+                              context->advice, &request, error);
     if (status == CLIENT_OK)
         status = resolve_source(context, request, error);
+    if (status == CLIENT_OK && !dry_run && arguments_has(context->arguments, OPTION_PLAN))
+        status = note_plan(context, request, error);
     if (status == CLIENT_OK)
         status = dry_run ? show_plan(context, request, error) : submit(context, request, error);
     json_decref(request);
@@ -155,6 +193,7 @@ static int run_extend(const command_context *context, didi_error *error)
         {OPTION_TASK, 't', "task", "NAME=MODEL", "a task and its fine-tuned model (repeat)"},      \
         {OPTION_BUDGET, 0, "budget", "X",                                                          \
          "models kept: 1.24 or S, M, L; bytes=N, bytes_ratio=X, max_error=E"},                     \
+        {OPTION_SURVEY, 0, "survey", NULL, "stop at error against bytes; --from-job goes on"},     \
         {OPTION_DTYPE, 'd', "dtype", "TYPE", "f32, bf16, f16, int8, int4, int3 or auto"},          \
         {OPTION_OBJECTIVE, 0, "objective", "WHAT", "mean or worst_task"},                          \
         {OPTION_METHOD, 0, "method", "NAME", "as `didictl methods` lists them (didi)"},            \
@@ -167,6 +206,7 @@ static int run_extend(const command_context *context, didi_error *error)
     }
 static const option_row submit_options[] = {
     DRAFT_ROWS,
+    {OPTION_PLAN, 0, "plan", NULL, "show first what it takes: memory, disk, bytes, time"},
     {OPTION_DRY_RUN, 0, "dry-run", NULL, "check and show the plan, submit nothing"},
     {OPTION_WAIT, 'w', "wait", NULL, "stay until the job ends; its outcome is the exit code"},
     {OPTION_KEY, 0, "idempotency-key", "KEY", "submitting twice with one key gives one job"},
@@ -192,10 +232,7 @@ const client_command command_submit = {
     .words = "[FILE]",
     .summary = "submit a merge, from a specification file (- is stdin) or options",
     .text = "Options change what the file says; tasks are added to the file's.\n"
-            "The id of the job goes to stdout.\n\n"
-            "  didictl submit merge.json --wait\n"
-            "  didictl submit --base glyph/base --task mnist=glyph/mnist \\\n"
-            "      --task street=glyph/street --budget 1.24 --set ranks.allocator=exact\n",
+            "The id of the job goes to stdout.\n",
     .options = COMMAND_OPTIONS(submit_options),
     .run = run_submit,
 };
@@ -211,9 +248,7 @@ const client_command command_extend = {
     .words = "JOB",
     .summary = "add tasks to a finished job, or remove some, and leave the rest as it is",
     .text = "Makes a new job: the shared part and the experts kept are the same bytes.\n"
-            "The id of the new job goes to stdout.\n\n"
-            "  didictl extend @latest --add orient=glyph/orient --wait\n"
-            "  didictl extend @latest --remove latin --add latin=glyph/latin-2\n",
+            "The id of the new job goes to stdout.\n",
     .options = COMMAND_OPTIONS(extend_options),
     .run = run_extend,
 };

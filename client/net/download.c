@@ -32,6 +32,7 @@ typedef struct download {
     char *part_name;
     int part_fd;
     int64_t have; /* bytes in the part */
+    int64_t most; /* it ever had, of one pass: what comes again is no progress */
 } download;
 
 static int fail_system(didi_error *error, const char *subject, const char *what)
@@ -205,8 +206,7 @@ static int write_bytes(void *context, const void *bytes, size_t count, didi_erro
         at += written;
         left -= (size_t)written;
     }
-    self->observer->observe(self->observer->context, self->have);
-    return CLIENT_OK;
+    return self->observer->observe(self->observer->context, self->have, error);
 }
 
 /* One GET of what is missing; success may still leave the file short. */
@@ -244,13 +244,15 @@ static int fetch(download *self, didi_error *error)
 {
     int fruitless = 0;
     time_t gained = time(NULL);
+    self->most = self->have;
     while (self->have < self->file->bytes) {
-        int64_t before = self->have;
         int status = fetch_once(self, error);
         if (status != CLIENT_OK && status != CLIENT_UNREACHABLE)
             return status;
-        fruitless = self->have > before ? 0 : fruitless + 1;
-        gained = self->have > before ? time(NULL) : gained;
+        bool gain = self->have > self->most;
+        self->most = gain ? self->have : self->most;
+        fruitless = gain ? 0 : fruitless + 1;
+        gained = gain ? time(NULL) : gained;
         if (fruitless == DOWNLOAD_ATTEMPTS_MAX ||
             time(NULL) - gained > service_timeout_seconds(self->service)) {
             return status != CLIENT_OK ? status

@@ -24,10 +24,11 @@ typedef enum download_outcome {
     DOWNLOAD_KEPT,    /* the whole file was there */
 } download_outcome;
 
-/* Told of bytes written (or found) so far for the file in hand. */
+/* Told of bytes written (or found) so far for the file in hand. Returns a client_exit; other than
+ * CLIENT_OK ends the download. */
 typedef struct download_observer {
     void *context;
-    void (*observe)(void *context, int64_t bytes);
+    int (*observe)(void *context, int64_t bytes, didi_error *error);
 } download_observer;
 
 /* Refuses names that could leave the directory: absolute, with "..", empty or hidden components,

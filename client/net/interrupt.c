@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SIGINT and SIGTERM as a file descriptor. */
+/* SIGINT and SIGTERM as a file descriptor; SIGWINCH as what ends a poll early.
+ *
+ * The signal is never read off the descriptor, so that all threads see it. */
 #include "client/net/interrupt.h"
 
 #include "client/base/base.h"
@@ -15,14 +17,21 @@
 
 struct client_interrupt {
     int fd;
-    bool seen;
 };
+
+/* A signal that is not caught would end no poll. */
+static void window_changed(int signal)
+{
+    (void)signal;
+}
 
 int interrupt_open(client_interrupt **ret_interrupt, didi_error *error)
 {
     client_interrupt *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return client_fail_memory(error);
+    const struct sigaction changed = {.sa_handler = window_changed, .sa_flags = SA_RESTART};
+    (void)sigaction(SIGWINCH, &changed, NULL);
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
@@ -53,13 +62,10 @@ int interrupt_descriptor(const client_interrupt *interrupt)
     return interrupt->fd;
 }
 
-bool interrupt_seen(client_interrupt *interrupt)
+bool interrupt_seen(const client_interrupt *interrupt)
 {
-    struct signalfd_siginfo information;
-    if (!interrupt->seen &&
-        read(interrupt->fd, &information, sizeof information) == (ssize_t)sizeof information)
-        interrupt->seen = true;
-    return interrupt->seen;
+    struct pollfd descriptor = {.fd = interrupt->fd, .events = POLLIN};
+    return poll(&descriptor, 1, 0) == 1;
 }
 
 int interrupt_fail(didi_error *error)
@@ -67,10 +73,9 @@ int interrupt_fail(didi_error *error)
     return didi_fail(error, CLIENT_INTERRUPTED, NULL, "interrupted");
 }
 
-int interrupt_sleep(client_interrupt *interrupt, int milliseconds, didi_error *error)
+int interrupt_sleep(const client_interrupt *interrupt, int milliseconds, didi_error *error)
 {
     struct pollfd descriptor = {.fd = interrupt->fd, .events = POLLIN};
-    if (!interrupt->seen)
-        (void)poll(&descriptor, 1, milliseconds);
+    (void)poll(&descriptor, 1, milliseconds);
     return interrupt_seen(interrupt) ? interrupt_fail(error) : CLIENT_OK;
 }

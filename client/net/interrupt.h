@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SIGINT and SIGTERM as a file descriptor, so that waiting and transfers end at once and files are
- * left in a state from which they can be resumed. */
+ * left in a state from which they can be resumed. A window that changes its size ends waiting too,
+ * so that what is drawn on it can be drawn anew. */
 #pragma once
 
 #include "src/base/base.h"
@@ -17,11 +18,12 @@ void interrupt_close(client_interrupt *interrupt);
 /* The descriptor to poll for reading; stays the object's. */
 int interrupt_descriptor(const client_interrupt *interrupt);
 
-/* True once one of the signals has come. Never blocks. */
-bool interrupt_seen(client_interrupt *interrupt);
+/* True once one of the signals has come. Never blocks. [any] */
+bool interrupt_seen(const client_interrupt *interrupt);
 
 /* Fails with CLIENT_INTERRUPTED. */
 int interrupt_fail(didi_error *error);
 
-/* Sleeps `milliseconds`. Errors: CLIENT_INTERRUPTED when a signal comes before. */
-int interrupt_sleep(client_interrupt *interrupt, int milliseconds, didi_error *error);
+/* Sleeps `milliseconds`, shorter where the window's size changes. Errors: CLIENT_INTERRUPTED when a
+ * signal comes before. [any] */
+int interrupt_sleep(const client_interrupt *interrupt, int milliseconds, didi_error *error);

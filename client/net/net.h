@@ -3,5 +3,7 @@
 #pragma once
 
 #include "client/net/download.h"
+#include "client/net/download_batch.h"
+#include "client/net/event_stream.h"
 #include "client/net/interrupt.h"
 #include "client/net/service.h"

@@ -17,6 +17,7 @@ struct client_service {
     client_interrupt *interrupt;
     int timeout_seconds;
     int last_status;
+    service_problem problem;
 };
 
 int service_open(const client_settings *settings, client_interrupt *interrupt,
@@ -28,8 +29,7 @@ int service_open(const client_settings *settings, client_interrupt *interrupt,
         return client_fail_memory(error);
     self->interrupt = interrupt;
     self->timeout_seconds = settings->timeout_seconds;
-    int status = transport_open(settings->host, settings->timeout_seconds, interrupt,
-                                &self->transport, error);
+    int status = transport_open(settings, interrupt, &self->transport, error);
     if (status != CLIENT_OK)
         free(self);
     else
@@ -48,6 +48,16 @@ void service_close(client_service *service)
 int service_last_status(const client_service *service)
 {
     return service->last_status;
+}
+
+const service_problem *service_last_problem(const client_service *service)
+{
+    return &service->problem;
+}
+
+transport_failure service_last_failure(const client_service *service)
+{
+    return transport_last_failure(service->transport);
 }
 
 client_interrupt *service_interrupt(const client_service *service)
@@ -72,11 +82,11 @@ static json_t *parse(const transport_response *response)
 {
     if (!is_json(response->content_type) || response->body == NULL)
         return NULL;
-    return json_loadb(response->body, response->body_bytes, JSON_REJECT_DUPLICATES, NULL);
+    return json_load(response->body, response->body_bytes, JSON_REJECT_DUPLICATES, NULL, NULL);
 }
 
 /* One line: "title: detail (at /pointer)". */
-static int fail_problem(const transport_response *response, didi_error *error)
+static int fail_problem(client_service *self, const transport_response *response, didi_error *error)
 {
     int kind = response->status == 401 || response->status == 403 ? CLIENT_DENIED : CLIENT_FAILURE;
     json_t *problem = parse(response);
@@ -84,6 +94,8 @@ static int fail_problem(const transport_response *response, didi_error *error)
     const char *detail = record_text(problem, "detail");
     const char *pointer = record_text(problem, "pointer");
     const char *at = "at";
+    snprintf(self->problem.type, sizeof self->problem.type, "%s", record_text(problem, "type"));
+    snprintf(self->problem.pointer, sizeof self->problem.pointer, "%s", pointer);
     if (pointer[0] == '\0')
         pointer = record_text(problem, "parameter");
     if (pointer[0] == '\0') {
@@ -99,6 +111,9 @@ static int fail_problem(const transport_response *response, didi_error *error)
                   both || title[0] == '\0' ? detail : "", place ? " (" : "", place ? at : "",
                   place ? " " : "", place ? pointer : "", place ? ")" : "");
     }
+    if (response->retry_after_seconds > 0)
+        didi_fail(error, kind, NULL, "%s; it asks to come back in %d s", error->message,
+                  response->retry_after_seconds);
     json_decref(problem);
     return kind;
 }
@@ -113,7 +128,7 @@ static int exchange_json(client_service *self, const transport_request *request,
     self->last_status = response.status;
     json_t *document = NULL;
     if (response.status < 200 || response.status > 299) {
-        status = fail_problem(&response, error);
+        status = fail_problem(self, &response, error);
     } else if (response.status != 204) {
         document = parse(&response);
         if (document == NULL) {
@@ -160,7 +175,8 @@ int service_send(client_service *service, const char *method, const char *target
                  const json_t *body, const char *idempotency_key, json_t **ret_document,
                  didi_error *error)
 {
-    assert(strcmp(method, "POST") == 0 || strcmp(method, "DELETE") == 0);
+    assert(strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0 ||
+           strcmp(method, "DELETE") == 0);
     char *key_line = NULL;
     char *text = NULL;
     const char *headers[4] = {"Accept: application/json"};
@@ -184,7 +200,7 @@ int service_send(client_service *service, const char *method, const char *target
                                  .body = text,
                                  .body_bytes = text != NULL ? strlen(text) : 0,
                                  .repeatable =
-                                     idempotency_key != NULL || strcmp(method, "DELETE") == 0};
+                                     idempotency_key != NULL || strcmp(method, "POST") != 0};
     status = exchange_json(service, &request, ret_document, error);
 out:
     free(text);
@@ -293,7 +309,7 @@ int service_fetch(client_service *service, const transport_request *request,
         return status;
     service->last_status = response.status;
     if (response.status != 200 && response.status != 206 && response.status != 416) {
-        status = fail_problem(&response, error);
+        status = fail_problem(service, &response, error);
         transport_response_clear(&response);
         return status;
     }

@@ -30,9 +30,9 @@ void service_close(client_service *service);
 int service_get(client_service *service, int extra_seconds, json_t **ret_document,
                 didi_error *error, const char *format, ...) __attribute__((format(printf, 5, 6)));
 
-/* `method` must be POST or DELETE. `body` may be NULL. With `idempotency_key`, a POST is repeated
- * after a lost connection; DELETE always is. *ret_document is NULL after an empty answer (204);
- * caller decrefs.
+/* `method` must be POST, PUT or DELETE. `body` may be NULL. With `idempotency_key`, a POST is
+ * repeated after a lost connection; the others always are. *ret_document is NULL after an empty
+ * answer (204); caller decrefs.
  */
 int service_send(client_service *service, const char *method, const char *target,
                  const json_t *body, const char *idempotency_key, json_t **ret_document,
@@ -45,6 +45,15 @@ int service_list(client_service *service, const char *target, size_t limit, json
 
 /* HTTP status of the last answer, 0 before the first. */
 int service_last_status(const client_service *service);
+
+/* The last problem document, or texts that are "". */
+typedef struct service_problem {
+    char type[64], pointer[256];
+} service_problem;
+const service_problem *service_last_problem(const client_service *service);
+
+/* Why the last request got no answer. */
+transport_failure service_last_failure(const client_service *service);
 
 /* An exchange whose body goes to a sink (downloads). Answers of 400 or more, other than 416, are
  * errors as above. Caller clears *ret_response. */

@@ -3,6 +3,7 @@
  * that knows libcurl. Redirects and proxies are never used. */
 #pragma once
 
+#include "client/base/base.h"
 #include "client/net/interrupt.h"
 #include "src/base/base.h"
 
@@ -18,6 +19,20 @@ enum {
 
 typedef struct client_transport client_transport;
 
+/* Why no server answered. */
+typedef enum transport_failure {
+    TRANSPORT_ANSWERED, /* or nothing is known */
+    TRANSPORT_REFUSED,
+    TRANSPORT_UNKNOWN_NAME,
+    TRANSPORT_NO_SOCKET,
+    TRANSPORT_SOCKET_CLOSED, /* to this user */
+    TRANSPORT_UNTRUSTED,     /* the certificate */
+    TRANSPORT_NOT_TLS,
+    TRANSPORT_NOT_HTTP,
+    TRANSPORT_SILENT,
+    TRANSPORT_FAILURE_COUNT,
+} transport_failure;
+
 typedef struct transport_response {
     int status; /* HTTP status code */
     char content_type[TRANSPORT_HEADER_BYTES_MAX];
@@ -30,11 +45,13 @@ typedef struct transport_response {
     size_t body_bytes;
 } transport_response;
 
-/* Takes the body of a 200 or 206. Both return a client_exit; non-zero ends the exchange. */
+/* Takes the body of a 200 or 206. All return a client_exit; non-zero ends the exchange. */
 typedef struct transport_sink {
     void *context;
     int (*begin)(void *context, const transport_response *head, didi_error *error);
     int (*write)(void *context, const void *bytes, size_t count, didi_error *error);
+    /* At least once a second from `begin` on; NULL for none. May use other transports. */
+    int (*idle)(void *context, didi_error *error);
 } transport_sink;
 
 typedef struct transport_request {
@@ -48,9 +65,9 @@ typedef struct transport_request {
     const transport_sink *sink; /* NULL keeps the body in memory */
 } transport_request;
 
-/* `host` as settings_load gives it; `interrupt` must outlive the object. Caller closes.
- * Errors: CLIENT_USAGE (host), CLIENT_FAILURE. */
-int transport_open(const char *host, int timeout_seconds, client_interrupt *interrupt,
+/* To the host of the settings, with their token and authorities. `interrupt` must outlive the
+ * object. Caller closes. Errors: CLIENT_USAGE (host), CLIENT_FAILURE. */
+int transport_open(const client_settings *settings, client_interrupt *interrupt,
                    client_transport **ret_transport, didi_error *error);
 void transport_close(client_transport *transport);
 
@@ -59,6 +76,8 @@ void transport_close(client_transport *transport);
  * memory), CLIENT_INTERRUPTED, and what a sink returns. */
 int transport_exchange(client_transport *transport, const transport_request *request,
                        transport_response *ret_response, didi_error *error);
+/* Of the last exchange. */
+transport_failure transport_last_failure(const client_transport *transport);
 void transport_response_clear(transport_response *response);
 
 /* Percent-encodes one path segment or query value. Caller frees; NULL when out of memory. */

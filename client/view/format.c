@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <wchar.h>
 
 static char *format_unknown(char *target, const char *sign)
 {
@@ -103,42 +104,32 @@ char *format_age(char target[FORMAT_BYTES_MAX], const char *text)
     return target;
 }
 
-/* Bytes of the well-formed UTF-8 character at `text` that is fit to print, or 0. */
-static size_t printable_character(const char *text)
-{
-    size_t bytes = text_character(text, strnlen(text, 4));
-    bool c1_control = bytes == 2 && (unsigned char)text[0] == 0xc2 && (unsigned char)text[1] < 0xa0;
-    return c1_control || text_has_control(text, 1) ? 0 : bytes;
-}
-
-char *format_printable(const char *text)
-{
-    char *copy = memory_string(text);
-    for (size_t at = 0; copy != NULL && copy[at] != '\0';) {
-        size_t bytes = printable_character(copy + at);
-        if (bytes == 0) {
-            copy[at] = '?';
-            bytes = 1;
-        }
-        at += bytes;
-    }
-    return copy;
-}
-
 char *format_printable_values(const char *format, va_list values)
 {
     char *text = NULL;
     if (vasprintf(&text, format, values) < 0)
         return NULL;
-    char *printable = format_printable(text);
+    char *printable = text_printable(text);
     free(text);
     return printable;
+}
+
+size_t format_character_width(const char *text, size_t bytes)
+{
+    int width = bytes > 1 ? wcwidth((wchar_t)text_code_point(text, bytes)) : 1;
+    return width >= 0 ? (size_t)width : 1; /* a locale that does not know it */
 }
 
 size_t format_width(const char *text)
 {
     size_t width = 0;
-    for (; *text != '\0'; text++)
-        width += ((unsigned char)*text & 0xc0) != 0x80 ? 1 : 0;
+    size_t left = strlen(text);
+    while (left > 0) {
+        size_t bytes = text_character(text, left);
+        bytes = bytes > 0 ? bytes : 1;
+        width += format_character_width(text, bytes);
+        text += bytes;
+        left -= bytes;
+    }
     return width;
 }

@@ -26,13 +26,12 @@ double format_parse_time(const char *text);
 /* "12s ago", "3m ago", "5h ago", "2d ago"; "-" when `text` is no time. */
 char *format_age(char target[FORMAT_BYTES_MAX], const char *text);
 
-/* Copies foreign text without control characters (C0, DEL, C1) and malformed UTF-8, each shown as
- * '?': a terminal must not obey a server. Caller frees; NULL when out of memory. */
-char *format_printable(const char *text);
-
-/* The same of what printf makes. */
+/* What printf makes, fit to be shown (text_printable). Caller frees; NULL when out of memory. */
 char *format_printable_values(const char *format, va_list values)
     __attribute__((format(printf, 1, 0)));
 
-/* Columns `text` takes: its characters. */
+/* Columns the character of `bytes` well-formed bytes takes: 0 to 2. */
+size_t format_character_width(const char *text, size_t bytes);
+
+/* Columns `text` takes. */
 size_t format_width(const char *text);

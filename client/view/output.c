@@ -4,6 +4,7 @@
 
 #include "client/base/base.h"
 #include "client/view/format.h"
+#include "client/view/terminal.h"
 #include "src/base/base.h"
 
 #include <errno.h>
@@ -48,36 +49,60 @@ bool output_animates_messages(const client_output *output)
     return !output->settings->quiet && isatty(STDERR_FILENO) == 1 && output->settings->smart;
 }
 
-static int dump(const client_output *output, const json_t *document, size_t flags,
-                didi_error *error)
+/* Escapes within strings what jansson writes as it is and a terminal must not get: DEL, C1, what
+ * has no width or turns directions. Outside strings there is no other control than the line end. */
+static void write_escaped(const char *text, FILE *stream)
 {
-    /* Escapes keep C1 controls, which JSON allows unescaped, from a terminal. */
-    flags |= JSON_ENCODE_ANY | JSON_PRESERVE_ORDER | (output->terminal ? JSON_ENSURE_ASCII : 0U);
-    if (json_dumpf(document, stdout, flags) != 0)
-        return didi_fail(error, CLIENT_FAILURE, "stdout", "cannot be written");
+    size_t left = strlen(text);
+    while (left > 0) {
+        size_t step = *text == '\n' ? 1 : text_printable_character(text, left);
+        if (step > 0) {
+            fwrite(text, 1, step, stream);
+        } else {
+            step = text_character(text, left); /* what jansson writes is UTF-8 */
+            unsigned point = text_code_point(text, step);
+            if (point > 0xffff)
+                fprintf(stream, "\\u%04x\\u%04x", 0xd7c0 + (point >> 10), 0xdc00 + (point & 0x3ff));
+            else
+                fprintf(stream, "\\u%04x", point);
+        }
+        text += step;
+        left -= step;
+    }
+}
+
+static int dump(const json_t *document, size_t flags, didi_error *error)
+{
+    char *text = json_dumps(document, flags | JSON_ENCODE_ANY | JSON_PRESERVE_ORDER);
+    if (text == NULL)
+        return client_fail_memory(error);
+    write_escaped(text, stdout);
     fputc('\n', stdout);
-    return CLIENT_OK;
+    free(text);
+    return ferror(stdout) ? didi_fail(error, CLIENT_FAILURE, "stdout", "cannot be written")
+                          : CLIENT_OK;
 }
 
 int output_json(client_output *output, const json_t *document, didi_error *error)
 {
-    return dump(output, document,
-                output->settings->format == OUTPUT_JSONL ? JSON_COMPACT : JSON_INDENT(2), error);
+    return dump(document, output->settings->format == OUTPUT_JSONL ? JSON_COMPACT : JSON_INDENT(2),
+                error);
 }
 
 int output_line(client_output *output, const json_t *document, didi_error *error)
 {
-    int status = dump(output, document, JSON_COMPACT, error);
+    int status = dump(document, JSON_COMPACT, error);
     return status != CLIENT_OK ? status : output_finish(output, error);
 }
 
-static int print_name(const json_t *record, const char *name_key, didi_error *error)
+int output_text(client_output *output, const char *text, didi_error *error)
 {
-    char *name = format_printable(record_text(record, name_key));
-    if (name == NULL)
+    char *printable = text_printable(text);
+    (void)output;
+    if (printable == NULL)
         return client_fail_memory(error);
-    puts(name);
-    free(name);
+    puts(printable);
+    free(printable);
     return CLIENT_OK;
 }
 
@@ -91,15 +116,16 @@ int output_records(client_output *output, const json_t *records, const char *nam
     for (size_t i = 0; status == CLIENT_OK && i < count; i++) {
         const json_t *record = json_is_array(records) ? json_array_get(records, i) : records;
         status = output->settings->format == OUTPUT_NAME
-                     ? print_name(record, name_key, error)
-                     : dump(output, record, JSON_COMPACT, error);
+                     ? output_text(output, record_text(record, name_key), error)
+                     : dump(record, JSON_COMPACT, error);
     }
     return status;
 }
 
 int output_table(client_output *output, client_table *table, didi_error *error)
 {
-    int status = table_print(table, stdout, output_color(output), error);
+    const size_t columns = output->terminal ? terminal_columns(stdout) : TABLE_COLUMNS_ANY;
+    int status = table_print(table, stdout, columns, output_color(output), error);
     table_free(table);
     return status;
 }

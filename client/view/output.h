@@ -35,6 +35,9 @@ int output_records(client_output *output, const json_t *records, const char *nam
 /* Prints one document as a line of its own and flushes, for streams. */
 int output_line(client_output *output, const json_t *document, didi_error *error);
 
+/* Prints foreign text as a line, fit to be shown. Errors: CLIENT_FAILURE. */
+int output_text(client_output *output, const char *text, didi_error *error);
+
 /* Prints and frees the table. */
 int output_table(client_output *output, client_table *table, didi_error *error);
 

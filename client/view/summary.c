@@ -235,6 +235,8 @@ int summary_plan(client_output *output, const json_t *plan, bool layers, didi_er
         table_add_fact(facts, sizes[i].label, bytes >= 0 ? format_bytes(text, bytes) : "");
     }
     add_count(facts, "operations", record_number(plan, "flops"));
+    const double seconds = record_number(plan, "seconds_estimate");
+    table_add_fact(facts, "time, about", isfinite(seconds) ? format_duration(text, seconds) : "");
     int status = output_table(output, facts, error);
     if (status == CLIENT_OK && layers)
         status = print_layers(output, json_object_get(plan, "layers"), error);

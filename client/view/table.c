@@ -4,13 +4,14 @@
 
 #include "client/base/base.h"
 #include "client/view/format.h"
+#include "client/view/terminal.h"
 #include "src/base/base.h"
 
 #include <assert.h>
 #include <stdarg.h>
 #include <stdlib.h>
 
-enum { TABLE_GAP_COLUMNS = 2 };
+enum { TABLE_GAP_COLUMNS = 2, TABLE_CELL_COLUMNS_MIN = 10 };
 
 struct client_table {
     bool *right; /* of each column */
@@ -69,7 +70,7 @@ void table_add_column(client_table *table, const char *heading, bool right)
     }
     table->right = grown;
     table->right[table->column_count++] = right;
-    take_cell(table, format_printable(heading));
+    take_cell(table, text_printable(heading));
 }
 
 void table_add(client_table *table, const char *format, ...)
@@ -107,7 +108,11 @@ static void print_cell(FILE *stream, const char *text, size_t width, bool right,
     size_t padding = width > own ? width - own : 0;
     *owed += right ? padding : 0;
     if (own > 0) {
-        fprintf(stream, "%*s%s", (int)*owed, "", text);
+        fprintf(stream, "%*s", (int)*owed, "");
+        if (own > width) /* of a table that a terminal is too narrow for */
+            (void)terminal_print(stream, text, width, terminal_unicode());
+        else
+            fputs(text, stream);
         *owed = 0;
     }
     *owed += (right ? 0 : padding) + TABLE_GAP_COLUMNS;
@@ -121,13 +126,43 @@ static void measure(const client_table *table, size_t *widths)
     }
 }
 
-int table_print(const client_table *table, FILE *stream, bool color, didi_error *error)
+/* The widest column of texts that can do with less: others before the first, which tells the rows
+ * apart. Numbers stay whole. The count of columns where there is none. */
+static size_t widest_text(const client_table *table, const size_t *widths)
+{
+    size_t widest = table->column_count;
+    for (size_t i = table->column_count; i-- > 0;) {
+        if (table->right[i] || widths[i] <= TABLE_CELL_COLUMNS_MIN)
+            continue;
+        if (widest == table->column_count || (i > 0 && widths[i] > widths[widest]))
+            widest = i;
+    }
+    return widest;
+}
+
+/* Takes from texts what there is no room for. */
+static void fit(const client_table *table, size_t room, size_t *widths)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < table->column_count; i++)
+        total += widths[i] + (i > 0 ? TABLE_GAP_COLUMNS : 0);
+    for (; total > room; total--) {
+        const size_t widest = widest_text(table, widths);
+        if (widest == table->column_count)
+            return;
+        widths[widest]--;
+    }
+}
+
+int table_print(const client_table *table, FILE *stream, size_t columns_max, bool color,
+                didi_error *error)
 {
     size_t *widths = NULL;
     if (table == NULL || table->failed ||
         (widths = memory_zeroed(table->column_count, sizeof *widths)) == NULL)
         return client_fail_memory(error);
     measure(table, widths);
+    fit(table, columns_max, widths);
     size_t columns = table->column_count;
     assert(columns > 0 && table->cell_count % columns == 0);
     size_t owed = 0;

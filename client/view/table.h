@@ -32,6 +32,9 @@ void table_add_fact(client_table *table, const char *name, const char *value);
 /* Fills the next cell, row by row. The text is made printable. */
 void table_add(client_table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Headings (bold if `color`) and rows, the last of which must be whole. Errors: CLIENT_FAILURE (out
- * of memory). */
-int table_print(const client_table *table, FILE *stream, bool color, didi_error *error);
+enum { TABLE_COLUMNS_ANY = 1 << 30 };
+
+/* Headings (bold if `color`) and rows, the last of which must be whole. What is wider than
+ * `columns` has its widest texts cut. Errors: CLIENT_FAILURE (out of memory). */
+int table_print(const client_table *table, FILE *stream, size_t columns, bool color,
+                didi_error *error);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Files of a succeeded job: the list, the bytes, and what the manifest says of ranks and frontier.
- */
+/* Files of a succeeded job: the list, and the bytes. */
 #include "daemon/api/api_internal.h"
 #include "proto/proto.h"
 #include "src/base/base.h"
@@ -101,8 +100,7 @@ static int artifact_open(api *self, const char *job_id, const char *name, int *r
     return DIDI_OK;
 }
 
-/* Finds the job and asks that it has succeeded. False: a reply was made. */
-static bool artifact_job(api *self, http_request *request, store_job *ret_job)
+bool api_find_succeeded(api *self, http_request *request, store_job *ret_job)
 {
     char detail[128];
     if (!api_find_job(self, request, ret_job))
@@ -220,7 +218,7 @@ void api_artifacts_list(void *context, http_request *request)
     api *self = context;
     didi_error error = {0};
     store_job job;
-    if (!artifact_job(self, request, &job))
+    if (!api_find_succeeded(self, request, &job))
         return;
     json_t *list = json_array();
     json_t *tasks = api_job_tasks(&job);
@@ -308,7 +306,11 @@ static bool artifact_stream(api *self, http_request *request, const store_job *j
     for (size_t i = 0; i < json_array_size(tasks); i++)
         known |= strcmp(task, json_string_value(json_array_get(tasks, i))) == 0;
     json_decref(tasks);
-    if (known)
+    if (known && job->survey)
+        http_reply_problem(request, &(http_problem){.type = PROBLEM_NO_RESULT,
+                                                    .detail = "a survey has no models; submit a "
+                                                              "job with it as from_job first"});
+    else if (known)
         api_stream_model(self, request, job, task);
     return known;
 }
@@ -322,7 +324,7 @@ void api_artifacts_get(void *context, http_request *request)
     struct stat found;
     store_job job;
     int fd = -1;
-    if (!artifact_job(self, request, &job))
+    if (!api_find_succeeded(self, request, &job))
         return;
     int status = artifact_open(self, job.id, name, &fd, &found, &error);
     if (status == DIDI_OK)
@@ -337,43 +339,4 @@ void api_artifacts_get(void *context, http_request *request)
                          &error);
     }
     store_job_clear(&job);
-}
-
-static void manifest_member(api *self, http_request *request, const char *member)
-{
-    didi_error error = {0};
-    json_t *manifest = NULL;
-    store_job job;
-    if (!artifact_job(self, request, &job))
-        return;
-    int status = api_manifest_read(self->jobs, job.id, &manifest, &error);
-    json_t *value = json_incref(json_object_get(manifest, member));
-    if (status != DIDI_OK) {
-        http_reply_error(request, status == DIDI_NOT_FOUND ? PROBLEM_UNKNOWN_ARTIFACT : PROBLEM_IO,
-                         &error);
-    } else if (value == NULL || json_is_null(value)) {
-        http_reply_problem(request,
-                           &(http_problem){.type = PROBLEM_NO_RESULT,
-                                           .detail = "the method of this job gives no such figures",
-                                           .subject = member});
-    } else {
-        http_reply_json(request, 200, value);
-    }
-    json_decref(manifest);
-    store_job_clear(&job);
-}
-
-void api_ranks_get(void *context, http_request *request)
-{
-    manifest_member(context, request, "ranks");
-}
-
-void api_frontier_get(void *context, http_request *request)
-{
-    manifest_member(context, request, "frontier");
-}
-
-void api_similarity_get(void *context, http_request *request)
-{
-    manifest_member(context, request, "similarity");
 }

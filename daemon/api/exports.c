@@ -43,7 +43,7 @@ static json_t *export_json(api *self, const store_export *row)
                      "artifact", artifact, "bytes",
                      done ? json_integer((json_int_t)row->bytes) : json_null(), "error",
                      api_failure(row->error_status, row->error_message, NULL), "created_at",
-                     api_time(row->created_ms), "finished_at", api_time(row->finished_ms));
+                     clock_json(row->created_ms), "finished_at", clock_json(row->finished_ms));
 }
 
 /* `asked` NULL: all are. */
@@ -161,10 +161,13 @@ void api_exports_create(void *context, http_request *request)
         return;
     if (api_find_job(self, request, &job)) {
         json_t *tasks = api_job_tasks(&job);
-        if (job.state != JOB_SUCCEEDED) {
-            http_reply_problem(request,
-                               &(http_problem){.type = PROBLEM_NO_RESULT,
-                                               .detail = "only a succeeded job can be exported"});
+        if (job.state != JOB_SUCCEEDED || job.survey) {
+            http_reply_problem(
+                request,
+                &(http_problem){.type = PROBLEM_NO_RESULT,
+                                .detail = job.survey ? "a survey has nothing to export; submit a "
+                                                       "job with it as from_job first"
+                                                     : "only a succeeded job can be exported"});
         } else if (exports_check(request, &asked, tasks)) {
             exports_start(self, request, &job, &asked, tasks);
         }

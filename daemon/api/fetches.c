@@ -12,8 +12,16 @@ static json_t *fetch_json(const store_fetch *row)
                      "bytes_done", (json_int_t)row->bytes_done, "bytes_total",
                      (json_int_t)row->bytes_total, "error",
                      api_failure(row->error_status, row->error_message, NULL), "created_at",
-                     api_time(row->created_ms), "updated_at", api_time(row->updated_ms),
-                     "finished_at", api_time(row->finished_ms));
+                     clock_json(row->created_ms), "updated_at", clock_json(row->updated_ms),
+                     "finished_at", clock_json(row->finished_ms));
+}
+
+static void fetch_refuse(http_request *request, const didi_error *error)
+{
+    http_reply_error(request,
+                     error->status == DIDI_NOT_FOUND ? PROBLEM_UNKNOWN_FETCH
+                                                     : problem_from_status(error->status),
+                     error);
 }
 
 static void fetch_reply(api *self, http_request *request, const char *id, int status)
@@ -23,16 +31,34 @@ static void fetch_reply(api *self, http_request *request, const char *id, int st
     if (store_fetch_get(self->records, id, &row, &error) == DIDI_OK)
         http_reply_json(request, status, fetch_json(&row));
     else
-        http_reply_error(request,
-                         error.status == DIDI_NOT_FOUND ? PROBLEM_UNKNOWN_FETCH
-                                                        : problem_from_status(error.status),
-                         &error);
+        fetch_refuse(request, &error);
     store_fetch_clear(&row);
 }
 
 void api_fetches_get(void *context, http_request *request)
 {
     fetch_reply(context, request, http_path_part(request, 0), 200);
+}
+
+void api_fetches_cancel(void *context, http_request *request)
+{
+    api *self = context;
+    didi_error error = {0};
+    const char *id = http_path_part(request, 0);
+    if (fetcher_cancel(self->fetcher, id, &error) == DIDI_OK)
+        fetch_reply(self, request, id, 200);
+    else
+        fetch_refuse(request, &error);
+}
+
+void api_fetches_delete(void *context, http_request *request)
+{
+    api *self = context;
+    didi_error error = {0};
+    if (fetcher_delete(self->fetcher, http_path_part(request, 0), &error) == DIDI_OK)
+        http_reply_empty(request, 204);
+    else
+        fetch_refuse(request, &error);
 }
 
 void api_fetches_list(void *context, http_request *request)

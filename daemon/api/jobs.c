@@ -3,6 +3,7 @@
 #include "daemon/api/api_internal.h"
 #include "proto/proto.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct list_query {
@@ -34,6 +35,7 @@ static bool list_parse(http_request *request, list_query *query)
     const char *state = http_query(request, "state");
     const char *label = http_query(request, "label");
     const char *after = http_query(request, "after");
+    const char *method = http_query(request, "method");
     query->limit = LIMIT_PAGE_DEFAULT;
     if (!http_query_number(request, "limit", 1, LIMIT_PAGE, &query->limit))
         return false;
@@ -42,6 +44,11 @@ static bool list_parse(http_request *request, list_query *query)
             return http_refuse_parameter(
                 request, "state", "state must be queued, running, succeeded, failed or cancelled");
         query->filter.state = &query->state;
+    }
+    if (method != NULL) {
+        if (!name_is_label_key(method))
+            return http_refuse_parameter(request, "method", "method must be the name of one");
+        query->filter.method = method;
     }
     if (after != NULL) {
         if (!id_is_valid(after))
@@ -68,7 +75,7 @@ void api_jobs_list(void *context, http_request *request)
     }
     json_t *data = json_array();
     for (size_t i = 0; i < count; i++)
-        json_array_append_new(data, api_job_json(&rows[i], NULL));
+        json_array_append_new(data, api_job_row_json(self, &rows[i]));
     http_reply_json(request, 200, api_page(data, more, more ? rows[count - 1].id : NULL));
     store_jobs_free(rows, count);
 }
@@ -77,11 +84,22 @@ void api_jobs_get(void *context, http_request *request)
 {
     api *self = context;
     store_job job;
-    if (!api_find_job(self, request, &job))
+    uint64_t moment = 0;
+    if (api_job_cache_reply(self->job_cache, http_path_part(request, 0), request, &moment) ||
+        !api_find_job(self, request, &job))
         return;
-    json_t *result =
-        job.state == JOB_SUCCEEDED ? api_figures_get(self->figures, self->jobs, job.id) : NULL;
-    http_reply_json(request, 200, api_job_json(&job, result));
+    const bool has_result = job.state == JOB_SUCCEEDED && !job.survey;
+    json_t *result = has_result ? api_figures_get(self->figures, self->jobs, job.id) : NULL;
+    /* No change of the job announces that a queued one waits, or that nobody waits any more. */
+    /* And what is left to its end shrinks without any change. */
+    const bool lasts = job.ends_ms == 0 && job.state != JOB_QUEUED &&
+                       !scheduler_waits_for_disk(self->jobs) && (!has_result || result != NULL);
+    json_t *value = api_job_shown(self, &job, result);
+    char *text = value != NULL ? document_render(value) : NULL;
+    json_decref(value);
+    if (text != NULL && lasts)
+        api_job_cache_put(self->job_cache, job.id, moment, text);
+    http_reply_text(request, 200, "application/json", text);
     store_job_clear(&job);
 }
 

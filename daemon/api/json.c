@@ -2,17 +2,10 @@
 /* Pieces of JSON and lookups that several resources need. */
 #include "daemon/api/api_internal.h"
 #include "daemon/base/base.h"
+#include "src/base/base.h"
 
+#include <math.h>
 #include <string.h>
-
-json_t *api_time(int64_t milliseconds)
-{
-    char text[CLOCK_TEXT_BYTES];
-    if (milliseconds == 0)
-        return json_null();
-    clock_format(milliseconds, text);
-    return json_string(text);
-}
 
 json_t *api_failure(const char *status_name, const char *message, const char *subject)
 {
@@ -47,6 +40,7 @@ void api_reply_job_error(http_request *request, const didi_error *error)
     problem type = error->status == DIDI_NOT_FOUND ? PROBLEM_UNKNOWN_JOB
                    : error->status == DIDI_INVALID ? PROBLEM_INVALID_REQUEST
                    : error->status == DIDI_FORMAT  ? PROBLEM_IO
+                   : store_artifacts_over(error)   ? PROBLEM_ARTIFACT_LIMIT
                                                    : problem_from_status(error->status);
     http_reply_error(request, type, error);
 }
@@ -62,7 +56,7 @@ bool api_find_job(api *self, http_request *request, store_job *ret_job)
 
 json_t *api_job_tasks(const store_job *job)
 {
-    json_t *wanted = json_loads(job->specification, 0, NULL);
+    json_t *wanted = json_load_own(job->specification);
     json_t *names = json_array();
     json_t *task;
     size_t index;
@@ -74,26 +68,85 @@ json_t *api_job_tasks(const store_job *job)
     return names;
 }
 
+json_t *api_eta_json(int64_t ends_ms)
+{
+    const double left = (double)(ends_ms - clock_now_ms()) / 1000;
+    return ends_ms == 0 ? json_null() : json_real(left > 0 ? left : 0);
+}
+
+/* What lists and a job have in common; NULL when out of memory or a row is damaged. */
+static json_t *job_members(const store_job *job)
+{
+    return json_pack("{s:s, s:s, s:s, s:s?, s:f, s:i, s:b, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:I, "
+                     "s:b, s:I, s:b, s:s?, s:o}",
+                     "id", job->id, "name", job->name, "state", job_state_name(job->state), "stage",
+                     job->stage[0] == '\0' ? NULL : job->stage, "progress",
+                     isfinite(job->progress) ? job->progress : 0.0, "attempt", (int)job->attempt,
+                     "cancel_requested", job->cancel_requested, "priority", job->priority, "labels",
+                     json_load_own(job->labels), "created_at", clock_json(job->created_ms),
+                     "updated_at", clock_json(job->updated_ms), "started_at",
+                     clock_json(job->started_ms), "finished_at", clock_json(job->finished_ms),
+                     "error",
+                     api_failure(job->error_status, job->error_message, job->error_subject),
+                     "last_event", (json_int_t)job->event_count, "reusable",
+                     job->state == JOB_SUCCEEDED && job->kept_bytes > 0, "kept_bytes",
+                     (json_int_t)job->kept_bytes, "survey", (int)job->survey, "traceparent",
+                     job->traceparent[0] != '\0' ? job->traceparent : NULL, "eta_seconds",
+                     api_eta_json(job->ends_ms));
+}
+
 json_t *api_job_json(const store_job *job, json_t *result)
 {
-    json_t *wanted = json_loads(job->specification, 0, NULL);
-    json_t *labels = json_loads(job->labels, 0, NULL);
-    json_t *value =
-        json_pack("{s:s, s:s, s:s, s:s?, s:f, s:i, s:b, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:I, "
-                  "s:b, s:I, s:o}",
-                  "id", job->id, "name", job->name, "state", job_state_name(job->state), "stage",
-                  job->stage[0] == '\0' ? NULL : job->stage, "progress", job->progress, "attempt",
-                  (int)job->attempt, "cancel_requested", job->cancel_requested, "priority",
-                  job->priority, "labels", labels, "created_at", api_time(job->created_ms),
-                  "updated_at", api_time(job->updated_ms), "started_at", api_time(job->started_ms),
-                  "finished_at", api_time(job->finished_ms), "error",
-                  api_failure(job->error_status, job->error_message, job->error_subject),
-                  "last_event", (json_int_t)job->event_count, "reusable",
-                  job->state == JOB_SUCCEEDED && job->kept_bytes > 0, "kept_bytes",
-                  (json_int_t)job->kept_bytes, "specification", wanted);
+    json_t *value = job_members(job);
+    if (value != NULL &&
+        json_object_set_new(value, "specification", json_load_own(job->specification)) != 0) {
+        json_decref(value);
+        value = NULL;
+    }
     if (value == NULL)
         json_decref(result);
     else if (result != NULL)
         json_object_set_new(value, "result", result);
     return value;
+}
+
+/* Adds what an unfinished job waits for beyond its turn. */
+static json_t *with_waiting(const api *self, const store_job *job, json_t *value)
+{
+    const bool unfinished = job->state == JOB_QUEUED || job->state == JOB_RUNNING;
+    if (value != NULL && unfinished && scheduler_waits_for_disk(self->jobs))
+        json_object_set_new(value, "waiting", json_string("disk"));
+    return value;
+}
+
+json_t *api_job_shown(const api *self, const store_job *job, json_t *result)
+{
+    return with_waiting(self, job, api_job_json(job, result));
+}
+
+static json_t *result_json(const store_job *job)
+{
+    const store_result *result = &job->result;
+    return job->state != JOB_SUCCEEDED || isnan(result->error) || isnan(result->ratio)
+               ? json_null()
+               : json_pack("{s:f, s:f, s:I}", "relative_error", result->error, "ratio",
+                           result->ratio, "bytes", (json_int_t)result->bytes);
+}
+
+json_t *api_job_row_json(const api *self, const store_job *job)
+{
+    json_t *value = job_members(job);
+    json_t *budget = job->budget != NULL
+                         ? json_load(job->budget, strlen(job->budget), JSON_DECODE_ANY, NULL, NULL)
+                         : json_null();
+    json_t *more =
+        json_pack("{s:s, s:s, s:I, s:o, s:s?, s:o}", "base", job->base, "method", job->method,
+                  "tasks", (json_int_t)job->task_count, "budget", budget, "dtype",
+                  job->dtype[0] != '\0' ? job->dtype : NULL, "result", result_json(job));
+    if (value != NULL && (more == NULL || json_object_update(value, more) != 0)) {
+        json_decref(value);
+        value = NULL;
+    }
+    json_decref(more);
+    return with_waiting(self, job, value);
 }

@@ -16,12 +16,15 @@ enum { API_STREAMS_MAX = 2, API_STREAM_RETRY_SECONDS = 10 };
 typedef struct model_stream {
     api *self;
     didi_stream *stream;
+    char client[64]; /* http_client of the request */
 } model_stream;
 
 static int stream_read(void *context, void *buffer, size_t room, size_t *ret_count,
                        didi_error *error)
 {
     model_stream *stream = context;
+    if (!access_holds(stream->self->access, stream->client))
+        return didi_fail(error, DIDI_CANCELLED, NULL, "the client's token was revoked, or is over");
     return didi_stream_read(stream->stream, buffer, room, ret_count, error);
 }
 
@@ -120,6 +123,7 @@ static void stream_send(api *self, http_request *request, const store_job *job, 
         return;
     }
     stream->self = self;
+    (void)snprintf(stream->client, sizeof stream->client, "%s", http_client(request));
     status = stream_open(self, job, task, manifest, stream, &bytes, &error);
     if (status != DIDI_OK) {
         stream_close(stream);

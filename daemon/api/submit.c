@@ -3,8 +3,10 @@
 #include "daemon/api/api_internal.h"
 #include "daemon/models/models.h"
 #include "proto/proto.h"
+#include "src/base/base.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +16,9 @@ typedef struct submission {
     char key[LIMIT_IDEMPOTENCY_KEY_BYTES + 1];
     char digest[API_DIGEST_BYTES]; /* of the body */
     json_t *body;
-    bool extends; /* another job; else the body is a whole specification */
+    bool extends;            /* another job; else the body is a whole specification */
+    uint64_t artifact_bytes; /* of the plan */
+    const char *traceparent; /* of the request; NULL: none */
     specification *specification;
 } submission;
 
@@ -97,15 +101,18 @@ static bool submit_replay(api *self, http_request *request, const submission *as
 }
 
 /* A whole specification, or what makes one of another job's. */
+static int submit_resolve(api *self, submission *asked, didi_error *error)
+{
+    asked->extends = extension_request_is(asked->body);
+    return asked->extends ? api_inherit_extend(self, asked->body, &asked->specification, error)
+                          : api_inherit_read(self, asked->body, &asked->specification, error);
+}
+
 static int submit_read(api *self, const char *body, size_t bytes, submission *asked,
                        didi_error *error)
 {
     int status = document_parse(body, bytes, bytes, &asked->body, error);
-    if (status != DIDI_OK)
-        return status;
-    asked->extends = extension_request_is(asked->body);
-    return asked->extends ? api_inherit_extend(self, asked->body, &asked->specification, error)
-                          : api_inherit_read(self, asked->body, &asked->specification, error);
+    return status == DIDI_OK ? submit_resolve(self, asked, error) : status;
 }
 
 static bool submit_parse(api *self, http_request *request, submission *asked)
@@ -118,6 +125,7 @@ static bool submit_parse(api *self, http_request *request, submission *asked)
         return false;
     if (dry_run != NULL && strcmp(dry_run, "true") != 0 && strcmp(dry_run, "false") != 0)
         return http_refuse_parameter(request, "dry_run", "dry_run must be true or false");
+    asked->traceparent = http_traceparent(request);
     asked->dry_run = dry_run != NULL && strcmp(dry_run, "true") == 0;
     if (file_sha256_bytes(body, bytes, asked->digest, &error) != DIDI_OK) {
         http_reply_error(request, problem_from_status(error.status), &error);
@@ -148,29 +156,29 @@ static json_t *plan_layers(const didi_plan *plan)
     return layers;
 }
 
-static json_t *plan_json(const didi_plan *plan, const char *canonical)
+/* `seconds` NaN: not known. */
+static json_t *plan_json(const didi_plan *plan, const char *canonical, double seconds)
 {
     bool sized = plan->budget == 0; /* the method has a size of its own */
     json_t *value = json_pack(
         "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:{s:I, s:I, s:I, s:I}}",
-        "specification", json_loads(canonical, 0, NULL), "tasks", (json_int_t)plan->tasks,
-        "parameters", (json_int_t)plan->parameters, "dense_parameters",
-        (json_int_t)plan->dense_parameters, "own_parameters", (json_int_t)plan->own_parameters,
-        "own_bytes", (json_int_t)plan->own_bytes, "factor_parameters",
-        (json_int_t)plan->factor_parameters, "budget",
-        sized ? json_null() : json_real(plan->budget), "budget_unit",
+        "specification", json_load_own(canonical), "tasks", (json_int_t)plan->tasks, "parameters",
+        (json_int_t)plan->parameters, "dense_parameters", (json_int_t)plan->dense_parameters,
+        "own_parameters", (json_int_t)plan->own_parameters, "own_bytes",
+        (json_int_t)plan->own_bytes, "factor_parameters", (json_int_t)plan->factor_parameters,
+        "budget", sized ? json_null() : json_real(plan->budget), "budget_unit",
         sized ? json_null() : json_string(didi_budget_unit_name(plan->budget_unit)),
         "budget_minimum", sized ? json_null() : json_real(plan->budget_minimum), "layers",
         plan_layers(plan), "tensors", "low_rank", (json_int_t)plan->layer_count, "dense",
         (json_int_t)plan->dense_count, "passed_through", (json_int_t)plan->passthrough_count,
         "excluded", (json_int_t)plan->excluded_count);
-    json_t *cost =
-        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "memory_minimum_bytes",
-                  (json_int_t)plan->memory_minimum_bytes, "memory_peak_bytes",
-                  (json_int_t)plan->memory_peak_bytes, "streamed_layers",
-                  (json_int_t)plan->streamed_count, "disk_bytes", (json_int_t)plan->disk_bytes,
-                  "artifact_bytes", (json_int_t)plan->artifact_bytes, "bytes_to_read",
-                  (json_int_t)plan->bytes_to_read, "flops", plan->flops);
+    json_t *cost = json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o}", "memory_minimum_bytes",
+        (json_int_t)plan->memory_minimum_bytes, "memory_peak_bytes",
+        (json_int_t)plan->memory_peak_bytes, "streamed_layers", (json_int_t)plan->streamed_count,
+        "disk_bytes", (json_int_t)plan->disk_bytes, "artifact_bytes",
+        (json_int_t)plan->artifact_bytes, "bytes_to_read", (json_int_t)plan->bytes_to_read, "flops",
+        plan->flops, "seconds_estimate", isnan(seconds) ? json_null() : json_real(seconds));
     if (value != NULL && json_object_update(value, cost) != 0) {
         json_decref(value);
         value = NULL;
@@ -180,15 +188,19 @@ static json_t *plan_json(const didi_plan *plan, const char *canonical)
 }
 
 /* Opens the merge without output: names, shapes, budget and memory are checked from headers. */
-static int submit_check(api *self, const submission *asked, const char *canonical,
-                        json_t **ret_plan, didi_error *error)
+static int submit_check(api *self, submission *asked, const char *canonical, json_t **ret_plan,
+                        didi_error *error)
 {
     const inputs_places nowhere = INPUTS_NOWHERE;
     didi_merge *merge = NULL;
     int status =
         scheduler_open_merge(self->jobs, asked->specification, &nowhere, NULL, &merge, error);
+    if (status == DIDI_OK)
+        asked->artifact_bytes = didi_merge_plan(merge)->artifact_bytes;
     if (status == DIDI_OK && asked->dry_run)
-        *ret_plan = plan_json(didi_merge_plan(merge), canonical);
+        *ret_plan = plan_json(
+            didi_merge_plan(merge), canonical,
+            scheduler_estimate(self->records, asked->specification, didi_merge_plan(merge)));
     didi_merge_close(merge);
     return status;
 }
@@ -202,26 +214,40 @@ static void submit_store(api *self, http_request *request, const store_submissio
     if (status == DIDI_OK) {
         submit_answer(self, request, id, outcome);
     } else {
-        problem type = status == DIDI_CONFLICT ? PROBLEM_QUEUE_FULL : submit_problem(&error);
+        didi_error why = {0};
+        const bool lost = store_check(self->records, &why) != DIDI_OK;
+        problem type = lost                           ? PROBLEM_UNAVAILABLE
+                       : store_artifacts_over(&error) ? PROBLEM_ARTIFACT_LIMIT
+                       : status == DIDI_CONFLICT      ? PROBLEM_QUEUE_FULL
+                                                      : submit_problem(&error);
         http_reply_error(request, type, &error);
     }
 }
 
+static store_submission submit_row(const api *self, const submission *asked, const char *canonical,
+                                   const char *labels)
+{
+    return (store_submission){.name = asked->specification->name,
+                              .base = asked->specification->base,
+                              .specification = canonical,
+                              .labels = labels,
+                              .priority = (int)asked->specification->priority,
+                              .active_max = self->settings->queued_jobs_max,
+                              .artifact_bytes = asked->artifact_bytes,
+                              .artifact_bytes_max = self->settings->artifact_bytes_max,
+                              .idempotency_key = asked->keyed ? asked->key : NULL,
+                              .from_job = asked->specification->from_job,
+                              .traceparent = asked->traceparent,
+                              .body_digest = asked->digest};
+}
+
 /* From a good specification to a plan or a job. Errors: those that no reply was made for. */
-static int submit_run(api *self, http_request *request, const submission *asked,
-                      const char *canonical, const char *labels, didi_error *error)
+static int submit_run(api *self, http_request *request, submission *asked, const char *canonical,
+                      const char *labels, didi_error *error)
 {
     json_t *plan = NULL;
-    const store_submission row = {.name = asked->specification->name,
-                                  .base = asked->specification->base,
-                                  .specification = canonical,
-                                  .labels = labels,
-                                  .priority = (int)asked->specification->priority,
-                                  .active_max = self->settings->queued_jobs_max,
-                                  .idempotency_key = asked->keyed ? asked->key : NULL,
-                                  .from_job = asked->specification->from_job,
-                                  .body_digest = asked->digest};
     int status = submit_check(self, asked, canonical, &plan, error);
+    const store_submission row = submit_row(self, asked, canonical, labels);
     if (status == DIDI_OK && asked->dry_run)
         http_reply_json(request, 200, plan);
     else if (status == DIDI_OK)
@@ -250,4 +276,61 @@ void api_submit(void *context, http_request *request)
     free(labels);
     specification_free(asked.specification);
     json_decref(asked.body);
+}
+
+/* ---- jobs that no request of a client asks for ---- */
+
+static int document_digest(json_t *body, submission *asked, didi_error *error)
+{
+    char *text = document_render(body);
+    int status = text != NULL ? file_sha256_bytes(text, strlen(text), asked->digest, error)
+                              : didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a job");
+    free(text);
+    return status;
+}
+
+static int document_store(api *self, const submission *asked, const char *canonical,
+                          const char *labels, char *ret_id, didi_error *error)
+{
+    const store_submission row = submit_row(self, asked, canonical, labels);
+    store_submit_outcome outcome = STORE_SUBMIT_CREATED;
+    int status = store_job_submit(self->records, &row, ret_id, &outcome, error);
+    if (status == DIDI_OK && outcome == STORE_SUBMIT_KEY_REUSED)
+        status = didi_fail(error, DIDI_INVALID, NULL, "this delivery made another job before");
+    if (status == DIDI_OK)
+        scheduler_wake(self->jobs);
+    return status;
+}
+
+int api_submit_document(api *self, json_t *body, const char *key, const char *trace, char *ret_id,
+                        json_t **ret_plan, didi_error *error)
+{
+    submission asked = {
+        .dry_run = ret_plan != NULL, .keyed = key != NULL, .body = body, .traceparent = trace};
+    char *canonical = NULL;
+    char *labels = NULL;
+    bool found = false;
+    store_submit_outcome outcome;
+    assert((ret_id == NULL) == (ret_plan != NULL));
+    assert(key == NULL || strlen(key) <= LIMIT_IDEMPOTENCY_KEY_BYTES);
+    (void)snprintf(asked.key, sizeof asked.key, "%s", key != NULL ? key : "");
+    int status = document_digest(body, &asked, error);
+    const store_submission known = {.idempotency_key = asked.key, .body_digest = asked.digest};
+    if (status == DIDI_OK && asked.keyed && !asked.dry_run)
+        status = store_job_find_submission(self->records, &known, &found, ret_id, &outcome, error);
+    if (status != DIDI_OK || found)
+        return status; /* what it would be checked against may have changed since */
+    status = submit_resolve(self, &asked, error);
+    if (status == DIDI_OK)
+        status = specification_render(asked.specification, &canonical, error);
+    if (status == DIDI_OK)
+        status = specification_render_labels(asked.specification, &labels, error);
+    if (status == DIDI_OK)
+        status = submit_check(self, &asked, canonical, ret_plan, error);
+    if (status == DIDI_OK && !asked.dry_run)
+        status = document_store(self, &asked, canonical, labels, ret_id, error);
+    free(canonical);
+    free(labels);
+    specification_free(asked.specification);
+    return status;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Health, version and the contract itself. Short because it is a resource of its own. */
+/* Health, version, the contract itself, and the pages of the dashboard. Short because it is a
+ * resource of its own. */
 #include "daemon/api/api_internal.h"
 #include "openapi_yaml.h"
 #include "proto/proto.h"
@@ -14,6 +15,31 @@ void api_system_live(void *context, http_request *request)
     http_reply_static(request, 200, "application/json", body, sizeof body - 1);
 }
 
+/* What an operator should look at though jobs are accepted. */
+json_t *api_warnings(const api *self)
+{
+    json_t *found = json_array();
+    const size_t lost = scheduler_set_aside(self->jobs);
+    const size_t workers = scheduler_workers_lost(self->jobs);
+    if (lost > 0)
+        json_array_append_new(
+            found, json_sprintf("%zu directories that the database does not know are set aside in "
+                                "lost; didid recover can bring finished jobs back",
+                                lost));
+    if (scheduler_waits_for_disk(self->jobs))
+        json_array_append_new(
+            found, json_sprintf("jobs wait: less than disk_free_min (%llu bytes) is free on the "
+                                "state directory's disk",
+                                (unsigned long long)self->settings->disk_free_min));
+    if (workers > 0)
+        json_array_append_new(
+            found,
+            json_sprintf("%zu of %zu workers hang in jobs or exports that were failed for it; "
+                         "a restart brings them back",
+                         workers, self->settings->workers));
+    return found;
+}
+
 void api_system_ready(void *context, http_request *request)
 {
     api *self = context;
@@ -22,7 +48,8 @@ void api_system_ready(void *context, http_request *request)
         http_reply_error(request, PROBLEM_UNAVAILABLE, &error);
         return;
     }
-    api_system_live(context, request);
+    http_reply_json(request, 200,
+                    json_pack("{s:s, s:o}", "status", "ok", "warnings", api_warnings(self)));
 }
 
 void api_system_version(void *context, http_request *request)
@@ -49,7 +76,7 @@ void api_system_methods(void *context, http_request *request)
 {
     (void)context;
     char *text = didi_methods_json();
-    http_reply_json(request, 200, text != NULL ? json_loads(text, 0, NULL) : NULL);
+    http_reply_json(request, 200, json_load_own(text));
     free(text);
 }
 
@@ -57,4 +84,23 @@ void api_system_contract(void *context, http_request *request)
 {
     (void)context;
     http_reply_static(request, 200, "application/yaml", openapi_yaml, sizeof openapi_yaml - 1);
+}
+
+/* From / and from /ui: without the slash the page's own links would miss it. */
+void api_pages_redirect(void *context, http_request *request)
+{
+    (void)context;
+    dashboard_redirect(request, "ui/");
+}
+
+void api_pages_index(void *context, http_request *request)
+{
+    const api *self = context;
+    dashboard_reply(self->pages, request, "");
+}
+
+void api_pages_file(void *context, http_request *request)
+{
+    const api *self = context;
+    dashboard_reply(self->pages, request, http_path_part(request, 0));
 }

@@ -20,6 +20,25 @@ int64_t clock_monotonic_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+int64_t clock_apart_ms(void)
+{
+    return clock_now_ms() - clock_monotonic_ms();
+}
+
+bool clock_was_set(int64_t apart_ms)
+{
+    enum { HOUR_MILLISECONDS = 60 * 60 * 1000 };
+    int64_t moved = clock_apart_ms() - apart_ms;
+    return moved > HOUR_MILLISECONDS || moved < -HOUR_MILLISECONDS;
+}
+
+double clock_seconds(void)
+{
+    struct timespec now = {0};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
 void clock_format(int64_t milliseconds, char ret_text[CLOCK_TEXT_BYTES])
 {
     int64_t lowest = -INT64_C(62167219200000);
@@ -38,4 +57,13 @@ void clock_format(int64_t milliseconds, char ret_text[CLOCK_TEXT_BYTES])
              (int)remainder);
     memcpy(ret_text, text, CLOCK_TEXT_BYTES - 1);
     ret_text[CLOCK_TEXT_BYTES - 1] = '\0';
+}
+
+json_t *clock_json(int64_t milliseconds)
+{
+    char text[CLOCK_TEXT_BYTES];
+    if (milliseconds == 0)
+        return json_null();
+    clock_format(milliseconds, text);
+    return json_string(text);
 }

@@ -2,6 +2,7 @@
 /* Settings: the table, its parser, its help. */
 #include "daemon/base/config.h"
 
+#include "proto/proto.h"
 #include "src/base/base.h"
 
 #include <assert.h>
@@ -10,6 +11,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,11 +22,14 @@ typedef enum config_type {
     CONFIG_TEXT,
     CONFIG_INTEGER,
     CONFIG_CHOICE,
+    CONFIG_LIVE = 16, /* beside one of the above */
+    CONFIG_INTEGER_LIVE = CONFIG_INTEGER | CONFIG_LIVE,
+    CONFIG_CHOICE_LIVE = CONFIG_CHOICE | CONFIG_LIVE,
 } config_type;
 
 typedef struct config_entry {
     const char *key;
-    config_type type;
+    config_type declared;
     const char *unit, *initial;
     int64_t lowest, highest;
     const char *help;
@@ -38,6 +43,11 @@ enum { CONFIG_ENTRY_COUNT = sizeof config_entries / sizeof config_entries[0] };
 
 static const char *const level_names[] = {LOG_LEVEL_TABLE(TEXT_WORD)};
 enum { LEVEL_COUNT = sizeof level_names / sizeof level_names[0] };
+
+static config_type entry_type(const config_entry *entry)
+{
+    return (config_type)((unsigned)entry->declared & ~(unsigned)CONFIG_LIVE);
+}
 
 static const config_entry *config_find(const char *key)
 {
@@ -104,14 +114,24 @@ static int set_choice(config *self, const char *key, const char *value, didi_err
     return DIDI_OK;
 }
 
+static int fail_unknown(const char *key, didi_error *error)
+{
+    char meant[NEAREST_TEXT_BYTES];
+    nearest near = nearest_begin(key);
+    for (size_t i = 0; i < CONFIG_ENTRY_COUNT; i++)
+        nearest_try(&near, config_entries[i].key);
+    return didi_fail(error, DIDI_INVALID, key, "unknown setting '%s'%s", key,
+                     nearest_text(&near, "'", "'", meant));
+}
+
 int config_set(config *self, const char *key, const char *value, didi_error *error)
 {
     const config_entry *entry = config_find(key);
     if (entry == NULL)
-        return didi_fail(error, DIDI_INVALID, key, "unknown setting '%s'", key);
+        return fail_unknown(key, error);
     if (value[0] == '\0')
         return didi_fail(error, DIDI_INVALID, key, "%s needs a value", key);
-    switch (entry->type) {
+    switch ((int)entry_type(entry)) {
     case CONFIG_INTEGER:
         return set_integer(self, entry, value, error);
     case CONFIG_CHOICE:
@@ -156,12 +176,27 @@ void config_clear(config *self)
     free(self->hub_endpoint);
     free(self->hub_token_file);
     free(self->fetch_hosts);
+    free(self->webhook_hosts);
+    free(self->webhook_ca_file);
+    free(self->dashboard_dir);
+    free(self->webhook_key_file);
+    free(self->upload_dir);
+    free(self->public_url);
+    free(self->mlflow_uri);
+    free(self->mlflow_token_file);
+    free(self->trusted_proxies);
+    free(self->socket_scope);
+    free(self->http_hosts);
+    free(self->http_origins);
+    free(self->tls_certificate);
+    free(self->tls_key);
     for (size_t i = 0; i < CONFIG_MODEL_ROOTS_MAX; i++)
         free(self->models[i]);
     memset(self, 0, sizeof *self);
 }
 
-static int config_read_line(config *self, char *line, uint64_t *seen, didi_error *error)
+static int config_read_line(config *self, char *line, bool seen[CONFIG_ENTRY_COUNT],
+                            didi_error *error)
 {
     char *text = text_trim(line);
     if (text[0] == '\0' || text[0] == '#')
@@ -172,11 +207,10 @@ static int config_read_line(config *self, char *line, uint64_t *seen, didi_error
     *equals = '\0';
     char *key = text_trim(text);
     const config_entry *entry = config_find(key);
-    if (entry != NULL && entry->type != CONFIG_PATHS) {
-        uint64_t bit = UINT64_C(1) << (entry - config_entries);
-        if ((*seen & bit) != 0)
+    if (entry != NULL && entry_type(entry) != CONFIG_PATHS) {
+        if (seen[entry - config_entries])
             return didi_fail(error, DIDI_INVALID, key, "'%s' is set twice", key);
-        *seen |= bit;
+        seen[entry - config_entries] = true;
     }
     return config_set(self, key, text_trim(equals + 1), error);
 }
@@ -185,7 +219,7 @@ int config_read_file(config *self, const char *path, didi_error *error)
 {
     char *text = NULL;
     size_t bytes = 0;
-    uint64_t seen = 0;
+    bool seen[CONFIG_ENTRY_COUNT] = {false};
     unsigned number = 0;
     int status = file_read_text(AT_FDCWD, path, CONFIG_FILE_BYTES_MAX, &text, &bytes, error);
     if (status != DIDI_OK)
@@ -197,13 +231,25 @@ int config_read_file(config *self, const char *path, didi_error *error)
         if (next != NULL)
             *next++ = '\0';
         number++;
-        status = config_read_line(self, line, &seen, error);
+        status = config_read_line(self, line, seen, error);
         if (status != DIDI_OK)
             didi_error_wrap(error, "%s line %u", path, number);
         line = next;
     }
     free(text);
     return status;
+}
+
+/* Where a model appears by being renamed, it must be found. */
+static int check_upload_dir(const config *self, didi_error *error)
+{
+    for (size_t i = 0; i < self->model_count && self->upload_dir != NULL; i++)
+        if (strcmp(self->models[i], self->upload_dir) == 0)
+            return DIDI_OK;
+    return self->upload_dir == NULL
+               ? DIDI_OK
+               : didi_fail(error, DIDI_INVALID, "upload_dir",
+                           "--upload-dir must be one of the directories of --models");
 }
 
 /* What is fetched is found as other models are. */
@@ -215,8 +261,20 @@ static int add_fetch_root(config *self, didi_error *error)
     return self->fetch_dir != NULL ? config_set(self, "models", self->fetch_dir, error) : DIDI_OK;
 }
 
+static int check_scope(const config *self, didi_error *error)
+{
+    static const char *const words[] = {TOKEN_SCOPE_TABLE(TEXT_WORD)};
+    if (self->socket_scope == NULL ||
+        text_find(words, TOKEN_SCOPE_COUNT, self->socket_scope) != TOKEN_SCOPE_COUNT)
+        return DIDI_OK;
+    return didi_fail(error, DIDI_INVALID, "socket_scope", "'%s' is not read, submit or admin",
+                     self->socket_scope);
+}
+
 int config_finish(config *self, didi_error *error)
 {
+    if (check_scope(self, error) != DIDI_OK)
+        return DIDI_INVALID;
     if (self->state_dir == NULL)
         return didi_fail(error, DIDI_INVALID, "state_dir", "--state-dir is required");
     if (self->model_count == 0)
@@ -224,8 +282,12 @@ int config_finish(config *self, didi_error *error)
     if (self->fetch_dir == NULL && (self->hub_endpoint != NULL || self->fetch_hosts != NULL))
         return didi_fail(error, DIDI_INVALID, "fetch_dir",
                          "--hub-endpoint and --fetch-hosts need --fetch-dir");
+    if ((self->tls_certificate == NULL) != (self->tls_key == NULL))
+        return didi_fail(error, DIDI_INVALID, "tls_certificate",
+                         "--tls-certificate and --tls-key need each other");
     config_resolve(self);
-    return add_fetch_root(self, error);
+    int status = add_fetch_root(self, error);
+    return status == DIDI_OK ? check_upload_dir(self, error) : status;
 }
 
 void config_resolve(config *self)
@@ -248,12 +310,12 @@ void config_resolve(config *self)
 static void print_entry(const config *self, const config_entry *entry, FILE *stream)
 {
     const void *field = (const char *)self + entry->offset;
-    if (entry->type == CONFIG_PATHS) {
+    if (entry_type(entry) == CONFIG_PATHS) {
         for (size_t i = 0; i < self->model_count; i++)
             fprintf(stream, "models = %s\n", self->models[i]);
-    } else if (entry->type == CONFIG_INTEGER) {
+    } else if (entry_type(entry) == CONFIG_INTEGER) {
         fprintf(stream, "%s = %" PRIu64 "\n", entry->key, *(const uint64_t *)field);
-    } else if (entry->type == CONFIG_CHOICE) {
+    } else if (entry_type(entry) == CONFIG_CHOICE) {
         const char *format = self->log_format == LOG_FORMAT_JSON ? "json" : "logfmt";
         fprintf(stream, "%s = %s\n", entry->key,
                 strcmp(entry->key, "log_format") == 0 ? format : level_names[self->log_level]);
@@ -267,9 +329,54 @@ static void print_entry(const config *self, const config_entry *entry, FILE *str
 void config_print(const config *self, FILE *stream)
 {
     for (size_t i = 0; i < CONFIG_ENTRY_COUNT; i++) {
-        fprintf(stream, "# %s\n", config_entries[i].help);
+        bool live = (config_entries[i].declared & CONFIG_LIVE) != 0;
+        fprintf(stream, "# %s%s\n", config_entries[i].help, live ? " (taken anew on SIGHUP)" : "");
         print_entry(self, &config_entries[i], stream);
     }
+}
+
+static bool texts_differ(const char *a, const char *b)
+{
+    return a == NULL || b == NULL ? a != b : strcmp(a, b) != 0;
+}
+
+static bool entry_differs(const config *self, const config *fresh, const config_entry *entry)
+{
+    const void *own = (const char *)self + entry->offset;
+    const void *other = (const char *)fresh + entry->offset;
+    bool differs = false;
+    switch ((int)entry_type(entry)) {
+    case CONFIG_INTEGER:
+        return *(const _Atomic uint64_t *)own != *(const _Atomic uint64_t *)other;
+    case CONFIG_CHOICE:
+        return strcmp(entry->key, "log_format") == 0 ? self->log_format != fresh->log_format
+                                                     : self->log_level != fresh->log_level;
+    case CONFIG_PATHS:
+        for (size_t i = 0; i < CONFIG_MODEL_ROOTS_MAX; i++)
+            differs = differs || texts_differ(i < self->model_count ? self->models[i] : NULL,
+                                              i < fresh->model_count ? fresh->models[i] : NULL);
+        return differs;
+    default:
+        return texts_differ(*(char *const *)own, *(char *const *)other);
+    }
+}
+
+void config_reload(config *self, const config *fresh,
+                   void (*changed)(void *context, const char *key, bool taken), void *context)
+{
+    for (size_t i = 0; i < CONFIG_ENTRY_COUNT; i++) {
+        const config_entry *entry = &config_entries[i];
+        bool live = (entry->declared & CONFIG_LIVE) != 0;
+        if (!entry_differs(self, fresh, entry))
+            continue;
+        if (live && entry_type(entry) == CONFIG_INTEGER) {
+            const void *read = (const char *)fresh + entry->offset;
+            *(_Atomic uint64_t *)config_field(self, entry) = *(const _Atomic uint64_t *)read;
+        }
+        changed(context, entry->key, live);
+    }
+    self->log_format = fresh->log_format; /* read by the log alone */
+    self->log_level = fresh->log_level;
 }
 
 void config_print_help(FILE *stream)

@@ -3,46 +3,16 @@
  */
 #pragma once
 
+#include "daemon/base/config_table.h"
 #include "daemon/base/log.h"
 #include "src/base/base.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
-enum { CONFIG_MODEL_ROOTS_MAX = 16, CONFIG_FILE_BYTES_MAX = 65536, CONFIG_LISTEN_BYTES_MAX = 256 };
-
-/* key, type, unit, default, lowest, highest, help. */
-#define CONFIG_TABLE(X)                                                                            \
-    X(state_dir, PATH, "", "", 0, 0, "directory for the database, job state and artifacts")        \
-    X(models, PATHS, "", "", 0, 0, "directory below which models are found; may be repeated")      \
-    X(listen, TEXT, "", "127.0.0.1:7878", 0, 0,                                                    \
-      "loopback ADDRESS:PORT (port 0: any free one) or unix:/PATH")                                \
-    X(workers, INTEGER, "threads", "0", 0, 512, "worker threads; 0 = one for each processor")      \
-    X(memory_limit, INTEGER, "bytes", "0", 0, INT64_MAX,                                           \
-      "working memory of all running merges together; 0 = half of the machine's")                  \
-    X(running_jobs_max, INTEGER, "jobs", "4", 1, 64, "merges in progress at once")                 \
-    X(queued_jobs_max, INTEGER, "jobs", "10000", 1, 1000000, "jobs accepted and not finished")     \
-    X(keep_spectra_bytes, INTEGER, "bytes", "16G", 0, INT64_MAX,                                   \
-      "disk for spectra that finished jobs keep for from_job, oldest dropped; 0 = keep none")      \
-    X(max_shard_bytes, INTEGER, "bytes", "5000000000", 1024, INT64_MAX,                            \
-      "of tensors in one file of an exported model; a larger model is cut into shards")            \
-    X(shutdown_seconds, INTEGER, "seconds", "20", 1, 3600,                                         \
-      "time given to work items and downloads at shutdown")                                        \
-    X(http_connections_max, INTEGER, "connections", "256", 8, 65536, "client connections at once") \
-    X(http_body_bytes_max, INTEGER, "bytes", "1048576", 1024, 67108864, "longest request body")    \
-    X(http_request_seconds, INTEGER, "seconds", "30", 1, 3600,                                     \
-      "time for a request to arrive whole")                                                        \
-    X(fetch_dir, PATH, "", "", 0, 0,                                                               \
-      "model directory that models are fetched to, a hub's cache; none = fetch nothing")           \
-    X(hub_endpoint, TEXT, "", "", 0, 0, "URL of the hub that hf:ORG/NAME is fetched from")         \
-    X(hub_token_file, PATH, "", "", 0, 0, "file with the token that the hub, no other host, gets") \
-    X(fetch_hosts, TEXT, "", "", 0, 0,                                                             \
-      "HOST,... files may come from besides the hub; .HOST stands for all below it")               \
-    X(fetch_private, INTEGER, "", "0", 0, 1,                                                       \
-      "1 = also fetch from private addresses, and over http")                                      \
-    X(log_format, CHOICE, "", "logfmt", 0, 0, "logfmt or json")                                    \
-    X(log_level, CHOICE, "", "info", 0, 0, "error, warning, info or debug")
+enum { CONFIG_MODEL_ROOTS_MAX = 16, CONFIG_FILE_BYTES_MAX = 65536, CONFIG_LISTEN_BYTES_MAX = 1024 };
 
 /* Strings are owned by the config. All integers are of 64 bits. */
 typedef struct config {
@@ -52,18 +22,38 @@ typedef struct config {
     char *listen;
     size_t workers;        /* threads, resolved: never 0 after config_finish */
     uint64_t memory_limit; /* bytes, resolved: never 0 after config_finish */
-    size_t running_jobs_max;
-    size_t queued_jobs_max;
-    uint64_t keep_spectra_bytes;
-    uint64_t max_shard_bytes;
-    size_t shutdown_seconds;
+    _Atomic size_t running_jobs_max;
+    _Atomic size_t queued_jobs_max;
+    _Atomic uint64_t keep_spectra_bytes;
+    _Atomic uint64_t max_shard_bytes;
+    _Atomic size_t shutdown_seconds;
+    _Atomic uint64_t disk_free_min, artifact_bytes_max;
+    _Atomic uint64_t keep_jobs_days, keep_jobs_max, keep_events_days;
+    _Atomic uint64_t item_seconds_max;
     size_t http_connections_max;
     size_t http_body_bytes_max;
     size_t http_request_seconds;
+    size_t http_connections_reserved, http_address_connections_max;
+    size_t http_waits_max, http_downloads_max;
+    size_t http_requests_per_second, http_requests_burst;
+    size_t http_head_seconds, http_idle_seconds, http_reply_seconds, http_reply_bytes_per_second;
+    char *http_hosts, *http_origins, *tls_certificate, *tls_key;   /* NULL: none */
     char *fetch_dir, *hub_endpoint, *hub_token_file, *fetch_hosts; /* NULL: none */
     uint64_t fetch_private;
+    char *webhook_hosts, *webhook_ca_file, *webhook_key_file; /* NULL: none */
+    uint64_t webhook_private, webhook_disable_days, webhook_keep_days, webhook_keep_deliveries;
+    char *upload_dir; /* NULL: no uploads */
+    uint64_t upload_bytes_max, upload_client_bytes_max, upload_open_max, upload_keep_hours;
+    char *public_url, *mlflow_uri, *mlflow_token_file; /* NULL: none */
+    _Atomic uint64_t log_requests;
+    uint64_t metrics_public;
+    char *dashboard_dir; /* NULL: none */
+    uint64_t behind_proxy;
+    char *trusted_proxies; /* NULL: none */
+    char *socket_scope;    /* NULL: nothing without a token */
     log_format log_format;
     log_level log_level;
+    bool accept_database; /* an option alone, for one start: see store_open_accepting */
 } config;
 
 /* Fills the defaults. Errors: DIDI_NO_MEMORY. Free with config_clear even then. */
@@ -85,6 +75,11 @@ int config_finish(config *self, didi_error *error);
 
 /* Automatic values (0) become real ones. */
 void config_resolve(config *self);
+
+/* Takes the live settings of `fresh`, a config that config_finish passed; tells `changed` of every
+ * setting that is another there, and whether it was taken. */
+void config_reload(config *self, const config *fresh,
+                   void (*changed)(void *context, const char *key, bool taken), void *context);
 
 /* Prints all settings as a file would hold them, with help as comments. */
 void config_print(const config *self, FILE *stream);

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+enum { TIME_CHARACTERS = 10 };
+
 static const char id_alphabet[] = "0123456789abcdefghjkmnpqrstvwxyz";
 
 static void id_encode(const uint8_t bytes[16], char ret_id[ID_BYTES])
@@ -37,24 +39,52 @@ static void id_increment(const char *previous, char ret_id[ID_BYTES])
     }
 }
 
+/* The first characters: the time alone. */
+static void time_encode(int64_t milliseconds, char ret_text[TIME_CHARACTERS])
+{
+    for (unsigned i = 0; i < TIME_CHARACTERS; i++)
+        ret_text[i] = id_alphabet[(uint64_t)milliseconds >> (5 * (TIME_CHARACTERS - 1 - i)) & 31U];
+    ret_text[0] = id_alphabet[(uint64_t)milliseconds >> 45 & 7U];
+}
+
 int id_next(int64_t milliseconds, const char *previous, char ret_id[ID_BYTES])
 {
     uint8_t bytes[16];
-    char fresh[ID_BYTES];
+    char now[TIME_CHARACTERS];
+    time_encode(milliseconds, now);
+    /* Within a millisecond nothing random is asked for: many requests have one. */
+    if (previous != NULL && id_is_valid(previous) && memcmp(now, previous, sizeof now) <= 0) {
+        id_increment(previous, ret_id);
+        return 0;
+    }
     if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
         return -1;
     for (int i = 0; i < 6; i++)
         bytes[i] = (uint8_t)((uint64_t)milliseconds >> (40 - 8 * i));
-    id_encode(bytes, fresh);
-    if (previous != NULL && id_is_valid(previous) && strncmp(fresh, previous, 10) <= 0)
-        id_increment(previous, ret_id);
-    else
-        memcpy(ret_id, fresh, ID_BYTES);
+    id_encode(bytes, ret_id);
     return 0;
+}
+
+static bool is_digit(char c)
+{
+    return (c >= '0' && c <= '9') ||
+           (c >= 'a' && c <= 'z' && c != 'i' && c != 'l' && c != 'o' && c != 'u');
 }
 
 bool id_is_valid(const char *text)
 {
-    return text != NULL && strnlen(text, ID_BYTES) == ID_CHARACTERS && text[0] <= '7' &&
-           strspn(text, id_alphabet) == ID_CHARACTERS;
+    size_t count = 0;
+    if (text == NULL || text[0] > '7')
+        return false;
+    while (count < ID_CHARACTERS && is_digit(text[count]))
+        count++;
+    return count == ID_CHARACTERS && text[count] == '\0';
+}
+
+int64_t id_milliseconds(const char *id)
+{
+    uint64_t value = 0;
+    for (int i = 0; i < TIME_CHARACTERS; i++)
+        value = value << 5 | (uint64_t)(strchr(id_alphabet, id[i]) - id_alphabet);
+    return (int64_t)(value & 0xffffffffffff);
 }

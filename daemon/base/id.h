@@ -15,3 +15,6 @@ int id_next(int64_t milliseconds, const char *previous, char ret_id[ID_BYTES]);
 
 /* True for text that id_next could have made. */
 bool id_is_valid(const char *text);
+
+/* The time of a valid id, in milliseconds. */
+int64_t id_milliseconds(const char *id);

@@ -3,22 +3,31 @@
 #include "daemon/base/log.h"
 
 #include "daemon/base/clock.h"
+#include "daemon/base/log_queue.h"
 #include "src/base/base.h"
 
 #include <assert.h>
 #include <inttypes.h>
 #include <math.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
-enum { LOG_LINE_BYTES_MAX = 8192 };
+enum {
+    LOG_LINE_BYTES_MAX = 8192,
+    LOG_END_BYTES = 16,              /* kept for what closes a line that was cut */
+    LOG_PATIENCE_MILLISECONDS = 500, /* with a reader that does not read, without a queue */
+};
 
 static struct {
     _Atomic int format, level, descriptor;
-} log_state = {LOG_FORMAT_LOGFMT, LOG_LEVEL_INFO, STDERR_FILENO};
+    _Atomic(log_queue *) queue; /* NULL: lines are written at once */
+    _Atomic uint64_t dropped;   /* without a queue, or by earlier ones */
+} log_state = {LOG_FORMAT_LOGFMT, LOG_LEVEL_INFO, STDERR_FILENO, NULL, 0};
 
 typedef struct log_line {
     char text[LOG_LINE_BYTES_MAX];
@@ -52,29 +61,43 @@ static void line_append(log_line *line, const char *format, ...)
         line->length += (size_t)length < room ? (size_t)length : room - 1;
 }
 
-/* Both forms quote with the escapes of JSON. */
+static bool line_has_room(const log_line *line, size_t bytes)
+{
+    return line->length + bytes + LOG_END_BYTES <= sizeof line->text;
+}
+
+/* Both forms quote with the escapes of JSON, and show what may trick a reader as \u{...}. */
 static void line_append_quoted(log_line *line, const char *text)
 {
+    size_t left = strlen(text);
     line_append(line, "\"");
-    for (const unsigned char *c = (const unsigned char *)text; *c != '\0'; c++)
-        if (*c == '"' || *c == '\\')
-            line_append(line, "\\%c", *c);
-        else if (*c == '\n')
-            line_append(line, "\\n");
-        else if (*c < 0x20 || *c == 0x7f)
-            line_append(line, "\\u%04x", *c);
-        else
-            line_append(line, "%c", *c);
+    while (left > 0 && line_has_room(line, 1 + TEXT_ESCAPE_BYTES)) {
+        char escape[TEXT_ESCAPE_BYTES];
+        size_t step = text_printable_character(text, left);
+        if (step == 0) {
+            step = text_escape_character(text, left, escape);
+            line_append(line, "\\%s", escape);
+        } else {
+            line_append(line, *text == '"' || *text == '\\' ? "\\%.*s" : "%.*s", (int)step, text);
+        }
+        text += step;
+        left -= step;
+    }
     line_append(line, "\"");
 }
 
 static bool text_is_plain(const char *text)
 {
-    if (*text == '\0')
+    size_t left = strlen(text);
+    if (left == 0)
         return false;
-    for (const unsigned char *c = (const unsigned char *)text; *c != '\0'; c++)
-        if (*c <= ' ' || *c == '"' || *c == '=' || *c == '\\' || *c == 0x7f)
+    while (left > 0) {
+        size_t step = text_printable_character(text, left);
+        if (step == 0 || strchr(" \"=\\", *text) != NULL)
             return false;
+        text += step;
+        left -= step;
+    }
     return true;
 }
 
@@ -84,7 +107,7 @@ static void line_append_value(log_line *line, const log_field *field, bool json)
     case LOG_KIND_TEXT:
         if (field->text == NULL)
             line_append(line, "null");
-        else if (!json && text_is_plain(field->text))
+        else if (!json && text_is_plain(field->text) && line_has_room(line, strlen(field->text)))
             line_append(line, "%s", field->text);
         else
             line_append_quoted(line, field->text);
@@ -103,29 +126,102 @@ static void line_append_value(log_line *line, const log_field *field, bool json)
     }
 }
 
-void log_write(log_level level, const char *message, const log_field *fields)
+/* Without a queue: at once, but not for ever. */
+static void line_write(const char *text, size_t bytes)
+{
+    struct pollfd ready = {.fd = atomic_load(&log_state.descriptor), .events = POLLOUT};
+    if (poll(&ready, 1, LOG_PATIENCE_MILLISECONDS) != 1 || write(ready.fd, text, bytes) < 0)
+        atomic_fetch_add(&log_state.dropped, 1);
+}
+
+static void line_make(log_line *line, log_level level, const char *message, const log_field *fields)
 {
     bool json = atomic_load(&log_state.format) == LOG_FORMAT_JSON;
     char when[CLOCK_TEXT_BYTES];
-    log_line line;
-    if ((int)level > atomic_load(&log_state.level))
-        return;
-    line.length = 0;
+    line->length = 0;
     clock_format(clock_now_ms(), when);
     if (json)
-        line_append(&line, "{\"time\":\"%s\",\"level\":\"%s\",\"message\":", when,
+        line_append(line, "{\"time\":\"%s\",\"level\":\"%s\",\"message\":", when,
                     log_level_name(level));
     else
-        line_append(&line, "time=%s level=%s message=", when, log_level_name(level));
-    line_append_quoted(&line, message);
+        line_append(line, "time=%s level=%s message=", when, log_level_name(level));
+    line_append_quoted(line, message);
     for (const log_field *field = fields + 1; field->kind != LOG_KIND_END; field++) {
-        line_append(&line, json ? ",\"%s\":" : " %s=", field->key);
-        line_append_value(&line, field, json);
+        if (!line_has_room(line, strlen(field->key) + 64))
+            break;
+        line_append(line, json ? ",\"%s\":" : " %s=", field->key);
+        line_append_value(line, field, json);
     }
-    if (line.length > sizeof line.text - 8)
-        line.length = sizeof line.text - 8;
-    line_append(&line, json ? "}\n" : "\n");
-    /* A log that cannot be written must not stop the daemon. */
-    if (write(atomic_load(&log_state.descriptor), line.text, line.length) < 0)
+    line_append(line, json ? "}\n" : "\n");
+}
+
+bool log_is_written(log_level level)
+{
+    return (int)level <= atomic_load(&log_state.level);
+}
+
+void log_write(log_level level, const char *message, const log_field *fields)
+{
+    log_queue *queue = atomic_load(&log_state.queue);
+    log_line line;
+    if (!log_is_written(level))
         return;
+    line_make(&line, level, message, fields);
+    if (queue != NULL)
+        log_queue_add(queue, line.text, line.length);
+    else
+        line_write(line.text, line.length);
+}
+
+/* ---- the queue ---- */
+
+static size_t dropped_notice(uint64_t dropped, char *text, size_t size)
+{
+    log_line line;
+    char message[64];
+    snprintf(message, sizeof message, "%" PRIu64 " lines dropped", dropped);
+    line_make(
+        &line, LOG_LEVEL_WARNING, message,
+        (const log_field[]){{.key = ""}, LOG_INTEGER("lines", dropped), {.kind = LOG_KIND_END}});
+    assert(line.length <= size);
+    memcpy(text, line.text, line.length);
+    (void)size;
+    return line.length;
+}
+
+int log_start(didi_error *error)
+{
+    const log_queue_settings settings = {.bytes = LOG_QUEUE_BYTES,
+                                         .lines = LOG_QUEUE_LINES,
+                                         .fd = atomic_load(&log_state.descriptor),
+                                         .notice = dropped_notice};
+    log_queue *queue = NULL;
+    assert(atomic_load(&log_state.queue) == NULL);
+    int status = log_queue_start(&settings, &queue, error);
+    if (status == DIDI_OK)
+        atomic_store(&log_state.queue, queue);
+    return status;
+}
+
+void log_flush(void)
+{
+    log_queue *queue = atomic_load(&log_state.queue);
+    if (queue != NULL)
+        log_queue_flush(queue, LOG_FLUSH_MILLISECONDS);
+}
+
+void log_stop(void)
+{
+    log_queue *queue = atomic_exchange(&log_state.queue, NULL);
+    if (queue == NULL)
+        return;
+    atomic_fetch_add(&log_state.dropped, log_queue_look(queue).dropped);
+    log_queue_stop(queue, LOG_FLUSH_MILLISECONDS);
+}
+
+uint64_t log_dropped(void)
+{
+    log_queue *queue = atomic_load(&log_state.queue);
+    uint64_t earlier = atomic_load(&log_state.dropped);
+    return queue != NULL ? earlier + log_queue_look(queue).dropped : earlier;
 }

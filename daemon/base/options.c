@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { OPTION_NAME_BYTES = 32, OPTION_FIRST = 256 /* value of the first row */ };
+enum { OPTION_NAME_BYTES = 40, OPTION_FIRST = 256 /* value of the first row */ };
 
 /* What getopt_long(3) wants to know. */
 typedef struct option_table {
@@ -75,6 +75,26 @@ static int row_set(const option_row *row, void *into, const char *value, const c
                              : didi_fail(error, status, NULL, "too many options at %s", word);
 }
 
+static int fail_unknown(const option_row *rows, bool option, const char *word, didi_error *error)
+{
+    char name[NEAREST_BYTES_MAX + 1];
+    char meant[NEAREST_TEXT_BYTES];
+    if (!option)
+        return didi_fail(error, DIDI_INVALID, NULL, "unexpected argument %s", word);
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(word + 2, "="), word + 2);
+    for (char *c = name; *c != '\0'; c++)
+        if (*c == '-')
+            *c = '_';
+    nearest near = nearest_begin(name);
+    for (; rows->kind != OPTION_END; rows++)
+        nearest_try(&near, rows->name);
+    for (char *c = near.found; *c != '\0'; c++)
+        if (*c == '_')
+            *c = '-';
+    return didi_fail(error, DIDI_INVALID, NULL, "unknown option %s%s", word,
+                     nearest_text(&near, "--", "", meant));
+}
+
 int options_read(const option_row *rows, void *into, int argc, char **argv, didi_error *error)
 {
     option_table table = {0};
@@ -96,10 +116,7 @@ int options_read(const option_row *rows, void *into, int argc, char **argv, didi
         }
         const option_row *row = found != '?' ? row_find(rows, found) : NULL;
         if (row == NULL)
-            return didi_fail(error, DIDI_INVALID, NULL, "%s %s",
-                             found == '?' && strncmp(word, "--", 2) == 0 ? "unknown option"
-                                                                         : "unexpected argument",
-                             word);
+            return fail_unknown(rows, found == '?' && strncmp(word, "--", 2) == 0, word, error);
         int status = row_set(row, into, optarg, word, error);
         if (status != DIDI_OK || row->kind == OPTION_LAST)
             return status;

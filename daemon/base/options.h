@@ -8,7 +8,7 @@
 #include <stddef.h>
 
 enum {
-    OPTIONS_ROWS_MAX = 32,
+    OPTIONS_ROWS_MAX = 128,
     OPTIONS_LIST_MAX = 1024,
     OPTIONS_SETTINGS_MAX = 64,
     OPTIONS_EXIT_USAGE = 2,

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -41,20 +42,25 @@ static int state_dir_lock(state_dir *self, const char *path, didi_error *error)
     return DIDI_OK;
 }
 
-int state_dir_open(const char *path, state_dir **ret_state, didi_error *error)
+static int open_locked(const char *path, bool make, state_dir **ret_state, didi_error *error)
 {
     state_dir *self = memory_zeroed(1, sizeof *self);
     int status = DIDI_OK;
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     self->fd = self->lock_fd = -1;
-    if (mkdir(path, 0750) != 0 && errno != EEXIST)
-        status = didi_fail_errno(error, errno, path, "cannot make the state directory %s", path);
+    if (make && mkdir(path, 0750) != 0 && errno != EEXIST)
+        status = didi_fail_errno(error, errno, path,
+                                 "cannot make the state directory %s as user %u (--state-dir names "
+                                 "another)",
+                                 path, (unsigned)geteuid());
     if (status == DIDI_OK) {
         self->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (self->fd < 0)
-            status =
-                didi_fail_errno(error, errno, path, "cannot open the state directory %s", path);
+            status = didi_fail_errno(
+                error, errno, path,
+                "cannot open the state directory %s as user %u (--state-dir names another)", path,
+                (unsigned)geteuid());
     }
     if (status == DIDI_OK)
         status = state_dir_lock(self, path, error);
@@ -63,6 +69,16 @@ int state_dir_open(const char *path, state_dir **ret_state, didi_error *error)
     else
         state_dir_close(self);
     return status;
+}
+
+int state_dir_open(const char *path, state_dir **ret_state, didi_error *error)
+{
+    return open_locked(path, true, ret_state, error);
+}
+
+int state_dir_open_existing(const char *path, state_dir **ret_state, didi_error *error)
+{
+    return open_locked(path, false, ret_state, error);
 }
 
 void state_dir_close(state_dir *self)

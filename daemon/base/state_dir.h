@@ -11,6 +11,9 @@ typedef struct state_dir state_dir;
  * DIDI_IO, DIDI_DISK_FULL, DIDI_NO_MEMORY. */
 int state_dir_open(const char *path, state_dir **ret_state, didi_error *error);
 
+/* As state_dir_open, but the directory must be there. */
+int state_dir_open_existing(const char *path, state_dir **ret_state, didi_error *error);
+
 /* Releases the lock. NULL is fine. */
 void state_dir_close(state_dir *self);
 

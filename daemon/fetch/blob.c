@@ -258,6 +258,8 @@ int blob_fetch(fetch_run *run, const blob *wanted, int to_fd, const char *to, di
     }
     if (status == DIDI_OK)
         status = file_sync(self.fd, wanted->url, error);
+    if (status == DIDI_OK && is_ended(run))
+        status = didi_fail(error, DIDI_CANCELLED, wanted->url, "the fetch is ended");
     if (status == DIDI_OK)
         status = file_rename(run->temporary_fd, wanted->key, to_fd, to, error);
     if (status == DIDI_OK)

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "daemon/base/base.h"
+#include "daemon/fetch/transfer.h"
 #include "daemon/models/models.h"
 #include "daemon/store/store.h"
 
@@ -24,3 +25,12 @@ void fetcher_stop(fetcher *self);
  * the store. */
 int fetcher_request(fetcher *self, const char *name, const char *source, char ret_id[ID_BYTES],
                     didi_error *error);
+
+/* Cancels a fetch that did not end; a transfer in progress ends soon after. What came of a hub's
+ * file stays for a later fetch of it, of a file by URL it is removed. Thread-safe. Errors:
+ * DIDI_NOT_FOUND, DIDI_CONFLICT (it ended), those of the store. */
+int fetcher_cancel(fetcher *self, const char *id, didi_error *error);
+
+/* Forgets a fetch that ended, not its model. Thread-safe. Errors: DIDI_NOT_FOUND, DIDI_CONFLICT (it
+ * did not end yet), those of the store. */
+int fetcher_delete(fetcher *self, const char *id, didi_error *error);

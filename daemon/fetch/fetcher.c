@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { TOKEN_BYTES_MAX = 1000, TELL_MILLISECONDS = 500 };
+enum { TELL_MILLISECONDS = 500 };
 
 struct fetcher {
     const config *settings;
@@ -27,7 +27,9 @@ struct fetcher {
     pthread_mutex_t lock;
     pthread_cond_t asked;
     atomic_bool stopping;
-    bool running, waiting; /* waiting: there may be something in the queue */
+    atomic_bool ending;     /* of the transfer in progress: stopping, or it was cancelled */
+    char current[ID_BYTES]; /* what is fetched now; else "" */
+    bool running, waiting;  /* waiting: there may be something in the queue */
 };
 
 /* ---- one fetch ---- */
@@ -104,7 +106,7 @@ static int fetch_one(fetcher *self, const store_fetch *row, didi_error *error)
                      .endpoint = self->endpoint,
                      .directory_fd = self->directory_fd,
                      .temporary_fd = self->temporary_fd,
-                     .end = &self->stopping,
+                     .end = &self->ending,
                      .tell = tell_progress,
                      .context = &told};
     int status = source_parse(row->name, row->source, &from, error);
@@ -123,10 +125,49 @@ static int fetch_one(fetcher *self, const store_fetch *row, didi_error *error)
     return status;
 }
 
+/* Nothing finds the unfinished part of a file by URL again. */
+static void remove_part(fetcher *self, const char *id)
+{
+    if (self->temporary_fd >= 0)
+        (void)unlinkat(self->temporary_fd, id, 0);
+}
+
+/* False when it was cancelled since it was claimed. From here on fetcher_cancel() reaches it. */
+static bool enter(fetcher *self, const store_fetch *row)
+{
+    store_fetch now = {0};
+    pthread_mutex_lock(&self->lock);
+    memcpy(self->current, row->id, sizeof self->current);
+    atomic_store(&self->ending, atomic_load(&self->stopping));
+    pthread_mutex_unlock(&self->lock);
+    bool goes_on = store_fetch_get(self->records, row->id, &now, NULL) == DIDI_OK &&
+                   now.state == FETCH_RUNNING;
+    store_fetch_clear(&now);
+    return goes_on;
+}
+
+/* True when it was cancelled meanwhile. */
+static bool leave(fetcher *self, const store_fetch *row)
+{
+    pthread_mutex_lock(&self->lock);
+    bool cancelled = atomic_load(&self->ending) && !atomic_load(&self->stopping);
+    self->current[0] = '\0';
+    pthread_mutex_unlock(&self->lock);
+    if (cancelled) {
+        remove_part(self, row->id);
+        log_emit(LOG_LEVEL_INFO, "fetch ended", LOG_TEXT("fetch", row->id),
+                 LOG_TEXT("model", row->name),
+                 LOG_TEXT("state", fetch_state_name(FETCH_CANCELLED)));
+    }
+    return cancelled;
+}
+
 static void fetch_claimed(fetcher *self, const store_fetch *row)
 {
     didi_error error = {0};
-    int status = fetch_one(self, row, &error);
+    int status = enter(self, row) ? fetch_one(self, row, &error) : DIDI_CANCELLED;
+    if (leave(self, row))
+        return;
     bool again = status == DIDI_CANCELLED && atomic_load(&self->stopping);
     didi_error why = error;
     if (status != DIDI_OK && error.subject[0] != '\0')
@@ -169,20 +210,9 @@ static void *fetcher_main(void *context)
 
 static int read_token(fetcher *self, didi_error *error)
 {
-    size_t bytes = 0;
-    if (self->settings->hub_token_file == NULL)
-        return DIDI_OK;
-    int status = file_read_text(AT_FDCWD, self->settings->hub_token_file, TOKEN_BYTES_MAX,
-                                &self->token, &bytes, error);
-    if (status != DIDI_OK)
-        return status;
-    self->token[strcspn(self->token, "\r\n")] = '\0';
-    if (self->token[0] == '\0' ||
-        strspn(self->token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopq"
-                            "rstuvwxyz0123456789-._~+/=") != strlen(self->token))
-        return didi_fail(error, DIDI_INVALID, "hub_token_file", "%s holds no token",
-                         self->settings->hub_token_file);
-    return DIDI_OK;
+    const char *path = self->settings->hub_token_file;
+    return path != NULL ? transfer_read_token(path, "hub_token_file", &self->token, error)
+                        : DIDI_OK;
 }
 
 static int open_directories(fetcher *self, didi_error *error)
@@ -211,7 +241,7 @@ static int open_transfer(fetcher *self, didi_error *error)
                                   .token = self->token,
                                   .hosts = settings->fetch_hosts,
                                   .allow_private = settings->fetch_private != 0,
-                                  .end = &self->stopping};
+                                  .end = &self->ending};
     return transfer_create(&rules, &self->transfer, error);
 }
 
@@ -251,6 +281,7 @@ void fetcher_stop(fetcher *self)
         return;
     pthread_mutex_lock(&self->lock);
     atomic_store(&self->stopping, true);
+    atomic_store(&self->ending, true);
     pthread_cond_signal(&self->asked);
     pthread_mutex_unlock(&self->lock);
     if (self->running)
@@ -320,4 +351,26 @@ int fetcher_request(fetcher *self, const char *name, const char *source, char re
     pthread_cond_signal(&self->asked);
     pthread_mutex_unlock(&self->lock);
     return DIDI_OK;
+}
+
+int fetcher_cancel(fetcher *self, const char *id, didi_error *error)
+{
+    int status = store_fetch_cancel(self->records, id, error);
+    if (status != DIDI_OK)
+        return status;
+    pthread_mutex_lock(&self->lock);
+    if (strcmp(self->current, id) == 0)
+        atomic_store(&self->ending, true);
+    else
+        remove_part(self, id);
+    pthread_mutex_unlock(&self->lock);
+    return DIDI_OK;
+}
+
+int fetcher_delete(fetcher *self, const char *id, didi_error *error)
+{
+    int status = store_fetch_delete(self->records, id, error);
+    if (status == DIDI_OK)
+        remove_part(self, id);
+    return status;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The hub's interface: what a revision has, and where its files are. */
 #include "daemon/fetch/hub.h"
+#include "src/base/base.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -131,8 +132,10 @@ static int ask_revision(hub_revision *self, didi_error *error)
         }
     int status = blob_text(self->run, url, &text, &bytes, error);
     if (status == DIDI_OK) {
-        json_t *answer = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &where);
-        status = answer != NULL
+        bool refused = false;
+        json_t *answer = json_load(text, bytes, JSON_REJECT_DUPLICATES, &where, &refused);
+        status = refused ? fail_memory(error)
+                 : answer != NULL
                      ? read_files(self, answer, error)
                      : didi_fail(error, DIDI_FORMAT, url, "the answer is not JSON: %s", where.text);
         json_decref(answer);

@@ -2,13 +2,15 @@
 /* HTTP over libcurl, one request at a time; redirects are followed here, so that each is judged. */
 #include "daemon/fetch/transfer.h"
 
+#include "daemon/base/base.h"
+#include "daemon/egress/egress.h"
+
 #include <curl/curl.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <unistd.h>
 
 enum {
     CONNECT_SECONDS_MAX = 30,
@@ -36,19 +38,6 @@ typedef struct exchange {
     int64_t linked_bytes, range_bytes, content_bytes;
 } exchange;
 
-static char *url_part(const char *url, CURLUPart part, unsigned flags)
-{
-    CURLU *parsed = curl_url();
-    char *text = NULL;
-    char *copy = NULL;
-    if (parsed != NULL && curl_url_set(parsed, CURLUPART_URL, url, 0) == CURLUE_OK &&
-        curl_url_get(parsed, part, &text, flags) == CURLUE_OK)
-        copy = memory_string(text);
-    curl_free(text);
-    curl_url_cleanup(parsed);
-    return copy;
-}
-
 int transfer_create(const transfer_rules *rules, transfer **ret_transfer, didi_error *error)
 {
     transfer *self = memory_zeroed(1, sizeof *self);
@@ -62,9 +51,9 @@ int transfer_create(const transfer_rules *rules, transfer **ret_transfer, didi_e
                      ? DIDI_OK
                      : didi_fail(error, DIDI_NO_MEMORY, NULL, "libcurl cannot start");
     if (status == DIDI_OK && rules->endpoint != NULL) {
-        self->hub_scheme = url_part(rules->endpoint, CURLUPART_SCHEME, 0);
-        self->hub_host = url_part(rules->endpoint, CURLUPART_HOST, 0);
-        self->hub_port = url_part(rules->endpoint, CURLUPART_PORT, CURLU_DEFAULT_PORT);
+        self->hub_scheme = egress_url_part(rules->endpoint, EGRESS_SCHEME);
+        self->hub_host = egress_url_part(rules->endpoint, EGRESS_HOST);
+        self->hub_port = egress_url_part(rules->endpoint, EGRESS_PORT);
         if (self->hub_scheme == NULL || self->hub_host == NULL || self->hub_port == NULL ||
             (strcmp(self->hub_scheme, "https") != 0 && strcmp(self->hub_scheme, "http") != 0))
             status = didi_fail(error, DIDI_INVALID, "hub_endpoint",
@@ -89,6 +78,21 @@ void transfer_free(transfer *self)
     curl_global_cleanup();
 }
 
+int transfer_read_token(const char *place, const char *setting, char **ret_token, didi_error *error)
+{
+    char *token = NULL;
+    int status = secret_read_word(setting, place, &token, error);
+    if (status != DIDI_OK)
+        return status;
+    if (strspn(token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopq"
+                      "rstuvwxyz0123456789-._~+/=") != strlen(token)) {
+        free(token);
+        return didi_fail(error, DIDI_INVALID, setting, "%s holds no token", place);
+    }
+    *ret_token = token;
+    return DIDI_OK;
+}
+
 char *transfer_escape(const char *path)
 {
     char *escaped = curl_easy_escape(NULL, path, 0);
@@ -106,68 +110,14 @@ char *transfer_escape(const char *path)
 
 /* ---- whom is spoken to ---- */
 
-static bool v4_is_public(uint32_t address)
-{
-    static const struct {
-        uint32_t net;
-        unsigned bits;
-    } closed[] = {{0x00000000, 8},  {0x0A000000, 8},  {0x64400000, 10}, {0x7F000000, 8},
-                  {0xA9FE0000, 16}, {0xAC100000, 12}, {0xC0000000, 24}, {0xC0000200, 24},
-                  {0xC0A80000, 16}, {0xC6120000, 15}, {0xC6336400, 24}, {0xCB007100, 24},
-                  {0xE0000000, 3}};
-    bool open = true;
-    for (size_t i = 0; i < sizeof closed / sizeof *closed; i++)
-        open &= (address ^ closed[i].net) >> (32 - closed[i].bits) != 0;
-    return open;
-}
-
-static uint32_t v4_of(const uint8_t *bytes)
-{
-    return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
-}
-
-bool transfer_address_is_public(const struct sockaddr *address)
-{
-    if (address->sa_family == AF_INET) {
-        struct sockaddr_in v4;
-        memcpy(&v4, address, sizeof v4);
-        return v4_is_public(ntohl(v4.sin_addr.s_addr));
-    }
-    if (address->sa_family != AF_INET6)
-        return false;
-    static const uint8_t translated[12] = {0x00, 0x64, 0xFF, 0x9B};
-    struct sockaddr_in6 v6;
-    memcpy(&v6, address, sizeof v6);
-    const uint8_t *bytes = v6.sin6_addr.s6_addr;
-    if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr) || memcmp(bytes, translated, sizeof translated) == 0)
-        return v4_is_public(v4_of(bytes + 12));
-    if (bytes[0] == 0x20 && bytes[1] == 0x02) /* 6to4 */
-        return v4_is_public(v4_of(bytes + 2));
-    return (bytes[0] & 0xE0U) == 0x20; /* global unicast is 2000::/3 */
-}
-
-static bool host_is_listed(const char *hosts, const char *host)
-{
-    size_t length = strlen(host);
-    for (const char *at = hosts; at != NULL && *at != '\0'; at += strspn(at, ", ")) {
-        size_t bytes = strcspn(at, ", ");
-        bool below =
-            at[0] == '.' && bytes < length && strncasecmp(host + length - bytes, at, bytes) == 0;
-        if (below || (bytes == length && strncasecmp(host, at, bytes) == 0))
-            return true;
-        at += bytes;
-    }
-    return false;
-}
-
 /* The hub is a scheme, a host and a port. */
 static bool is_hub(const transfer *self, const char *url)
 {
     if (self->hub_host == NULL)
         return false;
-    char *scheme = url_part(url, CURLUPART_SCHEME, 0);
-    char *host = url_part(url, CURLUPART_HOST, 0);
-    char *port = url_part(url, CURLUPART_PORT, CURLU_DEFAULT_PORT);
+    char *scheme = egress_url_part(url, EGRESS_SCHEME);
+    char *host = egress_url_part(url, EGRESS_HOST);
+    char *port = egress_url_part(url, EGRESS_PORT);
     bool same = scheme != NULL && host != NULL && port != NULL &&
                 strcmp(scheme, self->hub_scheme) == 0 && strcasecmp(host, self->hub_host) == 0 &&
                 strcmp(port, self->hub_port) == 0;
@@ -179,16 +129,16 @@ static bool is_hub(const transfer *self, const char *url)
 
 bool transfer_may_ask(const transfer *self, const char *url, didi_error *error)
 {
-    char *scheme = url_part(url, CURLUPART_SCHEME, 0);
-    char *host = url_part(url, CURLUPART_HOST, 0);
-    char *user = url_part(url, CURLUPART_USER, 0);
+    char *scheme = egress_url_part(url, EGRESS_SCHEME);
+    char *host = egress_url_part(url, EGRESS_HOST);
+    char *user = egress_url_part(url, EGRESS_USER);
     bool plain = scheme != NULL && strcmp(scheme, "http") == 0;
     bool may = false;
     if (scheme == NULL || host == NULL || user != NULL || (!plain && strcmp(scheme, "https") != 0))
         didi_fail(error, DIDI_INVALID, NULL, "not a URL that is fetched: https://HOST/...");
     else if (plain && !self->rules.allow_private)
         didi_fail(error, DIDI_INVALID, NULL, "http to %s is not allowed, only https", host);
-    else if (!is_hub(self, url) && !host_is_listed(self->rules.hosts, host))
+    else if (!is_hub(self, url) && !egress_host_is_listed(self->rules.hosts, host))
         didi_fail(error, DIDI_INVALID, NULL,
                   "the host %s is not one that is fetched from; --fetch-hosts has them", host);
     else
@@ -203,11 +153,8 @@ static curl_socket_t open_socket(void *context, curlsocktype purpose, struct cur
 {
     exchange *self = context;
     (void)purpose;
-    self->address_refused =
-        !self->transfer->rules.allow_private && !transfer_address_is_public(&address->addr);
-    if (self->address_refused)
-        return CURL_SOCKET_BAD;
-    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    return egress_open_socket(&address->addr, address->socktype, address->protocol,
+                              self->transfer->rules.allow_private, &self->address_refused);
 }
 
 /* ---- what comes back ---- */
@@ -288,7 +235,7 @@ static int exchange_judge(exchange *self, CURLcode code, long status, const char
     if (self->status != DIDI_OK)
         return self->status;
     if (rules->end != NULL && atomic_load(rules->end))
-        return didi_fail(self->error, DIDI_CANCELLED, subject, "the daemon stops");
+        return didi_fail(self->error, DIDI_CANCELLED, subject, "the fetch is ended");
     if (self->address_refused)
         return didi_fail(self->error, DIDI_INVALID, subject,
                          "the host has a private address, which is not fetched from; "
@@ -338,6 +285,8 @@ static int exchange_run(exchange *self, const char *url, struct curl_slist *head
     curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
     curl_easy_setopt(easy, CURLOPT_NOBODY, order->head ? 1L : 0L);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
+    if (order->json != NULL)
+        curl_easy_setopt(easy, CURLOPT_POSTFIELDS, order->json);
     if (order->offset > 0)
         curl_easy_setopt(easy, CURLOPT_RANGE, range);
     CURLcode code = curl_easy_perform(easy);
@@ -357,6 +306,10 @@ static int exchange_hop(exchange *self, const char *url, long *ret_status)
     }
     /* Compressed answers would have other sizes. */
     struct curl_slist *all = curl_slist_append(headers, "Accept-Encoding: identity");
+    if (all != NULL && self->order->json != NULL) {
+        headers = all;
+        all = curl_slist_append(headers, "Content-Type: application/json");
+    }
     int status = all != NULL ? exchange_run(self, url, all, ret_status)
                              : didi_fail(self->error, DIDI_NO_MEMORY, NULL, "no memory to ask");
     curl_slist_free_all(all != NULL ? all : headers);
@@ -389,6 +342,9 @@ int transfer_run(transfer *self, const transfer_order *order, transfer_answer *r
                                                        : now.content_bytes;
             return DIDI_OK;
         }
+        if (order->json != NULL)
+            return didi_fail(error, DIDI_IO, order->url, "answered %ld, a redirect",
+                             ret_answer->status);
         (void)snprintf(url, sizeof url, "%s", next);
     }
     return didi_fail(error, DIDI_INVALID, order->url, "more than %d redirects",

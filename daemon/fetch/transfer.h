@@ -8,7 +8,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/socket.h>
 
 typedef struct transfer transfer;
 
@@ -31,8 +30,9 @@ bool transfer_may_ask(const transfer *self, const char *url, didi_error *error);
 
 typedef struct transfer_order {
     const char *url;
-    bool head;       /* no body; a redirect to another host is the answer */
-    uint64_t offset; /* of the first byte wanted */
+    bool head;        /* no body; a redirect to another host is the answer */
+    const char *json; /* body of a POST, which follows no redirect; NULL: GET */
+    uint64_t offset;  /* of the first byte wanted */
     /* Gets the body of a 200 or 206; `from` is where it starts in the file. Returns a status. */
     int (*write)(void *context, uint64_t from, const void *data, size_t bytes, didi_error *error);
     void *context;
@@ -52,9 +52,10 @@ typedef struct transfer_answer {
 int transfer_run(transfer *self, const transfer_order *order, transfer_answer *ret_answer,
                  didi_error *error);
 
+/* Reads a file with a token on its first line; the caller frees. Errors: DIDI_INVALID (no token;
+ * `setting` as subject), DIDI_NOT_FOUND, DIDI_IO, DIDI_NO_MEMORY. */
+int transfer_read_token(const char *place, const char *setting, char **ret_token,
+                        didi_error *error);
+
 /* Percent-encodes all but unreserved characters and '/'; the caller frees; NULL: no memory. */
 char *transfer_escape(const char *path);
-
-/* True for an address of the public Internet: not private, loopback, link-local, shared, reserved,
- * multicast, nor IPv6 that carries such an IPv4 address. */
-bool transfer_address_is_public(const struct sockaddr *address);

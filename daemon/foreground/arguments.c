@@ -32,9 +32,9 @@ static const option_row option_rows[] = {
 
 void arguments_print_usage(FILE *stream)
 {
-    fputs("Usage: didid run SPEC.json --models DIR --out DIR [OPTION]...\n"
+    fputs("Usage: didid run SPEC --models DIR --out DIR [OPTION]...\n"
           "       didid run --extend PACKAGE --models DIR --out DIR [OPTION]...\n"
-          "Merge in the foreground: no server, no database.\n\n"
+          "Merge in the foreground: no server, no database. SPEC is JSON or YAML.\n\n"
           "  --models DIR          model x/y of the specification is DIR/x/y; may be repeated\n"
           "  --out DIR             artifacts go here; absent or empty before\n"
           "  --export FORMAT       also write every task: full (DIR/models/TASK), peft\n"

@@ -122,7 +122,9 @@ void display_event(void *context, const didi_event *event)
         self->stage = (int)event->stage;
     } else if (event->text != NULL) {
         clear_bar(self);
-        fprintf(stderr, "note: %s\n", event->text);
+        char text[DISPLAY_LINE_BYTES];
+        text_copy_printable(text, sizeof text, event->text);
+        fprintf(stderr, "note: %s\n", text);
     }
     pthread_mutex_unlock(&self->lock);
 }
@@ -194,6 +196,29 @@ static void print_budget(const json_t *budget)
     printf(", ");
 }
 
+/* What a survey found of the sizes that have names. */
+static void print_marks(const json_t *frontier)
+{
+    const json_t *marks = json_object_get(frontier, "marks");
+    printf("a survey, ");
+    for (size_t i = 0; i < json_array_size(marks); i++) {
+        const json_t *mark = json_array_get(marks, i);
+        const char *size = json_string_value(json_object_get(mark, "name"));
+        printf("%s %.0f bytes with an error of about %.3g, ", size != NULL ? size : "",
+               number(mark, "bytes"), number(mark, "error"));
+    }
+}
+
+static void print_figures(const json_t *manifest)
+{
+    if (json_is_true(json_object_get(manifest, "survey"))) {
+        print_marks(json_object_get(manifest, "frontier"));
+        return;
+    }
+    print_budget(json_object_get(manifest, "budget"));
+    printf("relative error %.4g, ", number(json_object_get(manifest, "error"), "relative"));
+}
+
 void display_summary(const char *out, int parent_fd, const char *name, double seconds)
 {
     didi_error ignored = {0};
@@ -201,10 +226,8 @@ void display_summary(const char *out, int parent_fd, const char *name, double se
     int fd = -1;
     printf("%s: ", out);
     if (file_open_directory(parent_fd, name, 0, &fd, &ignored) == DIDI_OK) {
-        if (manifest_file_read(fd, &manifest, &ignored) == DIDI_OK) {
-            print_budget(json_object_get(manifest, "budget"));
-            printf("relative error %.4g, ", number(json_object_get(manifest, "error"), "relative"));
-        }
+        if (manifest_file_read(fd, &manifest, &ignored) == DIDI_OK)
+            print_figures(manifest);
         close(fd);
     }
     json_decref(manifest);

@@ -66,9 +66,16 @@ static int read_specification(foreground *self, didi_error *error)
     int status = file_read_text(AT_FDCWD, path, LIMIT_BODY_BYTES, &text, &bytes, error);
     if (status != DIDI_OK)
         return status;
-    status = specification_parse(text, bytes, LIMIT_BODY_BYTES, &self->specification, error);
+    json_t *document = NULL;
+    status = document_parse_named(path, text, bytes, LIMIT_BODY_BYTES, &document, error);
+    if (status == DIDI_OK)
+        status = specification_read(document, 0, &self->specification, error);
+    json_decref(document);
     if (status != DIDI_OK)
         didi_error_wrap(error, "%s", path);
+    else if (self->specification->survey && self->given->export != NULL)
+        status = didi_fail(error, DIDI_INVALID, "/survey",
+                           "a survey has nothing to export; leave --export out");
     free(text);
     return status;
 }
@@ -213,6 +220,18 @@ static void merge_finished(void *context)
     foreground_done(self);
 }
 
+/* From before the hidden directory is there, so that none leaves it; they take effect in the loop.
+ */
+static void hear_signals(foreground *self)
+{
+    const int numbers[] = {SIGINT, SIGTERM};
+    for (size_t i = 0; i < 2; i++) {
+        uv_signal_init(&self->loop, &self->signals[i]);
+        self->signals[i].data = self;
+        uv_signal_start(&self->signals[i], on_signal, numbers[i]);
+    }
+}
+
 static int foreground_run(foreground *self)
 {
     const config *settings = &self->given->config;
@@ -227,12 +246,6 @@ static int foreground_run(foreground *self)
     self->timer.data = self;
     uv_timer_start(&self->timer, on_draw, FOREGROUND_DRAW_MILLISECONDS,
                    FOREGROUND_DRAW_MILLISECONDS);
-    const int numbers[] = {SIGINT, SIGTERM};
-    for (size_t i = 0; i < 2; i++) {
-        uv_signal_init(&self->loop, &self->signals[i]);
-        self->signals[i].data = self;
-        uv_signal_start(&self->signals[i], on_signal, numbers[i]);
-    }
     pool_pump(self->pool);
     uv_run(&self->loop, UV_RUN_DEFAULT);
     return self->status;
@@ -246,8 +259,10 @@ static void foreground_clear(foreground *self)
     specification_free(self->specification);
     model_roots_close(self->roots);
     pool_free(self->pool);
-    uv_loop_close(&self->loop);
     places_close(&self->places);
+    pool_close_handles(&self->loop); /* after a failed start they are still open */
+    uv_run(&self->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&self->loop);
     file_close(self->package_fd);
     file_close(self->comparison_fd);
     display_free(self->display);
@@ -271,13 +286,21 @@ static int foreground_merge(const arguments *given)
     snprintf(threads, sizeof threads, "%zu", given->config.workers);
     setenv("UV_THREADPOOL_SIZE", threads, 1); /* read once, at the pool's first use */
     uv_loop_init(&self.loop);
-    int status = didi_blas_use_one_thread(error);
+    size_t workers = given->config.workers;
+    int status = address_space_check(didi_blas_bytes(workers), workers, error);
+    if (status == DIDI_OK)
+        status = file_sha256_prepare(error);
+    if (status == DIDI_OK)
+        status = didi_blas_use_one_thread(error);
+    if (status == DIDI_OK)
+        status = didi_blas_reserve(workers, error);
     if (status == DIDI_OK)
         status = display_create(given->verbose, &self.display, error);
     if (status == DIDI_OK)
         status = read_specification(&self, error);
     if (status == DIDI_OK)
         display_count(self.display, specification_counts_bytes(self.specification));
+    hear_signals(&self);
     if (status == DIDI_OK)
         status = places_open(&self.places, given->out, error);
     if (status == DIDI_OK)

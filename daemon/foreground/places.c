@@ -19,8 +19,8 @@ static int check_out_is_free(const char *out, didi_error *error)
     if (rmdir(out) == 0 || errno == ENOENT)
         return DIDI_OK;
     if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR || errno == EINVAL)
-        return didi_fail(error, DIDI_CONFLICT, NULL, "%s exists and is not an empty directory",
-                         out);
+        return didi_fail(error, DIDI_CONFLICT, NULL,
+                         "%s exists and is not an empty directory; --out must name another", out);
     return didi_fail_errno(error, errno, out, "cannot use %s", out);
 }
 
@@ -80,8 +80,8 @@ int places_keep(const places *self, const char *keep, didi_error *error)
     if (renameat(self->holder_fd, "work", AT_FDCWD, keep) == 0)
         return DIDI_OK;
     if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR)
-        return didi_fail(error, DIDI_CONFLICT, keep, "%s exists and is not an empty directory",
-                         keep);
+        return didi_fail(error, DIDI_CONFLICT, keep,
+                         "%s exists and is not an empty directory; --keep must name another", keep);
     if (errno == EXDEV)
         return didi_fail(error, DIDI_INVALID, keep, "%s is on another file system than --out",
                          keep);

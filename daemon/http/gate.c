@@ -1,80 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The gate: what libmicrohttpd 0.9.75 lets through and we do not. A refusal closes the connection,
- * so that what follows on it is never taken for a request. */
-#include "daemon/http/http_internal.h"
+/* The gate between a well-formed head and a handler. */
+#include "daemon/http/gate.h"
 
-#include <assert.h>
+#include "daemon/base/base.h"
+#include "daemon/http/connection.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
-typedef struct framing {
-    unsigned lengths, codings, hosts, origins;
-    const char *length, *coding, *host, *origin;
-    const char *fault;
-} framing;
-
-static bool is_token(const char *text, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++) {
-        char c = text[i];
-        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-        if (!plain && (c == '\0' || strchr("!#$%&'*+-.^_`|~", c) == NULL))
-            return false;
-    }
-    return bytes > 0;
-}
-
-static bool is_field_value(const char *text, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++) {
-        unsigned char c = (unsigned char)text[i];
-        if ((c < ' ' && c != '\t') || c == 0x7f)
-            return false;
-    }
-    return true;
-}
-
-static enum MHD_Result framing_visit(void *cls, enum MHD_ValueKind kind, const char *key,
-                                     size_t key_size, const char *value, size_t value_size)
-{
-    framing *found = cls;
-    (void)kind;
-    if (!is_token(key, key_size) || !is_field_value(value, value_size)) {
-        found->fault = "a header has a name or value that is not allowed";
-    } else if (strcasecmp(key, "Content-Length") == 0) {
-        found->lengths++;
-        found->length = value;
-    } else if (strcasecmp(key, "Transfer-Encoding") == 0) {
-        found->codings++;
-        found->coding = value;
-    } else if (strcasecmp(key, "Host") == 0) {
-        found->hosts++;
-        found->host = value;
-    } else if (strcasecmp(key, "Origin") == 0) {
-        found->origins++;
-        found->origin = value;
-    }
-    return MHD_YES;
-}
-
-static const char *framing_fault(const framing *found)
-{
-    long long length;
-    if (found->fault != NULL)
-        return found->fault;
-    if (found->lengths > 1 || found->codings > 1)
-        return "Content-Length or Transfer-Encoding is there more than once";
-    if (found->lengths == 1 && found->codings == 1)
-        return "Content-Length and Transfer-Encoding are there together";
-    if (found->codings == 1 && strcasecmp(found->coding, "chunked") != 0)
-        return "Transfer-Encoding is not chunked";
-    if (found->lengths == 1 && !http_number_parse(found->length, 0, INT64_MAX, &length))
-        return "Content-Length is not a number";
-    if (found->hosts != 1)
-        return "there is not exactly one Host header";
-    return NULL;
-}
+static const char cors_headers[] =
+    "Authorization, Content-Range, Content-Type, Idempotency-Key, If-Match, If-None-Match, "
+    "If-Range, Last-Event-ID, Range, traceparent";
 
 static bool gate_refuse(http_request *request, problem type, const char *detail,
                         const char *parameter)
@@ -85,33 +22,117 @@ static bool gate_refuse(http_request *request, problem type, const char *detail,
     return false;
 }
 
-/* Pages that resolve their own name to this machine (DNS rebinding) give themselves away here. */
-static bool host_is_ours(const http_request *request, const char *host)
+bool http_list_has(const char *list, const char *name, size_t name_bytes)
 {
-    const char *names[] = {"localhost", "127.0.0.1", "[::1]", request->http->listener.host};
-    long long port;
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        size_t length = strlen(names[i]);
-        if (length == 0 || strncasecmp(host, names[i], length) != 0)
-            continue;
-        if (host[length] == '\0' ||
-            (host[length] == ':' && http_number_parse(host + length + 1, 0, 65535, &port)))
+    for (; list != NULL && *list != '\0'; list += strspn(list, ", ")) {
+        size_t bytes = strcspn(list, ", ");
+        if (bytes == name_bytes && strncasecmp(list, name, bytes) == 0)
             return true;
+        list += bytes;
     }
     return false;
 }
 
-static bool gate_admit_host(http_request *request, const framing *found)
+/* The length of a Host value without its port; 0 when the port is none. */
+static size_t host_name_bytes(const char *host)
+{
+    long long port;
+    const char *colon = strrchr(host, ':');
+    if (colon == NULL || strchr(colon, ']') != NULL)
+        return strlen(host);
+    return http_number_parse(colon + 1, 0, 65535, &port) ? (size_t)(colon - host) : 0;
+}
+
+/* Pages that resolve their own name to this machine (DNS rebinding) give themselves away here. */
+static bool host_is_ours(const http_request *request, const char *host)
+{
+    const http_listener *listener = request->connection->listener;
+    const char *names[] = {"localhost", "127.0.0.1", "[::1]", listener->host};
+    size_t bytes = host_name_bytes(host);
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && bytes > 0; i++)
+        if (strlen(names[i]) == bytes && strncasecmp(host, names[i], bytes) == 0)
+            return true;
+    return bytes > 0 && http_list_has(request->http->hosts, host, bytes);
+}
+
+static bool origin_is_ours(const http_request *request, const char *origin)
 {
     char own[300];
-    if (!request->http->listener.is_unix && !host_is_ours(request, found->host))
+    snprintf(own, sizeof own, "%s://%.280s", request->connection->tls != NULL ? "https" : "http",
+             request->head.host);
+    return strcasecmp(origin, own) == 0;
+}
+
+static bool gate_admit_host(http_request *request)
+{
+    const http_head *head = &request->head;
+    if (!request->connection->listener->is_unix && !host_is_ours(request, head->host))
         return gate_refuse(request, PROBLEM_WRONG_HOST,
-                           "Host must be localhost or the address listened on", "Host");
-    snprintf(own, sizeof own, "http://%.280s", found->host);
-    if (found->origins > 1 || (found->origin != NULL && strcasecmp(found->origin, own) != 0))
+                           "Host must be localhost, the address listened on, or one of http_hosts",
+                           "Host");
+    if (head->origin == NULL || origin_is_ours(request, head->origin))
+        return true;
+    if (!http_list_has(request->http->origins, head->origin, strlen(head->origin)))
         return gate_refuse(request, PROBLEM_CROSS_ORIGIN,
                            "the request comes from a page of another origin", "Origin");
+    request->allowed_origin = head->origin;
     return true;
+}
+
+/* Answers what a browser asks before it sends a request of another origin. */
+static bool gate_answer_preflight(http_request *request)
+{
+    if (request->allowed_origin == NULL || strcmp(request->head.method, "OPTIONS") != 0 ||
+        http_header(request, "Access-Control-Request-Method") == NULL)
+        return false;
+    http_reply_header(request, "Access-Control-Allow-Methods",
+                      "GET, HEAD, POST, PUT, PATCH, DELETE");
+    http_reply_header(request, "Access-Control-Allow-Headers", cors_headers);
+    http_reply_header(request, "Access-Control-Max-Age", "600");
+    http_reply_empty(request, 204);
+    return true;
+}
+
+static bool is_vital(const http_request *request)
+{
+    return request->route->vital || request->route->access == HTTP_ACCESS_ADMIN;
+}
+
+/* The reserve is for a few routes alone. */
+static bool gate_admit_reserved(http_request *request)
+{
+    const http_settings *settings = &request->http->settings;
+    bool own = request->connection->address_is_full;
+    char detail[96];
+    if (!request->connection->is_reserved || is_vital(request))
+        return true;
+    http_refused(HTTP_REFUSAL_CONNECTIONS);
+    http_reply_retry(request, HTTP_RETRY_SECONDS);
+    if (own)
+        snprintf(detail, sizeof detail, "one address has at most %zu connections at once",
+                 settings->address_connections_max);
+    else
+        snprintf(detail, sizeof detail, "all of %zu connections are in use",
+                 settings->connections_max);
+    return gate_refuse(request, own ? PROBLEM_TOO_MANY_REQUESTS : PROBLEM_TOO_MANY_CONNECTIONS,
+                       detail, NULL);
+}
+
+static bool gate_admit_rate(http_request *request)
+{
+    http *self = request->http;
+    int64_t wait_ms = 0;
+    char detail[96];
+    if (is_vital(request) || http_holder_request(self->holders, http_exchange_holder(request),
+                                                 clock_monotonic_ms(), &wait_ms))
+        return true;
+    http_refused(HTTP_REFUSAL_RATE);
+    http_reply_retry(request, (wait_ms + 999) / 1000);
+    snprintf(detail, sizeof detail, "one address may ask %zu times a second, %zu at once",
+             self->settings.requests_per_second, self->settings.requests_burst);
+    http_reply_problem(request,
+                       &(http_problem){.type = PROBLEM_TOO_MANY_REQUESTS, .detail = detail});
+    return false;
 }
 
 static bool is_json(const char *media_type)
@@ -130,38 +151,72 @@ static bool is_json(const char *media_type)
            strcasecmp(media_type, "charset=\"utf-8\"") == 0;
 }
 
-static bool gate_admit_body(http_request *request, const framing *found)
+static bool gate_admit_body(http_request *request)
 {
+    const http_route *route = request->route;
+    const http_head *head = &request->head;
     size_t bytes_max = request->http->settings.body_bytes_max;
-    long long length = 0;
     char detail[96];
-    if (found->lengths == 1)
-        http_number_parse(found->length, 0, INT64_MAX, &length);
-    if ((unsigned long long)length > bytes_max) {
-        snprintf(detail, sizeof detail, "%lld bytes; at most %zu are taken", length, bytes_max);
+    if (route->streams_body)
+        return true;
+    if (head->length > bytes_max) {
+        snprintf(detail, sizeof detail, "%llu bytes; at most %zu are taken",
+                 (unsigned long long)head->length, bytes_max);
         return gate_refuse(request, PROBLEM_BODY_TOO_LARGE, detail, NULL);
     }
-    if (!request->route->takes_body)
-        return (length == 0 && found->codings == 0) ||
+    if (!route->takes_body)
+        return (head->length == 0 && !head->chunked) ||
                gate_refuse(request, PROBLEM_MALFORMED_REQUEST, "this request takes no body",
                            "Content-Length");
-    return is_json(http_header(request, "Content-Type")) ||
+    return route->any_media || is_json(http_header(request, "Content-Type")) ||
            gate_refuse(request, PROBLEM_UNSUPPORTED_MEDIA_TYPE,
                        "the body must be application/json in UTF-8", "Content-Type");
 }
 
+static bool gate_admit_client(http_request *request)
+{
+    const http_settings *settings = &request->http->settings;
+    return settings->admit == NULL || settings->admit(settings->context, request);
+}
+
+static bool gate_admit_target(http_request *request)
+{
+    const char *target = request->head.target;
+    if (strlen(target) >= HTTP_TARGET_BYTES_MAX - 1)
+        return gate_refuse(request, PROBLEM_TARGET_TOO_LONG, "the target is longer than 8190 bytes",
+                           NULL);
+    const char *fault = http_target_parse(target, &request->target);
+    return fault == NULL || gate_refuse(request, PROBLEM_MALFORMED_REQUEST, fault, NULL);
+}
+
+/* Whose request is it that a proxy passes on? */
+static bool gate_admit_forwarded(http_request *request)
+{
+    http *self = request->http;
+    http_fault fault = {0};
+    char key[HTTP_HOLDER_KEY_BYTES];
+    if (!http_networks_has(&self->proxies, request->connection->address))
+        return true;
+    if (!http_forwarded_client(&request->head, &self->proxies, request->forwarded, &fault)) {
+        http_refused(HTTP_REFUSAL_MALFORMED);
+        return gate_refuse(request, fault.type, fault.detail, fault.parameter);
+    }
+    if (request->forwarded[0] == '\0')
+        return true;
+    address_owner(request->forwarded, key);
+    request->forwarded_holder = http_holders_get(self->holders, key, clock_monotonic_ms());
+    return request->forwarded_holder != NULL ||
+           gate_refuse(request, PROBLEM_OUT_OF_MEMORY, "no memory for the request", NULL);
+}
+
 bool http_gate_admit(http_request *request)
 {
-    framing found = {0};
-    assert(request->phase == HTTP_PHASE_HEADERS);
-    MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, framing_visit, &found);
-    const char *fault = framing_fault(&found);
-    if (fault == NULL)
-        fault = request->target_fault;
-    if (fault != NULL)
-        return gate_refuse(request, PROBLEM_MALFORMED_REQUEST, fault, NULL);
-    if (http_is_quiescing(request->http))
+    if (!gate_admit_forwarded(request) || !gate_admit_target(request))
+        return false;
+    if (atomic_load(&request->http->quiescing))
         return gate_refuse(request, PROBLEM_UNAVAILABLE, "the service is stopping", NULL);
-    return gate_admit_host(request, &found) && http_route_find(request) &&
-           gate_admit_body(request, &found);
+    return gate_admit_host(request) && !gate_answer_preflight(request) &&
+           http_route_find(request) && gate_admit_reserved(request) && gate_admit_rate(request) &&
+           gate_admit_client(request) && gate_admit_body(request) &&
+           http_route_check_query(request);
 }

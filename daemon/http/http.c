@@ -3,82 +3,112 @@
 #include "daemon/http/http.h"
 
 #include "daemon/base/base.h"
-#include "daemon/http/http_internal.h"
+#include "daemon/http/connection.h"
 #include "daemon/http/stream.h"
 #include "src/base/base.h"
 
-#include <stdarg.h>
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
 
-enum {
-    HTTP_IDLE_SECONDS = 60,        /* without a byte sent or taken, while not suspended */
-    HTTP_MEMORY_BYTES = 32 * 1024, /* a connection's: request line, headers, buffers */
-    HTTP_POLL_MILLISECONDS = 20,   /* between looks at what is left while stopping */
-    HTTP_LOG_BYTES = 512,
-};
-
-__attribute__((format(printf, 2, 0))) static void http_log(void *cls, const char *format,
-                                                           va_list arguments)
+/* Copies a text of the settings that may be NULL. */
+static bool keep_text(const char *text, char **ret_copy)
 {
-    char text[HTTP_LOG_BYTES];
-    (void)cls;
-    vsnprintf(text, sizeof text, format, arguments);
-    text[strcspn(text, "\n")] = '\0';
-    log_emit(LOG_LEVEL_DEBUG, "http library", LOG_TEXT("text", text));
+    *ret_copy = text == NULL ? NULL : memory_string(text);
+    return text == NULL || *ret_copy != NULL;
 }
 
-__attribute__((noreturn)) static void http_panic(void *cls, const char *file, unsigned line,
-                                                 const char *reason)
+static bool http_keep(http *self, const http_settings *settings)
 {
-    (void)cls;
-    log_emit(LOG_LEVEL_ERROR, "http library gives up", LOG_TEXT("file", file),
-             LOG_INTEGER("line", line), LOG_TEXT("reason", reason));
-    abort();
+    self->settings = *settings;
+    self->settings.listen = self->settings.control = NULL;
+    self->settings.trusted_proxies = NULL;
+    bool kept = keep_text(settings->tls_certificate, &self->certificate) &&
+                keep_text(settings->tls_key, &self->key) &&
+                keep_text(settings->hosts, &self->hosts) &&
+                keep_text(settings->origins, &self->origins);
+    self->settings.tls_certificate = self->certificate;
+    self->settings.tls_key = self->key;
+    self->settings.hosts = self->hosts;
+    self->settings.origins = self->origins;
+    return kept;
 }
 
-static int http_start_daemon(http *self, didi_error *error)
-{
-    MHD_set_panic_func(http_panic, NULL);
-    self->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
-        0, NULL, NULL, http_callbacks_access, self, MHD_OPTION_EXTERNAL_LOGGER, http_log, NULL,
-        MHD_OPTION_LISTEN_SOCKET, self->listener.fd, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)self->settings.connections_max, MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)HTTP_IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_MEMORY_BYTES,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK, http_callbacks_target, self,
-        MHD_OPTION_NOTIFY_COMPLETED, http_callbacks_completed, self, MHD_OPTION_NOTIFY_CONNECTION,
-        http_callbacks_connection, self, MHD_OPTION_END);
-    if (self->daemon == NULL)
-        return didi_fail(error, DIDI_IO, self->listener.address, "cannot serve on %s",
-                         self->listener.address);
-    return DIDI_OK;
-}
-
-int http_start(const http_settings *settings, http **ret_http, didi_error *error)
+static http *http_create(const http_settings *settings)
 {
     pthread_condattr_t monotonic;
     http *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for the HTTP edge");
-    self->settings = *settings;
-    self->settings.listen = NULL; /* the caller's; the listener has its own */
-    self->listener.fd = -1;
+        return NULL;
+    self->spare_fd = -1;
+    self->drain_milliseconds = -1;
+    TAILQ_INIT(&self->connections);
+    TAILQ_INIT(&self->idle);
+    TAILQ_INIT(&self->reserved);
+    TAILQ_INIT(&self->pending);
     pthread_mutex_init(&self->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&self->work_arrived, &monotonic);
-    pthread_cond_init(&self->tick, &monotonic);
+    for (size_t i = 0; i < HTTP_PACES; i++)
+        pthread_cond_init(&self->work[i].arrived, &monotonic);
     pthread_cond_init(&self->stream_ended, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    int status = http_listener_open(settings->listen, &self->listener, error);
+    self->holders =
+        http_holders_create((http_rate){settings->requests_per_second, settings->requests_burst});
+    if (self->holders != NULL && http_keep(self, settings))
+        return self;
+    http_stop(self, 0);
+    return NULL;
+}
+
+/* Beside the listeners that are told of. */
+static int listen_control(http *self, const char *place, didi_error *error)
+{
+    const http_listen_rules rules = {.control = true};
+    size_t count = 0;
+    int status =
+        http_listeners_open(place, &rules, self->listeners + self->listener_count, &count, error);
+    self->listener_count += count;
+    return status;
+}
+
+static int http_listen(http *self, const http_settings *settings, didi_error *error)
+{
+    http_listen_rules rules = {.any_address = settings->any_address,
+                               .has_tls = self->tls != NULL,
+                               .tls = settings->tls && self->tls != NULL};
+    char joined[HTTP_LISTENERS_MAX * (HTTP_ADDRESS_BYTES + 1)] = "";
+    int status = http_listeners_open(settings->listen, &rules, self->listeners,
+                                     &self->listener_count, error);
+    if (status != DIDI_OK)
+        return status;
+    for (size_t i = 0, used = 0; i < self->listener_count; i++)
+        used += (size_t)snprintf(joined + used, sizeof joined - used, "%s%s", i > 0 ? "," : "",
+                                 self->listeners[i].address);
+    self->address = memory_string(joined);
+    if (self->address == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+    return settings->control != NULL ? listen_control(self, settings->control, error) : DIDI_OK;
+}
+
+int http_start(const http_settings *settings, http **ret_http, didi_error *error)
+{
+    assert(settings->connections_max > 0 && settings->address_connections_max > 0 &&
+           settings->reply_bytes_per_second > 0 && settings->body_bytes_max > 0);
+    http *self = http_create(settings);
+    if (self == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for the HTTP edge");
+    int status = http_networks_parse(settings->trusted_proxies, &self->proxies, error);
+    if (status == DIDI_OK && settings->tls_certificate != NULL && settings->tls_key != NULL)
+        status = http_tls_open(settings->tls_certificate, settings->tls_key, &self->tls, error);
     if (status == DIDI_OK)
-        status = http_threads_start(self, error);
+        status = http_listen(self, settings, error);
     if (status == DIDI_OK)
-        status = http_start_daemon(self, error);
+        status = http_workers_start(self, error);
+    if (status == DIDI_OK)
+        status = http_loop_start(self, error);
     if (status != DIDI_OK)
         http_stop(self, 0);
     else
@@ -88,57 +118,54 @@ int http_start(const http_settings *settings, http **ret_http, didi_error *error
 
 const char *http_address(const http *self)
 {
-    return self->listener.address;
+    return self->address;
+}
+
+int http_reload_tls(http *self, didi_error *error)
+{
+    http_tls *fresh = NULL;
+    if (self->certificate == NULL || self->key == NULL)
+        return DIDI_OK;
+    int status = http_tls_open(self->certificate, self->key, &fresh, error);
+    if (status != DIDI_OK)
+        return status;
+    pthread_mutex_lock(&self->lock);
+    http_tls *old = self->tls;
+    self->tls = fresh;
+    pthread_mutex_unlock(&self->lock);
+    http_tls_close(old);
+    return DIDI_OK;
 }
 
 void http_quiesce(http *self)
 {
-    pthread_mutex_lock(&self->lock);
-    bool first = !self->quiescing;
-    self->quiescing = true;
-    pthread_cond_signal(&self->tick);
-    pthread_mutex_unlock(&self->lock);
-    if (first && self->daemon != NULL) {
-        MHD_quiesce_daemon(self->daemon);
-        shutdown(self->listener.fd, SHUT_RD); /* or newcomers would hang in the backlog */
-    }
+    if (atomic_exchange(&self->quiescing, true))
+        return;
+    if (self->has_handles)
+        uv_async_send(&self->wake);
     http_notify_job(self, NULL);
-}
-
-bool http_is_quiescing(http *self)
-{
-    pthread_mutex_lock(&self->lock);
-    bool quiescing = self->quiescing;
-    pthread_mutex_unlock(&self->lock);
-    return quiescing;
-}
-
-static bool http_has_peers(http *self)
-{
-    pthread_mutex_lock(&self->lock);
-    bool any = self->peer_first != NULL;
-    pthread_mutex_unlock(&self->lock);
-    return any;
 }
 
 void http_stop(http *self, int milliseconds)
 {
-    const struct timespec pause = {.tv_nsec = HTTP_POLL_MILLISECONDS * 1000000L};
     if (self == NULL)
         return;
     http_quiesce(self);
-    int64_t until_ms = clock_monotonic_ms() + milliseconds;
-    while (self->daemon != NULL && http_has_peers(self) && clock_monotonic_ms() < until_ms)
-        nanosleep(&pause, NULL);
-    http_threads_cut_peers(self, true);
-    http_threads_stop(self);
+    http_loop_stop(self, milliseconds);
+    http_workers_stop(self);
     http_streams_stop(self);
-    if (self->daemon != NULL)
-        MHD_stop_daemon(self->daemon);
-    http_listener_close(&self->listener);
-    pthread_cond_destroy(&self->work_arrived);
-    pthread_cond_destroy(&self->tick);
+    for (size_t i = 0; i < self->listener_count; i++)
+        http_listener_close(&self->listeners[i]);
+    http_tls_close(self->tls);
+    http_holders_free(self->holders);
+    for (size_t i = 0; i < HTTP_PACES; i++)
+        pthread_cond_destroy(&self->work[i].arrived);
     pthread_cond_destroy(&self->stream_ended);
     pthread_mutex_destroy(&self->lock);
+    free(self->address);
+    free(self->certificate);
+    free(self->key);
+    free(self->hosts);
+    free(self->origins);
     free(self);
 }

@@ -1,149 +1,142 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the HTTP edge share. Included by them alone. */
+/* The server and its requests, as the files of the HTTP edge share them. Included by them alone.
+ *
+ * Connections and requests belong to the loop's thread. A request that is lent to a worker is the
+ * worker's until the loop takes it back (`with_worker`). Nothing blocks while http.lock is held. */
 #pragma once
 
+#include "daemon/base/base.h"
+#include "daemon/http/chunks.h"
+#include "daemon/http/forwarded.h"
+#include "daemon/http/head.h"
 #include "daemon/http/http.h"
+#include "daemon/http/limits.h"
 #include "daemon/http/listen.h"
+#include "daemon/http/reply.h"
 #include "daemon/http/target.h"
+#include "daemon/http/tls.h"
 
-#include <microhttpd.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <uv.h>
 
 enum {
-    HTTP_WORKERS = 2,
+    HTTP_WORKERS = 2, /* of each pace */
     HTTP_PARTS_MAX = 4,
-    HTTP_REPLY_HEADERS_MAX = 8,
     HTTP_WATCH_BYTES = 65,
-    HTTP_TICK_MILLISECONDS = 50,
-    HTTP_STREAM_BLOCK_BYTES = 256 << 10, /* handed to the library at once */
+    HTTP_WATCH_BUCKETS = 256,
+    HTTP_CLIENT_BYTES = 64,
+    HTTP_REQUEST_ID_BYTES = 27,
+    HTTP_SCRATCH_BYTES = 64 * 1024,   /* read at once */
+    HTTP_SMALL_HEAD_BYTES = 1024,     /* kept in the request itself */
+    HTTP_SINK_BYTES = 256 * 1024,     /* written at once */
+    HTTP_DOWNLOAD_BYTES = 256 * 1024, /* a reply from there on counts as a download */
+    HTTP_RETRY_SECONDS = 2,           /* told to those who are refused for a while */
+    HTTP_RESERVED_SECONDS = 2,        /* for a request over a connection of the reserve */
 };
 
-typedef struct http_reply_field {
-    const char *name;
-    char *value;
-} http_reply_field;
+typedef struct http_connection http_connection;
 
-typedef struct http_reply {
-    bool made;
-    bool close; /* the connection, after it */
-    int status;
-    const char *media_type; /* NULL for none */
-    char *body;             /* malloc'ed unless is_static */
-    size_t bytes;
-    bool is_static;
-    int fd; /* -1 for none */
-    uint64_t offset, file_bytes;
-    http_source source; /* no `close`: none */
-    uint64_t source_bytes;
-    http_reply_field fields[HTTP_REPLY_HEADERS_MAX];
-    size_t field_count;
-} http_reply;
+/* What a worker is to do for a request. */
+typedef enum http_task { HTTP_TASK_HANDLE, HTTP_TASK_SINK_WRITE, HTTP_TASK_SINK_DONE } http_task;
 
-typedef enum http_phase {
-    HTTP_PHASE_HEADERS, /* the handler has not been called */
-    HTTP_PHASE_BODY,
-    HTTP_PHASE_RUN, /* whole; being handled, or waiting */
-    HTTP_PHASE_SENT,
-} http_phase;
-
-/* A client connection, in the list of its server. */
-typedef struct http_peer {
-    struct http_peer *next;
-    int fd;
-    bool busy;           /* a request is being handled or answered; guarded by http.lock */
-    int64_t deadline_ms; /* when it must have arrived; guarded by http.lock */
-} http_peer;
+/* Workers of their own for what is short and for what may last: neither waits for the other. */
+typedef enum http_pace { HTTP_PACE_SHORT, HTTP_PACE_LONG, HTTP_PACES } http_pace;
 
 struct http_request {
     http *http;
-    struct MHD_Connection *connection;
-    http_peer *peer;
-    http_phase phase;
-    int64_t began_ms;
-    char *raw_target;
-    const char *method; /* the library's */
-    http_target target;
-    const char *target_fault; /* NULL when the target is fine */
+    http_connection *connection;
+    uint64_t began_us;
+    char id[HTTP_REQUEST_ID_BYTES];
+    char client[HTTP_CLIENT_BYTES];
+    char trace[TRACE_BYTES]; /* "" until asked for, and where there is none */
     const http_route *route;
     const char *parts[HTTP_PARTS_MAX];
-    char rest[HTTP_TARGET_BYTES_MAX];
+    size_t rest_from;           /* the segment with which a "{...}" begins */
+    const char *allowed_origin; /* of a page that may read the reply, or NULL */
 
-    char *body;
+    bool body_is_whole;
+    bool body_promised; /* its sender waits for 100 */
+    http_chunks *chunks;
+    uint64_t body_left, body_taken; /* left: without chunks */
+    char *body;                     /* or what the sink gets next */
     size_t body_bytes, body_capacity;
-    bool body_too_large;
+    http_sink sink; /* no `close`: none */
+    uint64_t sink_bytes_max;
+    int sink_status;
+    didi_error *sink_error; /* malloc'ed when there is one */
 
     http_reply reply;
+    http_sending sending;
+    char forwarded[INET6_ADDRSTRLEN]; /* the client's address as a proxy says, or "" */
+    http_holder *forwarded_holder;    /* of that address, or NULL */
+    http_holder *client_holder;       /* of `client`, while something is counted there */
+    bool counts_wait, counts_download;
 
-    /* Waiting. `parked` and `changed` are guarded by http.lock. */
-    char watched[HTTP_WATCH_BYTES]; /* a job's id, "" for none */
+    /* Waiting. `parked`, `changed`, `in_watch_list` and `ready` are guarded by http.lock. */
+    char watched[HTTP_WATCH_BYTES]; /* a job's id */
     bool in_watch_list, parked, changed;
     bool wait_asked;
     int64_t wait_until_ms; /* 0 before the first wait */
     struct http_request *watch_next;
 
-    struct http_request *work_next; /* queue of the workers */
+    bool with_worker, abandoned; /* abandoned: its connection is gone */
+    http_task task;
+    bool ready; /* in the list of those that the loop looks at */
+    struct http_request *work_next, *ready_next;
+
+    /* Not zeroed. */
+    http_head head;
+    char small_head[HTTP_SMALL_HEAD_BYTES], small_reply[HTTP_SMALL_HEAD_BYTES];
+    http_target target;
 };
 
 struct http {
     http_settings settings;
-    http_listener listener;
-    struct MHD_Daemon *daemon;
-    pthread_t threads[HTTP_WORKERS + 1]; /* the last one is the timer */
-    size_t thread_count;
+    http_listener listeners[HTTP_LISTENERS_MAX + 1]; /* the last is for local administration */
+    size_t listener_count;
+    char *address, *certificate, *key;
+    char *hosts, *origins; /* copies of the settings' */
+    http_networks proxies; /* that are trusted */
 
-    pthread_mutex_t lock; /* guards what follows, and what says so above */
-    pthread_cond_t work_arrived, tick;
-    http_request *work_first, *work_last;
-    http_request *watch_first;
-    http_peer *peer_first;
-    struct http_stream *stream_first; /* with a thread each */
-    size_t stream_threads;
+    /* The loop's. */
+    uv_loop_t loop;
+    uv_async_t wake;
+    uv_idle_t again;
+    uv_timer_t drain;
+    uv_poll_t listening[HTTP_LISTENERS_MAX + 1];
+    bool loop_is_open, has_handles, is_listening, closing;
+    int spare_fd; /* given up for a moment when there are no more descriptors */
+    http_holders *holders;
+    size_t connection_count, reserved_count; /* open ones; reserved are not in the former */
+    size_t alive;                            /* not freed yet */
+    struct http_connection_list connections, idle, reserved, pending; /* all; by what they do */
+    char scratch[HTTP_SCRATCH_BYTES], scratch_out[HTTP_SCRATCH_BYTES];
+    char last_id[HTTP_REQUEST_ID_BYTES];
+    char date[40];
+    int64_t date_second;
+
+    struct http_worker {
+        http *owner;
+        http_pace pace;
+        pthread_t thread;
+    } workers[HTTP_PACES * HTTP_WORKERS];
+    size_t worker_count;
+    pthread_t loop_thread;
+    bool loop_runs;
+
+    pthread_mutex_t lock; /* guards what follows, and what says so elsewhere */
     pthread_cond_t stream_ended;
-    bool quiescing; /* no new requests */
-    bool finishing; /* threads end */
+    struct http_work { /* by pace */
+        http_request *first, *last;
+        pthread_cond_t arrived;
+    } work[HTTP_PACES];
+    http_request *ready_first;
+    http_request *watch[HTTP_WATCH_BUCKETS];
+    http_stream *stream_first; /* with a thread each */
+    size_t stream_threads;
+    http_tls *tls;
+    int drain_milliseconds; /* -1: goes on */
+    bool finishing;         /* threads end */
+    atomic_bool quiescing;  /* no new requests */
 };
-
-/* ---- callbacks.c: the library's callbacks ---- */
-void *http_callbacks_target(void *cls, const char *uri, struct MHD_Connection *connection);
-enum MHD_Result http_callbacks_access(void *cls, struct MHD_Connection *connection, const char *url,
-                                      const char *method, const char *version,
-                                      const char *upload_data, size_t *upload_data_size,
-                                      void **con_cls);
-void http_callbacks_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
-                              enum MHD_RequestTerminationCode code);
-void http_callbacks_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
-                               enum MHD_ConnectionNotificationCode code);
-
-/* ---- http.c ---- */
-bool http_is_quiescing(http *self);
-
-/* ---- gate.c ---- */
-
-/* Checks framing, host, origin, media type and length of a request whose headers are there, and
- * finds its route. False: a reply was made. */
-bool http_gate_admit(http_request *request);
-
-/* ---- request.c ---- */
-
-/* Sets route and parts. False: a reply was made (404, 405). */
-bool http_route_find(http_request *request);
-/* Refuses a query parameter that the route does not take. */
-void http_route_check_query(http_request *request);
-
-/* ---- threads.c ---- */
-int http_threads_start(http *self, didi_error *error);
-/* Workers finish what is queued and end, as does the timer. */
-void http_threads_stop(http *self);
-/* Hands a suspended request to a worker. False when the workers have ended. */
-bool http_threads_work(http *self, http_request *request);
-/* Suspends a request until its job changes or its time is over; it may be resumed already. */
-void http_threads_park(http_request *request);
-void http_threads_unwatch(http_request *request);
-/* Shuts down the connections whose request is late, or all. */
-void http_threads_cut_peers(http *self, bool all);
-
-/* ---- reply.c ---- */
-
-/* Queues the reply that was made, or a 500 if none was. */
-enum MHD_Result http_reply_send(http_request *request);
-void http_reply_clear(http_reply *reply);

@@ -22,3 +22,7 @@ bool http_etag_in_list(const char *list, const char *etag, bool weak);
 
 /* True if an If-Range header allows the range: it is absent, or exactly this strong ETag. */
 bool http_etag_allows_range(const char *if_range, const char *etag);
+
+/* A whole number of ASCII digits without leading zeros between lowest and highest. */
+bool http_number_parse(const char *text, long long lowest, long long highest,
+                       long long *ret_number);

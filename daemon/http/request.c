@@ -1,11 +1,60 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests: their route, and what handlers ask of them. */
 #include "daemon/base/base.h"
-#include "daemon/http/http_internal.h"
+#include "daemon/http/connection.h"
+#include "daemon/http/gate.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+
+http_access http_request_access(const http_request *request)
+{
+    return request->route->access;
+}
+
+const char *http_peer_address(const http_request *request)
+{
+    return request->forwarded[0] != '\0' ? request->forwarded : request->connection->address;
+}
+
+bool http_peer_user(const http_request *request, uid_t *ret_user)
+{
+    if (request->connection->has_user)
+        *ret_user = request->connection->user;
+    return request->connection->has_user;
+}
+
+void http_identify(http_request *request, const char *client)
+{
+    snprintf(request->client, sizeof request->client, "%s", client);
+}
+
+const char *http_client(const http_request *request)
+{
+    return request->client;
+}
+
+const char *http_request_id(const http_request *request)
+{
+    return request->id;
+}
+
+const char *http_traceparent(http_request *request)
+{
+    const char *text = http_head_field(&request->head, "traceparent");
+    if (request->trace[0] == '\0' && text != NULL && !trace_read(text, request->trace))
+        request->trace[0] = '\0';
+    return request->trace[0] != '\0' ? request->trace : NULL;
+}
+
+bool http_body_length(const http_request *request, uint64_t *ret_bytes)
+{
+    if (request->head.has_length)
+        *ret_bytes = request->head.length;
+    return request->head.has_length;
+}
 
 const char *http_path_part(const http_request *request, size_t index)
 {
@@ -42,7 +91,7 @@ bool http_query_number(http_request *request, const char *name, long long lowest
 
 const char *http_header(const http_request *request, const char *name)
 {
-    return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
+    return http_head_field(&request->head, name);
 }
 
 const char *http_body(const http_request *request, size_t *ret_bytes)
@@ -51,67 +100,56 @@ const char *http_body(const http_request *request, size_t *ret_bytes)
     return request->body == NULL ? "" : request->body;
 }
 
-void http_wait(http_request *request, int64_t milliseconds)
-{
-    assert(request->in_watch_list && !request->reply.made && milliseconds > 0);
-    if (request->wait_until_ms == 0)
-        request->wait_until_ms = clock_monotonic_ms() + milliseconds;
-    request->wait_asked = true;
-}
-
 bool http_wait_is_over(const http_request *request)
 {
-    return http_is_quiescing(request->http) ||
+    return atomic_load(&request->http->quiescing) ||
            (request->wait_until_ms != 0 && clock_monotonic_ms() >= request->wait_until_ms);
 }
 
 /* ---- the route ---- */
 
-/* One segment of a pattern: its start and length; false at the end. */
-static bool pattern_next(const char **pattern, const char **ret_start, size_t *ret_length)
+/* Segments lie one behind the other, each with its NUL: these become slashes. */
+static void join_rest(http_request *request)
 {
-    if (**pattern != '/' || (*pattern)[1] == '\0')
-        return false;
-    *ret_start = *pattern + 1;
-    *ret_length = strcspn(*ret_start, "/");
-    *pattern = *ret_start + *ret_length;
-    return true;
+    http_target *target = &request->target;
+    for (size_t i = request->rest_from + 1; i < target->segment_count; i++)
+        target->storage[target->segments[i] - target->storage - 1] = '/';
 }
 
-static void join_rest(http_request *request, size_t from)
+/* A literal segment of the pattern; *pattern is then behind it. No segment holds a slash. */
+static bool literal_matches(const char **pattern, const char *segment)
 {
-    size_t length = 0;
-    for (size_t i = from; i < request->target.segment_count; i++) {
-        int written = snprintf(request->rest + length, sizeof request->rest - length, "%s%s",
-                               i == from ? "" : "/", request->target.segments[i]);
-        length += (size_t)written; /* fits: the target was shorter */
+    while (*segment != '\0' && *segment == **pattern) {
+        segment++;
+        (*pattern)++;
     }
+    return *segment == '\0' && (**pattern == '/' || **pattern == '\0');
 }
 
 static bool route_matches(http_request *request, const char *pattern)
 {
     const http_target *target = &request->target;
-    const char *segment;
-    size_t length;
     size_t index = 0;
     size_t parts = 0;
-    while (pattern_next(&pattern, &segment, &length)) {
+    request->rest_from = HTTP_TARGET_SEGMENTS_MAX;
+    for (; pattern[0] == '/' && pattern[1] != '\0'; index++) {
+        pattern++;
         if (index >= target->segment_count)
             return false;
-        assert(parts < HTTP_PARTS_MAX);
-        if (strncmp(segment, "{...}", length) == 0 && length == 5) {
-            join_rest(request, index);
-            request->parts[parts] = request->rest;
-            return true;
+        if (pattern[0] != '{') {
+            if (!literal_matches(&pattern, target->segments[index]))
+                return false;
+            continue;
         }
-        if (strncmp(segment, "{}", length) == 0 && length == 2)
-            request->parts[parts++] = target->segments[index];
-        else if (strlen(target->segments[index]) != length ||
-                 strncmp(segment, target->segments[index], length) != 0)
-            return false;
-        index++;
+        assert(parts < HTTP_PARTS_MAX);
+        request->parts[parts++] = target->segments[index];
+        if (pattern[1] == '.') { /* {...}, the last one */
+            request->rest_from = index;
+            return !target->is_folder;
+        }
+        pattern += 2; /* {} */
     }
-    return index == target->segment_count;
+    return index == target->segment_count && target->is_folder == (index > 0 && *pattern == '/');
 }
 
 static void add_method(char *methods, size_t bytes, const char *method)
@@ -121,44 +159,60 @@ static void add_method(char *methods, size_t bytes, const char *method)
     snprintf(methods + length, bytes - length, "%s%s", length == 0 ? "" : ", ", text);
 }
 
-bool http_route_find(http_request *request)
+static bool refuse_method(http_request *request, const char *methods)
 {
-    const http_settings *settings = &request->http->settings;
-    const char *method = strcmp(request->method, "HEAD") == 0 ? "GET" : request->method;
-    char methods[64] = "";
+    const char *method = request->head.method;
     char detail[160];
-    for (size_t i = 0; i < settings->route_count; i++) {
-        const http_route *route = &settings->routes[i];
-        if (!route_matches(request, route->pattern))
-            continue;
-        if (strcmp(route->method, method) == 0) {
-            request->route = route;
-            return true;
-        }
-        add_method(methods, sizeof methods, route->method);
-    }
-    if (methods[0] == '\0') {
-        http_reply_problem(request, &(http_problem){.type = PROBLEM_NOT_FOUND,
-                                                    .detail = "no resource has this path"});
-        return false;
-    }
     http_reply_header(request, "Allow", methods);
-    snprintf(detail, sizeof detail, "this path takes %s, not %.32s", methods, request->method);
+    snprintf(detail, sizeof detail, "this path takes %s, not %.32s", methods, method);
     http_reply_problem(request,
                        &(http_problem){.type = PROBLEM_METHOD_NOT_ALLOWED, .detail = detail});
     return false;
 }
 
-void http_route_check_query(http_request *request)
+bool http_route_find(http_request *request)
+{
+    const http_settings *settings = &request->http->settings;
+    const char *method = request->head.method;
+    char methods[64] = "";
+    bool settled = false; /* the path is that of a resource of its own */
+    method = strcmp(method, "HEAD") == 0 ? "GET" : method;
+    for (size_t i = 0; i < settings->route_count; i++) {
+        const http_route *route = &settings->routes[i];
+        bool takes_all = strstr(route->pattern, "{...}") != NULL;
+        if ((takes_all && settled) || !route_matches(request, route->pattern))
+            continue;
+        settled = settled || (!takes_all && !route->yields);
+        if (strcmp(route->method, method) == 0) {
+            request->route = route;
+            join_rest(request);
+            return true;
+        }
+        add_method(methods, sizeof methods, route->method);
+    }
+    if (methods[0] != '\0')
+        return refuse_method(request, methods);
+    if (request->target.is_folder) {
+        request->reply.close = true;
+        http_reply_problem(request,
+                           &(http_problem){.type = PROBLEM_MALFORMED_REQUEST,
+                                           .detail = "the path holds an empty or a dot segment"});
+    } else {
+        http_reply_problem(request, &(http_problem){.type = PROBLEM_NOT_FOUND,
+                                                    .detail = "no resource has this path"});
+    }
+    return false;
+}
+
+bool http_route_check_query(http_request *request)
 {
     for (size_t i = 0; i < request->target.parameter_count; i++) {
         const char *name = request->target.parameters[i].name;
         const char *const *known = request->route->parameters;
         while (*known != NULL && strcmp(*known, name) != 0)
             known++;
-        if (*known == NULL) {
-            http_refuse_parameter(request, name, "unknown query parameter");
-            return;
-        }
+        if (*known == NULL)
+            return http_refuse_parameter(request, name, "unknown query parameter");
     }
+    return true;
 }

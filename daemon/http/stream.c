@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Replies whose bytes are made while they are sent: a thread of the reply's own fills a ring, the
- * library's thread empties it. While the ring is empty the connection is suspended; whoever finds
- * `waiting` set under the lock takes it back and resumes. */
+ * loop empties it. While the ring is empty the loop does other things; whoever finds `waiting` set
+ * under the lock takes it back and has the loop look again. */
 #include "daemon/http/stream.h"
 
 #include "daemon/base/base.h"
+#include "daemon/http/connection.h"
 #include "src/base/base.h"
 
 #include <assert.h>
@@ -15,23 +16,22 @@ enum { STREAM_RING_BYTES = 4 << 20, STREAM_WAKE_BYTES = 256 << 10 };
 
 struct http_stream {
     http *http;
-    struct MHD_Connection *connection;
+    http_request *request; /* whose reply it is, until freed; guarded by http.lock */
     http_source source;
     char *ring;
-    bool started;             /* the library's thread's own */
+    bool started;             /* the loop's */
     struct http_stream *next; /* of those with a thread; guarded by http.lock */
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t emptied;
     size_t first, used;
     uint64_t left; /* to be made */
-    bool waiting;  /* suspended until there are bytes */
+    bool waiting;  /* the loop, for bytes */
     bool failed;   /* no more will be made, or are wanted */
     unsigned holders;
 };
 
-http_stream *http_stream_create(http *owner, struct MHD_Connection *connection,
-                                const http_source *source, uint64_t bytes)
+http_stream *http_stream_create(http_request *request, const http_source *source, uint64_t bytes)
 {
     http_stream *self = memory_zeroed(1, sizeof *self);
     char *ring = memory_aligned(STREAM_RING_BYTES, 1);
@@ -40,8 +40,8 @@ http_stream *http_stream_create(http *owner, struct MHD_Connection *connection,
         free(ring);
         return NULL;
     }
-    *self = (http_stream){.http = owner,
-                          .connection = connection,
+    *self = (http_stream){.http = request->http,
+                          .request = request,
                           .source = *source,
                           .ring = ring,
                           .left = bytes,
@@ -73,10 +73,13 @@ static void stream_cancel(http_stream *self)
     pthread_mutex_unlock(&self->lock);
 }
 
-void http_stream_free(void *cls)
+void http_stream_free(http_stream *self)
 {
-    stream_cancel(cls);
-    stream_release(cls);
+    pthread_mutex_lock(&self->http->lock);
+    self->request = NULL;
+    pthread_mutex_unlock(&self->http->lock);
+    stream_cancel(self);
+    stream_release(self);
 }
 
 /* Waits for room; gives the next free bytes that lie together, 0 when no more are to be made. */
@@ -105,14 +108,17 @@ static void stream_put(http_stream *self, size_t count, bool failed)
     if (wake)
         self->waiting = false;
     pthread_mutex_unlock(&self->lock);
-    if (wake)
-        MHD_resume_connection(self->connection);
+    if (!wake)
+        return;
+    pthread_mutex_lock(&self->http->lock);
+    if (self->request != NULL)
+        http_ready_locked(self->request);
+    pthread_mutex_unlock(&self->http->lock);
 }
 
 static void stream_leave(http_stream *self)
 {
     http *owner = self->http;
-    stream_put(self, 0, false); /* cancelled while the connection waits */
     pthread_mutex_lock(&owner->lock);
     http_stream **link = &owner->stream_first;
     while (*link != self)
@@ -168,29 +174,27 @@ static void stream_start(http_stream *self)
     }
 }
 
-ssize_t http_stream_take(void *cls, uint64_t position, char *buffer, size_t room)
+bool http_stream_look(http_stream *self, const char **ret_place, size_t *ret_bytes)
 {
-    http_stream *self = cls;
-    (void)position;
     if (!self->started)
         stream_start(self);
     pthread_mutex_lock(&self->lock);
-    ssize_t taken = 0;
-    if (self->used > 0) {
-        size_t count = smaller(smaller(self->used, room), STREAM_RING_BYTES - self->first);
-        memcpy(buffer, self->ring + self->first, count);
-        self->first = (self->first + count) % STREAM_RING_BYTES;
-        self->used -= count;
-        pthread_cond_signal(&self->emptied);
-        taken = (ssize_t)count;
-    } else if (self->failed || self->left == 0) {
-        taken = MHD_CONTENT_READER_END_WITH_ERROR;
-    } else {
-        self->waiting = true;
-        MHD_suspend_connection(self->connection);
-    }
+    bool over = self->used == 0 && (self->failed || self->left == 0);
+    *ret_place = self->ring + self->first;
+    *ret_bytes = (size_t)smaller(self->used, STREAM_RING_BYTES - self->first);
+    self->waiting = self->used == 0 && !over;
     pthread_mutex_unlock(&self->lock);
-    return taken;
+    return !over;
+}
+
+void http_stream_taken(http_stream *self, size_t bytes)
+{
+    pthread_mutex_lock(&self->lock);
+    assert(bytes <= self->used);
+    self->first = (self->first + bytes) % STREAM_RING_BYTES;
+    self->used -= bytes;
+    pthread_cond_signal(&self->emptied);
+    pthread_mutex_unlock(&self->lock);
 }
 
 void http_streams_stop(http *self)

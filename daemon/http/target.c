@@ -21,13 +21,31 @@ static int hex_digit(char c)
     return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-/* Decodes up to one of the characters in `ends` or the end; NUL-terminates the copy. */
-static const char *decode(cursor *at, const char *ends, bool in_query, const char **ret_text)
+static bool must_be_escaped(char c)
+{
+    switch (c) {
+    case '#':
+    case '"':
+    case '<':
+    case '>':
+    case '^':
+    case '`':
+    case '{':
+    case '|':
+    case '}':
+        return true;
+    default:
+        return c <= ' ' || c > '~';
+    }
+}
+
+/* Decodes up to one of the two characters of `ends` or the end; NUL-terminates the copy. */
+static const char *decode(cursor *at, const char ends[2], bool in_query, const char **ret_text)
 {
     char *start = at->to;
-    for (; *at->from != '\0' && strchr(ends, *at->from) == NULL; at->from++) {
+    for (; *at->from != '\0' && *at->from != ends[0] && *at->from != ends[1]; at->from++) {
         char c = *at->from;
-        if (c <= ' ' || c > '~' || c == '#')
+        if (must_be_escaped(c))
             return "the target holds a character that must be escaped";
         if (c == '%') {
             int high = hex_digit(at->from[1]);
@@ -60,8 +78,10 @@ static const char *parse_path(cursor *at, http_target *target)
     while (*at->from == '/') {
         const char *segment;
         at->from++;
-        if ((*at->from == '\0' || *at->from == '?') && target->segment_count == 0)
+        if (*at->from == '\0' || *at->from == '?') {
+            target->is_folder = target->segment_count > 0;
             return NULL;
+        }
         const char *reason = decode(at, "/?", false, &segment);
         if (reason != NULL)
             return reason;
@@ -82,7 +102,7 @@ static const char *parse_parameter(cursor *at, http_target *target)
         return reason;
     if (*at->from == '=') {
         at->from++;
-        reason = decode(at, "&", true, &parameter.value);
+        reason = decode(at, "&&", true, &parameter.value);
         if (reason != NULL)
             return reason;
     }
@@ -99,6 +119,7 @@ const char *http_target_parse(const char *raw, http_target *ret_target)
 {
     cursor at = {raw, ret_target->storage};
     ret_target->segment_count = 0;
+    ret_target->is_folder = false;
     ret_target->parameter_count = 0;
     /* Decoding never lengthens; each separator is replaced by one NUL, the last piece adds one. */
     if (strnlen(raw, HTTP_TARGET_BYTES_MAX) >= HTTP_TARGET_BYTES_MAX - 1)
@@ -123,7 +144,8 @@ bool http_number_parse(const char *text, long long lowest, long long highest, lo
     if (text[0] == '\0' || (text[0] == '0' && text[1] != '\0'))
         return false;
     for (; *text != '\0'; text++) {
-        if (*text < '0' || *text > '9' || number > (highest - (*text - '0')) / 10)
+        if (*text < '0' || *text > '9' || *text - '0' > highest ||
+            number > (highest - (*text - '0')) / 10)
             return false;
         number = number * 10 + (*text - '0');
     }

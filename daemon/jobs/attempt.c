@@ -2,10 +2,13 @@
 /* One attempt of one job: opened on a pool thread, run by the pool, closed on a pool thread,
  * recorded. */
 #include "daemon/base/base.h"
+#include "daemon/jobs/compare.h"
 #include "daemon/jobs/scheduler_internal.h"
 #include "src/base/base.h"
 
 #include <assert.h>
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -67,6 +70,8 @@ static int attempt_open_merge(attempt *self, int job_fd, int work_fd, didi_error
         status =
             scheduler_open_merge(self->scheduler, wanted, &places, &hooks, &self->merge, error);
         file_close(places.comparison_fd);
+        if (status == DIDI_OK && !self->compared) /* which took its own time */
+            pace_begin(&self->pace, self->scheduler->store, wanted, didi_merge_plan(self->merge));
     }
     specification_free(wanted);
     return status;
@@ -87,6 +92,7 @@ static void open_work(void *context)
         goto out;
     files_remove_strays(job_fd);
     status = file_remove_tree(job_fd, "artifacts", error);
+    self->resumed = faccessat(job_fd, "work", F_OK, 0) == 0;
     if (status == DIDI_OK)
         status = file_open_directory(job_fd, "work", 1, &work_fd, error);
     if (status == DIDI_OK)
@@ -99,6 +105,20 @@ out:
     file_close(job_fd);
 }
 
+/* A package whose figures cannot be read has succeeded none the less. */
+static void read_result(attempt *self, int job_fd)
+{
+    didi_package_figures found = {.error = NAN, .ratio = NAN};
+    uint64_t bytes = 0;
+    int fd = -1;
+    if (file_open_directory(job_fd, "artifacts", 0, &fd, NULL) == DIDI_OK)
+        (void)didi_package_measure(fd, &found, NULL);
+    file_close(fd);
+    const bool measured = files_measure_artifacts(job_fd, &bytes, NULL) == DIDI_OK;
+    self->result =
+        (store_result){found.error, found.ratio, found.bytes, measured ? (int64_t)bytes : -1};
+}
+
 /* On a pool thread: closing may free gigabytes, removing may take long. */
 static void close_work(void *context)
 {
@@ -107,14 +127,17 @@ static void close_work(void *context)
     int job_fd = -1;
     didi_merge_close(self->merge);
     self->merge = NULL;
-    bool cancelled = self->cancel && self->status == DIDI_CANCELLED;
+    bool cancelled =
+        self->recorded || (self->cancel && self->status == DIDI_CANCELLED); /* or lost */
     if ((self->status != DIDI_OK && !cancelled) ||
         files_open_job(self->scheduler, self->job.id, false, &job_fd, &ignored) != DIDI_OK)
         return;
-    if (cancelled)
+    if (cancelled) {
         files_remove_results(job_fd);
-    else
+    } else {
+        read_result(self, job_fd);
         kept_take(self->scheduler, &self->job, job_fd);
+    }
     close(job_fd);
 }
 
@@ -135,8 +158,11 @@ static int attempt_store_outcome(attempt *self, didi_error *error)
 {
     store *records = self->scheduler->store;
     const store_job *job = &self->job;
+    int status = fault_check(FAULT_FINISH, job->id, error);
+    if (status != DIDI_OK)
+        return status;
     if (self->status == DIDI_OK)
-        return store_job_finish(records, job->id, job->attempt, JOB_SUCCEEDED, NULL, error);
+        return store_job_succeed(records, job->id, job->attempt, &self->result, error);
     if (self->status == DIDI_CANCELLED && self->cancel)
         return store_job_finish(records, job->id, job->attempt, JOB_CANCELLED, NULL, error);
     if (self->status == DIDI_CANCELLED && atomic_load(&self->scheduler->stopping))
@@ -144,13 +170,26 @@ static int attempt_store_outcome(attempt *self, didi_error *error)
     return store_job_finish(records, job->id, job->attempt, JOB_FAILED, &self->why, error);
 }
 
+/* What later attempts of a job did is not all of its work, and a wait for the disk is none. */
+static void attempt_end_telemetry(attempt *self)
+{
+    double seconds[DIDI_STAGE_COUNT];
+    if (self->telemetry == NULL)
+        return;
+    telemetry_end(self->telemetry, seconds);
+    if (self->status == DIDI_OK && self->job.attempt == 1 && !self->published && !self->resumed &&
+        !self->waited)
+        pace_learn(&self->pace, self->scheduler->store, seconds);
+    telemetry_free(self->telemetry);
+    self->telemetry = NULL;
+}
+
 static void attempt_record(attempt *self)
 {
     didi_error error = {0};
     assert(self->state == ATTEMPT_RECORDING);
-    telemetry_free(self->telemetry); /* its last point goes before the end */
-    self->telemetry = NULL;
-    int status = attempt_store_outcome(self, &error);
+    attempt_end_telemetry(self); /* its last point goes before the end */
+    int status = self->recorded ? DIDI_OK : attempt_store_outcome(self, &error);
     if (status != DIDI_OK && status != DIDI_CONFLICT && status != DIDI_NOT_FOUND &&
         !atomic_load(&self->scheduler->stopping)) {
         if (!self->logged)
@@ -159,14 +198,31 @@ static void attempt_record(attempt *self)
         self->logged = true;
         return;
     }
+    if (!self->recorded)
+        attempt_log_end(self);
+    kept_release(self->scheduler, self->job.from_job);
+    attempt_free(self);
+}
+
+static const char *attempt_trace(const attempt *self)
+{
+    return self->job.traceparent[0] != '\0' ? self->job.traceparent : NULL;
+}
+
+void attempt_log_end(const attempt *self)
+{
     log_emit(self->status == DIDI_OK || self->status == DIDI_CANCELLED ? LOG_LEVEL_INFO
                                                                        : LOG_LEVEL_ERROR,
              "job ended", LOG_TEXT("job", self->job.id), LOG_INTEGER("attempt", self->job.attempt),
              LOG_TEXT("outcome", didi_status_name(self->status)),
              LOG_TEXT("subject", self->why.subject), LOG_TEXT("error", self->why.message),
-             LOG_REAL("seconds", (double)(clock_monotonic_ms() - self->began_ms) / 1000.0));
-    kept_release(self->scheduler, self->job.from_job);
-    attempt_free(self);
+             LOG_REAL("seconds", (double)(clock_monotonic_ms() - self->began_ms) / 1000.0),
+             LOG_TEXT("traceparent", attempt_trace(self)));
+    metric_observe(METRIC_JOB_RUN_SECONDS,
+                   METRIC_LABELS(self->status == DIDI_OK          ? "succeeded"
+                                 : self->status == DIDI_CANCELLED ? "cancelled"
+                                                                  : "failed"),
+                   (double)(clock_monotonic_ms() - self->began_ms) / 1000.0);
 }
 
 static void close_after(void *context)
@@ -203,8 +259,12 @@ static void open_after(void *context);
 static void attempt_finished(void *context)
 {
     attempt *self = context;
-    assert(self->state == ATTEMPT_RUNNING);
-    if (!self->comparing) {
+    assert(self->state == ATTEMPT_RUNNING || self->state == ATTEMPT_LOST);
+    if (self->state == ATTEMPT_LOST) {
+        self->scheduler->lost_count--;
+        log_emit(LOG_LEVEL_WARNING, "threads that hung are back", LOG_TEXT("job", self->job.id));
+        attempt_close(self);
+    } else if (!self->comparing) {
         self->status = didi_merge_result(self->merge, &self->why);
         attempt_close(self);
     } else if (!compare_end(self)) {
@@ -242,9 +302,15 @@ int attempt_start(scheduler *owner, store_job *job, didi_error *error)
     assert(job->state == JOB_RUNNING);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+    if (hang_holds(owner, job->id)) {
+        free(self);
+        return didi_fail(error, DIDI_WORKER_LOST, NULL,
+                         "a worker still hangs in an earlier attempt; restart the daemon first");
+    }
     self->scheduler = owner;
     self->job = *job;
     self->progress = -1;
+    self->result = (store_result){.error = NAN, .ratio = NAN, .artifact_bytes = -1};
     self->began_ms = clock_monotonic_ms();
     int status = telemetry_create(owner->store, job, &self->telemetry, error);
     if (status == DIDI_OK)
@@ -258,9 +324,12 @@ int attempt_start(scheduler *owner, store_job *job, didi_error *error)
     self->next = owner->attempts;
     owner->attempts = self;
     owner->attempt_count++;
+    if (self->job.attempt == 1)
+        metric_observe(METRIC_JOB_QUEUE_SECONDS, NULL,
+                       (double)(self->job.started_ms - self->job.created_ms) / 1000.0);
     log_emit(LOG_LEVEL_INFO, "job started", LOG_TEXT("job", self->job.id),
-             LOG_INTEGER("attempt", self->job.attempt),
-             LOG_INTEGER("priority", self->job.priority));
+             LOG_INTEGER("attempt", self->job.attempt), LOG_INTEGER("priority", self->job.priority),
+             LOG_TEXT("traceparent", attempt_trace(self)));
     return DIDI_OK;
 }
 
@@ -289,6 +358,22 @@ void attempts_cancel_all(scheduler *owner)
             didi_merge_cancel(self->merge);
 }
 
+/* Tells of a pause between items, and of its end. */
+static void tell_waiting(attempt *self)
+{
+    const bool waits = scheduler_waits_for_disk(self->scheduler);
+    char text[128];
+    if (waits == self->waiting)
+        return;
+    self->waiting = waits;
+    self->waited = true;
+    (void)snprintf(text, sizeof text,
+                   waits ? "waits: less than disk_free_min (%llu bytes) is free on the disk"
+                         : "goes on: the disk has room again (disk_free_min is %llu bytes)",
+                   (unsigned long long)self->scheduler->config->disk_free_min);
+    telemetry_note(self->telemetry, text);
+}
+
 void attempts_tick(scheduler *owner)
 {
     attempt *next = NULL;
@@ -298,12 +383,14 @@ void attempts_tick(scheduler *owner)
             attempt_record(self);
         } else if (self->state == ATTEMPT_RUNNING) {
             didi_stage stage = DIDI_STAGE_DIGEST;
+            tell_waiting(self);
             const double progress =
                 compare_progress(self, didi_merge_progress(self->merge, &stage));
             if (progress > self->progress) {
+                const store_progress now = {didi_stage_name(stage), progress,
+                                            pace_left(&self->pace, progress, clock_seconds())};
                 self->progress = progress;
-                store_progress_post(owner->store, self->job.id, self->job.attempt,
-                                    didi_stage_name(stage), progress);
+                store_progress_post(owner->store, self->job.id, self->job.attempt, &now);
             }
         }
     }

@@ -1,26 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The full merge that an extension of a job is compared with. It publishes beside the job's
  * artifacts, where nobody else looks, and so survives a restart as any merge does. */
-#include "daemon/jobs/scheduler_internal.h"
+#include "daemon/jobs/compare.h"
+
 #include "src/base/base.h"
 
 #include <assert.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #define COMPARE_SHARE 0.8 /* of the time both take, for progress */
-
-static void tell(const attempt *self, const char *text)
-{
-    const didi_event event = {.kind = DIDI_EVENT_NOTE,
-                              .loss = NAN,
-                              .relative_error = NAN,
-                              .ratio = NAN,
-                              .ratio_target = NAN,
-                              .text = text};
-    telemetry_event(self->telemetry, &event);
-}
 
 static void give_up(attempt *self, const char *reason)
 {
@@ -28,7 +17,7 @@ static void give_up(attempt *self, const char *reason)
     self->compared = true;
     snprintf(self->reason, sizeof self->reason, "%s", reason);
     snprintf(text, sizeof text, "no comparison with a full merge: %.200s", reason);
-    tell(self, text);
+    telemetry_note(self->telemetry, text);
 }
 
 void compare_open(attempt *self, const char *text, int job_fd)
@@ -55,7 +44,7 @@ void compare_open(attempt *self, const char *text, int job_fd)
         return;
     }
     self->comparing = true;
-    tell(self, "a full merge of all tasks goes first, to be compared with");
+    telemetry_note(self->telemetry, "a full merge of all tasks goes first, to be compared with");
 }
 
 bool compare_end(attempt *self)

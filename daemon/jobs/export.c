@@ -10,7 +10,26 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
+
+struct export_run {
+    struct export_run *next;
+    scheduler *scheduler;
+    store_export row;
+    export_kind kind;
+    char *base;
+    int status;
+    didi_error why;
+    uint64_t bytes;
+    bool recording;      /* over, and the store has still to be told */
+    bool recorded;       /* it has been */
+    bool returned;       /* no pool thread has it */
+    atomic_ullong moves; /* counted by the pool thread, from its first on */
+    uint64_t seen_moves; /* when last looked at */
+    int64_t still_ms;    /* since they changed */
+    atomic_bool lost;    /* failed because nothing moves; its thread may come back */
+};
 
 /* Opens the folder of a format below `parent_fd`. */
 static int open_folder(int parent_fd, const char *folder, int *ret_fd, didi_error *error)
@@ -108,8 +127,9 @@ int export_task(const model_roots *roots, export_kind kind, didi_export wanted, 
 
 static int export_cancelled(void *context)
 {
-    const export_run *self = context;
-    return atomic_load(&self->scheduler->stopping);
+    export_run *self = context;
+    atomic_fetch_add(&self->moves, 1);
+    return atomic_load(&self->scheduler->stopping) || atomic_load(&self->lost);
 }
 
 static int export_write(export_run *self, int job_fd, didi_error *error)
@@ -142,6 +162,7 @@ static void export_work(void *context)
     export_run *self = context;
     store_job job = {0};
     int job_fd = -1;
+    atomic_fetch_add(&self->moves, 1);
     self->kind = (export_kind){export_format_find(self->row.format), self->row.max_rank};
     int status = store_job_get(self->scheduler->store, self->row.job_id, &job, &self->why);
     if (status == DIDI_OK) {
@@ -156,6 +177,13 @@ static void export_work(void *context)
     self->status = status;
 }
 
+static int export_hangs(const scheduler *owner, didi_error *error)
+{
+    return didi_fail(error, DIDI_WORKER_LOST, NULL,
+                     "the export made no progress for item_seconds_max (%llu s)",
+                     (unsigned long long)owner->config->item_seconds_max);
+}
+
 static void export_free(export_run *self)
 {
     export_run **link = &self->scheduler->exports;
@@ -163,6 +191,7 @@ static void export_free(export_run *self)
         link = &(*link)->next;
     *link = self->next;
     self->scheduler->export_count--;
+    self->scheduler->exports_lost -= atomic_load(&self->lost);
     self->scheduler->look = true;
     free(self->row.error_status);
     free(self->row.error_message);
@@ -170,42 +199,104 @@ static void export_free(export_run *self)
     free(self);
 }
 
-static void export_record(export_run *self)
+/* Tells the store how it ended, unless it knows. False: again at the next tick. */
+static bool export_tell(export_run *self, int outcome, uint64_t bytes, const didi_error *why)
 {
     scheduler *owner = self->scheduler;
     bool stopping = atomic_load(&owner->stopping);
     didi_error error = {0};
     int status = DIDI_OK;
     assert(self->recording);
-    if (self->status == DIDI_CANCELLED && stopping)
+    if (self->recorded)
+        return true;
+    if (outcome == DIDI_CANCELLED && stopping)
         status = store_export_release(owner->store, self->row.id, &error);
     else
         status = store_export_finish(owner->store, self->row.id,
-                                     self->status == DIDI_OK ? EXPORT_SUCCEEDED : EXPORT_FAILED,
-                                     self->bytes, &self->why, &error);
+                                     outcome == DIDI_OK ? EXPORT_SUCCEEDED : EXPORT_FAILED, bytes,
+                                     why, &error);
     if (status != DIDI_OK && status != DIDI_CONFLICT && !stopping)
-        return; /* at the next tick */
-    log_emit(self->status == DIDI_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "export ended",
+        return false;
+    self->recorded = true;
+    log_emit(outcome == DIDI_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "export ended",
              LOG_TEXT("job", self->row.job_id), LOG_TEXT("task", self->row.task),
-             LOG_TEXT("format", self->row.format),
-             LOG_TEXT("outcome", didi_status_name(self->status)),
-             LOG_TEXT("error", self->why.message));
-    export_free(self);
+             LOG_TEXT("format", self->row.format), LOG_TEXT("outcome", didi_status_name(outcome)),
+             LOG_TEXT("error", why->message));
+    return true;
+}
+
+/* What the pool thread of a lost one finds counts no more, and may not be read before it is back.
+ */
+static void export_record(export_run *self)
+{
+    didi_error hung = {0};
+    bool told = false;
+    if (atomic_load(&self->lost))
+        told = export_tell(self, export_hangs(self->scheduler, &hung), 0, &hung);
+    else
+        told = export_tell(self, self->status, self->bytes, &self->why);
+    if (told && self->returned)
+        export_free(self);
 }
 
 static void export_after(void *context)
 {
     export_run *self = context;
     scheduler *owner = self->scheduler;
-    self->recording = true;
+    self->recording = self->returned = true;
     export_record(self);
     owner->advance(owner);
+}
+
+/* ---- what hangs ---- */
+
+/* A thread may still write where this one would. */
+static bool export_is_held(const export_run *self)
+{
+    for (const export_run *other = self->scheduler->exports; other != NULL; other = other->next)
+        if (atomic_load(&other->lost) && strcmp(other->row.id, self->row.id) == 0)
+            return true;
+    return false;
+}
+
+size_t exports_watch(scheduler *owner, int64_t gap_ms)
+{
+    const uint64_t seconds = owner->config->item_seconds_max;
+    export_run *next = NULL;
+    size_t lost = 0;
+    for (export_run *self = owner->exports; self != NULL; self = next) {
+        const uint64_t moves = atomic_load(&self->moves);
+        bool runs = moves > 0 && !self->recording && !atomic_load(&owner->stopping);
+        next = self->next;
+        self->still_ms = runs && moves == self->seen_moves ? self->still_ms + gap_ms : 0;
+        self->seen_moves = moves;
+        if (runs && seconds > 0 && self->still_ms >= (int64_t)seconds * 1000) {
+            atomic_store(&self->lost, true);
+            owner->exports_lost++;
+            owner->look = self->recording = true;
+            export_record(self);
+        }
+        lost += atomic_load(&self->lost);
+    }
+    return lost;
+}
+
+static int export_start(export_run *self)
+{
+    if (export_is_held(self))
+        self->status = didi_fail(&self->why, DIDI_WORKER_LOST, NULL,
+                                 "an earlier attempt of this export still hangs in a worker; "
+                                 "restart the daemon and ask again");
+    else
+        self->status =
+            pool_task(self->scheduler->pool, export_work, export_after, self, &self->why);
+    return self->status;
 }
 
 void exports_claim(scheduler *owner)
 {
     bool found = true;
-    while (found && owner->export_count < SCHEDULER_EXPORTS_MAX) {
+    while (found && owner->export_count - owner->exports_lost < SCHEDULER_EXPORTS_MAX) {
         didi_error error = {0};
         export_run *self = memory_zeroed(1, sizeof *self);
         if (self == NULL)
@@ -218,10 +309,8 @@ void exports_claim(scheduler *owner)
         self->next = owner->exports;
         owner->exports = self;
         owner->export_count++;
-        if (pool_task(owner->pool, export_work, export_after, self, &error) != DIDI_OK) {
-            self->status = error.status;
-            self->why = error;
-            self->recording = true;
+        if (export_start(self) != DIDI_OK) {
+            self->recording = self->returned = true;
             return;
         }
     }

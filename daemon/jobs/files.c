@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { FILES_SAME_NAME_MAX = 1000 };
+
 int files_open(scheduler *self, int state_fd, didi_error *error)
 {
     int status = file_open_directory(state_fd, "jobs", 1, &self->jobs_fd, error);
@@ -18,6 +20,8 @@ int files_open(scheduler *self, int state_fd, didi_error *error)
         status = file_open_directory(state_fd, "trash", 1, &self->trash_fd, error);
     if (status == DIDI_OK)
         status = file_open_directory(state_fd, "kept", 1, &self->kept_fd, error);
+    if (status == DIDI_OK)
+        status = file_open_directory(state_fd, "lost", 1, &self->lost_fd, error);
     if (status == DIDI_OK)
         status = file_sync(state_fd, "state directory", error);
     return status;
@@ -40,6 +44,49 @@ bool files_are_published(int job_fd)
     struct stat found;
     return fstatat(job_fd, "artifacts/manifest.json", &found, AT_SYMLINK_NOFOLLOW) == 0 &&
            S_ISREG(found.st_mode);
+}
+
+typedef struct measure {
+    int directory_fd;
+    uint64_t bytes;
+} measure;
+
+static int measure_directory(int parent_fd, const char *name, uint64_t *bytes, didi_error *error);
+
+static int measure_entry(void *context, const char *name, didi_error *error)
+{
+    measure *self = context;
+    struct stat facts;
+    if (fstatat(self->directory_fd, name, &facts, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno == ENOENT ? DIDI_OK
+                               : didi_fail_errno(error, errno, name, "cannot be measured");
+    if (S_ISREG(facts.st_mode))
+        self->bytes += (uint64_t)facts.st_size;
+    else if (S_ISDIR(facts.st_mode))
+        return measure_directory(self->directory_fd, name, &self->bytes, error);
+    return DIDI_OK;
+}
+
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as a package is */
+static int measure_directory(int parent_fd, const char *name, uint64_t *bytes, didi_error *error)
+{
+    measure all = {.directory_fd = -1};
+    int status = file_open_directory(parent_fd, name, 0, &all.directory_fd, error);
+    if (status != DIDI_OK)
+        return status;
+    status = file_each_entry(all.directory_fd, measure_entry, &all, error);
+    close(all.directory_fd);
+    *bytes += all.bytes;
+    return status;
+}
+
+int files_measure_artifacts(int job_fd, uint64_t *ret_bytes, didi_error *error)
+{
+    uint64_t bytes = 0;
+    int status = measure_directory(job_fd, "artifacts", &bytes, error);
+    if (status == DIDI_OK)
+        *ret_bytes = bytes;
+    return status;
 }
 
 static int remove_stray(void *context, const char *name, didi_error *error)
@@ -98,63 +145,52 @@ void files_throw_away(scheduler *self, int parent_fd, const char *name)
         file_remove_tree(parent_fd, name, &ignored);
 }
 
-/* Cancelled, and the crash came after the rename of its artifacts. */
-static void unpublish(const scheduler *self, const char *id)
+int files_unpublish(void *context, const char *id)
 {
+    const scheduler *self = context;
     didi_error ignored = {0};
     int job_fd = -1;
     if (files_open_job(self, id, false, &job_fd, &ignored) != DIDI_OK)
-        return;
+        return 0;
     files_remove_results(job_fd);
     close(job_fd);
+    return 0;
 }
 
-static int sweep_directory(void *context, const char *name, didi_error *error)
+void files_set_aside(scheduler *self, const char *name)
 {
-    scheduler *self = context;
-    store_job job = {0};
-    const int status = store_job_get(self->store, name, &job, error);
-    if (status == DIDI_NOT_FOUND) {
-        log_emit(LOG_LEVEL_WARNING, "files without a job are removed", LOG_TEXT("name", name));
-        files_throw_away(self, self->jobs_fd, name);
-    } else if (status == DIDI_OK && job.state == JOB_CANCELLED) {
-        unpublish(self, name);
+    char other[NAME_MAX + 1];
+    (void)snprintf(other, sizeof other, "%s", name);
+    for (unsigned number = 2; number < FILES_SAME_NAME_MAX; number++) {
+        if (renameat2(self->jobs_fd, name, self->lost_fd, other, RENAME_NOREPLACE) == 0) {
+            didi_error ignored = {0};
+            (void)file_sync(self->lost_fd, "lost", &ignored);
+            atomic_fetch_add(&self->set_aside, 1);
+            log_emit(LOG_LEVEL_WARNING, "files without a job are set aside", LOG_TEXT("name", name),
+                     LOG_TEXT("as", other));
+            return;
+        }
+        if (errno == ENOENT)
+            return; /* deleted meanwhile */
+        if (errno != EEXIST && errno != ENOTEMPTY)
+            break;
+        (void)snprintf(other, sizeof other, "%.240s.%u", name, number);
     }
-    store_job_clear(&job);
-    return status == DIDI_NOT_FOUND ? DIDI_OK : status;
+    log_emit(LOG_LEVEL_ERROR, "files without a job cannot be set aside", LOG_TEXT("name", name),
+             LOG_TEXT("error", strerror(errno)));
 }
 
-typedef struct lost_context {
-    scheduler *scheduler;
-    int status;
-    didi_error *error;
-} lost_context;
-
-static int flag_lost(void *context, const char *id)
+void files_remove_deleted(scheduler *self, const char *id)
 {
-    lost_context *lost = context;
-    didi_error ignored = {0};
-    int fd = -1;
-    bool open = files_open_job(lost->scheduler, id, false, &fd, &ignored) == DIDI_OK;
-    bool published = open && files_are_published(fd);
-    if (open)
-        close(fd);
-    if (published)
-        return 0;
-    log_emit(LOG_LEVEL_ERROR, "the artifacts of a job are gone", LOG_TEXT("job", id));
-    lost->status = store_job_fail_lost(
-        lost->scheduler->store, id, "the artifacts are gone from the state directory", lost->error);
-    return lost->status;
+    struct stat facts;
+    files_throw_away(self, self->jobs_fd, id);
+    if (fstatat(self->jobs_fd, id, &facts, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT)
+        store_deleted_job_forget(self->store, id);
 }
 
-int files_sweep(scheduler *self, didi_error *error)
+size_t scheduler_set_aside(const scheduler *self)
 {
-    lost_context lost = {.scheduler = self, .error = error};
-    int status = file_each_entry(self->jobs_fd, sweep_directory, self, error);
-    if (status == DIDI_OK)
-        status = store_each_succeeded_job(self->store, flag_lost, &lost, error);
-    atomic_store(&self->trash_pending, true);
-    return status == DIDI_OK ? lost.status : status;
+    return atomic_load(&self->set_aside);
 }
 
 static int trash_remove(void *context, const char *name, didi_error *error)

@@ -76,10 +76,12 @@ void kept_take(scheduler *self, const store_job *job, int job_fd)
     didi_error error = {0};
     uint64_t bytes = 0;
     assert(job->state == JOB_RUNNING);
+    pthread_mutex_lock(&self->kept_lock);
     int status = self->config->keep_spectra_bytes > 0 ? keep(self, job, job_fd, &bytes, &error)
                                                       : DIDI_NOT_FOUND;
     if (status == DIDI_OK)
         status = store_job_keep(self->store, job->id, job->attempt, bytes, &error);
+    pthread_mutex_unlock(&self->kept_lock);
     if (status == DIDI_OK) {
         files_remove_work(job_fd);
         shrink(self);
@@ -108,10 +110,12 @@ static int sweep_one(void *context, const char *name, didi_error *error)
 {
     scheduler *self = context;
     (void)error;
+    pthread_mutex_lock(&self->kept_lock);
     if (id_is_valid(name))
         kept_release(self, name);
     else
         file_remove_tree(self->kept_fd, name, error);
+    pthread_mutex_unlock(&self->kept_lock);
     return DIDI_OK;
 }
 

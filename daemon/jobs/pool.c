@@ -2,6 +2,7 @@
 /* Fair dispatch of items to the libuv pool. */
 #include "daemon/jobs/pool.h"
 
+#include "daemon/base/base.h"
 #include "src/base/base.h"
 
 #include <assert.h>
@@ -19,6 +20,7 @@ struct pool_lane {
     int priority;
     size_t in_flight, helpers; /* helpers are counted in in_flight too */
     uint64_t served;           /* pool's turn when it was last given a thread */
+    uint64_t moves;            /* items begun and ended */
     bool asked;                /* had nothing to give in this round */
     void (*finished)(void *context);
     void *context;
@@ -44,8 +46,14 @@ struct pool {
     uint64_t memory_limit, memory_used, turn;
     pool_lane *lanes;
     pool_work *tasks, *last_task;
-    bool pumping;
+    bool pumping, paused;
 };
+
+static void tell_load(const pool *self)
+{
+    metric_set(METRIC_WORKERS_BUSY, NULL, (double)smaller(self->in_flight, self->workers));
+    metric_set(METRIC_MEMORY_USED, NULL, (double)self->memory_used);
+}
 
 /* What libuv starts at its first use. */
 static size_t uv_threads(void)
@@ -70,6 +78,9 @@ int pool_create(uv_loop_t *loop, size_t workers, uint64_t memory_limit, pool **r
     self->thread = pthread_self();
     self->workers = workers;
     self->memory_limit = memory_limit;
+    metric_set(METRIC_WORKERS, NULL, (double)workers);
+    metric_set(METRIC_MEMORY_LIMIT, NULL, (double)memory_limit);
+    tell_load(self);
     *ret_pool = self;
     return DIDI_OK;
 }
@@ -90,6 +101,17 @@ size_t pool_in_flight(const pool *self)
     return count;
 }
 
+size_t pool_items(const pool *self, const didi_merge *merge, uint64_t *ret_moves)
+{
+    for (const pool_lane *lane = self->lanes; lane != NULL; lane = lane->next)
+        if (lane->merge == merge) {
+            *ret_moves = lane->moves;
+            return lane->in_flight;
+        }
+    *ret_moves = 0;
+    return 0;
+}
+
 static void close_handle(uv_handle_t *handle, void *context)
 {
     (void)context;
@@ -107,6 +129,12 @@ static void lower_thread_priority(void)
 {
     /* On Linux a nice value belongs to a thread. A refusal costs nothing but latency. */
     (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), POOL_NICE);
+}
+
+void pool_pause(pool *self, bool paused)
+{
+    assert(on_loop(self));
+    self->paused = paused;
 }
 
 void pool_recall_helpers(pool *self)
@@ -134,10 +162,13 @@ static void on_worked(uv_work_t *request, int uv_status)
     (void)uv_status; /* nothing is ever cancelled while queued */
     self->in_flight--;
     self->memory_used -= work->memory;
+    tell_load(self);
     if (work->lane != NULL) {
         work->lane->in_flight--;
+        work->lane->moves++;
         work->lane->helpers -= work->helper;
         self->helpers -= work->helper;
+        metric_add(METRIC_ITEMS, NULL, work->helper ? 0 : 1);
         didi_merge_complete(work->lane->merge, work->item);
     } else {
         work->after(work->context);
@@ -151,6 +182,7 @@ static void pool_start(pool *self, pool_work *work)
     work->pool = self;
     work->request.data = work;
     self->in_flight++;
+    tell_load(self);
     int refused = uv_queue_work(self->loop, &work->request, on_work, on_worked);
     assert(refused == 0); /* only a missing callback is */
     (void)refused;
@@ -253,6 +285,7 @@ static bool lane_serve(pool *self, pool_lane *lane, bool helper, bool *ret_starv
     work->helper = helper;
     work->memory = didi_item_memory(item);
     lane->in_flight++;
+    lane->moves++;
     lane->helpers += helper;
     lane->served = ++self->turn;
     self->helpers += helper;
@@ -261,10 +294,11 @@ static bool lane_serve(pool *self, pool_lane *lane, bool helper, bool *ret_starv
     return true;
 }
 
+/* Those that may be asked for items. */
 static void lanes_unmark(pool *self)
 {
     for (pool_lane *lane = self->lanes; lane != NULL; lane = lane->next)
-        lane->asked = false;
+        lane->asked = self->paused && !didi_merge_is_over(lane->merge);
 }
 
 static void pump_tasks(pool *self)

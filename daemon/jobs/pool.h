@@ -36,8 +36,15 @@ int pool_task(pool *self, void (*work)(void *context), void (*after)(void *conte
 /* Gives out what can run now. Call after changes outside (a merge cancelled, a lane added). */
 void pool_pump(pool *self);
 
+/* While paused, no item of a merge begins; those in flight end, and merges that are over are told
+ * so. Tasks go on. */
+void pool_pause(pool *self, bool paused);
+
 /* Asks the helpers of all lanes to return. */
 void pool_recall_helpers(pool *self);
+
+/* Items of the merge that threads work on; *ret_moves changes whenever one begins or ends. */
+size_t pool_items(const pool *self, const didi_merge *merge, uint64_t *ret_moves);
 
 /* Work that runs or waits for a thread; helpers count. */
 size_t pool_in_flight(const pool *self);

@@ -18,10 +18,10 @@
 static int claim_priority(const scheduler *self)
 {
     int highest = INT_MIN;
-    if (self->attempt_count < self->config->running_jobs_max)
+    if (self->attempt_count - self->lost_count < self->config->running_jobs_max)
         return INT_MIN;
     for (const attempt *other = self->attempts; other != NULL; other = other->next)
-        if (other->job.priority > highest)
+        if (other->state != ATTEMPT_LOST && other->job.priority > highest)
             highest = other->job.priority;
     return highest + 1;
 }
@@ -29,11 +29,11 @@ static int claim_priority(const scheduler *self)
 static void jobs_claim(scheduler *self)
 {
     bool found = true;
-    while (found && self->attempt_count < 2 * self->config->running_jobs_max) {
+    while (found && self->attempt_count - self->lost_count < 2 * self->config->running_jobs_max) {
         didi_error error = {0};
         store_job job = {0};
         int status = store_job_claim(self->store, claim_priority(self), &job, &found, &error);
-        if (status == DIDI_OK && found) {
+        if (status == DIDI_OK && found && job.id[0] != '\0') {
             status = attempt_start(self, &job, &error);
             if (status != DIDI_OK) {
                 didi_error ignored = {0};
@@ -75,10 +75,13 @@ static void scheduler_continue(scheduler *self)
         return;
     }
     files_empty_trash(self);
+    sweep_continue(self);
     if (self->look) {
         self->look = false;
-        jobs_claim(self);
-        exports_claim(self);
+        if (!atomic_load(&self->disk_low)) {
+            jobs_claim(self);
+            exports_claim(self);
+        }
     }
     pool_pump(self->pool);
 }
@@ -95,7 +98,9 @@ static void on_tick(uv_timer_t *handle)
 {
     scheduler *self = handle->data;
     attempts_tick(self);
+    hang_tick(self);
     exports_tick(self);
+    retention_tick(self);
     scheduler_continue(self);
 }
 
@@ -109,14 +114,16 @@ static int scheduler_recover(scheduler *self, didi_error *error)
     size_t count = 0;
     if (id_next(clock_now_ms(), NULL, self->boot_id) != 0)
         return didi_fail(error, DIDI_IO, NULL, "the kernel gives no random bytes");
-    int status = store_boot(self->store, self->boot_id, &count, error);
+    int status = store_each_cancelled_run(self->store, files_unpublish, self, error);
+    if (status == DIDI_OK)
+        status = store_boot(self->store, self->boot_id, &count, error);
     if (status != DIDI_OK)
         return status;
     if (count > 0)
         log_emit(LOG_LEVEL_WARNING, "jobs of an interrupted process go on",
                  LOG_INTEGER("jobs", count));
-    int swept = files_sweep(self, error);
-    return swept == DIDI_OK ? kept_sweep(self, error) : swept;
+    atomic_store(&self->trash_pending, true);
+    return sweep_create(self, error);
 }
 
 int scheduler_create(uv_loop_t *loop, const config *settings, store *records, registry *models,
@@ -129,7 +136,8 @@ int scheduler_create(uv_loop_t *loop, const config *settings, store *records, re
     self->config = settings;
     self->store = records;
     self->models = models;
-    self->jobs_fd = self->trash_fd = self->kept_fd = -1;
+    self->jobs_fd = self->trash_fd = self->kept_fd = self->lost_fd = -1;
+    pthread_mutex_init(&self->kept_lock, NULL);
     self->look = true;
     self->advance = scheduler_continue;
     int status = files_open(self, state_fd, error);
@@ -143,6 +151,7 @@ int scheduler_create(uv_loop_t *loop, const config *settings, store *records, re
         scheduler_free(self);
         return status;
     }
+    retention_start(self);
     uv_timer_init(loop, &self->tick);
     self->wake.data = self->tick.data = self;
     self->handles_open = 2;
@@ -171,6 +180,9 @@ void scheduler_free(scheduler *self)
     file_close(self->jobs_fd);
     file_close(self->trash_fd);
     file_close(self->kept_fd);
+    file_close(self->lost_fd);
+    sweep_free(self);
+    pthread_mutex_destroy(&self->kept_lock);
     free(self);
 }
 
@@ -192,8 +204,7 @@ int scheduler_job_delete(scheduler *self, const char *id, didi_error *error)
     int status = store_job_delete(self->store, id, error);
     if (status != DIDI_OK)
         return status;
-    /* A crash here leaves an orphan, swept at the next start. */
-    files_throw_away(self, self->jobs_fd, id);
+    files_remove_deleted(self, id); /* after a crash here, at the next start */
     kept_release(self, id);
     scheduler_wake(self);
     return DIDI_OK;
@@ -201,7 +212,7 @@ int scheduler_job_delete(scheduler *self, const char *id, didi_error *error)
 
 int scheduler_job_retry(scheduler *self, const char *id, didi_error *error)
 {
-    return woken(self, store_job_retry(self->store, id, error));
+    return woken(self, store_job_retry(self->store, id, self->config->artifact_bytes_max, error));
 }
 
 int scheduler_export_request(scheduler *self, const char *job_id, export_kind kind,

@@ -9,7 +9,8 @@
  *   jobs/<id>/compare     work and artifacts of the full merge that an extension is compared with,
  *                         gone likewise
  *   kept/<id>             spectra and bases that job keeps for others; stays while they need it
- *   trash/                being deleted */
+ *   trash/                being deleted
+ *   lost/<id>             directories of jobs that the database does not know: set aside, whole */
 #pragma once
 
 #include "daemon/base/base.h"
@@ -21,8 +22,9 @@
 
 typedef struct scheduler scheduler;
 
-/* Keeps the pointers; they must outlive it. `state_fd`: the state directory, duplicated. Sweeps
- * orphans, gives back jobs of other boots, and starts to work when the loop runs. */
+/* Keeps the pointers; they must outlive it. `state_fd`: the state directory. Gives back jobs of
+ * other boots, starts to work when the loop runs, and then looks through the state directory in
+ * steps. */
 int scheduler_create(uv_loop_t *loop, const config *settings, store *records, registry *models,
                      int state_fd, scheduler **ret_scheduler, didi_error *error);
 
@@ -32,6 +34,9 @@ void scheduler_stop(scheduler *self, void (*done)(void *context), void *context)
 
 /* After done, and after the loop closed its handles. NULL is fine. */
 void scheduler_free(scheduler *self);
+
+/* How many directories lie in lost/, as far as the look after the start has come. [any] */
+size_t scheduler_set_aside(const scheduler *self);
 
 /* There may be new work. [any] */
 void scheduler_wake(scheduler *self);
@@ -44,10 +49,21 @@ int scheduler_job_delete(scheduler *self, const char *id, didi_error *error);
 int scheduler_export_request(scheduler *self, const char *job_id, export_kind kind,
                              const char *const *tasks, size_t task_count, didi_error *error);
 
+/* Threads that hang in a job or export that was failed for it (item_seconds_max). [any] */
+size_t scheduler_workers_lost(const scheduler *self);
+
+/* True while jobs wait because less than disk_free_min is free: queued ones do not start, running
+ * ones begin no item. [any] */
+bool scheduler_waits_for_disk(const scheduler *self);
+
 /* Opens jobs/<id>/artifacts or jobs/<id>/exports (`name`), O_DIRECTORY; the caller closes.
  * DIDI_NOT_FOUND when there is none. [any] */
 int scheduler_open_files(scheduler *self, const char *id, const char *name, int *ret_fd,
                          didi_error *error);
+
+/* Seconds that a planned merge is expected to take, by what finished ones of its method and kind
+ * took; NaN where there are none. [any] */
+double scheduler_estimate(store *records, const specification *wanted, const didi_plan *plan);
 
 /* Opens the merge of a job: its models, the package it extends and what it starts from. The places
  * say where it works (INPUTS_NOWHERE: a plan only), and neither package_fd nor reuse_fd. Errors:

@@ -2,10 +2,13 @@
 /* What the files of the scheduler share. */
 #pragma once
 
+#include "daemon/jobs/files.h"
+#include "daemon/jobs/pace.h"
 #include "daemon/jobs/pool.h"
 #include "daemon/jobs/scheduler.h"
 #include "daemon/jobs/telemetry.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 enum { SCHEDULER_TICK_MILLISECONDS = 200, SCHEDULER_EXPORTS_MAX = 2 };
@@ -15,6 +18,7 @@ typedef enum attempt_state {
     ATTEMPT_RUNNING,   /* its lane is in the pool */
     ATTEMPT_CLOSING,   /* a pool thread frees it and removes what is not needed any more */
     ATTEMPT_RECORDING, /* the store has still to be told; tried at every tick */
+    ATTEMPT_LOST,      /* failed, and its lane stays until threads that hang come back, if ever */
 } attempt_state;
 
 /* One attempt of one job. */
@@ -25,30 +29,25 @@ typedef struct attempt {
     attempt_state state;
     didi_merge *merge;
     telemetry *telemetry;
-    bool cancel;    /* asked for by a user */
-    bool published; /* an earlier attempt had published already */
-    bool logged;    /* that the store does not take the outcome */
-    bool comparing; /* `merge` is the full merge that an extension is compared with */
-    bool compared;  /* that has ended, well or not */
+    bool cancel;              /* asked for by a user */
+    bool waiting;             /* for a disk with room; events say so */
+    bool waited;              /* ever */
+    bool published;           /* an earlier attempt had published already */
+    bool resumed;             /* an earlier attempt left work to go on from */
+    bool logged;              /* that the store does not take the outcome */
+    bool comparing, compared; /* the full merge for an extension: is `merge`; has ended */
     char reason[DIDI_ERROR_MESSAGE_BYTES_MAX]; /* why there is no comparison */
+    store_result result;                       /* of a success */
     int status;                                /* outcome */
     didi_error why;
-    double progress; /* last one stored */
-    int64_t began_ms;
+    pace pace;
+    double progress;            /* last one stored */
+    uint64_t moves;             /* of items and telemetry, when last looked at */
+    bool recorded;              /* of a lost one: the store has been told */
+    int64_t still_ms, began_ms; /* since they changed; when the attempt began */
 } attempt;
 
-/* One export on its way. */
-typedef struct export_run {
-    struct export_run *next;
-    scheduler *scheduler;
-    store_export row;
-    export_kind kind;
-    char *base;
-    int status;
-    didi_error why;
-    uint64_t bytes;
-    bool recording; /* over, and the store has still to be told */
-} export_run;
+typedef struct export_run export_run; /* one export on its way (export.c) */
 
 struct scheduler {
     uv_loop_t *loop;
@@ -56,18 +55,28 @@ struct scheduler {
     store *store;
     registry *models;
     pool *pool;
-    int jobs_fd, trash_fd, kept_fd;
+    int jobs_fd, trash_fd, kept_fd, lost_fd;
+    struct sweep *sweep;
+    pthread_mutex_t kept_lock; /* held from the rename of what is kept until its row is written */
+    atomic_size_t set_aside;   /* in lost/ */
     char boot_id[ID_BYTES];
     uv_async_t wake;
     uv_timer_t tick;
     attempt *attempts;
-    size_t attempt_count;
+    size_t attempt_count, lost_count; /* lost ones are counted in both */
+    atomic_size_t workers_lost;
+    int64_t watched_ms;
     export_run *exports;
-    size_t export_count;
-    atomic_bool stopping;      /* read by exports on pool threads */
-    atomic_bool trash_pending; /* set by any thread */
+    size_t export_count, exports_lost; /* lost ones are counted in both */
+    atomic_bool stopping;              /* read by exports on pool threads */
+    atomic_bool trash_pending;         /* set by any thread */
     bool trash_running;
-    bool look; /* the store may hold work to claim */
+    atomic_bool disk_low; /* less is free than disk_free_min; read by any thread */
+    int64_t disk_next_ms; /* when to look at it again */
+    bool expiring;        /* a pool thread deletes old jobs */
+    int64_t expire_next_ms;
+    int64_t clock_apart_ms; /* wall clock less the monotonic one, at the start */
+    bool look;              /* the store may hold work to claim */
     unsigned handles_open;
     /* Something ended: claims more, gives out more, or finishes stopping. */
     void (*advance)(scheduler *self);
@@ -85,43 +94,31 @@ void attempts_cancel_all(scheduler *self);
 /* Progress into the store, and outcomes that it did not take before. */
 void attempts_tick(scheduler *self);
 
-/* ---- compare.c ---- */
+/* Tells log and metrics. */
+void attempt_log_end(const attempt *self);
 
-/* Opens the full merge of the same tasks and total, whose artifacts stay in the job's directory
- * until it ends; self->merge is left NULL, with the reason, where that cannot be. */
-void compare_open(attempt *self, const char *text, int job_fd);
-/* Its outcome; false when the job ends with it (cancelled, or the daemon stops). */
-bool compare_end(attempt *self);
-/* The progress of both merges as one number. */
-double compare_progress(const attempt *self, double progress);
-/* Directory of the artifacts to compare with, or -1. */
-int compare_artifacts(const attempt *self, int job_fd);
+/* ---- hang.c ---- */
+
+/* Fails jobs and exports of which nothing has moved for item_seconds_max, and counts the threads
+ * lost. */
+void hang_tick(scheduler *self);
+/* True if an earlier attempt of the job is lost: threads may still write to its directory. */
+bool hang_holds(const scheduler *self, const char *id);
+
+/* ---- retention.c ---- */
+
+/* Notes what the clocks say. */
+void retention_start(scheduler *self);
+/* Looks at the disk and at old jobs when it is time to. */
+void retention_tick(scheduler *self);
 
 /* ---- export.c ---- */
 
 /* Claims exports while there is room. */
 void exports_claim(scheduler *self);
 void exports_tick(scheduler *self);
-
-/* ---- files.c ---- */
-
-int files_open(scheduler *self, int state_fd, didi_error *error);
-/* Directories without a row go to the trash; rows without files are flagged. */
-int files_sweep(scheduler *self, didi_error *error);
-void files_empty_trash(scheduler *self);
-/* Moves what jobs_fd or kept_fd has of this name to the trash, if it is there. */
-void files_throw_away(scheduler *self, int parent_fd, const char *name);
-/* jobs/<id>; created if `create`. */
-int files_open_job(const scheduler *self, const char *id, bool create, int *ret_fd,
-                   didi_error *error);
-/* True if artifacts/manifest.json is in the job's directory. */
-bool files_are_published(int job_fd);
-/* What an interrupted attempt left beside the known directories. */
-void files_remove_strays(int job_fd);
-/* What a job needs no more once it has succeeded. */
-void files_remove_work(int job_fd);
-/* Strays and the artifacts; finished layers stay for a retry. */
-void files_remove_results(int job_fd);
+/* After `gap_ms` more: fails those that hang, and says how many threads are lost to such. */
+size_t exports_watch(scheduler *self, int64_t gap_ms);
 
 /* ---- kept.c ---- */
 

@@ -2,9 +2,11 @@
 /* Thinning of telemetry. */
 #include "daemon/jobs/telemetry.h"
 
+#include "daemon/base/base.h"
 #include "src/base/base.h"
 
 #include <assert.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,10 +26,13 @@ struct telemetry {
     unsigned attempt;
     uint64_t dense;
     pthread_mutex_t lock; /* guards what follows */
+    uint64_t moves;       /* all events */
     uint64_t seen, kept;  /* points of the stage */
     unsigned notes;
     int stage; /* in force, -1 before the first; one stage may be begun in several phases */
-    bool held; /* `last` has not been posted */
+    double stage_began, stage_items;
+    double seconds[DIDI_STAGE_COUNT]; /* of those that have ended */
+    bool held;                        /* `last` has not been posted */
     store_event last;
 };
 
@@ -58,13 +63,44 @@ static void post_held(telemetry *self)
     self->held = false;
 }
 
+/* Under the lock: the time and the items of the stage in force. */
+static void stage_end(telemetry *self)
+{
+    if (self->stage < 0)
+        return;
+    const char *stage = didi_stage_name((didi_stage)self->stage);
+    const double seconds = clock_seconds() - self->stage_began;
+    metric_observe(METRIC_STAGE_SECONDS, METRIC_LABELS(stage), seconds);
+    metric_add(METRIC_STAGE_ITEMS, METRIC_LABELS(stage), self->stage_items);
+    self->seconds[self->stage] += seconds;
+    self->stage = -1;
+}
+
+void telemetry_end(telemetry *self, double ret_seconds[DIDI_STAGE_COUNT])
+{
+    pthread_mutex_lock(&self->lock);
+    post_held(self);
+    stage_end(self);
+    memcpy(ret_seconds, self->seconds, sizeof self->seconds);
+    pthread_mutex_unlock(&self->lock);
+}
+
 void telemetry_free(telemetry *self)
 {
     if (self == NULL)
         return;
     post_held(self);
+    stage_end(self);
     pthread_mutex_destroy(&self->lock);
     free(self);
+}
+
+uint64_t telemetry_moves(telemetry *self)
+{
+    pthread_mutex_lock(&self->lock);
+    uint64_t moves = self->moves;
+    pthread_mutex_unlock(&self->lock);
+    return moves;
 }
 
 bool telemetry_keeps(uint64_t seen, uint64_t kept, uint64_t dense)
@@ -94,7 +130,10 @@ void telemetry_event(void *context, const didi_event *event)
     telemetry *self = context;
     store_event converted;
     pthread_mutex_lock(&self->lock);
+    self->moves++;
     if (event->kind == DIDI_EVENT_POINT) {
+        if ((double)event->items_done > self->stage_items)
+            self->stage_items = (double)event->items_done;
         event_convert(event, "point", &self->last);
         self->held = true;
         self->seen++;
@@ -105,11 +144,17 @@ void telemetry_event(void *context, const didi_event *event)
     } else if (event->kind == DIDI_EVENT_STAGE) {
         if (self->stage != (int)event->stage) {
             post_held(self);
+            stage_end(self);
+            self->stage_began = clock_seconds();
+            self->stage_items = 0;
             self->seen = self->kept = 0;
             event_convert(event, "stage", &converted);
             store_event_post(self->records, self->job_id, self->attempt, &converted);
         }
         self->stage = (int)event->stage;
+    } else if (event->kind == DIDI_EVENT_FRONTIER) {
+        event_convert(event, "frontier", &converted);
+        store_event_post(self->records, self->job_id, self->attempt, &converted);
     } else if (self->notes++ < TELEMETRY_NOTES_MAX) {
         char text[512];
         event_convert(event, "note", &converted);
@@ -118,4 +163,19 @@ void telemetry_event(void *context, const didi_event *event)
         store_event_post(self->records, self->job_id, self->attempt, &converted);
     }
     pthread_mutex_unlock(&self->lock);
+}
+
+void telemetry_note(telemetry *self, const char *text)
+{
+    pthread_mutex_lock(&self->lock);
+    const didi_event event = {.kind = DIDI_EVENT_NOTE,
+                              .stage =
+                                  self->stage >= 0 ? (didi_stage)self->stage : DIDI_STAGE_DIGEST,
+                              .loss = NAN,
+                              .relative_error = NAN,
+                              .ratio = NAN,
+                              .ratio_target = NAN,
+                              .text = text};
+    pthread_mutex_unlock(&self->lock);
+    telemetry_event(self, &event);
 }

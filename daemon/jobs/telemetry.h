@@ -13,6 +13,9 @@ typedef struct telemetry telemetry;
 int telemetry_create(store *records, const store_job *job, telemetry **ret_telemetry,
                      didi_error *error);
 
+/* Ends the stage in force, and tells the seconds of each. Thread-safe. */
+void telemetry_end(telemetry *self, double ret_seconds[DIDI_STAGE_COUNT]);
+
 /* Posts the point held back, if any, and frees. NULL is fine. */
 void telemetry_free(telemetry *self);
 
@@ -20,6 +23,12 @@ void telemetry_free(telemetry *self);
  * points are kept, later ones in steps that grow in proportion to their number, and the last one
  * always. */
 void telemetry_event(void *context, const didi_event *event);
+
+/* One line, told as a note of the attempt. Thread-safe. */
+void telemetry_note(telemetry *self, const char *text);
+
+/* How many events there have been, told or not. Thread-safe. */
+uint64_t telemetry_moves(telemetry *self);
 
 /* The spacing alone: is point number `seen` (from 1) kept when the last one kept was `kept` (0:
  * none)? The first `dense` are; then one in each 1/dense of what was seen. */

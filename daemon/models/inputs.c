@@ -115,6 +115,7 @@ static void inputs_fill(const inputs *self, didi_merge_options *options)
     options->task_count = self->task_count;
     options->method = from->method;
     options->method_options = from->method_options;
+    options->survey = from->survey;
     options->budget = from->budget.value;
     options->budget_unit = (didi_budget_unit)from->budget.unit;
 #define COPY_NUMBER(member, ...) options->member = from->member;

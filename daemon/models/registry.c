@@ -101,6 +101,44 @@ static int check_adapter(const checkpoint *opened, didi_error *error)
     return status;
 }
 
+typedef struct weights_check {
+    int fd;
+    const char *name;
+} weights_check;
+
+/* Also what no index names must be sound. */
+static int check_weights(void *context, const char *entry, didi_error *error)
+{
+    const weights_check *self = context;
+    static const char ending[] = ".safetensors";
+    safetensors_header *header = NULL;
+    char subject[2 * LIMIT_MODEL_NAME_BYTES];
+    size_t bytes = strlen(entry);
+    int fd = -1;
+    if (bytes < sizeof ending || strcmp(entry + bytes - (sizeof ending - 1), ending) != 0)
+        return DIDI_OK;
+    (void)snprintf(subject, sizeof subject, "%s/%s", self->name, entry);
+    int status = file_open_beneath(self->fd, entry, subject, &fd, error);
+    if (status == DIDI_OK)
+        status = safetensors_header_read(fd, subject, &header, error);
+    safetensors_header_free(header);
+    file_close(fd);
+    return status;
+}
+
+int registry_check_directory(int directory_fd, const char *name, didi_error *error)
+{
+    weights_check check = {directory_fd, name};
+    checkpoint *opened = NULL;
+    int status = file_each_entry(directory_fd, check_weights, &check, error);
+    if (status == DIDI_OK)
+        status = checkpoint_open(directory_fd, name, &opened, error);
+    if (status == DIDI_OK)
+        status = check_adapter(opened, error);
+    checkpoint_close(opened);
+    return status;
+}
+
 /* A model that cannot be opened is a row too: broken, with the reason. */
 static void row_inspect(const model_roots *roots, store_model *row)
 {
@@ -111,6 +149,7 @@ static void row_inspect(const model_roots *roots, store_model *row)
     snprintf(row->revision, REVISION_BYTES, "%s", place.revision);
     if (status == DIDI_OK)
         status = open_model(roots, row->name, &opened, &why);
+    row->is_adapter = opened != NULL && checkpoint_is_adapter(opened);
     if (status == DIDI_OK)
         status = check_adapter(opened, &why);
     if (status == DIDI_OK) {

@@ -27,6 +27,10 @@ int registry_rescan(registry *self, size_t *ret_ready, size_t *ret_broken, didi_
  * the store's: store_model_list. Errors: DIDI_NOT_FOUND, those of the store. */
 int registry_find(registry *self, const char *name, store_model *ret_model, didi_error *error);
 
+/* Whether what lies in the directory is a model that would be ready, every weights file of it
+ * sound. `name` is what errors call it. Errors: those of checkpoint_open, DIDI_FORMAT. */
+int registry_check_directory(int directory_fd, const char *name, didi_error *error);
+
 typedef struct registry_tensor {
     const char *name;
     const char *dtype; /* as the file spells it, static */

@@ -3,10 +3,11 @@
  *
  * SQLite 3.40.1 loses transactions when two connections write or checkpoint the same write-ahead
  * log. So there is one read-write connection, which alone checkpoints; all others are read-only. */
-#define STORE_SQL_TEXTS
+#define STORE_SQL_QUERIES
 #include "daemon/store/database.h"
 
 #include "daemon/base/base.h"
+#include "daemon/store/schema.h"
 #include "src/base/base.h"
 
 #include <assert.h>
@@ -14,13 +15,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    DATABASE_APPLICATION_ID = 0x64696469, /* "didi" */
-    DATABASE_BUSY_MILLISECONDS = 2000,
-};
+enum { DATABASE_BUSY_MILLISECONDS = 2000 };
 
-/* Fills *error from the connection's last error. */
-static int database_fail(database *self, const char *what, didi_error *error)
+/* Of pages, one connection; the kernel has them all. Small, so that it is full soon and memory does
+ * not go on growing for hours. */
+#define CACHE_KIBIBYTES "256"
+
+int database_fail(database *self, const char *what, didi_error *error)
 {
     int code = sqlite3_extended_errcode(self->connection);
     int status = DIDI_IO;
@@ -48,15 +49,14 @@ static int database_fail(database *self, const char *what, didi_error *error)
                      sqlite3_errmsg(self->connection), code);
 }
 
-static int execute_text(database *self, const char *text, didi_error *error)
+int database_execute(database *self, const char *text, didi_error *error)
 {
     if (sqlite3_exec(self->connection, text, NULL, NULL, NULL) != SQLITE_OK)
         return database_fail(self, "cannot execute", error);
     return DIDI_OK;
 }
 
-/* The first column of the first row. */
-static int pragma_integer(database *self, const char *text, int64_t *ret_value, didi_error *error)
+int database_integer(database *self, const char *text, int64_t *ret_value, didi_error *error)
 {
     sqlite3_stmt *statement = NULL;
     int status = DIDI_OK;
@@ -78,107 +78,49 @@ static int wal_hook(void *context, sqlite3 *connection, const char *name, int pa
     return SQLITE_OK;
 }
 
-static int database_identify(database *self, int64_t *ret_version, didi_error *error)
-{
-    int64_t application = 0;
-    int64_t version = 0;
-    int64_t tables = 0;
-    int status = pragma_integer(self, "PRAGMA application_id", &application, error);
-    if (status == DIDI_OK)
-        status = pragma_integer(self, "PRAGMA user_version", &version, error);
-    if (status == DIDI_OK)
-        status = pragma_integer(self, "SELECT count(*) FROM sqlite_schema", &tables, error);
-    if (status != DIDI_OK)
-        return status;
-    if (application != DATABASE_APPLICATION_ID && (application != 0 || version != 0 || tables != 0))
-        return didi_fail(error, DIDI_CONFLICT, "didid.db", "the database is not one of didid");
-    if (version > STORE_MIGRATION_COUNT)
-        return didi_fail(error, DIDI_CONFLICT, "didid.db",
-                         "the database has version %lld, of a newer didid; this one knows %d",
-                         (long long)version, STORE_MIGRATION_COUNT);
-    *ret_version = version;
-    return DIDI_OK;
-}
-
-static int database_migrate(database *self, didi_error *error)
-{
-    int64_t version = 0;
-    int status = database_identify(self, &version, error);
-    for (; status == DIDI_OK && version < STORE_MIGRATION_COUNT; version++) {
-        char mark[96];
-        sqlite3_snprintf(sizeof mark, mark, "PRAGMA application_id=%d; PRAGMA user_version=%lld;",
-                         DATABASE_APPLICATION_ID, (long long)version + 1);
-        status = execute_text(self, "BEGIN IMMEDIATE", error);
-        if (status != DIDI_OK)
-            break;
-        status = execute_text(self, store_migrations[version], error);
-        if (status == DIDI_OK)
-            status = execute_text(self, mark, error);
-        if (status == DIDI_OK)
-            status = execute_text(self, "COMMIT", error);
-        if (status != DIDI_OK)
-            sqlite3_exec(self->connection, "ROLLBACK", NULL, NULL, NULL);
-    }
-    return status;
-}
-
 /* The first use of a damaged or foreign file fails here, before anything is written. */
-static int writer_prepare(database *self, didi_error *error)
+static int writer_prepare(database *self, const char *path, didi_error *error)
 {
     int64_t version = 0;
-    int status = database_identify(self, &version, error);
+    int status = schema_identify(self, &version, error);
     if (status != DIDI_OK)
         return status;
-    status = execute_text(self,
-                          "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
-                          "PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit=16777216;",
-                          error);
+    status = database_execute(self,
+                              "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+                              "PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit=16777216;",
+                              error);
     if (status == DIDI_OK)
-        status = database_migrate(self, error);
+        status = schema_migrate(self, path, error);
     sqlite3_wal_hook(self->connection, wal_hook, self);
     return status;
 }
 
-static int writer_check(database *self, didi_error *error)
+int database_open(const char *path, database_access access, database **ret_database,
+                  didi_error *error)
 {
-    sqlite3_stmt *statement = NULL;
-    int status = DIDI_OK;
-    if (sqlite3_prepare_v2(self->connection, "PRAGMA quick_check(1)", -1, &statement, NULL) !=
-            SQLITE_OK ||
-        sqlite3_step(statement) != SQLITE_ROW) {
-        status = database_fail(self, "cannot check the database", error);
-    } else {
-        const char *answer = (const char *)sqlite3_column_text(statement, 0);
-        if (answer == NULL || strcmp(answer, "ok") != 0)
-            status = didi_fail(error, DIDI_FORMAT, "didid.db", "the database is damaged: %s",
-                               answer != NULL ? answer : "no answer");
-    }
-    sqlite3_finalize(statement);
-    return status;
-}
-
-int database_open(const char *path, bool writer, database **ret_database, didi_error *error)
-{
-    int access = writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
+    bool writer = access == DATABASE_WRITE;
+    int flags = writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
     database *self = memory_zeroed(1, sizeof *self);
     int status = DIDI_OK;
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     if (sqlite3_open_v2(path, &self->connection,
-                        access | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL) != SQLITE_OK) {
+                        flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL) != SQLITE_OK) {
         status = database_fail(self, "cannot open the database", error);
         goto out;
     }
     sqlite3_busy_timeout(self->connection, DATABASE_BUSY_MILLISECONDS);
-    status = execute_text(self,
-                          "PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF;"
-                          "PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY;"
-                          "PRAGMA mmap_size=0;",
-                          error);
+    if (access != DATABASE_READ) /* a refused database stays as it is */
+        sqlite3_db_config(self->connection, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    status = database_execute(self,
+                              "PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF;"
+                              "PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY;"
+                              "PRAGMA mmap_size=0; PRAGMA cache_size=-" CACHE_KIBIBYTES ";",
+                              error);
     if (status == DIDI_OK && writer)
-        status = writer_prepare(self, error);
+        status = writer_prepare(self, path, error);
     if (status == DIDI_OK && writer)
-        status = writer_check(self, error);
+        sqlite3_db_config(self->connection, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
 out:
     if (status == DIDI_OK)
         *ret_database = self;
@@ -265,22 +207,79 @@ const row_kind row_of_id = {.bytes = ID_BYTES, .columns = {{COLUMN_TEXT, 0, ID_B
 const row_kind row_of_integer = {.bytes = sizeof(int64_t),
                                  .columns = {{COLUMN_INTEGER, 0, sizeof(int64_t)}}};
 
+/* What is not UTF-8, which nobody who reads JSON takes, is shown as question marks. */
+static void mend_text(char *text)
+{
+    for (size_t left = strlen(text); left > 0;) {
+        size_t length = text_character(text, left);
+        if (length == 0)
+            *text = '?';
+        text += length > 0 ? length : 1;
+        left -= length > 0 ? length : 1;
+    }
+}
+
 static int read_string(const char *text, char **ret_text, didi_error *error)
 {
     *ret_text = memory_string(text);
     if (*ret_text == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+    mend_text(*ret_text);
     return DIDI_OK;
 }
 
-static int read_state(const row_kind *kind, sqlite3_stmt *statement, const char *text,
-                      unsigned *ret_state, didi_error *error)
+/* The schema lets no such row in: a bit of the file has changed. */
+static int row_damaged(const row_kind *kind, sqlite3_stmt *statement, int column, didi_error *error)
 {
-    size_t state = text_find(kind->states, kind->state_count, text);
-    if (state == kind->state_count)
-        return didi_fail(error, DIDI_FORMAT, "didid.db", "%s %s has state '%s'", kind->noun,
-                         sqlite3_column_text(statement, 0), text);
-    *ret_state = (unsigned)state;
+    const char *first = (const char *)sqlite3_column_text(statement, 0);
+    bool shown = first != NULL && text_is_utf8(first, strlen(first));
+    return didi_fail(error, DIDI_FORMAT, "didid.db", "the row of %s %.64s is damaged: its %s",
+                     kind->noun != NULL ? kind->noun : "something", shown ? first : "?",
+                     sqlite3_column_name(statement, column));
+}
+
+/* An object or an array, as the daemon writes it. */
+static bool is_json(const char *text)
+{
+    json_scan *scan = NULL;
+    if (text[0] != '{' && text[0] != '[')
+        return false;
+    int status = json_scan_new(text, strlen(text), "didid.db", "row", &scan, NULL);
+    if (status == DIDI_OK)
+        status = json_scan_skip(scan, NULL);
+    if (status == DIDI_OK)
+        status = json_scan_end(scan, NULL);
+    json_scan_free(scan);
+    return status != DIDI_FORMAT;
+}
+
+/* NULL passes where the column may be NULL. */
+static bool text_fits(const row_kind *kind, column_kind column, const char *text)
+{
+    if (text == NULL)
+        return column == COLUMN_TEXT || column == COLUMN_STRING;
+    if (column == COLUMN_JSON)
+        return text_is_utf8(text, strlen(text)) && is_json(text);
+    return column != COLUMN_STATE ||
+           text_find(kind->states, kind->state_count, text) < kind->state_count;
+}
+
+static int read_text(const row_kind *kind, sqlite3_stmt *statement, int i, void *target,
+                     didi_error *error)
+{
+    const struct row_column *column = &kind->columns[i];
+    bool null = sqlite3_column_type(statement, i) == SQLITE_NULL;
+    const char *text = null ? NULL : (const char *)sqlite3_column_text(statement, i);
+    if (text == NULL && !null)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+    if (!text_fits(kind, column->kind, text))
+        return row_damaged(kind, statement, i, error);
+    if (column->kind == COLUMN_STATE)
+        *(unsigned *)target = (unsigned)text_find(kind->states, kind->state_count, text);
+    else if (column->kind == COLUMN_TEXT)
+        mend_text(sqlite3_snprintf((int)column->bytes, target, "%s", null ? "" : text));
+    else if (!null)
+        return read_string(text, target, error);
     return DIDI_OK;
 }
 
@@ -302,31 +301,27 @@ int row_read(const row_kind *kind, sqlite3_stmt *statement, void *ret_row, didi_
         const struct row_column *column = &kind->columns[i];
         void *target = (char *)ret_row + column->offset;
         bool null = sqlite3_column_type(statement, i) == SQLITE_NULL;
-        if (column->kind == COLUMN_INTEGER) {
+        if (column->kind == COLUMN_INTEGER)
             read_integer(sqlite3_column_int64(statement, i), target, column->bytes);
-        } else if (column->kind == COLUMN_REAL) {
+        else if (column->kind == COLUMN_REAL)
             *(double *)target = null ? NAN : sqlite3_column_double(statement, i);
-        } else {
-            const char *text = null ? "" : (const char *)sqlite3_column_text(statement, i);
-            if (text == NULL)
-                status = didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
-            else if (column->kind == COLUMN_STATE)
-                status = read_state(kind, statement, text, target, error);
-            else if (column->kind == COLUMN_TEXT)
-                sqlite3_snprintf((int)column->bytes, target, "%s", text);
-            else if (!null)
-                status = read_string(text, target, error);
-        }
+        else
+            status = read_text(kind, statement, i, target, error);
     }
     if (status != DIDI_OK)
         row_clear(kind, ret_row);
     return status;
 }
 
+static bool is_string(column_kind kind)
+{
+    return kind == COLUMN_STRING || kind == COLUMN_GIVEN || kind == COLUMN_JSON;
+}
+
 void row_clear(const row_kind *kind, void *row)
 {
     for (size_t i = 0; kind->columns[i].bytes != 0; i++)
-        if (kind->columns[i].kind == COLUMN_STRING)
+        if (is_string(kind->columns[i].kind))
             free(*(char **)(void *)((char *)row + kind->columns[i].offset));
     memset(row, 0, kind->bytes);
 }
@@ -364,19 +359,20 @@ static int load_newest_id(database *self, store_query query, didi_error *error)
     return status;
 }
 
-int database_new_id(database *self, char ret_id[ID_BYTES], didi_error *error)
+int database_new_id(database *self, int64_t now_ms, char ret_id[ID_BYTES], didi_error *error)
 {
+    static const store_query newest[] = {QUERY_JOB_NEWEST_ID,   QUERY_EXPORT_NEWEST_ID,
+                                         QUERY_FETCH_NEWEST_ID, QUERY_WEBHOOK_NEWEST_ID,
+                                         QUERY_TOKEN_NEWEST_ID, QUERY_HOOK_DELIVERY_NEWEST_ID,
+                                         QUERY_UPLOAD_NEWEST_ID};
+    bool known = self->newest_id[0] != '\0';
     assert(sqlite3_db_readonly(self->connection, "main") == 0);
-    if (self->newest_id[0] == '\0') {
-        int status = load_newest_id(self, QUERY_JOB_NEWEST_ID, error);
-        if (status == DIDI_OK)
-            status = load_newest_id(self, QUERY_EXPORT_NEWEST_ID, error);
-        if (status == DIDI_OK)
-            status = load_newest_id(self, QUERY_FETCH_NEWEST_ID, error);
+    for (size_t i = 0; !known && i < sizeof newest / sizeof newest[0]; i++) {
+        int status = load_newest_id(self, newest[i], error);
         if (status != DIDI_OK)
             return status;
     }
-    if (id_next(clock_now_ms(), self->newest_id, ret_id) != 0)
+    if (id_next(now_ms, self->newest_id, ret_id) != 0)
         return didi_fail(error, DIDI_IO, NULL, "the kernel gives no random bytes");
     memcpy(self->newest_id, ret_id, ID_BYTES);
     return DIDI_OK;

@@ -20,8 +20,15 @@ typedef struct database {
     char newest_id[ID_BYTES]; /* writer only: ids given out ascend */
 } database;
 
-/* Opens the file; the writer creates and migrates it. Errors: see store_open. */
-int database_open(const char *path, bool writer, database **ret_database, didi_error *error);
+typedef enum database_access {
+    DATABASE_READ,
+    DATABASE_WRITE, /* the only one; creates and migrates it */
+    DATABASE_LOOK,  /* reads, and leaves the file and its log as they are even at the end */
+} database_access;
+
+/* Opens the file. Errors: see store_open. */
+int database_open(const char *path, database_access access, database **ret_database,
+                  didi_error *error);
 void database_close(database *self);
 
 /* A parameter of a statement. NULL text and what is not finite become NULL. */
@@ -66,6 +73,8 @@ int database_run(database *self, store_query query, const sql_parameter *paramet
 typedef enum column_kind {
     COLUMN_TEXT,    /* char[], cut if too long; "" for SQL NULL */
     COLUMN_STRING,  /* char *, fresh memory; NULL for SQL NULL */
+    COLUMN_GIVEN,   /* the same, and never NULL */
+    COLUMN_JSON,    /* the same, and a JSON object or array */
     COLUMN_INTEGER, /* bool, or an integer of 32 or 64 bits; 0 for SQL NULL */
     COLUMN_REAL,    /* double; NaN for SQL NULL */
     COLUMN_STATE,   /* enum, one of the row's states */
@@ -79,7 +88,7 @@ typedef struct row_kind {
     struct row_column {
         column_kind kind;
         size_t offset, bytes;
-    } columns[24]; /* in the order of the query; one of no bytes ends them */
+    } columns[32]; /* in the order of the query; one of no bytes ends them */
 } row_kind;
 
 #define ROW_COLUMN(type, kind, member)                                                             \
@@ -90,7 +99,8 @@ typedef struct row_kind {
 /* Rows of one column: an id, an int64_t. */
 extern const row_kind row_of_id, row_of_integer;
 
-/* Errors: DIDI_NO_MEMORY, DIDI_FORMAT (a state that there is not); nothing is left to clear. */
+/* Errors: DIDI_NO_MEMORY, DIDI_FORMAT (a damaged row: a state that there is not, text that lacks or
+ * is not JSON); nothing is left to clear. Bytes that are not UTF-8 become question marks. */
 int row_read(const row_kind *kind, sqlite3_stmt *statement, void *ret_row, didi_error *error);
 /* Frees what it holds and zeroes it. */
 void row_clear(const row_kind *kind, void *row);
@@ -101,8 +111,16 @@ void row_clear(const row_kind *kind, void *row);
 int database_row(database *self, store_query query, const sql_parameter *parameters,
                  const row_kind *kind, void *ret_row, bool *ret_found, didi_error *error);
 
-/* An id above all given out before. */
-int database_new_id(database *self, char ret_id[ID_BYTES], didi_error *error);
+/* An id of this moment, above all given out before. */
+int database_new_id(database *self, int64_t now_ms, char ret_id[ID_BYTES], didi_error *error);
+
+/* Executes SQL that returns no rows. */
+int database_execute(database *self, const char *text, didi_error *error);
+/* The first column of the first row. */
+int database_integer(database *self, const char *text, int64_t *ret_value, didi_error *error);
+/* Fills *error from the connection's last error: DIDI_FORMAT (damaged), DIDI_DISK_FULL,
+ * DIDI_NO_MEMORY, DIDI_INTERNAL, DIDI_IO. */
+int database_fail(database *self, const char *what, didi_error *error);
 
 /* Moves pages from the log to the database as far as readers allow; `all` waits and cuts the log.
  */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Events of jobs: appended, numbered without holes, never changed. */
+/* Events of jobs: appended, numbered without holes, never changed, thinned out when old. */
 #include "daemon/base/base.h"
 #include "daemon/store/writer.h"
 #include "src/base/base.h"
@@ -77,7 +77,7 @@ typedef struct progress_argument {
     char job_id[ID_BYTES];
     char stage[16];
     unsigned attempt;
-    double progress;
+    double progress, ends_ms;
 } progress_argument;
 
 static int progress_operation(database *writer, void *context, store_changes *changes,
@@ -89,20 +89,21 @@ static int progress_operation(database *writer, void *context, store_changes *ch
         writer, QUERY_JOB_PROGRESS,
         SQL_PARAMETERS(SQL_TEXT(id, argument->job_id), SQL_INTEGER(attempt, argument->attempt),
                        SQL_TEXT(stage, argument->stage), SQL_REAL(progress, argument->progress),
-                       SQL_INTEGER(now, clock_now_ms())),
+                       SQL_REAL(ends, argument->ends_ms), SQL_INTEGER(now, clock_now_ms())),
         error);
 }
 
-void store_progress_post(store *self, const char *job_id, unsigned attempt, const char *stage,
-                         double progress)
+void store_progress_post(store *self, const char *job_id, unsigned attempt,
+                         const store_progress *progress)
 {
     progress_argument *argument = memory_zeroed(1, sizeof *argument);
     if (argument == NULL)
         return;
     sqlite3_snprintf(sizeof argument->job_id, argument->job_id, "%s", job_id);
-    sqlite3_snprintf(sizeof argument->stage, argument->stage, "%s", stage);
+    sqlite3_snprintf(sizeof argument->stage, argument->stage, "%s", progress->stage);
     argument->attempt = attempt;
-    argument->progress = fmin(fmax(progress, 0), 1);
+    argument->progress = fmin(fmax(progress->share, 0), 1);
+    argument->ends_ms = floor((double)clock_now_ms() + 1000 * progress->seconds_left);
     store_post(self, progress_operation, argument, true);
 }
 
@@ -115,7 +116,7 @@ static const row_kind row_of_event = {
                 AT(TEXT, stage), AT(INTEGER, step), AT(REAL, loss), AT(REAL, relative_error),
                 AT(REAL, ratio), AT(REAL, ratio_target), AT(INTEGER, items_done),
                 AT(INTEGER, items_total), AT(REAL, seconds), AT(INTEGER, bytes_read),
-                AT(STRING, text)}};
+                AT(STRING, text), AT(TEXT, traceparent)}};
 
 int store_event_list(store *self, const char *job_id, int64_t after, size_t limit,
                      store_event **ret_events, size_t *ret_count, didi_error *error)
@@ -124,11 +125,60 @@ int store_event_list(store *self, const char *job_id, int64_t after, size_t limi
                              .kind = &row_of_event,
                              .parameters =
                                  SQL_PARAMETERS(SQL_TEXT(id, job_id), SQL_INTEGER(after, after),
-                                                SQL_INTEGER(limit, limit + 1)),
+                                                SQL_INTEGER(limit, ROWS_ALL)),
                              .limit = limit,
                              .most = STORE_PAGE_MAX,
                              .job = job_id};
     return store_rows_read(self, &wanted, ret_events, ret_count, NULL, error);
+}
+
+int store_event_reach_get(store *self, const char *job_id, store_event_reach *ret_reach,
+                          didi_error *error)
+{
+    const row_kind row_of_reach = {.noun = "job",
+                                   .bytes = sizeof(store_event_reach),
+                                   .states = row_of_job.states,
+                                   .state_count = row_of_job.state_count,
+                                   .columns = {ROW_COLUMN(store_event_reach, STATE, state),
+                                               ROW_COLUMN(store_event_reach, INTEGER, number)}};
+    bool found = false;
+    int status = store_row_read(self, QUERY_EVENT_REACH, SQL_PARAMETERS(SQL_TEXT(id, job_id)),
+                                &row_of_reach, ret_reach, &found, error);
+    return status == DIDI_OK && !found ? store_job_unknown(job_id, error) : status;
+}
+
+typedef struct thin_argument {
+    int64_t before_ms;
+    char id[ID_BYTES];
+    bool found;
+} thin_argument;
+
+static int thin_operation(database *writer, void *context, store_changes *changes,
+                          didi_error *error)
+{
+    thin_argument *argument = context;
+    (void)changes;
+    int status = database_row(writer, QUERY_EVENT_JOB_TO_THIN,
+                              SQL_PARAMETERS(SQL_INTEGER(before, argument->before_ms)), &row_of_id,
+                              argument->id, &argument->found, error);
+    if (status != DIDI_OK || !argument->found)
+        return status;
+    status =
+        database_run(writer, QUERY_EVENT_THIN, SQL_PARAMETERS(SQL_TEXT(id, argument->id)), error);
+    return status != DIDI_OK ? status
+                             : database_run(writer, QUERY_EVENT_THINNED,
+                                            SQL_PARAMETERS(SQL_TEXT(id, argument->id)), error);
+}
+
+int store_events_thin(store *self, int64_t before_ms, char ret_id[ID_BYTES], bool *ret_found,
+                      didi_error *error)
+{
+    thin_argument argument = {.before_ms = before_ms};
+    int status = store_write(self, thin_operation, &argument, error);
+    if (status == DIDI_OK && argument.found)
+        memcpy(ret_id, argument.id, ID_BYTES);
+    *ret_found = status == DIDI_OK && argument.found;
+    return status;
 }
 
 void store_events_free(store_event *events, size_t count)

@@ -56,7 +56,7 @@ static int request_one(database *writer, const request_argument *argument, const
                          "task %s is being exported with another max_rank; ask when that is done",
                          task);
     if (status == DIDI_OK)
-        status = database_new_id(writer, id, error);
+        status = database_new_id(writer, clock_now_ms(), id, error);
     if (status != DIDI_OK)
         return status;
     return database_run(writer, QUERY_EXPORT_UPSERT,

@@ -23,7 +23,7 @@ static const row_kind row_of_fetch = {
     .bytes = sizeof(store_fetch),
     .states = fetch_state_names,
     .state_count = FETCH_STATE_COUNT,
-    .columns = {AT(TEXT, id), AT(STRING, name), AT(STRING, source), AT(STATE, state),
+    .columns = {AT(TEXT, id), AT(GIVEN, name), AT(GIVEN, source), AT(STATE, state),
                 AT(INTEGER, bytes_done), AT(INTEGER, bytes_total), AT(STRING, error_status),
                 AT(STRING, error_message), AT(INTEGER, created_ms), AT(INTEGER, updated_ms),
                 AT(INTEGER, finished_ms)}};
@@ -55,7 +55,7 @@ static int request_operation(database *writer, void *context, store_changes *cha
         &row_of_id, argument->id, &found, error);
     if (status != DIDI_OK || found)
         return status;
-    status = database_new_id(writer, argument->id, error);
+    status = database_new_id(writer, clock_now_ms(), argument->id, error);
     if (status == DIDI_OK)
         status = database_run(
             writer, QUERY_FETCH_INSERT,
@@ -94,7 +94,7 @@ int store_fetch_list(store *self, const char *before, size_t limit, store_fetch 
     const row_list wanted = {
         .query = QUERY_FETCH_LIST,
         .kind = &row_of_fetch,
-        .parameters = SQL_PARAMETERS(SQL_TEXT(before, before), SQL_INTEGER(limit, limit + 1)),
+        .parameters = SQL_PARAMETERS(SQL_TEXT(before, before), SQL_INTEGER(limit, ROWS_ALL)),
         .limit = limit,
         .most = STORE_PAGE_MAX};
     return store_rows_read(self, &wanted, ret_fetches, ret_count, ret_more, error);
@@ -176,6 +176,54 @@ int store_fetch_finish(store *self, const char *id, fetch_state state, const did
     assert(state != FETCH_RUNNING && (state == FETCH_FAILED) == (why != NULL));
     change_argument argument = {.id = id, .state = state, .why = why};
     return store_write(self, finish_operation, &argument, error);
+}
+
+static int end_operation(database *writer, const char *id, store_query query, const char *refusal,
+                         didi_error *error)
+{
+    store_fetch fetch = {0};
+    char changed[ID_BYTES];
+    bool found = false;
+    int status =
+        database_row(writer, query,
+                     query == QUERY_FETCH_CANCEL
+                         ? SQL_PARAMETERS(SQL_TEXT(id, id), SQL_INTEGER(now, clock_now_ms()))
+                         : SQL_PARAMETERS(SQL_TEXT(id, id)),
+                     &row_of_id, changed, &found, error);
+    if (status != DIDI_OK || found)
+        return status;
+    status = database_row(writer, QUERY_FETCH_SELECT, SQL_PARAMETERS(SQL_TEXT(id, id)),
+                          &row_of_fetch, &fetch, &found, error);
+    if (status == DIDI_OK)
+        status = found ? didi_fail(error, DIDI_CONFLICT, id, "the fetch is %s%s",
+                                   fetch_state_name(fetch.state), refusal)
+                       : didi_fail(error, DIDI_NOT_FOUND, id, "there is no fetch '%.64s'", id);
+    store_fetch_clear(&fetch);
+    return status;
+}
+
+static int cancel_operation(database *writer, void *context, store_changes *changes,
+                            didi_error *error)
+{
+    (void)changes;
+    return end_operation(writer, context, QUERY_FETCH_CANCEL, "", error);
+}
+
+int store_fetch_cancel(store *self, const char *id, didi_error *error)
+{
+    return store_write(self, cancel_operation, (void *)id, error);
+}
+
+static int delete_operation(database *writer, void *context, store_changes *changes,
+                            didi_error *error)
+{
+    (void)changes;
+    return end_operation(writer, context, QUERY_FETCH_DELETE, "; cancel it first", error);
+}
+
+int store_fetch_delete(store *self, const char *id, didi_error *error)
+{
+    return store_write(self, delete_operation, (void *)id, error);
 }
 
 static int boot_operation(database *writer, void *context, store_changes *changes,

@@ -45,5 +45,12 @@ int store_fetch_progress(store *self, const char *id, uint64_t bytes_done, uint6
 int store_fetch_finish(store *self, const char *id, fetch_state state, const didi_error *why,
                        didi_error *error);
 
+/* One that is queued or running becomes cancelled. Errors: DIDI_NOT_FOUND, DIDI_CONFLICT (it
+ * ended). */
+int store_fetch_cancel(store *self, const char *id, didi_error *error);
+
+/* Forgets one that ended. Errors: DIDI_NOT_FOUND, DIDI_CONFLICT (it did not end yet). */
+int store_fetch_delete(store *self, const char *id, didi_error *error);
+
 /* Those an interrupted process left running are queued again. */
 int store_fetch_boot(store *self, didi_error *error);

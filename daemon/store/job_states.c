@@ -2,6 +2,7 @@
 /* The states of jobs: claiming, ending, cancelling, and the one function that moves them. */
 #include "daemon/base/base.h"
 #include "daemon/store/writer.h"
+#include "src/base/base.h"
 
 #include <assert.h>
 #include <math.h>
@@ -22,6 +23,7 @@ typedef struct job_move {
     int64_t attempt; /* or ATTEMPT_ANY */
     int attempt_change;
     const didi_error *why;
+    const store_result *result; /* of a success; NULL: none */
 } job_move;
 
 static const row_kind row_of_moved = {.bytes = sizeof(store_job),
@@ -40,6 +42,11 @@ static int move_refused(database *writer, const char *id, didi_error *error)
     return status;
 }
 
+static bool state_is_final(job_state state)
+{
+    return state != JOB_QUEUED && state != JOB_RUNNING;
+}
+
 /* The only function that changes a job's state. DIDI_CONFLICT when it is not in a state of `from`,
  * or not in that attempt; DIDI_NOT_FOUND. */
 static int job_move_state(database *writer, void *context, store_changes *changes,
@@ -50,6 +57,8 @@ static int job_move_state(database *writer, void *context, store_changes *change
     const bool failed = why != NULL && why->status != DIDI_OK;
     const int64_t now = clock_now_ms();
     const char *to = job_state_name(move->to);
+    const store_result unknown = {.error = NAN, .ratio = NAN};
+    const store_result *result = move->result != NULL ? move->result : &unknown;
     store_job moved = {0};
     bool found = false;
     int status = database_row(
@@ -60,13 +69,16 @@ static int job_move_state(database *writer, void *context, store_changes *change
             SQL_INTEGER(now, now), SQL_TEXT(boot_id, writer->boot_id),
             SQL_TEXT(error_status, failed ? didi_status_name(why->status) : NULL),
             SQL_TEXT(error_subject, failed && why->subject[0] != '\0' ? why->subject : NULL),
-            SQL_TEXT(error_message, failed ? why->message : NULL)),
+            SQL_TEXT(error_message, failed ? why->message : NULL), SQL_RESULT(result),
+            SQL_INTEGER(artifact_bytes, move->result != NULL ? move->result->artifact_bytes : -1)),
         &row_of_moved, &moved, &found, error);
     if (status != DIDI_OK)
         return status;
     if (!found)
         return move_refused(writer, move->id, error);
     store_changes_add(changes, move->id);
+    if (state_is_final(move->to))
+        metric_add(METRIC_JOBS_FINISHED, METRIC_LABELS(to), 1);
     const store_event event = {.number = moved.event_count,
                                .at_ms = now,
                                .attempt = moved.attempt,
@@ -77,7 +89,8 @@ static int job_move_state(database *writer, void *context, store_changes *change
                                .ratio_target = NAN,
                                .seconds = NAN,
                                .text = (char *)to}; /* not written to */
-    return event_insert(writer, move->id, &event, error);
+    status = event_insert(writer, move->id, &event, error);
+    return status == DIDI_OK ? notice_job(writer, move->id, changes, error) : status;
 }
 
 int store_job_finish(store *self, const char *id, unsigned attempt, job_state state,
@@ -85,6 +98,14 @@ int store_job_finish(store *self, const char *id, unsigned attempt, job_state st
 {
     job_move move = {.id = id, .from = FROM_RUNNING, .to = state, .attempt = attempt, .why = why};
     assert(state == JOB_SUCCEEDED || state == JOB_FAILED || state == JOB_CANCELLED);
+    return store_write(self, job_move_state, &move, error);
+}
+
+int store_job_succeed(store *self, const char *id, unsigned attempt, const store_result *result,
+                      didi_error *error)
+{
+    job_move move = {
+        .id = id, .from = FROM_RUNNING, .to = JOB_SUCCEEDED, .attempt = attempt, .result = result};
     return store_write(self, job_move_state, &move, error);
 }
 
@@ -104,13 +125,29 @@ int store_job_fail_lost(store *self, const char *id, const char *message, didi_e
     return store_write(self, job_move_state, &move, error);
 }
 
-int store_job_retry(store *self, const char *id, didi_error *error)
+typedef struct retry_argument {
+    const char *id;
+    uint64_t artifact_bytes_max;
+} retry_argument;
+
+static int retry_operation(database *writer, void *context, store_changes *changes,
+                           didi_error *error)
 {
-    job_move move = {.id = id, .from = FROM_STOPPED, .to = JOB_QUEUED, .attempt = ATTEMPT_ANY};
-    int status = store_write(self, job_move_state, &move, error);
+    const retry_argument *argument = context;
+    job_move move = {
+        .id = argument->id, .from = FROM_STOPPED, .to = JOB_QUEUED, .attempt = ATTEMPT_ANY};
+    int status = job_move_state(writer, &move, changes, error);
     if (status == DIDI_CONFLICT)
-        return didi_fail(error, status, id, "only a failed or cancelled job can be retried");
-    return status;
+        return didi_fail(error, status, argument->id,
+                         "only a failed or cancelled job can be retried");
+    return status == DIDI_OK ? artifacts_check_room(writer, argument->artifact_bytes_max, error)
+                             : status;
+}
+
+int store_job_retry(store *self, const char *id, uint64_t artifact_bytes_max, didi_error *error)
+{
+    retry_argument argument = {id, artifact_bytes_max};
+    return store_write(self, retry_operation, &argument, error);
 }
 
 typedef struct claim_argument {
@@ -118,6 +155,17 @@ typedef struct claim_argument {
     store_job job;
     bool found;
 } claim_argument;
+
+/* A damaged row would be claimed again and again, before all others: it fails instead. */
+static int claim_damaged(database *writer, const char *id, const didi_error *why,
+                         store_changes *changes, didi_error *error)
+{
+    job_move move = {
+        .id = id, .from = FROM_RUNNING, .to = JOB_FAILED, .attempt = ATTEMPT_ANY, .why = why};
+    bool damaged = why->status == DIDI_FORMAT || why->status == DIDI_NOT_FOUND;
+    return damaged ? job_move_state(writer, &move, changes, error)
+                   : didi_fail(error, why->status, id, "%s", why->message);
+}
 
 static int claim_operation(database *writer, void *context, store_changes *changes,
                            didi_error *error)
@@ -134,10 +182,13 @@ static int claim_operation(database *writer, void *context, store_changes *chang
                               id, &argument->found, error);
     if (status != DIDI_OK || !argument->found)
         return status;
-    status = job_move_state(writer, &move, changes, error);
+    status = fault_check(FAULT_CLAIM, "didid.db", error);
     if (status == DIDI_OK)
-        status = job_select(writer, id, &argument->job, error);
-    return status;
+        status = job_move_state(writer, &move, changes, error);
+    didi_error damage = {0};
+    if (status == DIDI_OK)
+        status = job_select(writer, id, &argument->job, &damage);
+    return damage.status == DIDI_OK ? status : claim_damaged(writer, id, &damage, changes, error);
 }
 
 int store_job_claim(store *self, int priority, store_job *ret_job, bool *ret_found,
@@ -186,11 +237,6 @@ int store_job_cancel(store *self, const char *id, didi_error *error)
     return store_write_job(self, cancel_operation, id, error);
 }
 
-static bool state_is_final(job_state state)
-{
-    return state != JOB_QUEUED && state != JOB_RUNNING;
-}
-
 /* Why a job was not deleted. */
 static int delete_refused(database *writer, const char *id, job_state state, didi_error *error)
 {
@@ -226,7 +272,7 @@ static int delete_operation(database *writer, void *context, store_changes *chan
     if (sqlite3_changes(writer->connection) == 0)
         return delete_refused(writer, id, state, error);
     store_changes_add(changes, id);
-    return DIDI_OK;
+    return database_run(writer, QUERY_DELETED_INSERT, SQL_PARAMETERS(SQL_TEXT(id, id)), error);
 }
 
 int store_job_delete(store *self, const char *id, didi_error *error)

@@ -10,7 +10,8 @@
 int store_boot(store *self, const char *boot_id, size_t *ret_count, didi_error *error);
 
 /* Takes the queued job of highest priority, oldest first, among those of `priority` or more:
- * running, attempt + 1, event. *ret_found is false and *ret_job untouched when none waits. */
+ * running, attempt + 1, event. *ret_found is false and *ret_job untouched when none waits. One
+ * whose row is damaged fails at once: it is found, and *ret_job has no id. */
 int store_job_claim(store *self, int priority, store_job *ret_job, bool *ret_found,
                     didi_error *error);
 
@@ -18,6 +19,10 @@ int store_job_claim(store *self, int priority, store_job *ret_job, bool *ret_fou
  * NULL). DIDI_CONFLICT if the job is not running this attempt. */
 int store_job_finish(store *self, const char *id, unsigned attempt, job_state state,
                      const didi_error *why, didi_error *error);
+
+/* Ends a run well, with what it gave. As store_job_finish. */
+int store_job_succeed(store *self, const char *id, unsigned attempt, const store_result *result,
+                      didi_error *error);
 
 /* Gives a running job back to the queue (shutdown). The attempt is not counted. */
 int store_job_release(store *self, const char *id, unsigned attempt, didi_error *error);
@@ -29,9 +34,11 @@ int store_job_fail_lost(store *self, const char *id, const char *message, didi_e
  * DIDI_CONFLICT if finished. */
 int store_job_cancel(store *self, const char *id, didi_error *error);
 
-/* failed | cancelled -> queued. DIDI_NOT_FOUND, DIDI_CONFLICT. */
-int store_job_retry(store *self, const char *id, didi_error *error);
+/* failed | cancelled -> queued, within this limit of artifacts (0: none). DIDI_NOT_FOUND,
+ * DIDI_CONFLICT (see store_artifacts_over too). */
+int store_job_retry(store *self, const char *id, uint64_t artifact_bytes_max, didi_error *error);
 
-/* Removes a finished job with events and exports. DIDI_NOT_FOUND, DIDI_CONFLICT (not finished, or
+/* Removes a finished job with events and exports, and remembers that its files are to go
+ * (store_each_deleted_job). DIDI_NOT_FOUND, DIDI_CONFLICT (not finished, or
  * an export is running). */
 int store_job_delete(store *self, const char *id, didi_error *error);

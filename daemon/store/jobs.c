@@ -5,6 +5,8 @@
 #include "src/base/base.h"
 
 #include <assert.h>
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,32 +27,29 @@ bool job_state_parse(const char *name, job_state *ret_state)
 }
 
 #define AT(kind, member) ROW_COLUMN(store_job, kind, member)
-/* As job_select and job_list have them. */
+/* As {job_row} of queries.sql has them. */
+#define LISTED_COLUMNS                                                                             \
+    AT(TEXT, id), AT(STATE, state), AT(INTEGER, priority), AT(GIVEN, name), AT(GIVEN, base),       \
+        AT(JSON, labels), AT(INTEGER, attempt), AT(INTEGER, cancel_requested), AT(TEXT, stage),    \
+        AT(REAL, progress), AT(STRING, error_status), AT(STRING, error_subject),                   \
+        AT(STRING, error_message), AT(INTEGER, created_ms), AT(INTEGER, updated_ms),               \
+        AT(INTEGER, started_ms), AT(INTEGER, finished_ms), AT(INTEGER, event_count),               \
+        AT(TEXT, from_job), AT(INTEGER, kept_bytes), AT(TEXT, method), AT(INTEGER, task_count),    \
+        AT(STRING, budget), AT(TEXT, dtype), AT(INTEGER, survey), AT(REAL, result.error),          \
+        AT(REAL, result.ratio), AT(INTEGER, result.bytes), AT(INTEGER, ends_ms),                   \
+        AT(TEXT, traceparent)
+
+static const row_kind row_of_listed = {.noun = "job",
+                                       .bytes = sizeof(store_job),
+                                       .states = job_state_names,
+                                       .state_count = JOB_STATE_COUNT,
+                                       .columns = {LISTED_COLUMNS}};
+
 const row_kind row_of_job = {.noun = "job",
                              .bytes = sizeof(store_job),
                              .states = job_state_names,
                              .state_count = JOB_STATE_COUNT,
-                             .columns = {AT(TEXT, id),
-                                         AT(STATE, state),
-                                         AT(INTEGER, priority),
-                                         AT(STRING, name),
-                                         AT(STRING, base),
-                                         AT(STRING, specification),
-                                         AT(STRING, labels),
-                                         AT(INTEGER, attempt),
-                                         AT(INTEGER, cancel_requested),
-                                         AT(TEXT, stage),
-                                         AT(REAL, progress),
-                                         AT(STRING, error_status),
-                                         AT(STRING, error_subject),
-                                         AT(STRING, error_message),
-                                         AT(INTEGER, created_ms),
-                                         AT(INTEGER, updated_ms),
-                                         AT(INTEGER, started_ms),
-                                         AT(INTEGER, finished_ms),
-                                         AT(INTEGER, event_count),
-                                         AT(TEXT, from_job),
-                                         AT(INTEGER, kept_bytes)}};
+                             .columns = {LISTED_COLUMNS, AT(JSON, specification)}};
 
 void store_job_clear(store_job *job)
 {
@@ -141,6 +140,33 @@ static int submit_check_source(database *writer, const char *from_job, didi_erro
                      from_job);
 }
 
+static int job_insert(database *writer, const char *id, const store_submission *submission,
+                      int64_t now_ms, didi_error *error)
+{
+    const char *key = submission->idempotency_key;
+    int status = database_run(
+        writer, QUERY_JOB_INSERT,
+        SQL_PARAMETERS(
+            SQL_TEXT(id, id), SQL_INTEGER(priority, submission->priority),
+            SQL_TEXT(name, submission->name), SQL_TEXT(base, submission->base),
+            SQL_TEXT(specification, submission->specification),
+            SQL_TEXT(labels, submission->labels), SQL_TEXT(idempotency_key, key),
+            SQL_TEXT(body_digest, key != NULL ? submission->body_digest : NULL),
+            SQL_TEXT(from_job, submission->from_job),
+            SQL_TEXT(traceparent, submission->traceparent), SQL_INTEGER(now, now_ms),
+            SQL_INTEGER(artifact_bytes, smaller(submission->artifact_bytes, LIMIT_SAFE_INTEGER))),
+        error);
+    if (status == DIDI_OK)
+        status = database_run(
+            writer, QUERY_JOB_INSERT_SPECIFICATION,
+            SQL_PARAMETERS(SQL_TEXT(id, id), SQL_TEXT(specification, submission->specification)),
+            error);
+    if (status == DIDI_OK)
+        status =
+            database_run(writer, QUERY_JOB_INSERT_LABELS, SQL_PARAMETERS(SQL_TEXT(id, id)), error);
+    return status;
+}
+
 typedef struct submit_argument {
     const store_submission *submission;
     char id[ID_BYTES];
@@ -153,6 +179,7 @@ static int submit_operation(database *writer, void *context, store_changes *chan
     submit_argument *argument = context;
     const store_submission *submission = argument->submission;
     const char *key = submission->idempotency_key;
+    int64_t now_ms = clock_now_ms(); /* the id tells it too */
     bool found = false;
     int status = DIDI_OK;
     if (key != NULL)
@@ -164,20 +191,18 @@ static int submit_operation(database *writer, void *context, store_changes *chan
     if (status == DIDI_OK)
         status = submit_check_source(writer, submission->from_job, error);
     if (status == DIDI_OK)
-        status = database_new_id(writer, argument->id, error);
+        status = database_new_id(writer, now_ms, argument->id, error);
+    if (status != DIDI_OK)
+        return status;
+    status = fault_check(FAULT_SUBMIT, "didid.db", error);
     if (status != DIDI_OK)
         return status;
     argument->outcome = STORE_SUBMIT_CREATED;
     store_changes_add(changes, argument->id);
-    return database_run(
-        writer, QUERY_JOB_INSERT,
-        SQL_PARAMETERS(SQL_TEXT(id, argument->id), SQL_INTEGER(priority, submission->priority),
-                       SQL_TEXT(name, submission->name), SQL_TEXT(base, submission->base),
-                       SQL_TEXT(specification, submission->specification),
-                       SQL_TEXT(labels, submission->labels), SQL_TEXT(idempotency_key, key),
-                       SQL_TEXT(body_digest, key != NULL ? submission->body_digest : NULL),
-                       SQL_TEXT(from_job, submission->from_job), SQL_INTEGER(now, clock_now_ms())),
-        error);
+    status = job_insert(writer, argument->id, submission, now_ms, error);
+    if (status == DIDI_OK)
+        status = artifacts_check_room(writer, submission->artifact_bytes_max, error);
+    return status == DIDI_OK ? notice_job(writer, argument->id, changes, error) : status;
 }
 
 int store_job_submit(store *self, const store_submission *submission, char ret_id[ID_BYTES],
@@ -194,6 +219,7 @@ int store_job_submit(store *self, const store_submission *submission, char ret_i
         return status;
     memcpy(ret_id, argument.id, ID_BYTES);
     *ret_outcome = argument.outcome;
+    metric_add(METRIC_JOBS_SUBMITTED, NULL, argument.outcome == STORE_SUBMIT_CREATED);
     return DIDI_OK;
 }
 
@@ -229,21 +255,170 @@ int store_job_get(store *self, const char *id, store_job *ret_job, didi_error *e
 int store_job_list(store *self, const store_job_filter *filter, size_t limit, store_job **ret_jobs,
                    size_t *ret_count, bool *ret_more, didi_error *error)
 {
-    const char *state = filter->state != NULL ? job_state_name(*filter->state) : NULL;
-    const row_list wanted = {
-        .query = QUERY_JOB_LIST,
-        .kind = &row_of_job,
-        .parameters = SQL_PARAMETERS(SQL_TEXT(before_id, filter->before_id), SQL_TEXT(state, state),
-                                     SQL_TEXT(label_key, filter->label_key),
-                                     SQL_TEXT(label_value, filter->label_value),
-                                     SQL_INTEGER(limit, limit + 1)),
-        .limit = limit,
-        .most = STORE_PAGE_MAX};
+    static const store_query queries[2][2][2] = {
+        {{QUERY_JOB_LIST, QUERY_JOB_LIST_METHOD},
+         {QUERY_JOB_LIST_STATE, QUERY_JOB_LIST_STATE_METHOD}},
+        {{QUERY_JOB_LIST_LABEL, QUERY_JOB_LIST_LABEL_METHOD},
+         {QUERY_JOB_LIST_LABEL_STATE, QUERY_JOB_LIST_LABEL_STATE_METHOD}}};
+    const bool by_label = filter->label_key != NULL;
+    const bool by_state = filter->state != NULL;
+    const bool by_method = filter->method != NULL;
+    assert(by_label == (filter->label_value != NULL));
+    sql_parameter parameters[7] = {
+        SQL_TEXT(before_id, filter->before_id != NULL ? filter->before_id : "~"),
+        SQL_INTEGER(limit, ROWS_ALL)};
+    size_t count = 2;
+    if (by_label) {
+        parameters[count++] = (sql_parameter)SQL_TEXT(label_key, filter->label_key);
+        parameters[count++] = (sql_parameter)SQL_TEXT(label_value, filter->label_value);
+    }
+    if (by_state)
+        parameters[count++] = (sql_parameter)SQL_TEXT(state, job_state_name(*filter->state));
+    if (by_method)
+        parameters[count] = (sql_parameter)SQL_TEXT(method, filter->method);
+    const row_list wanted = {.query = queries[by_label][by_state][by_method],
+                             .kind = &row_of_listed,
+                             .parameters = parameters,
+                             .limit = limit,
+                             .most = STORE_PAGE_MAX};
     return store_rows_read(self, &wanted, ret_jobs, ret_count, ret_more, error);
 }
 
-int store_each_succeeded_job(store *self, int (*visit)(void *context, const char *id),
+int store_job_ids(store *self, job_state state, const char *after, size_t limit,
+                  char (**ret_ids)[ID_BYTES], size_t *ret_count, didi_error *error)
+{
+    const row_list wanted = {.query = QUERY_JOB_STATE_AFTER,
+                             .kind = &row_of_id,
+                             .parameters =
+                                 SQL_PARAMETERS(SQL_TEXT(state, job_state_name(state)),
+                                                SQL_TEXT(after, after), SQL_INTEGER(limit, limit)),
+                             .limit = limit,
+                             .most = STORE_PAGE_MAX};
+    return store_rows_read(self, &wanted, ret_ids, ret_count, NULL, error);
+}
+
+typedef struct known_argument {
+    const char *id;
+    store_knowledge known;
+} known_argument;
+
+/* On the writer's connection: after every commit before it. */
+static int known_operation(database *writer, void *context, store_changes *changes,
+                           didi_error *error)
+{
+    known_argument *argument = context;
+    int64_t known = 0;
+    (void)changes;
+    int status = database_row(writer, QUERY_JOB_KNOWN, SQL_PARAMETERS(SQL_TEXT(id, argument->id)),
+                              &row_of_integer, &known, NULL, error);
+    argument->known = (store_knowledge)known;
+    return status;
+}
+
+int store_job_known(store *self, const char *id, store_knowledge *ret_known, didi_error *error)
+{
+    known_argument argument = {.id = id};
+    int64_t known = 0;
+    int status = store_row_read(self, QUERY_JOB_KNOWN, SQL_PARAMETERS(SQL_TEXT(id, id)),
+                                &row_of_integer, &known, NULL, error);
+    argument.known = (store_knowledge)known;
+    if (status == DIDI_OK && argument.known != STORE_JOB_KNOWN)
+        status = store_write(self, known_operation, &argument, error);
+    if (status == DIDI_OK)
+        *ret_known = argument.known;
+    return status;
+}
+
+int store_each_cancelled_run(store *self, int (*visit)(void *context, const char *id),
                              void *context, didi_error *error)
 {
-    return store_each_id(self, QUERY_JOB_EACH_SUCCEEDED, visit, context, error);
+    return store_each_id(self, QUERY_JOB_CANCELLED_RUNNING, visit, context, error);
+}
+
+int store_each_deleted_job(store *self, int (*visit)(void *context, const char *id), void *context,
+                           didi_error *error)
+{
+    return store_each_id(self, QUERY_DELETED_LIST, visit, context, error);
+}
+
+static int forget_operation(database *writer, void *context, store_changes *changes,
+                            didi_error *error)
+{
+    (void)changes;
+    return database_run(writer, QUERY_DELETED_FORGET, SQL_PARAMETERS(SQL_TEXT(id, context)), error);
+}
+
+void store_deleted_job_forget(store *self, const char *id)
+{
+    char *copy = memory_string(id);
+    if (copy != NULL)
+        store_post(self, forget_operation, copy, false);
+}
+
+/* ---- rebuilding ---- */
+
+static int rebuilt_event(database *writer, const store_rebuilt_job *job, int64_t number,
+                         const char *kind, const char *text, didi_error *error)
+{
+    store_event event = {.number = number,
+                         .at_ms = number == 1 ? job->finished_ms : clock_now_ms(),
+                         .attempt = 1,
+                         .loss = NAN,
+                         .relative_error = NAN,
+                         .ratio = NAN,
+                         .ratio_target = NAN,
+                         .seconds = NAN,
+                         .text = (char *)text}; /* not written to */
+    (void)snprintf(event.kind, sizeof event.kind, "%s", kind);
+    return event_insert(writer, job->id, &event, error);
+}
+
+static int rebuild_operation(database *writer, void *context, store_changes *changes,
+                             didi_error *error)
+{
+    const store_rebuilt_job *job = context;
+    const store_submission submission = {.name = job->name,
+                                         .base = job->base,
+                                         .specification = job->specification,
+                                         .labels = job->labels,
+                                         .priority = job->priority};
+    known_argument known = {.id = job->id};
+    int status = known_operation(writer, &known, changes, error);
+    if (status == DIDI_OK && known.known == STORE_JOB_KNOWN)
+        return didi_fail(error, DIDI_CONFLICT, job->id, "there is a job %s", job->id);
+    if (status == DIDI_OK)
+        status = job_insert(writer, job->id, &submission, job->created_ms, error);
+    if (status == DIDI_OK)
+        status = database_run(
+            writer, QUERY_JOB_REBUILD,
+            SQL_PARAMETERS(SQL_TEXT(id, job->id), SQL_INTEGER(started, job->started_ms),
+                           SQL_INTEGER(finished, job->finished_ms),
+                           SQL_INTEGER(now, clock_now_ms()), SQL_RESULT(&job->result)),
+            error);
+    if (status == DIDI_OK)
+        status = rebuilt_event(writer, job, 1, "state", job_state_name(JOB_SUCCEEDED), error);
+    if (status == DIDI_OK)
+        status = rebuilt_event(writer, job, 2, "note", job->note, error);
+    return status;
+}
+
+int store_job_rebuild(store *self, const store_rebuilt_job *job, didi_error *error)
+{
+    store_rebuilt_job copy = *job;
+    assert(id_is_valid(job->id));
+    return store_write(self, rebuild_operation, &copy, error);
+}
+
+int store_job_to_expire(store *self, int64_t before_ms, uint64_t most, char ret_id[ID_BYTES],
+                        bool *ret_found, didi_error *error)
+{
+    int64_t finished = 0;
+    int status = store_row_read(self, QUERY_JOB_COUNT_FINISHED, NULL, &row_of_integer, &finished,
+                                NULL, error);
+    if (status != DIDI_OK)
+        return status;
+    bool all = most > 0 && (uint64_t)finished > most;
+    return store_row_read(self, QUERY_JOB_TO_EXPIRE,
+                          SQL_PARAMETERS(SQL_INTEGER(all, all), SQL_INTEGER(before, before_ms)),
+                          &row_of_id, ret_id, ret_found, error);
 }

@@ -23,10 +23,10 @@ static const row_kind row_of_model = {
     .bytes = sizeof(store_model),
     .states = model_state_names,
     .state_count = MODEL_STATE_COUNT,
-    .columns = {AT(STRING, name), AT(STRING, root), AT(STRING, revision), AT(STATE, state),
+    .columns = {AT(GIVEN, name), AT(GIVEN, root), AT(GIVEN, revision), AT(STATE, state),
                 AT(STRING, reason), AT(INTEGER, tensor_count), AT(INTEGER, parameters),
-                AT(INTEGER, bytes), AT(INTEGER, file_count), AT(INTEGER, registered_ms),
-                AT(INTEGER, updated_ms)}};
+                AT(INTEGER, bytes), AT(INTEGER, file_count), AT(INTEGER, is_adapter),
+                AT(INTEGER, registered_ms), AT(INTEGER, updated_ms)}};
 
 void store_model_clear(store_model *model)
 {
@@ -44,7 +44,7 @@ int store_model_list(store *self, const char *after, size_t limit, store_model *
     const row_list wanted = {
         .query = QUERY_MODEL_LIST,
         .kind = &row_of_model,
-        .parameters = SQL_PARAMETERS(SQL_TEXT(after, after), SQL_INTEGER(limit, limit + 1)),
+        .parameters = SQL_PARAMETERS(SQL_TEXT(after, after), SQL_INTEGER(limit, ROWS_ALL)),
         .limit = limit,
         .most = STORE_PAGE_MAX};
     return store_rows_read(self, &wanted, ret_models, ret_count, ret_more, error);
@@ -74,8 +74,33 @@ static int model_upsert(database *writer, const store_model *model, int64_t now,
             SQL_TEXT(revision, model->revision), SQL_TEXT(state, model_state_name(model->state)),
             SQL_TEXT(reason, model->reason), SQL_INTEGER(tensor_count, model->tensor_count),
             SQL_INTEGER(parameters, model->parameters), SQL_INTEGER(bytes, model->bytes),
-            SQL_INTEGER(file_count, model->file_count), SQL_INTEGER(now, now)),
+            SQL_INTEGER(file_count, model->file_count), SQL_INTEGER(is_adapter, model->is_adapter),
+            SQL_INTEGER(now, now)),
         error);
+}
+
+static const row_kind row_of_past = {
+    .noun = "model",
+    .bytes = sizeof(model_past),
+    .states = model_state_names,
+    .state_count = MODEL_STATE_COUNT,
+    .columns = {ROW_COLUMN(model_past, STATE, state), ROW_COLUMN(model_past, TEXT, revision)}};
+
+static int model_replace(database *writer, const store_model *model, int64_t now, bool noticed,
+                         store_changes *changes, didi_error *error)
+{
+    model_past before = {0};
+    bool found = false;
+    int status = DIDI_OK;
+    if (noticed)
+        status =
+            database_row(writer, QUERY_MODEL_BEFORE, SQL_PARAMETERS(SQL_TEXT(name, model->name)),
+                         &row_of_past, &before, &found, error);
+    if (status == DIDI_OK)
+        status = model_upsert(writer, model, now, error);
+    if (status == DIDI_OK && noticed)
+        status = notice_model(writer, model, &before, changes, error);
+    return status;
 }
 
 static int replace_operation(database *writer, void *context, store_changes *changes,
@@ -83,10 +108,12 @@ static int replace_operation(database *writer, void *context, store_changes *cha
 {
     const replace_argument *argument = context;
     int64_t now = clock_now_ms();
-    int status = database_run(writer, QUERY_MODEL_MARK_ABSENT, NULL, error);
-    (void)changes;
+    bool noticed = false;
+    int status = notice_any(writer, &noticed, error);
+    if (status == DIDI_OK)
+        status = database_run(writer, QUERY_MODEL_MARK_ABSENT, NULL, error);
     for (size_t i = 0; i < argument->count && status == DIDI_OK; i++)
-        status = model_upsert(writer, &argument->rows[i], now, error);
+        status = model_replace(writer, &argument->rows[i], now, noticed, changes, error);
     if (status == DIDI_OK)
         status = database_run(writer, QUERY_MODEL_DELETE_ABSENT, NULL, error);
     return status;

@@ -18,6 +18,7 @@ typedef struct store_model {
     model_state state;
     char *reason; /* of broken; else NULL */
     uint64_t tensor_count, parameters, bytes, file_count;
+    uint64_t is_adapter; /* 1: a LoRA adapter, 0: a checkpoint */
     int64_t registered_ms, updated_ms;
 } store_model;
 

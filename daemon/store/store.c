@@ -6,11 +6,17 @@
  * fsync. */
 #include "daemon/store/store.h"
 
+#include "daemon/base/base.h"
+#include "daemon/store/mark.h"
+#include "daemon/store/place.h"
+#include "daemon/store/schema.h"
 #include "daemon/store/writer.h"
 #include "src/base/base.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,6 +38,9 @@ typedef struct store_request {
 
 struct store {
     char *path;
+    place *place;
+    database_mark mark; /* writer thread only */
+    bool mark_fails;    /* has been logged */
     database *writer;
     pthread_t thread;
     bool started;
@@ -51,6 +60,8 @@ struct store {
     pthread_mutex_t listener_lock; /* held while the listener runs, so that it can be taken away */
     void (*job_changed)(void *context, const char *job_id);
     void *listener_context;
+    void (*delivery_queued)(void *context);
+    void *delivery_context;
     store_changes changes; /* writer thread only */
 };
 
@@ -61,10 +72,26 @@ void store_changes_add(store_changes *changes, const char *job_id)
             return;
     if (changes->count < STORE_CHANGES_MAX && strlen(job_id) == ID_CHARACTERS)
         memcpy(changes->ids[changes->count++], job_id, ID_BYTES);
+    else
+        changes->more = true;
+}
+
+/* Ends the savepoint of a request. Where that fails the transaction is given up, as SQLite may have
+ * done by itself for want of memory or disk. */
+static int savepoint_end(store *self, bool keep, didi_error *error)
+{
+    didi_error ignored = {0};
+    int status = keep ? DIDI_OK : database_run(self->writer, QUERY_SAVEPOINT_ROLLBACK, NULL, error);
+    if (status == DIDI_OK)
+        status = database_run(self->writer, QUERY_SAVEPOINT_RELEASE, NULL, error);
+    if (status != DIDI_OK)
+        database_run(self->writer, QUERY_TRANSACTION_ROLLBACK, NULL, &ignored);
+    return status;
 }
 
 static int request_execute(store *self, store_request *request)
 {
+    didi_error ignored = {0};
     didi_error unheard = {0};
     didi_error *error = request->error != NULL ? request->error : &unheard;
     int status = database_run(self->writer, QUERY_SAVEPOINT_BEGIN, NULL, error);
@@ -72,29 +99,55 @@ static int request_execute(store *self, store_request *request)
         return status;
     if (request->operation != NULL)
         status = request->operation(self->writer, request->argument, &self->changes, error);
-    if (status != DIDI_OK) {
-        didi_error ignored = {0};
-        /* A full disk may have rolled everything back already: then the commit reports it. */
-        database_run(self->writer, QUERY_SAVEPOINT_ROLLBACK, NULL, &ignored);
-        database_run(self->writer, QUERY_SAVEPOINT_RELEASE, NULL, &ignored);
-        return status;
-    }
-    return database_run(self->writer, QUERY_SAVEPOINT_RELEASE, NULL, error);
+    if (status == DIDI_OK)
+        return savepoint_end(self, true, error);
+    savepoint_end(self, false, &ignored);
+    return status;
+}
+
+/* Whatever becomes of it, the commit stands. */
+static void mark_commits(store *self)
+{
+    didi_error error = {0};
+    int status = place_mark(self->place, &self->mark, &error);
+    if (status != DIDI_OK && !self->mark_fails)
+        log_emit(LOG_LEVEL_ERROR, "cannot write the mark of the database",
+                 LOG_TEXT("error", error.message));
+    self->mark_fails = status != DIDI_OK;
 }
 
 /* Runs a list of requests in one transaction. *ret_uncertain: the commit failed in a way that
  * leaves open whether it reached the disk; going on would build on sand. */
 static int batch_execute(store *self, store_request *batch, bool *ret_uncertain, didi_error *error)
 {
-    int status = database_run(self->writer, QUERY_TRANSACTION_BEGIN, NULL, error);
+    int status = place_check(self->place, error);
+    if (status == DIDI_OK)
+        status = database_run(self->writer, QUERY_TRANSACTION_BEGIN, NULL, error);
     self->changes.count = 0;
+    self->changes.deliveries = false;
+    self->changes.more = false;
     if (status != DIDI_OK)
         return status;
-    for (store_request *request = batch; request != NULL; request = request->next)
+    const int64_t changes = sqlite3_total_changes64(self->writer->connection);
+    for (store_request *request = batch; request != NULL; request = request->next) {
         request->status = request_execute(self, request);
-    if (sqlite3_get_autocommit(self->writer->connection) != 0)
-        return didi_fail(error, DIDI_DISK_FULL, "didid.db", "the transaction was rolled back");
-    status = database_run(self->writer, QUERY_TRANSACTION_COMMIT, NULL, error);
+        if (sqlite3_get_autocommit(self->writer->connection) != 0) /* what follows would commit */
+            return didi_fail(error, request->status != DIDI_OK ? request->status : DIDI_INTERNAL,
+                             "didid.db", "the transaction was rolled back");
+    }
+    const double began = clock_seconds();
+    if (sqlite3_total_changes64(self->writer->connection) != changes)
+        status = database_row(self->writer, QUERY_COMMIT_COUNT_UP, NULL, &row_of_integer,
+                              &self->mark.commits, NULL, error);
+    if (status == DIDI_OK)
+        status = fault_check(FAULT_COMMIT, "didid.db", error);
+    if (status == DIDI_OK)
+        status = database_run(self->writer, QUERY_TRANSACTION_COMMIT, NULL, error);
+    metric_observe(METRIC_STORE_COMMIT_SECONDS, NULL, clock_seconds() - began);
+    if (status == DIDI_OK)
+        (void)fault_at(FAULT_COMMITTED); /* only to be killed here */
+    if (status == DIDI_OK && sqlite3_total_changes64(self->writer->connection) != changes)
+        mark_commits(self);
     if (status != DIDI_OK) {
         didi_error ignored = {0};
         int code = sqlite3_extended_errcode(self->writer->connection);
@@ -121,15 +174,33 @@ static store_request *batch_take(store *self)
     }
     if (self->first == NULL)
         self->last = NULL;
+    size_t before = self->waiting;
     for (const store_request *request = batch; request != NULL; request = request->next)
         self->waiting--;
+    metric_add(METRIC_STORE_REQUESTS, NULL, (double)(before - self->waiting));
+    metric_set(METRIC_STORE_QUEUE, NULL, (double)self->waiting);
     pthread_mutex_unlock(&self->lock);
     return batch;
+}
+
+/* Before those who wait for the commit go on. */
+static void tell_listener(store *self)
+{
+    pthread_mutex_lock(&self->listener_lock);
+    if (self->job_changed != NULL && self->changes.more)
+        self->job_changed(self->listener_context, NULL);
+    for (size_t i = 0; i < self->changes.count && self->job_changed != NULL; i++)
+        self->job_changed(self->listener_context, self->changes.ids[i]);
+    if (self->changes.deliveries && self->delivery_queued != NULL)
+        self->delivery_queued(self->delivery_context);
+    pthread_mutex_unlock(&self->listener_lock);
 }
 
 static void batch_finish(store *self, store_request *batch, int status, bool uncertain,
                          const didi_error *error)
 {
+    if (status == DIDI_OK)
+        tell_listener(self);
     pthread_mutex_lock(&self->lock);
     if (uncertain)
         self->broken = *error;
@@ -149,12 +220,6 @@ static void batch_finish(store *self, store_request *batch, int status, bool unc
     }
     pthread_cond_broadcast(&self->finished);
     pthread_mutex_unlock(&self->lock);
-    if (status != DIDI_OK)
-        return;
-    pthread_mutex_lock(&self->listener_lock);
-    for (size_t i = 0; i < self->changes.count && self->job_changed != NULL; i++)
-        self->job_changed(self->listener_context, self->changes.ids[i]);
-    pthread_mutex_unlock(&self->listener_lock);
 }
 
 static void *writer_main(void *context)
@@ -166,11 +231,14 @@ static void *writer_main(void *context)
         didi_error error = {0};
         bool uncertain = false;
         int status = batch_execute(self, batch, &uncertain, &error);
+        metric_add(status == DIDI_OK ? METRIC_STORE_TRANSACTIONS : METRIC_STORE_ERRORS, NULL, 1);
+        metric_set(METRIC_STORE_WAL_PAGES, NULL, self->writer->wal_pages);
         batch_finish(self, batch, status, uncertain, &error);
         if (self->writer->wal_pages > STORE_WAL_PAGES)
             database_checkpoint(self->writer, false);
     }
     database_checkpoint(self->writer, true);
+    place_settle(self->place);
     return NULL;
 }
 
@@ -183,6 +251,7 @@ static void mailbox_append(store *self, store_request *request)
         self->first = request;
     self->last = request;
     self->waiting++;
+    metric_set(METRIC_STORE_QUEUE, NULL, (double)self->waiting);
     pthread_cond_signal(&self->arrived);
 }
 
@@ -236,6 +305,7 @@ void store_post(store *self, store_operation *operation, void *argument, bool ma
         pthread_mutex_unlock(&self->lock);
     }
     if (!taken) {
+        metric_add(METRIC_STORE_DROPPED, NULL, 1);
         free(argument);
         free(request);
     }
@@ -259,7 +329,7 @@ int store_reader_borrow(store *self, database **ret_database, didi_error *error)
     database *reader = self->readers[--self->reader_count];
     pthread_mutex_unlock(&self->reader_lock);
     if (reader == NULL)
-        status = database_open(self->path, false, &reader, error);
+        status = database_open(self->path, DATABASE_READ, &reader, error);
     if (status == DIDI_OK)
         *ret_database = reader;
     else
@@ -290,26 +360,45 @@ int store_row_read(store *self, store_query query, const sql_parameter *paramete
     return status;
 }
 
-/* *rows and *count are the caller's even after a failure. */
+/* So that a damaged row does not fill the log. */
+static void tell_damaged(const didi_error *error)
+{
+    enum { TOLD_MAX = 100 };
+    static atomic_uint told;
+    if (atomic_fetch_add(&told, 1) < TOLD_MAX)
+        log_emit(LOG_LEVEL_ERROR, "a damaged row is passed over",
+                 LOG_TEXT("error", error->message));
+}
+
+/* *rows and *count are the caller's even after a failure. Damaged rows are passed over: the others
+ * are still good. */
 static int read_rows(database *reader, const row_list *wanted, char **rows, size_t *count,
                      bool *more, didi_error *error)
 {
     const row_kind *kind = wanted->kind;
     sqlite3_stmt *statement = NULL;
     size_t room = 0;
+    size_t seen = 0;
     bool row = true;
+    didi_error damage = {0};
     int status = database_statement(reader, wanted->query, wanted->parameters, &statement, error);
     while (status == DIDI_OK) {
         status = database_step(reader, statement, &row, error);
-        *more = row && *count == wanted->limit;
+        *more = row && seen >= wanted->limit && *count > 0;
         if (status != DIDI_OK || !row || *more)
             break;
         char *grown = memory_grown(*rows, *count, &room, kind->bytes);
         if (grown == NULL)
             return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
         *rows = grown;
-        status = row_read(kind, statement, grown + *count * kind->bytes, error);
+        status = row_read(kind, statement, grown + *count * kind->bytes, &damage);
         *count += status == DIDI_OK;
+        seen++;
+        if (status == DIDI_FORMAT)
+            tell_damaged(&damage);
+        else if (status != DIDI_OK)
+            return didi_fail(error, status, NULL, "%s", damage.message);
+        status = DIDI_OK;
     }
     return status;
 }
@@ -366,7 +455,64 @@ int store_each_id(store *self, store_query query, int (*visit)(void *context, co
 
 /* ---- opening and closing ---- */
 
-int store_open(const char *directory, store **ret_store, didi_error *error)
+/* Refuses what guard_examine found, with what to do about it. */
+static int refuse(const guard_report *found, didi_error *error)
+{
+    const int status = found->verdict == GUARD_DAMAGED ? DIDI_FORMAT : DIDI_CONFLICT;
+    if (found->verdict == GUARD_TOO_NEW)
+        return didi_fail(error, status, "didid.db", "%s", found->detail);
+    return didi_fail(error, status, "didid.db",
+                     "%s; %zu directories of jobs are left alone. Restore a backup (didid "
+                     "restore), rebuild the finished jobs from their files (didid recover), or "
+                     "start once with --accept-database to go on with what is there",
+                     found->detail, found->directories);
+}
+
+/* Decides by what lies there; sets aside what cannot be used. */
+static int judge(int directory_fd, const char *directory, bool accept, didi_error *error)
+{
+    guard_report found = {.verdict = GUARD_GOOD};
+    char name[64];
+    int status = guard_examine(directory_fd, directory, &found, error);
+    if (status != DIDI_OK)
+        return status;
+    if (found.mark_damaged)
+        log_emit(LOG_LEVEL_WARNING,
+                 "the mark of the database is damaged: lost commits would not be noticed");
+    if (found.verdict == GUARD_GOOD || found.verdict == GUARD_NEW)
+        return DIDI_OK;
+    if (!accept || found.verdict == GUARD_TOO_NEW)
+        return refuse(&found, error);
+    log_emit(LOG_LEVEL_WARNING, "the database is accepted as it is",
+             LOG_TEXT("found", found.detail));
+    if (found.verdict == GUARD_OLDER || found.verdict == GUARD_OTHER)
+        return DIDI_OK;
+    status = guard_set_aside(directory_fd, name, error);
+    if (status == DIDI_OK)
+        log_emit(LOG_LEVEL_WARNING, "the database was set aside", LOG_TEXT("name", name));
+    return status;
+}
+
+static int open_writer(store *self, const char *directory, bool accept, didi_error *error)
+{
+    bool has_facts = false;
+    int fd = -1;
+    int status = file_open_directory(AT_FDCWD, directory, 0, &fd, error);
+    if (status == DIDI_OK)
+        status = judge(fd, directory, accept, error);
+    if (status == DIDI_OK)
+        status = database_open(self->path, DATABASE_WRITE, &self->writer, error);
+    if (status == DIDI_OK)
+        status = schema_facts(self->writer, &self->mark, &has_facts, error);
+    if (status == DIDI_OK)
+        status = mark_replace(fd, &self->mark, error);
+    if (status == DIDI_OK)
+        status = place_open(directory, &self->place, error);
+    file_close(fd);
+    return status;
+}
+
+static int open_store(const char *directory, bool accept, store **ret_store, didi_error *error)
 {
     store *self = memory_zeroed(1, sizeof *self);
     int status = DIDI_OK;
@@ -383,7 +529,7 @@ int store_open(const char *directory, store **ret_store, didi_error *error)
     if (self->path == NULL)
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     else
-        status = database_open(self->path, true, &self->writer, error);
+        status = open_writer(self, directory, accept, error);
     if (status == DIDI_OK && pthread_create(&self->thread, NULL, writer_main, self) != 0)
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "cannot start the writer thread");
     self->started = status == DIDI_OK;
@@ -392,6 +538,16 @@ int store_open(const char *directory, store **ret_store, didi_error *error)
     else
         store_close(self);
     return status;
+}
+
+int store_open(const char *directory, store **ret_store, didi_error *error)
+{
+    return open_store(directory, false, ret_store, error);
+}
+
+int store_open_accepting(const char *directory, store **ret_store, didi_error *error)
+{
+    return open_store(directory, true, ret_store, error);
 }
 
 void store_close(store *self)
@@ -409,6 +565,7 @@ void store_close(store *self)
     if (self->started)
         pthread_join(self->thread, NULL);
     database_close(self->writer);
+    place_close(self->place);
     pthread_mutex_destroy(&self->listener_lock);
     pthread_cond_destroy(&self->reader_returned);
     pthread_mutex_destroy(&self->reader_lock);
@@ -428,6 +585,14 @@ void store_set_listener(store *self, void (*job_changed)(void *context, const ch
     pthread_mutex_unlock(&self->listener_lock);
 }
 
+void store_set_delivery_listener(store *self, void (*queued)(void *context), void *context)
+{
+    pthread_mutex_lock(&self->listener_lock);
+    self->delivery_context = context;
+    self->delivery_queued = queued;
+    pthread_mutex_unlock(&self->listener_lock);
+}
+
 int store_check(store *self, didi_error *error)
 {
     return store_write(self, NULL, NULL, error);
@@ -436,4 +601,9 @@ int store_check(store *self, didi_error *error)
 const char *store_library_version(void)
 {
     return sqlite3_libversion();
+}
+
+double store_memory_bytes(void)
+{
+    return (double)sqlite3_memory_used();
 }

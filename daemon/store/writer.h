@@ -5,13 +5,16 @@
 #include "daemon/store/database.h"
 #include "daemon/store/store.h"
 
+#include <math.h>
+
 enum { STORE_CHANGES_MAX = 256 };
 
-/* Jobs a commit changed, for the listener. Overflow is dropped: waiting readers also have
- * deadlines. */
+/* Jobs a commit changed, for the listener. */
 typedef struct store_changes {
     char ids[STORE_CHANGES_MAX][ID_BYTES];
     size_t count;
+    bool deliveries; /* there are new ones to send */
+    bool more;       /* than have room: the listener is told of all */
 } store_changes;
 
 void store_changes_add(store_changes *changes, const char *job_id);
@@ -39,18 +42,60 @@ extern const row_kind row_of_job;
 /* The job, read over any connection. DIDI_NOT_FOUND. */
 int job_select(database *connection, const char *id, store_job *ret_job, didi_error *error);
 
+/* The parameters of what a job gave: none of them where it is not known. */
+#define SQL_RESULT(result)                                                                         \
+    SQL_REAL(result_error, (result)->error), SQL_REAL(result_ratio, (result)->ratio),              \
+        SQL_REAL(result_bytes, isnan((result)->ratio) ? NAN : (double)(result)->bytes)
+
 /* Appends an event with its number, its time and its attempt. */
 int event_insert(database *writer, const char *job_id, const store_event *event, didi_error *error);
+
+/* After a job became unfinished, in its transaction: the limit of artifacts (0: none).
+ * DIDI_CONFLICT. */
+int artifacts_check_room(database *writer, uint64_t bytes_max, didi_error *error);
+
+/* Queues a delivery of "job.STATE" for each endpoint that hears of it. After the move, in its
+ * transaction. */
+int notice_job(database *writer, const char *id, store_changes *changes, didi_error *error);
+
+/* The same of a model that is new or has another state or revision than `before`, which is empty
+ * where there was no such model. */
+typedef struct model_past {
+    model_state state;
+    char revision[128];
+} model_past;
+int notice_model(database *writer, const store_model *model, const model_past *before,
+                 store_changes *changes, didi_error *error);
+
+/* True in *ret_any when any endpoint may hear of anything. */
+int notice_any(database *writer, bool *ret_any, didi_error *error);
+
+/* Whether a delivery may be queued for this endpoint. Errors: DIDI_NOT_FOUND; DIDI_CONFLICT (it is
+ * disabled, its queue is full). */
+int webhook_check_open(database *writer, const char *id, didi_error *error);
+
+/* A delivery of an event for one endpoint; `id` is made here. `body` is a JSON document; without a
+ * subject it waits for no other. */
+typedef struct new_delivery {
+    const char *webhook_id, *type, *subject, *body;
+    const char *traceparent; /* NULL for none */
+    char id[ID_BYTES];
+} new_delivery;
+int delivery_insert(database *writer, new_delivery *made, store_changes *changes,
+                    didi_error *error);
 
 /* The first row of a query, over a reader's connection; as database_row. */
 int store_row_read(store *self, store_query query, const sql_parameter *parameters,
                    const row_kind *kind, void *ret_row, bool *ret_found, didi_error *error);
 
 /* A list that is asked for. */
+/* SQL's limit of pages: reading stops after a page, and damaged rows do not count in it. */
+enum { ROWS_ALL = -1 };
+
 typedef struct row_list {
     store_query query;
     const row_kind *kind;
-    const sql_parameter *parameters; /* `limit` of them is one more than the list's */
+    const sql_parameter *parameters; /* `limit` of a page is ROWS_ALL */
     size_t limit, most;              /* rows wanted; that may be */
     const char *job;                 /* must exist; NULL for none */
 } row_list;

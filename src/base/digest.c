@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SHA-256 of files. */
+#include "src/base/fault.h"
 #include "src/base/file.h"
 #include "src/base/memory.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <openssl/evp.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -19,13 +21,40 @@ typedef struct hashing {
     void *context;
 } hashing;
 
+/* Set once, never freed; what is fetched is constant. */
+static _Atomic(EVP_MD *) sha256_held;
+
+static const EVP_MD *sha256(void)
+{
+    const EVP_MD *held = atomic_load(&sha256_held);
+    return held != NULL ? held : EVP_sha256();
+}
+
+int file_sha256_prepare(didi_error *error)
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    if (atomic_load(&sha256_held) != NULL)
+        return DIDI_OK;
+    EVP_MD *fetched = EVP_MD_fetch(NULL, "SHA256", NULL);
+    if (fetched == NULL || EVP_Digest("", 0, digest, NULL, fetched, NULL) != 1 ||
+        EVP_Digest("", 0, digest, NULL, EVP_sha1(), NULL) != 1) {
+        EVP_MD_free(fetched);
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "SHA-256 is not available");
+    }
+    atomic_store(&sha256_held, fetched);
+    return DIDI_OK;
+}
+
 static int hash_file(const hashing *self, int fd, unsigned char ret_digest[SHA256_BYTES],
                      uint64_t *ret_bytes, const char *subject, didi_error *error)
 {
     uint64_t done = 0;
-    if (EVP_DigestInit_ex(self->hash, EVP_sha256(), NULL) != 1)
+    if (EVP_DigestInit_ex(self->hash, sha256(), NULL) != 1)
         return didi_fail(error, DIDI_INTERNAL, subject, "SHA-256 is not available");
     for (;;) {
+        int fault = fault_at(FAULT_DIGEST);
+        if (fault != 0)
+            return didi_fail_errno(error, fault, subject, "cannot read");
         if (self->cancelled != NULL && done % CANCEL_BYTES == 0 && self->cancelled(self->context))
             return didi_fail(error, DIDI_CANCELLED, subject, "cancelled while hashing");
         /* Whole buffers, so that `done` meets the multiples of CANCEL_BYTES. */
@@ -68,10 +97,34 @@ int file_sha256_bytes(const void *bytes, size_t count, char ret_hex[65], didi_er
 {
     assert(bytes != NULL || count == 0);
     unsigned char digest[SHA256_BYTES];
-    if (EVP_Digest(bytes, count, digest, NULL, EVP_sha256(), NULL) != 1)
+    if (EVP_Digest(bytes, count, digest, NULL, sha256(), NULL) != 1)
         return didi_fail(error, DIDI_INTERNAL, NULL, "SHA-256 is not available");
     file_hex(digest, sizeof digest, ret_hex);
     return DIDI_OK;
+}
+
+int file_sha256_pieces(file_next_piece *next, void *context, char ret_hex[65], didi_error *error)
+{
+    unsigned char digest[SHA256_BYTES];
+    const void *bytes = NULL;
+    size_t count = 1;
+    EVP_MD_CTX *hash = EVP_MD_CTX_new();
+    if (hash == NULL || EVP_DigestInit_ex(hash, sha256(), NULL) != 1) {
+        EVP_MD_CTX_free(hash);
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory to hash");
+    }
+    int status = DIDI_OK;
+    while (status == DIDI_OK && count > 0) {
+        status = next(context, &bytes, &count, error);
+        if (status == DIDI_OK && EVP_DigestUpdate(hash, bytes, count) != 1)
+            status = didi_fail(error, DIDI_INTERNAL, NULL, "SHA-256 failed");
+    }
+    if (status == DIDI_OK && EVP_DigestFinal_ex(hash, digest, NULL) != 1)
+        status = didi_fail(error, DIDI_INTERNAL, NULL, "SHA-256 failed");
+    if (status == DIDI_OK)
+        file_hex(digest, sizeof digest, ret_hex);
+    EVP_MD_CTX_free(hash);
+    return status;
 }
 
 void file_repr_digest(const char hex[65], char ret_text[FILE_REPR_DIGEST_BYTES])

@@ -18,6 +18,7 @@
     X(CHANGED, "input_changed")     /* an input file was replaced or modified while in use */      \
     X(CANCELLED, "cancelled")       /* the caller asked to stop */                                 \
     X(CONFLICT, "conflict")         /* the object's state forbids it, or another holds it */       \
+    X(WORKER_LOST, "worker_lost")   /* a thread hangs in the work */                               \
     X(INTERNAL, "internal_error")   /* our own mistake */
 
 typedef enum didi_status {
@@ -45,8 +46,8 @@ const char *didi_status_name(int status);
 
 /* Fills *error (may be NULL) and returns `status`, so that callers write
  * `return didi_fail(error, DIDI_FORMAT, path, "header of %zu bytes ...", n);`.
- * `subject` may be NULL. Over-long texts are cut at a UTF-8 character boundary; control characters
- * and bytes that are not UTF-8 become '?'. */
+ * `subject` may be NULL. Over-long texts are cut at a UTF-8 character boundary; what must not be
+ * shown raw is escaped (text_copy_printable). */
 #define didi_fail(error, status, subject, ...)                                                     \
     didi_error_failed(didi_error_set((error), (status), __FILE__, __LINE__, (subject), __VA_ARGS__))
 

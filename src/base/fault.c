@@ -6,12 +6,15 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { FAULT_KILL = 4096, FAULT_STOP, FAULT_HANG }; /* no errno */
 
 typedef struct fault_slot {
     _Atomic long long remaining; /* passes until the failing one; it fires on 1 */
@@ -39,7 +42,21 @@ int fault_at(fault_point point)
     if (before > 1 || (before < 1 && !slot->sticky))
         return 0;
     atomic_store(&slot->fired, true);
+    if (slot->errno_value == FAULT_KILL)
+        (void)raise(SIGKILL);
+    if (slot->errno_value == FAULT_STOP) {
+        (void)kill(getpid(), SIGSTOP);
+        return 0;
+    }
+    while (slot->errno_value == FAULT_HANG)
+        (void)pause();
     return slot->errno_value;
+}
+
+int fault_check(fault_point point, const char *subject, didi_error *error)
+{
+    int problem = fault_at(point);
+    return problem == 0 ? DIDI_OK : didi_fail_errno(error, problem, subject, "made to fail here");
 }
 
 static int parse_errno(const char *text)
@@ -47,11 +64,9 @@ static int parse_errno(const char *text)
     static const struct {
         const char *name;
         int value;
-    } names[] = {{"ENOSPC", ENOSPC},
-                 {"EDQUOT", EDQUOT},
-                 {"EIO", EIO},
-                 {"ENOMEM", ENOMEM},
-                 {"EACCES", EACCES}};
+    } names[] = {{"ENOSPC", ENOSPC},   {"EDQUOT", EDQUOT},  {"EIO", EIO},
+                 {"ENOMEM", ENOMEM},   {"EACCES", EACCES},  {"KILL", FAULT_KILL},
+                 {"STOP", FAULT_STOP}, {"HANG", FAULT_HANG}};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         if (strcmp(text, names[i].name) == 0)
             return names[i].value;

@@ -82,11 +82,23 @@ int file_each_entry(int directory_fd,
 /* Removes all that the directory holds, but not the directory. As file_remove_tree. */
 int file_remove_contents(int directory_fd, didi_error *error);
 
+/* Fetches SHA-256, and with it the other digests, for the life of the process; before threads
+ * start. OpenSSL 3.0 crashes where an allocation fails in its first, lazy fetch. Errors:
+ * DIDI_NO_MEMORY.
+ */
+int file_sha256_prepare(didi_error *error);
+
 /* Lower-case hex SHA-256 of the file open at fd, from its start. Calls cancelled(context)
  * about every 16 MiB when not NULL; non-zero stops with DIDI_CANCELLED. *ret_bytes, which may be
  * NULL, gets the bytes hashed. Errors: DIDI_IO, DIDI_CANCELLED, DIDI_NO_MEMORY. */
 int file_sha256(int fd, int (*cancelled)(void *context), void *context, char ret_hex[65],
                 uint64_t *ret_bytes, const char *subject, didi_error *error);
+
+/* Lower-case hex SHA-256 of the pieces that `next` gives until one has no bytes. Errors:
+ * DIDI_NO_MEMORY, DIDI_INTERNAL, those of `next`. */
+typedef int file_next_piece(void *context, const void **ret_bytes, size_t *ret_count,
+                            didi_error *error);
+int file_sha256_pieces(file_next_piece *next, void *context, char ret_hex[65], didi_error *error);
 
 /* Lower-case hex SHA-256 of bytes. Errors: DIDI_INTERNAL. */
 int file_sha256_bytes(const void *bytes, size_t count, char ret_hex[65], didi_error *error);

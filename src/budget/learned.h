@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Learned ranks: the paper's smooth truncation of singular values (section 4.2), with the exact
- * spectral loss and gradient of method.md 3 in place of dense rebuilds. */
+ * spectral loss and gradient of method.md 5 in place of dense rebuilds. */
 #pragma once
 
 #include "src/base/base.h"

@@ -29,7 +29,7 @@ typedef struct allocate_result {
     double threshold;    /* lowest weight * sigma^2 / cost taken; 0 when nothing was */
 } allocate_result;
 
-/* Greedy marginal allocation (method.md 3): components in the order of weight * sigma^2 / cost
+/* Greedy marginal allocation (method.md 5): components in the order of weight * sigma^2 / cost
  * until the budget is spent; a component that no longer fits closes its block and smaller ones go
  * on, so that what is left is less than one rank of any open block. Exact for separable losses up
  * to that edge. The dense form of a block follows its last component when all rank_limit ranks are
@@ -39,12 +39,12 @@ int allocate_exact(allocate_block *blocks, size_t count, uint64_t budget,
                    allocate_result *ret_result, didi_error *error);
 
 /* The thresholds at which allocate_exact would stop for budgets j / steps of `budget`, j
- * = 1..steps, the schedule of pursuit (method.md 5). Ranks are left untouched. */
+ * = 1..steps, the schedule of pursuit (method.md 6). Ranks are left untouched. */
 int allocate_schedule(const allocate_block *blocks, size_t count, uint64_t budget, size_t steps,
                       double *ret_thresholds, didi_error *error);
 
 /* Largest whole ranks not above scale * real[i], at one global factor chosen so that the budget is
- * not exceeded, then one more rank where the fraction lost is largest and still fits (method.md 3:
+ * not exceeded, then one more rank where the fraction lost is largest and still fits (method.md 5:
  * one global factor, then rounding). `count` caps each. Errors: DIDI_NO_MEMORY. */
 int allocate_round(allocate_block *blocks, size_t count, const double *real, uint64_t budget,
                    didi_error *error);

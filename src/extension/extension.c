@@ -25,6 +25,11 @@ static int read_manifest(int package_fd, json_t **ret_manifest, didi_error *erro
     int status = manifest_file_read(package_fd, &manifest, error);
     if (status != DIDI_OK)
         return status;
+    if (json_is_true(json_object_get(manifest, "survey"))) {
+        json_decref(manifest);
+        return didi_fail(error, DIDI_INVALID, "/extend/job",
+                         "it is a survey, which has no files to extend; start a merge from it");
+    }
     const json_t *row =
         manifest_file_row(json_object_get(manifest, "files"), "name", "shared.safetensors");
     if (json_is_string(json_object_get(manifest, "fingerprint")) &&

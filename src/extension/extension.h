@@ -54,7 +54,7 @@ int extension_verify_base(const extension *extension, const checkpoint *base, si
 int extension_shared(const extension *extension, const family_tensor *tensor, addition *ret_shared,
                      didi_error *error);
 
-/* True when the package shares something of a tensor that is kept whole. */
+/* True when the package shares something of a tensor. */
 bool extension_shares(const extension *extension, const family_tensor *tensor);
 
 /* Puts the files taken over into a package under construction: hard links, or copies where links
@@ -89,9 +89,8 @@ void extension_dense_errors(const extension *extension, double *error, double *e
 /* Widths of a tensor kept whole. True when they are of what is shared, and so are complete. */
 bool extension_kept_widths(const extension *extension, const char *tensor, json_t **ret_widths);
 
-/* The sections `similarity` and `extends` of a manifest whose other sections are there, of all
- * tasks; `names` begins with those kept. `merged` is the section `similarity` of the others. NULL
- * when out of memory. */
-json_t *extension_similarity(const extension *extension, json_t *names, const json_t *merged,
-                             const json_t *manifest);
-json_t *extension_extends(const extension *extension, const json_t *names, const json_t *manifest);
+/* Adds the section `similarity` of all tasks to a manifest whose other sections are there, and
+ * `extends`; `names` begins with the tasks kept. `merged` is the section of the others, and is
+ * taken. False when out of memory. */
+bool extension_add_sections(const extension *extension, json_t *names, json_t *merged,
+                            json_t *manifest);

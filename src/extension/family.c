@@ -138,5 +138,5 @@ bool extension_shares(const extension *self, const family_tensor *tensor)
     return self != NULL &&
            package_file_form(self->shared, tensor->name, tensor->rows, tensor->columns, &form,
                              NULL) == DIDI_OK &&
-           (form.rank > 0 || form.delta || form.packed);
+           (form.rank > 0 || form.delta);
 }

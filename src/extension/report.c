@@ -205,8 +205,8 @@ static json_t *join_explained(const cosines from[SOURCES], const json_t *names, 
     return joined;
 }
 
-json_t *extension_similarity(const extension *self, json_t *names, const json_t *merged,
-                             const json_t *manifest)
+static json_t *joined_similarity(const extension *self, json_t *names, const json_t *merged,
+                                 const json_t *manifest)
 {
     const json_t *full = json_object_get(full_merge(self, manifest), "similarity");
     const cosines from[] = {[OF_PACKAGE] = cosines_of(said(self, "similarity")),
@@ -248,7 +248,7 @@ static json_t *report(const extension *self, const json_t *manifest, const json_
                      full != NULL ? json_null() : json_string(reason));
 }
 
-json_t *extension_extends(const extension *self, const json_t *names, const json_t *manifest)
+static json_t *extends(const extension *self, const json_t *names, const json_t *manifest)
 {
     json_t *added = json_array();
     json_t *removed = json_array();
@@ -264,4 +264,14 @@ json_t *extension_extends(const extension *self, const json_t *names, const json
                      self->job != NULL ? json_string(self->job) : json_null(), "fingerprint",
                      said(self, "fingerprint"), "kept", extension_kept_names(self), "added", added,
                      "removed", removed, "report", quoted);
+}
+
+bool extension_add_sections(const extension *self, json_t *names, json_t *merged, json_t *manifest)
+{
+    if (self == NULL)
+        return json_object_set_new(manifest, "similarity", merged) == 0;
+    json_t *similarity = joined_similarity(self, names, merged, manifest);
+    json_decref(merged);
+    return json_object_set_new(manifest, "similarity", similarity) == 0 &&
+           json_object_set_new(manifest, "extends", extends(self, names, manifest)) == 0;
 }

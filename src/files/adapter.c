@@ -206,10 +206,7 @@ static int check_magnitude(const checkpoint *files, const adapter_config *config
     const safetensors_tensor *magnitude = change->magnitude->tensor;
     if (!didi_dtype_is_float(magnitude->dtype) || magnitude->elements != change->rows)
         return fail_shape(files, change, "its magnitudes are not one for each row", error);
-    return change->transposed
-               ? fail_shape(files, change,
-                            "DoRA with fan_in_fan_out cannot be merged as an adapter", error)
-               : DIDI_OK;
+    return DIDI_OK;
 }
 
 static int finish_change(const checkpoint *files, const adapter_config *config,

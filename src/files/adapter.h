@@ -8,7 +8,7 @@ typedef struct adapter adapter;
 
 /* What becomes of one tensor of the base: its values, which are `value`'s where there is one, plus
  * scale B A, of `rows` x `columns`, the first dimension and the rest. With `magnitude` (DoRA) each
- * row of that sum is then brought to the length that it says. */
+ * row of that sum, or each column of its transpose, is then brought to the length that it says. */
 typedef struct adapter_change {
     char *name; /* as the adapter calls the tensor, without "base_model.model." */
     const checkpoint_tensor *value;     /* or NULL */

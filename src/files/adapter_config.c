@@ -268,10 +268,11 @@ int adapter_config_parse(const char *json, size_t bytes, const char *subject,
                          adapter_config **ret_config, didi_error *error)
 {
     json_error_t why;
-    json_t *tree = json_loadb(json, bytes, JSON_REJECT_DUPLICATES, &why);
+    bool refused = false;
+    json_t *tree = json_load(json, bytes, JSON_REJECT_DUPLICATES, &why, &refused);
     adapter_config *self = memory_zeroed(1, sizeof *self);
     int status = DIDI_OK;
-    if (self == NULL)
+    if (self == NULL || refused)
         status = didi_fail(error, DIDI_NO_MEMORY, subject, "configuration of an adapter");
     else if (!json_is_object(tree))
         status = didi_fail(error, DIDI_FORMAT, subject, "not a JSON object: %s",

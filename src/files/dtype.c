@@ -270,3 +270,18 @@ size_t didi_dtype_first_nonfinite(const float *values, size_t count)
 {
     return didi_dtype_first_nonfinite_in(DIDI_DTYPE_F32, values, count);
 }
+
+size_t didi_dtype_round(didi_dtype dtype, float *values, size_t count)
+{
+    enum { PIECE = 1024 };
+    char kept[PIECE * sizeof(double)];
+    for (size_t first = 0; first < count; first += PIECE) {
+        size_t part = count - first < PIECE ? count - first : PIECE;
+        didi_dtype_from_f32(dtype, values + first, kept, part);
+        didi_dtype_to_f32(dtype, kept, values + first, part);
+        size_t bad = didi_dtype_first_nonfinite(values + first, part);
+        if (bad < part)
+            return first + bad;
+    }
+    return count;
+}

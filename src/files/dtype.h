@@ -65,6 +65,10 @@ void didi_dtype_to_f32(didi_dtype dtype, const void *source, float *destination,
  * those of P. Micikevicius et al., FP8 Formats for Deep Learning, 2022. */
 void didi_dtype_from_f32(didi_dtype dtype, const float *source, void *destination, size_t count);
 
+/* Rounds values[0..count) to what `dtype` keeps of them. Returns the index of the first that is
+ * NaN, Inf or beyond its range, or count; of values behind that one nothing is promised. */
+size_t didi_dtype_round(didi_dtype dtype, float *values, size_t count);
+
 /* Index of the first NaN or Inf in values[0..count), or count if all are finite. */
 size_t didi_dtype_first_nonfinite(const float *values, size_t count);
 

@@ -169,15 +169,17 @@ static int write_header_text(layout *plan, const safetensors_contents *contents,
                              uint64_t data_bytes, didi_error *error)
 {
     uint64_t json_bytes = 0;
-    FILE *out = open_memstream(&plan->text, &plan->text_bytes);
-    bool whole = out != NULL && fwrite(&json_bytes, LENGTH_BYTES, 1, out) == 1;
-    if (whole) {
+    text_stream *stream = text_stream_open();
+    if (stream != NULL) {
+        FILE *out = text_stream_file(stream);
+        (void)fwrite(&json_bytes, LENGTH_BYTES, 1, out);
         print_header(out, plan, contents);
-        while (ftello(out) % ALIGNMENT != 0)
+        size_t beyond = text_stream_bytes(stream) % ALIGNMENT;
+        for (size_t i = beyond; i > 0 && i < ALIGNMENT; i++)
             (void)fputc(' ', out);
-        whole = ferror(out) == 0;
+        plan->text = text_stream_close(stream, &plan->text_bytes);
     }
-    if (out == NULL || fclose(out) != 0 || !whole)
+    if (plan->text == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a header of %zu tensors",
                          plan->count);
     json_bytes = plan->text_bytes - LENGTH_BYTES;

@@ -91,6 +91,8 @@ int snapshot_writer_close(snapshot_writer *self, bool durable, didi_error *error
 {
     int status = safetensors_writer_close(self->file, durable, error);
     if (status == DIDI_OK)
+        status = fault_check(FAULT_LAYER, self->name, error);
+    if (status == DIDI_OK)
         status = file_rename(self->work_fd, self->temporary, self->work_fd, self->name, error);
     if (status == DIDI_OK && durable)
         status = file_sync(self->work_fd, self->name, error);

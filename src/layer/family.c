@@ -18,6 +18,8 @@ void family_close(family *self)
         return;
     for (size_t i = 0; self->tensors != NULL && i < self->tensor_count; i++) {
         free(self->tensors[i].task);
+        for (size_t t = 0; self->tensors[i].change != NULL && t < self->task_count; t++)
+            free(atomic_load(&self->tensors[i].change[t].directed));
         free(self->tensors[i].change);
     }
     free(self->tensors);

@@ -26,6 +26,8 @@ typedef enum family_kind {
 typedef struct family_change {
     const adapter_change *from; /* NULL: nothing */
     bool transposed;            /* the base holds the transpose of scale B A */
+    _Atomic(float *)
+        directed; /* what each column is multiplied by, if by lengths (DoRA) and known */
 } family_change;
 
 typedef struct family_tensor {
@@ -44,6 +46,7 @@ typedef struct family_own {
     const char *name;                /* in the package: the task's, or of `grown` the base's */
     const checkpoint_tensor *source; /* in the task's model */
     const family_tensor *grown;      /* NULL; else the rows behind those of this tensor */
+    const struct family_own *same;   /* NULL; else the one of the task that has the same bytes */
 } family_own;
 
 typedef struct family_task {
@@ -116,6 +119,9 @@ typedef struct family_piece {
  * floats. Errors as above. */
 int family_read_delta(const family *family, size_t task, family_piece piece, float *ret_delta,
                       float *spare, atomic_ullong *bytes_read, didi_error *error);
+/* The same of all tasks: T arrays. The base is read once. */
+int family_read_deltas(const family *family, family_piece piece, float *const *ret_deltas,
+                       float *spare, atomic_ullong *bytes_read, didi_error *error);
 
 /* Sums `parameters` anew, after kinds have changed. */
 void family_count_parameters(family *family);

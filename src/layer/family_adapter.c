@@ -105,53 +105,153 @@ int family_add_factors(const family_reader *self, size_t task, uint64_t first, s
     return status;
 }
 
-/* rows[i] = magnitude[i] (rows[i] + added[i]) / |rows[i] + added[i]| */
-static int direct_rows(const family_reader *self, size_t task, size_t count, const float *added,
-                       const float *magnitude, float *rows, didi_error *error)
+/* ---- lengths */
+
+/* Rows [first, first + count) of V + scale B A; `spare` holds as many. */
+static int changed_rows(const family_reader *self, size_t task, uint64_t first, size_t count,
+                        float *spare, float *ret_rows, didi_error *error)
+{
+    const checkpoint_tensor *own = self->tensor->task[task];
+    const family *all = self->family;
+    size_t columns = self->tensor->columns;
+    size_t elements = count * columns;
+    int status = make_rows(self, task, first, count, spare, error);
+    if (status == DIDI_OK)
+        status = family_read_finite(own != NULL ? all->tasks[task].model : all->base,
+                                    own != NULL ? own : self->tensor->base, first * columns,
+                                    ret_rows, elements, self->bytes_read, error);
+    for (size_t i = 0; i < elements && status == DIDI_OK; i++)
+        ret_rows[i] += spare[i];
+    return status;
+}
+
+static int length_factor(const family_reader *self, size_t task, double energy, float magnitude,
+                         float *ret_factor, didi_error *error)
+{
+    const char *label = checkpoint_label(self->family->tasks[task].model);
+    if (!(energy > 0))
+        return didi_fail(error, DIDI_NUMERIC, label,
+                         "a row of tensor '%s' of adapter %s is zero and has no direction",
+                         self->tensor->name, label);
+    *ret_factor = (float)((double)magnitude / sqrt(energy));
+    return DIDI_OK;
+}
+
+static int direct_rows(const family_reader *self, size_t task, size_t count, const float *magnitude,
+                       float *rows, didi_error *error)
 {
     size_t columns = self->tensor->columns;
-    const char *label = checkpoint_label(self->family->tasks[task].model);
     for (size_t i = 0; i < count; i++) {
+        float factor = 0;
         float *row = rows + i * columns;
-        for (size_t j = 0; j < columns; j++)
-            row[j] += added[i * columns + j];
-        double length = sqrt(linalg_energy(row, columns));
-        if (!(length > 0))
-            return didi_fail(error, DIDI_NUMERIC, label,
-                             "a row of tensor '%s' of adapter %s is zero and has no direction",
-                             self->tensor->name, label);
-        float factor = (float)((double)magnitude[i] / length);
+        int status =
+            length_factor(self, task, linalg_energy(row, columns), magnitude[i], &factor, error);
+        if (status != DIDI_OK)
+            return status;
         for (size_t j = 0; j < columns; j++)
             row[j] *= factor;
     }
     return DIDI_OK;
 }
 
+/* energies (columns) = |column|^2 of all rows. */
+static int sum_columns(const family_reader *self, size_t task, double *energies, didi_error *error)
+{
+    enum { BLOCK_ELEMENTS = 1 << 18 };
+    uint64_t columns = self->tensor->columns;
+    uint64_t together = smaller(larger(BLOCK_ELEMENTS / columns, 1), self->tensor->rows);
+    float *rows = memory_aligned(2 * together, columns * sizeof *rows);
+    int status = rows != NULL
+                     ? DIDI_OK
+                     : didi_fail(error, DIDI_NO_MEMORY, self->tensor->name, "rows of an adapter");
+    memset(energies, 0, columns * sizeof *energies);
+    for (uint64_t first = 0; first < self->tensor->rows && status == DIDI_OK; first += together) {
+        size_t count = smaller(self->tensor->rows - first, together);
+        status = changed_rows(self, task, first, count, rows + together * columns, rows, error);
+        for (size_t i = 0; i < count && status == DIDI_OK; i++)
+            for (size_t j = 0; j < columns; j++)
+                energies[j] += (double)rows[i * columns + j] * (double)rows[i * columns + j];
+    }
+    free(rows);
+    return status;
+}
+
+static int measure_columns(const family_reader *self, size_t task, float *ret_factors,
+                           didi_error *error)
+{
+    size_t columns = self->tensor->columns;
+    double *energies = memory_aligned(columns, sizeof *energies);
+    int status = energies != NULL
+                     ? sum_columns(self, task, energies, error)
+                     : didi_fail(error, DIDI_NO_MEMORY, self->tensor->name, "rows of an adapter");
+    if (status == DIDI_OK)
+        status =
+            family_read_finite(self->family->tasks[task].model, change_of(self, task)->magnitude, 0,
+                               ret_factors, columns, self->bytes_read, error);
+    for (size_t j = 0; j < columns && status == DIDI_OK; j++)
+        status = length_factor(self, task, energies[j], ret_factors[j], &ret_factors[j], error);
+    free(energies);
+    return status;
+}
+
+/* What each column is multiplied by, kept with the change; threads that come at once find the
+ * same. */
+static int column_factors(const family_reader *self, size_t task, const float **ret_factors,
+                          didi_error *error)
+{
+    family_change *change = &self->tensor->change[task];
+    float *known = atomic_load(&change->directed);
+    if (known == NULL) {
+        float *fresh = memory_aligned(self->tensor->columns, sizeof *fresh);
+        int status = fresh != NULL ? measure_columns(self, task, fresh, error)
+                                   : didi_fail(error, DIDI_NO_MEMORY, self->tensor->name,
+                                               "rows of an adapter");
+        if (status != DIDI_OK) {
+            free(fresh);
+            return status;
+        }
+        if (atomic_compare_exchange_strong(&change->directed, &known, fresh))
+            known = fresh;
+        else
+            free(fresh);
+    }
+    *ret_factors = known;
+    return DIDI_OK;
+}
+
+static int direct_columns(const family_reader *self, size_t task, size_t count, float *rows,
+                          didi_error *error)
+{
+    const float *factors = NULL;
+    size_t columns = self->tensor->columns;
+    int status = column_factors(self, task, &factors, error);
+    for (size_t i = 0; i < count && status == DIDI_OK; i++)
+        for (size_t j = 0; j < columns; j++)
+            rows[i * columns + j] *= factors[j];
+    return status;
+}
+
 int family_read_directed(const family_reader *self, size_t task, uint64_t first, size_t count,
                          const float *base, float *ret_delta, didi_error *error)
 {
     const checkpoint *model = self->family->tasks[task].model;
-    const checkpoint_tensor *own = self->tensor->task[task];
+    bool transposed = self->tensor->change[task].transposed;
     if (count == 0)
         return DIDI_OK;
     row_span span = span_of(self, first, count);
-    size_t columns = self->tensor->columns;
-    size_t elements = span.count * columns;
+    size_t elements = span.count * self->tensor->columns;
     float *added = memory_aligned(2 * elements + span.count, sizeof *added);
     if (added == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, self->tensor->name, "rows of an adapter");
     float *rows = added + elements;
     float *magnitude = rows + elements;
-    int status = make_rows(self, task, span.first, span.count, added, error);
-    if (status == DIDI_OK)
-        status = family_read_finite(own != NULL ? model : self->family->base,
-                                    own != NULL ? own : self->tensor->base, span.first * columns,
-                                    rows, elements, self->bytes_read, error);
-    if (status == DIDI_OK)
+    int status = changed_rows(self, task, span.first, span.count, added, rows, error);
+    if (status == DIDI_OK && !transposed)
         status = family_read_finite(model, change_of(self, task)->magnitude, span.first, magnitude,
                                     span.count, self->bytes_read, error);
     if (status == DIDI_OK)
-        status = direct_rows(self, task, span.count, added, magnitude, rows, error);
+        status = transposed ? direct_columns(self, task, span.count, rows, error)
+                            : direct_rows(self, task, span.count, magnitude, rows, error);
     for (size_t i = 0; i < count && status == DIDI_OK; i++)
         ret_delta[i] = rows[span.skipped + i] - base[i];
     free(added);

@@ -28,7 +28,8 @@ int family_add_factors(const family_reader *self, size_t task, uint64_t first, s
 
 /* Elements of W_t - W_0 of a change whose rows are brought to given lengths (DoRA, Liu et al.
  * 2024): row i of W_t is magnitude_i (V + scale B A)_i / |(V + scale B A)_i|, V being the task's
- * values or else the base's. `base` holds the same elements of W_0. Errors: the same; DIDI_NUMERIC
- * where a row is zero. */
+ * values or else the base's. Where the base holds transposes these are columns, whose lengths take
+ * a pass over the whole tensor, once. `base` holds the same elements of W_0. Errors: the same;
+ * DIDI_NUMERIC where a row is zero. */
 int family_read_directed(const family_reader *self, size_t task, uint64_t first, size_t count,
                          const float *base, float *ret_delta, didi_error *error);

@@ -290,10 +290,11 @@ static int match_tensor(matching *self, family_tensor *tensor, size_t task,
 {
     if (!same_shape(tensor->base->tensor, found->tensor))
         return match_other_shape(self, tensor, task, found, error);
-    if (!dtypes_go_together(tensor->base->tensor, found->tensor))
+    if (dtypes_go_together(tensor->base->tensor, found->tensor))
+        tensor->task[task] = found;
+    else if (tensor->kind != FAMILY_EXCLUDED)
         note_shapes(&self->found, self->family->tasks[task].model, tensor->base->tensor,
                     found->tensor);
-    tensor->task[task] = found;
     return DIDI_OK;
 }
 
@@ -431,7 +432,8 @@ static int match_factors(matching *self, family_tensor *tensor, size_t task,
         tensor->change = memory_zeroed(self->family->task_count, sizeof *tensor->change);
     if (tensor->change == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, tensor->name, "list of changes");
-    tensor->change[task] = (family_change){from, transposed};
+    tensor->change[task].from = from;
+    tensor->change[task].transposed = transposed;
     return DIDI_OK;
 }
 

@@ -251,6 +251,18 @@ int family_read_delta(const family *self, size_t task, family_piece piece, float
                : status;
 }
 
+int family_read_deltas(const family *self, family_piece piece, float *const *ret_deltas,
+                       float *spare, atomic_ullong *bytes_read, didi_error *error)
+{
+    family_reader from = {self, piece.tensor, bytes_read};
+    uint64_t elements = piece.tensor->elements;
+    assert(piece.first <= elements && piece.count <= elements - piece.first);
+    int status = stream_base(&from, piece.first, piece.count, spare, error);
+    for (size_t t = 0; t < self->task_count && status == DIDI_OK; t++)
+        status = stream_delta(&from, t, piece.first, piece.count, spare, ret_deltas[t], error);
+    return status;
+}
+
 /* Two models' values of a tensor side by side: bytes of one dtype, numbers where dtypes differ. */
 typedef struct comparison {
     const checkpoint *model[2];

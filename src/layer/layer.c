@@ -523,7 +523,7 @@ int layer_set_block(layer *self, size_t index, const float *matrix, size_t basis
     if (status != DIDI_OK)
         return status;
     block *target = &self->blocks[index];
-    triplets leading = {basis, target->sigma, target->left, target->right};
+    triplets leading = {basis, target->sigma, target->left, target->right, false};
     status = spectrum_leading(self->rows, self->columns, matrix, &leading, error);
     if (status != DIDI_OK)
         return status;

@@ -17,7 +17,7 @@
 /* One subspace step for block `index` (0 = shared): the residual X of the block given all others is
  * applied to the warm rows and to fresh random ones, `basis` in all (at most min(m, n)); the
  * block's rows become the leading Ritz directions of X there. `rank` is cut to the new basis, never
- * raised. With rank <= basis kept, |X - block|^2 never rises (method.md 4: each half is a
+ * raised. With rank <= basis kept, |X - block|^2 never rises (method.md 7: each half is a
  * least-squares optimum, and the Ritz rotation keeps the best of the space). X is tau_t - S for an
  * expert and sum_t w_t (tau_t - E_t) / sum w for the shared block. Cost: 4 m n basis flops and
  * about 5 basis^2 (m + n). Errors: DIDI_NO_MEMORY, DIDI_NUMERIC, DIDI_CANCELLED. */

@@ -3,19 +3,20 @@
 #include "src/math/linalg.h"
 
 #include "src/base/base.h"
-#include "src/didi.h"
 #include "src/math/gemm.h"
 #include "src/math/vector.h"
 
 #include <assert.h>
 #include <cblas.h>
-#include <dlfcn.h>
 #include <lapacke.h>
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#if defined(__SSE__)
+#include <pmmintrin.h>
+#endif
 
 static int blas_int(size_t value)
 {
@@ -192,14 +193,14 @@ static void swap_bytes(void *left, void *right, size_t bytes)
     }
 }
 
-static void reverse_order(size_t order, size_t size, void *matrix, void *values)
+static void reverse_rows(size_t count, size_t columns, size_t size, void *matrix, void *values)
 {
     char *rows = matrix;
     char *list = values;
-    for (size_t i = 0; i < order / 2; i++) {
-        size_t k = order - 1 - i;
+    for (size_t i = 0; i < count / 2; i++) {
+        size_t k = count - 1 - i;
         swap_bytes(list + i * size, list + k * size, size);
-        swap_bytes(rows + i * order * size, rows + k * order * size, order * size);
+        swap_bytes(rows + i * columns * size, rows + k * columns * size, columns * size);
     }
 }
 
@@ -223,7 +224,7 @@ int linalg_eigen_symmetric(size_t order, double *matrix, double *ret_values, did
     bool finite = info == 0 && isfinite(ret_values[0]) && isfinite(ret_values[order - 1]);
     int status = check_eigen(info, order, finite, error);
     if (status == DIDI_OK)
-        reverse_order(order, sizeof *matrix, matrix, ret_values);
+        reverse_rows(order, order, sizeof *matrix, matrix, ret_values);
     return status;
 }
 
@@ -236,7 +237,7 @@ int linalg_eigen_symmetric_f32(size_t order, float *matrix, float *ret_values, d
     bool finite = info == 0 && isfinite(ret_values[0]) && isfinite(ret_values[order - 1]);
     int status = check_eigen(info, order, finite, error);
     if (status == DIDI_OK)
-        reverse_order(order, sizeof *matrix, matrix, ret_values);
+        reverse_rows(order, order, sizeof *matrix, matrix, ret_values);
     return status;
 }
 
@@ -256,6 +257,65 @@ int linalg_eigen_gram(size_t rows, size_t columns, const float *x, float *ret_ve
     for (size_t i = 0; i < rows && status == DIDI_OK; i++)
         ret_values[i] = (double)values[i];
     free(values);
+    return status;
+}
+
+/* Eigenvectors of graded matrices end in numbers below 1e-38, with which processors take a hundred
+ * times as long. They count for nothing: while this is on they are zero. */
+static unsigned flush_tiny(void)
+{
+#if defined(__SSE__)
+    unsigned before = _mm_getcsr();
+    _mm_setcsr(before | _MM_FLUSH_ZERO_ON | _MM_DENORMALS_ZERO_ON);
+    return before;
+#else
+    return 0;
+#endif
+}
+
+static void keep_tiny(unsigned before)
+{
+#if defined(__SSE__)
+    _mm_setcsr(before);
+#else
+    (void)before;
+#endif
+}
+
+int linalg_eigen_gram_first(size_t rows, size_t columns, const float *x, size_t count,
+                            float *ret_vectors, double *ret_values, didi_error *error)
+{
+    assert(count > 0 && count <= rows);
+    float *gram = memory_aligned(rows * rows, sizeof *gram);
+    float *values = memory_aligned(rows, sizeof *values);
+    lapack_int *support = memory_zeroed(2 * rows, sizeof *support);
+    int status = DIDI_OK;
+    if (gram == NULL || values == NULL || support == NULL) {
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "eigenvalues of order %zu", rows);
+        goto out;
+    }
+    lower_gram(rows, columns, x, columns, gram);
+    for (size_t i = 0; i < rows; i++) /* LAPACK reads columns */
+        for (size_t j = 0; j < i; j++)
+            gram[j * rows + i] = gram[i * rows + j];
+    lapack_int n = blas_int(rows);
+    lapack_int found = 0;
+    unsigned before = flush_tiny();
+    lapack_int info =
+        LAPACKE_ssyevr(LAPACK_COL_MAJOR, 'V', 'I', 'L', n, gram, n, 0, 0,
+                       blas_int(rows - count + 1), n, 0, &found, values, ret_vectors, n, support);
+    keep_tiny(before);
+    bool finite =
+        info == 0 && found == blas_int(count) && isfinite(values[0]) && isfinite(values[count - 1]);
+    status = check_eigen(info, rows, finite, error);
+    if (status == DIDI_OK)
+        reverse_rows(count, rows, sizeof *values, ret_vectors, values);
+    for (size_t i = 0; i < count && status == DIDI_OK; i++)
+        ret_values[i] = (double)values[i];
+out:
+    free(gram);
+    free(values);
+    free(support);
     return status;
 }
 
@@ -478,6 +538,39 @@ int linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const float *w
     return DIDI_OK;
 }
 
+int linalg_rotate_rows_double(size_t rows, size_t inner, size_t columns, const double *w,
+                              const float *x, float *ret_y, didi_error *error)
+{
+    assert(x != ret_y && rows > 0 && inner > 0 && columns > 0);
+    size_t width = smaller(columns, piece_width(rows + inner));
+    double *wide = memory_aligned((rows + inner) * width, sizeof *wide);
+    if (wide == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "rotation of %zu rows", rows);
+    double *out = wide + inner * width;
+    for (size_t first = 0; first < columns; first += width) {
+        size_t part = smaller(columns - first, width);
+        widen_columns(inner, columns, part, x + first, wide);
+        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, blas_int(rows), blas_int(part),
+                    blas_int(inner), 1.0, w, blas_int(inner), wide, blas_int(part), 0.0, out,
+                    blas_int(part));
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = 0; j < part; j++)
+                ret_y[i * columns + first + j] = (float)out[i * part + j];
+    }
+    free(wide);
+    return DIDI_OK;
+}
+
+void linalg_transpose(size_t m, size_t n, const float *x, float *ret_y)
+{
+    enum { TILE = 32 };
+    for (size_t ib = 0; ib < m; ib += TILE)
+        for (size_t jb = 0; jb < n; jb += TILE)
+            for (size_t i = ib; i < m && i < ib + TILE; i++)
+                for (size_t j = jb; j < n && j < jb + TILE; j++)
+                    ret_y[j * m + i] = x[i * n + j];
+}
+
 double linalg_energy(const float *x, size_t count)
 {
     return linalg_dot(x, x, count);
@@ -565,44 +658,4 @@ out:
     free(factor);
     free(narrow);
     return status;
-}
-
-/* ---- which OpenBLAS is mapped, and one thread of it for every caller ---- */
-
-static const char *flavour_name(void)
-{
-    switch (openblas_get_parallel()) {
-    case OPENBLAS_SEQUENTIAL:
-        return "serial";
-    case OPENBLAS_THREAD:
-        return "pthread";
-    default:
-        return "openmp";
-    }
-}
-
-int didi_blas_use_one_thread(didi_error *error)
-{
-    if (openblas_get_parallel() == OPENBLAS_OPENMP) {
-        const char *threads = getenv("OMP_NUM_THREADS");
-        if (threads == NULL || strcmp(threads, "1") != 0)
-            return didi_fail(error, DIDI_INVALID, "OMP_NUM_THREADS",
-                             "the OpenMP flavour of OpenBLAS is mapped and needs OMP_NUM_THREADS=1 "
-                             "in the environment (or install libopenblas0-pthread)");
-    }
-    openblas_set_num_threads(1);
-    return DIDI_OK;
-}
-
-void didi_blas_describe(didi_blas_info *ret_info)
-{
-    Dl_info info;
-    void *symbol = NULL;
-    void (*function)(void) = (void (*)(void))cblas_sgemm;
-    memcpy(&symbol, &function, sizeof symbol);
-    ret_info->library =
-        dladdr(symbol, &info) != 0 && info.dli_fname != NULL ? info.dli_fname : "unknown";
-    ret_info->flavour = flavour_name();
-    ret_info->kernel = openblas_get_corename();
-    ret_info->version = openblas_get_config();
 }

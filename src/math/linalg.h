@@ -41,6 +41,12 @@ int linalg_eigen_symmetric_f32(size_t order, float *matrix, float *ret_values, d
 int linalg_eigen_gram(size_t rows, size_t columns, const float *x, float *ret_vectors,
                       double *ret_values, didi_error *error);
 
+/* The `count` largest eigenvalues of X X' for X (rows x columns, contiguous), descending, and their
+ * eigenvectors as rows (count x rows), in float32. Twice as fast as linalg_eigen_gram where `count`
+ * is an eighth of the rows. Errors: DIDI_NUMERIC, DIDI_NO_MEMORY. */
+int linalg_eigen_gram_first(size_t rows, size_t columns, const float *x, size_t count,
+                            float *ret_vectors, double *ret_values, didi_error *error);
+
 /* Thin singular value decomposition X (m x n) = U' diag(sigma) V with r = min(m, n): U (r x m) and
  * V (r x n) hold singular vectors as rows, sigma descends. X must be finite and is destroyed. The
  * fallback and the tests' reference (LAPACK sgesdd). Errors: DIDI_NUMERIC, DIDI_NO_MEMORY. */
@@ -58,6 +64,14 @@ int linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scr
  * NULL for ones. Errors: DIDI_NO_MEMORY. */
 int linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const float *w,
                        const double *scale, const float *x, float *ret_y, didi_error *error);
+
+/* Y (rows x columns) = W (rows x inner, double) X (inner x columns), contiguous, every product in
+ * double. Errors: DIDI_NO_MEMORY. */
+int linalg_rotate_rows_double(size_t rows, size_t inner, size_t columns, const double *w,
+                              const float *x, float *ret_y, didi_error *error);
+
+/* Y (n x m) = X' for X (m x n), contiguous. */
+void linalg_transpose(size_t m, size_t n, const float *x, float *ret_y);
 
 /* Sum of squares, of squared differences in order, and inner product in double. */
 double linalg_energy(const float *x, size_t count);

@@ -17,12 +17,22 @@ static int gram_eigen_double(size_t order, size_t other, const float *rows, doub
     return status == DIDI_OK ? linalg_eigen_symmetric(order, vectors, values, error) : status;
 }
 
-/* rows: order x other with order <= other. Fills `near` (count x order) with eigenvectors and
+/* Eigenvectors as rows and eigenvalues of the Gram matrix in float32: all, or those asked for. */
+static int gram_eigen(size_t order, size_t other, const float *rows, const triplets *out,
+                      float *vectors, double *values, didi_error *error)
+{
+    return out->few && out->count > 0
+               ? linalg_eigen_gram_first(order, other, rows, out->count, vectors, values, error)
+               : linalg_eigen_gram(order, other, rows, vectors, values, error);
+}
+
+/* rows: order x other with order <= other. Fills `near` (count x order) with eigenvectors, and
  * sigma. */
-static int short_side(size_t order, size_t other, const float *rows, size_t count, float *near_rows,
-                      double *sigma, didi_error *error)
+static int short_side(size_t order, size_t other, const float *rows, const triplets *out,
+                      float *near_rows, didi_error *error)
 {
     int status = DIDI_OK;
+    size_t count = out->count;
     bool wide = order <= SPECTRUM_DOUBLE_ORDER;
     double *values = memory_zeroed(order, sizeof *values);
     double *vectors = wide ? memory_aligned(order * order, sizeof *vectors) : NULL;
@@ -32,11 +42,11 @@ static int short_side(size_t order, size_t other, const float *rows, size_t coun
         goto out;
     }
     status = wide ? gram_eigen_double(order, other, rows, vectors, values, error)
-                  : linalg_eigen_gram(order, other, rows, narrow, values, error);
+                  : gram_eigen(order, other, rows, out, narrow, values, error);
     if (status != DIDI_OK)
         goto out;
     for (size_t i = 0; i < count; i++) {
-        sigma[i] = values[i] > 0 ? sqrt(values[i]) : 0;
+        out->sigma[i] = values[i] > 0 ? sqrt(values[i]) : 0;
         for (size_t j = 0; near_rows != NULL && j < order; j++)
             near_rows[i * order + j] = wide ? (float)vectors[i * order + j] : narrow[i * order + j];
     }
@@ -61,11 +71,7 @@ static int transpose(size_t m, size_t n, const float *x, float **ret_x, didi_err
     float *out = memory_aligned(m * n, sizeof *out);
     if (out == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "transpose of %zu x %zu", m, n);
-    for (size_t ib = 0; ib < m; ib += 32)
-        for (size_t jb = 0; jb < n; jb += 32)
-            for (size_t i = ib; i < m && i < ib + 32; i++)
-                for (size_t j = jb; j < n && j < jb + 32; j++)
-                    out[j * m + i] = x[i * n + j];
+    linalg_transpose(m, n, x, out);
     *ret_x = out;
     return DIDI_OK;
 }
@@ -75,7 +81,7 @@ static int leading_by_gram(size_t m, size_t n, const float *x, const triplets *o
 {
     size_t count = out->count;
     if (m <= n) {
-        int status = short_side(m, n, x, count, out->left, out->sigma, error);
+        int status = short_side(m, n, x, out, out->left, error);
         if (status != DIDI_OK || out->left == NULL)
             return status;
         linalg_gemm(false, false, count, n, m, 1.0F, out->left, m, x, n, 0.0F, out->right, n);
@@ -85,7 +91,7 @@ static int leading_by_gram(size_t m, size_t n, const float *x, const triplets *o
     float *turned = NULL;
     int status = transpose(m, n, x, &turned, error);
     if (status == DIDI_OK)
-        status = short_side(n, m, turned, count, out->right, out->sigma, error);
+        status = short_side(n, m, turned, out, out->right, error);
     if (status == DIDI_OK && out->left != NULL) {
         linalg_gemm(false, false, count, m, n, 1.0F, out->right, n, turned, m, 0.0F, out->left, m);
         scale_rows(count, m, out->sigma, out->left);
@@ -136,4 +142,19 @@ int spectrum_leading(size_t m, size_t n, const float *x, const triplets *ret_lea
     if (status != DIDI_OK && error != NULL)
         *error = first;
     return status;
+}
+
+double spectrum_noise(size_t order)
+{
+    return order <= SPECTRUM_DOUBLE_ORDER ? 1e-6 : 4e-4;
+}
+
+/* Copies of X, its Gram matrix and the eigensolver's work. */
+uint64_t spectrum_memory(uint64_t m, uint64_t n)
+{
+    uint64_t shorter = smaller(m, n);
+    uint64_t copies = shorter <= SPECTRUM_DOUBLE_ORDER ? 4 : 2;
+    uint64_t matrix = memory_multiply(memory_multiply(m, n), sizeof(float));
+    return memory_add(memory_multiply(matrix, copies),
+                      memory_multiply(memory_multiply(shorter, shorter), 40));
 }

@@ -40,11 +40,15 @@ static didi_next give_item(didi_merge *self, size_t index, bool helper, didi_ite
     return DIDI_NEXT_ITEM;
 }
 
+bool didi_merge_is_over(const didi_merge *self)
+{
+    return self->status != DIDI_OK || atomic_load(&self->work.cancelled) || self->finished;
+}
+
 didi_next didi_merge_next(didi_merge *self, uint64_t memory_available, bool helper,
                           didi_item **ret_item)
 {
-    bool stop = self->status != DIDI_OK || atomic_load(&self->work.cancelled);
-    if (stop || self->finished)
+    if (didi_merge_is_over(self))
         return self->items_running > 0 ? DIDI_NEXT_WAIT : DIDI_NEXT_FINISHED;
     uint64_t limit =
         self->work.options.memory_limit > 0 ? self->work.options.memory_limit : UINT64_MAX;

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -77,11 +78,10 @@ static bool add_own(const work *self, json_t *manifest)
 
 static bool was_changed(const work *self, const family_tensor *tensor)
 {
-    const json_t *row =
-        self->extension != NULL ? extension_layer(self->extension, tensor->name) : NULL;
+    const json_t *row = extension_layer(self->extension, tensor->name);
     const json_t *energies = json_object_get(row, "energies");
-    bool changed = family_changed(self->family, tensor) ||
-                   (self->extension != NULL && extension_shares(self->extension, tensor));
+    bool changed =
+        family_changed(self->family, tensor) || extension_shares(self->extension, tensor);
     for (size_t t = 0; t < json_array_size(energies) && !changed; t++)
         changed = json_number_value(json_array_get(energies, t)) > 0;
     return changed;
@@ -225,21 +225,35 @@ static json_t *stages_section(const didi_merge *self)
     return stages;
 }
 
+/* Whether a method that works on every tensor gave this one factors. */
+static bool has_factors(const layer_summary *summary)
+{
+    for (size_t file = 0; file <= summary->tasks; file++)
+        if (summary->rank[file] > 0 && !summary->dense[file])
+            return true;
+    return false;
+}
+
 static json_t *tensors_section(const didi_merge *self)
 {
     static const char *const kinds[] = {FAMILY_KIND_TABLE(TEXT_WORD)};
-    bool whole = (self->method->flags & METHOD_MATRICES_ONLY) == 0; /* no tensor has factors */
+    const work *of = &self->work;
+    bool whole = (self->method->flags & METHOD_MATRICES_ONLY) == 0; /* or most of them */
     json_t *tensors = json_object();
-    for (size_t i = 0; i < self->work.family->tensor_count; i++) {
-        const family_tensor *tensor = &self->work.family->tensors[i];
+    for (size_t i = 0, l = 0; i < of->family->tensor_count; i++) {
+        const family_tensor *tensor = &of->family->tensors[i];
+        family_kind kind = tensor->kind;
+        bool mine = l < of->layer_count && of->layers[l] == tensor;
+        if (whole && (mine || kind == FAMILY_MATRIX))
+            kind = mine && has_factors(&of->summaries[l]) ? FAMILY_MATRIX : FAMILY_DENSE;
+        l += mine;
         json_t *shape = json_array();
         for (size_t d = 0; d < tensor->base->tensor->dimensions; d++)
             json_array_append_new(shape, json_integer((json_int_t)tensor->base->tensor->shape[d]));
-        json_object_set_new(
-            tensors, tensor->name,
-            json_pack("{s:s,s:s,s:o}", "kept",
-                      kinds[whole && tensor->kind == FAMILY_MATRIX ? FAMILY_DENSE : tensor->kind],
-                      "dtype", didi_dtype_name(tensor->base->tensor->dtype), "shape", shape));
+        json_object_set_new(tensors, tensor->name,
+                            json_pack("{s:s,s:s,s:o}", "kept", kinds[kind], "dtype",
+                                      didi_dtype_name(tensor->base->tensor->dtype), "shape",
+                                      shape));
     }
     return tensors;
 }
@@ -254,16 +268,38 @@ static void add_dense_bits(const work *self, size_t index, json_t *bits)
     }
 }
 
+/* Of what a method left whole: of what is shared or, where it works on every tensor, of each task's
+ * delta. NULL: there is none. */
+static json_t *method_widths(const layer_summary *summary, bool every)
+{
+    bool any = false;
+    json_t *widths = json_array();
+    if (summary->dense[0] || summary->form[0] == STORED_MASKED) {
+        json_array_append_new(widths, json_integer((json_int_t)summary->dense_bits[0]));
+        return widths;
+    }
+    for (size_t file = 1; file <= summary->tasks; file++) {
+        any = any || (every && summary->dense[file]);
+        json_array_append_new(widths, json_integer((json_int_t)summary->dense_bits[file]));
+    }
+    if (!any)
+        json_decref(widths);
+    return any ? widths : NULL;
+}
+
 /* Of a packed package: {tensor: [bits by task]} of tensors kept whole, 0 where nothing is stored;
  * of `dense: mean` a single number. */
-static json_t *dense_bits_section(const work *self)
+static json_t *dense_bits_section(const didi_merge *merge)
 {
+    const work *self = &merge->work;
     const family *all = self->family;
+    bool every = (merge->method->flags & METHOD_MATRICES_ONLY) == 0;
     json_t *tensors = json_object();
-    for (size_t l = 0; l < self->layer_count; l++) /* what a method shares whole */
-        if (self->summaries[l].dense[0])
-            json_object_set_new(tensors, self->layers[l]->name,
-                                json_pack("[I]", (json_int_t)self->summaries[l].dense_bits[0]));
+    for (size_t l = 0; l < self->layer_count; l++) { /* what a method keeps whole */
+        json_t *widths = method_widths(&self->summaries[l], every);
+        if (widths != NULL)
+            json_object_set_new(tensors, self->layers[l]->name, widths);
+    }
     for (size_t i = 0, dense = 0; i < all->tensor_count; i++) {
         const char *name = all->tensors[i].name;
         json_t *bits = NULL;
@@ -286,17 +322,50 @@ static json_t *build_section(void)
                      blas.flavour, "kernel", blas.kernel, "version", blas.version);
 }
 
+/* What is known of the budget before there are files. */
+static json_t *asked_section(const didi_merge *self)
+{
+    const work *merge = &self->work;
+    return json_pack("{s:o,s:s,s:s,s:I,s:I}", "requested", requested(self), "unit",
+                     didi_budget_unit_name(merge->options.budget_unit), "dtype",
+                     didi_precision_name(merge->options.precision), "model_bytes",
+                     (json_int_t)work_base_bytes(merge), "model_parameters",
+                     (json_int_t)merge->plan.parameters);
+}
+
+static json_t *specification_section(const didi_merge *self)
+{
+    const char *text = self->work.options.specification_json;
+    bool refused = false;
+    json_t *specification =
+        text != NULL ? json_load(text, strlen(text), 0, NULL, &refused) : json_object();
+    if (specification == NULL && !refused)
+        specification = json_object();
+    return specification;
+}
+
 /* What every method's manifest begins with, up to its errors. */
 static json_t *begin_manifest(const didi_merge *self, const figures *of)
 {
-    json_t *specification = NULL;
-    if (self->work.options.specification_json != NULL)
-        specification = json_loads(self->work.options.specification_json, 0, NULL);
-    if (specification == NULL)
-        specification = json_object();
-    return json_pack("{s:i,s:o,s:o,s:o,s:o}", "format", 1, "specification", specification, "inputs",
-                     inputs_section(self), "budget", budget_section(self, of), "error",
-                     error_section(of));
+    if (self->work.options.survey)
+        return json_pack("{s:i,s:b,s:o,s:o,s:o}", "format", 1, "survey", true, "specification",
+                         specification_section(self), "inputs", inputs_section(self), "budget",
+                         asked_section(self));
+    return json_pack("{s:i,s:o,s:o,s:o,s:o}", "format", 1, "specification",
+                     specification_section(self), "inputs", inputs_section(self), "budget",
+                     budget_section(self, of), "error", error_section(of));
+}
+
+/* The method's own sections. */
+static int describe(const didi_merge *self, const figures *of, json_t *manifest, didi_error *error)
+{
+    const didi_method *method = self->method;
+    int status = DIDI_OK;
+    if (method->describe != NULL && !self->work.options.survey)
+        status = method->describe(self->self, of, manifest, error);
+    if (status == DIDI_OK && method->foresee != NULL)
+        status = method->foresee(self->self, of, manifest, error);
+    return status;
 }
 
 /* And what follows the method's own sections. */
@@ -311,26 +380,14 @@ static json_t *end_manifest(const didi_merge *self, json_t *files)
 
 /* Sections that only some manifests have, and `similarity`, whose place is among them. False when
  * out of memory. */
-static bool add_sections(const figures *of, json_t *manifest)
+static bool add_sections(const didi_merge *merge, const figures *of, json_t *manifest)
 {
-    const work *self = of->work;
-    int failed = 0;
-    json_t *similarity = work_similarity_json(self);
-    if (self->extension != NULL) {
-        json_t *merged = similarity;
-        similarity = extension_similarity(self->extension, of->names, merged, manifest);
-        json_decref(merged);
-    }
-    if (!precision_is_plain(self->options.precision, NULL)) {
-        failed |= json_object_set_new(
-            manifest, "packing", json_pack("{s:i,s:i}", "format", 1, "group", (int)QUANTISE_GROUP));
-        failed |= json_object_set_new(manifest, "dense_bits", dense_bits_section(self));
-    }
-    failed |= json_object_set_new(manifest, "similarity", similarity);
-    if (self->extension != NULL)
-        failed |= json_object_set_new(manifest, "extends",
-                                      extension_extends(self->extension, of->names, manifest));
-    return failed == 0 && add_own(self, manifest);
+    const work *self = &merge->work;
+    bool survey = self->options.survey;
+    return (survey || packing_add(self->options.precision, dense_bits_section(merge), manifest)) &&
+           extension_add_sections(self->extension, of->names, work_similarity_json(self, !survey),
+                                  manifest) &&
+           add_own(self, manifest);
 }
 
 int manifest_text(const didi_merge *self, const published_file *published, size_t count,
@@ -344,10 +401,10 @@ int manifest_text(const didi_merge *self, const published_file *published, size_
     json_t *files = files_section(&of, published, count);
     json_t *manifest = begin_manifest(self, &of);
     json_t *end = end_manifest(self, files);
-    if (manifest != NULL && end != NULL && self->method->describe != NULL)
-        status = self->method->describe(self->self, &of, manifest, error);
+    if (manifest != NULL && end != NULL)
+        status = describe(self, &of, manifest, error);
     if (status == DIDI_OK && manifest != NULL && json_object_update(manifest, end) == 0 &&
-        add_sections(&of, manifest))
+        add_sections(self, &of, manifest))
         text = json_dumps(manifest, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
     if (status == DIDI_OK && text == NULL)
         status = didi_fail(error, DIDI_NO_MEMORY, "manifest.json", "the manifest's text");
@@ -355,6 +412,33 @@ int manifest_text(const didi_merge *self, const published_file *published, size_
         *ret_text = text;
     json_decref(manifest);
     json_decref(end);
+    figures_clear(&of);
+    return status;
+}
+
+int merge_save_outlook(const didi_merge *self, didi_error *error)
+{
+    figures of = {0};
+    char *text = NULL;
+    int status = figures_create(&self->work, &of, error);
+    if (status != DIDI_OK)
+        return status;
+    json_t *document = json_pack("{s:o,s:o}", "specification", specification_section(self),
+                                 "budget", asked_section(self));
+    if (document != NULL)
+        status = self->method->foresee(self->self, &of, document, error);
+    if (status == DIDI_OK && document != NULL &&
+        (self->work.extension != NULL ||
+         json_object_set_new(document, "similarity", work_similarity_json(&self->work, false)) ==
+             0))
+        text = json_dumps(document, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    if (status == DIDI_OK && text == NULL)
+        status = didi_fail(error, DIDI_NO_MEMORY, DIDI_OUTLOOK_FILE, "the outlook's text");
+    if (status == DIDI_OK)
+        status = file_write_durable(self->work.options.work_fd, DIDI_OUTLOOK_FILE, text,
+                                    strlen(text), error);
+    free(text);
+    json_decref(document);
     figures_clear(&of);
     return status;
 }

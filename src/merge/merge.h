@@ -53,8 +53,9 @@ struct didi_merge {
     int status; /* first failure */
     didi_error error;
     bool finished;
-    int stage_announced;    /* -1 before the first */
-    uint64_t bytes_counted; /* of bytes_read, already put down to a stage */
+    bool foreseen, foretold; /* error against budget: written down, and told */
+    int stage_announced;     /* -1 before the first */
+    uint64_t bytes_counted;  /* of bytes_read, already put down to a stage */
     struct timespec began;
     char fingerprint[65]; /* SHA-256 of options and inputs: whose artifacts these are */
 };
@@ -111,6 +112,8 @@ typedef struct published_file {
 /* Text of manifest.json; caller frees. */
 int manifest_text(const didi_merge *merge, const published_file *files, size_t count,
                   char **ret_text, didi_error *error);
+/* Writes what to expect of other budgets into the work directory (DIDI_OUTLOOK_FILE). */
+int merge_save_outlook(const didi_merge *merge, didi_error *error);
 /* Looks for the artifacts `name` in a directory: *ret_found tells whether there are any. Errors:
  * DIDI_CONFLICT when there are and their manifest has another fingerprint, DIDI_IO. */
 int manifest_find(int directory_fd, const char *name, const char *fingerprint, bool *ret_found,

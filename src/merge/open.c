@@ -99,7 +99,7 @@ static int create_summaries(didi_merge *self, didi_error *error)
     if (of->digests == NULL || of->same == NULL || of->summaries == NULL ||
         of->dense_summaries == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "summaries of %zu layers", of->layer_count);
-    int status = DIDI_OK;
+    int status = work_twins_list(of, error);
     for (size_t l = 0; l < of->layer_count && status == DIDI_OK; l++)
         status = summary_create(&of->summaries[l], tasks, error);
     for (size_t i = 0; i < of->dense_count && status == DIDI_OK; i++)
@@ -152,6 +152,8 @@ static int open_method(didi_merge *self, didi_error *error)
         status = work_reuse_open(&self->work, error);
     assert((method->flags & METHOD_REUSES) == 0 ||
            (method->choose != NULL && method->leave != NULL));
+    assert((method->flags & METHOD_SURVEYS) == 0 ||
+           (method->foresees != NULL && method->foresee != NULL));
     if (status == DIDI_OK && self->work.reuse != NULL)
         method->choose(self->self, self->work.reuse->document);
     return status;
@@ -160,7 +162,12 @@ static int open_method(didi_merge *self, didi_error *error)
 static int prepare(didi_merge *self, const didi_merge_options *options, didi_error *error)
 {
     bool published = false;
-    int status = open_inputs(self, options, error);
+    didi_merge_options given = *options;
+    if (given.survey && given.budget == 0) {
+        given.budget = DIDI_SURVEY_BUDGET;
+        given.budget_unit = DIDI_BUDGET_PARAMETERS;
+    }
+    int status = open_inputs(self, &given, error);
     if (status == DIDI_OK)
         status = open_method(self, error);
     if (status != DIDI_OK || options->output_fd < 0)
@@ -238,6 +245,7 @@ void didi_merge_close(didi_merge *self)
     for (size_t i = 0; of->same != NULL && i < of->digest_count; i++)
         free(of->same[i]);
     free(of->same);
+    work_twins_clear(of);
     free(of->layers);
     free(of->dense);
     free(of->layer_order);

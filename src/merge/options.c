@@ -71,6 +71,9 @@ static int check_tasks(const didi_merge_options *options, didi_error *error)
 static int check_method(const didi_merge_options *options, const didi_method *method,
                         didi_error *error)
 {
+    if ((method->flags & METHOD_SURVEYS) == 0 && options->survey)
+        return didi_fail(error, DIDI_INVALID, "/survey",
+                         "method '%s' has no budgets to compare; leave survey out", method->name);
     if ((method->flags & METHOD_TAKES_BUDGET) == 0 && options->budget != 0)
         return didi_fail(error, DIDI_INVALID, "/budget",
                          "method '%s' has a size of its own; leave budget out", method->name);
@@ -84,6 +87,9 @@ static int check_method(const didi_merge_options *options, const didi_method *me
     if ((method->flags & METHOD_REUSES) == 0 && options->reuse_fd >= 0)
         return didi_fail(error, DIDI_INVALID, "/from_job",
                          "method '%s' starts from nothing; leave from_job out", method->name);
+    if (options->survey && options->extend.package_fd >= 0)
+        return didi_fail(error, DIDI_INVALID, "/survey",
+                         "a package is extended or surveyed, not both; leave survey out");
     int status = method->check != NULL ? method->check(options, error) : DIDI_OK;
     return status == DIDI_OK ? method_check_fields(method, options, error) : status;
 }
@@ -104,6 +110,9 @@ int merge_options_check(const didi_merge_options *options, const didi_method *me
                          "own_tensors is keep, drop or refuse");
     if ((unsigned)options->missing > DIDI_MISSING_REFUSE)
         return didi_fail(error, DIDI_INVALID, "/missing", "missing is auto, base or refuse");
+    if (options->extend.package_fd >= 0 && options->reuse_fd >= 0)
+        return didi_fail(error, DIDI_INVALID, "/from_job",
+                         "an extension starts from a package alone; leave from_job out");
     if (options->output_fd >= 0 && !name_is_plain(options->output_name))
         return didi_fail(error, DIDI_INVALID, "output_name",
                          "output_name is not a plain file name");
@@ -191,8 +200,11 @@ int merge_options_copy(const didi_merge_options *options, didi_merge *self, didi
     *mine = *options;
     mine->work_fd = mine->reuse_fd = self->output_fd = -1;
     mine->extend = (didi_extension){.package_fd = -1, .comparison_fd = -1};
-    if (options->extend.package_fd >= 0 && options->dense == DIDI_DENSE_MEAN)
-        mine->dense = DIDI_DENSE_BASE; /* the mean is stored already, and stays */
+    if (options->extend.package_fd >= 0) {
+        mine->keep_work = false; /* of the added tasks alone: nobody could start from it */
+        if (options->dense == DIDI_DENSE_MEAN)
+            mine->dense = DIDI_DENSE_BASE; /* the mean is stored already, and stays */
+    }
     mine->links = (file_bounds){0};
     mine->include = mine->exclude = mine->dense_tensors = mine->low_rank_tensors = NULL;
     self->strings = memory_zeroed(strings, sizeof(char *));
@@ -271,6 +283,8 @@ static void print_options(FILE *out, const didi_merge *self)
         fprintf(out, "own %d missing %d\n", (int)o->own_tensors, (int)o->missing);
     if (o->reuse_fd >= 0)
         fprintf(out, "reuse %s\n", self->work.reuse->fingerprint);
+    if (o->survey)
+        fprintf(out, "survey\n");
     if (self->method == didi_methods[0])
         return;
     fprintf(out, "method %s", self->method->name);
@@ -281,22 +295,17 @@ static void print_options(FILE *out, const didi_merge *self)
 
 char *merge_options_text(const didi_merge *self, bool place)
 {
-    char *text = NULL;
-    size_t bytes = 0;
-    FILE *out = open_memstream(&text, &bytes);
-    if (out == NULL)
+    text_stream *stream = text_stream_open();
+    if (stream == NULL)
         return NULL;
+    FILE *out = text_stream_file(stream);
     print_options(out, self);
     if (place)
         fprintf(out, "inputs\n");
     print_files(out, self->work.family->base, place);
     for (size_t t = 0; t < self->work.options.task_count; t++)
         print_files(out, self->work.family->tasks[t].model, place);
-    if (fclose(out) != 0) {
-        free(text);
-        return NULL;
-    }
-    return text;
+    return text_stream_close(stream, NULL);
 }
 
 int merge_options_digest(const didi_merge *self, char ret_hex[65], didi_error *error)

@@ -4,8 +4,6 @@
 
 #include "src/base/base.h"
 
-enum { SMALL_BYTES = 4 << 20 }; /* of an item that holds no layer: digests, files */
-
 int merge_plan_lists(didi_merge *self, didi_error *error)
 {
     work *of = &self->work;
@@ -50,7 +48,7 @@ uint64_t merge_item_memory(const didi_merge *self, size_t row, size_t index)
 {
     const engine_row *at = &self->rows[row];
     if (at->kind != ROW_EACH || index >= self->work.layer_count)
-        return SMALL_BYTES;
+        return STORED_LEAST_BYTES;
     uint64_t bytes = at->stage->memory != NULL ? at->stage->memory(self->self, index)
                                                : stored_panels_memory(&self->work, index);
     /* An item that was promised to fit is never held back for good. */
@@ -58,37 +56,9 @@ uint64_t merge_item_memory(const didi_merge *self, size_t row, size_t index)
     return limit > 0 && bytes > limit ? limit : bytes;
 }
 
-/* Of a method that works panel by panel and stores a delta of every tensor. */
-static int plan_panels(work *self, didi_error *error)
-{
-    didi_plan *plan = &self->plan;
-    uint64_t widest = SMALL_BYTES;
-    uint64_t read = work_input_bytes(self);
-    for (size_t i = 0; i < self->layer_count; i++) {
-        uint64_t bytes = stored_panels_memory(self, i);
-        widest = bytes > widest ? bytes : widest;
-        plan->dense_parameters = memory_add(plan->dense_parameters, self->layers[i]->elements);
-        plan->artifact_bytes = memory_add(plan->artifact_bytes, stored_panels_bytes(self, i));
-        plan->flops += 2.0 * (double)self->layers[i]->elements * (double)plan->tasks;
-    }
-    plan->artifact_bytes = memory_add(plan->artifact_bytes, (self->layer_count + 16) * 512);
-    plan->artifact_bytes = memory_add(plan->artifact_bytes, plan->own_bytes);
-    plan->disk_bytes = memory_multiply(plan->artifact_bytes, 2);
-    plan->bytes_to_read = memory_multiply(read, 2); /* digests, panels */
-    plan->memory_minimum_bytes = widest;
-    plan->memory_peak_bytes = memory_multiply(widest, self->options.workers);
-    uint64_t limit = self->options.memory_limit;
-    if (limit > 0 && limit < widest)
-        return didi_fail(error, DIDI_MEMORY_LIMIT, "memory_limit",
-                         "memory_limit is %llu bytes; the widest tensor needs %llu",
-                         (unsigned long long)limit, (unsigned long long)widest);
-    if (limit > 0 && plan->memory_peak_bytes > limit)
-        plan->memory_peak_bytes = limit;
-    return DIDI_OK;
-}
-
 int merge_plan_make(didi_merge *self, didi_error *error)
 {
+    static const stored_cost panels = {.passes = 1};
     return self->method->plan != NULL ? self->method->plan(self->self, error)
-                                      : plan_panels(&self->work, error);
+                                      : stored_plan(&self->work, &panels, NULL, error);
 }

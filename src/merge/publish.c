@@ -82,7 +82,9 @@ int merge_write_file(didi_merge *self, size_t index, didi_error *error)
     if (index < extension_first_file(self->work.extension))
         return extension_link(self->work.extension, self->package_fd, error);
     file_name(self, index, name);
-    int status = work_file_layout(&self->work, index, &found, error);
+    int status = fault_check(FAULT_WRITE, name, error);
+    if (status == DIDI_OK)
+        status = work_file_layout(&self->work, index, &found, error);
     if (status == DIDI_OK)
         status = file_open_directory(self->package_fd, index == 0 ? "." : "experts", 0, &directory,
                                      error);
@@ -110,7 +112,7 @@ int merge_open_package(didi_merge *self, didi_error *error)
     if (status == DIDI_OK)
         status =
             file_open_directory(self->output_fd, self->package_name, 1, &self->package_fd, error);
-    if (status == DIDI_OK)
+    if (status == DIDI_OK && !self->work.options.survey)
         status = file_open_directory(self->package_fd, "experts", 1, &experts, error);
     file_close(experts);
     return status;
@@ -139,18 +141,21 @@ static int publish(didi_merge *self, didi_error *error)
 {
     int status = file_sync(self->package_fd, self->package_name, error);
     int experts = -1;
-    if (status == DIDI_OK)
+    if (status == DIDI_OK && !self->work.options.survey)
         status = file_open_directory(self->package_fd, "experts", 0, &experts, error);
-    if (status == DIDI_OK)
+    if (status == DIDI_OK && experts >= 0)
         status = file_sync(experts, "experts", error);
     file_close(experts);
     if (status != DIDI_OK)
         return status;
     int fault = fault_at(FAULT_RENAME);
+    if (fault == 0)
+        fault = fault_at(FAULT_PUBLISH);
     if (fault != 0 || renameat2(self->output_fd, self->package_name, self->output_fd,
                                 self->work.options.output_name, RENAME_NOREPLACE) != 0)
         return didi_fail_errno(error, fault != 0 ? fault : errno, self->work.options.output_name,
                                "publishing the artifacts");
+    (void)fault_at(FAULT_PUBLISHED); /* only to be killed here */
     return file_sync(self->output_fd, self->work.options.output_name, error);
 }
 
@@ -163,7 +168,7 @@ static int leave_for_others(const didi_merge *self, didi_error *error)
 
 int merge_seal(didi_merge *self, didi_error *error)
 {
-    size_t count = self->work.options.task_count + 1;
+    size_t count = self->work.options.survey ? 0 : self->work.options.task_count + 1;
     published_file *files = memory_zeroed(count, sizeof *files);
     char *text = NULL;
     int status = DIDI_OK;
@@ -178,8 +183,7 @@ int merge_seal(didi_merge *self, didi_error *error)
         status = didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
     if (status == DIDI_OK)
         status = file_write_durable(self->package_fd, "manifest.json", text, strlen(text), error);
-    if (status == DIDI_OK && self->work.options.keep_work && self->work.extension == NULL &&
-        self->method->leave != NULL)
+    if (status == DIDI_OK && self->work.options.keep_work && self->method->leave != NULL)
         status = leave_for_others(self, error);
     if (status == DIDI_OK)
         status = publish(self, error);

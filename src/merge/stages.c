@@ -6,6 +6,7 @@
 #include "src/base/base.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +57,7 @@ size_t merge_row_items(const didi_merge *self, size_t row)
             return 0;
         return at->kind == ROW_ONCE ? 1 : self->work.layer_count + at->scans;
     case ROW_WRITE:
-        return self->work.options.task_count + 1;
+        return self->work.options.survey ? 0 : self->work.options.task_count + 1;
     default:
         return 1;
     }
@@ -133,6 +134,30 @@ static int run_layer(didi_merge *self, const engine_row *row, size_t index, didi
     return status;
 }
 
+/* Whether the method knows what to expect of other budgets when the rows before `stage` are done.
+ */
+static bool foresees(const didi_merge *self, size_t stage)
+{
+    return self->method->foresees != NULL && self->method->foresees(self->self, stage);
+}
+
+/* That is written here, where files may take their time, and told by the owner. */
+static int save_outlook(didi_merge *self, didi_error *error)
+{
+    int status = self->foreseen || self->work.options.volatile_work
+                     ? DIDI_OK
+                     : merge_save_outlook(self, error);
+    self->foreseen = self->foreseen || status == DIDI_OK;
+    return status;
+}
+
+static int run_once(didi_merge *self, const engine_row *row, didi_error *error)
+{
+    int status = row->stage->once(self->self, error);
+    return status == DIDI_OK && foresees(self, row->number + 1) ? save_outlook(self, error)
+                                                                : status;
+}
+
 int merge_run_item(didi_merge *self, size_t row, size_t index, didi_error *error)
 {
     const engine_row *at = &self->rows[row];
@@ -142,7 +167,7 @@ int merge_run_item(didi_merge *self, size_t row, size_t index, didi_error *error
     case ROW_EACH:
         return run_layer(self, at, index, error);
     case ROW_ONCE:
-        return at->stage->once(self->self, error);
+        return run_once(self, at, error);
     case ROW_WRITE:
         return merge_write_file(self, index, error);
     default:
@@ -158,14 +183,16 @@ static bool recall_digest(didi_merge *self, size_t index)
     size_t bytes = 0;
     if (index >= self->work.digest_count)
         return false;
-    if (reuse != NULL && reuse->same_place[index] &&
+    /* Which twins an earlier merge had depends on what it excluded: their digests are not taken. */
+    if (reuse != NULL && reuse->same_place[index] && work_twins_in(&self->work, index) == 0 &&
         work_recall_comparison(&self->work, index, reuse->same[index])) {
         memcpy(self->work.digests[index], reuse->digests[index], 65);
         return true;
     }
     digest_name(index, name);
-    if (file_read_text(self->work.options.work_fd, name, 64 + self->work.family->tensor_count,
-                       &text, &bytes, NULL) != DIDI_OK)
+    if (file_read_text(self->work.options.work_fd, name,
+                       64 + work_comparison_bytes(&self->work, index), &text, &bytes,
+                       NULL) != DIDI_OK)
         return false;
     bool whole = bytes > 64 && work_recall_comparison(&self->work, index, text + 64);
     if (whole) {
@@ -198,8 +225,8 @@ static bool recall_item(didi_merge *self, size_t row, size_t index)
 static bool is_unchanged(const didi_merge *self, size_t row, size_t index)
 {
     return self->rows[row].kind == ROW_EACH && index < self->work.layer_count &&
-           self->work.extension == NULL &&
-           !family_changed(self->work.family, self->work.layers[index]);
+           !family_changed(self->work.family, self->work.layers[index]) &&
+           !extension_shares(self->work.extension, self->work.layers[index]);
 }
 
 void merge_fail(didi_merge *self, int status, const didi_error *error)
@@ -218,6 +245,12 @@ static void forget_items(didi_merge *self)
     self->item_count = self->work.items_done = 0;
 }
 
+/* A survey has no files to write before the manifest. */
+static size_t first_of_publish(const didi_merge *self)
+{
+    return self->row_count - (self->work.options.survey ? 1 : 2);
+}
+
 static int begin_row(didi_merge *self, size_t row, didi_error *error)
 {
     size_t count = merge_row_items(self, row);
@@ -229,7 +262,7 @@ static int begin_row(didi_merge *self, size_t row, didi_error *error)
     if (self->work.items == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "items of a stage");
     self->item_count = count;
-    if (self->rows[row].kind == ROW_WRITE) {
+    if (row == first_of_publish(self)) {
         int status = work_check_tasks_differ(&self->work, error); /* all was measured by now */
         if (status == DIDI_OK)
             status = merge_open_package(self, error);
@@ -259,15 +292,37 @@ static bool go_back(didi_merge *self, size_t *ret_row, didi_error *error)
     return again && self->status == DIDI_OK;
 }
 
+/* As soon as the method knows what to expect of other budgets. */
+static int tell_outlook(didi_merge *self, size_t row, didi_error *error)
+{
+    const engine_row *at = &self->rows[row];
+    size_t stage = at->stage != NULL ? at->number : row == 0 ? 0 : self->method->stage_count;
+    if (self->foretold || self->status != DIDI_OK || !foresees(self, stage))
+        return DIDI_OK;
+    int status = save_outlook(self, error);
+    if (status != DIDI_OK)
+        return status;
+    self->foretold = true;
+    merge_emit(self, &(didi_event){.kind = DIDI_EVENT_FRONTIER,
+                                   .stage = self->work.stage,
+                                   .loss = NAN,
+                                   .relative_error = NAN,
+                                   .ratio = NAN});
+    return DIDI_OK;
+}
+
 void merge_enter_row(didi_merge *self, size_t row)
 {
     didi_error error = {0};
     for (size_t next = row; next < self->row_count; next++) {
         size_t back = 0;
+        bool judged = self->rows[next].kind == ROW_WRITE && !self->work.options.survey;
         int settled = next == 1 ? work_settle_inputs(&self->work, &error) : DIDI_OK;
+        if (settled == DIDI_OK)
+            settled = tell_outlook(self, next, &error);
         if (settled != DIDI_OK)
             merge_fail(self, settled, &error);
-        if (self->rows[next].kind == ROW_WRITE && go_back(self, &back, &error))
+        if (judged && go_back(self, &back, &error))
             next = back;
         if (self->status != DIDI_OK)
             return;

@@ -7,25 +7,11 @@ typedef struct average {
     method_head head;
 } average;
 
-static void fill(void *context, const method_panel *panel)
-{
-    const average *self = context;
-    const double *weight = self->head.work->task_weight;
-    double sum = 0;
-    for (size_t t = 0; t < panel->tasks; t++)
-        sum += weight[t];
-    for (uint64_t i = 0; i < panel->count; i++) {
-        double value = 0;
-        for (size_t t = 0; t < panel->tasks; t++)
-            value += weight[t] * (double)panel->tau[t][i];
-        panel->shared[i] = (float)(value / sum);
-    }
-}
-
 static int merge_tensor(void *self, size_t tensor, stored *out, didi_error *error)
 {
+    (void)self;
     (void)tensor;
-    return stored_shared_panels(out, fill, self, error);
+    return stored_mean_panels(out, error);
 }
 
 static const method_stage stages[] = {

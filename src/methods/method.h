@@ -30,6 +30,7 @@ enum {
     METHOD_EXTENDS = 4,       /* can make experts for what a package shares */
     METHOD_REUSES = 8,        /* can start from what an earlier merge left (`choose`, `leave`) */
     METHOD_ONE_MODEL = 16,    /* its answer is one model for all tasks */
+    METHOD_SURVEYS = 32,      /* knows error against budget before its last rows (`foresees`) */
 };
 
 typedef struct didi_method {
@@ -43,8 +44,8 @@ typedef struct didi_method {
     const method_stage *stages;
     size_t stage_count;
 
-    /* All may be NULL, but `choose` and `leave` with METHOD_REUSES. `self` is zeroed and has its
-     * options when `open` is called. */
+    /* All may be NULL, but `choose` and `leave` with METHOD_REUSES, and the two of METHOD_SURVEYS.
+     * `self` is zeroed and has its options when `open` is called. */
     int (*check)(const didi_merge_options *options, didi_error *error);
     int (*open)(void *self, didi_error *error);     /* layers are listed, nothing is read */
     int (*plan)(void *self, didi_error *error);     /* fills work->plan; NULL: of its size */
@@ -56,7 +57,11 @@ typedef struct didi_method {
     /* Share of `stage` that is done while row `now` is done by `within`; NULL: in order. */
     double (*progress)(const void *self, size_t stage, size_t now, double within);
     didi_stage (*told_as)(const void *self, size_t stage); /* NULL: the row's */
-    /* Its own sections of the manifest. */
+    /* Whether error against budget is known when the rows before `stage` are done; then `foresee`
+     * adds its section `frontier` to a document, of which `of` has what is known. */
+    bool (*foresees)(const void *self, size_t stage);
+    int (*foresee)(const void *self, const figures *of, json_t *document, didi_error *error);
+    /* Its own sections of the manifest of a merge that is no survey. */
     int (*describe)(const void *self, const figures *of, json_t *manifest, didi_error *error);
     void (*close)(void *self);
 } didi_method;

@@ -7,19 +7,44 @@
 #include <jansson.h>
 #include <string.h>
 
+/* clang-format off */
 const didi_method *const didi_methods[] = {
     &didi_pursuit_method,
     &average_method,
     &task_arithmetic_method,
+    &ties_method,
+    &tsv_m_method,
+    &iso_c_method,
+    &iso_cts_method,
+    &wudi_method,
+    &dare_method,
+    &pcb_method,
+    &knots_method,
+    &emr_method,
+    &tall_ties_method,
+    &mmer_method,
+    &consensus_method,
+    &bitdelta_method,
+    &free_method,
+    &tsv_c_method,
+    &twin_method,
+    &smile_method,
+    &wemoe_method,
+    &cart_method,
+    &svd_lora_method,
+    &individuals_method,
     &regmean_method,
     &fisher_method,
     &adamerging_method,
     NULL,
 };
+/* clang-format on */
 
 int method_find(const char *name, const didi_method **ret_method, didi_error *error)
 {
     char known[512] = "";
+    char meant[NEAREST_TEXT_BYTES];
+    nearest near = nearest_begin(name != NULL ? name : "");
     for (size_t i = 0; didi_methods[i] != NULL; i++) {
         const didi_method *method = didi_methods[i];
         bool named = name == NULL ? i == 0 : strcmp(method->name, name) == 0;
@@ -30,11 +55,12 @@ int method_find(const char *name, const didi_method **ret_method, didi_error *er
             *ret_method = method;
             return DIDI_OK;
         }
+        nearest_try(&near, method->name);
         if (method->needs == NULL)
             text_list_add(known, sizeof known, "", method->name);
     }
-    return didi_fail(error, DIDI_INVALID, "/method", "there is no method '%.100s'; there are %s",
-                     name, known);
+    return didi_fail(error, DIDI_INVALID, "/method", "there is no method '%.100s'%s; there are %s",
+                     name, nearest_text(&near, "'", "'", meant), known);
 }
 
 int method_check_fields(const didi_method *method, const didi_merge_options *options,
@@ -88,10 +114,11 @@ static json_t *method_json(const didi_method *method)
         json_array_append_new(options, option_json(o, ""));
     for (const method_option *o = method->options; o != NULL && o->name != NULL; o++)
         json_array_append_new(options, option_json(o, "/method_options/"));
-    return json_pack("{s:s,s:b,s:s,s:b,s:b,s:b,s:o}", "name", method->name, "usable", 1, "summary",
-                     method->summary, "takes_budget", (method->flags & METHOD_TAKES_BUDGET) != 0,
-                     "extends", (method->flags & METHOD_EXTENDS) != 0, "reuses",
-                     (method->flags & METHOD_REUSES) != 0, "options", options);
+    return json_pack(
+        "{s:s,s:b,s:s,s:b,s:b,s:b,s:b,s:o}", "name", method->name, "usable", 1, "summary",
+        method->summary, "takes_budget", (method->flags & METHOD_TAKES_BUDGET) != 0, "extends",
+        (method->flags & METHOD_EXTENDS) != 0, "surveys", (method->flags & METHOD_SURVEYS) != 0,
+        "reuses", (method->flags & METHOD_REUSES) != 0, "options", options);
 }
 
 char *didi_methods_json(void)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Options by table, from JSON. */
 #include "src/methods/options.h"
+#include "src/base/base.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -121,12 +122,14 @@ static int read_all(const method_option *options, const char *method, json_t *gi
 int method_options_read(const method_option *options, const char *method, const char *text,
                         void *self, didi_error *error)
 {
-    json_error_t reason;
     for (const method_option *o = options; o != NULL && o->name != NULL; o++)
         set(self, o, o->standard);
     if (text == NULL)
         return DIDI_OK;
-    json_t *given = json_loads(text, JSON_REJECT_DUPLICATES, &reason);
+    bool refused = false;
+    json_t *given = json_load(text, strlen(text), JSON_REJECT_DUPLICATES, NULL, &refused);
+    if (refused)
+        return didi_fail(error, DIDI_NO_MEMORY, "/method_options", "options of a method");
     int status = json_is_object(given)
                      ? read_all(options, method, given, self, error)
                      : didi_fail(error, DIDI_FORMAT, "/method_options", "it is not a JSON object");

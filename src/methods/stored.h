@@ -42,9 +42,52 @@ typedef struct method_panel {
  * DIDI_IO, DIDI_DISK_FULL, DIDI_CANCELLED, DIDI_NO_MEMORY; those of `fill`. */
 int stored_shared_panels(stored *self, void (*fill)(void *context, const method_panel *panel),
                          void *context, didi_error *error);
-/* Bytes of memory that this takes, and of what it stores, headers aside. */
+/* Likewise the mean of the task vectors, by the tasks' weights. */
+int stored_mean_panels(stored *self, didi_error *error);
+/* Only shows the panels to `look`, without room for what is shared: nothing is stored or measured.
+ * Errors: the same. */
+int stored_look_at_panels(stored *self, void (*look)(void *context, const method_panel *panel),
+                          void *context, didi_error *error);
+/* Bytes of memory that these take, and of what they store, headers aside. */
 uint64_t stored_panels_memory(const work *work, size_t tensor);
 uint64_t stored_panels_bytes(const work *work, size_t tensor);
+
+/* The width of a tensor's numbers where they are packed whole; 0: they are not. */
+unsigned stored_width(const work *work, size_t tensor);
+
+typedef struct stored_size {
+    uint64_t parameters, bytes;
+} stored_size;
+/* What a tensor takes; NULL: memory of panels, two operations for each number of a task, a shared
+ * delta. */
+typedef struct stored_cost {
+    uint64_t (*memory)(const void *context, size_t tensor); /* bytes, the most of all rows */
+    double (*flops)(const void *context, size_t tensor);
+    stored_size (*size)(const void *context, size_t tensor); /* in all files, with headers */
+    size_t passes; /* how often all task vectors are read */
+} stored_cost;
+/* Fills work->plan for methods that store tensors panel by panel. Errors: DIDI_MEMORY_LIMIT
+ * with the bytes that are needed. */
+int stored_plan(work *work, const stored_cost *cost, const void *context, didi_error *error);
+enum { STORED_LEAST_BYTES = 4 << 20 }; /* of an item that holds no tensor: digests, files */
+/* Stores each task vector as it is as the delta of its expert, panel by panel, at the output dtype;
+ * or, without `keep`, nothing of the tensor, which is only measured. Errors: those of
+ * stored_shared_panels. */
+int stored_expert_panels(stored *self, bool keep, didi_error *error);
+/* Bytes of memory that this takes. */
+uint64_t stored_experts_memory(const work *work, size_t tensor);
+/* For any `recall`: opens what `name` left of a tensor and takes up its energies and errors.
+ * *ret_from is the caller's, NULL after a failure to open. Errors: those of snapshot_open,
+ * DIDI_NOT_FOUND, DIDI_FORMAT. */
+int stored_recall_errors(const work *work, size_t tensor, const char *name, snapshot **ret_from,
+                         didi_error *error);
+/* For the `recall` of a method: takes up what this left. Errors: those of stored_recall. */
+int stored_recall_experts(work *work, size_t tensor, const char *name, bool keep,
+                          didi_error *error);
+
+/* For the `plan` of a method: what the widest item needs, in bytes, as figures of the plan. Errors:
+ * DIDI_MEMORY_LIMIT: more than is allowed. */
+int stored_plan_memory(work *work, uint64_t widest, didi_error *error);
 
 /* ---- the engine's side ---- */
 

@@ -63,7 +63,8 @@ typedef enum adapter_role {
 /* One tensor of the base. */
 typedef struct adapter_tensor {
     const checkpoint_tensor *base;
-    char *path; /* of its module */
+    const char *name; /* in the adapter: the base's, or the task's */
+    char *path;       /* of its module */
     uint64_t rows, columns;
     adapter_kind kind;
     adapter_role role;
@@ -84,7 +85,6 @@ typedef struct adapter_plan {
     const task_model *task;  /* which of the base's tensors the task has, and what it has alone */
     adapter_tensor *tensors; /* of the base, by name: all floats that are not empty */
     size_t count;
-    bool renamed;  /* the task has tensors of the base under other names */
     uint64_t rank; /* r */
     didi_dtype dtype;
 } adapter_plan;
@@ -98,8 +98,10 @@ int adapter_plan_make(const didi_export *wanted, const didi_adapter_options *opt
                       didi_error *error);
 void adapter_plan_clear(adapter_plan *self);
 /* Whether a tensor that only the task has is saved in the adapter, as a module of its own (a head):
- * in the exact form, where the task has the base's tensors under the base's names. */
+ * in the exact form, which then has the names of the task's model everywhere. */
 bool adapter_saves_own(const adapter_plan *plan, const task_tensor *tensor);
+/* Whether there is such a tensor. */
+bool adapter_saves_head(const adapter_plan *plan);
 
 /* ---- factors (adapter_factors.c) */
 

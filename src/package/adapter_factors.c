@@ -188,7 +188,7 @@ static int put_leading(const adapter_tensor *tensor, const float *x, const adapt
                        didi_error *error)
 {
     uint64_t rank = tensor->rank;
-    triplets leading = {rank, memory_zeroed(rank, sizeof(double)), out->left, out->right};
+    triplets leading = {rank, memory_zeroed(rank, sizeof(double)), out->left, out->right, false};
     if (leading.sigma == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "%llu singular values",
                          (unsigned long long)rank);
@@ -245,16 +245,9 @@ static void balance(const adapter_tensor *tensor, const adapter_factors *factors
 
 static int round_rows(didi_dtype dtype, float *values, uint64_t count, didi_error *error)
 {
-    char raw[4096];
-    uint64_t step = sizeof raw / sizeof(double);
-    for (uint64_t first = 0; first < count; first += step) {
-        uint64_t part = smaller(count - first, step);
-        didi_dtype_from_f32(dtype, values + first, raw, part);
-        didi_dtype_to_f32(dtype, raw, values + first, part);
-        if (didi_dtype_first_nonfinite(values + first, part) < part)
-            return didi_fail(error, DIDI_NUMERIC, NULL, "a factor is beyond the range of %s",
-                             didi_dtype_name(dtype));
-    }
+    if (didi_dtype_round(dtype, values, count) < count)
+        return didi_fail(error, DIDI_NUMERIC, NULL, "a factor is beyond the range of %s",
+                         didi_dtype_name(dtype));
     return DIDI_OK;
 }
 

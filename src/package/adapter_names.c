@@ -147,8 +147,11 @@ static int read_config(int base_fd, const file_bounds *links, json_t **ret_confi
     close(fd);
     if (status != DIDI_OK)
         return status;
-    json_t *config = json_loadb(text, bytes, 0, NULL);
+    bool refused = false;
+    json_t *config = json_load(text, bytes, 0, NULL, &refused);
     free(text);
+    if (refused)
+        return didi_fail(error, DIDI_NO_MEMORY, "config.json", "configuration of the base");
     if (!json_is_object(config)) {
         json_decref(config);
         return didi_fail(error, DIDI_FORMAT, "config.json",

@@ -45,6 +45,17 @@ static didi_dtype widened(didi_dtype dtype, const addition_form *form)
     return form->dtype != DIDI_DTYPE_BOOL ? form->dtype : dtype;
 }
 
+static int name_row(adapter_tensor *row, const char *name, didi_error *error)
+{
+    char *path = adapter_module_path(name);
+    if (path == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, name, "path of a module");
+    free(row->path);
+    row->path = path;
+    row->name = name;
+    return DIDI_OK;
+}
+
 static int survey_tensor(adapter_plan *self, const checkpoint_tensor *base,
                          const package_file *const files[2], didi_error *error)
 {
@@ -53,9 +64,9 @@ static int survey_tensor(adapter_plan *self, const checkpoint_tensor *base,
     uint64_t rows = tensor->dimensions >= 2 ? tensor->shape[0] : 1;
     adapter_tensor *row = &self->tensors[self->count];
     *row = (adapter_tensor){.base = base, .rows = rows, .columns = tensor->elements / rows};
-    row->path = adapter_module_path(tensor->name);
-    if (row->path == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, tensor->name, "path of a module");
+    int named = name_row(row, tensor->name, error);
+    if (named != DIDI_OK)
+        return named;
     self->count++;
     row->kind = adapter_kind_of(&self->model, tensor, &row->transposed, &row->reason);
     row->role = ADAPTER_UNCHANGED;
@@ -73,29 +84,37 @@ static int survey_tensor(adapter_plan *self, const checkpoint_tensor *base,
     return DIDI_OK;
 }
 
-/* What the package has for a tensor that the task left alone is not the task's. */
-static void leave_alone(adapter_plan *self, const checkpoint_tensor *base)
+/* What the package has for a tensor that the task left alone, or lacks, is not the task's. */
+static void leave_alone(adapter_tensor *row)
 {
-    for (size_t i = 0; i < self->count; i++) {
-        adapter_tensor *row = &self->tensors[i];
-        if (row->base != base)
-            continue;
-        row->as_base = true;
-        row->delta = false;
-        row->shared_rank = row->expert_rank = 0;
-    }
+    row->as_base = true;
+    row->delta = false;
+    row->shared_rank = row->expert_rank = 0;
 }
 
-static void survey_task(adapter_plan *self)
+static const task_tensor *task_tensor_of(const adapter_plan *self, const checkpoint_tensor *base)
 {
-    for (size_t i = 0; i < task_model_count(self->task); i++) {
-        const task_tensor *tensor = task_model_at(self->task, i);
-        if (tensor->base == NULL)
-            continue;
-        self->renamed = self->renamed || strcmp(tensor->name, tensor->base->tensor->name) != 0;
-        if (tensor->as_base)
-            leave_alone(self, tensor->base);
+    for (size_t i = 0; i < task_model_count(self->task); i++)
+        if (task_model_at(self->task, i)->base == base)
+            return task_model_at(self->task, i);
+    return NULL;
+}
+
+/* A head is a module of the task's class, whose other modules may have other names than the base's.
+ */
+static int survey_task(adapter_plan *self, didi_error *error)
+{
+    bool names_of_task = adapter_saves_head(self);
+    for (size_t i = 0; i < self->count; i++) {
+        adapter_tensor *row = &self->tensors[i];
+        const task_tensor *tensor = task_tensor_of(self, row->base);
+        if (tensor != NULL ? tensor->as_base : names_of_task)
+            leave_alone(row);
+        int status = tensor != NULL && names_of_task ? name_row(row, tensor->name, error) : DIDI_OK;
+        if (status != DIDI_OK)
+            return status;
     }
+    return DIDI_OK;
 }
 
 static int survey(adapter_plan *self, const checkpoint *base, const package_file *const files[2],
@@ -110,8 +129,7 @@ static int survey(adapter_plan *self, const checkpoint *base, const package_file
         if (didi_dtype_is_float(tensor->tensor->dtype) && tensor->tensor->elements > 0)
             status = survey_tensor(self, tensor, files, error);
     }
-    survey_task(self);
-    return status;
+    return status == DIDI_OK ? survey_task(self, error) : status;
 }
 
 /* ---- ranks */
@@ -334,9 +352,15 @@ bool adapter_saves_own(const adapter_plan *self, const task_tensor *tensor)
 {
     return self->options.exact && tensor->own != NULL && tensor->base == NULL &&
            didi_dtype_is_float(tensor->dtype) && tensor->elements <= SAVED_ELEMENTS_MAX &&
-           (adapter_has_suffix(tensor->name, "weight") ||
-            adapter_has_suffix(tensor->name, "bias")) &&
-           !self->renamed;
+           (adapter_has_suffix(tensor->name, "weight") || adapter_has_suffix(tensor->name, "bias"));
+}
+
+bool adapter_saves_head(const adapter_plan *self)
+{
+    for (size_t i = 0; i < task_model_count(self->task); i++)
+        if (adapter_saves_own(self, task_model_at(self->task, i)))
+            return true;
+    return false;
 }
 
 void adapter_plan_clear(adapter_plan *self)

@@ -303,14 +303,15 @@ static void print_head(FILE *out, const adapter_plan *plan)
 {
     const char *task = plan->wanted->task;
     const char *base = plan->wanted->base_label;
+    char license[MODEL_CARD_LICENSE_BYTES];
+    model_card_base_license(plan->wanted->base_fd, &plan->wanted->links, license);
+    model_card_front(out, base, license, "peft");
     fprintf(
         out,
-        "---\nbase_model: %s\nlibrary_name: peft\ntags:\n- lora\n- model-merging\n---\n\n"
-        "# %s\n\n"
+        "\n# %s\n\n"
         "A LoRA of rank %llu for %s: the task %s as a merge of fine-tunes serves it, the part\n"
         "that all tasks share and the task's own part joined. Written by didid %s, form `%s`.\n",
-        base, task, (unsigned long long)plan->rank, base, task, didi_version(),
-        word_of_format(plan));
+        task, (unsigned long long)plan->rank, base, task, didi_version(), word_of_format(plan));
 }
 
 static void print_merge(FILE *out, const adapter_plan *plan, const json_t *manifest)
@@ -328,6 +329,7 @@ static void print_merge(FILE *out, const adapter_plan *plan, const json_t *manif
     if (json_is_number(requested) && unit != NULL)
         fprintf(out, "| budget | %.6g %s |\n", json_number_value(requested),
                 model_card_unit(budget));
+    model_card_rows(out, manifest, plan->wanted->task);
     if (json_is_number(error))
         fprintf(out, "| relative squared error of the merge, this task | %.6g |\n",
                 json_number_value(error));
@@ -414,9 +416,11 @@ static void print_loading(FILE *out, const adapter_plan *plan)
     fprintf(out,
             "\n## Loading\n\n```python\n"
             "from peft import PeftModel\n"
-            "from transformers import AutoModel  # or the class the base was saved by\n\n"
+            "from transformers import AutoModel  # or the class %s\n\n"
             "model = PeftModel.from_pretrained(AutoModel.from_pretrained(\"%s\"), \"%s\")\n"
             "```\n\n",
+            adapter_saves_head(plan) ? "of the task, whose head is in the adapter"
+                                     : "the base was saved by",
             base, task);
     if (plan->options.exact)
         fputs("Ranks differ by module (`rank_pattern`): for PEFT. Servers take the form `peft`.\n",
@@ -432,18 +436,18 @@ static void print_loading(FILE *out, const adapter_plan *plan)
 
 char *adapter_readme_text(const adapter_plan *plan, const json_t *manifest)
 {
-    char *text = NULL;
-    size_t bytes = 0;
-    FILE *out = open_memstream(&text, &bytes);
-    if (out == NULL)
+    text_stream *stream = text_stream_open();
+    if (stream == NULL)
         return NULL;
+    FILE *out = text_stream_file(stream);
     print_head(out, plan);
     print_merge(out, plan, manifest);
     print_adapter(out, plan);
     bool whole = print_left_out(out, plan);
     print_own(out, plan);
     print_loading(out, plan);
-    if (fclose(out) == 0 && whole)
+    char *text = text_stream_close(stream, NULL);
+    if (whole)
         return text;
     free(text);
     return NULL;

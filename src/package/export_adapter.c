@@ -81,7 +81,7 @@ static int layout_add(layout *self, const adapter_plan *plan, const adapter_tens
 {
     if (tensor->role == ADAPTER_SAVED) {
         const safetensors_tensor *base = tensor->base->tensor;
-        char *name = memory_format("base_model.model.%s", base->name);
+        char *name = memory_format("base_model.model.%s", tensor->name);
         if (name == NULL)
             return didi_fail(error, DIDI_NO_MEMORY, base->name, "name of a tensor");
         self->names[self->count] = name;
@@ -212,7 +212,7 @@ static int write_saved(adapter_job *self, adapter_tensor *tensor, const addition
     uint64_t count = tensor->base->tensor->elements;
     float *value = memory_zeroed(count, sizeof *value);
     float *sum = memory_zeroed(count, sizeof *sum);
-    char *name = memory_format("base_model.model.%s", tensor->base->tensor->name);
+    char *name = memory_format("base_model.model.%s", tensor->name);
     int status = DIDI_OK;
     if (value == NULL || sum == NULL || name == NULL)
         status = didi_fail(error, DIDI_NO_MEMORY, tensor->path, "a vector");
@@ -279,11 +279,12 @@ static int write_tensor(adapter_job *self, adapter_tensor *tensor, didi_error *e
         return DIDI_OK;
     if (tensor->role == ADAPTER_LORA && tensor->rank == 0)
         return write_lora(self, tensor, NULL, error);
+    const package_file *const files[2] = {self->files[0], self->files[1]};
     addition parts[2] = {{0}, {0}};
     int status = DIDI_OK;
-    for (size_t f = 0; f < 2 && status == DIDI_OK && !tensor->as_base; f++)
-        status = package_file_read(self->files[f], tensor->base->tensor->name, tensor->rows,
-                                   tensor->columns, &parts[f], error);
+    if (!tensor->as_base)
+        status = package_files_read(files, tensor->base->tensor->name, tensor->rows,
+                                    tensor->columns, parts, error);
     if (status == DIDI_OK)
         status = write_changed(self, tensor, parts, error);
     if (status == DIDI_NO_MEMORY || status == DIDI_NUMERIC)
@@ -346,6 +347,8 @@ static int publish(adapter_job *self, didi_error *error)
         status = file_open_directory(output_fd, partial, 1, &self->directory_fd, error);
     if (status == DIDI_OK)
         status = write_files(self, error);
+    if (status == DIDI_OK)
+        status = fault_check(FAULT_EXPORT, wanted->task, error);
     if (status == DIDI_OK)
         status = file_remove_tree(output_fd, wanted->task, error);
     if (status == DIDI_OK)

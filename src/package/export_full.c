@@ -190,16 +190,21 @@ static int write_weights(const export_job *self, didi_error *error)
 
 static int write_card(const export_job *self, const side_files *files, didi_error *error)
 {
+    char license[MODEL_CARD_LICENSE_BYTES];
     char *config_text = NULL;
     size_t bytes = 0;
+    bool refused = false;
     json_t *config = NULL;
     int status =
         file_read_text(self->fd, "config.json", SIDE_FILE_BYTES_MAX, &config_text, &bytes, error);
     if (status != DIDI_OK && status != DIDI_NOT_FOUND)
         return status;
     if (status == DIDI_OK)
-        config = json_loadb(config_text, bytes, 0, NULL);
-    char *text = model_card_text(self->manifest, self->wanted->task, config, files);
+        config = json_load(config_text, bytes, 0, NULL, &refused);
+    model_card_base_license(self->wanted->base_fd, &self->wanted->links, license);
+    char *text = refused
+                     ? NULL
+                     : model_card_text(self->manifest, self->wanted->task, config, files, license);
     status = text != NULL ? file_write_durable(self->fd, "README.md", text, strlen(text), error)
                           : didi_fail(error, DIDI_NO_MEMORY, "README.md", "text of the card");
     json_decref(config);
@@ -285,6 +290,8 @@ static int publish(const export_job *self, const places *names, didi_error *erro
     const char *task = self->wanted->task;
     int output_fd = self->wanted->output_fd;
     int status = file_sync(self->fd, task, error);
+    if (status == DIDI_OK)
+        status = fault_check(FAULT_EXPORT, task, error);
     if (status == DIDI_OK) {
         status = file_rename(output_fd, task, output_fd, names->former, error);
         status = status == DIDI_NOT_FOUND ? DIDI_OK : status;

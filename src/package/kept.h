@@ -10,6 +10,8 @@
     X(ENERGY, "energy", F64)           /* 1 x T: |tau_t|^2 */                                      \
     X(ERROR, "error", F64)             /* 1 x T: |stored - tau_t|^2 */                             \
     X(UNSHARED, "unshared", F64)       /* 1 x T: |shared part - tau_t|^2 */                        \
+    X(SUMS, "sums", F64)               /* 1 x n: what a method sums up of a tensor */              \
+    X(FILTERED, "filtered", F32)       /* m x n: sum of what a filter leaves of the tasks */       \
     X(LOSS, "loss", F64)               /* 1 x 1 */                                                 \
     X(TAIL, "tail", F64)               /* 1 x (T + 1): energy beyond the singular values */        \
     X(SIGMA, "sigma", F64)             /* of each block, n x 1: singular values */                 \
@@ -23,7 +25,11 @@
     X(B, "B", U8)                      /* of each file, m x rank; output's type */                 \
     X(A, "A", U8)                      /* of each file, rank x n; output's type */                 \
     X(DELTA, "delta", U8)              /* of each file, m x n; output's type */                    \
-    X(PACKED, "packed", U8)            /* of each file, bytes x 1 */
+    X(PACKED, "packed", U8)            /* of each file, bytes x 1 */                               \
+    X(BITS, "bits", U8)                /* of each expert, bytes x 1: a bit for each number */      \
+    X(SCALE, "scale", F32)             /* of each expert, 1 x 1: of its bits */                    \
+    X(COLUMNS, "columns", U8)          /* of each expert, m x entries; 16 or 32 bits */            \
+    X(VALUES, "values", U8)            /* of each expert, m x entries; output's type */
 
 typedef enum kept_array {
 #define KEPT_ENUMERATOR(id, name, dtype) KEPT_##id,

@@ -3,7 +3,9 @@
 #include "src/package/layout.h"
 
 #include "src/base/base.h"
+#include "src/package/delta_codec.h"
 #include "src/package/packed.h"
+#include "src/package/picks.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -26,32 +28,80 @@ static stored_array packed_array(const char *suffix, uint64_t bytes)
     return (stored_array){suffix, KEPT_PACKED, DIDI_DTYPE_U8, 1, bytes, 1, false};
 }
 
-size_t stored_arrays(const stored_tensor *tensor, const stored_part *part, size_t file,
-                     didi_precision precision, stored_array ret_arrays[STORED_ARRAYS_MAX])
+static stored_array whole_array(const stored_tensor *tensor, const stored_part *part,
+                                didi_precision precision)
 {
     didi_dtype dtype = DIDI_DTYPE_U8;
-    bool plain = precision_is_plain(precision, &dtype);
-    uint64_t rows = tensor->rows;
-    uint64_t columns = tensor->columns;
-    if (part->delta) {
-        ret_arrays[0] =
-            plain ? (stored_array){"delta", KEPT_DELTA, dtype, tensor->base->dimensions,
-                                   rows,    columns,    true}
-                  : packed_array("delta_packed", packed_dense_bytes(rows, columns, part->bits));
-        return 1;
-    }
+    delta_codec codec = delta_codec_of(precision, tensor->columns, part->bits);
+    const char *suffix = part->form == STORED_MASKED ? codec.masked_suffix : codec.suffix;
+    if (!precision_is_plain(precision, &dtype))
+        return packed_array(suffix, packed_dense_bytes(tensor->rows, tensor->columns, part->bits));
+    return (stored_array){suffix,       KEPT_DELTA,      dtype, tensor->base->dimensions,
+                          tensor->rows, tensor->columns, true};
+}
+
+static size_t factor_arrays(const stored_tensor *tensor, const stored_part *part, bool shared,
+                            didi_precision precision, stored_array ret_arrays[STORED_ARRAYS_MAX])
+{
+    didi_dtype dtype = DIDI_DTYPE_U8;
     if (part->rank == 0)
         return 0;
-    if (!plain) {
-        ret_arrays[0] = packed_array(file == 0 ? "shared_packed" : "expert_packed",
+    if (!precision_is_plain(precision, &dtype)) {
+        ret_arrays[0] = packed_array(shared ? "shared_packed" : "expert_packed",
                                      factors_bytes(tensor, part->components));
         return 1;
     }
     ret_arrays[0] = (stored_array){
-        file == 0 ? "shared_B" : "expert_B", KEPT_B, dtype, 2, rows, part->rank, false};
+        shared ? "shared_B" : "expert_B", KEPT_B, dtype, 2, tensor->rows, part->rank, false};
     ret_arrays[1] = (stored_array){
-        file == 0 ? "shared_A" : "expert_A", KEPT_A, dtype, 2, part->rank, columns, false};
+        shared ? "shared_A" : "expert_A", KEPT_A, dtype, 2, part->rank, tensor->columns, false};
     return 2;
+}
+
+static size_t bit_arrays(const stored_tensor *tensor, stored_form form,
+                         stored_array ret_arrays[STORED_ARRAYS_MAX])
+{
+    uint64_t bytes = bits_bytes(tensor->rows * tensor->columns);
+    const char *suffix = form == STORED_SIGNS ? "expert_sign" : "expert_mask";
+    ret_arrays[0] = (stored_array){suffix, KEPT_BITS, DIDI_DTYPE_U8, 1, bytes, 1, false};
+    ret_arrays[1] = (stored_array){"expert_scale", KEPT_SCALE, DIDI_DTYPE_F32, 1, 1, 1, false};
+    return form == STORED_MASK ? 1 : 2;
+}
+
+static didi_dtype places_dtype(const stored_tensor *tensor)
+{
+    return tensor->columns <= UINT16_MAX + 1 ? DIDI_DTYPE_U16 : DIDI_DTYPE_U32;
+}
+
+static size_t place_arrays(const stored_tensor *tensor, size_t entries, didi_precision precision,
+                           stored_array ret_arrays[STORED_ARRAYS_MAX])
+{
+    ret_arrays[0] = (stored_array){
+        "expert_columns", KEPT_COLUMNS, places_dtype(tensor), 2, tensor->rows, entries, false};
+    ret_arrays[1] = (stored_array){
+        "expert_values", KEPT_VALUES, precision_values_dtype(precision), 2, tensor->rows,
+        entries,         false};
+    return entries > 0 ? 2 : 0;
+}
+
+size_t stored_arrays(const stored_tensor *tensor, const stored_part *part, size_t file,
+                     didi_precision precision, stored_array ret_arrays[STORED_ARRAYS_MAX])
+{
+    assert(file == 0 ? part->form <= STORED_MASKED : part->form != STORED_MASKED);
+    switch (part->form) {
+    case STORED_DELTA:
+    case STORED_MASKED:
+        ret_arrays[0] = whole_array(tensor, part, precision);
+        return 1;
+    case STORED_MASK:
+    case STORED_SCALED_MASK:
+    case STORED_SIGNS:
+        return bit_arrays(tensor, part->form, ret_arrays);
+    case STORED_PLACES:
+        return place_arrays(tensor, part->entries, precision, ret_arrays);
+    default:
+        return factor_arrays(tensor, part, file == 0, precision, ret_arrays);
+    }
 }
 
 int stored_array_find(const snapshot *from, const char *tensor, size_t file,
@@ -69,12 +119,29 @@ int stored_array_find(const snapshot *from, const char *tensor, size_t file,
 
 uint64_t stored_factor_parameters(const stored_tensor *tensor, const stored_part *part)
 {
-    return part->delta ? 0 : part->rank * (tensor->rows + tensor->columns);
+    return part->form == STORED_FACTORS ? part->rank * (tensor->rows + tensor->columns) : 0;
 }
 
 uint64_t stored_delta_parameters(const stored_tensor *tensor, const stored_part *part)
 {
-    return part->delta ? tensor->rows * tensor->columns : 0;
+    enum { WORD_BITS = 32 };
+    uint64_t numbers = tensor->rows * tensor->columns;
+    uint64_t entries = tensor->rows * part->entries;
+    switch (part->form) {
+    case STORED_DELTA:
+    case STORED_MASKED:
+        return numbers;
+    case STORED_MASK:
+        return (numbers + WORD_BITS - 1) / WORD_BITS;
+    case STORED_SCALED_MASK:
+    case STORED_SIGNS:
+        return (numbers + WORD_BITS - 1) / WORD_BITS + 1;
+    case STORED_PLACES:
+        return entries +
+               (entries * didi_dtype_bits(places_dtype(tensor)) + WORD_BITS - 1) / WORD_BITS;
+    default:
+        return 0;
+    }
 }
 
 /* ---- tensors of one task alone ---- */
@@ -90,8 +157,7 @@ uint64_t stored_own_elements(const stored_own *own)
 didi_dtype stored_own_dtype(const stored_own *own, didi_precision precision)
 {
     didi_dtype dtype = own->source->dtype;
-    didi_dtype wanted = DIDI_DTYPE_BF16;
-    (void)precision_is_plain(precision, &wanted);
+    didi_dtype wanted = precision_values_dtype(precision);
     bool narrow = didi_dtype_bits(dtype) <= didi_dtype_bits(wanted);
     return narrow || !didi_dtype_is_float(dtype) ? dtype : wanted;
 }
@@ -108,7 +174,8 @@ const char *stored_own_suffix(const stored_own *own)
 
 const char *package_saying_key(package_saying what)
 {
-    static const char *const keys[] = {"prefix_added", "prefix_dropped", "lacks", "as_base"};
+    static const char *const keys[] = {"prefix_added", "prefix_dropped", "lacks", "as_base",
+                                       "own_same"};
     return keys[what];
 }
 
@@ -145,6 +212,7 @@ int package_layout_add(package_layout *self, const stored_tensor *tensor, const 
     stored_array arrays[STORED_ARRAYS_MAX];
     size_t count = stored_arrays(tensor, part, file, precision, arrays);
     assert(self->count + count <= self->room);
+    self->picks = self->picks || (count > 0 && part->form >= STORED_MASKED);
     for (size_t i = 0; i < count; i++) {
         const stored_array *from = &arrays[i];
         char *name = memory_format("%s.%s", tensor->base->name, from->suffix);
@@ -192,7 +260,8 @@ int package_layout_say(package_layout *self, package_saying what, const char *te
                : didi_fail(error, DIDI_NO_MEMORY, NULL, "what a file says of names");
 }
 
-/* Format 2 has packed tensors, 3 what only one task has or says of names. */
+/* Format 2 has packed tensors, 3 what only one task has or says of names, 4 own tensors of which
+ * two are one, 5 masks, signs and places. */
 safetensors_contents package_layout_contents(package_layout *self, didi_precision precision)
 {
     size_t count = 2;
@@ -207,6 +276,22 @@ safetensors_contents package_layout_contents(package_layout *self, didi_precisio
     self->metadata[0][0] = "format";
     self->metadata[0][1] = "didi";
     self->metadata[1][0] = "didi_format";
-    self->metadata[1][1] = third ? "3" : precision_is_plain(precision, NULL) ? "1" : "2";
+    self->metadata[1][1] = self->picks                               ? "5"
+                           : self->sayings[PACKAGE_OWN_SAME] != NULL ? "4"
+                           : third                                   ? "3"
+                           : precision_is_plain(precision, NULL)     ? "1"
+                                                                     : "2";
     return (safetensors_contents){self->entries, self->count, self->metadata, count};
+}
+
+bool packing_add(didi_precision precision, json_t *dense_bits, json_t *manifest)
+{
+    if (precision_is_plain(precision, NULL)) {
+        json_decref(dense_bits);
+        return true;
+    }
+    json_t *packing = json_pack("{s:i,s:i}", "format", 1, "group", (int)QUANTISE_GROUP);
+    int failed = json_object_set_new(manifest, "packing", packing);
+    failed |= json_object_set_new(manifest, "dense_bits", dense_bits);
+    return failed == 0;
 }

@@ -7,18 +7,30 @@
 #include "src/package/kept.h"
 #include "src/package/widths.h"
 
+#include <jansson.h>
+
 /* What a tensor is to a package. */
 typedef struct stored_tensor {
     const safetensors_tensor *base; /* name and shape */
     uint64_t rows, columns;
 } stored_tensor;
 
-/* What one file holds of it: factors, a delta, or nothing (rank 0, no delta). */
+/* What one file holds of a tensor. The last five are of format 5. */
+typedef enum stored_form {
+    STORED_FACTORS,     /* of a rank; 0: nothing */
+    STORED_DELTA,       /* all numbers */
+    STORED_MASKED,      /* shared: all numbers, of which a mask takes some */
+    STORED_MASK,        /* expert: a bit for each number that is shared so */
+    STORED_SCALED_MASK, /* and what they are multiplied by */
+    STORED_SIGNS,       /* expert: a bit for each number, and the magnitude of all of them */
+    STORED_PLACES,      /* expert: so many numbers of each row, and their columns */
+} stored_form;
 typedef struct stored_part {
-    bool delta;
-    size_t rank;              /* of the factors, where there is no delta */
+    stored_form form;
+    size_t rank;              /* of factors */
     const size_t *components; /* PRECISION_WIDTHS: the rank by width, where factors are packed */
-    unsigned bits;            /* width of a delta that is packed */
+    unsigned bits;            /* width of a delta, or of what is masked, that is packed */
+    size_t entries;           /* of each row, with places */
 } stored_part;
 
 /* Arrays of a part, in the order of the file. */
@@ -39,7 +51,8 @@ size_t stored_arrays(const stored_tensor *tensor, const stored_part *part, size_
 int stored_array_find(const snapshot *from, const char *tensor, size_t file,
                       const stored_array *array, const void **ret_data, didi_error *error);
 
-/* Numbers of factors and of a delta that a part holds. */
+/* Numbers of factors that a part holds, and of all else; of 32 bits, or 16 of two columns, one is
+ * counted. */
 uint64_t stored_factor_parameters(const stored_tensor *tensor, const stored_part *part);
 uint64_t stored_delta_parameters(const stored_tensor *tensor, const stored_part *part);
 
@@ -55,12 +68,18 @@ uint64_t stored_own_bytes(const stored_own *own, didi_precision precision);
 didi_dtype stored_own_dtype(const stored_own *own, didi_precision precision);
 const char *stored_own_suffix(const stored_own *own);
 
+/* Adds to a manifest what readers of packed numbers need: the section `packing`, and `dense_bits`
+ * with the widths of tensors kept whole, which is taken. Nothing where no number is packed. False
+ * when out of memory. */
+bool packing_add(didi_precision precision, json_t *dense_bits, json_t *manifest);
+
 /* What a file says of names, in its __metadata__ (docs/format.md). */
 typedef enum package_saying {
     PACKAGE_PREFIX_ADDED,   /* the task's names are the base's with this before */
     PACKAGE_PREFIX_DROPPED, /* or without it */
     PACKAGE_LACKS,          /* JSON array: the base's tensors that the task's model has not */
     PACKAGE_AS_BASE,        /* JSON array: those it has as the base has, whatever is shared */
+    PACKAGE_OWN_SAME,       /* JSON object: own tensors that are not there, the one that each is */
     PACKAGE_SAYINGS
 } package_saying;
 const char *package_saying_key(package_saying what);
@@ -74,7 +93,8 @@ typedef struct package_layout {
     uint64_t (*shapes)[2];
     char **names;
     size_t count, room;
-    bool owns; /* holds tensors of one task alone */
+    bool owns;  /* holds tensors of one task alone */
+    bool picks; /* or parts of format 5 */
     char *sayings[PACKAGE_SAYINGS];
     const char *metadata[2 + PACKAGE_SAYINGS][2];
 } package_layout;

@@ -60,12 +60,16 @@ static void print_base_model(FILE *out, const char *label)
     (void)fputc('"', out);
 }
 
-static void print_front(FILE *out, const json_t *manifest)
+void model_card_front(FILE *out, const char *base, const char *license, const char *library)
 {
-    const json_t *base = json_object_get(json_object_get(manifest, "inputs"), "base");
+    bool adapter = strcmp(library, "peft") == 0;
     fputs("---\nbase_model: ", out);
-    print_base_model(out, member_text(base, "model"));
-    fputs("\nlibrary_name: transformers\ntags: [merge, didi]\n---\n", out);
+    print_base_model(out, base);
+    fprintf(out, "\nbase_model_relation: %s", adapter ? "adapter" : "merge");
+    if (license[0] != '\0')
+        fprintf(out, "\nlicense: %s", license);
+    fprintf(out, "\nlibrary_name: %s\ntags: [%smerge, didi]\n---\n", library,
+            adapter ? "lora, " : "");
 }
 
 static void print_tasks(FILE *out, const json_t *tasks)
@@ -78,6 +82,39 @@ static void print_tasks(FILE *out, const json_t *tasks)
     }
 }
 
+/* Of the task's own file; NULL where the manifest lists none. */
+static const json_t *bytes_of_task(const json_t *manifest, const char *task)
+{
+    static const char folder[] = "experts/";
+    const json_t *files = json_object_get(manifest, "files");
+    const size_t bytes = strlen(task);
+    for (size_t i = 0; i < json_array_size(files); i++) {
+        const char *name = member_text(json_array_get(files, i), "name");
+        if (name != NULL && strncmp(name, folder, sizeof folder - 1) == 0 &&
+            strncmp(name + sizeof folder - 1, task, bytes) == 0 &&
+            strcmp(name + sizeof folder - 1 + bytes, ".safetensors") == 0)
+            return json_object_get(json_array_get(files, i), "bytes");
+    }
+    return NULL;
+}
+
+void model_card_rows(FILE *out, const json_t *manifest, const char *task)
+{
+    const json_t *budget = json_object_get(manifest, "budget");
+    const json_t *own = bytes_of_task(manifest, task);
+    const char *method = member_text(json_object_get(manifest, "specification"), "method");
+    fputs("| method | ", out);
+    print_code(out, method != NULL ? method : "didi");
+    fprintf(out, " |\n| whole package | %lld bytes, %.4g of the base's |\n",
+            (long long)json_integer_value(json_object_get(budget, "bytes")),
+            json_number_value(json_object_get(budget, "bytes_ratio")));
+    if (json_is_integer(own))
+        fprintf(out, "| of it this task's own | %lld bytes |\n",
+                (long long)json_integer_value(own));
+    fprintf(out, "| format of the package | %lld |\n",
+            (long long)json_integer_value(json_object_get(manifest, "format")));
+}
+
 static void print_merge(FILE *out, const json_t *manifest, const char *task)
 {
     const json_t *inputs = json_object_get(manifest, "inputs");
@@ -85,18 +122,14 @@ static void print_merge(FILE *out, const json_t *manifest, const char *task)
     const json_t *asked = json_object_get(budget, "requested");
     const json_t *error = json_object_get(manifest, "error");
     const json_t *relative = json_object_get(json_object_get(error, "per_task"), task);
-    const char *method = member_text(json_object_get(manifest, "specification"), "method");
     fputs("| | |\n|---|---|\n| base | ", out);
     print_code(out, member_text(json_object_get(inputs, "base"), "model"));
     fputs(" |\n| merged tasks | ", out);
     print_tasks(out, json_object_get(inputs, "tasks"));
-    fputs(" |\n| method | ", out);
-    print_code(out, method != NULL ? method : "didi");
+    fputs(" |\n", out);
     if (json_is_number(asked))
-        fprintf(out, " |\n| budget | %.6g %s", json_number_value(asked), model_card_unit(budget));
-    fprintf(out, " |\n| whole package | %lld bytes, %.4g of the base's |\n",
-            (long long)json_integer_value(json_object_get(budget, "bytes")),
-            json_number_value(json_object_get(budget, "bytes_ratio")));
+        fprintf(out, "| budget | %.6g %s |\n", json_number_value(asked), model_card_unit(budget));
+    model_card_rows(out, manifest, task);
     if (json_is_number(relative))
         fprintf(out,
                 "| error of this task | %.4g: squared, over the squared norm of what "
@@ -159,14 +192,14 @@ static void print_loading(FILE *out, const json_t *config)
 }
 
 char *model_card_text(const json_t *manifest, const char *task, const json_t *config,
-                      const side_files *files)
+                      const side_files *files, const char *license)
 {
-    char *text = NULL;
-    size_t bytes = 0;
-    FILE *out = open_memstream(&text, &bytes);
-    if (out == NULL)
+    const json_t *base = json_object_get(json_object_get(manifest, "inputs"), "base");
+    text_stream *stream = text_stream_open();
+    if (stream == NULL)
         return NULL;
-    print_front(out, manifest);
+    FILE *out = text_stream_file(stream);
+    model_card_front(out, member_text(base, "model"), license, "transformers");
     fputs("# ", out);
     print_code(out, task);
     fprintf(
@@ -176,10 +209,5 @@ char *model_card_text(const json_t *manifest, const char *task, const json_t *co
     print_merge(out, manifest, task);
     print_sources(out, manifest, task, files);
     print_loading(out, config);
-    bool whole = ferror(out) == 0;
-    if (fclose(out) != 0 || !whole) {
-        free(text);
-        return NULL;
-    }
-    return text;
+    return text_stream_close(stream, NULL);
 }

@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,24 +19,128 @@ enum {
     TASK_NAME_BYTES_MAX = 128,
     MANIFEST_BYTES_MAX = 256 << 20,
     BLOCK_ROWS = 16, /* added up at once; fixes results */
+    FORMAT_SAME = 4, /* has own tensors of which two are one */
+    FORMAT_PICKS = 5,
+    FORMAT_NEWEST = FORMAT_PICKS,
 };
+
+/* An own tensor that is not there, because another one is the same. */
+typedef struct same_own {
+    const char *name;
+    const safetensors_tensor *other;
+} same_own;
 
 struct package_file {
     int fd;
     safetensors_header *header;
+    json_t *same_names; /* owns the names of: */
+    same_own *same;     /* by name */
+    size_t same_count;
     bool shared;
+    int format;
     char name[TASK_NAME_BYTES_MAX + 32];
 };
 
 /* Without a word of it the format is the first. */
-static int check_format(const package_file *self, didi_error *error)
+static int read_format(package_file *self, didi_error *error)
 {
     const char *format = safetensors_header_metadata(self->header, "didi_format");
-    if (format == NULL || strcmp(format, "1") == 0 || strcmp(format, "2") == 0 ||
-        strcmp(format, "3") == 0)
+    self->format = format == NULL ? 1 : format[0] - '0';
+    if (format == NULL || (self->format >= 1 && self->format <= FORMAT_NEWEST && format[1] == '\0'))
         return DIDI_OK;
-    return didi_fail(error, DIDI_FORMAT, self->name, "its format %.64s is not 1, 2 or 3", format);
+    return didi_fail(error, DIDI_FORMAT, self->name, "its format %.64s is not 1, 2, 3, 4 or 5",
+                     format);
 }
+
+/* ---- own tensors of which two are one ---- */
+
+/* NULL unless it is the name of an own tensor in a file. */
+static const char *own_suffix(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    bool own =
+        dot != NULL && dot != name && (strcmp(dot, ".own") == 0 || strcmp(dot, ".own_rows") == 0);
+    size_t bytes = strlen(name);
+    bool possible = bytes <= SAFETENSORS_NAME_BYTES_MAX && !text_has_control(name, bytes);
+    return own && possible ? dot : NULL;
+}
+
+static int read_same(const package_file *self, const char *name, const char *other, same_own *out,
+                     didi_error *error)
+{
+    const char *suffix = own_suffix(name);
+    const char *other_suffix = other != NULL ? own_suffix(other) : NULL;
+    if (suffix == NULL || other_suffix == NULL || strcmp(suffix, other_suffix) != 0)
+        return didi_fail(error, DIDI_FORMAT, self->name,
+                         "own_same names '%.128s', which is not an own tensor like its other",
+                         suffix == NULL || other == NULL ? name : other);
+    if (safetensors_header_find(self->header, name) != NULL)
+        return didi_fail(error, DIDI_FORMAT, self->name,
+                         "own_same names '%.128s' as the same as another, and it is there", name);
+    *out = (same_own){name, safetensors_header_find(self->header, other)};
+    return out->other != NULL
+               ? DIDI_OK
+               : didi_fail(error, DIDI_FORMAT, self->name,
+                           "own_same says '%.128s' is '%.128s', which is not there", name, other);
+}
+
+static int compare_same(const void *a, const void *b)
+{
+    return strcmp(((const same_own *)a)->name, ((const same_own *)b)->name);
+}
+
+static int read_all_same(package_file *self, didi_error *error)
+{
+    const char *text = safetensors_header_metadata(self->header, "own_same");
+    const char *name = NULL;
+    json_t *other = NULL;
+    bool refused = false;
+    if (text == NULL)
+        return DIDI_OK;
+    if (self->shared || self->format < FORMAT_SAME)
+        return didi_fail(error, DIDI_FORMAT, self->name, "own_same belongs to experts of format 4");
+    self->same_names = json_load(text, strlen(text), JSON_REJECT_DUPLICATES, NULL, &refused);
+    if (refused)
+        return didi_fail(error, DIDI_NO_MEMORY, self->name, "own_same");
+    if (!json_is_object(self->same_names))
+        return didi_fail(error, DIDI_FORMAT, self->name,
+                         "own_same does not say which tensor is which");
+    self->same = memory_zeroed(json_object_size(self->same_names), sizeof *self->same);
+    if (self->same == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, self->name, "own_same");
+    json_object_foreach(self->same_names, name, other)
+    {
+        int status =
+            read_same(self, name, json_string_value(other), &self->same[self->same_count++], error);
+        if (status != DIDI_OK)
+            return status;
+    }
+    if (self->same_count > 0)
+        qsort(self->same, self->same_count, sizeof *self->same, compare_same);
+    return DIDI_OK;
+}
+
+const safetensors_tensor *package_file_own(const package_file *file, const char *name)
+{
+    const same_own key = {.name = name};
+    const same_own *same =
+        file->same_count > 0 ? bsearch(&key, file->same, file->same_count, sizeof key, compare_same)
+                             : NULL;
+    return same != NULL ? same->other : safetensors_header_find(file->header, name);
+}
+
+size_t package_file_same_count(const package_file *file)
+{
+    return file->same_count;
+}
+
+const char *package_file_same_at(const package_file *file, size_t index)
+{
+    assert(index < file->same_count);
+    return file->same[index].name;
+}
+
+/* ---- a file ---- */
 
 int package_file_open(int package_fd, const char *task, package_file **ret_file, didi_error *error)
 {
@@ -56,7 +161,9 @@ int package_file_open(int package_fd, const char *task, package_file **ret_file,
     else
         status = safetensors_header_read(self->fd, self->name, &self->header, error);
     if (status == DIDI_OK)
-        status = check_format(self, error);
+        status = read_format(self, error);
+    if (status == DIDI_OK)
+        status = read_all_same(self, error);
     if (status != DIDI_OK)
         package_file_close(self);
     else
@@ -68,6 +175,8 @@ void package_file_close(package_file *file)
 {
     if (file == NULL)
         return;
+    free(file->same);
+    json_decref(file->same_names);
     safetensors_header_free(file->header);
     file_close(file->fd);
     free(file);
@@ -167,18 +276,20 @@ static int find_factors(const package_file *file, const char *tensor, const char
     return DIDI_OK;
 }
 
-static int find_delta(const package_file *file, const char *tensor, const addition *shape,
-                      const safetensors_tensor **ret_found, didi_error *error)
+/* All numbers of the tensor, `suffix` "delta" or "masked". */
+static int find_whole(const package_file *file, const char *tensor, const char *suffix,
+                      const addition *shape, const safetensors_tensor **ret_found,
+                      didi_error *error)
 {
     const safetensors_tensor *found = NULL;
-    int status = find(file, tensor, "", "delta", &found, error);
+    int status = find(file, tensor, "", suffix, &found, error);
     if (status != DIDI_OK)
         return status;
     *ret_found = found;
     if (found != NULL &&
         (found->elements / shape->columns != shape->rows || found->elements % shape->columns != 0))
-        return didi_fail(error, DIDI_MISMATCH, tensor, "the delta in %s does not fit the base's",
-                         file->name);
+        return didi_fail(error, DIDI_MISMATCH, tensor, "%s %s in %s does not fit the base's",
+                         suffix[0] == 'd' ? "the" : "what is", suffix, file->name);
     return DIDI_OK;
 }
 
@@ -201,7 +312,7 @@ static int read_delta(const package_file *file, const char *tensor, addition *ou
                       didi_error *error)
 {
     const safetensors_tensor *found = NULL;
-    int status = find_delta(file, tensor, out, &found, error);
+    int status = find_whole(file, tensor, "delta", out, &found, error);
     return status == DIDI_OK && found != NULL ? read_plain(file, found, &out->delta, error)
                                               : status;
 }
@@ -234,6 +345,176 @@ static int read_all_packed(const package_file *file, const char *tensor, additio
     return status;
 }
 
+/* ---- what an expert picks ---- */
+
+/* A part of format 5; NULL if absent. Others of its name are refused in files of other formats. */
+static int find_picked(const package_file *file, const char *tensor, const char *suffix,
+                       const safetensors_tensor **ret_found, didi_error *error)
+{
+    int status = find(file, tensor, "", suffix, ret_found, error);
+    if (status == DIDI_OK && *ret_found != NULL && file->format < FORMAT_PICKS)
+        status =
+            didi_fail(error, DIDI_FORMAT, (*ret_found)->name, "%s is not of format 5", file->name);
+    return status;
+}
+
+static int read_bits(const package_file *file, const char *tensor, const char *suffix,
+                     const addition *shape, uint8_t **ret_bits, didi_error *error)
+{
+    const safetensors_tensor *found = NULL;
+    uint8_t *bits = NULL;
+    int status = find_picked(file, tensor, suffix, &found, error);
+    if (status != DIDI_OK || found == NULL)
+        return status;
+    if (found->dtype != DIDI_DTYPE_U8)
+        return didi_fail(error, DIDI_FORMAT, found->name, "bits have dtype %s",
+                         didi_dtype_name(found->dtype));
+    uint64_t count = shape->rows * shape->columns;
+    if (found->bytes == bits_bytes(count))
+        status = read_bytes(file, found, &bits, error);
+    if (status == DIDI_OK)
+        status = bits_check(bits, found->bytes, count, found->name, error);
+    if (status != DIDI_OK)
+        free(bits);
+    else
+        *ret_bits = bits;
+    return status;
+}
+
+static int read_scale(const package_file *file, const char *tensor, picks *out, didi_error *error)
+{
+    const safetensors_tensor *found = NULL;
+    int status = find_picked(file, tensor, "expert_scale", &found, error);
+    out->scale = 1;
+    if (status != DIDI_OK)
+        return status;
+    if (found == NULL)
+        return out->signs == NULL ? DIDI_OK
+                                  : didi_fail(error, DIDI_FORMAT, tensor,
+                                              "%s has signs without their scale", file->name);
+    if (found->dtype != DIDI_DTYPE_F32 || found->elements != 1 ||
+        (out->mask == NULL && out->signs == NULL))
+        return didi_fail(error, DIDI_FORMAT, found->name, "the scale in %s is not one of bits",
+                         file->name);
+    status = package_file_read_bytes(file, found, 0, &out->scale, sizeof out->scale, error);
+    if (status == DIDI_OK && !isfinite(out->scale))
+        status =
+            didi_fail(error, DIDI_FORMAT, found->name, "the scale in %s is not finite", file->name);
+    return status;
+}
+
+static int read_columns(const package_file *file, const safetensors_tensor *from, picks *out,
+                        didi_error *error)
+{
+    uint8_t *raw = NULL;
+    int status = read_bytes(file, from, &raw, error);
+    if (status != DIDI_OK)
+        return status;
+    out->places = memory_aligned(from->elements, sizeof *out->places);
+    if (out->places == NULL)
+        status = didi_fail(error, DIDI_NO_MEMORY, from->name, "%llu columns",
+                           (unsigned long long)from->elements);
+    for (uint64_t i = 0; i < from->elements && status == DIDI_OK; i++)
+        if (from->dtype == DIDI_DTYPE_U16) {
+            uint16_t narrow = 0;
+            memcpy(&narrow, raw + i * sizeof narrow, sizeof narrow);
+            out->places[i] = narrow;
+        } else {
+            memcpy(&out->places[i], raw + i * sizeof *out->places, sizeof *out->places);
+        }
+    free(raw);
+    return status == DIDI_OK
+               ? places_check(out->places, out->rows, out->entries, out->columns, from->name, error)
+               : status;
+}
+
+static int find_places(const package_file *file, const char *tensor, const addition *shape,
+                       const safetensors_tensor *ret_sides[2], didi_error *error)
+{
+    const safetensors_tensor *places = NULL;
+    const safetensors_tensor *values = NULL;
+    int status = find_picked(file, tensor, "expert_columns", &places, error);
+    if (status == DIDI_OK)
+        status = find_picked(file, tensor, "expert_values", &values, error);
+    if (status != DIDI_OK)
+        return status;
+    ret_sides[0] = places;
+    ret_sides[1] = values;
+    if (places == NULL && values == NULL)
+        return DIDI_OK;
+    if (places == NULL || values == NULL || places->dimensions != 2 || values->dimensions != 2 ||
+        (places->dtype != DIDI_DTYPE_U16 && places->dtype != DIDI_DTYPE_U32) ||
+        places->shape[0] != shape->rows || values->shape[0] != shape->rows ||
+        places->shape[1] != values->shape[1] || places->shape[1] > shape->columns)
+        return didi_fail(error, DIDI_MISMATCH, tensor, "places in %s do not fit the base's tensor",
+                         file->name);
+    return DIDI_OK;
+}
+
+static int read_places(const package_file *file, const char *tensor, addition *out,
+                       didi_error *error)
+{
+    const safetensors_tensor *sides[2] = {NULL, NULL};
+    int status = find_places(file, tensor, out, sides, error);
+    if (status != DIDI_OK || sides[0] == NULL || sides[0]->elements == 0)
+        return status;
+    out->picks.entries = sides[0]->shape[1];
+    status = read_columns(file, sides[0], &out->picks, error);
+    return status == DIDI_OK ? read_plain(file, sides[1], &out->picks.values, error) : status;
+}
+
+static int read_picks(const package_file *file, const char *tensor, addition *out,
+                      didi_error *error)
+{
+    picks *found = &out->picks;
+    found->rows = out->rows;
+    found->columns = out->columns;
+    if (file->shared)
+        return DIDI_OK;
+    int status = read_bits(file, tensor, "expert_mask", out, &found->mask, error);
+    if (status == DIDI_OK)
+        status = read_bits(file, tensor, "expert_sign", out, &found->signs, error);
+    if (status == DIDI_OK && found->mask != NULL && found->signs != NULL)
+        status = didi_fail(error, DIDI_FORMAT, tensor, "%s has a mask and signs", file->name);
+    if (status == DIDI_OK)
+        status = read_scale(file, tensor, found, error);
+    return status == DIDI_OK ? read_places(file, tensor, out, error) : status;
+}
+
+/* What the masks of all experts are over: plain, or packed, or both NULL. */
+static int find_masked(const package_file *file, const char *tensor, const addition *shape,
+                       const safetensors_tensor *ret_found[2], didi_error *error)
+{
+    int status = find_picked(file, tensor, "masked", &ret_found[0], error);
+    if (status == DIDI_OK)
+        status = find_picked(file, tensor, "masked_packed", &ret_found[1], error);
+    if (status == DIDI_OK && ret_found[0] != NULL && ret_found[1] != NULL)
+        status =
+            didi_fail(error, DIDI_FORMAT, tensor, "%s has two tensors under masks", file->name);
+    return status == DIDI_OK ? find_whole(file, tensor, "masked", shape, &ret_found[0], error)
+                             : status;
+}
+
+static int read_masked(const package_file *file, const char *tensor, addition *out,
+                       didi_error *error)
+{
+    const safetensors_tensor *found[2] = {NULL, NULL};
+    int status = find_masked(file, tensor, out, found, error);
+    if (status != DIDI_OK)
+        return status;
+    if (found[0] != NULL)
+        return read_plain(file, found[0], &out->picks.masked, error);
+    if (found[1] == NULL)
+        return didi_fail(error, DIDI_FORMAT, tensor,
+                         "a mask over nothing: %s has not what is "
+                         "masked",
+                         file->name);
+    return read_packed(file, tensor, "masked_", out, &out->picks.masked_bytes,
+                       &out->picks.masked_packed, error);
+}
+
+/* ---- all of it ---- */
+
 int package_file_read(const package_file *file, const char *tensor, uint64_t rows, uint64_t columns,
                       addition *ret_addition, didi_error *error)
 {
@@ -244,11 +525,49 @@ int package_file_read(const package_file *file, const char *tensor, uint64_t row
         status = read_delta(file, tensor, &self, error);
     if (status == DIDI_OK)
         status = read_all_packed(file, tensor, &self, error);
+    if (status == DIDI_OK)
+        status = read_picks(file, tensor, &self, error);
     if (status != DIDI_OK)
         addition_clear(&self);
     else
         *ret_addition = self;
     return status;
+}
+
+int package_files_read(const package_file *const files[2], const char *tensor, uint64_t rows,
+                       uint64_t columns, addition ret_additions[2], didi_error *error)
+{
+    addition found[2] = {{0}, {0}};
+    int status = package_file_read(files[0], tensor, rows, columns, &found[0], error);
+    if (status == DIDI_OK)
+        status = package_file_read(files[1], tensor, rows, columns, &found[1], error);
+    if (status == DIDI_OK && found[1].picks.mask != NULL)
+        status = read_masked(files[0], tensor, &found[1], error);
+    for (size_t i = 0; i < 2; i++)
+        if (status != DIDI_OK)
+            addition_clear(&found[i]);
+        else
+            ret_additions[i] = found[i];
+    return status;
+}
+
+/* Adds to the form what an expert picks, or what experts may. */
+static int picks_form(const package_file *file, const char *tensor, addition *self,
+                      addition_form *form, didi_error *error)
+{
+    const safetensors_tensor *sides[2] = {NULL, NULL};
+    int status = read_picks(file, tensor, self, error);
+    if (status == DIDI_OK)
+        status = file->shared ? find_masked(file, tensor, self, sides, error)
+                              : find_places(file, tensor, self, sides, error);
+    if (status != DIDI_OK)
+        return status;
+    const safetensors_tensor *plain = file->shared ? sides[0] : sides[1];
+    form->delta = form->delta || !picks_are_empty(&self->picks);
+    form->packed = form->packed || self->picks.signs != NULL || (file->shared && sides[1] != NULL);
+    if (plain != NULL && form->dtype == DIDI_DTYPE_BOOL)
+        form->dtype = plain->dtype;
+    return DIDI_OK;
 }
 
 int package_file_form(const package_file *file, const char *tensor, uint64_t rows, uint64_t columns,
@@ -262,7 +581,7 @@ int package_file_form(const package_file *file, const char *tensor, uint64_t row
     const safetensors_tensor *delta = NULL;
     int status = find_factors(file, tensor, prefix, &self, sides, error);
     if (status == DIDI_OK)
-        status = find_delta(file, tensor, &self, &delta, error);
+        status = find_whole(file, tensor, "delta", &self, &delta, error);
     if (status == DIDI_OK)
         status = read_all_packed(file, tensor, &self, error);
     if (status == DIDI_OK) {
@@ -272,8 +591,10 @@ int package_file_form(const package_file *file, const char *tensor, uint64_t row
         form.delta = delta != NULL || self.delta_bytes != NULL;
         form.packed = self.factor_bytes != NULL || self.delta_bytes != NULL;
         form.dtype = plain != NULL ? plain->dtype : DIDI_DTYPE_BOOL;
-        *ret_form = form;
+        status = picks_form(file, tensor, &self, &form, error);
     }
+    if (status == DIDI_OK)
+        *ret_form = form;
     addition_clear(&self);
     return status;
 }
@@ -281,7 +602,7 @@ int package_file_form(const package_file *file, const char *tensor, uint64_t row
 bool addition_is_empty(const addition *self)
 {
     return self->left == NULL && self->delta == NULL && self->factor_bytes == NULL &&
-           self->delta_bytes == NULL;
+           self->delta_bytes == NULL && picks_are_empty(&self->picks);
 }
 
 int addition_apply(const addition *self, uint64_t first, uint64_t rows, float *out,
@@ -299,6 +620,8 @@ int addition_apply(const addition *self, uint64_t first, uint64_t rows, float *o
         status = packed_add(&self->factors, first, rows, out, error);
     if (status == DIDI_OK && self->delta_bytes != NULL)
         status = packed_add(&self->dense, first, rows, out, error);
+    if (status == DIDI_OK && !picks_are_empty(&self->picks))
+        status = picks_add(&self->picks, first, rows, out, error);
     return status;
 }
 
@@ -372,6 +695,7 @@ void addition_clear(addition *self)
     free(self->delta);
     free(self->factor_bytes);
     free(self->delta_bytes);
+    picks_clear(&self->picks);
     *self = (addition){0};
 }
 
@@ -385,8 +709,11 @@ int manifest_file_read(int package_fd, json_t **ret_manifest, didi_error *error)
         file_read_text(package_fd, "manifest.json", MANIFEST_BYTES_MAX, &text, &bytes, error);
     if (status != DIDI_OK)
         return status;
-    json_t *manifest = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, NULL);
+    bool refused = false;
+    json_t *manifest = json_load(text, bytes, JSON_REJECT_DUPLICATES, NULL, &refused);
     free(text);
+    if (refused)
+        return didi_fail(error, DIDI_NO_MEMORY, "manifest.json", "manifest of %zu bytes", bytes);
     if (!json_is_object(manifest)) {
         json_decref(manifest);
         return didi_fail(error, DIDI_FORMAT, "manifest.json", "the manifest is not a JSON object");
@@ -412,4 +739,27 @@ const json_t *manifest_file_base(const json_t *manifest)
     const json_t *base = json_object_get(json_object_get(manifest, "inputs"), "base");
     const json_t *files = json_object_get(base, "files");
     return json_is_array(files) ? files : NULL;
+}
+
+static double figure(const json_t *section, const char *key)
+{
+    const json_t *value = json_object_get(section, key);
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+int didi_package_measure(int artifact_fd, didi_package_figures *ret_figures, didi_error *error)
+{
+    json_t *manifest = NULL;
+    int status = manifest_file_read(artifact_fd, &manifest, error);
+    if (status != DIDI_OK)
+        return status;
+    const json_t *budget = json_object_get(manifest, "budget");
+    double bytes = figure(budget, "bytes");
+    *ret_figures =
+        (didi_package_figures){.survey = json_is_true(json_object_get(manifest, "survey")),
+                               .error = figure(json_object_get(manifest, "error"), "relative"),
+                               .ratio = figure(budget, "bytes_ratio_16bit"),
+                               .bytes = bytes > 0 && bytes < 9e15 ? (uint64_t)bytes : 0};
+    json_decref(manifest);
+    return DIDI_OK;
 }

@@ -7,6 +7,7 @@
 #include "src/files/files.h"
 #include "src/package/layout.h"
 #include "src/package/packed.h"
+#include "src/package/picks.h"
 
 #include <jansson.h>
 #include <stdint.h>
@@ -15,7 +16,8 @@ typedef struct package_file package_file;
 
 /* Opens shared.safetensors, or with `task` experts/<task>.safetensors, of a package. The caller
  * frees *ret_file. Errors: DIDI_NOT_FOUND (a task's name that no file can have, no such file),
- * DIDI_FORMAT (also a format that this reader does not know), DIDI_IO, DIDI_NO_MEMORY. */
+ * DIDI_FORMAT (also a format that this reader does not know, and own tensors that are said to be
+ * another which is not there), DIDI_IO, DIDI_NO_MEMORY. */
 int package_file_open(int package_fd, const char *task, package_file **ret_file, didi_error *error);
 
 /* NULL is fine. */
@@ -25,6 +27,13 @@ void package_file_close(package_file *file);
 const char *package_file_name(const package_file *file);
 const safetensors_header *package_file_header(const package_file *file);
 const char *package_file_says(const package_file *file, package_saying what);
+
+/* A tensor that only the task has, by its name in the file: also one that the file says is the same
+ * as another of them, which is given then. NULL: none. */
+const safetensors_tensor *package_file_own(const package_file *file, const char *name);
+/* Those that are said to be another: how many, the name of each, by name. */
+size_t package_file_same_count(const package_file *file);
+const char *package_file_same_at(const package_file *file, size_t index);
 
 /* Bytes [first, first + count) of a tensor of the file. Errors: DIDI_IO, DIDI_CHANGED. */
 int package_file_read_bytes(const package_file *file, const safetensors_tensor *from,
@@ -39,19 +48,25 @@ typedef struct addition {
     float *delta;        /* rows x columns, or NULL */
     uint8_t *factor_bytes, *delta_bytes;
     packed factors, dense; /* views of the bytes; valid where these are not NULL */
+    picks picks;           /* of an expert */
 } addition;
 
 /* Reads what the file has for the base's tensor `tensor`, rows x columns of at least 1 each, as it
- * is stored; plain numbers become float32. The caller clears *ret_addition. Errors: DIDI_MISMATCH
- * (the shapes are not the tensor's), DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
+ * is stored; plain numbers become float32. What is shared under masks is left out: by itself it
+ * adds nothing. The caller clears *ret_addition. Errors: DIDI_MISMATCH (the shapes are not the
+ * tensor's), DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
 int package_file_read(const package_file *file, const char *tensor, uint64_t rows, uint64_t columns,
                       addition *ret_addition, didi_error *error);
+/* The same of a shared file and an expert's, files[0] and files[1], with what the expert's mask is
+ * over. Errors: the same; DIDI_FORMAT where that is missing. */
+int package_files_read(const package_file *const files[2], const char *tensor, uint64_t rows,
+                       uint64_t columns, addition ret_additions[2], didi_error *error);
 
 /* What kind of things the file has for a tensor. */
 typedef struct addition_form {
     uint64_t rank;    /* of all factors, plain and packed */
-    bool delta;       /* a delta, plain or packed */
-    bool packed;      /* one of these is packed */
+    bool delta;       /* a delta, plain or packed, or what an expert picks */
+    bool packed;      /* one of these, or what is shared under masks, is packed, or has signs */
     didi_dtype dtype; /* of the plain ones; BOOL when there are none */
 } addition_form;
 

@@ -52,7 +52,10 @@ static int list_read(const task_model *model, package_saying what, name_list *se
     const char *text = package_file_says(model->expert, what);
     if (text == NULL)
         return DIDI_OK;
-    self->texts = json_loads(text, 0, NULL);
+    bool refused = false;
+    self->texts = json_load(text, strlen(text), 0, NULL, &refused);
+    if (refused)
+        return didi_fail(error, DIDI_NO_MEMORY, file, "%s", key);
     if (!json_is_array(self->texts))
         return didi_fail(error, DIDI_FORMAT, file, "%s is not a list of names", key);
     size_t count = json_array_size(self->texts);
@@ -145,8 +148,7 @@ static const safetensors_tensor *find_own(const task_model *self, const char *na
                                           const char *suffix, int *status, didi_error *error)
 {
     char *key = memory_format("%s.%s", name, suffix);
-    const safetensors_tensor *found =
-        key != NULL ? safetensors_header_find(package_file_header(self->expert), key) : NULL;
+    const safetensors_tensor *found = key != NULL ? package_file_own(self->expert, key) : NULL;
     if (key == NULL)
         *status = didi_fail(error, DIDI_NO_MEMORY, name, "name of a tensor");
     free(key);
@@ -236,37 +238,54 @@ static bool is_taken(const task_model *self, size_t count, const char *name)
     return count > 0 && bsearch(&key, self->tensors, count, sizeof key, compare_tensors) != NULL;
 }
 
-/* What the expert has beside the tensors of the base, which are there and sorted. */
-static int add_own(task_model *self, didi_error *error)
+/* Names in the expert's file: of tensors that are there, then of those that are another one. */
+static size_t name_count(const task_model *self)
+{
+    return safetensors_header_count(package_file_header(self->expert)) +
+           package_file_same_count(self->expert);
+}
+
+static const char *name_at(const task_model *self, size_t index)
 {
     const safetensors_header *header = package_file_header(self->expert);
+    size_t there = safetensors_header_count(header);
+    return index < there ? safetensors_header_at(header, index)->name
+                         : package_file_same_at(self->expert, index - there);
+}
+
+/* What the expert has beside the tensors of the base, the first `taken`, which are sorted. */
+static int add_alone(task_model *self, size_t taken, const char *key, didi_error *error)
+{
+    const safetensors_tensor *own = package_file_own(self->expert, key);
+    task_tensor *tensor = NULL;
+    char *name = memory_format("%.*s", (int)(strlen(key) - strlen(".own")), key);
+    if (name == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, key, "name of a tensor");
+    if (is_taken(self, taken, name)) {
+        free(name);
+        return DIDI_OK;
+    }
+    int status = add_tensor(self, name, own, &tensor, error);
+    if (status == DIDI_OK)
+        tensor->own = own;
+    return status;
+}
+
+static int add_own(task_model *self, didi_error *error)
+{
     size_t taken = self->count;
     int status = DIDI_OK;
-    for (size_t i = 0; i < safetensors_header_count(header) && status == DIDI_OK; i++) {
-        const safetensors_tensor *own = safetensors_header_at(header, i);
-        task_tensor *tensor = NULL;
-        if (!has_suffix(own->name, "own"))
-            continue;
-        char *name = memory_format("%.*s", (int)(strlen(own->name) - strlen(".own")), own->name);
-        if (name == NULL)
-            return didi_fail(error, DIDI_NO_MEMORY, own->name, "name of a tensor");
-        if (is_taken(self, taken, name)) {
-            free(name);
-            continue;
-        }
-        status = add_tensor(self, name, own, &tensor, error);
-        if (status == DIDI_OK)
-            tensor->own = own;
-    }
+    for (size_t i = 0; i < name_count(self) && status == DIDI_OK; i++)
+        if (has_suffix(name_at(self, i), "own"))
+            status = add_alone(self, taken, name_at(self, i), error);
     return status;
 }
 
 static int check_rows(const task_model *self, size_t used, didi_error *error)
 {
-    const safetensors_header *header = package_file_header(self->expert);
     size_t count = 0;
-    for (size_t i = 0; i < safetensors_header_count(header); i++)
-        count += has_suffix(safetensors_header_at(header, i)->name, "own_rows");
+    for (size_t i = 0; i < name_count(self); i++)
+        count += has_suffix(name_at(self, i), "own_rows");
     return count == used ? DIDI_OK
                          : didi_fail(error, DIDI_FORMAT, package_file_name(self->expert),
                                      "it has rows for a tensor that the task's model has not");
@@ -282,7 +301,7 @@ static int list_tensors(task_model *self, didi_error *error)
 {
     size_t of_base = checkpoint_count(self->base);
     size_t rows_used = 0;
-    size_t room = of_base + safetensors_header_count(package_file_header(self->expert));
+    size_t room = of_base + name_count(self);
     self->tensors = memory_zeroed(room, sizeof *self->tensors);
     if (self->tensors == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "list of %zu tensors", room);
@@ -387,9 +406,11 @@ static int read_additions(task_pieces *self, didi_error *error)
     uint64_t rows = base->dimensions >= 2 ? base->shape[0] : 1;
     uint64_t columns = base->elements / rows;
     const task_model *model = self->model;
-    int status = package_file_read(model->shared, base->name, rows, columns, &self->shared, error);
-    if (status == DIDI_OK)
-        status = package_file_read(model->expert, base->name, rows, columns, &self->expert, error);
+    const package_file *const files[2] = {model->shared, model->expert};
+    addition parts[2] = {{0}, {0}};
+    int status = package_files_read(files, base->name, rows, columns, parts, error);
+    self->shared = parts[0];
+    self->expert = parts[1];
     self->adds = status == DIDI_OK &&
                  !(addition_is_empty(&self->shared) && addition_is_empty(&self->expert));
     if (!self->adds)

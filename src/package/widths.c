@@ -21,6 +21,12 @@ bool precision_is_plain(didi_precision precision, didi_dtype *ret_dtype)
            precision == DIDI_PRECISION_F16;
 }
 
+didi_dtype precision_values_dtype(didi_precision precision)
+{
+    didi_dtype dtype = DIDI_DTYPE_BF16;
+    return precision_is_plain(precision, &dtype) ? dtype : DIDI_DTYPE_BF16;
+}
+
 unsigned precision_width_index(unsigned bits)
 {
     unsigned at = 0;
@@ -45,6 +51,12 @@ precision_widths precision_of_dense(didi_precision precision)
 {
     bool narrow = precision == DIDI_PRECISION_INT4 || precision == DIDI_PRECISION_INT3;
     return narrow ? 1U << precision_width_index(8) : precision_of_matrices(precision);
+}
+
+unsigned precision_given_bits(didi_precision precision)
+{
+    didi_dtype dtype;
+    return precision_is_plain(precision, &dtype) ? (unsigned)didi_dtype_bits(dtype) : 0;
 }
 
 unsigned precision_bits(precision_widths widths)

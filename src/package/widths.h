@@ -19,10 +19,17 @@ typedef unsigned precision_widths;
 /* True when numbers are stored as a dtype, returned in *ret_dtype (may be NULL). */
 bool precision_is_plain(didi_precision precision, didi_dtype *ret_dtype);
 
+/* That dtype, or bf16 where numbers are packed: of those that are stored as a dtype even then. */
+didi_dtype precision_values_dtype(didi_precision precision);
+
 /* Widths of factors and large matrices, and of the tensors that are kept whole because they are
  * small: those never have fewer than 8 bits unless the precision is auto. */
 precision_widths precision_of_matrices(didi_precision precision);
 precision_widths precision_of_dense(didi_precision precision);
+
+/* The width that all numbers have without being asked: that of the dtype; 0 where they are packed.
+ */
+unsigned precision_given_bits(didi_precision precision);
 
 /* The narrowest width of a set, which must not be empty: the only one of a precision other than
  * auto. */

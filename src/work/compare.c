@@ -47,15 +47,22 @@ int work_compare_input(work *self, size_t index, didi_error *error)
     size_t file = 0;
     size_t task = task_of(self, index, &file);
     size_t count = self->family->tensor_count;
-    char *same = memory_zeroed(count + 1, 1);
+    char *same = memory_zeroed(work_comparison_bytes(self, index) + 1, 1);
     if (same == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "comparison of %zu tensors", count);
     memset(same, '0', count);
     int status = compare_tensors(self, task, file, same, error);
+    if (status == DIDI_OK)
+        status = work_twins_read(self, index, same + count, error);
     if (status == DIDI_OK && !work_recall_comparison(self, index, same))
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "comparison of %zu tensors", count);
     free(same);
     return status;
+}
+
+size_t work_comparison_bytes(const work *self, size_t index)
+{
+    return self->family->tensor_count + work_twins_in(self, index) * TWIN_TEXT_BYTES;
 }
 
 bool work_recall_comparison(work *self, size_t index, const char *text)
@@ -63,13 +70,14 @@ bool work_recall_comparison(work *self, size_t index, const char *text)
     size_t file = 0;
     size_t task = task_of(self, index, &file);
     size_t count = self->family->tensor_count;
-    if (strlen(text) != count || strspn(text, "01") != count)
+    if (strlen(text) != work_comparison_bytes(self, index) || strspn(text, "01") < count)
         return false;
     char *copy = memory_string(text);
     if (copy == NULL)
         return false;
     free(self->same[index]);
     self->same[index] = copy;
+    work_twins_recall(self, index, text + count);
     for (size_t i = 0; task != SIZE_MAX && i < count; i++)
         if (text[i] == '1' && may_be_same(&self->family->tensors[i], task, file))
             self->family->tensors[i].task[task] = NULL;
@@ -116,5 +124,5 @@ int work_settle_inputs(work *self, didi_error *error)
         if (self->family->tensors[i].kind == FAMILY_PASSTHROUGH)
             status =
                 family_keep_own(&self->options, self->family, &self->family->tensors[i], error);
-    return status;
+    return status == DIDI_OK ? work_twins_join(self, error) : status;
 }

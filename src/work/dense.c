@@ -40,8 +40,7 @@ bool work_holds_delta(const work *self, size_t dense, size_t index)
     const double *energy = self->dense_summaries[dense].energy;
     didi_dense form = self->dense_summaries[dense].form;
     bool changed = false;
-    if (!precision_is_plain(self->options.precision, NULL) &&
-        self->dense_summaries[dense].bits[index] == 0)
+    if (self->dense_summaries[dense].bits[index] == 0)
         return false;
     for (size_t t = 0; t < self->options.task_count; t++)
         changed = changed || energy[t] > 0;
@@ -102,16 +101,14 @@ int work_check_range(const family_piece *piece, const float *values, const char 
                      piece->tensor->name, (unsigned long long)(piece->first + bad), stored_as);
 }
 
-/* As the output dtype keeps it. */
+/* As the output dtype keeps it; what will be packed is measured then. */
 static int round_piece(const work *self, const family_piece *piece, piece_buffers *buffers,
                        didi_error *error)
 {
-    didi_dtype dtype = DIDI_DTYPE_F32;
-    if (!precision_is_plain(self->options.precision, &dtype))
-        return DIDI_OK; /* measured when it is packed */
-    didi_dtype_from_f32(dtype, buffers->stored, buffers->packed, piece->count);
-    didi_dtype_to_f32(dtype, buffers->packed, buffers->stored, piece->count);
-    return work_check_range(piece, buffers->stored, didi_dtype_name(dtype), error);
+    delta_codec codec = delta_codec_of(self->options.precision, 1, 0);
+    delta_codec_encode(&codec, buffers->stored, piece->count, buffers->packed);
+    delta_codec_decode(&codec, buffers->packed, piece->count, buffers->stored);
+    return work_check_range(piece, buffers->stored, codec.stored_as, error);
 }
 
 static int scan_own(const work *self, const family_piece *piece, double *ret_error,
@@ -184,13 +181,20 @@ static int scan_piece(work *self, const family_piece *piece, dense_summary *foun
                                           : DIDI_OK;
 }
 
+static void start_summary(const work *self, const family_tensor *tensor, dense_summary *found)
+{
+    found->form = work_dense_form(self, tensor);
+    for (size_t file = 0; file <= self->options.task_count; file++)
+        found->bits[file] = precision_given_bits(self->options.precision);
+}
+
 static int scan_tensor(work *self, size_t index, piece_buffers *buffers, didi_error *error)
 {
     const family_tensor *tensor = self->dense[index];
     dense_summary *found = &self->dense_summaries[index];
     memset(found->energy, 0, self->options.task_count * sizeof(double));
     memset(found->unstored, 0, self->options.task_count * sizeof(double));
-    found->form = work_dense_form(self, tensor);
+    start_summary(self, tensor, found);
     found->error = found->own_error = 0;
     int status = DIDI_OK;
     addition_clear(&buffers->shared);
@@ -260,7 +264,7 @@ int work_recall_dense(work *self, didi_error *error)
         dense_summary *found = &self->dense_summaries[i];
         memcpy(found->energy, table + i * row, tasks * sizeof(double));
         memcpy(found->unstored, table + i * row + tasks, tasks * sizeof(double));
-        found->form = work_dense_form(self, self->dense[i]);
+        start_summary(self, self->dense[i], found);
         found->error = table[i * row + 2 * tasks];
         found->own_error = table[i * row + 2 * tasks + 1];
     }

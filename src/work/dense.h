@@ -8,6 +8,8 @@
  * would then eat more than half of the budget, or with their headers leave no room for a component
  * (docs/method.md, "What is kept dense"). Before an extension adopts the family. */
 void work_keep_sensitive(const didi_merge_options *options, family *family);
+/* Whether a tensor has a name that the field gives to embeddings. */
+bool work_is_embedding(const char *name);
 /* True when file `index` (0 = shared, then the experts) holds a delta of this dense tensor. */
 bool work_holds_delta(const work *self, size_t dense, size_t index);
 /* The form a dense tensor starts in. `auto` keeps matrices for each task and vectors as their mean,

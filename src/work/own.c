@@ -26,7 +26,8 @@ uint64_t work_own_parameters(const work *self, size_t task)
     uint64_t count = 0;
     for (size_t i = 0; i < of->own_count; i++) {
         stored_own own = stored_own_of(&of->own[i]);
-        count = memory_add(count, stored_own_elements(&own));
+        if (of->own[i].same == NULL)
+            count = memory_add(count, stored_own_elements(&own));
     }
     return count;
 }
@@ -58,7 +59,7 @@ static bool is_as_base(const work *self, const family_tensor *tensor, bool share
 static bool shares_layer(const work *self, size_t index)
 {
     stored_part part = stored_part_of(&self->summaries[index], 0);
-    return part.delta || part.rank > 0;
+    return part.form == STORED_DELTA || part.rank > 0;
 }
 
 static json_t *as_base(const work *self, size_t task)
@@ -82,11 +83,39 @@ static json_t *lacking(const work *self, size_t task)
     return names;
 }
 
-/* Takes the list over. */
+/* The name of an own tensor in its file; the caller frees it. */
+static char *name_in_file(const family_own *from)
+{
+    stored_own own = stored_own_of(from);
+    return memory_format("%s.%s", own.name, stored_own_suffix(&own));
+}
+
+/* NULL when out of memory. */
+static json_t *same_ones(const family_task *of)
+{
+    json_t *names = json_object();
+    for (size_t i = 0; i < of->own_count && names != NULL; i++) {
+        if (of->own[i].same == NULL)
+            continue;
+        char *name = name_in_file(&of->own[i]);
+        char *other = name_in_file(of->own[i].same);
+        if (name == NULL || other == NULL ||
+            json_object_set_new(names, name, json_string(other)) != 0) {
+            json_decref(names);
+            names = NULL;
+        }
+        free(name);
+        free(other);
+    }
+    return names;
+}
+
+/* Takes the list, or the object, over. */
 static int say_names(package_layout *layout, package_saying what, json_t *names, didi_error *error)
 {
-    char *text = json_array_size(names) > 0 ? json_dumps(names, JSON_COMPACT) : NULL;
-    int status = names == NULL || (json_array_size(names) > 0 && text == NULL)
+    bool any = json_array_size(names) > 0 || json_object_size(names) > 0;
+    char *text = any ? json_dumps(names, JSON_COMPACT) : NULL;
+    int status = names == NULL || (any && text == NULL)
                      ? didi_fail(error, DIDI_NO_MEMORY, NULL, "names of tensors")
                      : DIDI_OK;
     if (text != NULL)
@@ -102,7 +131,8 @@ int work_own_layout(const work *self, size_t task, package_layout *layout, didi_
     int status = DIDI_OK;
     for (size_t i = 0; i < of->own_count && status == DIDI_OK; i++) {
         stored_own own = stored_own_of(&of->own[i]);
-        status = package_layout_add_own(layout, &own, self->options.precision, error);
+        if (of->own[i].same == NULL)
+            status = package_layout_add_own(layout, &own, self->options.precision, error);
     }
     if (status == DIDI_OK && prefix_of(of) != NULL)
         status = package_layout_say(
@@ -112,23 +142,32 @@ int work_own_layout(const work *self, size_t task, package_layout *layout, didi_
         status = say_names(layout, PACKAGE_LACKS, lacking(self, task), error);
     if (status == DIDI_OK)
         status = say_names(layout, PACKAGE_AS_BASE, as_base(self, task), error);
+    if (status == DIDI_OK)
+        status = say_names(layout, PACKAGE_OWN_SAME, same_ones(of), error);
     return status;
+}
+
+/* With its entry in the header, or what the file says of one that is stored under another name. */
+static uint64_t own_bytes(const work *self, const family_own *from)
+{
+    enum { ENTRY_BYTES = 128 };
+    stored_own own = stored_own_of(from);
+    uint64_t bytes = ENTRY_BYTES + JSON_CHARACTER_BYTES * strlen(own.name);
+    if (from->same != NULL)
+        return bytes + JSON_CHARACTER_BYTES * strlen(from->same->name);
+    bytes += PACKAGE_NUMBER_BYTES * own.source->dimensions;
+    return memory_add(bytes, stored_own_bytes(&own, self->options.precision));
 }
 
 uint64_t work_own_bytes(const work *self)
 {
-    enum { ENTRY_BYTES = 128, SAYING_BYTES = 64 };
+    enum { SAYING_BYTES = 64 };
     uint64_t bytes = 0;
     for (size_t t = 0; t < self->family->task_count; t++) {
         const family_task *of = &self->family->tasks[t];
         uint64_t before = bytes;
-        for (size_t i = 0; i < of->own_count; i++) {
-            stored_own own = stored_own_of(&of->own[i]);
-            uint64_t each = stored_own_bytes(&own, self->options.precision) + ENTRY_BYTES +
-                            JSON_CHARACTER_BYTES * strlen(own.name) +
-                            PACKAGE_NUMBER_BYTES * own.source->dimensions;
-            bytes = memory_add(bytes, each);
-        }
+        for (size_t i = 0; i < of->own_count; i++)
+            bytes = memory_add(bytes, own_bytes(self, &of->own[i]));
         /* Either list may name a tensor without a task vector. */
         for (size_t i = 0; i < self->family->tensor_count; i++) {
             const family_tensor *tensor = &self->family->tensors[i];
@@ -189,7 +228,7 @@ static int copy_own(work *self, size_t task, const family_own *own, safetensors_
     stored_own stored = stored_own_of(own);
     uint64_t elements = stored_own_elements(&stored);
     bool numbers = didi_dtype_is_float(own->source->tensor->dtype);
-    char *name = memory_format("%s.%s", own->name, stored_own_suffix(&stored));
+    char *name = name_in_file(own);
     void *buffer = memory_aligned(PIECE_ELEMENTS, WIDEST_BYTES);
     own_copy copy = {.model = self->family->tasks[task].model,
                      .source = own->source,
@@ -220,11 +259,17 @@ int work_write_own(work *self, size_t task, safetensors_writer *writer, didi_err
     const family_task *of = &self->family->tasks[task];
     int status = DIDI_OK;
     for (size_t i = 0; i < of->own_count && status == DIDI_OK; i++)
-        status = copy_own(self, task, &of->own[i], writer, error);
+        if (of->own[i].same == NULL)
+            status = copy_own(self, task, &of->own[i], writer, error);
     return status;
 }
 
 /* ---- telling ---- */
+
+static const char *told_name(const family_own *own)
+{
+    return own->grown != NULL ? own->source->tensor->name : own->name;
+}
 
 static json_t *own_json(const work *self, const family_own *own)
 {
@@ -232,12 +277,13 @@ static json_t *own_json(const work *self, const family_own *own)
     json_t *shape = json_array();
     for (size_t d = 0; d < own->source->tensor->dimensions; d++)
         json_array_append_new(shape, json_integer((json_int_t)own->source->tensor->shape[d]));
-    json_t *row = json_pack("{s:s,s:s,s:o,s:I}", "tensor",
-                            own->grown != NULL ? own->source->tensor->name : own->name, "dtype",
+    json_t *row = json_pack("{s:s,s:s,s:o,s:I}", "tensor", told_name(own), "dtype",
                             didi_dtype_name(stored_own_dtype(&stored, self->options.precision)),
                             "shape", shape, "parameters", (json_int_t)stored_own_elements(&stored));
     if (own->grown != NULL)
         json_object_set_new(row, "rows_before", json_integer((json_int_t)own->grown->rows));
+    if (own->same != NULL)
+        json_object_set_new(row, "same_as", json_string(told_name(own->same)));
     return row;
 }
 

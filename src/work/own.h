@@ -6,7 +6,8 @@
 #include "src/work/work.h"
 
 /* Numbers of task `task` that are its own; bytes of all tasks' own tensors with their headers, and
- * of what files say of names, at most. */
+ * of what files say of names, at most. Once inputs are settled, those that are the same count
+ * once. */
 uint64_t work_own_parameters(const work *self, size_t task);
 uint64_t work_own_bytes(const work *self);
 

@@ -210,18 +210,16 @@ int work_reuse_open(work *self, didi_error *error)
     didi_error reading = {0};
     if (self->options.reuse_fd < 0)
         return DIDI_OK;
-    if (self->extension != NULL)
-        return didi_fail(error, DIDI_INVALID, REUSE_SUBJECT,
-                         "an extension starts from a package alone; leave from_job out");
     if (file_read_text(self->options.reuse_fd, REUSE_FILE, REUSE_BYTES_MAX, &text, &bytes,
                        &reading) != DIDI_OK)
         return didi_fail(error, reading.status, REUSE_SUBJECT,
                          "what the earlier merge kept cannot be read: %s", reading.message);
-    json_t *document = json_loadb(text, bytes, 0, NULL);
+    bool refused = false;
+    json_t *document = json_load(text, bytes, 0, NULL, &refused);
     free(text);
     int status = DIDI_OK;
     self->reuse = memory_zeroed(1, sizeof *self->reuse);
-    if (self->reuse == NULL) {
+    if (self->reuse == NULL || refused) {
         json_decref(document);
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "what an earlier merge left");
     }

@@ -87,7 +87,7 @@ static json_t *cosines_json(const double *gram, size_t tasks)
 }
 
 /* Share of |tau_t|^2 that S alone takes away; negative where S is no help by itself. */
-static json_t *explained_json(const work *self)
+static json_t *explained_json(const work *self, bool measured)
 {
     json_t *list = json_array();
     for (size_t t = 0; t < self->options.task_count; t++) {
@@ -95,7 +95,8 @@ static json_t *explained_json(const work *self)
         double left = 0;
         for (size_t l = 0; l < self->layer_count; l++)
             left += self->summaries[l].unshared[t];
-        json_array_append_new(list, json_real(energy > 0 ? 1 - left / energy : 0));
+        json_array_append_new(list, measured ? json_real(energy > 0 ? 1 - left / energy : 0)
+                                             : json_null());
     }
     return list;
 }
@@ -119,7 +120,7 @@ static int sum_layers(const work *self, double *sum, double *gram, json_t *layer
     return status;
 }
 
-json_t *work_similarity_json(const work *self)
+json_t *work_similarity_json(const work *self, bool measured)
 {
     size_t tasks = self->options.task_count;
     double *sum = memory_zeroed(2 * tasks * tasks, sizeof *sum);
@@ -129,8 +130,9 @@ json_t *work_similarity_json(const work *self)
     for (size_t t = 0; t < tasks; t++)
         json_array_append_new(names, json_string(self->options.tasks[t].name));
     if (sum != NULL && sum_layers(self, sum, sum + tasks * tasks, layers) == DIDI_OK)
-        section = json_pack("{s:O,s:o,s:o,s:O}", "tasks", names, "cosine", cosines_json(sum, tasks),
-                            "explained_by_shared", explained_json(self), "layers", layers);
+        section =
+            json_pack("{s:O,s:o,s:o,s:O}", "tasks", names, "cosine", cosines_json(sum, tasks),
+                      "explained_by_shared", explained_json(self, measured), "layers", layers);
     json_decref(layers);
     json_decref(names);
     free(sum);

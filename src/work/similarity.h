@@ -7,9 +7,9 @@
 #include <jansson.h>
 
 /* {"tasks": names, "cosine": T x T, "explained_by_shared": T, "layers": [{"tensor", "cosine"}]} of
- * a refined merge, of an extension for the tasks added; or null. A new reference; NULL when out of
- * memory. */
-json_t *work_similarity_json(const work *self);
+ * a merge, of an extension for the tasks added; or null. Before it is refined (not `measured`) what
+ * is explained is null. A new reference; NULL when out of memory. */
+json_t *work_similarity_json(const work *self, bool measured);
 
 /* Saves the inner products of a layer's task vectors: T x T, double. Errors: DIDI_IO,
  * DIDI_DISK_FULL, DIDI_CANCELLED, DIDI_NO_MEMORY. */

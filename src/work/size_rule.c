@@ -15,7 +15,7 @@
 static const char *const sensitive_patterns[] = {
     "*embed*", "*.wpe.*", "*.wte.*", "wpe.*", "wte.*", "*position*", "*pos_emb*", "*cls_token*"};
 
-static bool is_sensitive(const char *name)
+bool work_is_embedding(const char *name)
 {
     return family_name_matches(name, sensitive_patterns,
                                sizeof sensitive_patterns / sizeof *sensitive_patterns);
@@ -105,7 +105,7 @@ void work_keep_sensitive(const didi_merge_options *options, family *self)
         family_tensor *tensor = &self->tensors[i];
         double cost = (double)self->task_count * (double)tensor->elements;
         double entries = (double)self->task_count * parameters_of_entry(options, tensor);
-        if (tensor->kind != FAMILY_MATRIX || !is_sensitive(tensor->name) ||
+        if (tensor->kind != FAMILY_MATRIX || !work_is_embedding(tensor->name) ||
             family_name_matches(tensor->name, options->low_rank_tensors,
                                 options->low_rank_tensor_count) ||
             (double)tensor->elements > SENSITIVE_SHARE_MAX * (double)self->parameters ||

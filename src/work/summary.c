@@ -16,6 +16,8 @@
     X(tail, 1)                                                                                     \
     X(rank, 1)                                                                                     \
     X(dense, 1)                                                                                    \
+    X(form, 1)                                                                                     \
+    X(entries, 1)                                                                                  \
     X(components, 1)                                                                               \
     X(dense_bits, 1)                                                                               \
     X(error, 0)                                                                                    \

@@ -7,13 +7,15 @@
 
 typedef struct layer_summary {
     size_t tasks;
-    double *energy; /* T: |tau_t|^2 */
-    double *weight; /* T */
-    size_t *count;  /* T + 1: how many singular values are known of each block */
-    double **sigma; /* T + 1 lists */
-    double *tail;   /* T + 1: energy beyond them */
-    size_t *rank;   /* T + 1: of the factors that are stored */
-    bool *dense;    /* T + 1: a delta is stored instead */
+    double *energy;    /* T: |tau_t|^2 */
+    double *weight;    /* T */
+    size_t *count;     /* T + 1: how many singular values are known of each block */
+    double **sigma;    /* T + 1 lists */
+    double *tail;      /* T + 1: energy beyond them */
+    size_t *rank;      /* T + 1: of the factors that are stored */
+    bool *dense;       /* T + 1: a delta is stored instead */
+    stored_form *form; /* T + 1: or this; STORED_FACTORS: as rank and dense say */
+    size_t *entries;   /* T + 1: of each row, where it is places */
     size_t (*components)[PRECISION_WIDTHS]; /* T + 1: the rank by width */
     unsigned *dense_bits;                   /* T + 1: width of the delta */
     double *error;                          /* T: |tau_hat - tau|^2 as published */
@@ -34,8 +36,8 @@ typedef struct dense_summary {
     double *energy;   /* T: |delta_t|^2; 0 = nothing to store */
     double error;     /* sum over tasks of |stored - delta_t|^2: rounding, and what is left out */
     double own_error; /* the same if it were kept per task; a mean that may be dropped for it */
-    unsigned *bits; /* T + 1 files: width in the file, where packed; 0 = nothing is stored there */
-    double *unstored;     /* T: error of a task where nothing is stored of it */
+    unsigned *bits;   /* T + 1 files: width in the file; 0 = nothing is stored there */
+    double *unstored; /* T: error of a task where nothing is stored of it */
     double *stored_error; /* T: |stored - delta_t|^2, measured when written */
 } dense_summary;
 

@@ -192,10 +192,12 @@ stored_tensor stored_tensor_of(const family_tensor *tensor)
 
 stored_part stored_part_of(const layer_summary *summary, size_t file)
 {
-    return (stored_part){.delta = summary->dense[file],
+    stored_form form = summary->dense[file] ? STORED_DELTA : summary->form[file];
+    return (stored_part){.form = form,
                          .rank = summary->rank[file],
                          .components = summary->components[file],
-                         .bits = summary->dense_bits[file]};
+                         .bits = summary->dense_bits[file],
+                         .entries = summary->entries[file]};
 }
 
 int work_file_layout(const work *self, size_t file, package_layout *ret_layout, didi_error *error)
@@ -212,7 +214,8 @@ int work_file_layout(const work *self, size_t file, package_layout *ret_layout, 
     }
     for (size_t i = 0; i < self->dense_count && status == DIDI_OK; i++) {
         stored_tensor tensor = stored_tensor_of(self->dense[i]);
-        stored_part part = {.delta = work_holds_delta(self, i, file),
+        bool whole = work_holds_delta(self, i, file);
+        stored_part part = {.form = whole ? STORED_DELTA : STORED_FACTORS,
                             .bits = self->dense_summaries[i].bits[file]};
         status = package_layout_add(ret_layout, &tensor, &part, file, precision, error);
     }

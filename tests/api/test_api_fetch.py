@@ -93,6 +93,7 @@ def test_a_model_of_a_hub(fetch, hub, family):
 
 def test_the_token_goes_to_the_hub_alone(fetch, hub, tmp_path):
     (tmp_path / "token").write_text("hf_secret\n")
+    (tmp_path / "token").chmod(0o600)
     wire, _, _ = fetch("--hub-token-file", str(tmp_path / "token"))
     assert wait(wire, add(wire))["state"] == "succeeded"
     for method, path, headers in hub.requests:
@@ -172,8 +173,10 @@ def test_private_addresses(hub, start_daemon, tmp_path):
 
 
 def test_a_full_disk(fetch, hub):
-    wire, folder, _ = fetch(environment={"DIDI_FAULT": "pwrite:3:28"})
+    wire, _, daemon = fetch(environment={"DIDI_FAULT": "pwrite:3+:28"})
     assert failed(wire) == "disk-full"
+    daemon.stop()
+    wire, _, _ = fetch()
     assert wait(wire, add(wire))["state"] == "succeeded"
 
 
@@ -232,6 +235,65 @@ def test_requests_that_cannot_be(fetch, start_daemon, family, hub, tmp_path):
     assert wait(plain, here.json()["id"])["state"] == "succeeded"
 
 
+def held(hub, wire, folder, cuts=(30000,), **asked):
+    """A fetch that waits for its hub in the middle of a file; (id, the part of the file)."""
+    hub.cut["model.safetensors"] = list(cuts)
+    fetch_id = add(wire, **asked)
+    deadline = time.monotonic() + END_SECONDS
+    while time.monotonic() < deadline:
+        parts = list((folder / ".didid-fetch").iterdir())
+        if [path.stat().st_size for path in parts] == [30000]:
+            break
+        time.sleep(0.005)
+    hub.gate.clear()
+    while [method for method, *_ in hub.asked("/content/")].count("GET") < 2 and \
+            time.monotonic() < deadline:
+        time.sleep(0.01)
+    return fetch_id, parts[0]
+
+
+def test_a_running_fetch_is_cancelled(fetch, hub):
+    wire, folder, daemon = fetch()
+    fetch_id, part = held(hub, wire, folder)
+    waiting = add(wire, "hf:org/other")
+    early = wire.request("DELETE", f"/v1/fetches/{fetch_id}")
+    assert (early.status, early.json()["type"]) == (409, "urn:didid:problem:conflict")
+    for each in (fetch_id, waiting):
+        answer = wire.post(f"/v1/fetches/{each}/cancel")
+        assert (answer.status, answer.json()["state"]) == (200, "cancelled"), answer.body
+        assert answer.json()["finished_at"] and answer.json()["error"] is None
+        again = wire.post(f"/v1/fetches/{each}/cancel")
+        assert (again.status, again.json()["type"]) == (409, "urn:didid:problem:conflict")
+    # The thread is free although the hub still holds its answer back.
+    failed(wire, source="hf:org/none")
+    assert part.stat().st_size == 30000
+    daemon.process.kill()
+    daemon.process.wait()
+    hub.gate.set()
+    daemon.start()
+    wire = Wire(daemon.url)
+    assert wire.get(f"/v1/fetches/{fetch_id}").json()["state"] == "cancelled"
+    assert wait(wire, add(wire))["state"] == "succeeded"
+    assert hub.asked("/content/")[-1][2]["Range"] == "bytes=30000-"
+    assert wire.request("DELETE", f"/v1/fetches/{fetch_id}").status == 204
+    for answer in (wire.get(f"/v1/fetches/{fetch_id}"),
+                   wire.request("DELETE", f"/v1/fetches/{fetch_id}"),
+                   wire.post(f"/v1/fetches/{fetch_id}/cancel")):
+        assert (answer.status, answer.json()["type"]) == (404, "urn:didid:problem:unknown-fetch")
+
+
+def test_a_cancelled_file_of_a_server_leaves_nothing(fetch, hub):
+    wire, folder, _ = fetch()
+    url = f"{hub.content}/content/org/base//model.safetensors"
+    # Its size is asked for first.
+    fetch_id, part = held(hub, wire, folder, (10**9, 30000), source=url, name="mine/base")
+    assert part.name == fetch_id
+    assert wire.post(f"/v1/fetches/{fetch_id}/cancel").json()["state"] == "cancelled"
+    failed(wire, source="hf:org/none")  # the thread is free
+    assert not part.exists() and not (folder / "mine/base/model.safetensors").exists()
+    hub.gate.set()
+
+
 def test_a_client_adds_models(fetch, hub, didictl):
     _, _, daemon = fetch()
 
@@ -248,3 +310,10 @@ def test_a_client_adds_models(fetch, hub, didictl):
     assert refused.returncode == 1 and "is called as its repository" in refused.stderr
     listed = call("model", "fetches").stdout
     assert "succeeded" in listed and "failed" in listed and "answered 404" in listed
+    ids = [line.split()[0] for line in listed.splitlines()[1:]]
+    assert call("model", "forget", *ids).returncode == 0
+    assert "hf:org" not in call("model", "fetches").stdout
+    late = call("model", "cancel", ids[0])
+    assert late.returncode == 1 and "no fetch" in late.stderr
+    wrong = call("model", "cancel", "x")
+    assert wrong.returncode == 2 and "not the id of a fetch" in wrong.stderr

@@ -25,6 +25,7 @@ def test_list_and_pages(wire):
 def test_show_has_tensors(wire):
     model = wire.get("/v1/models/tasks/latin").json()
     assert model["state"] == "ready" and model["reason"] is None
+    assert model["kind"] == "checkpoint"
     assert model["tensor_count"] == len(model["tensors"]) == 56
     names = [tensor["name"] for tensor in model["tensors"]]
     assert names == sorted(names)
@@ -75,6 +76,7 @@ def test_adapters_are_models(start_daemon, tmp_path):
     assert found["fine"]["state"] == "ready" and found["fine"]["tensor_count"] == 2
     assert found["odd"]["state"] == "broken" and "IA3" in found["odd"]["reason"]
     assert "adapter_model.safetensors" in found["half"]["reason"]
+    assert found["fine"]["kind"] == found["odd"]["kind"] == "adapter"
 
 
 def test_a_model_may_be_called_rescan(start_daemon, family, tmp_path):
@@ -86,5 +88,6 @@ def test_a_model_may_be_called_rescan(start_daemon, family, tmp_path):
     assert wire.post("/v1/models/rescan").json() == {"ready": 1, "broken": 0}
     model = wire.get("/v1/models/rescan").json()
     assert (model["name"], model["state"]) == ("rescan", "ready")
-    refused = wire.delete("/v1/models/rescan")
-    assert (refused.status, refused.headers["Allow"]) == (405, "POST, GET, HEAD")
+    assert wire.delete("/v1/models/rescan").problem() == "conflict"  # nobody uploaded it
+    refused = wire.request("PUT", "/v1/models/rescan")
+    assert (refused.status, refused.headers["Allow"]) == (405, "POST, DELETE, GET, HEAD")

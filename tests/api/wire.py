@@ -57,6 +57,18 @@ class Wire:
             named.setdefault("Content-Type", "application/json")
         return self.request("POST", target, body, named)
 
+    def wait_for_polls(self, count, seconds=30):
+        """Returns once at least so many requests wait."""
+        deadline = time.monotonic() + seconds
+        while True:
+            text = self.get("/metrics").body.decode()
+            lines = [line for line in text.splitlines()
+                     if line.startswith("didid_http_long_polls ")]
+            if lines and float(lines[0].split()[1]) >= count:
+                return
+            assert time.monotonic() < deadline, lines
+            time.sleep(0.02)
+
     def delete(self, target):
         return self.request("DELETE", target)
 

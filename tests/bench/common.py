@@ -3,6 +3,7 @@
 
 import json
 import pathlib
+import resource
 import subprocess
 import threading
 import time
@@ -16,9 +17,10 @@ SAMPLE_SECONDS = 0.005
 class Outcome:
     """A merge that ended well."""
 
-    def __init__(self, out, seconds, peak_anonymous_bytes, peak_resident_bytes):
+    def __init__(self, out, seconds, cpu_seconds, peak_anonymous_bytes, peak_resident_bytes):
         self.out = pathlib.Path(out)
         self.seconds = seconds
+        self.cpu_seconds = cpu_seconds  # user and system
         self.peak_anonymous_bytes = peak_anonymous_bytes
         self.peak_resident_bytes = peak_resident_bytes
         self.manifest = json.loads((self.out / "manifest.json").read_text())
@@ -32,10 +34,15 @@ def command(build, specification, models, out, workers, *options):
             "--out", str(out), "--workers", str(workers), *options]
 
 
+def cpu_of_children():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def merge(build, specification, models, out, workers, *options):
     """Runs a merge in the foreground, sampling its anonymous memory; raises when it fails."""
     words = command(build, specification, models, out, workers, *options)
-    started = time.monotonic()
+    started, before = time.monotonic(), cpu_of_children()
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                stderr=subprocess.PIPE, text=True)
     peak = [0, 0]
@@ -53,7 +60,7 @@ def merge(build, specification, models, out, workers, *options):
     sampler.join()
     if process.returncode != 0:
         raise RuntimeError(f"didid run ended with {process.returncode}:\n{errors[-2000:]}")
-    return Outcome(out, seconds, *peak)
+    return Outcome(out, seconds, cpu_of_children() - before, *peak)
 
 
 def specification(base, tasks, budget, **fields):

@@ -133,3 +133,15 @@ def test_figures_say_what_they_count(call, budget, dtype, counted, stored, shown
         last = [point for point in read(call, "events", job) if "ratio" in point][-1]
         unit = "bytes_ratio" if budget.startswith("bytes") else "bytes_ratio_16bit"
         assert last["ratio"] == pytest.approx(told[unit])
+
+
+def test_a_survey_is_submitted_and_gone_on_from(call):
+    job = json.loads(call("submit", *FLAGS, "--survey", "--wait", "-o", "json").stdout)
+    assert job["survey"] is True and job["state"] == "succeeded"
+    shown = call("frontier", job["id"], "--bytes").stdout
+    assert all(f"budget {name}" in shown for name in "SML")
+    again = json.loads(call("submit", "--from-job", job["id"], "--budget", "bytes=200000", "--wait",
+                            "-o", "json").stdout)
+    assert again["state"] == "succeeded" and again["survey"] is False
+    refused = call("pull", job["id"], "nowhere", "--format", "full", status=1).stderr
+    assert "survey" in refused

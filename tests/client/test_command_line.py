@@ -4,7 +4,7 @@
 import json
 import pathlib
 import re
-import shutil
+import shlex
 import socket
 import subprocess
 import threading
@@ -56,15 +56,34 @@ def test_misuse_is_status_2_and_asks_nothing(call, fake, arguments):
     assert fake.seen == []
 
 
+def commands_of(overview):
+    """The names of commands in the help text, of one word or two."""
+    return re.findall(r"^  ((?:(?:model|hook|webhook|context|token) )?[a-z]+) ",
+                      overview.split("Options")[0], re.MULTILINE)
+
+
 def test_help_of_every_command(call, fake):
     overview = call("--help").stdout
-    names = re.findall(r"^  ((?:model )?[a-z]+) ", overview.split("Options")[0], re.MULTILINE)
-    assert len(names) == 23
+    names = commands_of(overview)
+    assert len(names) == 58
     for name in names:
         text = call(*name.split(), "--help").stdout
         assert text.startswith(f"usage: didictl {name}")
         assert call("help", *name.split()).stdout == text
     assert re.fullmatch(r"didictl \d+\.\d+\.\d+\n", call("--version").stdout)
+    assert fake.seen == []
+
+
+def test_every_command_teaches_by_examples(call, fake):
+    """Each has two to four, and each is a command line that didictl reads."""
+    for name in commands_of(call("--help").stdout):
+        text = call(*name.split(), "--help").stdout
+        shown = text.partition("\nExamples:\n")[2].partition("\n\n")[0].splitlines()
+        assert 2 <= len(shown) <= 4, (name, shown)
+        assert all(re.search(rf"\bdidictl .*{name}\b", line) for line in shown), (name, shown)
+        for command in re.findall(r"\bdidictl ([^|&<>()]+)", "\n".join(shown)):
+            words = shlex.split(command.split("\n")[0].replace("$", ""))
+            assert call(*words, "--help").stdout.startswith("usage: didictl "), command
     assert fake.seen == []
 
 
@@ -142,7 +161,7 @@ def test_problems_are_one_line(call, fake, status, code):
     )
     done = call("jobs", status=code)
     assert done.stdout == ""
-    assert done.stderr == "didictl: Bad thing: the?[31m reason? is (at /tasks/0)\n"
+    assert done.stderr == "didictl: Bad thing: the\\u{1b}[31m reason\\u{a} is (at /tasks/0)\n"
 
 
 def test_errors_that_are_no_problems(call, fake):
@@ -258,24 +277,11 @@ def test_version(call, fake):
     assert json.loads(call("version", "--client", "-o", "json").stdout)["server"] is None
 
 
-def test_completion(call, tmp_path):
-    script = tmp_path / "completion"
-    script.write_text(call("completion", "bash").stdout)
-    bash = shutil.which("bash")
-    asked = (
-        f"source {script}; COMP_WORDS=(didictl sub); COMP_CWORD=1; _didictl; "
-        "echo ${COMPREPLY[*]}; COMP_WORDS=(didictl pull --for); COMP_CWORD=2; _didictl;"
-        "echo ${COMPREPLY[*]}"
-    )
-    done = subprocess.run([bash, "-c", asked], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["submit", "--format"]
-
-
 def test_the_manual_names_every_command_and_option(call):
     manual = pathlib.Path(__file__).resolve().parents[2] / "docs" / "didictl.1.scd"
     text = manual.read_text().replace("\\", "")
     overview = call("--help").stdout
-    for name in re.findall(r"^  ((?:model )?[a-z]+) ", overview.split("Options")[0], re.MULTILINE):
+    for name in commands_of(overview):
         assert f"*{name}*" in text, name
         for option in re.findall(r"(--[a-z-]+)", call(*name.split(), "--help").stdout):
             assert f"*{option}*" in text, (name, option)

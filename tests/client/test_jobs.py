@@ -2,8 +2,6 @@
 """Submitting, following and handling jobs."""
 
 import json
-import os
-import pty
 import re
 import signal
 import subprocess
@@ -12,6 +10,7 @@ import time
 import pytest
 
 from fake import JOB, Answer, event, job, page, problem
+from terminal import Terminal
 
 OTHER = "01h000000000000000000000ab"
 FLAGS = ["--base", "base", "--task", "a=tasks/a", "--task", "b=tasks/b", "--budget", "1.24"]
@@ -107,9 +106,34 @@ def test_submit_from_file_and_stdin(call, fake, tmp_path):
     assert fake.seen[-1].headers["Idempotency-Key"] == '"mine"'
 
 
+YAML = """\
+# one fine-tune a task
+base: b
+tasks:
+  - {name: a, model: m, weight: 2}
+budget: S
+labels: {country: no}
+"""
+
+
+def test_yaml_says_the_same_as_json(call, fake, tmp_path):
+    accept(fake)
+    path = tmp_path / "merge.yaml"
+    path.write_text(YAML)
+    call("submit", str(path), "--label", "team=x")
+    call("submit", "-", stdin=YAML)
+    said = {"base": "b", "tasks": [{"name": "a", "model": "m", "weight": 2}], "budget": "S",
+            "labels": {"country": "no"}}
+    assert [request.json() for request in fake.seen] == [
+        said | {"labels": {"country": "no", "team": "x"}}, said]
+
+
 @pytest.mark.parametrize(
     "text, said",
-    [("{", "line 1"), ("[]", "object"), ("", "line 1"), ('{"a": 1, "a": 2}', "duplicate")],
+    [("{", "line 1"), ("[]", "object"), ("", "line 1"), ('{"a": 1, "a": 2}', "duplicate"),
+     ("- a\n", "mapping"), ("base: a\nbudget: [1\n", "not YAML: line 3, column 1"),
+     ("base: a\ntasks: &x []\n", "line 2, column 8: anchors"),
+     ("base: a\nbase: b\n", "line 2, column 1: the key 'base'")],
 )
 def test_files_that_are_no_specification(call, fake, text, said):
     assert said in call("submit", "-", stdin=text, status=1).stderr
@@ -151,6 +175,21 @@ def test_plan(call, fake):
     assert all(request.path == "/v1/jobs?dry_run=true" for request in fake.seen)
 
 
+def test_a_plan_before_the_job(call, fake):
+    plan = {"memory_peak_bytes": 8_000_000, "disk_bytes": 35_000_000, "bytes_to_read": 1000,
+            "artifact_bytes": 3_000_000, "seconds_estimate": 13.3}
+    fake.on("POST", "/v1/jobs", lambda request: (
+        plan if "dry_run" in request.path else Answer(job(state="queued"), 201)))
+    said = call("submit", *FLAGS, "--plan")
+    assert said.stdout == JOB + "\n"
+    assert said.stderr == ("didictl: memory up to 8.00 MB, disk up to 35.0 MB, reads 1.00 kB, "
+                           "leaves up to 3.00 MB, takes about 0:13\n")
+    assert re.search("time, about +0:13", call("plan", *FLAGS).stdout)
+    plan["seconds_estimate"] = None
+    assert "takes about - (nothing is known" in call("submit", *FLAGS, "--plan").stderr
+    assert "time, about" not in call("plan", *FLAGS).stdout
+
+
 @pytest.mark.parametrize("state, code", [("succeeded", 0), ("failed", 3), ("cancelled", 3)])
 def test_the_outcome_is_the_exit_code(call, fake, state, code):
     accept(fake, state)
@@ -169,7 +208,7 @@ def test_the_outcome_is_the_exit_code(call, fake, state, code):
     ]
     assert [line["state"] for line in lines] == ["running", state] and lines[0]["loss"] == 0.5
     if state == "failed":
-        assert watched.stderr == f"didictl: job {JOB} failed: Disk full: no room\n"
+        assert watched.stderr.startswith(f"didictl: job {JOB} failed: Disk full: no room\nnext: ")
 
 
 def test_watching_survives_a_restart(call, fake):
@@ -181,28 +220,6 @@ def test_watching_survives_a_restart(call, fake):
     assert done.stdout.splitlines()[-1].startswith("succeeded")
 
 
-def on_terminal(command, environment, status=0):
-    """What a terminal would get."""
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        command,
-        env={**environment, "TERM": "xterm"},
-        stdout=slave,
-        stderr=slave,
-        stdin=subprocess.DEVNULL,
-    )
-    os.close(slave)
-    shown = b""
-    try:
-        while chunk := os.read(master, 4096):
-            shown += chunk
-    except OSError:
-        pass  # the last writer is gone
-    os.close(master)
-    assert process.wait(20) == status
-    return shown.decode()
-
-
 def test_the_stage_of_the_newest_event_is_shown(call, fake):
     accept(fake)
     fake.on("GET", f"/v1/jobs/{JOB}", [job(stage=None, progress=0), job(stage="decompose"),
@@ -212,16 +229,6 @@ def test_the_stage_of_the_newest_event_is_shown(call, fake):
         if "after=0" in request.path else []))
     lines = call("watch", JOB).stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["running", "pursue", "succeeded"]
-
-
-def test_a_bar_on_a_terminal(fake, didictl, environment):
-    accept(fake)
-    text = on_terminal([didictl, "watch", JOB], environment)
-    assert "\r\033[K" in text and "█" in text and "refine" in text and "50%" in text
-    assert text.rstrip().endswith("succeeded after 0:59")
-    accept(fake)
-    plain = on_terminal([didictl, "watch", JOB], {**environment, "NO_COLOR": "1"})
-    assert "\033[32m" in text and "\033[32m" not in plain
 
 
 @pytest.mark.parametrize("verb", ["wait", "watch", "events"])
@@ -326,12 +333,12 @@ def test_events(call, fake):
                 row
                 for row in rows
                 if row["number"] > int(re.search(r"after=(\d+)", request.path)[1])
-            ][: int(re.search(r"limit=(\d+)", request.path)[1])]
+            ][: int((re.search(r"limit=(\d+)", request.path) or (0, 200))[1])]
         )
         | {"state": "succeeded"},
     )
     shown = call("events", JOB).stdout.splitlines()
-    assert len(shown) == 5 and "1/2" in shown[3] and shown[4].endswith("kept? dense")
+    assert len(shown) == 5 and "1/2" in shown[3] and shown[4].endswith("kept\\u{1b} dense")
     assert [
         json.loads(line) for line in call("events", JOB, "-o", "jsonl", "-f").stdout.splitlines()
     ] == rows
@@ -339,9 +346,18 @@ def test_events(call, fake):
     assert json.loads(call("events", JOB, "-o", "json", "-n", "1").stdout) == rows[:1]
 
 
+def test_events_that_were_dropped_are_told(call, fake):
+    rows = [event(1, kind="state", state="queued"), event(812, kind="state", state="succeeded")]
+    fake.on("GET", f"/v1/jobs/{JOB}/events", page(rows) | {"state": "succeeded", "dropped": 810})
+    done = call("events", JOB, "-o", "json")
+    assert json.loads(done.stdout) == rows
+    assert "810 events after event 1 were dropped" in done.stderr
+
+
 def test_models(call, fake):
     model = {
         "name": "tasks/a",
+        "kind": "adapter",
         "state": "broken",
         "reason": "truncated",
         "bytes": 5,
@@ -364,7 +380,8 @@ def test_models(call, fake):
         },
     )
     fake.on("POST", "/v1/models/rescan", {"ready": 2, "broken": 1})
-    assert "7.11 M" in call("model", "ls", "--state", "broken").stdout
+    listed = call("model", "ls", "--state", "broken").stdout
+    assert "7.11 M" in listed and re.search(r"^tasks/a +adapter +broken", listed, re.M)
     assert call("model", "ls", "-o", "name").stdout == "tasks/a\n"
     assert re.search(r"^w +F32 +3 x 4$", call("model", "show", "tasks/a").stdout, re.M)
     assert call("model", "rescan").stdout == "2 ready, 1 broken\n"
@@ -385,7 +402,7 @@ def test_ranks(call, fake):
     fake.on("GET", f"/v1/jobs/{JOB}/ranks", ranks)
     shown = [line.split() for line in call("ranks", JOB).stdout.splitlines()]
     assert shown == [
-        ["LAYER", "SHARED", "a", "b?"],
+        ["LAYER", "SHARED", "a", "b\\u{1b}"],
         ["block.w", "3", "2", "dense"],
         ["z", "3", "5", "dense"],
         ["sum", "6", "7", "0"],
@@ -412,9 +429,9 @@ def test_frontier_by_bytes(call, fake, didictl, environment):
     shown = call("frontier", JOB, "--bytes").stdout.splitlines()
     assert shown[0].split() == "PRECISION OF THE BASE'S BYTES BYTES RELATIVE ERROR".split()
     assert [line.split()[0] for line in shown[1:]] == ["bf16", "bf16", "int4", "int8"]
-    assert shown[-1].endswith("this job, refined") and "0.7000" in shown[-1]
-    text = on_terminal([didictl, "frontier", JOB, "--bytes"], environment)
-    assert "of the base's bytes" in text and "|" in text
+    assert shown[-1].endswith("this job") and "0.7000" in shown[-1]
+    text = Terminal([didictl, "frontier", JOB, "--bytes"], environment).end()
+    assert "of the base's bytes" in text and "│" in text
     fake.on("GET", f"/v1/jobs/{JOB}/frontier", {"points": []})
     call("frontier", JOB, "--bytes", status=1)
 
@@ -450,8 +467,51 @@ def test_frontier(call, fake, didictl, environment):
     shown = call("frontier", JOB).stdout.splitlines()
     assert len(shown) == 22 and shown[-1].split()[:2] == ["1.2400", "0.10000"]
     assert json.loads(call("frontier", JOB, "-o", "json").stdout) == frontier
-    text = on_terminal([didictl, "frontier", JOB], environment)
-    assert text.count("*") == 20 and "O" in text
+    text = Terminal([didictl, "frontier", JOB], environment).end()
+    assert text.count("•") >= 14 and "O" in text
     for malformed in (Answer([]), {}, {"points": [1]}, {"points": [{"budget": "1"}]}):
         fake.on("GET", f"/v1/jobs/{JOB}/frontier", malformed)
         call("frontier", JOB, status=1)
+
+
+def test_jobs_side_by_side(call, fake):
+    def done(identifier, budget, errors, **more):
+        return job(identifier, "succeeded", finished_at="2025-03-01T12:00:31.000Z",
+                   specification={"base": "b", "method": "didi", "budget": budget},
+                   result={"budget": {"bytes": 1000 * budget, "parameters": budget},
+                           "error": {"relative": sum(errors.values()) / 2, "per_task": errors}},
+                   **more)
+
+    def ranks(*means):
+        return {"tasks": ["x"], "layers": [
+            {"tensor": f"layer{number}", "shared": 3, "experts": [4], "dense": [False],
+             "errors": [mean]} for number, mean in enumerate(means)]}
+
+    fake.on("GET", f"/v1/jobs/{JOB}", done(JOB, 1, {"x": 0.2, "y": 0.4}))
+    fake.on("GET", f"/v1/jobs/{OTHER}", done(OTHER, 2, {"x": 0.1, "z": 0.3}, name="two"))
+    fake.on("GET", f"/v1/jobs/{JOB}/ranks", ranks(0.1, 0.2, 0.9))
+    fake.on("GET", f"/v1/jobs/{OTHER}/ranks", ranks(0.1, 0.4, 0.3))
+    shown = call("compare", JOB, OTHER, "--layers", "2").stdout
+    width = shown.index(JOB) - 1
+    rows = {line[:width].strip(): line[width:].split() for line in shown.splitlines()}
+    assert rows["JOB"][-1] == OTHER and rows["time"] == ["0:30", "0:30"]
+    assert rows["size"] == ["1.00", "kB", "2.00", "kB"]
+    assert rows["relative error"] == ["0.3", "0.2"]
+    assert [rows[name] for name in "xyz"] == [["0.2", "0.1"], ["0.4", "-"], ["-", "0.3"]]
+    layers = shown[shown.index("LAYER"):].splitlines()[1:]
+    assert [line.split() for line in layers] == [["layer2", "0.9", "(7)", "0.3", "(7)"],
+                                                 ["layer1", "0.2", "(7)", "0.4", "(7)"]]
+    assert "LAYER" not in call("compare", JOB, OTHER, "--layers", "0").stdout
+    assert json.loads(call("compare", JOB, OTHER, "-o", "json").stdout)["jobs"][1]["id"] == OTHER
+    call("compare", JOB, status=2)
+    running = "01h000000000000000000000ac"
+    fake.on("GET", f"/v1/jobs/{running}", job(running))
+    assert "running" in call("compare", running, OTHER).stdout
+
+
+def test_tables_fit_narrow_terminals(fake, didictl, environment):
+    fake.on("GET", "/v1/jobs", page([job(name="n" * 500)]))
+    with Terminal([didictl, "jobs"], environment, 110) as terminal:
+        lines = terminal.end().splitlines()
+    assert all(len(re.sub("\x1b[^m]*m", "", line)) <= 110 for line in lines)
+    assert "…" in lines[1] and JOB in lines[1]

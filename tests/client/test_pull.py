@@ -5,11 +5,13 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
 
 from fake import JOB, Answer, artifact, page, problem
+from terminal import Terminal, lines_of
 
 CONTENT = os.urandom(3_000_000)
 SMALL = b'{"budget": {}}'
@@ -294,3 +296,119 @@ def test_a_full_disk(call, served, didictl, environment, tmp_path):
     assert done.returncode == 1 and "shared.safetensors: cannot be written" in done.stderr
     call("pull", JOB, str(tmp_path / "out"))
     assert (tmp_path / "out" / "shared.safetensors").read_bytes() == CONTENT
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of two megabytes, where the kernel lets us mount one."""
+    point = tmp_path / "disk"
+    point.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", point], check=False,
+                          capture_output=True)
+    if done.returncode != 0:
+        pytest.skip("mounting a small disk is not permitted here")
+    yield point
+    subprocess.run(["umount", "--lazy", point], check=True)
+
+
+def test_a_disk_that_is_full_says_so(call, served, small_disk):
+    done = call("pull", JOB, str(small_disk / "out"), status=1)
+    assert ": cannot be written: No space left on device" in done.stderr  # the first of several
+    assert f"next: make room: {small_disk}/out has 0 B left, and up to 3.00 MB" in done.stderr
+    subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
+    shown = json.loads(call("pull", JOB, str(small_disk / "out"), "-o", "json").stdout)
+    assert {row["outcome"] for row in shown} & {"kept", "resumed"}  # which, the disk decided
+    assert (small_disk / "out" / "shared.safetensors").read_bytes() == CONTENT
+
+
+def many(fake, count, answered):
+    """`count` files; each answer is passed through answered(request, answer)."""
+    rows = []
+    for number in range(count):
+        name = f"experts/t{number}.safetensors"
+        rows.append(fake.serve_file(name, CONTENT[number * 1000:number * 1000 + 200_000]))
+        pattern = ("GET", f"/v1/jobs/{JOB}/artifacts/experts/t{number}\\.safetensors")
+        fake.on(*pattern, lambda request, whole=fake.routes[pattern]: answered(whole(request)))
+    fake.on("GET", f"/v1/jobs/{JOB}/artifacts", page(rows))
+    return rows
+
+
+def test_files_come_side_by_side(call, fake, tmp_path):
+    together = threading.Barrier(4, timeout=60)
+
+    def answered(answer):
+        together.wait()  # breaks, and so does the answer, unless four are asked for at once
+        return answer
+
+    rows = many(fake, 8, answered)
+    shown = json.loads(call("pull", JOB, str(tmp_path), "-o", "json").stdout)
+    assert [row["name"] for row in shown] == [row["name"] for row in rows]
+    for number, row in enumerate(rows):
+        assert (tmp_path / row["name"]).read_bytes() == CONTENT[number * 1000:][:200_000]
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_no_more_at_once_than_asked_for(call, fake, tmp_path, parallel):
+    lock, now, most = threading.Lock(), [0], [0]
+
+    def answered(answer):
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.02)
+        with lock:
+            now[0] -= 1
+        return answer
+
+    many(fake, 9, answered)
+    call("pull", JOB, str(tmp_path), "--parallel", str(parallel))
+    assert most[0] <= parallel and len(files(tmp_path)) == 9
+    call("pull", JOB, str(tmp_path), "--parallel", "17", status=2)
+
+
+def test_killed_in_the_middle_and_taken_up(call, fake, didictl, environment, tmp_path):
+    stalled = []
+
+    def answered(answer):
+        if len(stalled) < 3:
+            stalled.append(answer)
+            answer.stall = 70_000
+        return answer
+
+    rows = many(fake, 6, answered)
+    with subprocess.Popen([didictl, "pull", JOB, str(tmp_path)], env=environment,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while sum(path.stat().st_size >= 70_000 for path in tmp_path.rglob(".*.part")) < 3 or \
+                len(list(tmp_path.rglob("t*.safetensors"))) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.kill()
+    shown = json.loads(call("pull", JOB, str(tmp_path), "-o", "json").stdout)
+    assert sorted(row["outcome"] for row in shown) == ["kept"] * 3 + ["resumed"] * 3
+    assert files(tmp_path) == [row["name"] for row in rows]
+
+
+def test_one_bad_file_ends_the_others(call, fake, tmp_path):
+    rows = many(fake, 40, lambda answer: answer)
+    fake.on("GET", f"/v1/jobs/{JOB}/artifacts/experts/t1\\.safetensors", problem(404, "Gone"))
+    done = call("pull", JOB, str(tmp_path), status=1)
+    assert "Gone" in done.stderr and done.stdout == ""
+    assert len(files(tmp_path)) < len(rows) - 1
+
+
+def test_progress_of_all_is_one_line(fake, didictl, environment, tmp_path):
+    go = threading.Event()
+
+    many(fake, 6, lambda answer: answer)
+    pattern = ("GET", f"/v1/jobs/{JOB}/artifacts/experts/t5\\.safetensors")
+    whole = fake.routes[pattern]
+    fake.on(*pattern, lambda request: whole(request) if go.wait(60) else None)
+    with Terminal([didictl, "pull", JOB, str(tmp_path)], environment, 80) as terminal:
+        terminal.wait_for(r"5/6 files  1.00 MB of 1.20 MB")
+        go.set()
+        text = terminal.end()
+    drawn = [line for line in lines_of(text) if "files" in line]
+    assert drawn and all(line.startswith("fetching") and len(line) < 80 for line in drawn)
+    assert any("100%  6/6 files  1.20 MB of 1.20 MB" in line for line in drawn)

@@ -5,6 +5,6 @@ import os
 
 
 def pytest_addoption(parser):
-    parser.addoption("--kills", type=int, default=int(os.environ.get("DIDI_CRASH_KILLS", "8")),
+    parser.addoption("--kills", type=int, default=int(os.environ.get("DIDI_CRASH_KILLS", "5")),
                      help="how often the daemon is killed")
     parser.addoption("--crash-seed", type=int, default=None, help="repeats a run")

@@ -55,7 +55,7 @@ def jobs(daemon):
         cursor = "&after=" + urllib.parse.quote(page["next"])
 
 
-def wait_finished(daemon, job, seconds=120):
+def wait_finished(daemon, job, seconds=400):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         shown = call(daemon, "GET", f"/v1/jobs/{job}")

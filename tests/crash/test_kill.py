@@ -3,6 +3,7 @@
 
 import http.client
 import json
+import signal
 import sqlite3
 import subprocess
 import time
@@ -25,6 +26,9 @@ VARIANTS = {
     # of a size of their own
     "average": {"method": "average"},
     "task_arithmetic": {"method": "task_arithmetic", "output": {"dtype": "int8"}},
+    "emr": {"method": "emr", "output": {"dtype": "int4"}},
+    "mmer": {"method": "mmer"},
+    "twin": {"method": "twin", "output": {"dtype": "int8"}},  # factors beside a shared delta
 }
 EXPORTED_TASK = "mnist"
 
@@ -56,6 +60,32 @@ def reference(didid, family, directory, variants=tuple(VARIANTS)):
     return found
 
 
+POINTS = {"submit": 3, "claim": 3, "finish": 3, "commit": 60, "committed": 60, "migrate": 4,
+          "layer": 60, "publish": 2, "published": 2, "pwrite": 200, "fsync": 60, "rename": 60}
+
+
+def killed_at_a_point(daemon):
+    """True when the daemon has ended as by kill -9."""
+    return daemon.process.poll() == -signal.SIGKILL
+
+
+def start_again(daemon, chooser, tally):
+    """Starts a killed daemon, every second time with a point that ends it; the point or None."""
+    point = chooser.choice(sorted(POINTS)) if chooser.random() < 0.5 else None
+    if point is not None:
+        daemon.environment["DIDI_FAULT"] = f"{point}:{chooser.randint(1, POINTS[point])}:KILL"
+    try:
+        daemon.start()
+    except RuntimeError:
+        assert point is not None and killed_at_a_point(daemon), daemon.log()
+        tally[point] = tally.get(point, 0) + 1
+        del daemon.environment["DIDI_FAULT"]
+        daemon.start()
+        return None
+    daemon.environment.pop("DIDI_FAULT", None)
+    return point
+
+
 class Ledger:
     """What was accepted, and under which key."""
 
@@ -72,8 +102,9 @@ class Ledger:
         return job
 
 
-def work_and_kill(daemon, ledger, chooser):
-    """Submits, asks for exports, and kills at an instant that falls anywhere in it."""
+def work_and_kill(daemon, ledger, chooser, point=None):
+    """Submits, asks for exports, and kills at an instant that falls anywhere in it, unless the
+    daemon has come to its point before."""
     instant = time.monotonic() + chooser.uniform(0.0, 1.2)
     try:
         while time.monotonic() < instant:
@@ -85,12 +116,18 @@ def work_and_kill(daemon, ledger, chooser):
                     client.call(daemon, "POST", f"/v1/jobs/{job['id']}/exports",
                                 {"format": "full", "tasks": [EXPORTED_TASK]})
             time.sleep(chooser.uniform(0.0, 0.05))
-    except (OSError, http.client.HTTPException):
-        assert daemon.process.poll() is None, daemon.log()
-        raise
+    except (OSError, http.client.HTTPException, ValueError):
+        if point is not None:
+            daemon.process.wait(10)
+        if point is None or not killed_at_a_point(daemon):
+            assert daemon.process.poll() is None, daemon.log()
+            raise
+    if point is not None and killed_at_a_point(daemon):
+        return True
     assert daemon.process.poll() is None, daemon.log()
     daemon.process.kill()
     daemon.process.wait()
+    return False
 
 
 def check_disk(state, ledger):
@@ -146,14 +183,19 @@ def test_killed_at_random_instants(request, start_daemon, didid, family, tmp_pat
     expected = reference(didid, family, references)
     ledger, state = Ledger(family), tmp_path / "state"
     daemon = start_daemon(family, state=state)
+    point, tally = None, {}
     for _ in range(kills):
-        work_and_kill(daemon, ledger, chooser)
+        where = point if work_and_kill(daemon, ledger, chooser, point) else "at random"
+        tally[where] = tally.get(where, 0) + 1
         check_disk(state, ledger)
-        daemon.start()
+        point = start_again(daemon, chooser, tally)
+    daemon.stop()
+    daemon.start()
     check_results(daemon, state, ledger, expected)
     check_exports(daemon, state, ledger, expected)
     assert daemon.stop() == 0
     check_disk(state, ledger)
+    print("killed", json.dumps(tally, sort_keys=True))
     print(f"{len(ledger.accepted)} jobs, all equal to their uninterrupted runs")
 
 

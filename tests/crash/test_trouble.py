@@ -29,6 +29,14 @@ def slow_specification(family, steps=50000):
     return {**specification(family, "pursuit"), "refine": {"optimizer": "adam", "steps": steps}}
 
 
+def wait_stage(daemon, job, seconds=60):
+    """Returns once the job is at work beyond its digests."""
+    deadline = time.monotonic() + seconds
+    while client.call(daemon, "GET", f"/v1/jobs/{job}")["stage"] in (None, "digest"):
+        assert time.monotonic() < deadline, daemon.log()
+        time.sleep(0.02)
+
+
 def leftovers(state, job):
     return sorted(path.name for path in (state / "jobs" / job).iterdir())
 
@@ -73,11 +81,9 @@ def test_cancel_of_a_running_job_publishes_nothing(start_daemon, family, tmp_pat
     daemon = start_daemon(family, state=state)
     job = client.submit(daemon, slow_specification(family), "slow")
     client.wait_state(daemon, job, "running")
-    time.sleep(0.5)
-    began = time.monotonic()
+    wait_stage(daemon, job)
     client.call(daemon, "POST", f"/v1/jobs/{job}/cancel")
     assert client.wait_finished(daemon, job)["state"] == "cancelled"
-    assert time.monotonic() - began < 5
     assert leftovers(state, job) == ["work"]
     with pytest.raises(client.Refused) as refused:
         client.call(daemon, "POST", f"/v1/jobs/{job}/cancel")
@@ -92,7 +98,8 @@ def test_cancel_of_a_running_job_publishes_nothing(start_daemon, family, tmp_pat
 def finished_layers(state, job):
     """Files of finished layers; one that is written again is another file."""
     return {path.relative_to(state): path.stat().st_ino
-            for path in (state / "jobs" / job / "work").rglob("*") if path.is_file()}
+            for path in (state / "jobs" / job / "work").rglob("*")
+            if path.is_file() and path.name != "outlook.json"}
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -116,29 +123,6 @@ def test_retry_of_a_cancelled_job_goes_on(start_daemon, family, tmp_path, restar
     assert kept[0] and kept[0].items() <= kept[1].items()
     client.call(daemon, "POST", f"/v1/jobs/{job}/cancel")
     assert client.wait_finished(daemon, job)["state"] == "cancelled"
-
-
-@pytest.mark.parametrize("how", ["truncated", "replaced"])
-def test_input_changed_while_running(start_daemon, family, tmp_path, how):
-    models = tmp_path / "models"
-    shutil.copytree(family, models)
-    state = tmp_path / "state"
-    daemon = start_daemon(models, state=state)
-    job = client.submit(daemon, slow_specification(family, 5000), "slow")
-    client.wait_state(daemon, job, "running")
-    time.sleep(0.3)
-    victim = models / "tasks" / "latin" / "model.safetensors"
-    if how == "truncated":
-        with open(victim, "r+b") as file:
-            file.truncate(1000)
-    else:
-        shutil.copy(models / "tasks" / "mnist" / "model.safetensors", victim.with_suffix(".new"))
-        victim.with_suffix(".new").rename(victim)
-    shown = client.wait_finished(daemon, job)
-    assert shown["state"] == "failed", shown
-    assert shown["error"]["type"].endswith(":input-changed"), shown
-    assert "latin" in json.dumps(shown["error"])
-    assert not (state / "jobs" / job / "artifacts").exists()
 
 
 def test_state_directory_in_use(start_daemon, didid, family, tmp_path):
@@ -185,7 +169,7 @@ def test_damaged_database_is_refused(start_daemon, didid, family, tmp_path):
     assert "didid.db" in log
 
 
-def test_orphans_are_swept_and_lost_artifacts_flagged(start_daemon, family, tmp_path):
+def test_orphans_are_set_aside_and_lost_artifacts_flagged(start_daemon, family, tmp_path):
     state = tmp_path / "state"
     daemon = start_daemon(family, state=state)
     job = client.submit(daemon, specification(family, "joint"), "one")
@@ -195,10 +179,9 @@ def test_orphans_are_swept_and_lost_artifacts_flagged(start_daemon, family, tmp_
     (orphan / "artifacts").mkdir(parents=True)
     shutil.rmtree(state / "jobs" / job / "artifacts")
     daemon.start()
-    shown = client.call(daemon, "GET", f"/v1/jobs/{job}")
-    assert shown["state"] == "failed"
+    shown = client.wait_state(daemon, job, "failed")
     assert "gone" in json.dumps(shown["error"])
-    assert not orphan.exists()
+    assert not orphan.exists() and (state / "lost" / orphan.name / "artifacts").is_dir()
     client.call(daemon, "POST", f"/v1/jobs/{job}/retry")
     assert client.wait_finished(daemon, job)["state"] == "succeeded"
 
@@ -207,29 +190,37 @@ def test_didid_run_interrupted_leaves_nothing(didid, family, tmp_path):
     (tmp_path / "slow.json").write_text(json.dumps(slow_specification(family)))
     with subprocess.Popen([didid, "run", tmp_path / "slow.json", "--models", family, "--out",
                            tmp_path / "out"], stderr=subprocess.PIPE) as process:
-        time.sleep(0.7)
+        deadline = time.monotonic() + 30
+        while len(list(tmp_path.iterdir())) == 1:  # it has begun when its directory is there
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         _, messages = process.communicate(timeout=30)
     assert process.returncode == 130, messages
     assert sorted(path.name for path in tmp_path.iterdir()) == ["slow.json"]
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of four megabytes, where the kernel lets us mount one."""
-    point = tmp_path / "disk"
+@contextlib.contextmanager
+def disk_of(point, megabytes):
+    """A file system of so many megabytes, where the kernel lets us mount one."""
     point.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", point], check=False,
-                          capture_output=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", point],
+                          check=False, capture_output=True)
     if done.returncode != 0:
         pytest.skip("mounting a small disk is not permitted here")
     yield point
     subprocess.run(["umount", "--lazy", point], check=True)
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    with disk_of(tmp_path / "disk", 4) as point:
+        yield point
+
+
 def test_a_really_full_disk(start_daemon, family, small_disk):
     state = small_disk / "state"
-    daemon = start_daemon(family, state=state)
+    daemon = start_daemon(family, "--disk-free-min", "0", state=state)
     ballast = small_disk / "ballast"
     with open(ballast, "wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(b"x" * 4096):
@@ -298,6 +289,8 @@ def test_the_manual_tells_every_setting(didid):
         if not line.startswith("#"):
             assert f"*--{line.split(' = ')[0].replace('_', '-')}*" in manual, line
     helped = subprocess.run([didid, "--help"], capture_output=True, text=True, check=True).stdout
-    for option, initial in re.findall(r"^  (--[a-z-]+) .*\[([^ \]]+)", helped, re.MULTILINE):
-        entry = manual.split(f"*{option}*", 1)[1].split("\n\n", 1)[0]
+    initials = re.findall(r"^  (--[a-z-]+) .*\[([^ \]]+)[^\]]*\]$", helped, re.MULTILINE)
+    assert len(initials) > 30
+    for option, initial in initials:
+        entry = manual.split(f"\n*{option}*", 1)[1].split("\n\n", 1)[0]
         assert f"Default: {initial}." in entry, option

@@ -2,21 +2,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo: merges the family of tests/family/glyphmini through a daemon and shows what is kept.
 
-  demo.py BUILD [--budget X]
+  demo.py BUILD [--budget X] [--keep]
 
 Starts didid with a state directory of its own on a free loopback port, submits the merge with
-didictl, fetches the artifacts and every task's rebuilt model, evaluates both, and prints a table.
-The daemon is stopped and everything removed however it ends.
+didictl, fetches the artifacts and every task's rebuilt model, evaluates both, prints a table, and
+draws what other sizes would keep. The daemon is stopped and everything removed however it ends;
+with --keep both stay, once all went well.
 """
 
 import argparse
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import urllib.request
 
 TESTS = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS / "family")]
@@ -30,6 +33,7 @@ from service import Daemon  # noqa: E402
 FAMILY = TESTS / "family" / "glyphmini"
 # An export is rounded once to the base's dtype, the NumPy rebuild to float32.
 REBUILD_TOLERANCE = 1e-5
+BAR_COLUMNS = 48  # of an error of 1
 
 
 class Client:
@@ -105,19 +109,20 @@ def task_error(error, task):
     return value["relative"] if isinstance(value, dict) else value
 
 
-def demonstrate(build, budget, scratch):
-    suite = evaluate.Suite(FAMILY)
-    state = scratch / "state"
-    state.mkdir()
-    print(f"$ didid --state-dir STATE --models {FAMILY.relative_to(TESTS.parent)}")
-    with Daemon(build / "daemon" / "didid", state, FAMILY) as daemon:
-        print(f"didid is ready at {daemon.url}", flush=True)
-        client = Client(build / "client" / "didictl", daemon.url, scratch)
-        job = merge(client, suite, budget)
-        client.run("pull", job, "native", "--quiet")
-        client.run("pull", job, "full", "--format", "full", "--quiet")
-    native, full = scratch / "native", scratch / "full"
-    print("\ndidid has stopped")
+def draw(frontier, one_model):
+    """Error against bytes, as the job predicts them for output dtype auto, and the job itself."""
+    chosen = frontier["chosen"]
+    points = [(row["bytes"], row["error"], "") for row in frontier["precisions"]["auto"]
+              if row["bytes"] <= chosen["bytes"] and row["error"] >= chosen["error"]]
+    points.append((chosen["bytes"], chosen["error"], "  this merge"))
+    print("\nwhat a size keeps (didictl frontier --bytes): the error, # for every 2 %\n")
+    for size, error, mark in points:
+        bar = "#" * round(BAR_COLUMNS * error)
+        print(f"{size:>9,} bytes  {size / (2 * one_model):.2f}x  {error:.3f}  {bar}{mark}")
+
+
+def show(suite, native, full, frontier):
+    """All figures; fails when the two ways to rebuild a model disagree."""
     manifest = json.loads((native / "manifest.json").read_text())
     base = artifacts.read_model(suite.base_directory())
     models = full / "models"
@@ -128,17 +133,55 @@ def demonstrate(build, budget, scratch):
           f"{difference:.1e}")
     if difference > REBUILD_TOLERANCE:
         sys.exit("demo: the two ways to rebuild a model disagree")
+    draw(frontier, artifacts.float_parameters(suite.base_directory()))
+
+
+def demonstrate(arguments, daemon, scratch):
+    """The whole demo with a daemon that is not started yet; it runs on at the end."""
+    suite = evaluate.Suite(FAMILY)
+    print(f"$ didid --state-dir STATE --models {FAMILY.relative_to(TESTS.parent)}")
+    daemon.start()
+    print(f"didid is ready at {daemon.url}", flush=True)
+    client = Client(arguments.build.resolve() / "client" / "didictl", daemon.url, scratch)
+    job = merge(client, suite, arguments.budget)
+    client.run("pull", job, "native", "--quiet")
+    client.run("pull", job, "full", "--format", "full", "--quiet")
+    with urllib.request.urlopen(f"{daemon.url}/v1/jobs/{job}/frontier") as answer:
+        frontier = json.load(answer)
+    show(suite, scratch / "native", scratch / "full", frontier)
+
+
+def keep(daemon, scratch):
+    print(f"""
+the dashboard  {daemon.url}/ui/
+didictl        export DIDI_HOST={daemon.url}
+to stop it     kill {daemon.process.pid}; rm -r {scratch}""")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("build", type=pathlib.Path)
     parser.add_argument("--budget", default="1.24")
+    parser.add_argument("--keep", action="store_true", help="leave the daemon running")
     arguments = parser.parse_args()
     # A termination unwinds like an interrupt, so that the daemon goes too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with tempfile.TemporaryDirectory(prefix="didi-demo-") as scratch:
-        demonstrate(arguments.build.resolve(), arguments.budget, pathlib.Path(scratch))
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix="didi-demo-"))
+    state = scratch / "state"
+    state.mkdir()
+    daemon = Daemon(arguments.build.resolve() / "daemon" / "didid", state, FAMILY)
+    done = False
+    try:
+        demonstrate(arguments, daemon, scratch)
+        done = True
+    finally:
+        if done and arguments.keep:
+            keep(daemon, scratch)
+        else:
+            daemon.stop()
+            shutil.rmtree(scratch)
+    if not arguments.keep:
+        print("\ndidid has stopped; ./run demo --keep leaves it running, with its dashboard")
 
 
 if __name__ == "__main__":

@@ -31,9 +31,10 @@ class Run:
 def run(didid, tmp_path_factory):
     """run(specification, models, *options) -> Run; fails unless it ends with `status`."""
 
-    def execute(specification, models, *options, status=0, environment=None):
+    def execute(specification, models, *options, status=0, environment=None,
+                name="specification.json"):
         folder = tmp_path_factory.mktemp("run")
-        path, out = folder / "specification.json", folder / "out"
+        path, out = folder / name, folder / "out"
         given = [] if specification is None else [str(path)]  # None: --extend takes its place
         text = specification if isinstance(specification, str) else json.dumps(specification)
         path.write_text(text)

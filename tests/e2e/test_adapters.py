@@ -215,6 +215,29 @@ def test_dora(run, base, tmp_path):
     np.testing.assert_allclose(found, wanted, rtol=0.01)
 
 
+@pytest.mark.parametrize("told", [True, False])  # a shape that fits one way is held that way
+def test_dora_of_transposed_weights(run, base, tmp_path, told):
+    modules = ["model.layers.0.turned", "model.layers.0.long"] + ["model.layers.0.square"] * told
+    base["model.layers.0.long.weight"] = np.random.default_rng(4).normal(
+        size=(4000, 70)).astype(np.float32)
+    artifacts.write_file(tmp_path / "base" / "model.safetensors", base)
+    for number in range(2):
+        made = Adapter(base, 20 + number, use_dora=True, fan_in_fan_out=told)
+        for module in modules:
+            made.add(module, turned=True)
+            weight = made.full[module + ".weight"]
+            length = np.linalg.norm(weight, axis=0)
+            magnitude = (length * np.linspace(0.9, 1.2, len(length))).astype(np.float32)
+            made.tensors[f"{PREFIX}{module}.lora_magnitude_vector"] = magnitude
+            made.full[module + ".weight"] = weight * (magnitude / length)
+        made.write(tmp_path / f"adapter{number}")
+        full = {name: value.astype(np.float32) for name, value in made.full.items()}
+        artifacts.write_file(tmp_path / f"full{number}" / "model.safetensors", full)
+    wanted = errors(run(specification("full0", "full1"), tmp_path))
+    found = errors(run(specification("adapter0", "adapter1"), tmp_path))
+    np.testing.assert_allclose(found, wanted, rtol=0.01)
+
+
 def test_heads_of_a_task_are_its_own(run, base, tmp_path):
     made = Adapter(base, 30).add(LINEAR[0])
     made.tensors[PREFIX + "score.weight"] = np.ones((2, 32), np.float32)

@@ -148,6 +148,27 @@ def test_malformed_specification(refused, text):
     refused("specification", text=text or " ")
 
 
+def as_yaml(specification):
+    """The same in YAML's own words; scalars are spelled alike."""
+    lines = [f"{key}: {json.dumps(value)}" for key, value in specification.items()
+             if key != "tasks"]
+    lines.append("tasks:")
+    for task in specification["tasks"]:
+        lines += [f"{'- ' if place == 0 else '  '}{key}: {value}"
+                  for place, (key, value) in enumerate(task.items())]
+    return "\n".join(lines) + "\n"
+
+
+def test_a_specification_in_yaml(run, models, small_specification):
+    wanted = small_specification()
+    outcome = run(as_yaml(wanted), models, name="merge.yaml")
+    said, same = outcome.manifest(), run(wanted, models).manifest()
+    assert said["specification"] == same["specification"] and said["files"] == same["files"]
+    broken = run(as_yaml(wanted) + "base: base\n", models, status=1, name="merge.yml")
+    assert "twice" in broken.stderr and "merge.yml" in broken.stderr
+    assert re.search(r"line \d+, column 1: the key 'base'", broken.stderr)
+
+
 @pytest.mark.parametrize("field", ["base", "tasks", "budget"])
 def test_missing_field(refused, small_specification, field):
     text = small_specification()

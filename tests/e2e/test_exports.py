@@ -114,6 +114,72 @@ def test_a_vocabulary_that_grew(run, tmp_path):
     np.testing.assert_array_equal(models["five"]["embed.weight"][48:], np.float32(more))
 
 
+def tied_family():
+    """Tasks with heads under several names, and with a vocabulary that grew in a tied pair."""
+    family = Family()
+    head = np.random.default_rng(9).normal(size=(40, 16))
+    for name in ("classifier.decoder.weight", "classifier.tied.weight", "classifier.a.weight"):
+        family.tasks["five"][name] = head
+    family.tasks["five"]["classifier.other.weight"] = head + 1
+    more = np.random.default_rng(10).normal(size=(4, 16))
+    for model in (family.base, *family.tasks.values()):
+        model["out.weight"] = model["embed.weight"]
+    for name in ("embed.weight", "out.weight"):
+        model = family.tasks["seven"]
+        model[name] = np.concatenate([model[name], more])
+    return family
+
+
+@pytest.mark.parametrize("dtype", ["f32", "auto"])
+def test_a_tied_head_that_was_saved_twice(run, tmp_path, dtype):
+    family = tied_family()
+    models, outcome = exported(run, family, tmp_path, output={"dtype": dtype})
+    check(family, models)
+    stored, said = stored_own(outcome.out, "five")
+    width = {"f32": 4, "auto": 2}[dtype]
+    assert stored["classifier.a.weight.own"] == stored["classifier.other.weight.own"]
+    assert sum(stored.values()) == (2 * 40 * 16 + 5 * 16 + 5) * width
+    assert json.loads(said["own_same"]) == {
+        f"classifier.{name}.weight.own": "classifier.a.weight.own" for name in ("decoder", "tied")}
+    rows, said = stored_own(outcome.out, "seven")
+    assert sum(size for name, size in rows.items() if "own_rows" in name) == 4 * 16 * width
+    assert json.loads(said["own_same"]) == {"out.weight.own_rows": "embed.weight.own_rows"}
+    assert stored_own(outcome.out, "three")[1]["didi_format"] == "3"
+    counted = outcome.manifest()["own"]["five"]
+    assert counted["parameters"] == 2 * 40 * 16 + 5 * 16 + 5
+    same = {row["tensor"]: row["same_as"] for row in counted["tensors"] if "same_as" in row}
+    assert set(same.values()) == {"classifier.a.weight"} and len(same) == 2
+
+
+def test_a_tied_head_in_extensions_and_merges_from_another(run, tmp_path):
+    family, kept = tied_family(), str(tmp_path / "kept")
+    family.write(tmp_path)
+    two = {"base": "base", "budget": 2.5, "output": {"dtype": "f32"},
+           "tasks": [{"name": task, "model": task} for task in ("three", "seven")]}
+    first = run(two, tmp_path, "--keep", kept)
+    again = run(two, tmp_path, "--reuse", kept)
+    assert stored_own(again.out, "seven") == stored_own(first.out, "seven")
+    assert again.manifest()["own"] == first.manifest()["own"]
+    more = run(None, tmp_path, "--extend", str(first.out), "--task", "five=five",
+               "--budget", "2.5")
+    less = run(None, tmp_path, "--extend", str(more.out), "--remove", "three", "--export", "full")
+    for task, source in (("five", more), ("seven", first)):
+        assert "own_same" in stored_own(less.out, task)[1]
+        assert stored_own(less.out, task) == stored_own(source.out, task)
+        assert less.manifest()["own"][task] == source.manifest()["own"][task]
+    del family.tasks["three"]
+    check(family, {task: artifacts.read_model(less.out / "models" / task) for task in family.tasks})
+
+
+def stored_own(package, task):  # name -> bytes, and what the file says
+    raw = (package / "experts" / f"{task}.safetensors").read_bytes()
+    header = json.loads(raw[8:8 + int.from_bytes(raw[:8], "little")])
+    said = header.pop("__metadata__")
+    assert said["didi_format"] == ("4" if "own_same" in said else "3")
+    return {name: entry["data_offsets"][1] - entry["data_offsets"][0]
+            for name, entry in header.items() if ".own" in name}, said
+
+
 def test_prefixes(run, tmp_path):
     family = Family()
     family.rename("three", lambda name: name if "classifier" in name else f"bert.{name}")
@@ -212,11 +278,48 @@ def test_what_lies_beside_the_weights(run, tmp_path):
             del wanted["tokenizer.json"], wanted["spiece.model"]
             wanted |= {"config.json": b'{"architectures": ["Five"]}', "vocab.txt": b"[PAD]\n"}
         assert files == wanted
-        assert card.startswith('---\nbase_model: "base"\nlibrary_name: transformers\n'
-                               "tags: [merge, didi]\n---\n")
+        assert card.startswith('---\nbase_model: "base"\nbase_model_relation: merge\n'
+                               "library_name: transformers\ntags: [merge, didi]\n---\n")
         assert ("| `config.json` | the task's model `five` |" in card) == (task == "five")
         assert "| `preprocessor_config.json` | the base `base` |" in card
         assert ("Five" if task == "five" else "NamedModel") + ".from_pretrained" in card
+
+
+def front(card):
+    """The YAML before the text of a card: its lines as a dict."""
+    lines = card.split("---\n")[1].splitlines()
+    return dict(line.split(": ", 1) for line in lines)
+
+
+LICENSES = [("---\nlicense: apache-2.0\n---\n", "apache-2.0"),
+            ("---\r\ntags: [x]\r\nlicense: \"mit\"  # ours\r\n---\r\n", "mit"),
+            ("license: mit\n", None), ("---\ntags: [x]\n---\nlicense: mit\n", None),
+            ("---\nlicense: mit]\nx: y\n---\n", None), ("---\nlicense: " + "m" * 64 + "\n", None),
+            ("---\nlicense:\n- mit\n---\n", None), ("---\nlicense: mit", None), ("", None)]
+
+
+@pytest.mark.parametrize("form", ["full", "peft"])
+def test_cards_name_the_license_of_the_base(run, tmp_path, form):
+    Family().write(tmp_path)
+    (tmp_path / "base" / "config.json").write_text('{"architectures": ["Named"]}')
+    folder = {"full": "models", "peft": "adapters"}[form]
+    for text, license_ in LICENSES:
+        (tmp_path / "base" / "README.md").write_bytes(text.encode())
+        outcome = run(specification(), tmp_path, "--export", form)
+        manifest = json.loads((outcome.out / "manifest.json").read_text())
+        for task in HEADS:
+            card = (outcome.out / folder / task / "README.md").read_text()
+            told = front(card)
+            assert told.get("license") == license_, text
+            assert told["base_model"] == '"base"'
+            assert told["library_name"] == {"full": "transformers", "peft": "peft"}[form]
+            assert "merge" in told["tags"]
+            own = next(file["bytes"] for file in manifest["files"]
+                       if file["name"] == f"experts/{task}.safetensors")
+            assert f"| of it this task's own | {own} bytes |" in card
+            assert f"| whole package | {manifest['budget']['bytes']} bytes, " in card
+            assert f"| format of the package | {manifest['format']} |" in card
+            assert "| method | `didi` |" in card and ".from_pretrained(" in card
 
 
 def test_side_files_that_are_too_long(run, tmp_path):
@@ -372,7 +475,7 @@ def test_adapters_leave_out_what_the_task_left_alone(run, tmp_path):
 
 def test_exact_adapters_save_heads(run, tmp_path):
     family = Family()
-    family.rename("five", lambda key: "model." + key)  # its head has no place in the base's class
+    family.rename("five", lambda key: "model." + key)
     family.write(tmp_path)
     made = run(specification(output={"dtype": "f32"}, budget=0.9, dense="base"), tmp_path,
                "--export", "peft-exact").out / "adapters-exact"
@@ -385,4 +488,6 @@ def test_exact_adapters_save_heads(run, tmp_path):
         wanted = family.tasks["three"][name].astype(np.float32)
         assert np.array_equal(factors[f"base_model.model.{name}"], wanted)
     report = json.loads((made / "five" / "export.json").read_text())
-    assert report["own_saved"] == [] and len(report["own_left_out"]) == 2
+    assert len(report["own_saved"]) == 2 and report["own_left_out"] == []
+    modules = [row["module"] for row in report["modules"]]
+    assert modules and all(name.startswith("model.") for name in modules), modules

@@ -10,7 +10,7 @@ import pytest
 import artifacts
 import evaluate
 
-# Floors and ceilings at 1.24x with default settings; measured values are in docs/method.md.
+# Floors and ceilings at 1.24x with default settings; measured values are in docs/experiments.md.
 RETENTION_MIN = 0.94
 ERROR_MAX = 0.27
 # The manifest's error comes from inner products, good to 1e-6 of the energy.

@@ -204,6 +204,23 @@ def test_dtypes(run, tmp_path, dtypes):
     assert all(artifacts.model_dtypes(outcome.out / "models" / task) == kept for task in TASKS)
 
 
+@pytest.mark.parametrize("name, base, task", [("a.weight", "F32", "I64"),
+                                              ("h.index", "I64", "F32")])
+def test_integers_in_one_and_floats_in_the_other_can_be_excluded(run, tmp_path, name, base, task):
+    models = make_family(tmp_path)
+    values = {**models["one"], "h.index": np.arange(12).reshape(3, 4)}
+    artifacts.write_file(tmp_path / "one" / "model.safetensors", values,
+                         {"h.index": "I64", name: task})
+    refused = run(specification(), tmp_path, status=1)
+    assert f"'{name}' in one: {task} " in refused.stderr and base in refused.stderr
+    outcome = run(specification(exclude=[name]), tmp_path, "--export", "full")
+    assert outcome.manifest()["tensors"][name]["kept"] == "excluded"
+    for model in TASKS:
+        rebuilt = artifacts.read_file(outcome.out / "models" / model / "model.safetensors")
+        of_base = artifacts.read_file(tmp_path / "base" / "model.safetensors")
+        assert np.array_equal(rebuilt[name], of_base[name])
+
+
 @pytest.mark.parametrize("scale", ["a.weight_scale", "a.weight_scale_inv", "a.scale_weight"])
 @pytest.mark.parametrize("scaled", ["base", "one"])
 def test_scaled_8_bits_are_refused(run, tmp_path, scale, scaled):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """docs/format.md and docs/read_package.py agree with each other and with the artifacts' readers."""
 
+import json
 import pathlib
 import re
 
@@ -11,7 +12,7 @@ import artifacts
 import read_package
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
-LINES_MAX = 90
+LINES_MAX = 110
 
 
 def examples():
@@ -143,6 +144,21 @@ def test_tensors_of_one_task_alone_are_read(tmp_path):
                     "enc.b": BASE["enc.b"] + 1, "head": np.zeros((2, 2)), "new": np.ones(2)})
 
 
+def test_own_tensors_that_are_another_are_read(tmp_path):
+    own = {"head.own": np.full((2, 2), 7), "enc.w.own_rows": np.ones((1, 2))}
+    same = '{"tied.own": "head.own", "enc.b.own": "head.own"}'
+    assert_tensors(write_third(tmp_path, own, didi_format="4", own_same=same),
+                   {"enc.w": np.vstack([BASE["enc.w"] + 1, np.ones((1, 2))]),
+                    "enc.b": own["head.own"], "head": own["head.own"], "tied": own["head.own"]})
+
+
+@pytest.mark.parametrize("same", ['{"tied.own": "gone.own"}',
+                                  '{"a.own": "b.own", "b.own": "a.own"}'])
+def test_own_tensors_that_are_nowhere_are_refused(tmp_path, same):
+    with pytest.raises(KeyError, match="own"):
+        write_third(tmp_path, {"head.own": np.ones(2)}, didi_format="4", own_same=same)
+
+
 def test_names_of_the_task_are_read(tmp_path):
     assert_tensors(write_third(tmp_path, {}, prefix_dropped="enc.", as_base='["enc.b"]'),
                    {"w": BASE["enc.w"] + 1, "b": BASE["enc.b"]})
@@ -150,6 +166,30 @@ def test_names_of_the_task_are_read(tmp_path):
                    {"bert.enc.w": BASE["enc.w"] + 1, "bert.enc.b": BASE["enc.b"] + 1})
 
 
+PICKS = [("A5 02", {"expert_scale": [0.5]}, [[0.5, 0, 1.5, 0, 0], [3, 0, 4, 0, 5]]),
+         ("0F 00", {"expert_scale": [2]}, [[2, 2, 2, 2, -2], [-2, -2, -2, -2, -2]]),
+         ("0100 0400 0000 0300", {"expert_values": [[7, 8], [9, 4]]},
+          [[0, 7, 0, 0, 8], [9, 0, 0, 4, 0]])]
+
+
+@pytest.mark.parametrize("part, row", zip(("expert_mask", "expert_sign", "expert_columns"), PICKS))
+def test_what_is_picked_is_what_the_page_says(tmp_path, part, row):
+    text, beside, wanted = row
+    assert f"`{text}`" in (DOCS / "format.md").read_text()
+    assert f"`{json.dumps(wanted)}`" in (DOCS / "format.md").read_text()
+    dtype = "U16" if part == "expert_columns" else "U8"
+    raw = np.frombuffer(bytes.fromhex(text), artifacts.DTYPES[dtype])
+    own = {f"x.{name}": np.array(values) for name, values in beside.items()}
+    own[f"x.{part}"] = raw.reshape(2, 2) if dtype == "U16" else raw
+    artifacts.write_file(tmp_path / "base" / "model.safetensors", {"x": np.ones((2, 5))})
+    artifacts.write_file(tmp_path / "shared.safetensors",
+                         {"x.masked": np.arange(1.0, 11).reshape(2, 5)})
+    artifacts.write_file(tmp_path / "experts" / "one.safetensors", own, {f"x.{part}": dtype},
+                         metadata={"didi_format": "5"})
+    found = read_package.read_package(tmp_path, tmp_path / "base", "one")
+    np.testing.assert_array_equal(found["x"], np.array(wanted) + 1)
+
+
 def test_formats_that_are_not_known_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="format 4"):
-        write_third(tmp_path, {}, didi_format="4")
+    with pytest.raises(ValueError, match="format 6"):
+        write_third(tmp_path, {}, didi_format="6")

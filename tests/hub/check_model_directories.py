@@ -66,6 +66,27 @@ def test_directories_have_the_tensors_of_the_tasks_checkpoint(merged, task):
     assert found == own
 
 
+def state_of(directory):
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in directory.iterdir()}
+
+
+def test_directories_open_read_only(merged):
+    """Root may write anywhere: then nothing is there that was not before."""
+    _, _, out = merged
+    directory = out / "models" / next(iter(families.CLASSES))
+    before = state_of(directory)
+    places = [*directory.iterdir(), directory]
+    modes = [place.stat().st_mode for place in places]
+    try:
+        for place in places:
+            place.chmod(0o555 if place == directory else 0o444)
+        open_model(directory)
+    finally:
+        for place, mode in zip(places, modes):
+            place.chmod(mode)
+    assert state_of(directory) == before
+
+
 def headers(directory):
     """name -> dtype and shape, over all shards."""
     tensors = {}

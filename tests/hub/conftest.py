@@ -4,14 +4,13 @@
 import json
 import os
 import pathlib
-import shutil
 import subprocess
-import sys
 
 import pytest
 
+import environments
+
 HERE = pathlib.Path(__file__).resolve().parent
-INSTALL_SECONDS = 600
 RUN_SECONDS = 120
 
 # Nothing is looked up, nothing is told to anybody.
@@ -22,26 +21,7 @@ ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1",
 
 @pytest.fixture(scope="session")
 def hub_python(didid):
-    """The interpreter of an environment beside the build, made anew when requirements change; a
-    skip where PyTorch is missing or no registry answers."""
-    torch = subprocess.run([sys.executable, "-c", "import torch"], capture_output=True, check=False)
-    if torch.returncode != 0:
-        pytest.skip("python3-torch is not installed")
-    place = pathlib.Path(didid).resolve().parents[1] / "hub"
-    wanted = (HERE / "requirements.txt").read_text(encoding="utf-8")
-    made = place / "requirements.txt"
-    if not made.exists() or made.read_text(encoding="utf-8") != wanted:
-        shutil.rmtree(place, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", "--system-site-packages", place], check=True,
-                       capture_output=True)
-        installed = subprocess.run([place / "bin/pip", "install", "-q", "--no-deps", "-r",
-                                    HERE / "requirements.txt"], capture_output=True, text=True,
-                                   timeout=INSTALL_SECONDS, check=False)
-        if installed.returncode != 0:
-            pytest.skip("transformers and PEFT could not be installed from the package registry: "
-                        + installed.stderr.strip().splitlines()[-1])
-        made.write_text(wanted, encoding="utf-8")
-    return place / "bin/python"
+    return environments.hub_python(didid)
 
 
 @pytest.fixture(scope="session")

@@ -28,18 +28,36 @@ METHODS = {"src/methods/didi": "src/methods/methods.h"}
 PROGRAMS = {
     "proto": ("proto/proto.h", "src/base"),
 
-    "daemon": (None, "daemon/api daemon/fetch daemon/foreground daemon/jobs daemon/models "
-                     "daemon/http daemon/store daemon/base proto src src/base"),
-    "daemon/api": ("daemon/api/api.h", "daemon/fetch daemon/jobs daemon/models daemon/http "
-                                       "daemon/store daemon/base proto src src/package src/base"),
+    "daemon": (None, "daemon/access daemon/api daemon/dashboard daemon/fetch daemon/foreground "
+                     "daemon/hooks daemon/jobs daemon/models daemon/recovery daemon/uploads "
+                     "daemon/webhooks daemon/http daemon/store daemon/base proto src src/base"),
+    "daemon/access": ("daemon/access/access.h",
+                      "daemon/http daemon/store daemon/base proto src/base"),
+    "daemon/api": ("daemon/api/api.h", "daemon/access daemon/dashboard daemon/egress daemon/fetch "
+                                       "daemon/hooks daemon/jobs daemon/models "
+                                       "daemon/recovery daemon/report daemon/uploads "
+                                       "daemon/webhooks daemon/http daemon/store daemon/base "
+                                       "proto src src/package src/base"),
+    "daemon/dashboard": ("daemon/dashboard/dashboard.h",
+                         "daemon/http daemon/base proto src/base"),
+    "daemon/report": ("daemon/report/report.h", "proto src/base"),
     "daemon/fetch": ("daemon/fetch/fetch.h",
-                     "daemon/models daemon/store daemon/base proto src/base"),
+                     "daemon/egress daemon/models daemon/store daemon/base proto src/base"),
+    "daemon/webhooks": ("daemon/webhooks/webhooks.h",
+                        "daemon/egress daemon/store daemon/base proto src src/base"),
+    "daemon/uploads": ("daemon/uploads/uploads.h",
+                       "daemon/models daemon/store daemon/base proto src/base"),
+    "daemon/hooks": ("daemon/hooks/hooks.h", "daemon/fetch daemon/models daemon/store daemon/base "
+                                             "proto src src/base"),
+    "daemon/egress": ("daemon/egress/egress.h", "src/base"),
     "daemon/foreground": ("daemon/foreground/foreground.h",
                           "daemon/jobs daemon/models daemon/base proto src src/package src/base"),
     "daemon/jobs": ("daemon/jobs/jobs.h",
                     "daemon/models daemon/store daemon/base proto src src/base"),
     "daemon/models": ("daemon/models/models.h",
                       "daemon/store daemon/base proto src src/files src/base"),
+    "daemon/recovery": ("daemon/recovery/recovery.h",
+                        "daemon/store daemon/base proto src src/package src/base"),
     "daemon/http": ("daemon/http/http.h", "daemon/base proto src/base"),
     "daemon/store": ("daemon/store/store.h", "daemon/base proto src/base"),
     "daemon/base": ("daemon/base/base.h", "proto src/base"),

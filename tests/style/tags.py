@@ -43,9 +43,10 @@ def parameters(signature):
 
 def home_of(definitions):
     """The file of each function that other files can call: (name, path, static) of all. A name
-    that several files define, as programs do main, has none."""
+    that several files define, as programs do main, has none, nor has what tests/fault stands in
+    for: the C library's."""
     homes = {}
     for name, path, static in definitions:
-        if not static and path.endswith(".c"):
+        if not static and path.endswith(".c") and not path.startswith("tests/fault/"):
             homes.setdefault(name, set()).add(path)
     return {name: paths.pop() for name, paths in homes.items() if len(paths) == 1}

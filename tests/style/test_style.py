@@ -21,13 +21,16 @@ SOURCE_LINES_MIN = 60  # of a .c file whose head comment has no "Short because"
 
 # foreign header -> the only files that may include it
 FOREIGN = {
-    "microhttpd.h": ("daemon/http/*", "tests/*"),
+    "microhttpd.h": ("tests/bench/*",),
+    "openssl/ssl.h": ("daemon/http/tls*",),
     "sqlite3.h": ("daemon/store/*", "tests/*"),
     "cblas.h": ("src/math/linalg*", "tests/*"),
     "lapacke.h": ("src/math/linalg*", "tests/*"),
     "lapack.h": ("src/math/linalg*", "tests/*"),
-    "curl/curl.h": ("client/net/transport*", "daemon/fetch/transfer*", "tests/*"),
+    "curl/curl.h": ("client/net/transport*", "daemon/access/control*", "daemon/fetch/transfer*",
+                    "daemon/egress/*", "daemon/webhooks/sender*", "tests/*"),
     "uv.h": ("daemon/*",),
+    "yaml.h": ("proto/document_yaml*",),
     "openssl/*": ("src/base/*", "daemon/*", "tests/*"),
 }
 
@@ -35,7 +38,7 @@ FOREIGN = {
 PARAMETERS = {
     "src/math/linalg*: linalg_*": "the arguments of BLAS's own functions",
     "src/math/gemm.c: multiply*": "the arguments of BLAS's gemm",
-    "daemon/http/callbacks.c: http_callbacks_access": "libmicrohttpd sets the signature",
+    "tests/bench/hello_mhd.c: answer": "libmicrohttpd sets the signature",
 }
 
 # files, or all of a folder, that may be thin without a word
@@ -47,9 +50,15 @@ THIN = {
 # header -> why it is longer than others
 HEADERS = {"src/didi.h": "the only header of the library that the outside sees"}
 
-# the only places that may keep a variable between calls: the log, the table of fault points, and
-# the list of mappings that an allocator needs
-STATEFUL = ("daemon/base/log.c", "src/base/fault.c", "src/base/spill.c")
+# The only callers of jansson's own parsers, which write past their buffer when memory is refused:
+# the parse that ends before, and a file of one's own that is read as it comes.
+PARSERS = ("src/base/json_load.c", "client/commands/draft.c")
+
+# the only places that may keep a variable between calls: the log, the numbers of /metrics, the
+# table of fault points, the list of mappings that an allocator needs, and a thread's own parse,
+# which jansson's allocator looks at
+STATEFUL = ("daemon/base/log.c", "daemon/base/metrics.c", "src/base/fault.c", "src/base/spill.c",
+            "src/base/json_load.c")
 
 
 def matches(path, globs):
@@ -57,7 +66,8 @@ def matches(path, globs):
 
 
 def test_places_that_rules_name_exist():
-    places = [home for homes in FOREIGN.values() for home in homes] + [*STATEFUL, *HEADERS]
+    places = [home for homes in FOREIGN.values() for home in homes]
+    places += [*STATEFUL, *HEADERS, *PARSERS]
     places += [place for place in THIN if place.endswith(".c")]
     places += [place.split(":")[0] for place in PARAMETERS]
     report([f"no file is {place}" for place in places
@@ -69,6 +79,26 @@ def test_foreign_headers_have_one_home():
             for path in sources.with_suffix(".c", ".h") for header in sources.foreign_includes(path)
             for glob, homes in FOREIGN.items()
             if fnmatch.fnmatchcase(header, glob) and not matches(path, homes)])
+
+
+def test_json_is_parsed_where_memory_may_run_out():
+    own = re.compile(r"\bjson_(loads|loadb|loadf|loadfd|load_file|load_callback)\b")
+    report([f"{path}:{number}: {found[0]}, not json_load" for path in sources.product()
+            if str(path) not in PARSERS
+            for number, line in enumerate(
+                COMMENT.sub(blank, sources.text(path)).splitlines(), 1)
+            if (found := own.search(line))])
+
+
+def test_text_in_memory_is_printed_by_one_stream():
+    report([f"{path}:{number}: open_memstream, not text_stream" for path in sources.product()
+            for number, line in enumerate(
+                COMMENT.sub(blank, sources.text(path)).splitlines(), 1)
+            if re.search(r"\bopen_w?memstream\b", line)])
+
+
+def blank(comment):
+    return "\n" * comment[0].count("\n")
 
 
 def is_generated(name):
@@ -123,6 +153,8 @@ def test_no_state_between_calls():
 
 
 def is_code(path):
+    if path.suffix == ".js":  # what browsers get, but for what others wrote
+        return path.parts[0] == "daemon" and "vendor" not in path.parts
     return path.suffix in (".c", ".h", ".py", ".sql", ".build") or path.name == "run"
 
 
@@ -177,7 +209,7 @@ def test_licence_line_on_top():
     heads = [(path, sources.text(path).splitlines()[:2])
              for path in sources.with_suffix(".c", ".h", ".py", ".sql")]
     heads += [(path, sources.text(path).splitlines()[:2]) for path in sources.files()
-              if path.name == "run"]
+              if path.name == "run" or (path.suffix == ".js" and is_code(path))]
     report([f"{path}: no SPDX line" for path, head in heads
             if not any("SPDX-License-Identifier: Apache-2.0" in line for line in head)])
 

@@ -63,13 +63,17 @@ static didi_next give(didi_merge *merge, bool helper, didi_item **ret_item)
     return DIDI_NEXT_ITEM;
 }
 
+bool didi_merge_is_over(const didi_merge *merge)
+{
+    return merge->given == merge->settings.items || merge->failed || atomic_load(&merge->cancelled);
+}
+
 didi_next didi_merge_next(didi_merge *merge, uint64_t memory_available, bool helper,
                           didi_item **ret_item)
 {
     const fake_merge_settings *settings = &merge->settings;
     size_t at_once = settings->at_once != 0 ? settings->at_once : SIZE_MAX;
-    const bool over =
-        merge->given == settings->items || merge->failed || atomic_load(&merge->cancelled);
+    const bool over = didi_merge_is_over(merge);
     if (!over && merge->in_flight < at_once && settings->memory <= memory_available)
         return give(merge, false, ret_item);
     if (over && merge->in_flight == 0 && merge->helpers == 0)

@@ -23,12 +23,20 @@ typedef struct tensor_recipe {
 } tensor_recipe;
 
 static const tensor_recipe tensors[] = {
-    {"a.weight", 2, {24, 16}}, {"b.weight", 2, {12, 40}},   {"bias", 1, {24}},
-    {"conv", 3, {6, 4, 3}},    {"embed.weight", 2, {4, 6}}, {"empty", 2, {0, 4}},
-    {"one", 0, {0}},           {"steps", 1, {2}},           {"wide", 2, {1, 8}},
+    {"a.weight", 2, {24, 16}},
+    {"b.weight", 2, {12, 40}},
+    {"bias", 1, {24}},
+    {"conv", 3, {6, 4, 3}},
+    {"embed.weight", 2, {4, 6}},
+    {"empty", 2, {0, 4}},
+    {"one", 0, {0}},
+    {"steps", 1, {2}},
+    {"wide", 2, {1, 8}},
     {"zzz", 1, {3}},
+    {"zz1", 1, {3}},
+    {"zz2", 1, {3}},
 };
-enum { TENSORS = sizeof tensors / sizeof *tensors, INTEGERS = 7 };
+enum { TENSORS = sizeof tensors / sizeof *tensors, INTEGERS = 7, EXTRA = 9, TWIN = 10 };
 
 static const char *const task_names[SAMPLE_TASKS_MAX] = {"t0", "t1", "t2", "t3",
                                                          "t4", "t5", "t6", "t7"};
@@ -46,6 +54,7 @@ static void make_values(const sample_model *model, size_t index, size_t rows, si
 {
     const char *name = tensors[index].name;
     size_t full = rows < columns ? rows : columns;
+    index = index == TWIN ? EXTRA : index;
     random_normal(random_mix(1, index), values, rows * columns, 0.5F);
     if (model->seed != 0 && !is(model->same, name)) {
         sample_add_matrix(values, rows, columns, full < 3 ? full : 3, random_mix(2, index));
@@ -93,7 +102,8 @@ void sample_model_write(int directory, const sample_model *model)
     didi_error error = {0};
     didi_dtype dtype = model->dtype == DIDI_DTYPE_BOOL ? DIDI_DTYPE_F32 : model->dtype;
     for (size_t i = 0; i < TENSORS; i++) {
-        if (is(model->omit, tensors[i].name) || (i + 1 == TENSORS && !model->extra))
+        if (is(model->omit, tensors[i].name) || (i == EXTRA && !model->extra && !model->twins) ||
+            (i > EXTRA && !model->twins))
             continue;
         memcpy(shapes[count], tensors[i].shape, sizeof shapes[count]);
         if (is(model->turn, tensors[i].name)) {

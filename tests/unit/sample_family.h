@@ -19,6 +19,7 @@ typedef struct sample_model {
     const char *omit;   /* a tensor that is missing */
     const char *turn;   /* a tensor with its first two dimensions exchanged */
     bool extra;         /* a tensor more, "zzz" [3] */
+    bool twins;         /* and "zz1" [3] with its values, "zz2" [3] with others */
     const char *grow;   /* a matrix with two rows more */
     const char *prefix; /* of all names */
     const char *poke;   /* a tensor that gets poke_value as its second element */

@@ -61,6 +61,8 @@ static bool check_fault(sample_family *self, const char *point, size_t nth, cons
 void sample_check_faults(sample_family *self, const char *point, const char *how, size_t dense)
 {
     size_t fired = 0;
+    if (SUPPORT_SANITIZED && dense > 6)
+        dense /= 6;
     self->options.volatile_work = false;
     for (size_t nth = 1; check_fault(self, point, nth, how); nth += 1 + nth / dense)
         fired++;

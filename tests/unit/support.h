@@ -14,6 +14,13 @@
 
 #include <stdbool.h>
 
+/* Under a sanitizer all takes many times as long: tests that try many cases take fewer there. */
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+enum { SUPPORT_SANITIZED = 1 };
+#else
+enum { SUPPORT_SANITIZED = 0 };
+#endif
+
 /* A fresh empty directory for one test. */
 int support_setup(void **state);
 

@@ -45,7 +45,7 @@ static double root_mean_square(const float *x, size_t count)
     return count > 0 ? sqrt(linalg_energy(x, count) / (double)count) : 0;
 }
 
-/* Balanced start: B = U diag(sqrt(sigma)), A = diag(sqrt(sigma)) V' (method.md 4). */
+/* Balanced start: B = U diag(sqrt(sigma)), A = diag(sqrt(sigma)) V' (method.md 5). */
 static int pair_create(adam *self, size_t index, didi_error *error)
 {
     const block *source = &self->layer->blocks[index];

@@ -398,5 +398,8 @@ int didi_curves(didi *self, didi_error *error)
     int status = DIDI_OK;
     for (size_t i = 0; i < sizeof all / sizeof *all && status == DIDI_OK; i++)
         status = make_curve(self, all[i], error);
+    didi_precision own = self->work->options.precision;
+    if (status == DIDI_OK && self->curves[own].count == 0)
+        status = make_curve(self, own, error);
     return status;
 }

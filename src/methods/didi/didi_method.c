@@ -33,9 +33,20 @@ static bool skips_pursuit(const void *self)
     return !didi_pursues(self);
 }
 
-static bool skips_ranks(const void *self)
+bool didi_ranks_are_final(const didi *self)
 {
     return !didi_pursues(self) && !didi_counts_bytes(self);
+}
+
+static bool skips_ranks(const void *self)
+{
+    return didi_ranks_are_final(self);
+}
+
+static bool skips_refinement(const void *method)
+{
+    const didi *self = method;
+    return self->work->options.survey;
 }
 
 static uint64_t decompose_memory(const void *self, size_t index)
@@ -81,6 +92,7 @@ static const method_stage rows[] = {
                          .told_as = DIDI_STAGE_REFINE,
                          .share = 25,
                          .each = didi_refine_layer,
+                         .skipped = skips_refinement,
                          .recall = didi_recall_refined,
                          .report = didi_report_refined,
                          .memory = refine_memory},
@@ -177,7 +189,8 @@ static void close_method(void *method)
 const didi_method didi_pursuit_method = {
     .name = "didi",
     .summary = "a shared part and an expert for each task, both of low rank, under one budget",
-    .flags = METHOD_TAKES_BUDGET | METHOD_MATRICES_ONLY | METHOD_EXTENDS | METHOD_REUSES,
+    .flags = METHOD_TAKES_BUDGET | METHOD_MATRICES_ONLY | METHOD_EXTENDS | METHOD_REUSES |
+             METHOD_SURVEYS,
     .fields = didi_fields,
     .self_bytes = sizeof(didi),
     .stages = rows,
@@ -191,6 +204,8 @@ const didi_method didi_pursuit_method = {
     .again = didi_again,
     .progress = progress,
     .told_as = told_as,
+    .foresees = didi_foresees,
+    .foresee = didi_foresee,
     .describe = didi_describe,
     .close = close_method,
 };

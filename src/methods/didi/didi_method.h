@@ -100,6 +100,8 @@ bool didi_needs_spectra(const didi *self);
 bool didi_pursues(const didi *self);
 /* True when ranks and widths are chosen together: the budget asks for it and the allocator can. */
 bool didi_counts_bytes(const didi *self);
+/* Those of the schedule are: no row changes them. */
+bool didi_ranks_are_final(const didi *self);
 
 /* ---- plan.c, modes.c ---- */
 

@@ -48,12 +48,9 @@ void solve_package_clear(solve_package *self)
 static int round_values(didi_dtype dtype, float *values, size_t count, didi_error *error)
 {
     enum { PIECE = 4096 };
-    char rounded[PIECE * sizeof(double)];
     for (size_t first = 0; first < count; first += PIECE) {
         size_t piece = count - first < PIECE ? count - first : PIECE;
-        didi_dtype_from_f32(dtype, values + first, rounded, piece);
-        didi_dtype_to_f32(dtype, rounded, values + first, piece);
-        if (didi_dtype_first_nonfinite(values + first, piece) < piece)
+        if (didi_dtype_round(dtype, values + first, piece) < piece)
             return didi_fail(error, DIDI_NUMERIC, NULL, "a value is out of the range of %s",
                              didi_dtype_name(dtype));
         spill_touched(piece * sizeof *values);

@@ -119,15 +119,6 @@ static uint64_t matrix_memory(const solve_shape *shape)
     return memory_multiply(memory_multiply(shape->rows, shape->columns), sizeof(float));
 }
 
-/* A Gram matrix and the eigensolver's work, where whole spectra are computed. */
-static uint64_t spectrum_memory(const solve_shape *shape)
-{
-    uint64_t shorter = smaller(shape->rows, shape->columns);
-    uint64_t copies = shorter <= SPECTRUM_DOUBLE_ORDER ? 4 : 2;
-    return memory_add(memory_multiply(matrix_memory(shape), copies),
-                      memory_multiply(memory_multiply(shorter, shorter), 40));
-}
-
 uint64_t solve_memory_decompose(const solve_shape *shape, const work_mode *mode)
 {
     uint64_t total = vectors_memory(shape, mode);
@@ -138,7 +129,7 @@ uint64_t solve_memory_decompose(const solve_shape *shape, const work_mode *mode)
     }
     uint64_t sides = memory_add(shape->rows, shape->columns);
     uint64_t vectors = memory_multiply(smaller(shape->rows, shape->columns), sides);
-    total = memory_add(total, spectrum_memory(shape));
+    total = memory_add(total, spectrum_memory(shape->rows, shape->columns));
     return memory_add(total, memory_multiply(vectors, 8));
 }
 
@@ -199,7 +190,7 @@ uint64_t solve_memory_refine(const solve_shape *shape, const work_mode *mode,
             ? quantise_memory(shape, mode, held)
             : memory_add(row_memory(shape, mode, larger(held->expert, held->shared)), deltas);
     total = memory_add(total, larger(steps, published));
-    return shape->exact ? memory_add(total, spectrum_memory(shape)) : total;
+    return shape->exact ? memory_add(total, spectrum_memory(shape->rows, shape->columns)) : total;
 }
 
 uint64_t solve_spill_bytes(const solve_shape *shape, const work_mode *mode)

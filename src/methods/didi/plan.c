@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 /* Sketches for an error asked for are as wide as for this budget; pursuit widens them. */
 #define SKETCH_RATIO_UNKNOWN 1.4
@@ -145,6 +146,8 @@ enum { EXPECTED_SWEEPS = 6 };
 static size_t expected_steps(const didi *self)
 {
     const didi_merge_options *o = &self->work->options;
+    if (o->survey)
+        return 0;
     bool ends = o->optimizer == DIDI_OPTIMIZER_ALS && o->tolerance > 0;
     return ends && o->refine_steps > EXPECTED_SWEEPS ? EXPECTED_SWEEPS : o->refine_steps;
 }
@@ -204,6 +207,8 @@ static void plan_disk(didi *self)
     plan->artifact_bytes = memory_add(plan->artifact_bytes, plan->own_bytes);
     if (plan->artifact_bytes > didi_byte_budget(self))
         plan->artifact_bytes = didi_byte_budget(self);
+    if (self->work->options.survey)
+        plan->artifact_bytes = headers + (1 << 16); /* the manifest's */
     /* Pursuit keeps float32 factors with spare rows, refinement the published ones. */
     uint64_t states =
         memory_multiply(plan->factor_parameters, didi_pursues(self) ? 6 + width : width);
@@ -245,14 +250,39 @@ static int plan_limits(didi *self, uint64_t *ret_smallest, didi_error *error)
     return DIDI_OK;
 }
 
-int didi_plan_merge(void *method, didi_error *error)
+static int plan_ranks(didi *self, didi_error *error)
 {
-    didi *self = method;
     uint64_t smallest = 0;
     plan_budget(self);
     int status = plan_limits(self, &smallest, error);
-    if (status == DIDI_OK)
-        status = check_plan(self, smallest, error);
+    return status == DIDI_OK ? check_plan(self, smallest, error) : status;
+}
+
+#define SURVEY_ROOM 1.5 /* of the least budget, where a survey's own is below it */
+
+/* A survey that was given no budget finds one with room for factors. */
+static int plan_survey(didi *self, didi_error *error)
+{
+    didi_merge_options *o = &self->work->options;
+    const didi_plan before = self->work->plan;
+    didi_error why = {0};
+    int status = plan_ranks(self, &why);
+    if (status == DIDI_BUDGET && o->budget_unit == DIDI_BUDGET_PARAMETERS &&
+        o->budget == DIDI_SURVEY_BUDGET) {
+        double room = SURVEY_ROOM * self->work->plan.budget_minimum;
+        free(self->limits);
+        self->limits = NULL;
+        self->work->plan = before;
+        o->budget = self->work->plan.budget = room;
+        return plan_ranks(self, error);
+    }
+    return status == DIDI_OK ? status : didi_fail(error, status, why.subject, "%s", why.message);
+}
+
+int didi_plan_merge(void *method, didi_error *error)
+{
+    didi *self = method;
+    int status = self->work->options.survey ? plan_survey(self, error) : plan_ranks(self, error);
     if (status == DIDI_OK)
         status = didi_plan_memory(self, error);
     if (status != DIDI_OK)

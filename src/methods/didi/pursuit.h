@@ -50,8 +50,7 @@ int solve_spectra(layer *layer, bool shared, layer_summary *summary, spectra *re
 int spectra_create(spectra *spectra, size_t tasks, size_t q, didi_error *error);
 void spectra_clear(spectra *spectra);
 
-/* Blocks at summary->rank from S = mean and E_t = tau_t - S (method.md 3 and 4, the paper's start).
- */
+/* Blocks at summary->rank from S = mean and E_t = tau_t - S (method.md 5, the paper's start). */
 int solve_start_from_mean(layer *layer, bool shared, const layer_summary *summary,
                           didi_error *error);
 

@@ -32,3 +32,8 @@ int didi_final_ranks(void *self, didi_error *error);
 void didi_report_pursued(void *self);
 void didi_report_refined(void *self);
 int didi_describe(const void *self, const figures *of, json_t *manifest, didi_error *error);
+
+/* ---- outlook.c: the section `frontier` ---- */
+
+bool didi_foresees(const void *self, size_t stage);
+int didi_foresee(const void *self, const figures *of, json_t *document, didi_error *error);

@@ -245,7 +245,7 @@ static int final_by_parameters(didi *self, allocate_block *blocks, size_t count,
         return status;
     adopt_ranks(self, blocks);
     didi_set_fixed_widths(self);
-    return DIDI_OK;
+    return work_package_bytes(self->work, &self->chosen_bytes, error);
 }
 
 int didi_final_ranks(void *method, didi_error *error)

@@ -48,7 +48,7 @@ static int vectors_create(const layer *target, triplets *self, didi_error *error
     size_t r = layer_full_rank(target);
     *self = (triplets){r, memory_zeroed(r, sizeof(double)),
                        memory_aligned(r, target->rows * sizeof(float)),
-                       memory_aligned(r, target->columns * sizeof(float))};
+                       memory_aligned(r, target->columns * sizeof(float)), false};
     if (self->left == NULL || self->right == NULL || self->sigma == NULL) {
         vectors_clear(self);
         *self = (triplets){0};

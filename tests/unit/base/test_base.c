@@ -76,8 +76,8 @@ static void long_and_dirty_texts_are_cut_and_cleaned(void **state)
     assert_int_equal(strlen(error.message), 1023);
     assert_true(text_is_utf8(error.subject, strlen(error.subject)));
     (void)didi_fail(&error, DIDI_IO, "a\nb\x7F", "c\td\xFF\xE2\x82");
-    assert_string_equal(error.subject, "a?b?");
-    assert_string_equal(error.message, "c?d???");
+    assert_string_equal(error.subject, "a\\u{a}b\\u{7f}");
+    assert_string_equal(error.message, "c\\u{9}d\\u{dcff}\\u{dce2}\\u{dc82}");
 }
 
 static void characters_are_judged_as_rfc_3629_does(void **state)
@@ -170,7 +170,7 @@ static void faults_that_do_not_parse_are_refused(void **state)
     (void)state;
     static const char *const bad[] = {
         "pwrite",     "pwrite:", "pwrite:0",       "pwrite:-1",  "pwrite:x",    "pwrite:1x",
-        "pwrite:1++", "write:1", "pwrite:1:EWHAT", "pwrite:1:0", "pwrite:1:5x", "alloc:1,pwrite"};
+        "pwrite:1++", "wrote:1", "pwrite:1:EWHAT", "pwrite:1:0", "pwrite:1:5x", "alloc:1,pwrite"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         assert_int_equal(fault_arm(bad[i]), -1);
         assert_int_equal(fault_at(FAULT_ALLOC), 0);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sources as clients spell them, and addresses that are not fetched from. */
+#include "daemon/egress/egress.h"
 #include "daemon/fetch/source.h"
 #include "daemon/fetch/transfer.h"
 #include "tests/unit/support.h"
@@ -15,10 +16,10 @@ static bool is_public(const char *text)
     struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
     if (strchr(text, ':') == NULL) {
         assert_int_equal(inet_pton(AF_INET, text, &v4.sin_addr), 1);
-        return transfer_address_is_public((const struct sockaddr *)&v4);
+        return egress_address_is_public((const struct sockaddr *)&v4);
     }
     assert_int_equal(inet_pton(AF_INET6, text, &v6.sin6_addr), 1);
-    return transfer_address_is_public((const struct sockaddr *)&v6);
+    return egress_address_is_public((const struct sockaddr *)&v6);
 }
 
 static void private_addresses_are_known(void **state)
@@ -55,7 +56,7 @@ static void private_addresses_are_known(void **state)
     for (size_t i = 0; i < sizeof closed / sizeof *closed; i++)
         if (is_public(closed[i]))
             fail_msg("%s is not public", closed[i]);
-    assert_false(transfer_address_is_public(&(struct sockaddr){.sa_family = AF_UNIX}));
+    assert_false(egress_address_is_public(&(struct sockaddr){.sa_family = AF_UNIX}));
 }
 
 static void sources_are_read(void **state)

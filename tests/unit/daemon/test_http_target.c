@@ -22,6 +22,19 @@ static void targets_are_split_and_decoded(void **state)
     assert_string_equal(target.parameters[2].value, "/=");
 }
 
+static void a_slash_at_the_end_is_told(void **state)
+{
+    http_target target;
+    (void)state;
+    assert_null(http_target_parse("/", &target));
+    assert_false(target.is_folder);
+    assert_null(http_target_parse("/ui/?a=1", &target));
+    assert_true(target.is_folder);
+    assert_int_equal(target.segment_count, 1);
+    assert_null(http_target_parse("/ui", &target));
+    assert_false(target.is_folder);
+}
+
 static void bad_targets_are_refused(void **state)
 {
     static const char *const bad[] = {
@@ -31,7 +44,7 @@ static void bad_targets_are_refused(void **state)
         "http://h/",
         "//",
         "/a//b",
-        "/a/",
+        "/a//",
         "/.",
         "/a/..",
         "/%2e",
@@ -79,6 +92,7 @@ static void numbers_are_strict(void **state)
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_false(http_number_parse(bad[i], 1, 10, &number));
     assert_false(http_number_parse("0", 1, 10, &number));
+    assert_false(http_number_parse("2", 0, 1, &number));
     assert_int_equal(number, 7);
     assert_true(http_number_parse("10", 1, 10, &number));
     assert_int_equal(number, 10);
@@ -150,6 +164,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(targets_are_split_and_decoded),
+        cmocka_unit_test(a_slash_at_the_end_is_told),
         cmocka_unit_test(bad_targets_are_refused),
         cmocka_unit_test(numbers_are_strict),
         cmocka_unit_test(ranges),

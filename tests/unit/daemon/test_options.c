@@ -80,8 +80,8 @@ static void mistakes_name_the_word(void **state)
         const char *word, *message;
     } cases[] = {
         {"--nonsense", "unknown option --nonsense"},
-        {"--memory_limit=1", "unknown option --memory_limit=1"},
-        {"--verbose=yes", "unknown option --verbose=yes"},
+        {"--memory_limit=1", "unknown option --memory_limit=1; did you mean --memory-limit?"},
+        {"--verbose=yes", "unknown option --verbose=yes; did you mean --verbose?"},
         {"--out", "a value is missing after --out"},
         {"-x", "unexpected argument -x"},
     };

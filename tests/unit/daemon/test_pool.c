@@ -184,6 +184,40 @@ static void test_cancel_takes_one_item(void **state)
     bench_close(&self);
 }
 
+static void pause_all(bench *self)
+{
+    pool_pause(self->pool, true);
+}
+
+static void test_a_pause_lets_items_end_and_begins_none(void **state)
+{
+    bench self;
+    const fake_merge_settings a = {
+        .name = "a", .items = 5000, .microseconds = 1000, .helpers = true};
+    const fake_merge_settings b = {.name = "b", .items = 200, .microseconds = 1000};
+    (void)state;
+    bench_open(&self, 2, UINT64_MAX);
+    bench_add(&self, &a, 0);
+    bench_add(&self, &b, 0);
+    bench_after(&self, 20, pause_all);
+    pool_pump(self.pool);
+    uv_run(&self.loop, UV_RUN_DEFAULT); /* until nothing is in flight */
+    const size_t begun = fake_log_count(&self.log);
+    assert_true(begun > 0 && begun < 5200);
+    assert_int_equal(pool_in_flight(self.pool), 0);
+    assert_false(self.jobs[0].finished || self.jobs[1].finished);
+    cancel_first(&self);
+    assert_true(self.jobs[0].finished);
+    assert_int_equal(self.jobs[0].result, DIDI_CANCELLED);
+    assert_int_equal(fake_log_count(&self.log), begun);
+    assert_false(self.jobs[1].finished);
+    pool_pause(self.pool, false);
+    bench_run(&self);
+    assert_int_equal(self.jobs[1].result, DIDI_OK);
+    assert_int_equal(fake_merge_done(self.jobs[1].merge), 200);
+    bench_close(&self);
+}
+
 static void test_a_failure_stays_with_its_job(void **state)
 {
     bench self;
@@ -275,6 +309,7 @@ int main(void)
         cmocka_unit_test(test_idle_threads_go_to_lower_priority),
         cmocka_unit_test(test_memory_is_shared_and_nobody_starves),
         cmocka_unit_test(test_cancel_takes_one_item),
+        cmocka_unit_test(test_a_pause_lets_items_end_and_begins_none),
         cmocka_unit_test(test_a_failure_stays_with_its_job),
         cmocka_unit_test(test_idle_threads_help),
         cmocka_unit_test(test_helpers_are_recalled_for_other_work),

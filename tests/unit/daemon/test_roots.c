@@ -169,7 +169,7 @@ static void a_cache_has_models_by_name_and_revision(void **state)
     check_refused(roots, "org/name@v2", DIDI_NOT_FOUND, "the revision 'v2' is not in the cache");
     check_refused(roots, "org/name/x", DIDI_NOT_FOUND, "there is no model \"org/name/x\"");
     check_refused(roots, "gpt2", DIDI_NOT_FOUND, "there is no model");
-    static const char *const all[] = {"0:org/name ", "0:org/name@" OLDER " ", "0:hub/gpt2 "};
+    static const char *const all[] = {"0:org/name ", ("0:org/name@" OLDER " "), "0:hub/gpt2 "};
     names found = {.used = 0};
     didi_error error = {0};
     assert_int_equal(model_roots_walk(roots, collect, &found, &error), DIDI_OK);
@@ -203,7 +203,7 @@ static void names_are_listed_once(void **state)
         assert_int_equal(model_roots_list_name(roots, cases[i].name, listed, &error), DIDI_OK);
         assert_string_equal(listed, cases[i].listed);
     }
-    static const char *const all[] = {"0:org/name", "0:org/name@" OLDER, "0:plain"};
+    static const char *const all[] = {"0:org/name", ("0:org/name@" OLDER), "0:plain"};
     check_walk(roots, all, 3);
     model_roots_close(roots);
 }
@@ -264,7 +264,7 @@ static void one_name_has_one_model(void **state)
     model_roots_close(roots);
     roots = open_roots(directory, "two", "one");
     check_place(roots, "org/name", 0, "org/name", "");
-    static const char *const turned[] = {"0:org/name", "0:both", "1:org/name@" NEWEST};
+    static const char *const turned[] = {"0:org/name", "0:both", ("1:org/name@" NEWEST)};
     names found = {.used = 0};
     didi_error error = {0};
     assert_int_equal(model_roots_walk(roots, collect, &found, &error), DIDI_OK);

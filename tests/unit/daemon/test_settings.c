@@ -160,7 +160,7 @@ static void test_log_lines(void **state)
              LOG_TEXT("plain", "/a/b"));
     assert_true(read(ends[0], line, sizeof line - 1) > 0);
     assert_non_null(
-        strstr(line, " level=info message=\"a \\\"b\\\"\" job=\"x y\\n\" n=-3 plain=/a/b\n"));
+        strstr(line, " level=info message=\"a \\\"b\\\"\" job=\"x y\\\\u{a}\" n=-3 plain=/a/b\n"));
     memset(line, 0, sizeof line);
     log_configure(LOG_FORMAT_JSON, LOG_LEVEL_INFO, ends[1]);
     log_emit(LOG_LEVEL_ERROR, "m", LOG_REAL("r", 0.5), LOG_TEXT("t", NULL));

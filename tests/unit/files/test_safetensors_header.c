@@ -109,7 +109,7 @@ static const bad_header bad_headers[] = {
     {"{" ONE ",}", 4, "m/f", "member's name"},
     {"{\"\xFF\":1}", 0, "m/f", "not UTF-8"},
     {"{\"a\\u0000b\":1}", 0, "m/f", "U+0000"},
-    {"{\"a\\nb\":{}}", 0, "m/f", "control character in the tensor name 'a?b'"},
+    {"{\"a\\nb\":{}}", 0, "m/f", "control character in the tensor name 'a\\u{a}b'"},
     {"{\"a\x7F\":{}}", 0, "m/f", "control character"},
     /* types */
     {"{\"t\":1}", 0, "m/f: t", "an object is expected"},

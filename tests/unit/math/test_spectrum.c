@@ -15,7 +15,7 @@ static triplets make_triplets(size_t m, size_t n, size_t count)
     size_t r = m < n ? m : n;
     return (triplets){count, support_allocate(r * sizeof(double)),
                       support_allocate(r * m * sizeof(float)),
-                      support_allocate(r * n * sizeof(float))};
+                      support_allocate(r * n * sizeof(float)), false};
 }
 
 static void free_triplets(triplets *self)
@@ -58,6 +58,11 @@ static void check_against_lapack(size_t m, size_t n, const float *x, size_t coun
         assert_true(i == 0 || found.sigma[i] <= found.sigma[i - 1]);
     }
     sample_assert_near(product_distance(m, n, &found, &wanted, count), 0, bound * scale);
+    triplets few = make_triplets(m, n, count);
+    few.few = true;
+    assert_int_equal(spectrum_leading(m, n, x, &few, &error), DIDI_OK);
+    sample_assert_near(product_distance(m, n, &few, &wanted, count), 0, bound * scale);
+    free_triplets(&few);
     triplets alone = {.count = count, .sigma = support_allocate(count * sizeof(double))};
     assert_int_equal(spectrum_leading(m, n, x, &alone, &error), DIDI_OK);
     for (size_t i = 0; i < count; i++)

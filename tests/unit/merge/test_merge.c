@@ -297,6 +297,67 @@ static void a_cancelled_merge_leaves_nothing(void **state)
     sample_family_close(&sample);
 }
 
+static size_t count_told(const recorder *heard, didi_event_kind kind)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < heard->count; i++)
+        count += heard->events[i].kind == kind;
+    return count;
+}
+
+/* Error against budget is told once, and is there to be read, before anything is refined. */
+static void other_budgets_are_foreseen(void **state)
+{
+    static const didi_allocator all[] = {DIDI_ALLOCATOR_PURSUIT, DIDI_ALLOCATOR_UNIFORM,
+                                         DIDI_ALLOCATOR_EXACT};
+    static const char *const names[] = {"pursuit", "uniform", "exact"};
+    sample_family sample;
+    recorder heard;
+    didi_error error = {0};
+    sample_family_create(&sample, support_directory(state), TASKS);
+    sample.options.volatile_work = false;
+    for (size_t a = 0; a < sizeof all / sizeof *all; a++) {
+        sample.options.allocator = all[a];
+        sample.options.output_name = names[a];
+        didi_merge *merge = open_merge(&sample, &heard);
+        while (count_told(&heard, DIDI_EVENT_FRONTIER) == 0)
+            assert_int_equal(run_items(merge, 1), 1);
+        for (size_t i = 0; i < heard.count; i++)
+            assert_true(heard.events[i].stage < DIDI_STAGE_REFINE ||
+                        heard.events[i].kind == DIDI_EVENT_STAGE);
+        assert_int_equal(faccessat(sample.work, DIDI_OUTLOOK_FILE, R_OK, 0), 0);
+        run_items(merge, SIZE_MAX);
+        sample_must(didi_merge_result(merge, &error), &error);
+        didi_merge_close(merge);
+        assert_int_equal(count_told(&heard, DIDI_EVENT_FRONTIER), 1);
+    }
+    sample_family_close(&sample);
+}
+
+static void a_survey_publishes_its_manifest_alone(void **state)
+{
+    sample_family sample;
+    recorder heard;
+    int package = -1;
+    didi_error error = {0};
+    sample_family_create(&sample, support_directory(state), TASKS);
+    sample.options.survey = true;
+    sample.options.budget = 0;
+    finish(&sample, &heard);
+    assert_int_equal(count_told(&heard, DIDI_EVENT_FRONTIER), 1);
+    for (size_t i = 0; i < heard.count; i++)
+        assert_int_not_equal(heard.events[i].stage, DIDI_STAGE_REFINE);
+    sample_must(file_open_directory(sample.output, "package", 0, &package, &error), &error);
+    assert_int_equal(support_entries(package), 1);
+    assert_int_equal(faccessat(package, "manifest.json", R_OK, 0), 0);
+    close(package);
+    sample.options.method = "average";
+    didi_merge *merge = NULL;
+    assert_int_equal(didi_merge_open(&sample.options, NULL, &merge, &error), DIDI_INVALID);
+    assert_string_equal(error.subject, "/survey");
+    sample_family_close(&sample);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +369,8 @@ int main(void)
         support_test(published_artifacts_are_found),
         support_test(another_merges_artifacts_are_refused),
         support_test(a_cancelled_merge_leaves_nothing),
+        support_test(other_budgets_are_foreseen),
+        support_test(a_survey_publishes_its_manifest_alone),
     };
     return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);
 }

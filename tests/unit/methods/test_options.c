@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Options of methods: what is taken, and that everything else is refused by name. */
+#include "src/base/fault.h"
 #include "src/methods/methods.h"
 #include "tests/unit/sample_family.h"
 #include "tests/unit/sample_layer.h"
@@ -52,6 +53,24 @@ static void defaults_hold_for_what_is_not_given(void **state)
         didi_error error = {0};
         sample_must(read(texts[i], &self, &error), &error);
         assert_true(self.share == 0.5 && self.count == 7 && self.flag);
+    }
+}
+
+static void lack_of_memory_is_not_taken_for_bad_text(void **state)
+{
+    (void)state;
+    bool fired = true;
+    for (size_t nth = 1; fired; nth++) {
+        char fault[32];
+        made_up self = {0};
+        didi_error error = {0};
+        (void)snprintf(fault, sizeof fault, "alloc:%zu", nth);
+        assert_int_equal(fault_arm(fault), 0);
+        int status = read("{\"share\": 0.25, \"count\": 3}", &self, &error);
+        fired = fault_all_fired();
+        assert_int_equal(fault_arm(NULL), 0);
+        assert_int_equal(status, fired ? DIDI_NO_MEMORY : DIDI_OK);
+        assert_true(nth > 1 || fired);
     }
 }
 
@@ -216,7 +235,7 @@ static void create(sample_family *sample, void **state, const char *method)
 
 static void other_methods_are_refused(void **state)
 {
-    static const char *const names[] = {"", "Average", "average ", "ties"};
+    static const char *const names[] = {"", "Average", "average ", "tie"};
     static const struct {
         const char *name, *message;
     } needy[] = {
@@ -315,6 +334,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         support_test(defaults_hold_for_what_is_not_given),
+        support_test(lack_of_memory_is_not_taken_for_bad_text),
         support_test(options_are_set_by_name),
         support_test(other_values_are_refused_by_name),
         support_test(what_is_no_object_is_refused),

@@ -7,6 +7,7 @@
 #include "tests/unit/sample_summary.h"
 #include "tests/unit/support.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -46,11 +47,11 @@ static void write_file(int directory, const char *name, const content *rows, siz
     for (size_t i = 0; i < count; i++) {
         uint64_t elements = rows[i].shape[0] * (rows[i].shape[1] ? rows[i].shape[1] : 1);
         uint64_t bytes = elements * didi_dtype_bits(rows[i].dtype) / 8;
-        int status = didi_dtype_is_float(rows[i].dtype)
-                         ? safetensors_writer_put_f32(writer, rows[i].name, 0, rows[i].data,
-                                                      elements, &error)
-                         : safetensors_writer_put_bytes(writer, rows[i].name, 0, rows[i].data,
-                                                        bytes, &error);
+        bool converted = didi_dtype_is_float(rows[i].dtype) && rows[i].dtype != DIDI_DTYPE_F32;
+        int status = converted ? safetensors_writer_put_f32(writer, rows[i].name, 0, rows[i].data,
+                                                            elements, &error)
+                               : safetensors_writer_put_bytes(writer, rows[i].name, 0, rows[i].data,
+                                                              bytes, &error);
         sample_must(status, &error);
     }
     sample_must(safetensors_writer_close(writer, false, &error), &error);
@@ -227,8 +228,10 @@ typedef struct damage {
 static void what_cannot_be_said_is_refused(void **state)
 {
     static const damage rows[] = {
-        {"didi_format", "4", "not 1, 2 or 3"},
-        {"didi_format", "", "not 1, 2 or 3"},
+        {"didi_format", "6", "not 1, 2, 3, 4 or 5"},
+        {"didi_format", "0", "not 1, 2, 3, 4 or 5"},
+        {"didi_format", "15", "not 1, 2, 3, 4 or 5"},
+        {"didi_format", "", "not 1, 2, 3, 4 or 5"},
         {"lacks", "", "lacks is not a list"},
         {"lacks", "{}", "lacks is not a list"},
         {"lacks", "[1]", "lacks is not a list"},
@@ -256,6 +259,216 @@ static void what_cannot_be_said_is_refused(void **state)
     const char *const long_prefix[][2] = {{"prefix_added", prefix}};
     assert_int_equal(open_expert(&self, NULL, 0, long_prefix, 1, &error), DIDI_FORMAT);
     free(prefix);
+    finish(&self);
+}
+
+static void own_tensors_that_are_another_have_its_values(void **state)
+{
+    static const float sums[8] = {2, 3, 4, 5, 6, 7, 0.5F, -1};
+    static const content own[] = {
+        {"enc.v.own_rows", DIDI_DTYPE_F32, {1, COLUMNS}, own_values},
+        {"new.own", DIDI_DTYPE_BF16, {3, COLUMNS}, own_values},
+    };
+    static const char *const said[][2] = {
+        {"didi_format", "4"},
+        {"own_same", "{\"tied.own\":\"new.own\",\"head.own\":\"new.own\",\"enc.w.own_rows\":"
+                     "\"enc.v.own_rows\"}"},
+    };
+    package self;
+    didi_error error = {0};
+    prepare(&self, state);
+    sample_must(open_expert(&self, own, 2, said, 2, &error), &error);
+    assert_int_equal(task_model_count(self.task), 6);
+    check_values(&self, "enc.w", sums, 8);
+    check_values(&self, "enc.v", sums, 8);
+    check_values(&self, "new", own_values, 6);
+    check_values(&self, "tied", own_values, 6);
+    check_values(&self, "head", own_values, 6); /* in the place of the base's */
+    check_dtype(&self, "tied", DIDI_DTYPE_BF16);
+    check_dtype(&self, "head", DIDI_DTYPE_F32);
+    finish(&self);
+}
+
+static void own_tensors_that_are_nowhere_are_refused(void **state)
+{
+    static const content own[] = {{"new.own", DIDI_DTYPE_F32, {3, 0}, own_values},
+                                  {"enc.v.own_rows", DIDI_DTYPE_F32, {1, COLUMNS}, own_values},
+                                  {"enc.w.delta", DIDI_DTYPE_F32, {ROWS, COLUMNS}, own_values}};
+    static const damage rows[] = {
+        {"4", "", "does not say which"},
+        {"4", "[]", "does not say which"},
+        {"4", "{\"a.own\":\"new.own\"", "does not say which"},
+        {"4", "{\"a.own\":\"new.own\",\"a.own\":\"new.own\"}", "does not say which"},
+        {"4", "{\"a.own\":7}", "'a.own', which is not an own tensor"},
+        {"4", "{\"a\":\"new.own\"}", "'a', which is not an own tensor"},
+        {"4", "{\".own\":\"new.own\"}", "'.own', which is not an own tensor"},
+        {"4", "{\"a\\tb.own\":\"new.own\"}", "which is not an own tensor"},
+        {"4", "{\"a.own\":\"enc.w.delta\"}", "'enc.w.delta', which is not an own tensor"},
+        {"4", "{\"a.own\":\"enc.v.own_rows\"}", "'enc.v.own_rows', which is not an own tensor"},
+        {"4", "{\"a.own\":\"gone.own\"}", "'a.own' is 'gone.own', which is not there"},
+        {"4", "{\"a.own\":\"a.own\"}", "'a.own' is 'a.own', which is not there"},
+        {"4", "{\"a.own\":\"b.own\",\"b.own\":\"a.own\"}", "which is not there"},
+        {"4", "{\"new.own\":\"new.own\"}", "'new.own' as the same as another, and it is there"},
+        {"4", "{\"head.own_rows\":\"enc.v.own_rows\"}", "do not go behind"},
+        {"4", "{\"foot.own_rows\":\"enc.v.own_rows\"}", "rows for a tensor that the task's"},
+        {"3", "{\"a.own\":\"new.own\"}", "format 4"},
+    };
+    package self;
+    didi_error error = {0};
+    prepare(&self, state);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const char *const said[][2] = {{"didi_format", rows[i].key}, {"own_same", rows[i].value}};
+        assert_int_equal(open_expert(&self, own, 3, said, 2, &error), DIDI_FORMAT);
+        support_assert_contains(error.message, rows[i].message);
+    }
+    finish(&self);
+}
+
+/* ---- what an expert picks ---- */
+
+static const char *const fifth[][2] = {{"didi_format", "5"}};
+
+/* own_values under masks of enc.w; the rest is not shared. */
+static void prepare_masked(package *self, void **state)
+{
+    static const content shared[] = {{"enc.w.masked", DIDI_DTYPE_F32, {ROWS, COLUMNS}, own_values}};
+    prepare(self, state);
+    write_file(self->root, "shared.safetensors", shared, 1, fifth, 1);
+}
+
+static void what_is_picked_is_added(void **state)
+{
+    static const float two = 2;
+    static const float quarter = 0.25F;
+    static const float tens[2] = {10, 20};
+    static const content own[] = {
+        {"enc.w.expert_mask", DIDI_DTYPE_U8, {1, 0}, "\x2d"},
+        {"enc.w.expert_scale", DIDI_DTYPE_F32, {1, 0}, &two},
+        {"enc.v.expert_sign", DIDI_DTYPE_U8, {1, 0}, "\x07"},
+        {"enc.v.expert_scale", DIDI_DTYPE_F32, {1, 0}, &quarter},
+        {"head.expert_columns", DIDI_DTYPE_U16, {1, 2}, "\1\0\3\0"},
+        {"head.expert_values", DIDI_DTYPE_BF16, {1, 2}, tens},
+    };
+    static const float masked[6] = {2, 2, 7, 18, 5, 24};
+    static const float unscaled[6] = {1.5F, 2, 5, 11, 5, 15};
+    static const float signs[6] = {1.25F, 2.25F, 3.25F, 3.75F, 4.75F, 5.75F};
+    static const float head[4] = {1, 12, 3, 24};
+    package self;
+    didi_error error = {0};
+    prepare_masked(&self, state);
+    sample_must(open_expert(&self, own, 6, fifth, 1, &error), &error);
+    check_values(&self, "enc.w", masked, 6);
+    check_values(&self, "enc.v", signs, 6);
+    check_values(&self, "head", head, 4);
+    sample_must(open_expert(&self, own, 1, fifth, 1, &error), &error); /* its scale is 1 */
+    check_values(&self, "enc.w", unscaled, 6);
+    sample_must(open_expert(&self, NULL, 0, NULL, 0, &error), &error); /* no mask: nothing */
+    check_values(&self, "enc.w", base_values, 6);
+    finish(&self);
+}
+
+static const float infinite = INFINITY;
+static const struct {
+    content own[2];
+    const char *tensor, *message;
+    int status;
+} misfits[] = {
+    {{{"enc.w.expert_mask", DIDI_DTYPE_U8, {2, 0}, "\1\0"}},
+     "enc.w",
+     "not the bits of 6",
+     DIDI_MISMATCH},
+    {{{"enc.w.expert_mask", DIDI_DTYPE_U8, {1, 0}, "\x40"}},
+     "enc.w",
+     "bits behind those of 6",
+     DIDI_FORMAT},
+    {{{"enc.w.expert_mask", DIDI_DTYPE_I8, {1, 0}, "\1"}},
+     "enc.w",
+     "bits have dtype I8",
+     DIDI_FORMAT},
+    {{{"enc.v.expert_mask", DIDI_DTYPE_U8, {1, 0}, "\1"}},
+     "enc.v",
+     "a mask over nothing",
+     DIDI_FORMAT},
+    {{{"enc.w.expert_sign", DIDI_DTYPE_U8, {1, 0}, "\1"}},
+     "enc.w",
+     "signs without their scale",
+     DIDI_FORMAT},
+    {{{"enc.w.expert_mask", DIDI_DTYPE_U8, {1, 0}, "\1"},
+      {"enc.w.expert_sign", DIDI_DTYPE_U8, {1, 0}, "\1"}},
+     "enc.w",
+     "a mask and signs",
+     DIDI_FORMAT},
+    {{{"enc.w.expert_mask", DIDI_DTYPE_U8, {1, 0}, "\1"},
+      {"enc.w.expert_scale", DIDI_DTYPE_F32, {2, 0}, ones}},
+     "enc.w",
+     "is not one of bits",
+     DIDI_FORMAT},
+    {{{"enc.w.expert_mask", DIDI_DTYPE_U8, {1, 0}, "\1"},
+      {"enc.w.expert_scale", DIDI_DTYPE_F32, {1, 0}, &infinite}},
+     "enc.w",
+     "is not finite",
+     DIDI_FORMAT},
+    {{{"enc.w.expert_scale", DIDI_DTYPE_F32, {1, 0}, ones}},
+     "enc.w",
+     "is not one of bits",
+     DIDI_FORMAT},
+    {{{"enc.w.expert_columns", DIDI_DTYPE_U16, {3, 1}, "\0\0\1\0\1\0"}},
+     "enc.w",
+     "places in experts/t.safetensors do not fit",
+     DIDI_MISMATCH},
+    {{{"enc.w.expert_columns", DIDI_DTYPE_U16, {3, 1}, "\0\0\1\0\2\0"},
+      {"enc.w.expert_values", DIDI_DTYPE_F32, {3, 1}, ones}},
+     "enc.w",
+     "do not ascend below 2",
+     DIDI_FORMAT},
+    {{{"enc.w.expert_columns", DIDI_DTYPE_U16, {2, 2}, "\0\0\1\0\0\0\1\0"},
+      {"enc.w.expert_values", DIDI_DTYPE_F32, {2, 2}, ones}},
+     "enc.w",
+     "do not fit",
+     DIDI_MISMATCH},
+    {{{"enc.w.expert_columns", DIDI_DTYPE_I16, {3, 1}, "\0\0\1\0\1\0"},
+      {"enc.w.expert_values", DIDI_DTYPE_F32, {3, 1}, ones}},
+     "enc.w",
+     "do not fit",
+     DIDI_MISMATCH},
+};
+
+static void what_cannot_be_picked_is_refused(void **state)
+{
+    package self;
+    prepare_masked(&self, state);
+    for (size_t i = 0; i < sizeof misfits / sizeof *misfits; i++) {
+        task_pieces *pieces = NULL;
+        didi_error error = {0};
+        size_t count = misfits[i].own[1].name != NULL ? 2 : 1;
+        sample_must(open_expert(&self, misfits[i].own, count, fifth, 1, &error), &error);
+        int status = task_pieces_open(self.task, find(&self, misfits[i].tensor), &pieces, &error);
+        if (status != misfits[i].status)
+            fail_msg("row %zu: %s", i, error.message);
+        support_assert_contains(error.message, misfits[i].message);
+    }
+    finish(&self);
+}
+
+/* A file that does not say that it has such parts may not have them, the shared one neither. */
+static void picks_belong_to_the_fifth_format(void **state)
+{
+    static const content own[] = {{"enc.w.expert_mask", DIDI_DTYPE_U8, {1, 0}, "\1"}};
+    static const content shared[] = {{"enc.w.masked", DIDI_DTYPE_F32, {ROWS, COLUMNS}, own_values}};
+    static const char *const fourth[][2] = {{"didi_format", "4"}};
+    package self;
+    prepare_masked(&self, state);
+    for (size_t i = 0; i < 2; i++) {
+        task_pieces *pieces = NULL;
+        didi_error error = {0};
+        if (i > 0)
+            write_file(self.root, "shared.safetensors", shared, 1, fourth, 1);
+        sample_must(open_expert(&self, own, 1, i > 0 ? fifth : fourth, 1, &error), &error);
+        assert_int_equal(task_pieces_open(self.task, find(&self, "enc.w"), &pieces, &error),
+                         DIDI_FORMAT);
+        support_assert_contains(error.message, "is not of format 5");
+        assert_string_equal(error.subject, i > 0 ? "enc.w.masked" : "enc.w.expert_mask");
+    }
     finish(&self);
 }
 
@@ -290,6 +503,11 @@ int main(void)
         support_test(names_are_the_tasks),
         support_test(pieces_go_over_long_tensors),
         support_test(what_cannot_be_said_is_refused),
+        support_test(own_tensors_that_are_another_have_its_values),
+        support_test(own_tensors_that_are_nowhere_are_refused),
+        support_test(what_is_picked_is_added),
+        support_test(what_cannot_be_picked_is_refused),
+        support_test(picks_belong_to_the_fifth_format),
         support_test(rows_that_do_not_fit_are_refused),
     };
     return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);

@@ -129,6 +129,18 @@ static void what_a_task_left_alone_costs_nothing(void **state)
     sample_family_close(&sample);
 }
 
+/* As "again", by an attempt that died after so many items and one that takes it up. */
+static void merge_in_two(sample_family *sample, size_t items)
+{
+    didi_error error = {0};
+    sample_must(file_remove_contents(sample->work, &error), &error);
+    (void)file_remove_tree(sample->output, "again", NULL);
+    sample->options.output_name = "again";
+    sample_merge_partly(&sample->options, items);
+    sample_must(sample_merge(&sample->options, 1, 0, &error), &error);
+    sample_package_compare(sample, "package", "again");
+}
+
 /* An attempt that died after any number of items is taken up to the same bytes. */
 static void a_later_attempt_knows_what_was_found(void **state)
 {
@@ -140,13 +152,7 @@ static void a_later_attempt_knows_what_was_found(void **state)
     sample.options.volatile_work = false;
     merge(&sample, "package");
     for (size_t items = 1; items < 24; items += 3) {
-        didi_error error = {0};
-        sample_must(file_remove_contents(sample.work, &error), &error);
-        (void)file_remove_tree(sample.output, "again", NULL);
-        sample.options.output_name = "again";
-        sample_merge_partly(&sample.options, items);
-        sample_must(sample_merge(&sample.options, 1, 0, &error), &error);
-        sample_package_compare(&sample, "package", "again");
+        merge_in_two(&sample, items);
         json_t *first = manifest_of(&sample, "package");
         json_t *second = manifest_of(&sample, "again");
         assert_true(
@@ -155,6 +161,63 @@ static void a_later_attempt_knows_what_was_found(void **state)
         json_decref(first);
         json_decref(second);
     }
+    sample_family_close(&sample);
+}
+
+static uint64_t bytes_of(const sample_family *sample, const char *package, const char *file)
+{
+    int fd = -1;
+    didi_error error = {0};
+    sample_must(file_open_directory(sample->output, package, 0, &fd, &error), &error);
+    json_t *manifest = NULL;
+    sample_must(manifest_file_read(fd, &manifest, &error), &error);
+    const json_t *row = manifest_file_row(json_object_get(manifest, "files"), "name", file);
+    uint64_t bytes = (uint64_t)json_integer_value(json_object_get(row, "bytes"));
+    json_decref(manifest);
+    close(fd);
+    return bytes;
+}
+
+static void own_tensors_that_are_the_same_are_stored_once(void **state)
+{
+    static const char file[] = "experts/t1.safetensors";
+    sample_family sample;
+    sample_family_create(&sample, support_directory(state), TASKS);
+    sample.options.volatile_work = false;
+    sample_model_write(sample.models[1],
+                       &(sample_model){.seed = 5, .prefix = "bert.", .twins = true});
+    merge(&sample, "package");
+    assert_true(holds(&sample, "t1", "bert.zz1.own"));
+    assert_true(holds(&sample, "t1", "bert.zz2.own"));
+    assert_false(holds(&sample, "t1", "bert.zzz.own"));
+    assert_true(says(&sample, "t1", "\"didi_format\":\"4\""));
+    assert_true(
+        says(&sample, "t1", "\"own_same\":\"{\\\"bert.zzz.own\\\":\\\"bert.zz1.own\\\"}\""));
+    json_t *manifest = manifest_of(&sample, "package");
+    const json_t *own = json_object_get(json_object_get(manifest, "own"), "t1");
+    assert_int_equal(json_integer_value(json_object_get(own, "parameters")), 3 + 3);
+    const json_t *rows = json_object_get(own, "tensors");
+    const json_t *row = manifest_file_row(rows, "tensor", "bert.zzz");
+    assert_int_equal(json_array_size(rows), 3);
+    assert_string_equal(json_string_value(json_object_get(row, "same_as")), "bert.zz1");
+    assert_null(json_object_get(manifest_file_row(rows, "tensor", "bert.zz1"), "same_as"));
+    const json_t *budget = json_object_get(manifest, "budget");
+    assert_int_equal(json_integer_value(json_object_get(budget, "own_parameters")), 6);
+    json_decref(manifest);
+    int exported = sample_export(&sample, "package", 1);
+    assert_int_equal(support_entries(exported), 2);
+    close(exported);
+
+    /* whatever attempt found it */
+    for (size_t items = 1; items < 24; items += 3)
+        merge_in_two(&sample, items);
+    uint64_t once = bytes_of(&sample, "package", file);
+    sample_model_write(
+        sample.models[1],
+        &(sample_model){
+            .seed = 5, .prefix = "bert.", .twins = true, .poke = "zzz", .poke_value = 1});
+    merge(&sample, "other");
+    assert_true(bytes_of(&sample, "other", file) > once);
     sample_family_close(&sample);
 }
 
@@ -184,6 +247,7 @@ int main(void)
         support_test(own_tensors_are_in_their_experts),
         support_test(what_a_task_left_alone_costs_nothing),
         support_test(a_later_attempt_knows_what_was_found),
+        support_test(own_tensors_that_are_the_same_are_stored_once),
         support_test(own_numbers_are_checked),
     };
     return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);

@@ -15,17 +15,14 @@
 enum { TASKS = 3 };
 
 /* Matrices this small have little in common with what was kept for another budget, and a fresh
- * merge at a large budget is swept longer; real families come closer (docs/method.md). */
+ * merge at a large budget is swept longer; real families come closer (docs/experiments.md). */
 #define CLOSE 1.2
 
-/* A family with a finished merge "first" whose spectra are kept in the directory `kept`. */
-static void prepare(sample_family *sample, int root, didi_allocator allocator, int *ret_kept)
+/* Merges into "first", whose spectra are then in the directory `kept`. */
+static void keep_first(sample_family *sample, int root, int *ret_kept)
 {
     didi_error error = {0};
     uint64_t bytes = 0;
-    sample_family_create(sample, root, TASKS);
-    sample->options.allocator = allocator;
-    sample->options.rank_steps = 5;
     sample->options.keep_work = true;
     sample->options.output_name = "first";
     sample_must(sample_merge(&sample->options, 2, 0, &error), &error);
@@ -37,6 +34,15 @@ static void prepare(sample_family *sample, int root, didi_allocator allocator, i
     sample_must(file_open_directory(root, "work", 1, &sample->work, &error), &error);
     sample->options.work_fd = sample->work;
     sample->options.output_name = "package";
+}
+
+/* A family with a finished merge "first". */
+static void prepare(sample_family *sample, int root, didi_allocator allocator, int *ret_kept)
+{
+    sample_family_create(sample, root, TASKS);
+    sample->options.allocator = allocator;
+    sample->options.rank_steps = 5;
+    keep_first(sample, root, ret_kept);
 }
 
 static void finish(sample_family *sample, int kept)
@@ -248,6 +254,32 @@ static void a_file_in_another_place_is_read_again(void **state)
     finish(&sample, kept);
 }
 
+/* The earlier merge saw two own tensors with the same values; this one sees one of them and
+ * another, of the same shape. */
+static void other_own_tensors_are_compared_again(void **state)
+{
+    static const char *const first[] = {"*zz2"};
+    static const char *const second[] = {"*zzz"};
+    const char *const file = "experts/t1.safetensors";
+    didi_error error = {0};
+    sample_family sample;
+    int kept = -1;
+    int root = support_directory(state);
+    sample_family_create(&sample, root, TASKS);
+    sample_model_write(sample.models[1],
+                       &(sample_model){.seed = 5, .prefix = "bert.", .twins = true});
+    sample.options.exclude = first;
+    sample.options.exclude_count = 1;
+    keep_first(&sample, root, &kept);
+    sample_must(file_remove_tree(sample.output, "first", &error), &error);
+    sample.options.reuse_fd = kept;
+    sample.options.exclude = second;
+    sample_must(sample_merge(&sample.options, 1, 0, &error), &error);
+    assert_int_equal(sample_package_tensors(&sample, "package", file, "bert.zz1.own"), 1);
+    assert_int_equal(sample_package_tensors(&sample, "package", file, "bert.zz2.own"), 1);
+    finish(&sample, kept);
+}
+
 static void without_anything_kept_it_says_so(void **state)
 {
     sample_family sample;
@@ -276,6 +308,7 @@ int main(void)
         support_test(interrupted_or_helped_it_gives_the_same_bytes),
         support_test(other_inputs_are_refused),
         support_test(a_file_in_another_place_is_read_again),
+        support_test(other_own_tensors_are_compared_again),
         support_test(without_anything_kept_it_says_so),
     };
     return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);
