@@ -74,7 +74,7 @@ class Daemon:
         """The end of its log."""
         return self.log_path.read_text(errors="replace")[-4000:]
 
-    def wait_logged(self, text, times=1, seconds=30):
+    def wait_logged(self, text, times=1, seconds=60):
         """Returns once the text stands so often in the log: lines come after what they tell."""
         deadline = time.monotonic() + seconds
         while self.log_path.read_text(errors="replace").count(text) < times:

@@ -2,6 +2,7 @@
 """The closing lines of a run of `meson test`: each runner's own, then all of them together.
 
 usage: totals.py BUILD
+       totals.py BUILD --failed   the names of tests that failed, where few enough did to try again
 """
 
 import json
@@ -12,6 +13,7 @@ import sys
 PYTEST_CLOSING = re.compile(r"^=*\s*((?:\d+ [a-z]+, )*\d+ [a-z]+)( in [\d.]+s)\b.*$", re.MULTILINE)
 TAP_LINE = re.compile(r"^(not )?ok\b(.*)$", re.MULTILINE)
 GOOD = ("OK", "SKIP", "EXPECTEDFAIL")
+MOST_AGAIN = 3
 
 
 def pytest_counts(text):
@@ -54,16 +56,38 @@ def counts_of(row):
     return counts, f"{row['name']}: {closing}" + ("" if good else f" ({row['result']})")
 
 
+def rows(log):
+    return [json.loads(line) for line in log.read_text(errors="replace").splitlines()] \
+        if log.exists() else []
+
+
+def failed_names(first):
+    """As `meson test` takes them; none where so many failed that it was no accident."""
+    names = [row["name"].split(" / ")[-1] for row in first if row["result"] not in GOOD]
+    return names if len(names) <= MOST_AGAIN else []
+
+
 def main():
-    log = pathlib.Path(sys.argv[1]) / "meson-logs" / "testlog.json"
-    if not log.exists():
-        return 0  # nothing was run: `./run test --list` and the like
+    logs = pathlib.Path(sys.argv[1]) / "meson-logs"
+    first = rows(logs / "testlog.json")
+    if sys.argv[2:] == ["--failed"]:
+        print("\n".join(failed_names(first)))
+        return 0
+    again = {row["name"]: row for row in rows(logs / "again.json")}
     passed = failed = skipped = 0
-    for line in log.read_text(errors="replace").splitlines():
-        counts, shown = counts_of(json.loads(line))
+    unsteady = []
+    for row in first:
+        if row["result"] not in GOOD and row["name"] in again:
+            row = again[row["name"]]
+            if row["result"] in GOOD:
+                unsteady.append(row["name"])
+        counts, shown = counts_of(row)
         print(shown)
         passed, failed, skipped = passed + counts[0], failed + counts[1], skipped + counts[2]
-    print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+    for name in unsteady:
+        print(f"UNSTEADY: {name} failed beside the others and passed alone: its output is above")
+    if first:
+        print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
     return int(failed > 0)
 
 

@@ -129,7 +129,17 @@ static int export_cancelled(void *context)
 {
     export_run *self = context;
     atomic_fetch_add(&self->moves, 1);
-    return atomic_load(&self->scheduler->stopping) || atomic_load(&self->lost);
+    return atomic_load(&self->scheduler->stopping) || atomic_load(&self->lost) ||
+           scheduler_waits_for_disk(self->scheduler);
+}
+
+/* The room that an export needs is what it would take from the floor: it does not wait there. */
+static int export_fills_disk(const scheduler *owner, didi_error *error)
+{
+    return didi_fail(error, DIDI_DISK_FULL, NULL,
+                     "less than disk_free_min (%llu bytes) was left on the disk; free space and "
+                     "ask again",
+                     (unsigned long long)owner->config->disk_free_min);
 }
 
 static int export_write(export_run *self, int job_fd, didi_error *error)
@@ -172,6 +182,9 @@ static void export_work(void *context)
     }
     if (status == DIDI_OK)
         status = export_write(self, job_fd, &self->why);
+    if (status == DIDI_CANCELLED && !atomic_load(&self->scheduler->stopping) &&
+        !atomic_load(&self->lost))
+        status = export_fills_disk(self->scheduler, &self->why);
     file_close(job_fd);
     store_job_clear(&job);
     self->status = status;

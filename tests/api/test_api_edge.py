@@ -280,7 +280,7 @@ def test_several_listeners(secure):
         connection.connect(f"{secure.folder}/socket")
         connection.sendall(HEAD % b"/readyz")
         assert connection.recv(4096).startswith(b"HTTP/1.1 200")
-    assert f"https://127.0.0.1:{secure.port},unix:" in secure.daemon.log_path.read_text()
+    secure.daemon.wait_logged(f"https://127.0.0.1:{secure.port},unix:")
 
 
 def test_without_descriptors_it_still_answers(start_daemon, family):

@@ -272,6 +272,7 @@ def encrypted(didid, family, tmp_path):
                     "--tls-key", str(tmp_path / "key.pem"),
                     listen=("http://127.0.0.1:{port}", "127.0.0.1:0"))
     with daemon:
+        daemon.wait_logged("message=\"ready\"")
         ports = set(re.findall(r"127\.0\.0\.1:(\d+)", daemon.log()))
         ports -= {daemon.url.rsplit(":", 1)[1], "0"}
         assert len(ports) == 1, daemon.log()

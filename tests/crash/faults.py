@@ -8,7 +8,7 @@ import subprocess
 
 SOURCE = pathlib.Path(__file__).resolve().parents[1] / "fault" / "shim.c"
 FIELDS = ("allocations_left", "allocations_failed", "writes_left", "writes_failed", "write_errno",
-          "writes_sticky", "clock_offset_s")
+          "writes_sticky", "clock_offset_s", "writes_held")
 
 
 class Shim:

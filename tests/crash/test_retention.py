@@ -102,14 +102,27 @@ def roomy_disk(tmp_path):
         yield point
 
 
-def test_running_jobs_wait_between_items_and_go_on(start_daemon, family, roomy_disk):
+@pytest.fixture
+def held_daemon(start_daemon, family, roomy_disk):
+    """A daemon whose workers write nothing while `writes_held` of its shim is set."""
     state = roomy_disk / "state"
-    daemon = start_daemon(family, "--disk-free-min", "16M", "--workers", "1", state=state)
-    long = {**specification(family, "joint"), "refine": {"optimizer": "adam", "steps": 600}}
-    jobs = [client.submit(daemon, long, key) for key in ("cancelled", "finished")]
+    shim = Shim(roomy_disk.parent, state / "jobs")
+    shim.set(writes_held=1)
+    daemon = start_daemon(family, "--disk-free-min", "16M", "--workers", "1", state=state,
+                          environment=shim.environment)
+    yield daemon, shim
+    shim.set(writes_held=0)
+
+
+def test_running_jobs_wait_between_items_and_go_on(held_daemon, family, roomy_disk):
+    daemon, shim = held_daemon
+    jobs = [client.submit(daemon, specification(family, "joint"), key)
+            for key in ("cancelled", "finished")]
     for job in jobs:
         client.wait_state(daemon, job, "running")
     ballast = fill(roomy_disk, 12 << 20)
+    daemon.wait_logged("nearly full")
+    shim.set(writes_held=0)
     for job in jobs:
         wait_notes(daemon, job, ["waits"])
         shown = client.call(daemon, "GET", f"/v1/jobs/{job}")
@@ -129,13 +142,48 @@ def test_running_jobs_wait_between_items_and_go_on(start_daemon, family, roomy_d
     assert daemon.stop() == 0
 
 
-def test_a_daemon_stops_while_jobs_wait(start_daemon, family, roomy_disk):
-    state = roomy_disk / "state"
-    daemon = start_daemon(family, "--disk-free-min", "16M", state=state)
-    long = {**specification(family, "joint"), "refine": {"optimizer": "adam", "steps": 600}}
-    job = client.submit(daemon, long, "one")
+def export_of(daemon, job):
+    row, = client.call(daemon, "GET", f"/v1/jobs/{job}/exports")["data"]
+    return row
+
+
+def wait_export(daemon, job, *states):
+    deadline = time.monotonic() + 60
+    while (row := export_of(daemon, job))["state"] not in states:
+        assert time.monotonic() < deadline, (row, daemon.log())
+        time.sleep(0.05)
+    return row
+
+
+def test_exports_leave_the_floor_alone(held_daemon, family, roomy_disk):
+    daemon, shim = held_daemon
+    shim.set(writes_held=0)
+    job = merge(daemon, family, "one")
+    shim.set(writes_held=1)
+    asked = {"format": "full", "tasks": ["latin"]}
+    client.call(daemon, "POST", f"/v1/jobs/{job}/exports", asked)
+    wait_export(daemon, job, "running")
+    ballast = fill(roomy_disk, 12 << 20)
+    daemon.wait_logged("nearly full")
+    shim.set(writes_held=0)
+    row = wait_export(daemon, job, "succeeded", "failed")
+    assert row["state"] == "failed" and row["error"]["type"].endswith(":disk-full"), row
+    assert "disk_free_min (16777216 bytes)" in row["error"]["detail"]
+    assert not any((roomy_disk / "state/jobs" / job / "exports" / "models").iterdir())
+    ballast.unlink()
+    daemon.wait_logged("has room again")
+    client.call(daemon, "POST", f"/v1/jobs/{job}/exports", asked)
+    assert wait_export(daemon, job, "succeeded", "failed")["state"] == "succeeded", daemon.log()
+    assert daemon.stop() == 0
+
+
+def test_a_daemon_stops_while_jobs_wait(held_daemon, family, roomy_disk):
+    daemon, shim = held_daemon
+    job = client.submit(daemon, specification(family, "joint"), "one")
     client.wait_state(daemon, job, "running")
     ballast = fill(roomy_disk, 12 << 20)
+    daemon.wait_logged("nearly full")
+    shim.set(writes_held=0)
     wait_notes(daemon, job, ["waits"])
     assert daemon.stop() == 0
     ballast.unlink()

@@ -7,6 +7,7 @@ a man page behind a semicolon, where all blocks are commands or all are settings
   <!-- not run: REASON -->   its commands are parsed, not run
   <!-- fails with N -->      the last command ends with this status
   <!-- file: NAME -->        the block is saved under this name in the scratch directory
+  <!-- figures within N % --> how far they may be off, where another processor's rounding moves them
   <!-- demo begins -->       what ./run demo prints
 """
 
@@ -18,7 +19,8 @@ from dataclasses import dataclass, field
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^(\s*)```(\S*)\s*$")
-MARK = re.compile(r"^\s*(?:<!--|;) (?:(not run|file): (.+?)|(fails with) (\d+)|(demo) (begins))"
+MARK = re.compile(r"^\s*(?:<!--|;) (?:(not run|file): (.+?)|(fails with) (\d+)"
+                  r"|(figures within) (\d+) %|(demo) (begins))"
                   r"(?: -->)?\s*$")
 
 RELATIVE = 0.05  # how far a figure may be from the one in the document
@@ -42,6 +44,11 @@ class Block:
     @property
     def text(self):
         return "\n".join(self.lines) + "\n"
+
+    @property
+    def relative(self):
+        """How far its figures may be off, in parts of each."""
+        return int(self.word) / 100 if self.mark == "figures within" else RELATIVE
 
     @property
     def place(self):
@@ -117,13 +124,15 @@ def commands(block):
     return found
 
 
-def matches(wanted, printed):
+def matches(wanted, printed, relative=RELATIVE):
     """Whether lines are those of the document. There `...` stands for any words of a line, alone in
     a line for any lines; figures may be a little off; identifiers, digests and times are any."""
+    def is_same(word, other):
+        return same_word(word, other, relative)
     wanted = [words(line) for line in wanted if line.strip()]
     printed = [words(line) for line in printed if line.strip()]
     return aligned(wanted, printed, lambda line: line == ["..."],
-                   lambda line, other: aligned(line, other, lambda word: word == "...", same_word))
+                   lambda line, other: aligned(line, other, lambda word: word == "...", is_same))
 
 
 def words(line):
@@ -144,7 +153,7 @@ def aligned(wanted, found, is_any, is_same):
     return len(found) in reached
 
 
-def same_word(wanted, found):
+def same_word(wanted, found, relative=RELATIVE):
     if wanted == found:
         return True
     if "..." in wanted:
@@ -154,15 +163,16 @@ def same_word(wanted, found):
         return True
     if NUMBER.split(wanted) != NUMBER.split(found):
         return False
-    return all(near(*pair) for pair in zip(NUMBER.findall(wanted), NUMBER.findall(found)))
+    return all(near(*pair, relative)
+               for pair in zip(NUMBER.findall(wanted), NUMBER.findall(found)))
 
 
-def near(wanted, found):
+def near(wanted, found, relative):
     """Two figures, the second a little off at most: in parts of the first, or in its last digit."""
     one, other = (float(text.replace(",", "")) for text in (wanted, found))
     digits = len(wanted.partition(".")[2].partition("e")[0])
     small = 2 * 10 ** -digits if digits else 0
-    return abs(one - other) <= max(RELATIVE * abs(one), small)
+    return abs(one - other) <= max(relative * abs(one), small)
 
 
 def headings(path):

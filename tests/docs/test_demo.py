@@ -15,6 +15,7 @@ from documents import ROOT, blocks, matches
 
 RUN_SECONDS = 300
 STOP_SECONDS = 30
+CURVE = 0.25  # points of a curve lie elsewhere on it on another processor
 
 
 def demo(didid, *arguments):
@@ -35,7 +36,7 @@ def test_the_tutorial_shows_what_it_prints(didid):
         first = block.line
         walk.write(tutorial, {(first, first + len(block.lines)): printed})
     else:
-        assert matches(block.lines, printed), "\n".join(printed)
+        assert matches(block.lines, printed, CURVE), "\n".join(printed)
 
 
 def test_it_leaves_the_daemon_when_asked(didid):

@@ -51,7 +51,7 @@ def run_block(shell, block, shown):
         wanted = int(block.word) if block.mark == "fails with" and command is found[-1] else 0
         status, printed = shell.run(command.text)
         assert status == wanted, "\n".join([f"{block.place}: {command.text}", *printed[-40:]])
-        if command.output is None or matches(command.output, printed):
+        if command.output is None or matches(command.output, printed, block.relative):
             continue
         shown[block.line + command.first, block.line + command.end] = printed
         if not os.environ.get(WRITE):

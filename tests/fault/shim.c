@@ -23,6 +23,7 @@ typedef struct control {
     _Atomic long long write_errno;
     _Atomic long long writes_sticky;  /* later ones fail too, until taken away */
     _Atomic long long clock_offset_s; /* added to CLOCK_REALTIME */
+    _Atomic long long writes_held;    /* not 0: those of workers wait until it is */
 } control;
 
 static control nothing;
@@ -103,8 +104,15 @@ static bool is_below(int fd)
     return length > 0 && below != NULL && strncmp(path, below, strlen(below)) == 0;
 }
 
+static void hold_write(int fd)
+{
+    while (atomic_load(&shared->writes_held) != 0 && gettid() != getpid() && is_below(fd))
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+}
+
 static bool refuse_write(int fd)
 {
+    hold_write(fd);
     if (atomic_load(&shared->writes_left) <= 0 && atomic_load(&shared->writes_sticky) < 2)
         return false;
     int before = errno;
