@@ -136,12 +136,15 @@ static void exports_start(api *self, http_request *request, const store_job *job
     const export_kind kind = {(export_format)asked->format, (uint64_t)asked->max_rank};
     didi_error error = {0};
     char location[64];
-    for (size_t i = 0; names != NULL && i < count; i++)
+    if (names == NULL) {
+        didi_fail(&error, DIDI_NO_MEMORY, NULL, "no memory for %zu tasks", count);
+        api_reply_job_error(request, &error);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
         names[i] = asked->tasks.count == 0 ? json_string_value(json_array_get(tasks, i))
                                            : asked->tasks.texts[i];
-    int status = names == NULL
-                     ? didi_fail(&error, DIDI_NO_MEMORY, NULL, "no memory for %zu tasks", count)
-                     : scheduler_export_request(self->jobs, job->id, kind, names, count, &error);
+    int status = scheduler_export_request(self->jobs, job->id, kind, names, count, &error);
     free(names);
     if (status != DIDI_OK) {
         api_reply_job_error(request, &error);

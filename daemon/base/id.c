@@ -2,6 +2,7 @@
 /* Time-sortable identifiers. */
 #include "daemon/base/id.h"
 
+#include <assert.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -31,6 +32,7 @@ static void id_increment(const char *previous, char ret_id[ID_BYTES])
     memmove(ret_id, previous, ID_BYTES);
     for (int i = ID_CHARACTERS - 1; i >= 0; i--) {
         const char *place = strchr(id_alphabet, ret_id[i]);
+        assert(place != NULL);
         if (place[1] != '\0') {
             ret_id[i] = place[1];
             return;

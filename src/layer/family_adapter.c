@@ -225,10 +225,13 @@ static int direct_columns(const family_reader *self, size_t task, size_t count, 
     const float *factors = NULL;
     size_t columns = self->tensor->columns;
     int status = column_factors(self, task, &factors, error);
-    for (size_t i = 0; i < count && status == DIDI_OK; i++)
+    if (status != DIDI_OK)
+        return status;
+    assert(factors != NULL);
+    for (size_t i = 0; i < count; i++)
         for (size_t j = 0; j < columns; j++)
             rows[i * columns + j] *= factors[j];
-    return status;
+    return DIDI_OK;
 }
 
 int family_read_directed(const family_reader *self, size_t task, uint64_t first, size_t count,

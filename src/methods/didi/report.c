@@ -101,8 +101,9 @@ static json_t *layer_json(const figures *of, size_t l)
     const layer_summary *summary = l < self->layer_count ? &self->summaries[l] : NULL;
     assert(summary != NULL || (self->extension != NULL && self->options.task_count == 0));
     const json_t *old = extension_layer(self->extension, tensor->name);
-    json_int_t shared = self->extension != NULL ? json_integer_value(json_object_get(old, "shared"))
-                                                : (json_int_t)summary->rank[0];
+    json_int_t shared = summary == NULL || self->extension != NULL
+                            ? json_integer_value(json_object_get(old, "shared"))
+                            : (json_int_t)summary->rank[0];
     json_t *experts = extension_kept(self->extension, json_object_get(old, "experts"));
     json_t *dense = extension_kept(self->extension, json_object_get(old, "dense"));
     json_t *errors = extension_kept(self->extension, json_object_get(old, "errors"));
