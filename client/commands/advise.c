@@ -97,9 +97,8 @@ static const char *const failure_texts[TRANSPORT_FAILURE_COUNT] = {
                            "--host URL, DIDI_HOST, didictl context use NAME"),
     [TRANSPORT_UNKNOWN_NAME] = "check the name in --host, DIDI_HOST or didictl context show",
     [TRANSPORT_NO_SOCKET] = "start the server, or name the socket it listens on: --host unix:/PATH",
-    [TRANSPORT_SOCKET_CLOSED] =
-        "become a member of the group that the socket belongs to, or ask as "
-        "its owner: ls -l shows both",
+    [TRANSPORT_SOCKET_CLOSED] = ("become a member of the group that the socket belongs to, or ask "
+                                 "as its owner: ls -l shows both"),
     [TRANSPORT_UNTRUSTED] = ("--ca-file FILE (or DIDI_CA_FILE) with the authority that signed the "
                              "server's certificate; and the host's name must be in it"),
     [TRANSPORT_NOT_TLS] = "the server speaks plain http there: --host http://HOST:PORT",

@@ -198,8 +198,9 @@ static json_t *status_artifacts(const api *self, const store_counts *counts)
     const uint64_t *bytes = counts->artifact_bytes;
     const uint64_t limit = self->settings->artifact_bytes_max;
     return json_pack("{s:I, s:I, s:o}", "bytes", (json_int_t)bytes[JOB_SUCCEEDED],
-                     "unfinished_bytes", (json_int_t)(bytes[JOB_QUEUED] + bytes[JOB_RUNNING]),
-                     "limit_bytes", limit > 0 ? json_integer((json_int_t)limit) : json_null());
+                     "unfinished_bytes",
+                     (json_int_t)bytes[JOB_QUEUED] + (json_int_t)bytes[JOB_RUNNING], "limit_bytes",
+                     limit > 0 ? json_integer((json_int_t)limit) : json_null());
 }
 
 static json_t *status_figures(const api *self)

@@ -162,7 +162,7 @@ static int commit_used(uploads *self, const char *id, didi_error *error)
 
 int uploads_commit(uploads *self, const char *id, didi_error *error)
 {
-    upload_use use;
+    upload_use use = {0};
     int status = uploads_check_allowed(self, error);
     if (status == DIDI_OK)
         status = upload_use_begin(self, &use, id, "", error);
@@ -261,7 +261,7 @@ int uploads_remove_model(uploads *self, const char *name, didi_error *error)
     char upload[ID_BYTES] = "";
     char user[ID_BYTES] = "";
     model_place place;
-    upload_use use;
+    upload_use use = {0};
     int root_fd = -1;
     int status = store_upload_of_model(self->records, name, upload, error);
     if (status == DIDI_OK)

@@ -147,7 +147,7 @@ int uploads_reached(const uploads *self, const char *id, const upload_file *file
 int uploads_remove(uploads *self, const char *id, didi_error *error)
 {
     store_upload row = {0};
-    upload_use use;
+    upload_use use = {0};
     int status = uploads_check_allowed(self, error);
     if (status == DIDI_OK)
         status = store_upload_get(self->records, id, &row, error);

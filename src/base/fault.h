@@ -15,16 +15,30 @@
  * appears; before and after artifacts do; before and after an uploaded model does; before an export
  * does; before a webhook's event is sent, before and after its answer is recorded; before a piece
  * of a file is digested; before a file of a package is written. */
-#define DIDI_FAULT_TABLE(X)                                                                        \
-    X(ALLOC, "alloc")                                                                              \
-    X(PWRITE, "pwrite")                                                                            \
-    X(FSYNC, "fsync")                                                                              \
-    X(RENAME, "rename")                                                                            \
-    X(SUBMIT, "submit")                                                                            \
-    X(CLAIM, "claim") X(FINISH, "finish") X(COMMIT, "commit") X(COMMITTED, "committed")            \
-        X(MIGRATE, "migrate") X(LAYER, "layer") X(PUBLISH, "publish") X(PUBLISHED, "published")    \
-            X(UPLOAD, "upload") X(UPLOADED, "uploaded") X(EXPORT, "export") X(SEND, "send")        \
-                X(ANSWER, "answer") X(ANSWERED, "answered") X(DIGEST, "digest") X(WRITE, "write")
+/* clang-format off */
+#define DIDI_FAULT_TABLE(X) \
+    X(ALLOC, "alloc") \
+    X(PWRITE, "pwrite") \
+    X(FSYNC, "fsync") \
+    X(RENAME, "rename") \
+    X(SUBMIT, "submit") \
+    X(CLAIM, "claim") \
+    X(FINISH, "finish") \
+    X(COMMIT, "commit") \
+    X(COMMITTED, "committed") \
+    X(MIGRATE, "migrate") \
+    X(LAYER, "layer") \
+    X(PUBLISH, "publish") \
+    X(PUBLISHED, "published") \
+    X(UPLOAD, "upload") \
+    X(UPLOADED, "uploaded") \
+    X(EXPORT, "export") \
+    X(SEND, "send") \
+    X(ANSWER, "answer") \
+    X(ANSWERED, "answered") \
+    X(DIGEST, "digest") \
+    X(WRITE, "write")
+/* clang-format on */
 
 typedef enum fault_point {
 #define FAULT_ENUMERATOR(id, name) FAULT_##id,

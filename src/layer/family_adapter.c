@@ -161,9 +161,9 @@ static int sum_columns(const family_reader *self, size_t task, double *energies,
     uint64_t columns = self->tensor->columns;
     uint64_t together = smaller(larger(BLOCK_ELEMENTS / columns, 1), self->tensor->rows);
     float *rows = memory_aligned(2 * together, columns * sizeof *rows);
-    int status = rows != NULL
-                     ? DIDI_OK
-                     : didi_fail(error, DIDI_NO_MEMORY, self->tensor->name, "rows of an adapter");
+    int status = DIDI_OK;
+    if (rows == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, self->tensor->name, "rows of an adapter");
     memset(energies, 0, columns * sizeof *energies);
     for (uint64_t first = 0; first < self->tensor->rows && status == DIDI_OK; first += together) {
         size_t count = smaller(self->tensor->rows - first, together);

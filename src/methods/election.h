@@ -23,7 +23,9 @@ typedef struct election {
     bool known;         /* all of that, also by an earlier attempt */
 } election;
 
-/* The options of a method whose `self` has an election `member` at `type`; defaults of TIES: 20 %
+/* NOLINTBEGIN(bugprone-macro-parentheses): names of members take none.
+ *
+ * The options of a method whose `self` has an election `member` at `type`; defaults of TIES: 20 %
  * of the numbers, the mean, times `standard`. */
 #define ELECTION_OPTIONS(type, member, standard_scale)                                             \
     {.name = "density",                                                                            \
@@ -45,6 +47,7 @@ typedef struct election {
         .standard = (standard_scale), .lowest = 0, .highest = 10, .above_lowest = true,            \
         .help = "factor of what is merged"                                                         \
     }
+/* NOLINTEND(bugprone-macro-parentheses) */
 extern const char *const election_combine_words[];
 
 /* `numbers` of each task in all. Errors: DIDI_NO_MEMORY. election_close accepts a zeroed one. */

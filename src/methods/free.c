@@ -219,12 +219,15 @@ static double pick(const picking *of, const float *values, uint64_t count, bool 
 /* How often the frequency is kept. */
 static int kept(const free_merging *self, const family_tensor *of, uint64_t i, uint64_t j)
 {
-    double side = (double)smaller(of->rows, of->columns);
-    double inner = (double)(smaller(of->rows, of->columns) / 10);
-    double from_row = (double)i - (double)(of->rows / 2);
-    double from_column = (double)j - (double)(of->columns / 2);
+    uint64_t side = smaller(of->rows, of->columns);
+    uint64_t inner = side / 10;
+    uint64_t middle_row = of->rows / 2;
+    uint64_t middle_column = of->columns / 2;
+    double from_row = (double)i - (double)middle_row;
+    double from_column = (double)j - (double)middle_column;
     double distance = sqrt(from_row * from_row + from_column * from_column);
-    return (distance <= inner) + (distance >= inner && distance <= self->filter * side);
+    return (distance <= (double)inner) +
+           (distance >= (double)inner && distance <= self->filter * (double)side);
 }
 
 /* Of what is kept the real part counts: that is the mean with the opposite frequency. So what was

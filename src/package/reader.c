@@ -411,10 +411,12 @@ static int read_columns(const package_file *file, const safetensors_tensor *from
     if (status != DIDI_OK)
         return status;
     out->places = memory_aligned(from->elements, sizeof *out->places);
-    if (out->places == NULL)
-        status = didi_fail(error, DIDI_NO_MEMORY, from->name, "%llu columns",
-                           (unsigned long long)from->elements);
-    for (uint64_t i = 0; i < from->elements && status == DIDI_OK; i++)
+    if (out->places == NULL) {
+        free(raw);
+        return didi_fail(error, DIDI_NO_MEMORY, from->name, "%llu columns",
+                         (unsigned long long)from->elements);
+    }
+    for (uint64_t i = 0; i < from->elements; i++)
         if (from->dtype == DIDI_DTYPE_U16) {
             uint16_t narrow = 0;
             memcpy(&narrow, raw + i * sizeof narrow, sizeof narrow);
@@ -423,9 +425,7 @@ static int read_columns(const package_file *file, const safetensors_tensor *from
             memcpy(&out->places[i], raw + i * sizeof *out->places, sizeof *out->places);
         }
     free(raw);
-    return status == DIDI_OK
-               ? places_check(out->places, out->rows, out->entries, out->columns, from->name, error)
-               : status;
+    return places_check(out->places, out->rows, out->entries, out->columns, from->name, error);
 }
 
 static int find_places(const package_file *file, const char *tensor, const addition *shape,

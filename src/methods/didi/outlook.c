@@ -127,7 +127,7 @@ static json_t *precision_json(const outlook *self, didi_precision precision)
     const precision_curve *from = &self->merge->curves[precision];
     json_t *points = json_array();
     for (size_t i = 0; i < from->count; i++) {
-        json_int_t bytes = (json_int_t)(from->points[i].bytes + self->bytes);
+        json_int_t bytes = (json_int_t)from->points[i].bytes + (json_int_t)self->bytes;
         json_array_append_new(points, size_json(self, from->points[i].bytes, from->points[i].error,
                                                 json_pack("{s:I}", "bytes", bytes)));
     }
