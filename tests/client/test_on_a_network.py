@@ -20,6 +20,31 @@ SECTION = re.search(r"^## On a network$(.*?)^## ", (ROOT / "docs/operations.md")
                     re.MULTILINE | re.DOTALL)[1]
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL)
 
+RULES = re.search(r"^```nft\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL)[1]
+# Two machines on one cable: the first has the rules, the second two addresses.
+CABLE = """ip link set lo up
+ip link add here type veth peer name there
+ip address add 10.0.0.1/8 dev here
+ip address add 192.168.7.1/24 dev here
+ip link set here up
+unshare --net sleep 300 &
+other=$!
+trap 'kill $other' EXIT
+until ip link set there netns $other 2> /dev/null; do sleep 0.05; done
+nsenter --net=/proc/$other/ns/net sh -eu -c 'ip address add 10.0.0.2/8 dev there
+    ip address add 192.168.7.2/24 dev there
+    ip link set there up'
+nft --file rules
+python3 -m http.server --bind 0.0.0.0 7878 > /dev/null 2>&1 &
+server=$!
+trap 'kill $other $server' EXIT
+until curl --fail --silent http://127.0.0.1:7878/ > /dev/null; do sleep 0.05; done
+for address in 10.0.0 192.168.7; do
+    nsenter --net=/proc/$other/ns/net curl --silent --output /dev/null --max-time 2 \
+        --write-out "%{http_code} " --interface $address.2 http://$address.1:7878/ || true
+done
+"""
+
 RUNUSER = """shift 3
 exec "$@"
 """
@@ -116,3 +141,13 @@ def test_the_worked_example(machine):
                              env={**machine.environment, "HOME": str(machine.root / "client")},
                              capture_output=True, text=True, timeout=60)
     assert refused.returncode == 4, refused.stderr
+
+
+def test_the_firewall_lets_only_clients_in(tmp_path):
+    lacking = [word for word in ("nft", "ip", "nsenter") if not shutil.which(word)]
+    if lacking or os.geteuid() != 0:
+        pytest.skip(f"needs root, {', '.join(lacking)}")
+    (tmp_path / "rules").write_text(RULES)
+    done = subprocess.run(["unshare", "--net", "sh", "-eu", "-c", CABLE], cwd=tmp_path, check=True,
+                          capture_output=True, text=True, timeout=120)
+    assert done.stdout == "200 000 ", (done.stdout, done.stderr)

@@ -29,7 +29,7 @@ DOCUMENTS = {
 }
 # document -> the test that runs it where other programs are
 ELSEWHERE = {"docs/examples/mlflow/README.md": "tests/registries/test_example.py"}
-LANGUAGES = ("sh", "console", "python", "json", "yaml", "conf", "c", "text")
+LANGUAGES = ("sh", "console", "python", "json", "yaml", "conf", "nft", "c", "text")
 
 
 def checked():
