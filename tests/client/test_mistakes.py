@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import subprocess
+import tempfile
 
 import pytest
 
@@ -87,20 +88,26 @@ def test_no_server(call):
          "didid.invalid: .*resolve", "check the name in --host")
 
 
-def test_a_socket_this_user_may_not_use(call, didictl, environment, tmp_path):
-    path = f"/tmp/didictl-{os.getpid()}.sock"  # others reach it, unlike what lies below tmp_path
-    other = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
-    shutil.copy(didictl, program := f"/tmp/didictl-{os.getpid()}")
-    try:
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(path)
-            os.chmod(path, 0o600 if other else 0)
-            done = subprocess.run([program, "--host", f"unix:{path}", "jobs"], check=False,
-                                  env={**environment, "HOME": "/"}, capture_output=True,
-                                  text=True, **other)
-    finally:
-        os.unlink(path)
-        os.unlink(program)
+@pytest.fixture
+def other():
+    """A folder that others reach, unlike those below tmp_path, and how to be one of them."""
+    user = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        # a build that counts its lines would say that it cannot among those of root
+        yield folder, user, {"GCOV_PREFIX": folder}
+
+
+def test_a_socket_this_user_may_not_use(didictl, environment, other):
+    folder, user, counts = other
+    path = f"{folder}/didictl.sock"
+    program = shutil.copy(didictl, folder)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        os.chmod(path, 0o600 if user else 0)
+        done = subprocess.run([program, "--host", f"unix:{path}", "jobs"], check=False,
+                              env={**environment, **counts, "HOME": "/"}, capture_output=True,
+                              text=True, **user)
     assert done.returncode == 5
     told(done.stderr, f"unix:{path}: permission denied", "group that the socket belongs to")
 
@@ -338,17 +345,14 @@ def refused(didid):
     return run
 
 
-def test_where_didid_may_not_write(refused, didid, family, tmp_path):
+def test_where_didid_may_not_write(refused, didid, tmp_path, other):
+    folder, user, counts = other
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
-    other = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
-    shutil.copy(didid, program := f"/tmp/didid-{os.getpid()}")
-    try:
-        said = refused("--state-dir", str(closed / "state"), "--models", "/usr", "--listen",
-                       "127.0.0.1:0", program=program, **other)
-    finally:
-        os.unlink(program)
-    uid = other.get("user", os.geteuid())
+    said = refused("--state-dir", str(closed / "state"), "--models", "/usr", "--listen",
+                   "127.0.0.1:0", program=shutil.copy(didid, folder),
+                   env={**os.environ, **counts}, **user)
+    uid = user.get("user", os.geteuid())
     assert f"{closed}/state as user {uid}" in said and "--state-dir names another" in said
     assert "Permission denied" in said
 
