@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A daemon under test: one didid on a free loopback port."""
 
+import collections
+import fcntl
 import os
 import pathlib
+import random
 import re
 import socket
 import subprocess
@@ -14,11 +17,45 @@ START_SECONDS = 60
 STOP_SECONDS = 60
 
 
+PORTS = range(20000, 32000)  # below those that the kernel gives to clients
+PORTS_HELD = 200
+LOCKS = pathlib.Path("/tmp/didid-test-ports")
+held = collections.deque()  # locks of the last ports that this process took
+
+
+def lock_port(port):
+    """The descriptor of a lock on the port, or None where another process of tests has it."""
+    LOCKS.mkdir(mode=0o1777, exist_ok=True)
+    try:
+        lock = os.open(LOCKS / str(port), os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        return None
+    return lock
+
+
 def free_port():
-    """A loopback port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A loopback port nobody listens on, and that no other process of tests is given meanwhile: a
+    daemon that found its port taken would be spoken to in another's name."""
+    for port in random.SystemRandom().sample(PORTS, 1000):
+        lock = lock_port(port)
+        if lock is None:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                os.close(lock)
+                continue
+        held.append(lock)
+        if len(held) > PORTS_HELD:
+            os.close(held.popleft())
+        return port
+    raise RuntimeError("no port is free")
 
 
 class Daemon:

@@ -234,7 +234,7 @@ static bool export_tell(export_run *self, int outcome, uint64_t bytes, const did
     log_emit(outcome == DIDI_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "export ended",
              LOG_TEXT("job", self->row.job_id), LOG_TEXT("task", self->row.task),
              LOG_TEXT("format", self->row.format), LOG_TEXT("outcome", didi_status_name(outcome)),
-             LOG_TEXT("error", why->message));
+             LOG_TEXT("error", outcome == DIDI_OK ? "" : why->message));
     return true;
 }
 

@@ -12,6 +12,9 @@ ROWS, COLUMNS, TASKS = 6000, 1000, 2
 DENSE_BYTES = 4 * ROWS * COLUMNS * (TASKS + 1)
 LIMIT_BYTES = 64 << 20
 os.environ.pop("MALLOC_PERTURB_", None)  # it writes to all that is allocated, used or not
+pytestmark = pytest.mark.skipif(
+    "ASAN_OPTIONS" in os.environ or "TSAN_OPTIONS" in os.environ,
+    reason="large matrices take minutes under a sanitizer; units read small ones in panels")
 
 
 def change(generator, rank):
@@ -48,9 +51,8 @@ def test_panels_change_no_byte(run, large, specification):
                        workers)
         assert artifacts.digests(streamed.out) == artifacts.digests(held.out)
         assert streamed.manifest()["error"] == held.manifest()["error"]
-        if "ASAN_OPTIONS" not in os.environ and "TSAN_OPTIONS" not in os.environ:
-            assert streamed.manifest()["peak_memory_bytes"] < LIMIT_BYTES < DENSE_BYTES
-            assert held.manifest()["peak_memory_bytes"] > DENSE_BYTES
+        assert streamed.manifest()["peak_memory_bytes"] < LIMIT_BYTES < DENSE_BYTES
+        assert held.manifest()["peak_memory_bytes"] > DENSE_BYTES
 
 
 def test_adam_reads_panels_too(run, large, specification):
@@ -100,5 +102,4 @@ def test_packing_keeps_to_the_limit(run, large, specification, fields):
     tight = run(text, large, "--memory-limit", str(needed), "--workers", "2")
     assert artifacts.digests(tight.out) == artifacts.digests(held.out)
     assert tight.manifest()["error"] == held.manifest()["error"]
-    if "ASAN_OPTIONS" not in os.environ and "TSAN_OPTIONS" not in os.environ:
-        assert tight.manifest()["peak_memory_bytes"] <= needed
+    assert tight.manifest()["peak_memory_bytes"] <= needed
