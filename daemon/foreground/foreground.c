@@ -10,6 +10,7 @@
 #include "daemon/foreground/display.h"
 #include "daemon/foreground/extend.h"
 #include "daemon/foreground/places.h"
+#include "daemon/foreground/scoring.h"
 #include "daemon/jobs/jobs.h"
 #include "daemon/models/models.h"
 #include "src/base/base.h"
@@ -38,6 +39,9 @@ typedef struct foreground {
     pool *pool;
     display *display;
     didi_merge *merge;
+    scorer *scorer; /* NULL: none */
+    json_t *scores; /* of the merge; NULL: not scored */
+    bool scoring;   /* has begun */
     places places;
     int package_fd, comparison_fd; /* to extend, and to compare with */
     atomic_bool interrupted;
@@ -115,6 +119,15 @@ static int open_merge(foreground *self, didi_error *error)
     return status;
 }
 
+static int open_scorer(foreground *self, didi_error *error)
+{
+    const config *given = &self->given->config;
+    if (given->scorer != NULL && self->specification->survey)
+        return didi_fail(error, DIDI_INVALID, "/survey",
+                         "a survey has nothing to score; leave --score out");
+    return scorer_open_configured(given, &self->scorer, error);
+}
+
 /* ---- running ---- */
 
 static void on_signal(uv_signal_t *handle, int number)
@@ -169,10 +182,43 @@ static void export_work(void *context)
     close(fd);
 }
 
-static void foreground_done(foreground *self)
+/* On a pool thread. */
+static void score_work(void *context)
 {
-    if (pool_in_flight(self->pool) == 0)
-        pool_close_handles(&self->loop);
+    foreground *self = context;
+    scoring order = {.scorer = self->scorer,
+                     .command = self->given->config.scorer,
+                     .split = self->given->split,
+                     .roots = self->roots,
+                     .specification = self->specification,
+                     .max_shard_bytes = self->given->config.max_shard_bytes,
+                     .artifact_fd = -1,
+                     .holder_fd = self->places.holder_fd,
+                     .holder = self->places.holder,
+                     .display = self->display,
+                     .cancelled = is_interrupted,
+                     .context = self};
+    self->status = file_open_directory(self->places.holder_fd, "artifacts", 0, &order.artifact_fd,
+                                       &self->error);
+    if (self->status == DIDI_OK)
+        self->status = scoring_run(&order, &self->scores, &self->error);
+    if (self->status == DIDI_OK)
+        self->status = scoring_write(order.artifact_fd, self->scores, &self->error);
+    file_close(order.artifact_fd);
+}
+
+static void foreground_done(void *context)
+{
+    foreground *self = context;
+    if (pool_in_flight(self->pool) > 0)
+        return;
+    if (self->scorer != NULL && !self->scoring && self->status == DIDI_OK) {
+        self->scoring = true;
+        self->status = pool_task(self->pool, score_work, foreground_done, self, &self->error);
+        if (self->status == DIDI_OK)
+            return;
+    }
+    pool_close_handles(&self->loop);
 }
 
 static void export_after(void *context)
@@ -258,6 +304,8 @@ static void foreground_clear(foreground *self)
     didi_merge_close(self->merge);
     specification_free(self->specification);
     model_roots_close(self->roots);
+    scorer_close(self->scorer);
+    json_decref(self->scores);
     pool_free(self->pool);
     places_close(&self->places);
     pool_close_handles(&self->loop); /* after a failed start they are still open */
@@ -299,6 +347,8 @@ static int foreground_merge(const arguments *given)
     if (status == DIDI_OK)
         status = read_specification(&self, error);
     if (status == DIDI_OK)
+        status = open_scorer(&self, error);
+    if (status == DIDI_OK)
         display_count(self.display, specification_counts_bytes(self.specification));
     hear_signals(&self);
     if (status == DIDI_OK)
@@ -318,6 +368,8 @@ static int foreground_merge(const arguments *given)
         fputs("didid run: interrupted, nothing was written\n", stderr);
     else
         print_failure(error);
+    if (status == DIDI_OK && self.scores != NULL)
+        scoring_print(self.scores);
     bool interrupted = atomic_load(&self.interrupted) && status == DIDI_CANCELLED;
     foreground_clear(&self);
     if (interrupted)

@@ -8,4 +8,5 @@
 #include "src/package/packed.h"
 #include "src/package/picks.h"
 #include "src/package/reader.h"
+#include "src/package/side_files.h"
 #include "src/package/widths.h"
