@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define AT(member) offsetof(arguments, member)
 static const option_row option_rows[] = {
@@ -23,6 +24,9 @@ static const option_row option_rows[] = {
     {"compare", OPTION_TEXT, AT(comparison)},
     {"score", OPTION_TEXT, AT(score)},
     {"split", OPTION_TEXT, AT(split)},
+    {"tune", OPTION_TEXT, AT(tune)},
+    {"report_split", OPTION_TEXT, AT(report_split)},
+    {"proxies", OPTION_FLAG, AT(proxies)},
     {"score_seconds", OPTION_TEXT, AT(score_seconds)},
     {"score_memory", OPTION_TEXT, AT(score_memory)},
     {"score_user", OPTION_TEXT, AT(score_user)},
@@ -58,6 +62,11 @@ void arguments_print_usage(FILE *stream)
           "  --score COMMAND       score each task's model with COMMAND DIRECTORY TASK [SPLIT],\n"
           "                        which prints a number; see docs/scoring.md\n"
           "  --split NAME          of the data to score on\n"
+          "  --tune OPTION=V,...   merge at each value of an option of the method, and keep the\n"
+          "                        merge that keeps most on --split\n"
+          "  --report-split NAME   what was tuned is scored on this data [that of --split]\n"
+          "  --proxies             figures without data: the cosine of what is served and the\n"
+          "                        fine-tune's change, its length, the worst tensor's error\n"
           "  --score-seconds N     for one score [600]\n"
           "  --score-memory BYTES  that COMMAND may take; 0: no limit [4G]\n"
           "  --score-user NAME     whom COMMAND runs as where root runs didid [nobody]\n"
@@ -107,9 +116,17 @@ static int read_score(arguments *self, didi_error *error)
                                    {"scorer_user", self->score_user},
                                    {"scorer_confine", self->score_unconfined ? "0" : NULL}};
     if (self->score == NULL &&
-        (self->split != NULL || self->score_seconds != NULL || self->score_memory != NULL ||
-         self->score_user != NULL || self->score_unconfined))
-        return refuse("--split and what begins with --score- go with --score", error);
+        (self->tune != NULL || self->split != NULL || self->score_seconds != NULL ||
+         self->score_memory != NULL || self->score_user != NULL || self->score_unconfined))
+        return refuse("--split, --tune and what begins with --score- go with --score", error);
+    if (self->tune != NULL && self->split == NULL)
+        return refuse("--tune needs --split: the data that is tuned on has a name", error);
+    if (self->tune != NULL && (self->keep != NULL || self->package != NULL))
+        return refuse("--tune goes with neither --keep nor --extend", error);
+    if (self->report_split != NULL &&
+        (self->tune == NULL || strcmp(self->report_split, self->split) == 0))
+        return refuse("--report-split goes with --tune, and names another split than --split",
+                      error);
     for (size_t i = 0; i < sizeof told / sizeof *told; i++)
         if (told[i][1] != NULL &&
             config_set(&self->config, told[i][0], told[i][1], error) != DIDI_OK)

@@ -73,7 +73,7 @@ static int pardon(const scoring *self, int status, int pardoned, double *score, 
     char line[SCORING_LINE_BYTES + DIDI_ERROR_SUBJECT_BYTES_MAX + DIDI_ERROR_MESSAGE_BYTES_MAX];
     if (status != pardoned || status == DIDI_OK)
         return status;
-    snprintf(line, sizeof line, "note: no score of %s: %s", error->subject, error->message);
+    snprintf(line, sizeof line, "note: no figures of %s: %s", error->subject, error->message);
     display_say(self->display, line);
     *error = (didi_error){0};
     *score = NAN;
@@ -85,33 +85,53 @@ static json_t *number_or_null(double value)
     return isfinite(value) ? json_real(value) : json_null();
 }
 
+static double number_or_nan(const json_t *value)
+{
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+/* Base and fine-tune on a task: they are the same whatever is merged. */
+static int score_references(const scoring *self, const specification_task *task, didi_error *error)
+{
+    double base = NAN;
+    double own = NAN;
+    if (json_object_get(self->known, task->name) != NULL)
+        return DIDI_OK;
+    int status = score_copy(self, self->specification->base, task->name, &base, error);
+    status = pardon(self, status, DIDI_SCORER, &base, error);
+    if (status == DIDI_OK) {
+        status = score_copy(self, task->model, task->name, &own, error);
+        status = pardon(self, status, DIDI_MISMATCH, &own, error);
+    }
+    if (status != DIDI_OK)
+        return status;
+    json_t *row = json_pack("{s:o,s:o}", "base", number_or_null(base), "own", number_or_null(own));
+    return row != NULL && json_object_set_new(self->known, task->name, row) == 0
+               ? DIDI_OK
+               : didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+}
+
 static int score_task(const scoring *self, size_t index, const json_t *errors, json_t *rows,
                       didi_error *error)
 {
-    const char *task = self->specification->tasks[index].name;
-    const json_t *relative = json_object_get(errors, task);
+    const specification_task *task = &self->specification->tasks[index];
     double score = NAN;
-    double base = NAN;
-    double own = NAN;
     char line[SCORING_LINE_BYTES];
-    snprintf(line, sizeof line, "scoring %s (%zu of %zu)", task, index + 1,
+    snprintf(line, sizeof line, "scoring %s (%zu of %zu)", task->name, index + 1,
              self->specification->task_count);
     display_say(self->display, line);
-    int status = score_served(self, task, index == 0, &score, error);
+    int status = score_served(self, task->name, index == 0, &score, error);
     if (status == DIDI_OK)
-        status = pardon(self, score_copy(self, self->specification->base, task, &base, error),
-                        DIDI_SCORER, &base, error);
-    if (status == DIDI_OK)
-        status = pardon(
-            self, score_copy(self, self->specification->tasks[index].model, task, &own, error),
-            DIDI_MISMATCH, &own, error);
+        status = score_references(self, task, error);
     if (status != DIDI_OK)
         return status;
-    json_t *row =
-        json_pack("{s:s,s:o,s:o,s:o,s:o,s:o}", "task", task, "error",
-                  number_or_null(json_is_number(relative) ? json_number_value(relative) : NAN),
-                  "score", number_or_null(score), "base", number_or_null(base), "own",
-                  number_or_null(own), "kept", number_or_null(own > 0 ? score / own : NAN));
+    const json_t *known = json_object_get(self->known, task->name);
+    double own = number_or_nan(json_object_get(known, "own"));
+    json_t *row = json_pack("{s:s,s:o,s:o,s:O,s:O,s:o}", "task", task->name, "error",
+                            number_or_null(number_or_nan(json_object_get(errors, task->name))),
+                            "score", number_or_null(score), "base", json_object_get(known, "base"),
+                            "own", json_object_get(known, "own"), "kept",
+                            number_or_null(own > 0 ? score / own : NAN));
     return row != NULL && json_array_append_new(rows, row) == 0
                ? DIDI_OK
                : didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
@@ -121,10 +141,8 @@ static int score_task(const scoring *self, size_t index, const json_t *errors, j
 static double mean_of(const json_t *rows, const char *key)
 {
     double sum = 0;
-    for (size_t i = 0; i < json_array_size(rows); i++) {
-        const json_t *value = json_object_get(json_array_get(rows, i), key);
-        sum += json_is_number(value) ? json_number_value(value) : NAN;
-    }
+    for (size_t i = 0; i < json_array_size(rows); i++)
+        sum += number_or_nan(json_object_get(json_array_get(rows, i), key));
     return sum / (double)json_array_size(rows);
 }
 
@@ -174,6 +192,47 @@ int scoring_run(const scoring *self, json_t **ret_scores, didi_error *error)
     return status;
 }
 
+/* ---- without data ---- */
+
+static json_t *proxies_json(const proxies *found)
+{
+    return json_pack("{s:o,s:o,s:o,s:s?,s:o}", "cosine", number_or_null(found->cosine), "length",
+                     number_or_null(found->length), "error", number_or_null(found->error), "worst",
+                     found->worst[0] != '\0' ? found->worst : NULL, "worst_error",
+                     number_or_null(found->worst_error));
+}
+
+int scoring_measure(const scoring *self, json_t **ret_proxies, didi_error *error)
+{
+    json_t *rows = json_object();
+    int status = rows != NULL ? DIDI_OK : didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+    for (size_t i = 0; status == DIDI_OK && i < self->specification->task_count; i++) {
+        const specification_task *task = &self->specification->tasks[i];
+        const score_models models = {self->specification->base, task->model, task->name};
+        proxies found = {.cosine = NAN, .length = NAN, .error = NAN, .worst_error = NAN};
+        status = score_measure(self->roots, self->artifact_fd, &models, self->cancelled,
+                               self->context, &found, error);
+        status = pardon(self, status, DIDI_MISMATCH, &found.error, error);
+        if (status == DIDI_OK && json_object_set_new(rows, task->name, proxies_json(&found)) != 0)
+            status = didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+    }
+    if (status == DIDI_OK)
+        *ret_proxies = rows;
+    else
+        json_decref(rows);
+    return status;
+}
+
+int scoring_add_tuned(json_t *scores, json_t *tuned, didi_error *error)
+{
+    json_t *split = json_object_get(tuned, "split");
+    bool same = split != NULL && json_equal(split, json_object_get(scores, "split"));
+    return tuned != NULL && json_object_set_new(scores, "tuned", tuned) == 0 &&
+                   json_object_set_new(scores, "tuned_on_this_split", json_boolean(same)) == 0
+               ? DIDI_OK
+               : didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+}
+
 int scoring_write(int artifact_fd, const json_t *scores, didi_error *error)
 {
     char *text = json_dumps(scores, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
@@ -203,16 +262,47 @@ static void print_row(const char *name, int width, const json_t *row)
     printf("\n");
 }
 
-void scoring_print(const json_t *scores)
+/* What was tuned on what, and what the table below is of. */
+static void print_tuned(const json_t *scores)
+{
+    const json_t *tuned = json_object_get(scores, "tuned");
+    const json_t *values = json_object_get(tuned, "values");
+    bool same = json_is_true(json_object_get(scores, "tuned_on_this_split"));
+    if (tuned == NULL)
+        return;
+    printf("tuned %s on %s:", json_string_value(json_object_get(tuned, "option")),
+           json_string_value(json_object_get(tuned, "split")));
+    for (size_t i = 0; i < json_array_size(values); i++) {
+        const json_t *row = json_array_get(values, i);
+        const json_t *value = json_object_get(row, "value");
+        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12));
+        const char *mark = json_equal(value, json_object_get(tuned, "chosen")) ? " (chosen)" : "";
+        bool kept = json_is_number(json_object_get(row, "kept"));
+        printf("%s %s %s %.4f%s", i > 0 ? "," : "", text != NULL ? text : "?",
+               kept ? "keeps" : "scores",
+               json_number_value(json_object_get(row, kept ? "kept" : "score")), mark);
+        free(text);
+    }
+    printf("\nscores on %s%s\n", json_string_value(json_object_get(scores, "split")),
+           same ? " (tuned on this split)" : "");
+}
+
+static int name_width(const json_t *rows)
+{
+    int width = 6;
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        int length = (int)json_string_length(json_object_get(json_array_get(rows, i), "task"));
+        width = length > width ? length : width;
+    }
+    return width;
+}
+
+static void print_scores(const json_t *scores)
 {
     const json_t *rows = json_object_get(scores, "tasks");
     const json_t *worst = json_object_get(scores, "worst");
-    int width = 6;
-    for (size_t i = 0; i < json_array_size(rows); i++) {
-        const json_t *name = json_object_get(json_array_get(rows, i), "task");
-        int length = (int)json_string_length(name);
-        width = length > width ? length : width;
-    }
+    int width = name_width(rows);
+    print_tuned(scores);
     printf("%-*s %9s %9s %9s %9s %9s\n", width, "task", "error", "score", "base", "fine-tune",
            "kept");
     for (size_t i = 0; i < json_array_size(rows); i++) {
@@ -223,4 +313,35 @@ void scoring_print(const json_t *scores)
     if (json_is_object(worst))
         printf("worst: %s, which keeps %.4f\n", json_string_value(json_object_get(worst, "task")),
                json_number_value(json_object_get(worst, "kept")));
+}
+
+static void print_proxies(const json_t *rows)
+{
+    static const char *const keys[] = {"cosine", "length", "error", "worst_error"};
+    const char *task = NULL;
+    const json_t *row = NULL;
+    int width = 6;
+    json_object_foreach((json_t *)(uintptr_t)rows, task, row) width =
+        (int)strlen(task) > width ? (int)strlen(task) : width;
+    printf("%-*s %9s %9s %9s %9s  %s\n", width, "task", "cosine", "length", "error", "worst",
+           "worst tensor");
+    json_object_foreach((json_t *)(uintptr_t)rows, task, row)
+    {
+        const char *worst = json_string_value(json_object_get(row, "worst"));
+        char text[PROXIES_TENSOR_BYTES];
+        text_copy_printable(text, sizeof text, worst != NULL ? worst : "-");
+        printf("%-*s", width, task);
+        for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+            print_cell(json_object_get(row, keys[i]));
+        printf("  %s\n", text);
+    }
+}
+
+void scoring_print(const json_t *scores)
+{
+    const json_t *measured = json_object_get(scores, "proxies");
+    if (json_object_get(scores, "tasks") != NULL)
+        print_scores(scores);
+    if (measured != NULL)
+        print_proxies(measured);
 }

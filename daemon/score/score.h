@@ -6,6 +6,7 @@
 #include "daemon/base/base.h"
 #include "daemon/models/models.h"
 #include "src/base/base.h"
+#include "src/package/package.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -54,9 +55,20 @@ typedef struct score_request {
 int scorer_run(const scorer *self, const score_request *request, int (*cancelled)(void *context),
                void *context, double *ret_score, didi_error *error);
 
+/* Names of models, and of the task that the package has in between. */
+typedef struct score_models {
+    const char *base, *fine_tune, *task;
+} score_models;
+
 /* Copies a model below the roots, that is no adapter, as the directory `name` of parent_fd, as an
  * export would be: model.safetensors or shards with their index, and what configures it. Errors:
  * those of model_roots_open_model and checkpoint_open, DIDI_MISMATCH (an adapter), DIDI_IO,
  * DIDI_DISK_FULL, DIDI_CANCELLED, DIDI_NO_MEMORY. [any] */
 int score_copy_model(const model_roots *roots, const char *model, int parent_fd, const char *name,
                      int (*cancelled)(void *context), void *context, didi_error *error);
+
+/* What a package serves of a task, beside base and fine-tune below the roots (proxies_measure).
+ * Errors: those, and those of model_roots_open_model and checkpoint_open. [any] */
+int score_measure(const model_roots *roots, int package_fd, const score_models *models,
+                  int (*cancelled)(void *context), void *context, proxies *ret_proxies,
+                  didi_error *error);
