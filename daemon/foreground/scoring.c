@@ -67,16 +67,16 @@ static int score_served(const scoring *self, const char *task, bool first, doubl
 
 /* ---- all tasks ---- */
 
-/* A model that cannot be scored has none, and a line says why; `status` is what came of it. */
-static int pardon(const scoring *self, int status, int pardoned, double *score, didi_error *error)
+/* What cannot be measured of `what` is not known, and a line says why; the status that stays. */
+static int pardon(const scoring *self, const char *what, int status, int pardoned,
+                  didi_error *error)
 {
     char line[SCORING_LINE_BYTES + DIDI_ERROR_SUBJECT_BYTES_MAX + DIDI_ERROR_MESSAGE_BYTES_MAX];
-    if (status != pardoned || status == DIDI_OK)
+    if (status != pardoned)
         return status;
-    snprintf(line, sizeof line, "note: no figures of %s: %s", error->subject, error->message);
+    snprintf(line, sizeof line, "note: %s: no %s: %s", error->subject, what, error->message);
     display_say(self->display, line);
     *error = (didi_error){0};
-    *score = NAN;
     return DIDI_OK;
 }
 
@@ -98,10 +98,10 @@ static int score_references(const scoring *self, const specification_task *task,
     if (json_object_get(self->known, task->name) != NULL)
         return DIDI_OK;
     int status = score_copy(self, self->specification->base, task->name, &base, error);
-    status = pardon(self, status, DIDI_SCORER, &base, error);
+    status = pardon(self, "score of the base", status, DIDI_SCORER, error);
     if (status == DIDI_OK) {
         status = score_copy(self, task->model, task->name, &own, error);
-        status = pardon(self, status, DIDI_MISMATCH, &own, error);
+        status = pardon(self, "score of the fine-tune", status, DIDI_MISMATCH, error);
     }
     if (status != DIDI_OK)
         return status;
@@ -212,7 +212,7 @@ int scoring_measure(const scoring *self, json_t **ret_proxies, didi_error *error
         proxies found = {.cosine = NAN, .length = NAN, .error = NAN, .worst_error = NAN};
         status = score_measure(self->roots, self->artifact_fd, &models, self->cancelled,
                                self->context, &found, error);
-        status = pardon(self, status, DIDI_MISMATCH, &found.error, error);
+        status = pardon(self, "figures", status, DIDI_MISMATCH, error);
         if (status == DIDI_OK && json_object_set_new(rows, task->name, proxies_json(&found)) != 0)
             status = didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     }

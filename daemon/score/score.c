@@ -272,6 +272,22 @@ static int run_prepared(const scorer *self, const preparation *it, watch_limits 
     return DIDI_OK;
 }
 
+/* It may be a client's word, and becomes one of a command's. */
+static int check_split(const char *split, didi_error *error)
+{
+    static const char known[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+    if (split == NULL)
+        return DIDI_OK;
+    size_t bytes = strspn(split, known);
+    if (split[bytes] == '\0' && bytes > 0 && bytes <= SCORE_SPLIT_BYTES_MAX && split[0] != '.' &&
+        split[0] != '-')
+        return DIDI_OK;
+    return didi_fail(error, DIDI_INVALID, NULL,
+                     "a split's name has 1 to %d of A-Z, a-z, 0-9, '.', '_' and '-', and begins "
+                     "with none of '.' and '-'",
+                     SCORE_SPLIT_BYTES_MAX);
+}
+
 int scorer_run(const scorer *self, const score_request *request, int (*cancelled)(void *context),
                void *context, double *ret_score, didi_error *error)
 {
@@ -285,7 +301,9 @@ int scorer_run(const scorer *self, const score_request *request, int (*cancelled
     int status = DIDI_OK;
     if (result == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
-    status = prepare_directory(self, request->directory, &it, error);
+    status = check_split(request->split, error);
+    if (status == DIDI_OK)
+        status = prepare_directory(self, request->directory, &it, error);
     if (status == DIDI_OK)
         status = prepare_environment(&it, error);
     if (status == DIDI_OK) {

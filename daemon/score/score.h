@@ -14,6 +14,7 @@
 
 enum {
     SCORE_OUTPUT_BYTES_MAX = 65536, /* that a scorer may print */
+    SCORE_SPLIT_BYTES_MAX = 128,
     SCORE_COMMAND_WORDS_MAX = 64,   /* of a command */
     SCORE_FILE_BYTES_MAX = 1 << 30, /* of one file that it writes */
     SCORE_DESCRIPTORS_MAX = 4096,   /* that one of its processes has open */
@@ -45,13 +46,14 @@ void scorer_close(scorer *self);
 typedef struct score_request {
     const char *directory; /* of the model: the scorer's to write in, and the caller's to remove */
     const char *task;
-    const char *split; /* NULL: none is named */
+    const char *split; /* of [A-Za-z0-9._-], with no '.' and '-' first; NULL: none is named */
 } score_request;
 
 /* Runs the command on one model and waits; by the time it returns, all processes of it are gone.
  * Blocks: up to seconds_max. `cancelled` may be NULL; it is asked some ten times a second. Errors:
  * DIDI_SCORER (it fails, hangs, takes too much, prints no number: subject = the task),
- * DIDI_CANCELLED, DIDI_IO, DIDI_NO_MEMORY. [any] */
+ * DIDI_INVALID (the split; it cannot be confined), DIDI_CANCELLED, DIDI_IO, DIDI_NO_MEMORY. [any]
+ */
 int scorer_run(const scorer *self, const score_request *request, int (*cancelled)(void *context),
                void *context, double *ret_score, didi_error *error);
 

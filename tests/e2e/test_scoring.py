@@ -117,7 +117,7 @@ def test_a_base_without_a_score_has_none(run, models, small_specification, score
                        "data = pathlib.Path(sys.argv[1], 'model.safetensors').read_bytes()\n"
                        f"sys.exit('no head') if bytes.fromhex({base!r}) in data else print(4)"))
     assert all(row["base"] is None and row["kept"] == 1 for row in scores(done)["tasks"])
-    assert "no head" in done.stderr
+    assert "no score of the base: the scorer ended with exit code 1: no head" in done.stderr
 
 
 @pytest.mark.parametrize("script, said", [
@@ -133,29 +133,49 @@ def test_a_failing_scorer_fails_the_run(run, models, small_specification, scorer
     assert [path.name for path in done.out.parent.iterdir()] == ["specification.json"]
 
 
-def test_interrupting_a_scorer_leaves_nothing(didid, models, small_specification, scorer):
-    folder = models / "run"
+def run_until_scored(didid, folder, models, specification, options):
+    """A run whose scorer has left its process's number as `pid`: (the run, that number)."""
     folder.mkdir()
-    (folder / "spec.json").write_text(json.dumps(small_specification()))
-    options = scorer("echo $$ >pid.part; mv pid.part pid; sleep 1000 & sleep 1000", python=False)
-    with subprocess.Popen(
-            [didid, "run", str(folder / "spec.json"), "--models", str(models), "--out",
-             str(folder / "out"), *options], stderr=subprocess.PIPE, text=True) as running:
-        until = time.monotonic() + SECONDS
-        begun = []
-        while not begun and time.monotonic() < until and running.poll() is None:
-            begun = list(folder.glob(".didid-run-*/models/one/pid"))
-            time.sleep(0.01)
-        assert begun, running.communicate()
-        scoring = int(begun[0].read_text())
-        running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=SECONDS)
-    assert running.returncode == 130 and "nothing was written" in said
-    assert [path.name for path in folder.iterdir()] == ["spec.json"]
+    (folder / "spec.json").write_text(json.dumps(specification))
+    running = subprocess.Popen(
+        [didid, "run", str(folder / "spec.json"), "--models", str(models), "--out",
+         str(folder / "out"), *options], stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + SECONDS
-    while living(scoring) and time.monotonic() < until:
+    begun = []
+    while not begun and time.monotonic() < until and running.poll() is None:
+        begun = list(folder.glob(".didid-run-*/models/one/pid"))
         time.sleep(0.01)
-    assert not living(scoring)
+    if not begun:
+        running.kill()
+    assert begun, running.communicate()
+    return running, int(begun[0].read_text())
+
+
+def wait_until_gone(group):
+    until = time.monotonic() + SECONDS
+    while living(group) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not living(group)
+
+
+def test_interrupting_a_scorer_leaves_nothing(didid, models, small_specification, scorer):
+    options = scorer("echo $$ >pid.part; mv pid.part pid; sleep 1000 & sleep 1000", python=False)
+    running, scoring = run_until_scored(didid, models / "run", models, small_specification(),
+                                        options)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=SECONDS)
+    assert running.returncode == 130 and "nothing was written" in said
+    assert [path.name for path in (models / "run").iterdir()] == ["spec.json"]
+    wait_until_gone(scoring)
+
+
+def test_a_scorer_dies_with_its_run(didid, models, small_specification, scorer):
+    options = scorer("echo $$ >pid.part; mv pid.part pid; exec sleep 1000", python=False)
+    running, scoring = run_until_scored(didid, models / "run", models, small_specification(),
+                                        options)
+    running.kill()
+    running.communicate(timeout=SECONDS)
+    wait_until_gone(scoring)
 
 
 def test_an_option_is_tuned_on_a_named_split(run, models, small_specification, scorer):
