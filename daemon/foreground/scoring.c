@@ -315,17 +315,17 @@ static void print_scores(const json_t *scores)
                json_number_value(json_object_get(worst, "kept")));
 }
 
-static void print_proxies(const json_t *rows)
+static void print_proxies(json_t *rows)
 {
     static const char *const keys[] = {"cosine", "length", "error", "worst_error"};
     const char *task = NULL;
-    const json_t *row = NULL;
+    json_t *row = NULL;
     int width = 6;
-    json_object_foreach((json_t *)(uintptr_t)rows, task, row) width =
+    json_object_foreach(rows, task, row) width =
         (int)strlen(task) > width ? (int)strlen(task) : width;
     printf("%-*s %9s %9s %9s %9s  %s\n", width, "task", "cosine", "length", "error", "worst",
            "worst tensor");
-    json_object_foreach((json_t *)(uintptr_t)rows, task, row)
+    json_object_foreach(rows, task, row)
     {
         const char *worst = json_string_value(json_object_get(row, "worst"));
         char text[PROXIES_TENSOR_BYTES];
@@ -337,9 +337,9 @@ static void print_proxies(const json_t *rows)
     }
 }
 
-void scoring_print(const json_t *scores)
+void scoring_print(json_t *scores)
 {
-    const json_t *measured = json_object_get(scores, "proxies");
+    json_t *measured = json_object_get(scores, "proxies");
     if (json_object_get(scores, "tasks") != NULL)
         print_scores(scores);
     if (measured != NULL)

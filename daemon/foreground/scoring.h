@@ -42,4 +42,4 @@ int scoring_add_tuned(json_t *scores, json_t *tuned, didi_error *error);
 int scoring_write(int artifact_fd, const json_t *scores, didi_error *error);
 
 /* Prints them as tables: the scores, where there are any, and "proxies". */
-void scoring_print(const json_t *scores);
+void scoring_print(json_t *scores);

@@ -126,7 +126,7 @@ static double worth(const json_t *means)
     return json_number_value(json_is_number(kept) ? kept : json_object_get(means, "score"));
 }
 
-bool tuning_note(tuning *self, size_t index, const json_t *scores)
+bool tuning_note(tuning *self, size_t index, json_t *scores)
 {
     assert(index < self->count && self->means[index] == NULL);
     json_t *means = json_object_get(scores, "mean");
@@ -134,7 +134,7 @@ bool tuning_note(tuning *self, size_t index, const json_t *scores)
     if (self->scores != NULL && !(worth(means) > worth(self->means[self->best])))
         return false;
     json_decref(self->scores);
-    self->scores = json_incref((json_t *)(uintptr_t)scores); /* counted, not changed */
+    self->scores = json_incref(scores);
     self->best = index;
     return true;
 }

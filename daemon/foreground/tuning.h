@@ -31,7 +31,7 @@ void tuning_name(const tuning *self, size_t index, char ret_text[TUNING_TEXT_BYT
 
 /* Notes what the merge at a value scored (scoring_run); a reference is taken. True when it is
  * better than all before: by the mean share kept, or where there is none by the mean score. */
-bool tuning_note(tuning *self, size_t index, const json_t *scores);
+bool tuning_note(tuning *self, size_t index, json_t *scores);
 
 /* After one was noted: which is best, and its scores, which live as long as the tuning. */
 size_t tuning_best(const tuning *self);

@@ -125,7 +125,8 @@ static child_step child_prepare(const child_order *order, const child_pipes *pip
     if (getppid() != pipes->parent)
         _exit(127);
     if (confine(order, &step))
-        execve(order->program, order->arguments, order->environment);
+        execve(order->program, (char *const *)order->arguments, /* which changes none of them */
+               (char *const *)order->environment);
     else
         return step;
     return CHILD_STEP_PROGRAM;

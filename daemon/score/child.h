@@ -11,9 +11,9 @@
 
 /* All that it needs, made before: between fork and exec nothing allocates or locks. */
 typedef struct child_order {
-    const char *program;    /* path */
-    char *const *arguments; /* with the program's name first; NULL behind the last */
-    char *const *environment;
+    const char *program;          /* path */
+    const char *const *arguments; /* with the program's name first; NULL behind the last */
+    const char *const *environment;
     int directory_fd; /* to run in */
     bool changes_user;
     uid_t user;

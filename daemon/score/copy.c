@@ -49,7 +49,7 @@ static int copy_file(const copy *self, const char *name, const char *as, didi_er
 static int copy_weights(const copy *self, const char *model, didi_error *error)
 {
     checkpoint *opened = NULL;
-    checkpoint_layout layout;
+    checkpoint_layout layout = {0};
     int status = checkpoint_open_within(self->from_fd, &self->links, model, &opened, error);
     if (status == DIDI_OK && checkpoint_is_adapter(opened))
         status = didi_fail(error, DIDI_MISMATCH, model,

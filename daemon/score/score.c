@@ -145,7 +145,7 @@ void scorer_close(scorer *self)
 typedef struct preparation {
     child_order order;
     char *path; /* of the directory, as the scorer gets it */
-    char *arguments[SCORE_COMMAND_WORDS_MAX + 4];
+    const char *arguments[SCORE_COMMAND_WORDS_MAX + 4];
     char *environment[SCORE_VARIABLES_MAX];
     size_t variables;
 } preparation;
@@ -242,15 +242,16 @@ static void prepare_order(const scorer *self, const score_request *request, prep
     const scorer_settings *settings = &self->settings;
     long processors = sysconf(_SC_NPROCESSORS_CONF);
     size_t count = self->command.count;
-    memcpy(it->arguments, self->command.words, count * sizeof *it->arguments);
+    for (size_t i = 0; i < count; i++)
+        it->arguments[i] = self->command.words[i];
     it->arguments[0] = self->command.program;
     it->arguments[count++] = it->path;
-    it->arguments[count++] = (char *)(uintptr_t)request->task; /* exec changes nothing */
+    it->arguments[count++] = request->task;
     if (request->split != NULL)
-        it->arguments[count++] = (char *)(uintptr_t)request->split;
+        it->arguments[count++] = request->split;
     it->order.program = self->command.program;
     it->order.arguments = it->arguments;
-    it->order.environment = it->environment;
+    it->order.environment = (const char *const *)it->environment;
     it->order.memory_max = settings->memory_max;
     /* a backstop for what outlives a killed daemon: one process cannot use more in that time */
     it->order.cpu_seconds =

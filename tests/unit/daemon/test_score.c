@@ -352,10 +352,8 @@ static void reading_cuts_nothing(void **state)
 /* Where Landlock does not keep signals inside: no kernel of tests need be so old. */
 static void a_filter_can_refuse_signals(void **state)
 {
-    char shell[] = "sh";
-    char script[] = "it";
-    char *words[] = {shell, script, NULL};
-    char *none[] = {NULL};
+    const char *const words[] = {"sh", "it", NULL};
+    const char *const none[] = {NULL};
     const watch_limits limits = {.milliseconds = 60000};
     didi_error error = {0};
     child started;
