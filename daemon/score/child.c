@@ -11,6 +11,7 @@
 #include <linux/close_range.h>
 #include <linux/seccomp.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -167,8 +168,11 @@ static int fail_start(const child_order *order, const child_report *report, didi
     char why[128];
     assert(report->step >= 0 && report->step < CHILD_STEP_COUNT);
     int status = report->step == CHILD_STEP_PROGRAM ? DIDI_SCORER : DIDI_INVALID;
-    return didi_fail(error, status, NULL, "the scorer %s %s: %s", order->program,
-                     step_texts[report->step], strerror_r(report->cause, why, sizeof why));
+    char as[48] = "";
+    if (order->changes_user)
+        snprintf(as, sizeof as, " as the user of number %u", (unsigned)order->user);
+    return didi_fail(error, status, NULL, "the scorer %s %s%s: %s", order->program,
+                     step_texts[report->step], as, strerror_r(report->cause, why, sizeof why));
 }
 
 /* Nothing but the child has the other end, which exec closes. */

@@ -15,6 +15,7 @@
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -78,6 +79,9 @@ static int prepare_confinement(scorer *self, didi_error *error)
         return didi_fail(error, DIDI_INVALID, NULL,
                          "this kernel has no Landlock to confine a scorer with (Linux 5.13 and "
                          "later have it, where it is not turned off)");
+    if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) < 0 && errno == EINVAL)
+        return didi_fail(error, DIDI_INVALID, NULL,
+                         "this kernel has no seccomp to confine a scorer with");
     return filter_make(version >= RULES_VERSION_SIGNALS, &self->filter, error);
 }
 

@@ -525,6 +525,14 @@ static void root_scores_as_another(void **state)
                       "! grep -q 'CapEff:.*[1-9a-f]' /proc/self/status && echo 1");
     snprintf(self.user, sizeof self.user, "nobody");
     must_score(&self, 1);
+    char program[PATH_BYTES + 16];
+    snprintf(program, sizeof program, "%s/it", self.directory);
+    trial closed = self;
+    closed.settings.command = program;
+    assert_int_equal(fchmodat(support_directory(state), "model/it", 0700, 0), 0);
+    trial_run(&closed);
+    assert_int_equal(closed.status, DIDI_SCORER);
+    support_assert_contains(closed.error.message, "cannot be run as the user of number");
     assert_int_equal(fchmod(support_directory(state), 0711), 0);
     trial_write(&self, "[ \"$1\" = \"$PWD\" ] && echo 2");
     must_score(&self, 2);
