@@ -5,6 +5,8 @@ import pathlib
 import re
 import subprocess
 
+import environments
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -103,4 +105,6 @@ def test_a_scorer_that_cannot_run_ends_the_start(didid, family, tmp_path):
 
 
 def test_a_scorer_that_is_there_is_taken(start_daemon, family):
-    assert start_daemon(family, "--scorer", "sh anything").process.poll() is None
+    confine = "1" if environments.confines_scorers() else "0"
+    daemon = start_daemon(family, "--scorer", "sh anything", "--scorer-confine", confine)
+    assert daemon.process.poll() is None

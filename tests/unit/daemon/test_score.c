@@ -4,6 +4,7 @@
 #include "daemon/score/rules.h"
 #include "daemon/score/score.h"
 #include "daemon/score/watch.h"
+#include "src/base/fault.h"
 #include "tests/unit/support.h"
 
 #include <errno.h>
@@ -42,8 +43,10 @@ static trial trial_make(void **state, const char *command)
     assert_true(bytes > 0);
     memcpy(self.directory + bytes, "/model", 7);
     snprintf(self.user, sizeof self.user, "%s", own != NULL ? own->pw_name : "nobody");
-    self.settings = (scorer_settings){
-        .command = command, .seconds_max = 60, .memory_max = 4U << 30, .confined = true};
+    self.settings = (scorer_settings){.command = command,
+                                      .seconds_max = 60,
+                                      .memory_max = 4U << 30,
+                                      .confined = rules_version() > 0};
     (void)mkdirat(support_directory(state), "model", 0700);
     support_write(support_directory(state), "model/model.safetensors", "", 0);
     return self;
@@ -504,6 +507,30 @@ static void nothing_of_the_daemon_is_handed_on(void **state)
     unsetenv("DIDI_SCORE_SECRET");
 }
 
+/* Any allocation may be refused: then that is said, and nothing stays open or allocated. */
+static void refused_memory_is_told(void **state)
+{
+    SHELL_TRIAL(self, "echo 1");
+    const char *const hidden[] = {"/no/such/place", self.user};
+    self.settings.hidden = hidden;
+    self.settings.hidden_count = 2;
+    int failed = 0;
+    for (int nth = 1; nth < 200; nth++) {
+        char fault[32];
+        snprintf(fault, sizeof fault, "alloc:%d", nth);
+        assert_int_equal(fault_arm(fault), 0);
+        trial_run(&self);
+        bool fired = fault_all_fired() != 0;
+        assert_int_equal(fault_arm(NULL), 0);
+        if (!fired)
+            break;
+        assert_int_equal(self.status, DIDI_NO_MEMORY);
+        failed++;
+    }
+    assert_int_equal(self.status, DIDI_OK);
+    assert_in_range(failed, 10, 100);
+}
+
 static void large_files_are_refused(void **state)
 {
     SHELL_TRIAL(self, "dd if=/dev/zero of=large bs=1 count=1 seek=1073741824 && exit 1; "
@@ -561,6 +588,7 @@ int main(void)
         support_test(there_is_no_network),
         support_test(other_processes_are_out_of_reach),
         support_test(nothing_of_the_daemon_is_handed_on),
+        support_test(refused_memory_is_told),
         support_test(large_files_are_refused),
         support_test(root_scores_as_another),
     };
