@@ -14,6 +14,7 @@
 #include "daemon/http/http.h"
 #include "daemon/jobs/jobs.h"
 #include "daemon/models/models.h"
+#include "daemon/score/score.h"
 #include "daemon/store/store.h"
 #include "daemon/uploads/uploads.h"
 #include "daemon/webhooks/webhooks.h"
@@ -41,6 +42,7 @@ typedef struct server {
     registry *models;
     scheduler *scheduler;
     fetcher *fetcher;
+    scorer *scorer; /* NULL: none */
     webhooks *webhooks;
     uploads *uploads;
     hooks *hooks;
@@ -332,6 +334,8 @@ static int start_edge(server *self, didi_error *error)
     if (status == DIDI_OK)
         status = check_listen(self, error);
     if (status == DIDI_OK)
+        status = scorer_open_configured(settings, &self->scorer, error);
+    if (status == DIDI_OK)
         status = uploads_open(settings, self->models, self->store, &self->uploads, error);
     if (status == DIDI_OK)
         status = dashboard_create(settings, &self->pages, error);
@@ -379,6 +383,7 @@ static void server_clear(server *self, int drain_milliseconds)
     hooks_free(self->hooks);
     access_free(self->access);
     fetcher_stop(self->fetcher);
+    scorer_close(self->scorer);
     if (self->loop_open) {
         /* After a failed start the handles are still open. */
         pool_close_handles(&self->loop);

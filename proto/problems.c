@@ -66,6 +66,8 @@ problem problem_from_status(int status)
         return PROBLEM_CANCELLED;
     case DIDI_WORKER_LOST:
         return PROBLEM_WORKER_LOST;
+    case DIDI_SCORER:
+        return PROBLEM_SCORER_FAILED;
     case DIDI_CONFLICT:
         return PROBLEM_CONFLICT;
     default:

@@ -52,6 +52,7 @@
     X(CANCELLED, "cancelled", 409, "The work was cancelled")                                       \
     X(INTERNAL, "internal-error", 500, "The service made a mistake")                               \
     X(WORKER_LOST, "worker-lost", 500, "A worker hung in the job")                                 \
+    X(SCORER_FAILED, "scorer-failed", 500, "The operator's scorer gave no number")                 \
     X(IO, "io-error", 500, "A file operation failed")                                              \
     X(QUEUE_FULL, "queue-full", 503, "Too many jobs are waiting")                                  \
     X(TOO_MANY_STREAMS, "too-many-streams", 503, "Too many models are streamed at once")           \

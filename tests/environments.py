@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Python environments beside the build, with packages from the package registry."""
+"""What surrounds tests: Python environments beside the build, with packages from the package
+registry, and the kernel."""
 
+import ctypes
 import fcntl
 import os
 import pathlib
@@ -51,3 +53,9 @@ def hub_python(didid):
         pytest.skip("python3-torch is not installed")
     requirements = pathlib.Path(__file__).resolve().parent / "hub" / "requirements.txt"
     return environment(didid, requirements, system=True) / "python"
+
+
+def confines_scorers():
+    """The kernel has Landlock: 444 is landlock_create_ruleset wherever Linux runs, and asked for
+    its version."""
+    return ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1) > 0

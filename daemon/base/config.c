@@ -190,6 +190,8 @@ void config_clear(config *self)
     free(self->http_origins);
     free(self->tls_certificate);
     free(self->tls_key);
+    free(self->scorer);
+    free(self->scorer_user);
     for (size_t i = 0; i < CONFIG_MODEL_ROOTS_MAX; i++)
         free(self->models[i]);
     memset(self, 0, sizeof *self);

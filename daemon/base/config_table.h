@@ -103,6 +103,14 @@
       "ADDRESS[/BITS],... whose X-Forwarded-For or Forwarded names the client")                    \
     X(socket_scope, TEXT, "", "", 0, 0,                                                            \
       "what users but root and the daemon's own may do over a Unix socket: read, submit, admin")   \
+    X(scorer, TEXT, "", "", 0, 0,                                                                  \
+      "COMMAND that scores models, run as COMMAND DIRECTORY TASK [SPLIT]; none = score nothing")   \
+    X(scorer_seconds_max, INTEGER, "seconds", "600", 1, 604800, "for one score")                   \
+    X(scorer_memory_max, INTEGER, "bytes", "4G", 0, INT64_MAX,                                     \
+      "that a scorer may take; 0 = no limit")                                                      \
+    X(scorer_user, TEXT, "", "nobody", 0, 0, "whom scorers run as, of a daemon that is root's")    \
+    X(scorer_confine, INTEGER, "", "1", 0, 1,                                                      \
+      "0 = a scorer may write anywhere and use the network")                                       \
     X(log_requests, INTEGER_LIVE, "", "0", 0, 1, "1 = a line in the log for every request")        \
     X(metrics_public, INTEGER, "", "0", 0, 1, "1 = anybody may read /metrics")                     \
     X(dashboard_dir, PATH, "", "", 0, 0,                                                           \

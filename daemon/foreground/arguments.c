@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define AT(member) offsetof(arguments, member)
 static const option_row option_rows[] = {
@@ -21,6 +22,15 @@ static const option_row option_rows[] = {
     {"budget", OPTION_TEXT, AT(budget)},
     {"rebalance", OPTION_FLAG, AT(rebalance)},
     {"compare", OPTION_TEXT, AT(comparison)},
+    {"score", OPTION_TEXT, AT(score)},
+    {"split", OPTION_TEXT, AT(split)},
+    {"tune", OPTION_TEXT, AT(tune)},
+    {"report_split", OPTION_TEXT, AT(report_split)},
+    {"proxies", OPTION_FLAG, AT(proxies)},
+    {"score_seconds", OPTION_TEXT, AT(score_seconds)},
+    {"score_memory", OPTION_TEXT, AT(score_memory)},
+    {"score_user", OPTION_TEXT, AT(score_user)},
+    {"score_unconfined", OPTION_FLAG, AT(score_unconfined)},
     {"workers", OPTION_SETTING, AT(settings)},
     {"memory_limit", OPTION_SETTING, AT(settings)},
     {"max_shard_bytes", OPTION_SETTING, AT(settings)},
@@ -49,6 +59,18 @@ void arguments_print_usage(FILE *stream)
           "  --budget X            for each new task: models, or bytes=N [a mean expert's]\n"
           "  --rebalance           merge all tasks anew under the same total\n"
           "  --compare PACKAGE     a full merge of the same tasks, for the report\n"
+          "  --score COMMAND       score each task's model with COMMAND DIRECTORY TASK [SPLIT],\n"
+          "                        which prints a number; see docs/scoring.md\n"
+          "  --split NAME          of the data to score on\n"
+          "  --tune OPTION=V,...   merge at each value of an option of the method, and keep the\n"
+          "                        merge that keeps most on --split\n"
+          "  --report-split NAME   what was tuned is scored on this data [that of --split]\n"
+          "  --proxies             figures without data: the cosine of what is served and the\n"
+          "                        fine-tune's change, its length, the worst tensor's error\n"
+          "  --score-seconds N     for one score [600]\n"
+          "  --score-memory BYTES  that COMMAND may take; 0: no limit [4G]\n"
+          "  --score-user NAME     whom COMMAND runs as where root runs didid [nobody]\n"
+          "  --score-unconfined    COMMAND may write anywhere and use the network\n"
           "  --workers N           worker threads [one for each processor]\n"
           "  --memory-limit BYTES  working memory; K, M, G, T may follow [half of the machine's]\n"
           "  --max-shard-bytes N   of tensors in one file of a rebuilt model [5000000000]\n"
@@ -85,6 +107,33 @@ static int read_export(arguments *self, didi_error *error)
     return DIDI_OK;
 }
 
+/* What is told of a scorer becomes settings. */
+static int read_score(arguments *self, didi_error *error)
+{
+    const char *const told[][2] = {{"scorer", self->score},
+                                   {"scorer_seconds_max", self->score_seconds},
+                                   {"scorer_memory_max", self->score_memory},
+                                   {"scorer_user", self->score_user},
+                                   {"scorer_confine", self->score_unconfined ? "0" : NULL}};
+    if (self->score == NULL &&
+        (self->tune != NULL || self->split != NULL || self->score_seconds != NULL ||
+         self->score_memory != NULL || self->score_user != NULL || self->score_unconfined))
+        return refuse("--split, --tune and what begins with --score- go with --score", error);
+    if (self->tune != NULL && self->split == NULL)
+        return refuse("--tune needs --split: the data that is tuned on has a name", error);
+    if (self->tune != NULL && (self->keep != NULL || self->package != NULL))
+        return refuse("--tune goes with neither --keep nor --extend", error);
+    if (self->report_split != NULL &&
+        (self->tune == NULL || strcmp(self->report_split, self->split) == 0))
+        return refuse("--report-split goes with --tune, and names another split than --split",
+                      error);
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++)
+        if (told[i][1] != NULL &&
+            config_set(&self->config, told[i][0], told[i][1], error) != DIDI_OK)
+            return didi_error_wrap(error, "%s", told[i][0]);
+    return DIDI_OK;
+}
+
 int arguments_read(arguments *self, int argc, char **argv, didi_error *error)
 {
     assert(self->config.listen != NULL); /* config_init was called */
@@ -98,6 +147,8 @@ int arguments_read(arguments *self, int argc, char **argv, didi_error *error)
             return didi_error_wrap(error, "%s", key);
     }
     status = read_export(self, error);
+    if (status == DIDI_OK)
+        status = read_score(self, error);
     if (status != DIDI_OK)
         return status;
     if (self->package != NULL && self->paths.count > 0)

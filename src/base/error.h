@@ -19,6 +19,7 @@
     X(CANCELLED, "cancelled")       /* the caller asked to stop */                                 \
     X(CONFLICT, "conflict")         /* the object's state forbids it, or another holds it */       \
     X(WORKER_LOST, "worker_lost")   /* a thread hangs in the work */                               \
+    X(SCORER, "scorer_failed")      /* the operator's scorer gives no number */                    \
     X(INTERNAL, "internal_error")   /* our own mistake */
 
 typedef enum didi_status {

@@ -7,5 +7,7 @@
 #include "src/package/layout.h"
 #include "src/package/packed.h"
 #include "src/package/picks.h"
+#include "src/package/proxies.h"
 #include "src/package/reader.h"
+#include "src/package/side_files.h"
 #include "src/package/widths.h"

@@ -3,6 +3,9 @@
 
 import pathlib
 import re
+import subprocess
+
+import environments
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -86,3 +89,22 @@ def test_json_is_asked_for_again_by_its_etag(wire, finished):
 def test_refusals_and_changes_have_no_etag(wire, finished):
     assert "ETag" not in wire.get("/v1/jobs/" + "0" * 26).headers
     assert "ETag" not in wire.post(f"/v1/jobs/{finished}/cancel").headers
+
+
+def test_a_scorer_that_cannot_run_ends_the_start(didid, family, tmp_path):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "plain").write_text("echo 1")
+    for command, said in (("/no/such/program", "there is no program /no/such/program"),
+                          (str(tmp_path / "plain"), "is not executable"),
+                          ("sh -c 'echo 1'", "quote")):
+        ended = subprocess.run([didid, "--state-dir", tmp_path / "state", "--models", family,
+                                "--listen", "127.0.0.1:0", "--scorer", command],
+                               capture_output=True, text=True, timeout=60, check=False)
+        assert ended.returncode == 1
+        assert said in ended.stderr and "cannot start" in ended.stderr
+
+
+def test_a_scorer_that_is_there_is_taken(start_daemon, family):
+    confine = "1" if environments.confines_scorers() else "0"
+    daemon = start_daemon(family, "--scorer", "sh anything", "--scorer-confine", confine)
+    assert daemon.process.poll() is None

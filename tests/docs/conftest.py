@@ -104,6 +104,15 @@ def alone(programs, open_shell, tmp_path, family):
                       DIDI_HOST=f"http://{address}")
 
 
+@pytest.fixture
+def scored(alone):
+    """The same; /srv/didid is this repository."""
+    if not environments.confines_scorers():
+        pytest.skip("this kernel has no Landlock to confine scorers with")
+    alone.words = {"/srv/didid": str(ROOT), **alone.words}
+    return alone
+
+
 @pytest.fixture(scope="session")
 def receiver():
     with Receiver() as listening:

@@ -21,6 +21,7 @@ DOCUMENTS = {
     "docs/webhooks.md": "served",
     "docs/methods.md": "served",
     "docs/exports.md": "served",
+    "docs/scoring.md": "scored",
     "docs/model_directories.md": "served",
     "docs/examples/curl.md": "served",
     "docs/didictl.1.scd": "glyphs",

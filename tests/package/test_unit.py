@@ -11,7 +11,9 @@ import pytest
 EXPOSURE_MAX = 12  # tenths, of `systemd-analyze security`
 
 # System calls that merging, serving and telling the service manager cannot do without.
-NEEDED = ["accept4", "bind", "clone3", "connect", "copy_file_range", "epoll_wait", "eventfd2",
+NEEDED = ["accept4", "bind", "clone3", "close_range", "connect", "copy_file_range", "epoll_wait",
+          "eventfd2", "execve", "landlock_add_rule", "landlock_create_ruleset",
+          "landlock_restrict_self", "memfd_create", "pidfd_open", "prctl", "prlimit64", "setsid",
           "fallocate", "fdatasync", "flock", "fsync", "futex", "getrandom", "io_uring_setup",
           "listen", "madvise", "mmap", "openat2", "pread64", "pwrite64", "renameat2", "sendfile",
           "sendmsg", "setsockopt", "socket", "timerfd_create", "umask", "unlinkat"]

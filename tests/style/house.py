@@ -29,8 +29,9 @@ PROGRAMS = {
     "proto": ("proto/proto.h", "src/base"),
 
     "daemon": (None, "daemon/access daemon/api daemon/dashboard daemon/fetch daemon/foreground "
-                     "daemon/hooks daemon/jobs daemon/models daemon/recovery daemon/uploads "
-                     "daemon/webhooks daemon/http daemon/store daemon/base proto src src/base"),
+                     "daemon/hooks daemon/jobs daemon/models daemon/recovery daemon/score "
+                     "daemon/uploads daemon/webhooks daemon/http daemon/store daemon/base proto "
+                     "src src/base"),
     "daemon/access": ("daemon/access/access.h",
                       "daemon/http daemon/store daemon/base proto src/base"),
     "daemon/api": ("daemon/api/api.h", "daemon/access daemon/dashboard daemon/egress daemon/fetch "
@@ -51,11 +52,14 @@ PROGRAMS = {
                                              "proto src src/base"),
     "daemon/egress": ("daemon/egress/egress.h", "src/base"),
     "daemon/foreground": ("daemon/foreground/foreground.h",
-                          "daemon/jobs daemon/models daemon/base proto src src/package src/base"),
+                          "daemon/jobs daemon/models daemon/score daemon/base proto src "
+                          "src/package src/base"),
     "daemon/jobs": ("daemon/jobs/jobs.h",
                     "daemon/models daemon/store daemon/base proto src src/base"),
     "daemon/models": ("daemon/models/models.h",
                       "daemon/store daemon/base proto src src/files src/base"),
+    "daemon/score": ("daemon/score/score.h",
+                     "daemon/models daemon/base src/files src/package src/base"),
     "daemon/recovery": ("daemon/recovery/recovery.h",
                         "daemon/store daemon/base proto src src/package src/base"),
     "daemon/http": ("daemon/http/http.h", "daemon/base proto src/base"),

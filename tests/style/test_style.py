@@ -31,6 +31,7 @@ FOREIGN = {
                     "daemon/egress/*", "daemon/webhooks/sender*", "tests/*"),
     "uv.h": ("daemon/*",),
     "yaml.h": ("proto/document_yaml*",),
+    "seccomp.h": ("daemon/score/filter*",),
     "openssl/*": ("src/base/*", "daemon/*", "tests/*"),
 }
 
