@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,13 +22,21 @@ typedef struct copy {
 } copy;
 
 /* The kernel copies, or shares the blocks where the file system can. */
+static ssize_t copy_step(int from, int to)
+{
+    ssize_t count = copy_file_range(from, NULL, to, NULL, COPY_STEP_BYTES, 0);
+    if (count < 0 && (errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS))
+        count = sendfile(to, from, NULL, COPY_STEP_BYTES);
+    return count;
+}
+
 static int copy_bytes(const copy *self, int from, int to, const char *name, didi_error *error)
 {
     ssize_t count = 0;
     do {
         if (self->cancelled != NULL && self->cancelled(self->context))
             return didi_fail(error, DIDI_CANCELLED, name, "cancelled");
-        count = copy_file_range(from, NULL, to, NULL, COPY_STEP_BYTES, 0);
+        count = copy_step(from, to);
     } while (count > 0);
     return count == 0 ? DIDI_OK : didi_fail_errno(error, errno, name, "cannot copy %s", name);
 }

@@ -5,9 +5,11 @@ import json
 import os
 import pathlib
 import pwd
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -281,3 +283,12 @@ def test_what_fails_while_tuning_leaves_nothing(run, models, small_specification
         assert left == ["out", "specification.json"] and scores(done)["tuned"]["chosen"] == 1
     else:
         assert done.status == 1 and left == ["specification.json"], done.stderr
+
+
+def test_models_may_lie_on_another_disk(run, models, small_specification, scorer, tmp_path):
+    if not os.access("/dev/shm", os.W_OK) or os.stat("/dev/shm").st_dev == os.stat(tmp_path).st_dev:
+        pytest.skip("there is no other file system")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        there = shutil.copytree(models, pathlib.Path(folder) / "models")
+        found = scores(run(small_specification(), there, *scorer(NEARNESS)))
+    assert found == scores(run(small_specification(), models, *scorer(NEARNESS)))
