@@ -88,6 +88,17 @@ void linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t 
     free(room);
 }
 
+void linalg_gemm_double(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k,
+                        double alpha, const double *a, const double *b, double beta, double *c)
+{
+    if (m == 0 || n == 0)
+        return;
+    cblas_dgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
+                transpose_b ? CblasTrans : CblasNoTrans, blas_int(m), blas_int(n), blas_int(k),
+                alpha, a, blas_int(larger(transpose_a ? m : k, 1)), b,
+                blas_int(larger(transpose_b ? k : n, 1)), beta, c, blas_int(n));
+}
+
 /* The lower triangle of X X'. */
 static void lower_gram(size_t rows, size_t columns, const float *x, size_t stride, float *gram)
 {
