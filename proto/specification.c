@@ -43,6 +43,7 @@ static const json_field task_fields[] = {
      .required = true},
     {.key = "model", FIELD_MODEL, AT(model), .required = true},
     {.key = "weight", FIELD_REAL(1e-6, 1e6), AT(weight)},
+    {.key = "gram", FIELD_MODEL, AT(gram)},
     {.key = NULL},
 };
 #undef AT
@@ -407,6 +408,7 @@ void specification_free(specification *made)
     for (size_t task = 0; task < made->task_count; task++) {
         free(made->tasks[task].name);
         free(made->tasks[task].model);
+        free(made->tasks[task].gram);
     }
     for (size_t label = 0; label < made->label_count; label++) {
         free(made->labels[label].key);

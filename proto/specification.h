@@ -16,6 +16,7 @@ typedef struct specification_task {
     char *name;    /* unique in the job */
     char *model;   /* relative name, unique in the job, not the base */
     double weight; /* > 0 */
+    char *gram;    /* relative name of a directory with Gram matrices; NULL for none */
 } specification_task;
 
 typedef struct specification_label {

@@ -45,6 +45,11 @@ typedef struct didi_task_input {
     const char *label; /* the model's name, for errors and the manifest */
     int directory_fd;  /* the model's or adapter's directory; duplicated, stays the caller's */
     double weight;     /* > 0, finite; multiplies the task's weight in every loss */
+    /* For methods that need them: a directory with the Gram matrices of the inputs of the task's
+     * layers, as a model whose arrays have the tensors' names. NULL: none, and gram_fd means
+     * nothing. */
+    const char *gram; /* its name, for errors and the manifest */
+    int gram_fd;      /* duplicated, stays the caller's */
 } didi_task_input;
 
 /* A finished package to extend: its shared part and the experts that are not removed stay as they

@@ -61,6 +61,11 @@ static int inputs_open(inputs *self, const model_roots *roots, const specificati
         status = open_model(roots, input->label, named && from->from_job == NULL ? "" : earlier,
                             pointer, &input->directory_fd, error);
         self->task_count++;
+        input->gram = from->tasks[task].gram;
+        if (status == DIDI_OK && input->gram != NULL) {
+            specification_task_pointer(from, task, "gram", pointer);
+            status = open_model(roots, input->gram, "", pointer, &input->gram_fd, error);
+        }
     }
     return status;
 }
@@ -80,7 +85,7 @@ int inputs_create(const model_roots *roots, const specification *from, inputs **
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a plan");
     }
     for (size_t task = 0; task < from->task_count; task++)
-        self->tasks[task].directory_fd = -1;
+        self->tasks[task].directory_fd = self->tasks[task].gram_fd = -1;
     int status = specification_render(from, &self->canonical, error);
     if (status == DIDI_OK)
         status = inputs_open(self, roots, from, error);
@@ -96,8 +101,10 @@ void inputs_free(inputs *self)
 {
     if (self == NULL)
         return;
-    for (size_t task = 0; task < self->task_count; task++)
+    for (size_t task = 0; task < self->task_count; task++) {
         file_close(self->tasks[task].directory_fd);
+        file_close(self->tasks[task].gram_fd);
+    }
     file_close(self->base_fd);
     free(self->tasks);
     free(self->canonical);

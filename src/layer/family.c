@@ -26,6 +26,7 @@ void family_close(family *self)
     for (size_t t = 0; self->tasks != NULL && t < self->task_count; t++) {
         adapter_free(self->tasks[t].adapter);
         checkpoint_close(self->tasks[t].model);
+        checkpoint_close(self->tasks[t].gram);
         free(self->tasks[t].prefix);
         free(self->tasks[t].own);
     }
@@ -161,9 +162,12 @@ static int open_task(const didi_merge_options *options, size_t task, family_task
 {
     const didi_task_input *input = &options->tasks[task];
     int status = open_model(options, input->directory_fd, input->label, &out->model, error);
-    return status == DIDI_OK && checkpoint_is_adapter(out->model)
-               ? adapter_read(out->model, &out->adapter, error)
-               : status;
+    if (status == DIDI_OK && checkpoint_is_adapter(out->model))
+        status = adapter_read(out->model, &out->adapter, error);
+    if (status == DIDI_OK && input->gram != NULL)
+        status =
+            checkpoint_open_within(input->gram_fd, &options->links, input->gram, &out->gram, error);
+    return status;
 }
 
 int family_open(const didi_merge_options *options, family **ret_family, didi_error *error)
@@ -214,7 +218,10 @@ bool family_changed(const family *self, const family_tensor *tensor)
 int family_verify_unchanged(const family *self, didi_error *error)
 {
     int status = checkpoint_verify_unchanged(self->base, error);
-    for (size_t t = 0; t < self->task_count && status == DIDI_OK; t++)
+    for (size_t t = 0; t < self->task_count && status == DIDI_OK; t++) {
         status = checkpoint_verify_unchanged(self->tasks[t].model, error);
+        if (status == DIDI_OK && self->tasks[t].gram != NULL)
+            status = checkpoint_verify_unchanged(self->tasks[t].gram, error);
+    }
     return status;
 }

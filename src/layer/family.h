@@ -52,6 +52,7 @@ typedef struct family_own {
 typedef struct family_task {
     checkpoint *model;
     adapter *adapter;    /* how to read `model` where that is an adapter's files, else NULL */
+    checkpoint *gram;    /* Gram matrices of its layers' inputs; NULL: none were given */
     char *prefix;        /* NULL: its names are the base's; else they differ by this, ... */
     bool prefix_dropped; /* ... which the base's have, and the task's have not */
     family_own *own;     /* by name */

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "src/layer/family.h"
+#include "src/layer/family_gram.h"
 #include "src/layer/family_ranks.h"
 #include "src/layer/matrix.h"
 

@@ -4,6 +4,7 @@
 
 #include "src/base/base.h"
 #include "src/math/gemm.h"
+#include "src/math/tridiagonal.h"
 #include "src/math/vector.h"
 
 #include <assert.h>
@@ -86,6 +87,17 @@ void linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t 
         first += part;
     } while (first < length);
     free(room);
+}
+
+void linalg_gemm_double(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k,
+                        double alpha, const double *a, const double *b, double beta, double *c)
+{
+    if (m == 0 || n == 0)
+        return;
+    cblas_dgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
+                transpose_b ? CblasTrans : CblasNoTrans, blas_int(m), blas_int(n), blas_int(k),
+                alpha, a, blas_int(larger(transpose_a ? m : k, 1)), b,
+                blas_int(larger(transpose_b ? k : n, 1)), beta, c, blas_int(n));
 }
 
 /* The lower triangle of X X'. */
@@ -282,40 +294,119 @@ static void keep_tiny(unsigned before)
 #endif
 }
 
+/* Room for the eigenvalues of one symmetric matrix. */
+typedef struct reduction {
+    size_t order, count;
+    float *matrix, *diagonal, *beside, *tau, *work; /* reflectors, and what they leave */
+    double *wide;                                   /* 3 x order: the same, and room */
+    double *room;
+} reduction;
+
+/* What sormtr needs to work in blocks, which it does not ask for (LAPACK 3.11). */
+enum { BLOCK = 64 };
+static size_t reduction_work(size_t count)
+{
+    return (count + BLOCK + 1) * BLOCK;
+}
+
+static int reduction_create(reduction *self, size_t order, size_t count, didi_error *error)
+{
+    *self = (reduction){.order = order,
+                        .count = count,
+                        .matrix = memory_aligned(order * order, sizeof(float)),
+                        .diagonal = memory_aligned(order, sizeof(float)),
+                        .beside = memory_aligned(order, sizeof(float)),
+                        .tau = memory_aligned(order, sizeof(float)),
+                        .work = memory_aligned(reduction_work(count), sizeof(float)),
+                        .wide = memory_zeroed(3 * order, sizeof(double)),
+                        .room = memory_aligned(tridiagonal_room(order), sizeof(double))};
+    return self->matrix != NULL && self->diagonal != NULL && self->beside != NULL &&
+                   self->tau != NULL && self->work != NULL && self->wide != NULL &&
+                   self->room != NULL
+               ? DIDI_OK
+               : didi_fail(error, DIDI_NO_MEMORY, NULL, "eigenvalues of order %zu", order);
+}
+
+static void reduction_clear(reduction *self)
+{
+    free(self->matrix);
+    free(self->diagonal);
+    free(self->beside);
+    free(self->tau);
+    free(self->work);
+    free(self->wide);
+    free(self->room);
+}
+
+/* Where eigenvalues lie close together: LAPACK's way, which makes their vectors orthogonal. */
+static lapack_int solve_close(const reduction *self, float *ret_vectors, double *ret_values)
+{
+    size_t order = self->order;
+    size_t count = self->count;
+    lapack_int n = blas_int(order);
+    lapack_int found = 0;
+    lapack_logical try_relative = 1;
+    double *values = self->wide + 2 * order;
+    double *vectors = memory_aligned(count * order, sizeof *vectors);
+    lapack_int *support = memory_zeroed(2 * order, sizeof *support);
+    lapack_int info = LAPACK_WORK_MEMORY_ERROR;
+    if (vectors != NULL && support != NULL)
+        info = LAPACKE_dstemr(LAPACK_COL_MAJOR, 'V', 'I', n, self->wide, self->wide + order, 0, 0,
+                              blas_int(order - count + 1), n, &found, values, vectors, n,
+                              blas_int(count), support, &try_relative);
+    if (info == 0 && found != blas_int(count))
+        info = 1;
+    for (size_t i = 0; info == 0 && i < count; i++) {
+        ret_values[i] = values[count - 1 - i];
+        for (size_t j = 0; j < order; j++)
+            ret_vectors[i * order + j] = (float)vectors[(count - 1 - i) * order + j];
+    }
+    free(vectors);
+    free(support);
+    return info;
+}
+
+/* The largest eigenvalues of what is in `matrix`, a lower triangle by rows and so an upper one by
+ * columns, and their vectors. Reflectors and products in float32 are most of the work; what they
+ * leave is solved in double. */
+static int reduction_solve(const reduction *self, float *ret_vectors, double *ret_values,
+                           didi_error *error)
+{
+    size_t order = self->order;
+    lapack_int n = blas_int(order);
+    lapack_int count = blas_int(self->count);
+    bool finite = true;
+    lapack_int info = LAPACKE_ssytrd(LAPACK_COL_MAJOR, 'U', n, self->matrix, n, self->diagonal,
+                                     self->beside, self->tau);
+    for (size_t i = 0; i < order && info == 0; i++) {
+        self->wide[i] = (double)self->diagonal[i];
+        self->wide[order + i] = i + 1 < order ? (double)self->beside[i] : 0;
+        finite = finite && isfinite(self->wide[i]) && isfinite(self->wide[order + i]);
+    }
+    tridiagonal left = {order, self->wide, self->wide + order};
+    if (info == 0 && finite &&
+        !tridiagonal_leading(&left, self->count, self->room, ret_vectors, ret_values))
+        info = solve_close(self, ret_vectors, ret_values);
+    if (info == 0 && finite)
+        info = LAPACKE_sormtr_work(LAPACK_COL_MAJOR, 'L', 'U', 'N', n, count, self->matrix, n,
+                                   self->tau, ret_vectors, n, self->work,
+                                   blas_int(reduction_work(self->count)));
+    return check_eigen(info, order, finite, error);
+}
+
 int linalg_eigen_gram_first(size_t rows, size_t columns, const float *x, size_t count,
                             float *ret_vectors, double *ret_values, didi_error *error)
 {
     assert(count > 0 && count <= rows);
-    float *gram = memory_aligned(rows * rows, sizeof *gram);
-    float *values = memory_aligned(rows, sizeof *values);
-    lapack_int *support = memory_zeroed(2 * rows, sizeof *support);
-    int status = DIDI_OK;
-    if (gram == NULL || values == NULL || support == NULL) {
-        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "eigenvalues of order %zu", rows);
-        goto out;
+    reduction made;
+    int status = reduction_create(&made, rows, count, error);
+    if (status == DIDI_OK) {
+        lower_gram(rows, columns, x, columns, made.matrix);
+        unsigned before = flush_tiny();
+        status = reduction_solve(&made, ret_vectors, ret_values, error);
+        keep_tiny(before);
     }
-    lower_gram(rows, columns, x, columns, gram);
-    for (size_t i = 0; i < rows; i++) /* LAPACK reads columns */
-        for (size_t j = 0; j < i; j++)
-            gram[j * rows + i] = gram[i * rows + j];
-    lapack_int n = blas_int(rows);
-    lapack_int found = 0;
-    unsigned before = flush_tiny();
-    lapack_int info =
-        LAPACKE_ssyevr(LAPACK_COL_MAJOR, 'V', 'I', 'L', n, gram, n, 0, 0,
-                       blas_int(rows - count + 1), n, 0, &found, values, ret_vectors, n, support);
-    keep_tiny(before);
-    bool finite =
-        info == 0 && found == blas_int(count) && isfinite(values[0]) && isfinite(values[count - 1]);
-    status = check_eigen(info, rows, finite, error);
-    if (status == DIDI_OK)
-        reverse_rows(count, rows, sizeof *values, ret_vectors, values);
-    for (size_t i = 0; i < count && status == DIDI_OK; i++)
-        ret_values[i] = (double)values[i];
-out:
-    free(gram);
-    free(values);
-    free(support);
+    reduction_clear(&made);
     return status;
 }
 
@@ -561,14 +652,22 @@ int linalg_rotate_rows_double(size_t rows, size_t inner, size_t columns, const d
     return DIDI_OK;
 }
 
+/* A tile goes through memory of its own: lines of the result that are far apart by a power of two
+ * would drive each other out of the cache. */
 void linalg_transpose(size_t m, size_t n, const float *x, float *ret_y)
 {
-    enum { TILE = 32 };
+    enum { TILE = 16 };
+    float tile[TILE][TILE];
     for (size_t ib = 0; ib < m; ib += TILE)
-        for (size_t jb = 0; jb < n; jb += TILE)
-            for (size_t i = ib; i < m && i < ib + TILE; i++)
-                for (size_t j = jb; j < n && j < jb + TILE; j++)
-                    ret_y[j * m + i] = x[i * n + j];
+        for (size_t jb = 0; jb < n; jb += TILE) {
+            size_t rows = (size_t)smaller(m - ib, TILE);
+            size_t columns = (size_t)smaller(n - jb, TILE);
+            for (size_t i = 0; i < rows; i++)
+                for (size_t j = 0; j < columns; j++)
+                    tile[j][i] = x[(ib + i) * n + jb + j];
+            for (size_t j = 0; j < columns; j++)
+                memcpy(ret_y + (jb + j) * m + ib, tile[j], rows * sizeof(float));
+        }
 }
 
 double linalg_energy(const float *x, size_t count)

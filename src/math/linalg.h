@@ -22,6 +22,10 @@ int linalg_gram_rows(size_t rows, size_t columns, const float *x, size_t stride,
 int linalg_gram_rows_double(size_t rows, size_t columns, const float *x, size_t stride,
                             double *ret_gram, didi_error *error);
 
+/* As linalg_gemm in double, all contiguous. */
+void linalg_gemm_double(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k,
+                        double alpha, const double *a, const double *b, double beta, double *c);
+
 /* C (m x n, double) = A (m x columns) B (n x columns)', all contiguous, every product in double.
  * Errors: DIDI_NO_MEMORY. */
 int linalg_products_double(size_t m, size_t n, size_t columns, const float *a, const float *b,

@@ -150,6 +150,10 @@ static json_t *inputs_section(const didi_merge *self)
     for (size_t t = 0; t < self->work.options.task_count; t++)
         json_object_set_new(tasks, self->work.options.tasks[t].name,
                             model_section(self, self->work.family->tasks[t].model, &digest));
+    for (size_t t = 0; t < self->work.options.task_count; t++)
+        if (self->work.family->tasks[t].gram != NULL)
+            json_object_set_new(json_object_get(tasks, self->work.options.tasks[t].name), "gram",
+                                model_section(self, self->work.family->tasks[t].gram, &digest));
     return json_pack("{s:o,s:o}", "base", base, "tasks", tasks);
 }
 

@@ -126,9 +126,7 @@ static int open_inputs(didi_merge *self, const didi_merge_options *options, didi
     }
     if (status != DIDI_OK)
         return status;
-    of->digest_count = checkpoint_file_count(of->family->base);
-    for (size_t t = 0; t < options->task_count; t++)
-        of->digest_count += checkpoint_file_count(of->family->tasks[t].model);
+    of->digest_count = work_input_count(of);
     return merge_plan_lists(self, error);
 }
 

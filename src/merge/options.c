@@ -68,6 +68,27 @@ static int check_tasks(const didi_merge_options *options, didi_error *error)
     return DIDI_OK;
 }
 
+/* Gram matrices are asked for by the methods that need them, of every task, and by no other. */
+static int check_grams(const didi_merge_options *options, const didi_method *method,
+                       didi_error *error)
+{
+    bool wanted = (method->flags & METHOD_TAKES_GRAMS) != 0;
+    for (size_t t = 0; t < options->task_count; t++) {
+        char field[64];
+        (void)snprintf(field, sizeof field, "/tasks/%zu/gram", t);
+        if (wanted && options->tasks[t].gram == NULL)
+            return didi_fail(error, DIDI_INVALID, field,
+                             "method '%s' needs the Gram matrices of the inputs of each layer of "
+                             "task '%s': give as its 'gram' the name of a model directory that "
+                             "holds the sum of x x' under the name of each layer's weight",
+                             method->name, options->tasks[t].name);
+        if (!wanted && options->tasks[t].gram != NULL)
+            return didi_fail(error, DIDI_INVALID, field,
+                             "method '%s' uses no Gram matrices; leave gram out", method->name);
+    }
+    return DIDI_OK;
+}
+
 static int check_method(const didi_merge_options *options, const didi_method *method,
                         didi_error *error)
 {
@@ -90,7 +111,9 @@ static int check_method(const didi_merge_options *options, const didi_method *me
     if (options->survey && options->extend.package_fd >= 0)
         return didi_fail(error, DIDI_INVALID, "/survey",
                          "a package is extended or surveyed, not both; leave survey out");
-    int status = method->check != NULL ? method->check(options, error) : DIDI_OK;
+    int status = check_grams(options, method, error);
+    if (status == DIDI_OK && method->check != NULL)
+        status = method->check(options, error);
     return status == DIDI_OK ? method_check_fields(method, options, error) : status;
 }
 
@@ -158,8 +181,11 @@ static int copy_tasks(const didi_merge_options *options, didi_merge *self, didi_
         self->tasks[t].directory_fd = -1;
         self->tasks[t].name = keep_string(self, options->tasks[t].name);
         self->tasks[t].label = keep_string(self, options->tasks[t].label);
+        self->tasks[t].gram = keep_string(self, options->tasks[t].gram);
+        self->tasks[t].gram_fd = -1;
         self->work.task_weight[t] = options->tasks[t].weight;
-        if (self->tasks[t].name == NULL || self->tasks[t].label == NULL)
+        if (self->tasks[t].name == NULL || self->tasks[t].label == NULL ||
+            (options->tasks[t].gram != NULL && self->tasks[t].gram == NULL))
             return didi_fail(error, DIDI_NO_MEMORY, NULL, "%zu tasks", options->task_count);
     }
     return DIDI_OK;
@@ -194,7 +220,7 @@ static int copy_texts(const didi_merge_options *options, didi_merge *self, didi_
 
 int merge_options_copy(const didi_merge_options *options, didi_merge *self, didi_error *error)
 {
-    size_t strings = 2 * options->task_count + options->include_count + options->exclude_count +
+    size_t strings = 3 * options->task_count + options->include_count + options->exclude_count +
                      options->dense_tensor_count + options->low_rank_tensor_count + 8;
     didi_merge_options *mine = &self->work.options;
     *mine = *options;
@@ -305,6 +331,9 @@ char *merge_options_text(const didi_merge *self, bool place)
     print_files(out, self->work.family->base, place);
     for (size_t t = 0; t < self->work.options.task_count; t++)
         print_files(out, self->work.family->tasks[t].model, place);
+    for (size_t t = 0; t < self->work.options.task_count; t++)
+        if (self->work.family->tasks[t].gram != NULL)
+            print_files(out, self->work.family->tasks[t].gram, place);
     return text_stream_close(stream, NULL);
 }
 

@@ -31,6 +31,7 @@ enum {
     METHOD_REUSES = 8,        /* can start from what an earlier merge left (`choose`, `leave`) */
     METHOD_ONE_MODEL = 16,    /* its answer is one model for all tasks */
     METHOD_SURVEYS = 32,      /* knows error against budget before its last rows (`foresees`) */
+    METHOD_TAKES_GRAMS = 64,  /* needs the Gram matrices of every task's inputs (`gram`) */
 };
 
 typedef struct didi_method {

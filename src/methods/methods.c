@@ -20,6 +20,7 @@ const didi_method *const didi_methods[] = {
     &dare_method,
     &pcb_method,
     &knots_method,
+    &cat_method,
     &emr_method,
     &tall_ties_method,
     &mmer_method,

@@ -15,6 +15,7 @@ extern const didi_method wudi_method;
 extern const didi_method dare_method;
 extern const didi_method pcb_method;
 extern const didi_method knots_method;
+extern const didi_method cat_method;
 extern const didi_method emr_method, tall_ties_method, mmer_method, consensus_method;
 extern const didi_method bitdelta_method, free_method;
 extern const didi_method tsv_c_method, twin_method, smile_method, wemoe_method, cart_method;

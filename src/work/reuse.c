@@ -19,15 +19,35 @@
 
 enum { REUSE_FORMAT = 1, REUSE_BYTES_MAX = 256 << 20, STATE_BYTES_MAX = 1 << 30 };
 
+/* The base, then the tasks' models, then the tasks' Gram matrices; NULL: none were given. */
+static const checkpoint *model_at(const work *self, size_t number)
+{
+    size_t tasks = self->family->task_count;
+    return number == 0       ? self->family->base
+           : number <= tasks ? self->family->tasks[number - 1].model
+                             : self->family->tasks[number - 1 - tasks].gram;
+}
+
+static size_t files_of(const checkpoint *model)
+{
+    return model != NULL ? checkpoint_file_count(model) : 0;
+}
+
 const checkpoint *work_input_at(const work *self, size_t index, size_t *ret_file)
 {
-    const checkpoint *model = self->family->base;
-    for (size_t t = 0; index >= checkpoint_file_count(model); t++) {
-        index -= checkpoint_file_count(model);
-        model = self->family->tasks[t].model;
-    }
+    size_t number = 0;
+    for (; index >= files_of(model_at(self, number)); number++)
+        index -= files_of(model_at(self, number));
     *ret_file = index;
-    return model;
+    return model_at(self, number);
+}
+
+size_t work_input_count(const work *self)
+{
+    size_t count = 0;
+    for (size_t number = 0; number <= 2 * self->family->task_count; number++)
+        count += files_of(model_at(self, number));
+    return count;
 }
 
 /* ---- writing ---- */

@@ -142,6 +142,9 @@ uint64_t work_input_bytes(const work *self)
     uint64_t bytes = model_bytes(self->family->base);
     for (size_t t = 0; t < self->family->task_count; t++)
         bytes = memory_add(bytes, model_bytes(self->family->tasks[t].model));
+    for (size_t t = 0; t < self->family->task_count; t++)
+        if (self->family->tasks[t].gram != NULL)
+            bytes = memory_add(bytes, model_bytes(self->family->tasks[t].gram));
     return bytes;
 }
 

@@ -137,7 +137,8 @@ double work_share_of_model(const work *self, uint64_t parameters);
 uint64_t work_base_bytes(const work *self);
 /* Bytes of all input files. */
 uint64_t work_input_bytes(const work *self);
-/* The model of input file `index` (as digests count them) and the file's index in it. */
+/* How many there are, the model of file `index` (as digests count), and the file's index in it. */
+size_t work_input_count(const work *self);
 const checkpoint *work_input_at(const work *self, size_t index, size_t *ret_file);
 
 #include "src/work/compare.h"

@@ -174,7 +174,10 @@ void sample_family_create(sample_family *self, int root, size_t tasks)
     for (size_t t = 0; t < tasks; t++) {
         self->models[t] = make_directory(root, task_names[t]);
         sample_model_write(self->models[t], &(sample_model){.seed = 100 + t});
-        self->inputs[t] = (didi_task_input){task_names[t], labels[t], self->models[t], 1.0};
+        self->inputs[t] = (didi_task_input){.name = task_names[t],
+                                            .label = labels[t],
+                                            .directory_fd = self->models[t],
+                                            .weight = 1};
     }
     options->base_label = "lab/base";
     options->base_fd = self->base;
