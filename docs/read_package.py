@@ -22,10 +22,32 @@ def read_parts(path):  # tensors and what __metadata__ says
         data = np.frombuffer(raw[start + first:start + end], number.lower())
         data = (data.astype("<u4") << 16).view("<f4") if kind == "BF16" else data
         tensors[name] = data.reshape(entry["shape"])
-    if said.get("didi_format", "1") not in ("1", "2", "3", "4", "5"):
+    if said.get("didi_format", "1") not in ("1", "2", "3", "4", "5", "6"):
         raise ValueError(f"{path}: format {said['didi_format']} is not known")
     same = json.loads(said.get("own_same", "{}"))
     return {**tensors, **{name: tensors[same[name]] for name in same}}, said
+
+
+def key_of(name):  # of what is gathered
+    code = 0xCBF29CE484222325
+    for byte in name.encode():
+        code = (code ^ byte) * 0x100000001B3 % 2**64
+    return (code ^ code >> 44) % 2**44
+
+
+def spread(stored, names):  # the gathered tensors of a file under their own names
+    if "parts" not in stored:
+        return stored
+    raw, found = stored["parts"], {name: stored[name] for name in stored if name != "parts"}
+    count = int.from_bytes(raw[:4].tobytes(), "little")
+    index = raw[4:4 + 8 * count].copy().view("<u8").tolist()
+    starts = np.cumsum([4 + 8 * count] + [entry % 2**20 for entry in index]).tolist()
+    parts = {entry >> 20: raw[first:end] for entry, first, end in zip(index, starts, starts[1:])}
+    for name in (f"{x}.{part}_packed" for x in names
+                 for part in ("shared", "expert", "delta", "masked")):
+        if name not in found and key_of(name) in parts:
+            found[name] = parts[key_of(name)]
+    return found
 
 
 def unpack_groups(raw, count, bits, group, exponents):  # each row of bytes: `count` numbers
@@ -37,14 +59,33 @@ def unpack_groups(raw, count, bits, group, exponents):  # each row of bytes: `co
     return (units.astype("f4") * np.repeat(steps, group, axis=1)[:, :count]).astype("f8")
 
 
+GRIDS = {1: (36, 156), 2: (26, 74, 138, 244), 3: (16, 44, 74, 104, 140, 184, 244, 332),
+         4: (6, 16, 30, 40, 52, 64, 76, 90, 104, 118, 138, 160, 188, 226, 276, 358)}
+
+
+def unpack_trellis(raw, count, bits, exponent):  # each row of bytes: `count` numbers
+    stream = np.unpackbits(raw[:, :-1], axis=1, count=count * bits, bitorder="little")
+    codes = stream.reshape(-1, count, bits) @ (1 << np.arange(bits))
+    windows = np.pad(codes & 1, ((0, 0), (7, 0)))  # the lowest bits, with those before them
+    upper, lower = (sum(windows[:, 7 - i:7 - i + count] for i in taps) % 2
+                    for taps in ((0, 2, 3, 4, 7), (1, 2, 4, 6)))
+    grid = np.concatenate([-np.array(GRIDS[bits])[::-1], GRIDS[bits]])
+    level = raw[:, -1:].astype("i4")
+    steps = np.ldexp(16.0 + level % 16, level // 16 - 27 + min(exponent, 125)) * (level > 0)
+    return (grid[4 * (codes >> 1) + 2 * upper + lower] * steps).astype("f8")
+
+
 def unpack_factors(raw, m, n):  # B and A of packed factors
     group, signed, at, parts = 1 << (raw[0] >> 4), raw.view("i1"), 4 + 5 * int(raw[3]), []
     for segment in raw[4:at].reshape(-1, 5):
-        bits, components = int(segment[0]), int.from_bytes(segment[1:].tobytes(), "little")
-        split, rest = ((x * bits + 7) // 8 + -(-x // group) for x in (m, n))
+        bits, components = int(segment[0]) % 64, int.from_bytes(segment[1:].tobytes(), "little")
+        trellis = segment[0] > 64
+        split, rest = ((x * bits + 7) // 8 + (1 if trellis else -(-x // group)) for x in (m, n))
         rows = raw[at:at + components * (split + rest)].reshape(components, split + rest)
-        parts.append((unpack_groups(rows[:, :split], m, bits, group, int(signed[1])),
-                      unpack_groups(rows[:, split:], n, bits, group, int(signed[2]))))
+        sides = (rows[:, :split], m, int(signed[1])), (rows[:, split:], n, int(signed[2]))
+        parts.append([unpack_trellis(side, count, bits, exponent) if trellis else
+                      unpack_groups(side, count, bits, group, exponent)
+                      for side, count, exponent in sides])
         at += rows.size
     left, right = (np.concatenate(rows) for rows in zip(*parts))
     return left.T, right
@@ -71,6 +112,7 @@ def pick(stored, tensor, part, size, masked):  # what an expert picks of a tenso
 
 
 def sum_parts(stored, model, sums, masked):  # adds what one file has for each tensor of the base
+    stored = spread(stored, model)
     for (tensor, part), values in ((key.rsplit(".", 1), stored[key]) for key in stored):
         if part in ("own", "own_rows", "expert_scale", "expert_values") or part.endswith("_A"):
             continue

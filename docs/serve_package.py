@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from read_package import pick, read_file, read_parts, unpack, unpack_factors
+from read_package import pick, read_file, read_parts, spread, unpack, unpack_factors
 
 
 def linear(module, inputs, B, A):
@@ -63,7 +63,7 @@ class Package:
         return values.to(**self.place, dtype=self.dtype if values.is_floating_point() else None)
 
     def parts(self, stored):  # of one file: name -> pairs (B, A), name -> dense deltas
-        factors, deltas = {}, {}
+        factors, deltas, stored = {}, {}, spread(stored, self.base)
         for (name, part), values in ((key.rsplit(".", 1), stored[key]) for key in stored):
             if part in ("own", "own_rows", "expert_scale", "expert_values") or part.endswith("_A"):
                 continue

@@ -6,5 +6,6 @@
 #include "src/files/checkpoint.h"
 #include "src/files/checkpoint_layout.h"
 #include "src/files/dtype.h"
+#include "src/files/gathered.h"
 #include "src/files/safetensors.h"
 #include "src/files/snapshot.h"

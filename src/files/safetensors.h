@@ -76,12 +76,15 @@ typedef struct safetensors_contents {
     size_t count;
     const char *const (*metadata)[2];
     size_t metadata_count;
+    const bool *gathered; /* of each entry, or NULL: whether it is a part of: */
+    const char *gathered_name;
 } safetensors_contents;
 
 /* Creates the file `name` in directory `directory_fd` (O_CREAT|O_EXCL|O_CLOEXEC, 0640), lays out
  * the tensors in the reference order (dtype descending, then name), writes the header padded with
- * spaces to a multiple of 8 and reserves the final length on disk. The contents are copied;
- * `directory_fd` (not AT_FDCWD) is duplicated. On failure no file is left. Errors: DIDI_IO,
+ * spaces to a multiple of 8 and reserves the final length on disk. What is gathered, U8 and 1 byte
+ * to 2^20 - 1, comes last, as one tensor (gathered.h), and is put by its name. The contents are
+ * copied; `directory_fd` (not AT_FDCWD) is duplicated. On failure no file is left. Errors: DIDI_IO,
  * DIDI_DISK_FULL, DIDI_CONFLICT (file exists), DIDI_INVALID (a name that repeats or that the reader
  * would refuse, header or size over the limit), DIDI_NO_MEMORY.
  */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Writing safetensors files: layout first, data in any order. */
 #include "src/base/base.h"
+#include "src/files/gathered.h"
 #include "src/files/safetensors.h"
 
 #include <assert.h>
@@ -18,7 +19,10 @@ enum { LENGTH_BYTES = 8, ALIGNMENT = 8, CONVERT_ELEMENTS = 16384 };
 typedef struct layout {
     safetensors_tensor *tensors; /* in file order, then by name; strings and shapes the caller's,
                                   * then the writer's and none */
-    size_t count;
+    size_t count;                /* those in the header */
+    size_t parts; /* those behind them, which are gathered, in the order of their keys */
+    safetensors_tensor whole; /* of all parts */
+    uint64_t whole_shape;
     char *text; /* length, JSON, padding */
     size_t text_bytes;
     uint64_t file_bytes;
@@ -65,12 +69,18 @@ static void print_header(FILE *out, const layout *plan, const safetensors_conten
         (void)fputc(':', out);
         print_string(out, contents->metadata[i][1]);
     }
+    bool any = plan->count > 0 || plan->parts > 0;
     if (contents->metadata_count > 0)
-        fputs(plan->count > 0 ? "}," : "}", out);
+        fputs(any ? "}," : "}", out);
     for (size_t i = 0; i < plan->count; i++) {
         if (i > 0)
             (void)fputc(',', out);
         print_tensor(out, &plan->tensors[i]);
+    }
+    if (plan->parts > 0) {
+        if (plan->count > 0)
+            (void)fputc(',', out);
+        print_tensor(out, &plan->whole);
     }
     (void)fputc('}', out);
 }
@@ -87,6 +97,13 @@ static int compare_file_order(const void *a, const void *b)
 static int compare_names(const void *a, const void *b)
 {
     return strcmp(((const safetensors_tensor *)a)->name, ((const safetensors_tensor *)b)->name);
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+    uint64_t left = gathered_key(((const safetensors_tensor *)a)->name);
+    uint64_t right = gathered_key(((const safetensors_tensor *)b)->name);
+    return left != right ? (left > right) - (left < right) : compare_names(a, b);
 }
 
 /* Only names that the reader accepts are written. */
@@ -165,6 +182,66 @@ static int place_tensors(layout *plan, uint64_t *ret_data_bytes, didi_error *err
     return DIDI_OK;
 }
 
+/* The parts behind all other tensors, from `offset` on, which moves to their end. */
+static int place_parts(layout *plan, const char *name, uint64_t *offset, didi_error *error)
+{
+    safetensors_tensor *parts = plan->tensors + plan->count;
+    uint64_t start = *offset;
+    if (plan->parts == 0)
+        return DIDI_OK;
+    *offset += GATHERED_COUNT_BYTES + plan->parts * GATHERED_ENTRY_BYTES;
+    for (size_t i = 0; i < plan->parts; i++) {
+        if (parts[i].dtype != DIDI_DTYPE_U8 || parts[i].bytes == 0 ||
+            parts[i].bytes >> GATHERED_LENGTH_BITS != 0)
+            return didi_fail(error, DIDI_INVALID, parts[i].name, "not a part to be gathered");
+        parts[i].offset = *offset;
+        *offset += parts[i].bytes;
+    }
+    plan->whole_shape = *offset - start;
+    plan->whole = (safetensors_tensor){.name = name,
+                                       .dtype = DIDI_DTYPE_U8,
+                                       .dimensions = 1,
+                                       .shape = &plan->whole_shape,
+                                       .elements = plan->whole_shape,
+                                       .offset = start,
+                                       .bytes = plan->whole_shape};
+    return *offset <= INT64_MAX
+               ? DIDI_OK
+               : didi_fail(error, DIDI_INVALID, name, "the file's size overflows 63 bits");
+}
+
+/* Of parts that would have the same key all but one go to the header, where readers look first. */
+static void set_apart(layout *plan)
+{
+    safetensors_tensor *parts = plan->tensors + plan->count;
+    if (plan->parts > 1)
+        qsort(parts, plan->parts, sizeof *parts, compare_keys);
+    size_t kept = plan->parts;
+    for (size_t i = plan->parts; i-- > 1;)
+        if (gathered_key(parts[i].name) == gathered_key(parts[i - 1].name)) {
+            safetensors_tensor twin = parts[i];
+            memmove(parts + 1, parts, i * sizeof *parts);
+            *parts++ = twin;
+            kept--;
+        }
+    plan->count += plan->parts - kept;
+    plan->parts = kept;
+}
+
+/* Those in the header first, then those that are gathered. */
+static int plan_tensors(layout *plan, const safetensors_contents *contents, didi_error *error)
+{
+    int status = DIDI_OK;
+    for (size_t i = 0; i < contents->count && status == DIDI_OK; i++) {
+        bool part = contents->gathered != NULL && contents->gathered[i];
+        size_t at = part ? contents->count - ++plan->parts : plan->count++;
+        status = plan_tensor(&contents->entries[i], &plan->tensors[at], error);
+    }
+    if (status == DIDI_OK)
+        set_apart(plan);
+    return status;
+}
+
 static int write_header_text(layout *plan, const safetensors_contents *contents,
                              uint64_t data_bytes, didi_error *error)
 {
@@ -215,17 +292,17 @@ static int layout_make(layout *plan, const safetensors_contents *contents, didi_
         goto out;
     }
     plan->tensors = memory_zeroed(count, sizeof(*plan->tensors));
-    plan->count = count;
     if (plan->tensors == NULL) {
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for %zu tensors", count);
         goto out;
     }
-    for (size_t i = 0; i < count && status == DIDI_OK; i++)
-        status = plan_tensor(&contents->entries[i], &plan->tensors[i], error);
+    status = plan_tensors(plan, contents, error);
     if (status == DIDI_OK)
         status = check_metadata(contents->metadata, contents->metadata_count, error);
     if (status == DIDI_OK)
         status = place_tensors(plan, &data_bytes, error);
+    if (status == DIDI_OK)
+        status = place_parts(plan, contents->gathered_name, &data_bytes, error);
     if (status == DIDI_OK)
         status = write_header_text(plan, contents, data_bytes, error);
 out:
@@ -265,13 +342,14 @@ static int adopt_tensors(safetensors_writer *writer, didi_error *error)
 {
     layout *plan = &writer->layout;
     size_t bytes = 0;
-    for (size_t i = 0; i < plan->count; i++)
+    size_t all = plan->count + plan->parts;
+    for (size_t i = 0; i < all; i++)
         bytes += strlen(plan->tensors[i].name) + 1;
     writer->names = memory_resized(NULL, bytes, 1);
     if (writer->names == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, writer->name, "no memory for tensor names");
     char *at = writer->names;
-    for (size_t i = 0; i < plan->count; i++) {
+    for (size_t i = 0; i < all; i++) {
         size_t length = strlen(plan->tensors[i].name) + 1;
         memcpy(at, plan->tensors[i].name, length);
         plan->tensors[i].name = at;
@@ -281,6 +359,22 @@ static int adopt_tensors(safetensors_writer *writer, didi_error *error)
     }
     qsort(plan->tensors, plan->count, sizeof(*plan->tensors), compare_names);
     return DIDI_OK;
+}
+
+static int write_index(const safetensors_writer *writer, didi_error *error)
+{
+    const layout *plan = &writer->layout;
+    size_t bytes = GATHERED_COUNT_BYTES + plan->parts * GATHERED_ENTRY_BYTES;
+    if (plan->parts == 0)
+        return DIDI_OK;
+    uint8_t *index = memory_zeroed(bytes, 1);
+    if (index == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, writer->name, "index of %zu parts", plan->parts);
+    gathered_write_index(plan->tensors + plan->count, plan->parts, index);
+    int status = file_pwrite_all(writer->fd, index, bytes, plan->text_bytes + plan->whole.offset,
+                                 writer->name, error);
+    free(index);
+    return status;
 }
 
 /* Asks for the blocks now, so that a full disk is found before the work and not after. */
@@ -341,6 +435,8 @@ int safetensors_writer_create(int directory_fd, const char *name,
     if (status == DIDI_OK)
         status = file_pwrite_all(writer->fd, writer->layout.text, writer->layout.text_bytes, 0,
                                  writer->name, error);
+    if (status == DIDI_OK)
+        status = write_index(writer, error);
     if (status != DIDI_OK) {
         safetensors_writer_abort(writer);
         return status;
@@ -354,8 +450,15 @@ int safetensors_writer_create(int directory_fd, const char *name,
 static const safetensors_tensor *writer_find(const safetensors_writer *writer, const char *name)
 {
     safetensors_tensor key = {.name = name};
-    return bsearch(&key, writer->layout.tensors, writer->layout.count,
-                   sizeof(*writer->layout.tensors), compare_names);
+    const layout *plan = &writer->layout;
+    const safetensors_tensor *found =
+        plan->count > 0
+            ? bsearch(&key, plan->tensors, plan->count, sizeof(*plan->tensors), compare_names)
+            : NULL;
+    return found != NULL || plan->parts == 0
+               ? found
+               : bsearch(&key, plan->tensors + plan->count, plan->parts, sizeof(*plan->tensors),
+                         compare_keys);
 }
 
 /* Finds `name` and checks that [first, first + count) bytes or elements lie within it. */

@@ -9,4 +9,5 @@
 #include "src/math/random.h"
 #include "src/math/selection.h"
 #include "src/math/spectrum.h"
+#include "src/math/trellis.h"
 #include "src/math/vector.h"

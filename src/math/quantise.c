@@ -3,6 +3,7 @@
 #include "src/math/quantise.h"
 
 #include "src/base/base.h"
+#include "src/math/codes.h"
 #include "src/math/vector.h"
 
 #include <assert.h>
@@ -14,9 +15,6 @@ enum {
     LANES = 16,
     LANES_NEAR = 10,  /* a best level among the first of these is taken for the best of all */
     LEVELS_ABOVE = 2, /* tried above the first that clips nothing: a step may fit by chance */
-    CODE_MAX = 255,
-    LEVEL_OFFSET = 0x6F0, /* of a level's code from the upper bits of its float32 */
-    LEVEL_SHIFT = 19,
     EXPONENT_MIN = -100,
     EXPONENT_MAX = 127,
 };
@@ -27,11 +25,6 @@ typedef struct trial {
     float product[LANES]; /* sum x u */
     float square[LANES];  /* sum u^2 */
 } trial;
-
-static size_t codes_bytes(size_t count, unsigned bits)
-{
-    return (count * bits + 7) / 8;
-}
 
 size_t quantise_groups_bytes(size_t count, unsigned bits)
 {
@@ -44,27 +37,7 @@ size_t quantise_row_bytes(size_t count, unsigned bits)
     return 1 + quantise_groups_bytes(count, bits);
 }
 
-/* ---- levels: 4 bits of exponent and 4 of mantissa ---- */
-
-/* The level of a code as a share of 2^exponent. */
-static inline float level_of(unsigned code)
-{
-    float level = 0;
-    uint32_t bits = (code + LEVEL_OFFSET) << LEVEL_SHIFT;
-    memcpy(&level, &bits, sizeof level);
-    return code > 0 ? level : 0.0F;
-}
-
-/* The code of the lowest level that is not below `share`, or the highest there is. */
-static unsigned level_above(float share)
-{
-    uint32_t bits = 0;
-    memcpy(&bits, &share, sizeof bits);
-    bits = (bits + (1U << LEVEL_SHIFT) - 1) >> LEVEL_SHIFT;
-    if (bits <= LEVEL_OFFSET)
-        return 1;
-    return bits - LEVEL_OFFSET < CODE_MAX ? bits - LEVEL_OFFSET : CODE_MAX;
-}
+/* ---- levels ---- */
 
 VECTOR_CLONES
 static float largest_magnitude(const float *values, size_t count)
@@ -88,7 +61,7 @@ int quantise_exponent(const float *values, size_t count)
     if (largest < ldexpf(1.0F, EXPONENT_MIN))
         return EXPONENT_MIN;
     int exponent = ilogbf(largest) + 1;
-    if (exponent <= EXPONENT_MAX && largest > ldexpf(level_of(CODE_MAX), exponent))
+    if (exponent <= EXPONENT_MAX && largest > ldexpf(level_of(LEVEL_CODE_MAX), exponent))
         exponent++;
     return exponent < EXPONENT_MAX ? exponent : EXPONENT_MAX;
 }
@@ -145,7 +118,7 @@ static unsigned group_search(const float *x, size_t count, unsigned bits)
     float best_error = INFINITY; /* less sum x^2, so that zeros give 0 */
     bool lower = true;
     unsigned first = level_above(largest_magnitude(x, count)) + LEVELS_ABOVE;
-    for (unsigned top = first < CODE_MAX ? first : CODE_MAX; top > 0 && lower;
+    for (unsigned top = first < LEVEL_CODE_MAX ? first : LEVEL_CODE_MAX; top > 0 && lower;
          top = top > LANES ? top - LANES : 0) {
         trial tried;
         for (unsigned j = 0; j < LANES; j++)
@@ -172,32 +145,6 @@ static void group_codes(const float *restrict x, size_t count, float step, float
     float inverse = step > 0.0F ? 1.0F / step : 0.0F;
     for (size_t i = 0; i < count; i++)
         codes[i] = (uint8_t)code_of(x[i], inverse, half);
-}
-
-/* Eight codes are `bits` whole bytes. */
-static void pack_codes(const uint8_t *codes, size_t count, unsigned bits, uint8_t *out)
-{
-    for (size_t first = 0; first < count; first += 8) {
-        size_t taken = smaller(8, count - first);
-        uint64_t word = 0;
-        for (size_t i = 0; i < taken; i++)
-            word |= (uint64_t)codes[first + i] << (i * bits);
-        memcpy(out, &word, (taken * bits + 7) / 8);
-        out += bits;
-    }
-}
-
-static void unpack_codes(const uint8_t *in, size_t count, unsigned bits, uint8_t *codes)
-{
-    uint64_t mask = (1U << bits) - 1;
-    for (size_t first = 0; first < count; first += 8) {
-        size_t taken = smaller(8, count - first);
-        uint64_t word = 0;
-        memcpy(&word, in, (taken * bits + 7) / 8);
-        for (size_t i = 0; i < taken; i++)
-            codes[first + i] = (uint8_t)(word >> (i * bits) & mask);
-        in += bits;
-    }
 }
 
 void quantise_groups(const float *values, size_t count, unsigned bits, int exponent, uint8_t *out)

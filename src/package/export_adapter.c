@@ -129,7 +129,8 @@ static int create_writer(adapter_job *self, didi_error *error)
     for (size_t i = 0; i < task_model_count(self->task) && status == DIDI_OK; i++)
         if (adapter_saves_own(plan, task_model_at(self->task, i)))
             status = layout_add_own(&of, task_model_at(self->task, i), error);
-    safetensors_contents contents = {of.entries, of.count, metadata, 1};
+    safetensors_contents contents = {
+        .entries = of.entries, .count = of.count, .metadata = metadata, .metadata_count = 1};
     if (status == DIDI_OK)
         status = safetensors_layout_bytes(&contents, &self->bytes, error);
     if (status == DIDI_OK)

@@ -111,7 +111,8 @@ static int create_shard(const export_job *self, size_t shard, safetensors_writer
     for (size_t i = 0; i < all; i++)
         if (self->shards[i] == shard)
             entries[count++] = task_tensor_entry(task_model_at(self->model, i));
-    safetensors_contents contents = {entries, count, metadata, 1};
+    safetensors_contents contents = {
+        .entries = entries, .count = count, .metadata = metadata, .metadata_count = 1};
     int status = safetensors_writer_create(self->fd, name, &contents, ret_writer, error);
     free(entries);
     return status;

@@ -33,7 +33,8 @@ static int lay_out(didi_stream *self, didi_error *error)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "layout of %zu tensors", count);
     for (size_t i = 0; i < count; i++)
         entries[i] = task_tensor_entry(task_model_at(self->model, i));
-    safetensors_contents contents = {entries, count, metadata, 1};
+    safetensors_contents contents = {
+        .entries = entries, .count = count, .metadata = metadata, .metadata_count = 1};
     int status =
         safetensors_layout_text(&contents, &self->text, &self->text_bytes, &self->left, error);
     free(entries);

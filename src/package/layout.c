@@ -104,6 +104,13 @@ size_t stored_arrays(const stored_tensor *tensor, const stored_part *part, size_
     }
 }
 
+bool stored_is_gathered(uint64_t rows, uint64_t columns, didi_precision precision)
+{
+    bool small = rows <= PACKED_DIMENSION_MAX && columns <= PACKED_DIMENSION_MAX &&
+                 packed_dense_bytes(rows, columns, QUANTISE_BITS_MAX) >> GATHERED_LENGTH_BITS == 0;
+    return small && precision == DIDI_PRECISION_AUTO;
+}
+
 int stored_array_find(const snapshot *from, const char *tensor, size_t file,
                       const stored_array *array, const void **ret_data, didi_error *error)
 {
@@ -190,6 +197,7 @@ void package_layout_clear(package_layout *self)
     free(self->names);
     free(self->shapes);
     free(self->entries);
+    free(self->gathered);
     *self = (package_layout){0};
 }
 
@@ -199,11 +207,21 @@ int package_layout_create(size_t tensors, package_layout *ret_layout, didi_error
     *ret_layout = (package_layout){.entries = memory_zeroed(room, sizeof(safetensors_layout_entry)),
                                    .shapes = memory_zeroed(room, sizeof(uint64_t[2])),
                                    .names = memory_zeroed(room, sizeof(char *)),
+                                   .gathered = memory_zeroed(room, sizeof(bool)),
                                    .room = room};
-    if (ret_layout->entries != NULL && ret_layout->shapes != NULL && ret_layout->names != NULL)
+    if (ret_layout->entries != NULL && ret_layout->shapes != NULL && ret_layout->names != NULL &&
+        ret_layout->gathered != NULL)
         return DIDI_OK;
     package_layout_clear(ret_layout);
     return didi_fail(error, DIDI_NO_MEMORY, NULL, "layout of %zu tensors", room);
+}
+
+static bool has_trellis(const stored_part *part)
+{
+    bool found = false;
+    for (size_t i = 0; i < PRECISION_WIDTHS && part->components != NULL; i++)
+        found = found || (precision_width_bits[i] > PACKED_TRELLIS && part->components[i] > 0);
+    return found && part->form == STORED_FACTORS;
 }
 
 int package_layout_add(package_layout *self, const stored_tensor *tensor, const stored_part *part,
@@ -213,6 +231,7 @@ int package_layout_add(package_layout *self, const stored_tensor *tensor, const 
     size_t count = stored_arrays(tensor, part, file, precision, arrays);
     assert(self->count + count <= self->room);
     self->picks = self->picks || (count > 0 && part->form >= STORED_MASKED);
+    self->trellis = self->trellis || (count > 0 && has_trellis(part));
     for (size_t i = 0; i < count; i++) {
         const stored_array *from = &arrays[i];
         char *name = memory_format("%s.%s", tensor->base->name, from->suffix);
@@ -222,6 +241,8 @@ int package_layout_add(package_layout *self, const stored_tensor *tensor, const 
         shape[0] = from->rows;
         shape[1] = from->columns;
         self->names[self->count] = name;
+        self->gathered[self->count] = from->kept == KEPT_PACKED &&
+                                      stored_is_gathered(tensor->rows, tensor->columns, precision);
         self->entries[self->count++] =
             (safetensors_layout_entry){name, from->dtype, from->dimensions,
                                        from->shaped_as_base ? tensor->base->shape : shape};
@@ -261,11 +282,14 @@ int package_layout_say(package_layout *self, package_saying what, const char *te
 }
 
 /* Format 2 has packed tensors, 3 what only one task has or says of names, 4 own tensors of which
- * two are one, 5 masks, signs and places. */
+ * two are one, 5 masks, signs and places, 6 trellis-coded rows or gathered tensors. */
 safetensors_contents package_layout_contents(package_layout *self, didi_precision precision)
 {
     size_t count = 2;
     bool third = self->owns;
+    bool sixth = self->trellis;
+    for (size_t i = 0; i < self->count; i++)
+        sixth = sixth || self->gathered[i];
     for (size_t i = 0; i < PACKAGE_SAYINGS; i++) {
         if (self->sayings[i] == NULL)
             continue;
@@ -276,12 +300,18 @@ safetensors_contents package_layout_contents(package_layout *self, didi_precisio
     self->metadata[0][0] = "format";
     self->metadata[0][1] = "didi";
     self->metadata[1][0] = "didi_format";
-    self->metadata[1][1] = self->picks                               ? "5"
+    self->metadata[1][1] = sixth                                     ? "6"
+                           : self->picks                             ? "5"
                            : self->sayings[PACKAGE_OWN_SAME] != NULL ? "4"
                            : third                                   ? "3"
                            : precision_is_plain(precision, NULL)     ? "1"
                                                                      : "2";
-    return (safetensors_contents){self->entries, self->count, self->metadata, count};
+    return (safetensors_contents){.entries = self->entries,
+                                  .count = self->count,
+                                  .metadata = self->metadata,
+                                  .metadata_count = count,
+                                  .gathered = self->gathered,
+                                  .gathered_name = PACKAGE_GATHERED};
 }
 
 bool packing_add(didi_precision precision, json_t *dense_bits, json_t *manifest)

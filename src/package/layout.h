@@ -44,6 +44,11 @@ typedef struct stored_array {
     bool shaped_as_base;    /* in the package */
 } stored_array;
 
+/* With dtype auto what is packed of a tensor is gathered with others unless it may take 2^20 bytes:
+ * PACKAGE_GATHERED is their name, and they need no entry in the header. */
+#define PACKAGE_GATHERED "parts"
+bool stored_is_gathered(uint64_t rows, uint64_t columns, didi_precision precision);
+
 /* How many arrays `part` is in file `file`; describes them. */
 size_t stored_arrays(const stored_tensor *tensor, const stored_part *part, size_t file,
                      didi_precision precision, stored_array ret_arrays[STORED_ARRAYS_MAX]);
@@ -93,8 +98,10 @@ typedef struct package_layout {
     uint64_t (*shapes)[2];
     char **names;
     size_t count, room;
-    bool owns;  /* holds tensors of one task alone */
-    bool picks; /* or parts of format 5 */
+    bool owns;      /* holds tensors of one task alone */
+    bool picks;     /* or parts of format 5 */
+    bool trellis;   /* or rows of format 6 */
+    bool *gathered; /* of each entry: where it is small, all of which are one tensor, of format 6 */
     char *sayings[PACKAGE_SAYINGS];
     const char *metadata[2 + PACKAGE_SAYINGS][2];
 } package_layout;

@@ -18,6 +18,54 @@ enum {
 
 _Static_assert(QUANTISE_GROUP == 1 << GROUP_LOG2, "the first byte names the group's size");
 
+/* ---- rows of factors ---- */
+
+static bool width_is_valid(unsigned width)
+{
+    return (width >= 1 && width <= QUANTISE_BITS_MAX) ||
+           (width > PACKED_TRELLIS && width <= PACKED_TRELLIS + TRELLIS_BITS_MAX);
+}
+
+static unsigned bits_of(unsigned width)
+{
+    return width > PACKED_TRELLIS ? width - PACKED_TRELLIS : width;
+}
+
+static size_t row_bytes(size_t count, unsigned width)
+{
+    return width > PACKED_TRELLIS ? trellis_row_bytes(count, width - PACKED_TRELLIS)
+                                  : quantise_groups_bytes(count, width);
+}
+
+static void row_encode(const float *values, size_t count, unsigned width, int exponent,
+                       uint8_t *out)
+{
+    if (width > PACKED_TRELLIS)
+        trellis_row(values, count, width - PACKED_TRELLIS, exponent, out);
+    else
+        quantise_groups(values, count, width, exponent, out);
+}
+
+static void row_decode(const uint8_t *in, size_t count, unsigned width, int exponent, float *out)
+{
+    if (width > PACKED_TRELLIS)
+        trellis_values(in, count, width - PACKED_TRELLIS, exponent, out);
+    else
+        dequantise_groups(in, count, width, exponent, out);
+}
+
+size_t packed_row_room(size_t count)
+{
+    return quantise_groups_bytes(count, QUANTISE_BITS_MAX);
+}
+
+void packed_row_round(const float *values, size_t count, unsigned width, uint8_t *room, float *out)
+{
+    int exponent = quantise_exponent(values, count);
+    row_encode(values, count, width, exponent, room);
+    row_decode(room, count, width, exponent, out);
+}
+
 /* ---- encoding ---- */
 
 static size_t count_segments(const uint8_t *bits, size_t components)
@@ -31,7 +79,7 @@ static size_t count_segments(const uint8_t *bits, size_t components)
 size_t packed_component_bytes(size_t m, size_t n, unsigned bits)
 {
     assert(m > 0 && n > 0 && m <= PACKED_DIMENSION_MAX && n <= PACKED_DIMENSION_MAX);
-    return quantise_groups_bytes(m, bits) + quantise_groups_bytes(n, bits);
+    return row_bytes(m, bits) + row_bytes(n, bits);
 }
 
 size_t packed_factors_bytes(size_t m, size_t n, const uint8_t *bits, size_t components)
@@ -58,17 +106,17 @@ void packed_factors_encode(size_t m, size_t n, const uint8_t *bits, size_t compo
     for (size_t first = 0, last = 0; first < components; first = last) {
         while (last < components && bits[last] == bits[first])
             last++;
-        assert(first == 0 || bits[first] < bits[first - 1]);
+        assert(first == 0 || bits_of(bits[first]) < bits_of(bits[first - 1]));
         uint32_t length = (uint32_t)(last - first);
         out[0] = bits[first];
         memcpy(out + 1, &length, sizeof length);
         out += PACKED_SEGMENT_BYTES;
     }
     for (size_t i = 0; i < components; i++) {
-        quantise_groups(left + i * m, m, bits[i], left_exponent, out);
-        out += quantise_groups_bytes(m, bits[i]);
-        quantise_groups(right + i * n, n, bits[i], right_exponent, out);
-        out += quantise_groups_bytes(n, bits[i]);
+        row_encode(left + i * m, m, bits[i], left_exponent, out);
+        out += row_bytes(m, bits[i]);
+        row_encode(right + i * n, n, bits[i], right_exponent, out);
+        out += row_bytes(n, bits[i]);
     }
 }
 
@@ -131,7 +179,8 @@ static int read_segments(packed *self, const uint8_t *bytes, const char *tensor,
         uint32_t components = 0;
         unsigned bits = bytes[s * PACKED_SEGMENT_BYTES];
         memcpy(&components, bytes + s * PACKED_SEGMENT_BYTES + 1, sizeof components);
-        if (bits < 1 || bits > QUANTISE_BITS_MAX || (s > 0 && bits >= self->segments[s - 1].bits))
+        if (!width_is_valid(bits) ||
+            (s > 0 && bits_of(bits) >= bits_of(self->segments[s - 1].bits)))
             return didi_fail(error, DIDI_FORMAT, tensor, "segment %zu has %u bits", s, bits);
         if (components < 1 || components > PACKED_DIMENSION_MAX)
             return didi_fail(error, DIDI_FORMAT, tensor, "segment %zu has %u components", s,
@@ -211,7 +260,7 @@ void packed_left(const packed *self, size_t component, float *ret_column)
     assert(!self->dense);
     unsigned bits = 0;
     const uint8_t *at = find_component(self, component, &bits);
-    dequantise_groups(at, self->m, bits, self->left_exponent, ret_column);
+    row_decode(at, self->m, bits, self->left_exponent, ret_column);
 }
 
 void packed_right(const packed *self, size_t component, float *ret_row)
@@ -221,8 +270,7 @@ void packed_right(const packed *self, size_t component, float *ret_row)
     if (self->dense)
         dequantise_row(at, self->n, bits, ret_row);
     else
-        dequantise_groups(at + quantise_groups_bytes(self->m, bits), self->n, bits,
-                          self->right_exponent, ret_row);
+        row_decode(at + row_bytes(self->m, bits), self->n, bits, self->right_exponent, ret_row);
 }
 
 static int add_factors(const packed *self, size_t first, size_t rows, float *out, didi_error *error)

@@ -4,9 +4,9 @@
  *
  *   u8 form + 16 log2(group): 0x61 factors, 0x62 dense, in groups of 64; then
  *   factors: i8 exponent of the columns of B, i8 of the rows of A, u8 number of segments (1 to 8);
- *            for each segment u8 bits, u32 components, bits descending and never the same; then,
+ *            for each segment u8 width, u32 components, bits descending and never the same; then,
  *            segment by segment, component by component, the column of B (m numbers) and the row of
- *            A (n numbers) by quantise_groups
+ *            A (n numbers) by quantise_groups, or by trellis_row where the width says so
  *   dense:   u8 bits; the rows of the matrix (n numbers each) by quantise_row
  *
  * Factors stand for B A, the sum over components of column times row. See docs/format.md.
@@ -25,9 +25,16 @@ enum {
     PACKED_FACTORS_HEADER_BYTES = 4,  /* segments aside */
     PACKED_SEGMENT_BYTES = 5,         /* each: the price of the first component at a width */
     PACKED_DENSE_HEADER_BYTES = 2,
+    PACKED_TRELLIS = 64, /* beside the bits of a width: rows are trellis-coded, 1 to 4 bits */
 };
 
-/* ---- encoding; m, n, components: 1 to PACKED_DIMENSION_MAX; bits: 1 to 8 */
+/* ---- encoding; m, n, components: 1 to PACKED_DIMENSION_MAX; bits: 1 to 8, and of factors also
+ * PACKED_TRELLIS + 1 to 4 */
+
+/* What one row of factors becomes when it is stored at `width`: `room` is as large as
+ * packed_row_room says. */
+size_t packed_row_room(size_t count);
+void packed_row_round(const float *values, size_t count, unsigned width, uint8_t *room, float *out);
 
 /* Bytes of factors whose component i has bits[i] (components of them, not ascending). */
 size_t packed_factors_bytes(size_t m, size_t n, const uint8_t *bits, size_t components);
@@ -37,7 +44,7 @@ size_t packed_component_bytes(size_t m, size_t n, unsigned bits);
 
 /* Encodes components rows of `left` (m numbers each, a column of B) and `right` (n numbers each, a
  * row of A) into out[packed_factors_bytes]. Values must be finite. Each row is read back as
- * dequantise_row reads what quantise_row makes of it, unless its magnitudes are far (2^-8 and more)
+ * packed_row_round says, unless its magnitudes are far (2^-8 and more)
  * below those of the largest row. */
 void packed_factors_encode(size_t m, size_t n, const uint8_t *bits, size_t components,
                            const float *left, const float *right, uint8_t *out);

@@ -21,7 +21,8 @@ enum {
     BLOCK_ROWS = 16, /* added up at once; fixes results */
     FORMAT_SAME = 4, /* has own tensors of which two are one */
     FORMAT_PICKS = 5,
-    FORMAT_NEWEST = FORMAT_PICKS,
+    FORMAT_GATHERED = 6, /* small tensors in one; trellis-coded rows */
+    FORMAT_NEWEST = FORMAT_GATHERED,
 };
 
 /* An own tensor that is not there, because another one is the same. */
@@ -33,6 +34,7 @@ typedef struct same_own {
 struct package_file {
     int fd;
     safetensors_header *header;
+    gathered *gathered;
     json_t *same_names; /* owns the names of: */
     same_own *same;     /* by name */
     size_t same_count;
@@ -48,8 +50,19 @@ static int read_format(package_file *self, didi_error *error)
     self->format = format == NULL ? 1 : format[0] - '0';
     if (format == NULL || (self->format >= 1 && self->format <= FORMAT_NEWEST && format[1] == '\0'))
         return DIDI_OK;
-    return didi_fail(error, DIDI_FORMAT, self->name, "its format %.64s is not 1, 2, 3, 4 or 5",
+    return didi_fail(error, DIDI_FORMAT, self->name, "its format %.64s is not 1, 2, 3, 4, 5 or 6",
                      format);
+}
+
+static int read_gathered(package_file *self, didi_error *error)
+{
+    const safetensors_tensor *parts = safetensors_header_find(self->header, PACKAGE_GATHERED);
+    if (parts == NULL)
+        return DIDI_OK;
+    if (self->format < FORMAT_GATHERED)
+        return didi_fail(error, DIDI_FORMAT, self->name, "gathered tensors are not of format %d",
+                         self->format);
+    return gathered_open(self->fd, self->name, parts, &self->gathered, error);
 }
 
 /* ---- own tensors of which two are one ---- */
@@ -164,6 +177,8 @@ int package_file_open(int package_fd, const char *task, package_file **ret_file,
         status = read_format(self, error);
     if (status == DIDI_OK)
         status = read_all_same(self, error);
+    if (status == DIDI_OK)
+        status = read_gathered(self, error);
     if (status != DIDI_OK)
         package_file_close(self);
     else
@@ -177,6 +192,7 @@ void package_file_close(package_file *file)
         return;
     free(file->same);
     json_decref(file->same_names);
+    gathered_free(file->gathered);
     safetensors_header_free(file->header);
     file_close(file->fd);
     free(file);
@@ -212,6 +228,8 @@ static int find(const package_file *file, const char *tensor, const char *prefix
     if (name == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, tensor, "name of a factor");
     *ret_found = safetensors_header_find(file->header, name);
+    if (*ret_found == NULL)
+        *ret_found = gathered_find(file->gathered, name);
     free(name);
     return DIDI_OK;
 }
@@ -330,7 +348,7 @@ static int read_packed(const package_file *file, const char *tensor, const char 
                          didi_dtype_name(found->dtype));
     status = read_bytes(file, found, ret_bytes, error);
     if (status == DIDI_OK)
-        status = packed_parse(*ret_bytes, found->bytes, shape->rows, shape->columns, found->name,
+        status = packed_parse(*ret_bytes, found->bytes, shape->rows, shape->columns, tensor,
                               ret_packed, error);
     return status;
 }

@@ -8,7 +8,20 @@
 #include <assert.h>
 #include <math.h>
 
-const unsigned precision_width_bits[PRECISION_WIDTHS] = {1, 2, 3, 4, 5, 6, 7, 8, 16, 32};
+enum {
+    T1 = PACKED_TRELLIS + 1,
+    T4 = PACKED_TRELLIS + TRELLIS_BITS_MAX,
+    TRELLIS_ROW = 256, /* numbers for which a level is counted: rows are of this order */
+};
+
+const unsigned precision_width_bits[PRECISION_WIDTHS] = {T1, T1 + 1, T1 + 2, T4, 1, 2,  3,
+                                                         4,  5,      6,      7,  8, 16, 32};
+
+/* All widths from one to another. */
+static precision_widths widths_between(unsigned first, unsigned last)
+{
+    return (2U << precision_width_index(last)) - (1U << precision_width_index(first));
+}
 
 bool precision_is_plain(didi_precision precision, didi_dtype *ret_dtype)
 {
@@ -25,6 +38,11 @@ didi_dtype precision_values_dtype(didi_precision precision)
 {
     didi_dtype dtype = DIDI_DTYPE_BF16;
     return precision_is_plain(precision, &dtype) ? dtype : DIDI_DTYPE_BF16;
+}
+
+unsigned precision_plain_bits(unsigned width)
+{
+    return width > PACKED_TRELLIS ? width - PACKED_TRELLIS : width;
 }
 
 unsigned precision_width_index(unsigned bits)
@@ -44,7 +62,14 @@ precision_widths precision_of_matrices(didi_precision precision)
     };
     return (size_t)precision < sizeof bits / sizeof *bits
                ? 1U << precision_width_index(bits[precision])
-               : (1U << QUANTISE_BITS_MAX) - 1;
+               : widths_between(1, QUANTISE_BITS_MAX);
+}
+
+precision_widths precision_of_factors(didi_precision precision)
+{
+    return precision == DIDI_PRECISION_AUTO
+               ? widths_between(T1, T4) | widths_between(TRELLIS_BITS_MAX + 1, QUANTISE_BITS_MAX)
+               : precision_of_matrices(precision);
 }
 
 precision_widths precision_of_dense(didi_precision precision)
@@ -76,15 +101,17 @@ double precision_kept_dense(unsigned bits)
 
 double precision_kept_factors(unsigned bits)
 {
-    double kept = precision_kept_dense(bits);
+    double kept = bits > PACKED_TRELLIS ? 1 - trellis_noise(bits - PACKED_TRELLIS)
+                                        : precision_kept_dense(bits);
     return kept * kept;
 }
 
 uint64_t precision_component_bytes(uint64_t m, uint64_t n, unsigned bits)
 {
     assert(bits > 0);
-    return bits <= QUANTISE_BITS_MAX ? packed_component_bytes(m, n, bits)
-                                     : memory_multiply(memory_add(m, n), bits / 8);
+    return bits <= QUANTISE_BITS_MAX || bits > PACKED_TRELLIS
+               ? packed_component_bytes(m, n, bits)
+               : memory_multiply(memory_add(m, n), bits / 8);
 }
 
 uint64_t precision_dense_bytes(uint64_t m, uint64_t n, unsigned bits)
@@ -123,9 +150,12 @@ double precision_entry_bytes(precision_widths widths)
     assert(widths != 0 && widths >> PRECISION_WIDTHS == 0);
     double lowest = INFINITY;
     for (unsigned i = 0; i < PRECISION_WIDTHS; i++) {
-        unsigned bits = precision_width_bits[i];
-        double scale = bits <= QUANTISE_BITS_MAX ? 8.0 / QUANTISE_GROUP : 0;
-        double bytes = (bits + scale) / 8 / precision_kept_factors(bits);
+        unsigned width = precision_width_bits[i];
+        unsigned bits = precision_plain_bits(width);
+        double scale = width > PACKED_TRELLIS      ? 8.0 / TRELLIS_ROW
+                       : bits <= QUANTISE_BITS_MAX ? 8.0 / QUANTISE_GROUP
+                                                   : 0;
+        double bytes = (bits + scale) / 8 / precision_kept_factors(width);
         if ((widths >> i & 1U) != 0 && bytes < lowest)
             lowest = bytes;
     }

@@ -6,12 +6,13 @@
 #include "src/didi.h"
 #include "src/files/files.h"
 
-/* Widths in rising order. Up to 8 bits numbers are packed with scales (packed.h), above they are
- * stored as a dtype. */
-enum { PRECISION_WIDTHS = 10 };
+/* Widths in rising order: trellis-coded (PACKED_TRELLIS beside the bits), packed with scales up to
+ * 8 bits (packed.h), above stored as a dtype. */
+enum { PRECISION_WIDTHS = 14 };
 extern const unsigned precision_width_bits[PRECISION_WIDTHS];
-/* Where a width stands in them: it must be one. */
-unsigned precision_width_index(unsigned bits);
+/* Where a width stands in them: it must be one. Its bits a number, without scales. */
+unsigned precision_width_index(unsigned width);
+unsigned precision_plain_bits(unsigned width);
 
 /* A set of widths: bit i stands for precision_width_bits[i]. */
 typedef unsigned precision_widths;
@@ -22,8 +23,10 @@ bool precision_is_plain(didi_precision precision, didi_dtype *ret_dtype);
 /* That dtype, or bf16 where numbers are packed: of those that are stored as a dtype even then. */
 didi_dtype precision_values_dtype(didi_precision precision);
 
-/* Widths of factors and large matrices, and of the tensors that are kept whole because they are
- * small: those never have fewer than 8 bits unless the precision is auto. */
+/* Widths of factors; of large matrices kept whole, and of factors by methods beside didi; and of
+ * the tensors that are kept whole because they are small: those never have fewer than 8 bits unless
+ * the precision is auto. */
+precision_widths precision_of_factors(didi_precision precision);
 precision_widths precision_of_matrices(didi_precision precision);
 precision_widths precision_of_dense(didi_precision precision);
 

@@ -173,8 +173,8 @@ def delta(tensor, shape, shared, expert):
 def rebuild(base, directory, task):
     """One task's model from the base's tensors and an artifact directory; float32 where changed."""
     shared_path = pathlib.Path(directory) / "shared.safetensors"
-    shared = read_file(shared_path) if shared_path.exists() else {}
-    expert = read_file(expert_files(directory)[task])
+    shared = read_package.spread(read_file(shared_path) if shared_path.exists() else {}, base)
+    expert = read_package.spread(read_file(expert_files(directory)[task]), base)
     for name in (*shared, *expert):
         if split_name(name)[0] not in base:
             raise ValueError(f"{name}: the base has no such tensor")
@@ -205,11 +205,10 @@ def recount(directory, shapes=None):
     if shared.exists():
         paths.append(shared)
     for path in paths:
-        header, _ = read_header(path)
-        stored = read_file(path) if shapes else {}
-        for name, entry in header.items():
+        stored = read_package.spread(read_file(path), shapes or {})
+        for name, values in stored.items():
             tensor, part = split_name(name)
-            count = int(np.prod(entry["shape"], dtype=np.int64))
+            count = values.size
             if part.endswith("_packed"):
                 count = packed_numbers(stored[name], shapes[tensor])
             kind = "dense" if part.startswith("delta") else "factors"

@@ -191,5 +191,5 @@ def test_what_is_picked_is_what_the_page_says(tmp_path, part, row):
 
 
 def test_formats_that_are_not_known_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="format 6"):
-        write_third(tmp_path, {}, didi_format="6")
+    with pytest.raises(ValueError, match="format 7"):
+        write_third(tmp_path, {}, didi_format="7")

@@ -128,7 +128,7 @@ static int list_and_choose(const didi *self, listed *out, precision_choice *ret_
 /* A price of loss per byte as a threshold of loss per parameter. */
 static double threshold_at(const didi *self, double price)
 {
-    return price * precision_entry_bytes(precision_of_matrices(self->work->options.precision));
+    return price * precision_entry_bytes(precision_of_factors(self->work->options.precision));
 }
 
 /* ---- schedules ---- */
@@ -223,14 +223,18 @@ static int try_bytes(didi *self, listed *from, uint64_t bytes, uint64_t *ret_exa
     return work_package_bytes(self->work, ret_exact, error);
 }
 
-/* Headers are estimated from above; what the real ones leave of the choice in force is spent in
- * further tries. */
+/* Headers are estimated; what the real ones leave of the choice in force is spent in further tries,
+ * after some that take back what they exceed. */
 static int fill_bytes(didi *self, listed *from, didi_error *error)
 {
     uint64_t budget = didi_byte_budget(self);
     uint64_t bytes = bytes_for_tensors(self);
     uint64_t exact = 0;
     int status = work_package_bytes(self->work, &exact, error);
+    for (int i = 0; i < FILL_TRIES && status == DIDI_OK && exact > budget; i++) {
+        bytes -= smaller(exact - budget, bytes);
+        status = try_bytes(self, from, bytes, &exact, error);
+    }
     if (status == DIDI_OK && exact > budget)
         status = fail_budget(self, exact, error);
     uint64_t more = budget - exact;

@@ -22,13 +22,11 @@ static void list_bits(const size_t components[PRECISION_WIDTHS], uint8_t *bits)
 static int round_rows(size_t k, size_t length, const uint8_t *bits, const float *rows, float *out,
                       didi_error *error)
 {
-    uint8_t *row = memory_zeroed(quantise_row_bytes(length, QUANTISE_BITS_MAX), 1);
+    uint8_t *row = memory_zeroed(packed_row_room(length), 1);
     if (row == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "packed row of %zu numbers", length);
-    for (size_t i = 0; i < k; i++) {
-        quantise_row(rows + i * length, length, bits[i], row);
-        dequantise_row(row, length, bits[i], out + i * length);
-    }
+    for (size_t i = 0; i < k; i++)
+        packed_row_round(rows + i * length, length, bits[i], row, out + i * length);
     free(row);
     return DIDI_OK;
 }

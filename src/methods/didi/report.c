@@ -72,7 +72,7 @@ static json_t *widths_json(const layer_summary *summary, size_t index)
     for (size_t i = PRECISION_WIDTHS; i-- > 0;) {
         size_t count = summary->components[index][i];
         char bits[16];
-        (void)snprintf(bits, sizeof bits, "%u", precision_width_bits[i]);
+        (void)snprintf(bits, sizeof bits, "%u", precision_plain_bits(precision_width_bits[i]));
         if (count > 0)
             json_object_set_new(widths, bits, json_integer((json_int_t)count));
     }

@@ -12,7 +12,7 @@
 /* Parameters that fit, headers and all, whichever blocks take them. */
 static uint64_t parameters_within_bytes(const didi *self)
 {
-    unsigned bits = precision_bits(precision_of_matrices(self->work->options.precision));
+    unsigned bits = precision_bits(precision_of_factors(self->work->options.precision));
     uint64_t taken = 0;
     double dearest = 0;
     for (size_t l = 0; l < self->work->layer_count; l++) {

@@ -54,14 +54,24 @@ static size_t name_bytes(const char *name)
 
 uint64_t didi_fixed_bytes(const didi *self)
 {
-    enum { FILE_BYTES = 8 + 2 + 64 + 8 }; /* length, braces, metadata, padding */
-    return memory_add(FILE_BYTES * (self->work->options.task_count + 1),
-                      work_own_bytes(self->work));
+    enum {
+        FILE_BYTES = 8 + 2 + 64 + 8, /* length, braces, metadata, padding */
+        GATHERED_BYTES = 128,        /* what names the gathered tensors, and counts them */
+    };
+    bool gathers = self->work->options.precision == DIDI_PRECISION_AUTO;
+    uint64_t each = gathers ? FILE_BYTES + GATHERED_BYTES : FILE_BYTES;
+    return memory_add(each * (self->work->options.task_count + 1), work_own_bytes(self->work));
 }
 
 uint64_t didi_entry_bytes(const didi *self, const family_tensor *tensor, bool factors)
 {
     enum { ENTRY_BYTES = 14 + 50 }; /* suffix; quotes, keys, brackets */
+    enum {
+        SEGMENTS = 3,
+        PACKED_BYTES = PACKED_FACTORS_HEADER_BYTES + SEGMENTS * PACKED_SEGMENT_BYTES
+    };
+    if (stored_is_gathered(tensor->rows, tensor->columns, self->work->options.precision))
+        return GATHERED_ENTRY_BYTES + (factors ? PACKED_BYTES : 0);
     uint64_t largest =
         memory_multiply(memory_add(self->work->family->parameters, tensor->elements), 8);
     uint64_t entry = ENTRY_BYTES + name_bytes(tensor->name) + 2 * digits(largest);
@@ -92,7 +102,7 @@ static uint64_t dense_minimum(const didi *self)
 
 uint64_t didi_bytes_minimum(const didi *self)
 {
-    unsigned bits = precision_bits(precision_of_matrices(self->work->options.precision));
+    unsigned bits = precision_bits(precision_of_factors(self->work->options.precision));
     uint64_t smallest = self->work->layer_count > 0 ? UINT64_MAX : 0;
     for (size_t i = 0; i < self->work->layer_count; i++) {
         const family_tensor *tensor = self->work->layers[i];
@@ -109,7 +119,7 @@ uint64_t didi_parameters_within(const didi *self, uint64_t bytes)
     unsigned bits = precision_bits(precision_of_matrices(self->work->options.precision));
     double each = bits > QUANTISE_BITS_MAX ? bits / 8.0 : (bits + 8.0 / QUANTISE_GROUP) / 8;
     if (self->work->options.precision == DIDI_PRECISION_AUTO)
-        each = 2.5 / 8; /* few components have less than 2 bits and a scale's share */
+        each = 1.6 / 8; /* components of 1 and 2 bits, and their levels */
     return bytes > fixed ? whole((double)(bytes - fixed) / each) : 0;
 }
 
@@ -132,10 +142,10 @@ static void fill_layer(const didi *self, size_t l, didi_precision precision,
                                    .rows = tensor->rows,
                                    .columns = tensor->columns,
                                    .overhead = overhead,
-                                   .factors = precision_of_matrices(precision)};
+                                   .factors = precision_of_factors(precision)};
         if (j == 0)
             continue;
-        out[j].dense = out[j].factors;
+        out[j].dense = precision_of_matrices(precision);
         if (precision_is_plain(precision, NULL) && from->dense_cost == 0)
             out[j].dense = 0;
         out[j].dense_energy = from->tail;
@@ -245,7 +255,7 @@ static double bytes_at(const didi *self, double factors)
     double taken = (double)self->factor_parameters;
     if (self->chosen_bytes > 0 && taken > 0)
         return dense + ((double)self->chosen_bytes - dense) * factors / taken;
-    double width = precision_entry_bytes(precision_of_matrices(self->work->options.precision));
+    double width = precision_entry_bytes(precision_of_factors(self->work->options.precision));
     double whole = precision_entry_bytes(precision_of_dense(self->work->options.precision));
     return factors * width + (double)self->dense_stored * whole;
 }

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { BLOCKS = 4, VALUES = 3, NARROW = 0xff /* 1 to 8 bits */ };
+enum { BLOCKS = 4, VALUES = 3, GRID = TRELLIS_BITS_MAX, NARROW = 0xff << GRID /* 1 to 8 bits */ };
 
 typedef struct sample_blocks {
     double sigma[BLOCKS][VALUES];
@@ -41,7 +41,7 @@ static void make_blocks(uint64_t *sequence, precision_widths widths, sample_bloc
                                            .columns = 4 + support_random(sequence) % 90,
                                            .overhead = support_random(sequence) % 60,
                                            .factors = widths,
-                                           .dense = dense ? widths & 15U : 0,
+                                           .dense = dense ? widths & 15U << GRID : 0,
                                            .dense_energy = energy};
         for (size_t i = 0; i < VALUES; i++)
             energy -= out->sigma[b][i] * out->sigma[b][i];
@@ -120,11 +120,13 @@ static uint64_t bytes_of(const precision_block *from)
 static void a_price_takes_the_best_of_all_choices(void **state)
 {
     (void)state;
+    const precision_widths sets[] = {0x2a << GRID, NARROW,
+                                     precision_of_factors(DIDI_PRECISION_AUTO)};
     uint64_t sequence = 3;
     for (int round = 0; round < 60; round++) {
         sample_blocks made;
         precision_choice choice = {0};
-        make_blocks(&sequence, round % 3 == 0 ? 0x2a : NARROW, &made);
+        make_blocks(&sequence, sets[round % 3], &made);
         precision_table *table = table_of(made.blocks, BLOCKS);
         double price = pow(10, -4 + 5 * random_share(&sequence));
         precision_at_price(table, price, &choice);
@@ -176,7 +178,7 @@ static void budgets_of_bytes_are_kept_and_spent(void **state)
         sample_blocks made;
         precision_choice choice = {0};
         precision_choice priced = {0};
-        make_blocks(&sequence, round % 2 == 0 ? NARROW : 1U << 3, &made);
+        make_blocks(&sequence, round % 2 == 0 ? NARROW : 1U << (3 + GRID), &made);
         precision_table *table = table_of(made.blocks, BLOCKS);
         uint64_t budget = support_random(&sequence) % 2000;
         precision_within_bytes(table, budget, &choice);
@@ -213,7 +215,8 @@ static void more_bytes_never_lose_more(void **state)
     precision_within_bytes(table, UINT64_MAX, &all);
     assert_true(all.loss <= last);
     for (size_t b = 0; b < BLOCKS; b++) /* everything at the widest */
-        assert_true(made.blocks[b].dense_bits == 4 || made.blocks[b].components[7] == VALUES);
+        assert_true(made.blocks[b].dense_bits == 4 ||
+                    made.blocks[b].components[7 + GRID] == VALUES);
     precision_table_free(table);
 }
 
@@ -236,7 +239,7 @@ static void stronger_components_are_wider(void **state)
     for (size_t i = 0; i < PRECISION_WIDTHS; i++)
         widths += one.components[i] > 0;
     assert_true(widths >= 2);
-    assert_int_equal(one.components[0], 0); /* one bit never pays for factors */
+    assert_int_equal(one.components[GRID], 0); /* one bit never pays for factors */
     assert_true(one.bytes <= 2500 && precision_block_rank(&one) >= 4);
     precision_table_free(table);
 }
@@ -281,7 +284,7 @@ static void unknown_components_are_guessed_within_the_tail(void **state)
                            .tasks = 1,
                            .rows = 64,
                            .columns = 64,
-                           .factors = 1U << 8};
+                           .factors = 1U << (8 + GRID)};
     precision_table *table = table_of(&one, 1);
     precision_choice choice = {0};
     precision_within_bytes(table, UINT64_MAX, &choice);
@@ -332,8 +335,12 @@ static void required_tensors_are_stored_at_any_price(void **state)
     (void)state;
     precision_choice choice = {0};
     precision_block blocks[2] = {
-        {.rows = 10, .columns = 64, .dense = 1U << 7, .dense_energy = 1, .required = true},
-        {.rows = 10, .columns = 64, .dense = 1U << 7, .dense_energy = 0, .required = true}};
+        {.rows = 10, .columns = 64, .dense = 1U << (7 + GRID), .dense_energy = 1, .required = true},
+        {.rows = 10,
+         .columns = 64,
+         .dense = 1U << (7 + GRID),
+         .dense_energy = 0,
+         .required = true}};
     precision_table *table = table_of(blocks, 2);
     precision_within_bytes(table, 0, &choice);
     assert_int_equal(choice.bytes, precision_dense_bytes(10, 64, 8));
@@ -346,10 +353,10 @@ static void entries_cost_least_at_two_bits(void **state)
     (void)state;
     double entry = precision_entry_bytes(NARROW);
     for (unsigned bits = 1; bits <= 8; bits++) {
-        double own = precision_entry_bytes(1U << (bits - 1));
+        double own = precision_entry_bytes(1U << (bits - 1 + GRID));
         assert_true(bits == 2 ? own == entry : own > entry);
     }
-    assert_true(precision_entry_bytes(1U << 8) == 2);
+    assert_true(precision_entry_bytes(1U << (8 + GRID)) == 2);
     assert_int_equal(precision_of_matrices(DIDI_PRECISION_AUTO), NARROW);
     assert_int_equal(precision_bits(precision_of_dense(DIDI_PRECISION_INT3)), 8);
     assert_int_equal(precision_bits(precision_of_matrices(DIDI_PRECISION_INT3)), 3);

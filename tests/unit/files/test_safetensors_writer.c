@@ -22,7 +22,8 @@ static const safetensors_layout_entry entries[] = {
 };
 enum { ENTRIES = sizeof(entries) / sizeof(entries[0]) };
 static const char *const metadata[][2] = {{"format", "didi"}, {"note", "line\nbreak \"\xC3\xA4\""}};
-static const safetensors_contents whole = {entries, ENTRIES, metadata, 2};
+static const safetensors_contents whole = {
+    .entries = entries, .count = ENTRIES, .metadata = metadata, .metadata_count = 2};
 
 static int create(int directory, const char *name, safetensors_writer **ret_writer,
                   didi_error *error)

@@ -79,6 +79,49 @@ static void bytes_are_the_documented_ones(void **state)
     assert_memory_equal(matrix, product, sizeof product);
 }
 
+/* Beside grids of more bits: each row comes back as packed_row_round says, and sums are products.
+ */
+static void trellis_rows_come_back(void **state)
+{
+    (void)state;
+    static const uint8_t widths[] = {6, PACKED_TRELLIS + 4, PACKED_TRELLIS + 2, PACKED_TRELLIS + 1};
+    enum { COUNT = sizeof widths };
+    sample self;
+    sample_draw(&self);
+    self.count = packed_factors_bytes(M, N, widths, COUNT);
+    self.bytes = support_allocate(self.count);
+    packed_factors_encode(M, N, widths, COUNT, self.left, self.right, self.bytes);
+    packed found;
+    didi_error error = {0};
+    sample_must(packed_parse(self.bytes, self.count, M, N, "x", &found, &error), &error);
+    assert_int_equal(found.rank, COUNT);
+    uint8_t *room = support_allocate(packed_row_room(M));
+    double sum = 0;
+    float matrix[M * N] = {0};
+    sample_must(packed_add(&found, 0, M, matrix, &error), &error);
+    for (size_t i = 0; i < COUNT; i++) {
+        float column[M];
+        float row[N];
+        float expected[M];
+        packed_left(&found, i, column);
+        packed_row_round(self.left + i * M, M, widths[i], room, expected);
+        assert_memory_equal(column, expected, sizeof column);
+        packed_right(&found, i, row);
+        packed_row_round(self.right + i * N, N, widths[i], room, expected);
+        assert_memory_equal(row, expected, sizeof row);
+        sum += (double)column[3] * (double)row[5];
+    }
+    assert_true(fabs((double)matrix[3 * N + 5] - sum) < 1e-5);
+    for (unsigned bits = 0; bits < 256; bits++) { /* of the last segment */
+        bool fits = bits == PACKED_TRELLIS + 1;
+        self.bytes[PACKED_FACTORS_HEADER_BYTES + 3 * PACKED_SEGMENT_BYTES] = (uint8_t)bits;
+        assert_int_equal(packed_parse(self.bytes, self.count, M, N, "x", &found, &error),
+                         fits ? DIDI_OK : DIDI_FORMAT);
+    }
+    free(room);
+    free(self.bytes);
+}
+
 static void dense_bytes_are_the_documented_ones(void **state)
 {
     (void)state;
@@ -230,6 +273,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_are_the_documented_ones),
+        cmocka_unit_test(trellis_rows_come_back),
         cmocka_unit_test(dense_bytes_are_the_documented_ones),
         cmocka_unit_test(factors_come_back_in_their_precision),
         cmocka_unit_test(dense_rows_come_back_in_every_precision),
