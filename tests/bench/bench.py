@@ -60,7 +60,7 @@ def main():
     parser.add_argument("--limit", type=int, metavar="N",
                         help="accuracy, others: first N images a task")
     parser.add_argument("--budgets", default="1.0,1.24,1.4,2.08", help="accuracy: comma-separated")
-    parser.add_argument("--bytes", default="0.20,0.30,0.36,0.51",
+    parser.add_argument("--bytes", default="0.15,0.20,0.30,0.36,0.51",
                         help="accuracy: budgets of dtype auto, to one model in 16 bits")
     parser.add_argument("--peer-steps", default="2,4", metavar="RANK,REFINE",
                         help="speed: steps the peer really runs; the rest is scaled")

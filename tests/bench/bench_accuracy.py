@@ -40,7 +40,7 @@ BAR_BUDGET = 1.24
 RETENTION_BARS = {1.0: 0.978, 1.24: 0.988, 1.4: 0.991, 2.08: 0.998}
 WORST_BAR = 0.97
 # bytes of all files to one model in 16 bits -> retention on the larger suite, dtype auto
-BYTES_BARS = {0.20: 0.955, 0.30: 0.978, 0.36: 0.986, 0.51: 0.993}
+BYTES_BARS = {0.15: 0.97, 0.20: 0.98, 0.30: 0.99, 0.36: 0.993, 0.51: 0.997}
 WIDTHS = (20, 8, 8, 8, 8, 9, 8)
 BYTES_WIDTHS = (8, 10, 8, 8, 8, 9, 8)
 

@@ -49,7 +49,7 @@ def test_refinement_does_not_raise_the_error_of_what_is_stored(run, family, demo
     errors = [run(demo_specification(**wanted, refine={"steps": steps}), family)
               .manifest()["error"]["relative"] for steps in (0, 1, 2)]
     default = run(demo_specification(**wanted), family).manifest()["error"]["relative"]
-    assert default < 1.005 * min(errors)
+    assert default < 1.012 * min(errors)
 
 
 def dense_shares(family, outcome, tasks):

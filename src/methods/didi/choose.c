@@ -211,7 +211,7 @@ static int fail_budget(const didi *self, uint64_t needed, didi_error *error)
                      (unsigned long long)didi_byte_budget(self), (unsigned long long)needed);
 }
 
-enum { FILL_TRIES = 6 };
+enum { FILL_TRIES = 6, FILL_STEP = 32 };
 
 /* Exact bytes of the package when its tensors may take `bytes`; the choice is adopted. */
 static int try_bytes(didi *self, listed *from, uint64_t bytes, uint64_t *ret_exact,
@@ -232,7 +232,7 @@ static int fill_bytes(didi *self, listed *from, didi_error *error)
     uint64_t exact = 0;
     int status = work_package_bytes(self->work, &exact, error);
     for (int i = 0; i < FILL_TRIES && status == DIDI_OK && exact > budget; i++) {
-        bytes -= smaller(exact - budget, bytes);
+        bytes -= smaller(exact - budget + ((uint64_t)FILL_STEP << i), bytes);
         status = try_bytes(self, from, bytes, &exact, error);
     }
     if (status == DIDI_OK && exact > budget)

@@ -342,6 +342,15 @@ static bool restores_length(const didi *self, size_t index)
            solve_role(self->work->layers[index]->name) == 1;
 }
 
+/* Rounding to few bits shortens once more: what is stored may be lengthened further. */
+#define RESTORE_MAX 1.08
+#define RESTORE_MAX_AUTO 1.2
+
+static double restore_at_most(const didi *self)
+{
+    return self->work->options.precision == DIDI_PRECISION_AUTO ? RESTORE_MAX_AUTO : RESTORE_MAX;
+}
+
 /* A budget that grew no further finds most directions in an earlier merge's blocks: refinement ends
  * early. */
 #define NEAR_GROWTH 1.3
@@ -382,7 +391,7 @@ int didi_refine_layer(void *method, size_t index, stored *out, didi_error *error
     if (status == DIDI_OK)
         status = solve_refine(target, &options, summary, error);
     if (status == DIDI_OK && restores_length(self, index))
-        solve_restore(target, summary);
+        solve_restore(target, restore_at_most(self), summary);
     if (status == DIDI_OK)
         status = solve_finish(target, self->work->options.precision, summary, &package, error);
     if (status == DIDI_OK)

@@ -285,7 +285,6 @@ int solve_refine(layer *target, const refine_options *options, layer_summary *su
 /* ---- lengths ---- */
 
 #define RESTORE_EXPONENT (-0.25)
-#define RESTORE_MAX 1.08
 
 static void scale_block(block *target, size_t columns, double gain)
 {
@@ -295,12 +294,12 @@ static void scale_block(block *target, size_t columns, double gain)
         target->sigma[i] *= gain;
 }
 
-void solve_restore(layer *target, const layer_summary *summary)
+void solve_restore(layer *target, double most, const layer_summary *summary)
 {
     double energy = layer_weighted_energy(target);
     double kept = energy > 0 ? 1 - summary->loss / energy : 1;
     double gain = kept > 0 && kept < 1 ? pow(kept, RESTORE_EXPONENT) : 1;
-    gain = gain < RESTORE_MAX ? gain : RESTORE_MAX;
+    gain = gain < most ? gain : most;
     for (size_t j = 0; j <= target->tasks; j++)
         scale_block(&target->blocks[j], target->columns, gain);
     target->gain *= gain;

@@ -81,10 +81,10 @@ int solve_refine(layer *layer, const refine_options *options, layer_summary *sum
 int solve_refine_adam(layer *layer, const refine_options *options, double *ret_loss,
                       didi_error *error);
 
-/* After solve_refine: blocks and gain times (1 - loss / energy)^(-1/4), at most 1.08: up to half of
+/* After solve_refine: blocks and gain times (1 - loss / energy)^(-1/4), at `most`: up to half of
  * the length, in the geometric mean, that least squares at a low rank takes from the task vectors
  * (docs/method.md, "Lengths"). */
-void solve_restore(layer *layer, const layer_summary *summary);
+void solve_restore(layer *layer, double most, const layer_summary *summary);
 
 solve_limits solve_limits_for(uint64_t rows, uint64_t columns, uint64_t tasks, double ratio);
 
