@@ -26,6 +26,7 @@
     X(UNKNOWN_WEBHOOK, "unknown-webhook", 404, "There is no such webhook")                         \
     X(UNKNOWN_DELIVERY, "unknown-delivery", 404, "The webhook has no such delivery")               \
     X(UNKNOWN_HOOK, "unknown-hook", 404, "There is no such hook")                                  \
+    X(UNKNOWN_BAKEOFF, "unknown-bakeoff", 404, "There is no such bake-off")                        \
     X(UNKNOWN_JOB, "unknown-job", 404, "There is no such job")                                     \
     X(UNKNOWN_ARTIFACT, "unknown-artifact", 404, "The job has no such file")                       \
     X(METHOD_NOT_ALLOWED, "method-not-allowed", 405, "The path does not take this method")         \

@@ -2,6 +2,7 @@
 /* The wire contract: what daemon and client agree on. openapi.yaml says the same. */
 #pragma once
 
+#include "proto/bakeoff_request.h"
 #include "proto/budget.h"
 #include "proto/document.h"
 #include "proto/export_request.h"

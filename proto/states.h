@@ -38,6 +38,13 @@
     X(QUEUED, "queued")                                                                            \
     X(SUCCEEDED, "succeeded")                                                                      \
     X(FAILED, "failed")
+/* What a member of a bake-off is there for: a method at its own size, the base alone, didi's
+ * decomposition, didi at a size of another. */
+#define MEMBER_ROLE_TABLE(X)                                                                       \
+    X(METHOD, "method")                                                                            \
+    X(BASE, "base")                                                                                \
+    X(SURVEY, "survey")                                                                            \
+    X(DIDI, "didi")
 /* What a token allows; each allows what those before it do. */
 #define TOKEN_SCOPE_TABLE(X)                                                                       \
     X(READ, "read")                                                                                \
@@ -66,6 +73,11 @@ typedef enum model_state {
 typedef enum delivery_state {
     DELIVERY_STATE_TABLE(STATES_ENUMERATOR_DELIVERY) DELIVERY_STATE_COUNT
 } delivery_state;
+#define STATES_ENUMERATOR_MEMBER(id, name) MEMBER_##id,
+typedef enum member_role {
+    MEMBER_ROLE_TABLE(STATES_ENUMERATOR_MEMBER) MEMBER_ROLE_COUNT
+} member_role;
+#undef STATES_ENUMERATOR_MEMBER
 #define STATES_ENUMERATOR_TOKEN(id, name) TOKEN_SCOPE_##id,
 typedef enum token_scope {
     TOKEN_SCOPE_TABLE(STATES_ENUMERATOR_TOKEN) TOKEN_SCOPE_COUNT

@@ -8,7 +8,7 @@ jobs.id, jobs.state, jobs.priority, jobs.name, jobs.base, jobs.labels, jobs.atte
        jobs.error_message, jobs.created_ms, jobs.updated_ms, jobs.started_ms, jobs.finished_ms,
        jobs.event_count, jobs.from_job, jobs.kept_bytes, jobs.method, jobs.task_count, jobs.budget,
        jobs.dtype, jobs.survey, jobs.result_error, jobs.result_ratio, jobs.result_bytes,
-       jobs.ends_ms, jobs.traceparent
+       jobs.ends_ms, jobs.traceparent, jobs.bakeoff
 
 -- name: transaction_begin
 BEGIN IMMEDIATE;
@@ -26,13 +26,14 @@ ROLLBACK TO request;
 -- name: job_insert
 INSERT INTO jobs (id, state, priority, name, base, labels, idempotency_key, body_digest, from_job,
                   created_ms, updated_ms, method, task_count, budget, dtype, extends, survey,
-                  artifact_bytes, traceparent)
+                  artifact_bytes, traceparent, bakeoff)
 VALUES (:id, 'queued', :priority, :name, :base, :labels, :idempotency_key, :body_digest, :from_job,
         :now, :now, coalesce(json_extract(:specification, '$.method'), 'didi'),
         coalesce(json_array_length(:specification, '$.tasks'), 0), :specification -> '$.budget',
         coalesce(json_extract(:specification, '$.output.dtype'), ''),
         json_extract(:specification, '$.extend.job'),
-        coalesce(json_extract(:specification, '$.survey'), 0), :artifact_bytes, :traceparent);
+        coalesce(json_extract(:specification, '$.survey'), 0), :artifact_bytes, :traceparent,
+        :bakeoff);
 
 -- name: job_insert_specification
 INSERT INTO job_specifications (job_id, specification) VALUES (:id, :specification);
@@ -170,6 +171,8 @@ WHERE state IN ('succeeded', 'failed', 'cancelled') AND (:all OR finished_ms < :
   AND NOT EXISTS (SELECT 1 FROM jobs AS later
                   WHERE later.state IN ('queued', 'running')
                     AND (later.from_job = old.id OR later.extends = old.id))
+  AND NOT EXISTS (SELECT 1 FROM bakeoffs
+                  WHERE bakeoffs.id = old.bakeoff AND bakeoffs.state IN ('queued', 'running'))
 ORDER BY id LIMIT 1;
 
 -- name: job_count_finished
@@ -774,3 +777,107 @@ WHERE jobs.state IN ('queued', 'running')
                         OR substr(json_extract(task.value, '$.model'), 1, length(:name) + 1)
                            = :name || '@' END))
 LIMIT 1;
+
+-- text: bakeoff_row
+bakeoffs.id, bakeoffs.name, bakeoffs.request, bakeoffs.state, bakeoffs.sized, bakeoffs.scored,
+       bakeoffs.model_bytes, bakeoffs.cancel_requested, bakeoffs.error_status,
+       bakeoffs.error_message, bakeoffs.created_ms, bakeoffs.updated_ms, bakeoffs.finished_ms,
+       (SELECT count(*) FROM bakeoff_members WHERE bakeoff_id = bakeoffs.id),
+       (SELECT count(*) FROM bakeoff_members WHERE bakeoff_id = bakeoffs.id
+                                               AND bakeoff_members.state IS NOT NULL)
+
+-- name: bakeoff_newest_id
+SELECT max(id) FROM bakeoffs;
+
+-- name: bakeoff_by_idempotency_key
+SELECT id, body_digest FROM bakeoffs WHERE idempotency_key = :idempotency_key;
+
+-- name: bakeoff_insert
+INSERT INTO bakeoffs (id, name, request, state, scored, model_bytes, idempotency_key, body_digest,
+                      created_ms, updated_ms)
+VALUES (:id, :name, :request, 'queued', :scored, :model_bytes, :idempotency_key, :body_digest, :now,
+        :now);
+
+-- name: bakeoff_insert_member
+INSERT INTO bakeoff_members (bakeoff_id, number, role, label, method, options, job_id, state,
+                             error_status, error_message)
+VALUES (:id, (SELECT count(*) FROM bakeoff_members WHERE bakeoff_id = :id), :role, :label, :method,
+        :options, :job_id, CASE WHEN :job_id IS NULL THEN 'refused' END, :error_status,
+        :error_message);
+
+-- name: bakeoff_select
+SELECT {bakeoff_row} FROM bakeoffs WHERE id = :id;
+
+-- name: bakeoff_list
+SELECT {bakeoff_row} FROM bakeoffs
+WHERE :before IS NULL OR id < :before ORDER BY id DESC LIMIT :limit;
+
+-- name: bakeoff_unfinished
+SELECT id FROM bakeoffs INDEXED BY bakeoffs_unfinished
+WHERE state IN ('queued', 'running') AND id > :after ORDER BY id LIMIT :limit;
+
+-- As it stands: of a job that has not ended what the job says.
+-- name: bakeoff_member_list
+SELECT m.number, m.role, m.label, m.method, m.options, m.job_id,
+       coalesce(m.state, jobs.state, 'failed'), m.state IS NOT NULL, jobs.id IS NOT NULL,
+       coalesce(jobs.progress, m.state IS NOT NULL), m.result_error, m.result_ratio, m.result_bytes,
+       m.run_ms, m.error_status, m.error_message, coalesce(jobs.kept_bytes, 0)
+FROM bakeoff_members AS m LEFT JOIN jobs ON jobs.id = m.job_id
+WHERE m.bakeoff_id = :id ORDER BY m.number LIMIT :limit;
+
+-- name: bakeoff_score_list
+SELECT number, task, score, error, run_ms FROM bakeoff_scores
+WHERE bakeoff_id = :id ORDER BY number, task LIMIT :limit;
+
+-- name: bakeoff_record
+UPDATE bakeoff_members AS m SET
+    (state, result_error, result_ratio, result_bytes, run_ms, error_status, error_message) =
+    (SELECT jobs.state, jobs.result_error, jobs.result_ratio, jobs.result_bytes,
+            jobs.finished_ms - jobs.started_ms, jobs.error_status, jobs.error_message
+     FROM jobs WHERE jobs.id = m.job_id)
+WHERE m.bakeoff_id = :id AND m.state IS NULL
+  AND (SELECT state FROM jobs WHERE jobs.id = m.job_id) IN ('succeeded', 'failed', 'cancelled');
+
+-- name: bakeoff_record_gone
+UPDATE bakeoff_members AS m SET state = 'failed', error_status = 'not_found',
+    error_message = 'its job was deleted before it ended here'
+WHERE m.bakeoff_id = :id AND m.state IS NULL
+  AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = m.job_id);
+
+-- name: bakeoff_score_put
+INSERT INTO bakeoff_scores (bakeoff_id, number, task, score, error, run_ms)
+VALUES (:id, :number, :task, :score, :error, :run_ms)
+ON CONFLICT (bakeoff_id, number, task) DO UPDATE SET
+    score = excluded.score, error = excluded.error, run_ms = excluded.run_ms;
+
+-- name: bakeoff_size
+UPDATE bakeoffs SET sized = 1, updated_ms = :now
+WHERE id = :id AND sized = 0 AND cancel_requested = 0 AND state IN ('queued', 'running')
+RETURNING id;
+
+-- name: bakeoff_move
+UPDATE bakeoffs SET state = :to, error_status = :error_status, error_message = :error_message,
+    updated_ms = :now,
+    finished_ms = CASE WHEN :to IN ('succeeded', 'failed', 'cancelled') THEN :now END
+WHERE id = :id AND state IN ('queued', 'running') AND state <> :to
+RETURNING id;
+
+-- name: bakeoff_request_cancel
+UPDATE bakeoffs SET cancel_requested = 1, updated_ms = :now
+WHERE id = :id AND state IN ('queued', 'running')
+RETURNING id;
+
+-- name: bakeoff_delete
+DELETE FROM bakeoffs WHERE id = :id AND state IN ('succeeded', 'failed', 'cancelled')
+RETURNING id;
+
+-- name: bakeoff_job_unfinished
+SELECT id FROM jobs WHERE id IN (SELECT job_id FROM bakeoff_members WHERE bakeoff_id = :id)
+  AND (state = 'queued' OR (state = 'running' AND cancel_requested = 0))
+ORDER BY id LIMIT 1;
+
+-- Keeps the table short: the oldest of those that ended.
+-- name: bakeoff_trim
+DELETE FROM bakeoffs WHERE id IN
+    (SELECT id FROM bakeoffs WHERE finished_ms IS NOT NULL ORDER BY id DESC
+     LIMIT -1 OFFSET :most);

@@ -82,6 +82,11 @@ void api_models_list(void *context, http_request *request);
 void api_models_rescan(void *context, http_request *request);
 void api_models_get(void *context, http_request *request);
 void api_models_add(void *context, http_request *request);
+void api_bakeoffs_list(void *context, http_request *request);
+void api_bakeoffs_create(void *context, http_request *request);
+void api_bakeoffs_get(void *context, http_request *request);
+void api_bakeoffs_cancel(void *context, http_request *request);
+void api_bakeoffs_delete(void *context, http_request *request);
 void api_fetches_list(void *context, http_request *request);
 void api_fetches_get(void *context, http_request *request);
 void api_fetches_cancel(void *context, http_request *request);
@@ -120,13 +125,6 @@ void api_ranks_get(void *context, http_request *request);
 void api_frontier_get(void *context, http_request *request);
 void api_similarity_get(void *context, http_request *request);
 
-/* ---- submit.c ---- */
-
-/* As POST /v1/jobs with this body, idempotency key and trace (NULL: none, else as trace_read gives
- * it); with ret_plan, as its dry run. One of ret_id and ret_plan is NULL. Errors: DIDI_CONFLICT
- * (the queue is full, or the key came with another body); those of the specification. */
-int api_submit_document(api *self, json_t *body, const char *key, const char *trace, char *ret_id,
-                        json_t **ret_plan, didi_error *error);
 void api_backup_get(void *context, http_request *request);
 void api_doctor_get(void *context, http_request *request);
 void api_doctor_jobs(void *context, http_request *request);

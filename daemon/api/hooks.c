@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Hooks: written by operators, called by registries. */
 #include "daemon/api/api_internal.h"
+#include "daemon/api/submit.h"
 #include "proto/proto.h"
 
 #include <stdio.h>

@@ -77,22 +77,22 @@ json_t *api_eta_json(int64_t ends_ms)
 /* What lists and a job have in common; NULL when out of memory or a row is damaged. */
 static json_t *job_members(const store_job *job)
 {
-    return json_pack("{s:s, s:s, s:s, s:s?, s:f, s:i, s:b, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:I, "
-                     "s:b, s:I, s:b, s:s?, s:o}",
-                     "id", job->id, "name", job->name, "state", job_state_name(job->state), "stage",
-                     job->stage[0] == '\0' ? NULL : job->stage, "progress",
-                     isfinite(job->progress) ? job->progress : 0.0, "attempt", (int)job->attempt,
-                     "cancel_requested", job->cancel_requested, "priority", job->priority, "labels",
-                     json_load_own(job->labels), "created_at", clock_json(job->created_ms),
-                     "updated_at", clock_json(job->updated_ms), "started_at",
-                     clock_json(job->started_ms), "finished_at", clock_json(job->finished_ms),
-                     "error",
-                     api_failure(job->error_status, job->error_message, job->error_subject),
-                     "last_event", (json_int_t)job->event_count, "reusable",
-                     job->state == JOB_SUCCEEDED && job->kept_bytes > 0, "kept_bytes",
-                     (json_int_t)job->kept_bytes, "survey", (int)job->survey, "traceparent",
-                     job->traceparent[0] != '\0' ? job->traceparent : NULL, "eta_seconds",
-                     api_eta_json(job->ends_ms));
+    return json_pack(
+        "{s:s, s:s, s:s, s:s?, s:f, s:i, s:b, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:I, "
+        "s:b, s:I, s:b, s:s?, s:o, s:s?}",
+        "id", job->id, "name", job->name, "state", job_state_name(job->state), "stage",
+        job->stage[0] == '\0' ? NULL : job->stage, "progress",
+        isfinite(job->progress) ? job->progress : 0.0, "attempt", (int)job->attempt,
+        "cancel_requested", job->cancel_requested, "priority", job->priority, "labels",
+        json_load_own(job->labels), "created_at", clock_json(job->created_ms), "updated_at",
+        clock_json(job->updated_ms), "started_at", clock_json(job->started_ms), "finished_at",
+        clock_json(job->finished_ms), "error",
+        api_failure(job->error_status, job->error_message, job->error_subject), "last_event",
+        (json_int_t)job->event_count, "reusable",
+        job->state == JOB_SUCCEEDED && job->kept_bytes > 0, "kept_bytes",
+        (json_int_t)job->kept_bytes, "survey", (int)job->survey, "traceparent",
+        job->traceparent[0] != '\0' ? job->traceparent : NULL, "eta_seconds",
+        api_eta_json(job->ends_ms), "bakeoff", job->bakeoff[0] != '\0' ? job->bakeoff : NULL);
 }
 
 json_t *api_job_json(const store_job *job, json_t *result)

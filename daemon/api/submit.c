@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Submission of jobs: everything that headers can tell is checked before a job is accepted. */
+#include "daemon/api/submit.h"
 #include "daemon/api/api_internal.h"
 #include "daemon/models/models.h"
 #include "proto/proto.h"
@@ -12,9 +13,8 @@
 #include <string.h>
 
 typedef struct submission {
-    bool dry_run, keyed;
-    char key[LIMIT_IDEMPOTENCY_KEY_BYTES + 1];
-    char digest[API_DIGEST_BYTES]; /* of the body */
+    bool dry_run;
+    api_idempotency known;
     json_t *body;
     bool extends;            /* another job; else the body is a whole specification */
     uint64_t artifact_bytes; /* of the plan */
@@ -22,7 +22,7 @@ typedef struct submission {
     specification *specification;
 } submission;
 
-static bool submit_key(http_request *request, submission *asked)
+bool api_idempotency_read(http_request *request, api_idempotency *ret_known)
 {
     static const char allowed[] =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._~:+/=-";
@@ -38,10 +38,17 @@ static bool submit_key(http_request *request, submission *asked)
         return http_refuse_parameter(
             request, "Idempotency-Key",
             "Idempotency-Key must be 1 to 128 of A-Z, a-z, 0-9, . _ ~ : + / = -");
-    memcpy(asked->key, text, length);
-    asked->key[length] = '\0';
-    asked->keyed = true;
+    memcpy(ret_known->key, text, length);
+    ret_known->key[length] = '\0';
+    ret_known->keyed = true;
     return true;
+}
+
+void api_reply_key_reused(http_request *request)
+{
+    http_reply_problem(request, &(http_problem){.type = PROBLEM_IDEMPOTENCY_KEY_REUSED,
+                                                .detail = "this key came with another body before",
+                                                .parameter = "Idempotency-Key"});
 }
 
 /* What cannot be started from is a problem of its own, whatever the library calls it. */
@@ -71,10 +78,7 @@ static void submit_answer(api *self, http_request *request, const char *id,
                           store_submit_outcome outcome)
 {
     if (outcome == STORE_SUBMIT_KEY_REUSED) {
-        http_reply_problem(request,
-                           &(http_problem){.type = PROBLEM_IDEMPOTENCY_KEY_REUSED,
-                                           .detail = "this key came with another body before",
-                                           .parameter = "Idempotency-Key"});
+        api_reply_key_reused(request);
         return;
     }
     scheduler_wake(self->jobs);
@@ -84,12 +88,13 @@ static void submit_answer(api *self, http_request *request, const char *id,
 /* A repeated request gets its job even if the models have changed since. True: a reply was made. */
 static bool submit_replay(api *self, http_request *request, const submission *asked)
 {
-    const store_submission row = {.idempotency_key = asked->key, .body_digest = asked->digest};
+    const store_submission row = {.idempotency_key = asked->known.key,
+                                  .body_digest = asked->known.digest};
     char id[ID_BYTES];
     didi_error error = {0};
     bool found = false;
     store_submit_outcome outcome;
-    if (!asked->keyed)
+    if (!asked->known.keyed)
         return false;
     if (store_job_find_submission(self->records, &row, &found, id, &outcome, &error) != DIDI_OK) {
         http_reply_error(request, problem_from_status(error.status), &error);
@@ -121,13 +126,13 @@ static bool submit_parse(api *self, http_request *request, submission *asked)
     didi_error error = {0};
     size_t bytes;
     const char *body = http_body(request, &bytes);
-    if (!submit_key(request, asked))
+    if (!api_idempotency_read(request, &asked->known))
         return false;
     if (dry_run != NULL && strcmp(dry_run, "true") != 0 && strcmp(dry_run, "false") != 0)
         return http_refuse_parameter(request, "dry_run", "dry_run must be true or false");
     asked->traceparent = http_traceparent(request);
     asked->dry_run = dry_run != NULL && strcmp(dry_run, "true") == 0;
-    if (file_sha256_bytes(body, bytes, asked->digest, &error) != DIDI_OK) {
+    if (file_sha256_bytes(body, bytes, asked->known.digest, &error) != DIDI_OK) {
         http_reply_error(request, problem_from_status(error.status), &error);
         return false;
     }
@@ -235,10 +240,10 @@ static store_submission submit_row(const api *self, const submission *asked, con
                               .active_max = self->settings->queued_jobs_max,
                               .artifact_bytes = asked->artifact_bytes,
                               .artifact_bytes_max = self->settings->artifact_bytes_max,
-                              .idempotency_key = asked->keyed ? asked->key : NULL,
+                              .idempotency_key = asked->known.keyed ? asked->known.key : NULL,
                               .from_job = asked->specification->from_job,
                               .traceparent = asked->traceparent,
-                              .body_digest = asked->digest};
+                              .body_digest = asked->known.digest};
 }
 
 /* From a good specification to a plan or a job. Errors: those that no reply was made for. */
@@ -283,7 +288,7 @@ void api_submit(void *context, http_request *request)
 static int document_digest(json_t *body, submission *asked, didi_error *error)
 {
     char *text = document_render(body);
-    int status = text != NULL ? file_sha256_bytes(text, strlen(text), asked->digest, error)
+    int status = text != NULL ? file_sha256_bytes(text, strlen(text), asked->known.digest, error)
                               : didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a job");
     free(text);
     return status;
@@ -305,18 +310,21 @@ static int document_store(api *self, const submission *asked, const char *canoni
 int api_submit_document(api *self, json_t *body, const char *key, const char *trace, char *ret_id,
                         json_t **ret_plan, didi_error *error)
 {
-    submission asked = {
-        .dry_run = ret_plan != NULL, .keyed = key != NULL, .body = body, .traceparent = trace};
+    submission asked = {.dry_run = ret_plan != NULL,
+                        .known.keyed = key != NULL,
+                        .body = body,
+                        .traceparent = trace};
     char *canonical = NULL;
     char *labels = NULL;
     bool found = false;
     store_submit_outcome outcome;
     assert((ret_id == NULL) == (ret_plan != NULL));
     assert(key == NULL || strlen(key) <= LIMIT_IDEMPOTENCY_KEY_BYTES);
-    (void)snprintf(asked.key, sizeof asked.key, "%s", key != NULL ? key : "");
+    (void)snprintf(asked.known.key, sizeof asked.known.key, "%s", key != NULL ? key : "");
     int status = document_digest(body, &asked, error);
-    const store_submission known = {.idempotency_key = asked.key, .body_digest = asked.digest};
-    if (status == DIDI_OK && asked.keyed && !asked.dry_run)
+    const store_submission known = {.idempotency_key = asked.known.key,
+                                    .body_digest = asked.known.digest};
+    if (status == DIDI_OK && asked.known.keyed && !asked.dry_run)
         status = store_job_find_submission(self->records, &known, &found, ret_id, &outcome, error);
     if (status != DIDI_OK || found)
         return status; /* what it would be checked against may have changed since */

@@ -6,6 +6,7 @@
 #include "daemon/jobs/scheduler.h"
 
 #include "daemon/base/base.h"
+#include "daemon/jobs/bakeoff_internal.h"
 #include "daemon/jobs/scheduler_internal.h"
 #include "src/base/base.h"
 
@@ -82,6 +83,7 @@ static void scheduler_continue(scheduler *self)
             jobs_claim(self);
             exports_claim(self);
         }
+        bakery_look(self);
     }
     pool_pump(self->pool);
 }
@@ -101,6 +103,7 @@ static void on_tick(uv_timer_t *handle)
     hang_tick(self);
     exports_tick(self);
     retention_tick(self);
+    bakery_tick(self);
     scheduler_continue(self);
 }
 
@@ -144,6 +147,8 @@ int scheduler_create(uv_loop_t *loop, const config *settings, store *records, re
     if (status == DIDI_OK)
         status = scheduler_recover(self, error);
     if (status == DIDI_OK)
+        status = bakery_create(self, error);
+    if (status == DIDI_OK)
         status = pool_create(loop, settings->workers, settings->memory_limit, &self->pool, error);
     if (status == DIDI_OK && uv_async_init(loop, &self->wake, on_wake) != 0)
         status = didi_fail(error, DIDI_IO, NULL, "cannot create the scheduler's wake-up");
@@ -182,6 +187,7 @@ void scheduler_free(scheduler *self)
     file_close(self->kept_fd);
     file_close(self->lost_fd);
     sweep_free(self);
+    bakery_free(self);
     pthread_mutex_destroy(&self->kept_lock);
     free(self);
 }

@@ -361,10 +361,10 @@ static int load_newest_id(database *self, store_query query, didi_error *error)
 
 int database_new_id(database *self, int64_t now_ms, char ret_id[ID_BYTES], didi_error *error)
 {
-    static const store_query newest[] = {QUERY_JOB_NEWEST_ID,   QUERY_EXPORT_NEWEST_ID,
-                                         QUERY_FETCH_NEWEST_ID, QUERY_WEBHOOK_NEWEST_ID,
-                                         QUERY_TOKEN_NEWEST_ID, QUERY_HOOK_DELIVERY_NEWEST_ID,
-                                         QUERY_UPLOAD_NEWEST_ID};
+    static const store_query newest[] = {QUERY_JOB_NEWEST_ID,    QUERY_EXPORT_NEWEST_ID,
+                                         QUERY_FETCH_NEWEST_ID,  QUERY_WEBHOOK_NEWEST_ID,
+                                         QUERY_TOKEN_NEWEST_ID,  QUERY_HOOK_DELIVERY_NEWEST_ID,
+                                         QUERY_UPLOAD_NEWEST_ID, QUERY_BAKEOFF_NEWEST_ID};
     bool known = self->newest_id[0] != '\0';
     assert(sqlite3_db_readonly(self->connection, "main") == 0);
     for (size_t i = 0; !known && i < sizeof newest / sizeof newest[0]; i++) {

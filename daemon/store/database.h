@@ -88,7 +88,7 @@ typedef struct row_kind {
     struct row_column {
         column_kind kind;
         size_t offset, bytes;
-    } columns[32]; /* in the order of the query; one of no bytes ends them */
+    } columns[36]; /* in the order of the query; one of no bytes ends them */
 } row_kind;
 
 #define ROW_COLUMN(type, kind, member)                                                             \

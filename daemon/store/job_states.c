@@ -206,10 +206,8 @@ int store_job_claim(store *self, int priority, store_job *ret_job, bool *ret_fou
     return DIDI_OK;
 }
 
-static int cancel_operation(database *writer, void *context, store_changes *changes,
-                            didi_error *error)
+int job_cancel(database *writer, const char *id, store_changes *changes, didi_error *error)
 {
-    const char *id = context;
     store_job job = {0};
     int status = job_select(writer, id, &job, error);
     if (status != DIDI_OK)
@@ -230,6 +228,12 @@ static int cancel_operation(database *writer, void *context, store_changes *chan
     }
     store_job_clear(&job);
     return status;
+}
+
+static int cancel_operation(database *writer, void *context, store_changes *changes,
+                            didi_error *error)
+{
+    return job_cancel(writer, context, changes, error);
 }
 
 int store_job_cancel(store *self, const char *id, didi_error *error)

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const job_state_names[] = {JOB_STATE_TABLE(TEXT_WORD)};
+const char *const job_state_names[] = {JOB_STATE_TABLE(TEXT_WORD)};
 
 const char *job_state_name(job_state state)
 {
@@ -37,7 +37,7 @@ bool job_state_parse(const char *name, job_state *ret_state)
         AT(TEXT, from_job), AT(INTEGER, kept_bytes), AT(TEXT, method), AT(INTEGER, task_count),    \
         AT(STRING, budget), AT(TEXT, dtype), AT(INTEGER, survey), AT(REAL, result.error),          \
         AT(REAL, result.ratio), AT(INTEGER, result.bytes), AT(INTEGER, ends_ms),                   \
-        AT(TEXT, traceparent)
+        AT(TEXT, traceparent), AT(TEXT, bakeoff)
 
 static const row_kind row_of_listed = {.noun = "job",
                                        .bytes = sizeof(store_job),
@@ -94,21 +94,19 @@ static const row_kind row_of_known = {.bytes = sizeof(known_submission),
                                       .columns = {ROW_COLUMN(known_submission, TEXT, id),
                                                   ROW_COLUMN(known_submission, TEXT, digest)}};
 
-/* ret_id and *ret_outcome are untouched when the key is new. */
-static int submit_find_replay(database *connection, const store_submission *submission,
-                              bool *ret_found, char ret_id[ID_BYTES],
-                              store_submit_outcome *ret_outcome, didi_error *error)
+int replay_find(database *connection, store_query query, const char *key, const char *digest,
+                replay *ret_replay, didi_error *error)
 {
     known_submission known;
-    int status =
-        database_row(connection, QUERY_JOB_BY_IDEMPOTENCY_KEY,
-                     SQL_PARAMETERS(SQL_TEXT(idempotency_key, submission->idempotency_key)),
-                     &row_of_known, &known, ret_found, error);
-    if (status != DIDI_OK || !*ret_found)
+    bool found = false;
+    int status = database_row(connection, query, SQL_PARAMETERS(SQL_TEXT(idempotency_key, key)),
+                              &row_of_known, &known, &found, error);
+    if (status != DIDI_OK || !found)
         return status;
-    memcpy(ret_id, known.id, ID_BYTES);
-    *ret_outcome = strcmp(known.digest, submission->body_digest) == 0 ? STORE_SUBMIT_REPLAYED
-                                                                      : STORE_SUBMIT_KEY_REUSED;
+    *ret_replay = (replay){.found = true,
+                           .outcome = strcmp(known.digest, digest) == 0 ? STORE_SUBMIT_REPLAYED
+                                                                        : STORE_SUBMIT_KEY_REUSED};
+    memcpy(ret_replay->id, known.id, ID_BYTES);
     return DIDI_OK;
 }
 
@@ -153,7 +151,8 @@ static int job_insert(database *writer, const char *id, const store_submission *
             SQL_TEXT(labels, submission->labels), SQL_TEXT(idempotency_key, key),
             SQL_TEXT(body_digest, key != NULL ? submission->body_digest : NULL),
             SQL_TEXT(from_job, submission->from_job),
-            SQL_TEXT(traceparent, submission->traceparent), SQL_INTEGER(now, now_ms),
+            SQL_TEXT(traceparent, submission->traceparent), SQL_TEXT(bakeoff, submission->bakeoff),
+            SQL_INTEGER(now, now_ms),
             SQL_INTEGER(artifact_bytes, smaller(submission->artifact_bytes, LIMIT_SAFE_INTEGER))),
         error);
     if (status == DIDI_OK)
@@ -167,10 +166,29 @@ static int job_insert(database *writer, const char *id, const store_submission *
     return status;
 }
 
+int job_add(database *writer, const store_submission *submission, char ret_id[ID_BYTES],
+            store_changes *changes, didi_error *error)
+{
+    const int64_t now_ms = clock_now_ms(); /* the id tells it too */
+    int status = submit_check_room(writer, submission->active_max, error);
+    if (status == DIDI_OK)
+        status = submit_check_source(writer, submission->from_job, error);
+    if (status == DIDI_OK)
+        status = database_new_id(writer, now_ms, ret_id, error);
+    if (status == DIDI_OK)
+        status = fault_check(FAULT_SUBMIT, "didid.db", error);
+    if (status != DIDI_OK)
+        return status;
+    store_changes_add(changes, ret_id);
+    status = job_insert(writer, ret_id, submission, now_ms, error);
+    if (status == DIDI_OK)
+        status = artifacts_check_room(writer, submission->artifact_bytes_max, error);
+    return status == DIDI_OK ? notice_job(writer, ret_id, changes, error) : status;
+}
+
 typedef struct submit_argument {
     const store_submission *submission;
-    char id[ID_BYTES];
-    store_submit_outcome outcome;
+    replay made;
 } submit_argument;
 
 static int submit_operation(database *writer, void *context, store_changes *changes,
@@ -179,30 +197,14 @@ static int submit_operation(database *writer, void *context, store_changes *chan
     submit_argument *argument = context;
     const store_submission *submission = argument->submission;
     const char *key = submission->idempotency_key;
-    int64_t now_ms = clock_now_ms(); /* the id tells it too */
-    bool found = false;
     int status = DIDI_OK;
     if (key != NULL)
-        status =
-            submit_find_replay(writer, submission, &found, argument->id, &argument->outcome, error);
-    if (status != DIDI_OK || found)
+        status = replay_find(writer, QUERY_JOB_BY_IDEMPOTENCY_KEY, key, submission->body_digest,
+                             &argument->made, error);
+    if (status != DIDI_OK || argument->made.found)
         return status;
-    status = submit_check_room(writer, submission->active_max, error);
-    if (status == DIDI_OK)
-        status = submit_check_source(writer, submission->from_job, error);
-    if (status == DIDI_OK)
-        status = database_new_id(writer, now_ms, argument->id, error);
-    if (status != DIDI_OK)
-        return status;
-    status = fault_check(FAULT_SUBMIT, "didid.db", error);
-    if (status != DIDI_OK)
-        return status;
-    argument->outcome = STORE_SUBMIT_CREATED;
-    store_changes_add(changes, argument->id);
-    status = job_insert(writer, argument->id, submission, now_ms, error);
-    if (status == DIDI_OK)
-        status = artifacts_check_room(writer, submission->artifact_bytes_max, error);
-    return status == DIDI_OK ? notice_job(writer, argument->id, changes, error) : status;
+    argument->made.outcome = STORE_SUBMIT_CREATED;
+    return job_add(writer, submission, argument->made.id, changes, error);
 }
 
 int store_job_submit(store *self, const store_submission *submission, char ret_id[ID_BYTES],
@@ -217,26 +219,42 @@ int store_job_submit(store *self, const store_submission *submission, char ret_i
     int status = store_write(self, submit_operation, &argument, error);
     if (status != DIDI_OK)
         return status;
-    memcpy(ret_id, argument.id, ID_BYTES);
-    *ret_outcome = argument.outcome;
-    metric_add(METRIC_JOBS_SUBMITTED, NULL, argument.outcome == STORE_SUBMIT_CREATED);
+    memcpy(ret_id, argument.made.id, ID_BYTES);
+    *ret_outcome = argument.made.outcome;
+    metric_add(METRIC_JOBS_SUBMITTED, NULL, argument.made.outcome == STORE_SUBMIT_CREATED);
     return DIDI_OK;
 }
 
 /* ---- reading ---- */
 
+int store_find_replay(store *self, store_query query, const store_submission *submission,
+                      bool *ret_found, char ret_id[ID_BYTES], store_submit_outcome *ret_outcome,
+                      didi_error *error)
+{
+    database *reader = NULL;
+    replay known = {0};
+    int status = store_reader_borrow(self, &reader, error);
+    if (status != DIDI_OK)
+        return status;
+    status = replay_find(reader, query, submission->idempotency_key, submission->body_digest,
+                         &known, error);
+    store_reader_return(self, reader);
+    if (status == DIDI_OK && known.found) {
+        memcpy(ret_id, known.id, ID_BYTES);
+        *ret_outcome = known.outcome;
+    }
+    if (status == DIDI_OK)
+        *ret_found = known.found;
+    return status;
+}
+
 int store_job_find_submission(store *self, const store_submission *submission, bool *ret_found,
                               char ret_id[ID_BYTES], store_submit_outcome *ret_outcome,
                               didi_error *error)
 {
-    database *reader = NULL;
     assert(submission->idempotency_key != NULL && submission->body_digest != NULL);
-    int status = store_reader_borrow(self, &reader, error);
-    if (status != DIDI_OK)
-        return status;
-    status = submit_find_replay(reader, submission, ret_found, ret_id, ret_outcome, error);
-    store_reader_return(self, reader);
-    return status;
+    return store_find_replay(self, QUERY_JOB_BY_IDEMPOTENCY_KEY, submission, ret_found, ret_id,
+                             ret_outcome, error);
 }
 
 int store_job_get(store *self, const char *id, store_job *ret_job, didi_error *error)

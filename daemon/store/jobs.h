@@ -45,6 +45,7 @@ typedef struct store_job {
     store_result result;
     int64_t ends_ms;               /* expected of a running one; 0 = not known */
     char traceparent[TRACE_BYTES]; /* of who submitted it, as trace_read gives it; "" for none */
+    char bakeoff[ID_BYTES];        /* that it is a member of; "" for none */
 } store_job;
 
 /* Frees what it holds and zeroes it. */
@@ -58,6 +59,7 @@ typedef struct store_submission {
     uint64_t artifact_bytes; /* of the job's artifacts, at most */
     uint64_t artifact_bytes_max; /* of all jobs' together; 0: none; see store_artifacts_over */
     const char *from_job;        /* NULL for none; must have succeeded and keep its spectra */
+    const char *bakeoff;         /* that it is a member of; NULL for none */
     const char *traceparent, *idempotency_key; /* NULL for none; keys are scoped to jobs */
     const char *body_digest;                   /* hex SHA-256 of the request body; with a key */
 } store_submission;

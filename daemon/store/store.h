@@ -13,6 +13,7 @@
 
 #include "daemon/store/artifacts.h"
 #include "daemon/store/backup.h"
+#include "daemon/store/bakeoffs.h"
 #include "daemon/store/deliveries.h"
 #include "daemon/store/events.h"
 #include "daemon/store/exports.h"

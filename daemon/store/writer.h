@@ -38,9 +38,31 @@ int store_reader_borrow(store *self, database **ret_database, didi_error *error)
 void store_reader_return(store *self, database *reader);
 
 extern const row_kind row_of_job;
+extern const char *const job_state_names[];
 
 /* The job, read over any connection. DIDI_NOT_FOUND. */
 int job_select(database *connection, const char *id, store_job *ret_job, didi_error *error);
+
+/* What came with an idempotency key before. */
+typedef struct replay {
+    bool found;
+    char id[ID_BYTES];
+    store_submit_outcome outcome;
+} replay;
+/* *ret_replay is untouched when the key is new. */
+int replay_find(database *connection, store_query query, const char *key, const char *digest,
+                replay *ret_replay, didi_error *error);
+
+/* The same over a reader's connection, of the key and digest of a submission. */
+int store_find_replay(store *self, store_query query, const store_submission *submission,
+                      bool *ret_found, char ret_id[ID_BYTES], store_submit_outcome *ret_outcome,
+                      didi_error *error);
+
+/* Accepts a job, as store_job_submit does once its key is known to be new. */
+int job_add(database *writer, const store_submission *submission, char ret_id[ID_BYTES],
+            store_changes *changes, didi_error *error);
+/* As store_job_cancel. */
+int job_cancel(database *writer, const char *id, store_changes *changes, didi_error *error);
 
 /* The parameters of what a job gave: none of them where it is not known. */
 #define SQL_RESULT(result)                                                                         \

@@ -44,6 +44,14 @@ def submit(daemon, specification, key):
     return call(daemon, "POST", "/v1/jobs", specification, {"Idempotency-Key": key})["id"]
 
 
+def restart_with_fault(daemon, fault):
+    """Starts it so that it is killed at the fault; the next start is an ordinary one."""
+    daemon.stop()
+    daemon.environment["DIDI_FAULT"] = f"{fault}:KILL"
+    daemon.start()
+    del daemon.environment["DIDI_FAULT"]
+
+
 def jobs(daemon):
     """All jobs by id."""
     found, cursor = {}, ""
@@ -55,14 +63,14 @@ def jobs(daemon):
         cursor = "&after=" + urllib.parse.quote(page["next"])
 
 
-def wait_finished(daemon, job, seconds=400):
+def wait_finished(daemon, job, seconds=400, of="jobs"):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        shown = call(daemon, "GET", f"/v1/jobs/{job}")
+        shown = call(daemon, "GET", f"/v1/{of}/{job}")
         if shown["state"] in FINISHED:
             return shown
         time.sleep(0.05)
-    raise AssertionError(f"job {job} did not finish: {shown}")
+    raise AssertionError(f"{of} {job} did not finish: {shown}")
 
 
 def wait_state(daemon, job, state, seconds=60):

@@ -28,10 +28,7 @@ def whole(didid, family, tmp_path_factory):
 def test_a_survey_is_whole_or_absent(start_daemon, family, tmp_path, whole, fault):
     state = tmp_path / "state"
     daemon = start_daemon(family, state=state)
-    daemon.stop()
-    daemon.environment["DIDI_FAULT"] = f"{fault}:KILL"
-    daemon.start()
-    del daemon.environment["DIDI_FAULT"]
+    client.restart_with_fault(daemon, fault)
     job = client.submit(daemon, SURVEY, "one")
     assert daemon.process.wait(60) == -signal.SIGKILL
     published = state / "jobs" / job / "artifacts"

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of bake-offs and the scheduler share. Internal to the room. */
+#pragma once
+
+#include "daemon/jobs/bakeoff.h"
+#include "daemon/jobs/bakeoff_plan.h"
+#include "daemon/jobs/scheduler_internal.h"
+
+/* ---- bakeoff.c ---- */
+
+int bakery_create(scheduler *self, didi_error *error);
+void bakery_free(scheduler *self);
+/* Looks on the pool what is next of bake-offs that have not ended. */
+void bakery_look(scheduler *self);
+void bakery_tick(scheduler *self);
+/* As store_bakeoff_create, then looks at it. [any] */
+int bakery_take(scheduler *self, const store_new_bakeoff *made, char ret_id[ID_BYTES],
+                store_submit_outcome *ret_outcome, didi_error *error);
+
+/* ---- bakeoff_create.c ---- */
+
+/* The job of a member before it has a row. Zeroed, then read. */
+typedef struct member_draft {
+    specification *specification;
+    char *canonical, *labels;
+} member_draft;
+/* Takes the document; NULL: there was no memory for it. Errors: those of specification_read. */
+int member_draft_read(member_draft *self, json_t *document, didi_error *error);
+void member_draft_clear(member_draft *self);
+/* Its row, which points into it; `options` must live as long. */
+store_new_member member_draft_row(const member_draft *self, member_role role, const char *options);
