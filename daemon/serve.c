@@ -336,6 +336,8 @@ static int start_edge(server *self, didi_error *error)
     if (status == DIDI_OK)
         status = scorer_open_configured(settings, &self->scorer, error);
     if (status == DIDI_OK)
+        status = scheduler_set_scorer(self->scheduler, self->scorer, error);
+    if (status == DIDI_OK)
         status = uploads_open(settings, self->models, self->store, &self->uploads, error);
     if (status == DIDI_OK)
         status = dashboard_create(settings, &self->pages, error);
@@ -383,7 +385,6 @@ static void server_clear(server *self, int drain_milliseconds)
     hooks_free(self->hooks);
     access_free(self->access);
     fetcher_stop(self->fetcher);
-    scorer_close(self->scorer);
     if (self->loop_open) {
         /* After a failed start the handles are still open. */
         pool_close_handles(&self->loop);
@@ -391,6 +392,7 @@ static void server_clear(server *self, int drain_milliseconds)
         uv_loop_close(&self->loop);
     }
     scheduler_free(self->scheduler);
+    scorer_close(self->scorer);
     webhooks_stop(self->webhooks);
     uploads_close(self->uploads);
     registry_free(self->models);

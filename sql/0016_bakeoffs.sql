@@ -34,7 +34,7 @@ CREATE TABLE bakeoff_members (
     label         TEXT NOT NULL,
     method        TEXT NOT NULL,
     options       TEXT NOT NULL,       -- JSON
-    job_id        TEXT CHECK (length(job_id) = 26), -- NULL: refused
+    job_id        TEXT CHECK (length(job_id) = 26), -- NULL: refused, and of the base
     state         TEXT                 -- NULL: its job has not ended
         CHECK (state IN ('succeeded', 'failed', 'cancelled', 'refused')),
     result_error  REAL,
@@ -44,7 +44,8 @@ CREATE TABLE bakeoff_members (
     error_status  TEXT,
     error_message TEXT,
     PRIMARY KEY (bakeoff_id, number),
-    CHECK ((job_id IS NULL) = (state IS 'refused'))
+    CHECK (CASE role WHEN 'base' THEN job_id IS NULL AND state = 'succeeded'
+                     ELSE (job_id IS NULL) = (state IS 'refused') END)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE bakeoff_scores (

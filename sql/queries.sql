@@ -802,8 +802,9 @@ VALUES (:id, :name, :request, 'queued', :scored, :model_bytes, :idempotency_key,
 INSERT INTO bakeoff_members (bakeoff_id, number, role, label, method, options, job_id, state,
                              error_status, error_message)
 VALUES (:id, (SELECT count(*) FROM bakeoff_members WHERE bakeoff_id = :id), :role, :label, :method,
-        :options, :job_id, CASE WHEN :job_id IS NULL THEN 'refused' END, :error_status,
-        :error_message);
+        :options, :job_id,
+        CASE WHEN :role = 'base' THEN 'succeeded' WHEN :job_id IS NULL THEN 'refused' END,
+        :error_status, :error_message);
 
 -- name: bakeoff_select
 SELECT {bakeoff_row} FROM bakeoffs WHERE id = :id;

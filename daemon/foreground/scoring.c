@@ -12,57 +12,18 @@
 
 enum { SCORING_LINE_BYTES = 256 };
 
-/* ---- one model ---- */
-
-/* Scores the model below the holder; it is removed, also after a failure. */
-static int score_model(const scoring *self, const char *place, const char *task, double *ret_score,
-                       didi_error *error)
+static judge judge_of(const scoring *self)
 {
-    didi_error ignored = {0};
-    char *path = memory_format("%s/%s", self->holder, place);
-    int status = path != NULL ? DIDI_OK : didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
-    const score_request request = {.directory = path, .task = task, .split = self->split};
-    if (status == DIDI_OK)
-        status =
-            scorer_run(self->scorer, &request, self->cancelled, self->context, ret_score, error);
-    int removed = file_remove_tree(self->holder_fd, place, status == DIDI_OK ? error : &ignored);
-    free(path);
-    return status == DIDI_OK ? removed : status;
-}
-
-static int score_copy(const scoring *self, const char *model, const char *task, double *ret_score,
-                      didi_error *error)
-{
-    int status = score_copy_model(self->roots, model, self->holder_fd, "scored", self->cancelled,
-                                  self->context, error);
-    didi_error ignored = {0};
-    if (status == DIDI_OK)
-        return score_model(self, "scored", task, ret_score, error);
-    file_remove_tree(self->holder_fd, "scored", &ignored);
-    return status;
-}
-
-static int score_served(const scoring *self, const char *task, bool first, double *ret_score,
-                        didi_error *error)
-{
-    const export_kind kind = {.format = EXPORT_FORMAT_FULL};
-    const didi_export order = {.artifact_fd = self->artifact_fd,
-                               .output_fd = self->holder_fd,
-                               .task_fd = -1,
-                               .base_label = self->specification->base,
-                               .task = task,
-                               .max_shard_bytes = self->max_shard_bytes,
-                               .verify_base = first,
-                               .cancelled = self->cancelled,
-                               .context = self->context};
-    int status = export_task(self->roots, kind, order, NULL, error);
-    char *place = memory_format("%s/%s", export_format_folder(EXPORT_FORMAT_FULL), task);
-    if (status == DIDI_OK && place == NULL)
-        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
-    if (status == DIDI_OK)
-        status = score_model(self, place, task, ret_score, error);
-    free(place);
-    return status;
+    return (judge){.scorer = self->scorer,
+                   .split = self->split,
+                   .roots = self->roots,
+                   .base = self->specification->base,
+                   .max_shard_bytes = self->max_shard_bytes,
+                   .artifact_fd = self->artifact_fd,
+                   .holder_fd = self->holder_fd,
+                   .holder = self->holder,
+                   .cancelled = self->cancelled,
+                   .context = self->context};
 }
 
 /* ---- all tasks ---- */
@@ -97,10 +58,11 @@ static int score_references(const scoring *self, const specification_task *task,
     double own = NAN;
     if (json_object_get(self->known, task->name) != NULL)
         return DIDI_OK;
-    int status = score_copy(self, self->specification->base, task->name, &base, error);
+    const judge order = judge_of(self);
+    int status = judge_model(&order, order.base, task->name, &base, error);
     status = pardon(self, "score of the base", status, DIDI_SCORER, error);
     if (status == DIDI_OK) {
-        status = score_copy(self, task->model, task->name, &own, error);
+        status = judge_model(&order, task->model, task->name, &own, error);
         status = pardon(self, "score of the fine-tune", status, DIDI_MISMATCH, error);
     }
     if (status != DIDI_OK)
@@ -120,7 +82,8 @@ static int score_task(const scoring *self, size_t index, const json_t *errors, j
     snprintf(line, sizeof line, "scoring %s (%zu of %zu)", task->name, index + 1,
              self->specification->task_count);
     display_say(self->display, line);
-    int status = score_served(self, task->name, index == 0, &score, error);
+    const judge order = judge_of(self);
+    int status = judge_task(&order, task->name, index == 0, &score, error);
     if (status == DIDI_OK)
         status = score_references(self, task, error);
     if (status != DIDI_OK)

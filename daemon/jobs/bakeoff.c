@@ -160,6 +160,8 @@ static int step_bakeoff(scheduler *self, const char *id, bool *ret_again, didi_e
         status = store_bakeoff_move(self->store, id, JOB_RUNNING, NULL, error);
     const bakeoff_next next = bakeoff_decide(&view);
     *ret_again = drop_jobs(self, &view) || next == BAKEOFF_SIZE;
+    if (status == DIDI_OK)
+        status = scorings_want(self, &view, ret_again, error);
     if (status == DIDI_OK && next == BAKEOFF_SIZE)
         status = size_bakeoff(self, &view, error);
     else if (status == DIDI_OK && next == BAKEOFF_END)
@@ -198,6 +200,7 @@ static void look_after(void *context)
     self->bakery->looking = false;
     self->look = self->look || self->bakery->again;
     self->bakery->again = false;
+    scorings_start(self);
     self->advance(self);
 }
 
@@ -228,17 +231,23 @@ static void bakery_wake(scheduler *self)
     scheduler_wake(self);
 }
 
-int bakery_create(scheduler *self, didi_error *error)
+int bakery_create(scheduler *self, int state_fd, didi_error *error)
 {
     self->bakery = memory_zeroed(1, sizeof *self->bakery);
     if (self->bakery == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     atomic_store(&self->bakery->open, true);
-    return DIDI_OK;
+    return scorings_create(self, state_fd, error);
+}
+
+bool bakery_is_idle(const scheduler *self)
+{
+    return !self->bakery->looking && !scorings_run(self);
 }
 
 void bakery_free(scheduler *self)
 {
+    scorings_free(self);
     free(self->bakery);
     self->bakery = NULL;
 }

@@ -2,12 +2,17 @@
 /* Bake-offs: members made into jobs, and what follows when these end. */
 #pragma once
 
+#include "daemon/score/score.h"
 #include "daemon/store/store.h"
 #include "src/base/base.h"
 
 #include <jansson.h>
 
 typedef struct scheduler scheduler;
+
+/* Bake-offs from now on are scored by it, unless NULL; it must outlive the scheduler's work. Before
+ * the loop runs. */
+int scheduler_set_scorer(scheduler *self, const scorer *used, didi_error *error);
 
 typedef struct bakeoff_order {
     const json_t *request;                                   /* as bakeoff_request_read gives it */

@@ -10,6 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* By definition the fine-tunes themselves. */
+#define REFERENCE_METHOD "individuals"
+
 int member_draft_read(member_draft *self, json_t *document, didi_error *error)
 {
     int status = document != NULL
@@ -62,6 +65,7 @@ typedef struct candidates {
     candidate *all;
     size_t count;
     uint64_t model_bytes;
+    bool scored; /* there is a scorer */
 } candidates;
 
 /* What is wrong with the models or the request is no member's fault. */
@@ -154,11 +158,40 @@ static int add_method(candidates *self, const json_t *known, size_t index, didi_
     return DIDI_OK;
 }
 
+/* What all scores are relative to: the fine-tunes themselves, unless they are there already. */
+static int add_reference(candidates *self, const json_t *none, didi_error *error)
+{
+    const json_t *methods = json_object_get(self->order->request, "methods");
+    const json_t *entry;
+    size_t index;
+    json_array_foreach((json_t *)methods, index, entry)
+    {
+        if (strcmp(json_string_value(json_object_get(entry, "method")), REFERENCE_METHOD) == 0)
+            return DIDI_OK;
+    }
+    return add_member(
+        self,
+        bakeoff_request_method(self->order->request, REFERENCE_METHOD, REFERENCE_METHOD, none),
+        MEMBER_METHOD, none, error);
+}
+
+/* The base alone: there is no job of it. */
+static void add_base(candidates *self)
+{
+    const json_t *base = json_object_get(self->order->request, "base");
+    self->all[self->count++].row = (store_new_member){
+        .role = MEMBER_BASE, .label = "base", .method = json_string_value(base), .options = "{}"};
+}
+
 static int add_others(candidates *self, didi_error *error)
 {
     json_t *none = json_object();
     int status =
         none != NULL ? DIDI_OK : didi_fail(error, DIDI_NO_MEMORY, NULL, "no memory for a bake-off");
+    if (status == DIDI_OK && self->scored)
+        status = add_reference(self, none, error);
+    if (status == DIDI_OK && self->scored)
+        add_base(self);
     if (status == DIDI_OK)
         status = add_member(self, bakeoff_request_survey(self->order->request), MEMBER_SURVEY, none,
                             error);
@@ -179,6 +212,7 @@ static int store_candidates(candidates *self, char ret_id[ID_BYTES],
     const store_new_bakeoff made = {
         .name = json_string_value(json_object_get(request, "name")),
         .request = text,
+        .scored = self->scored,
         .model_bytes = self->model_bytes,
         .members = rows,
         .member_count = self->count,
@@ -194,7 +228,7 @@ int scheduler_bakeoff_create(scheduler *self, const bakeoff_order *order, char r
                              store_submit_outcome *ret_outcome, didi_error *error)
 {
     const size_t methods = json_array_size(json_object_get(order->request, "methods"));
-    candidates made = {.scheduler = self, .order = order};
+    candidates made = {.scheduler = self, .order = order, .scored = scorings_possible(self)};
     char *text = didi_methods_json();
     json_t *known = text != NULL ? json_load_own(text) : NULL;
     made.all = memory_zeroed(LIMIT_BAKEOFF_MEMBERS, sizeof *made.all);

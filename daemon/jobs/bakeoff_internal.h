@@ -8,11 +8,13 @@
 
 /* ---- bakeoff.c ---- */
 
-int bakery_create(scheduler *self, didi_error *error);
+int bakery_create(scheduler *self, int state_fd, didi_error *error);
 void bakery_free(scheduler *self);
 /* Looks on the pool what is next of bake-offs that have not ended. */
 void bakery_look(scheduler *self);
 void bakery_tick(scheduler *self);
+/* Nothing of it is on a pool thread. */
+bool bakery_is_idle(const scheduler *self);
 /* As store_bakeoff_create, then looks at it. [any] */
 int bakery_take(scheduler *self, const store_new_bakeoff *made, char ret_id[ID_BYTES],
                 store_submit_outcome *ret_outcome, didi_error *error);
@@ -29,3 +31,16 @@ int member_draft_read(member_draft *self, json_t *document, didi_error *error);
 void member_draft_clear(member_draft *self);
 /* Its row, which points into it; `options` must live as long. */
 store_new_member member_draft_row(const member_draft *self, member_role role, const char *options);
+
+/* ---- bakeoff_score.c ---- */
+
+int scorings_create(scheduler *owner, int state_fd, didi_error *error);
+void scorings_free(scheduler *owner);
+bool scorings_possible(const scheduler *owner);
+bool scorings_run(const scheduler *owner);
+/* Notes scores that are missing; where there is no scorer any more, that there will be none. On the
+ * pool thread that looks. */
+int scorings_want(scheduler *owner, const bakeoff_view *view, bool *ret_again, didi_error *error);
+/* Starts some of those that are wanted. */
+void scorings_start(scheduler *owner);
+void scorings_check_cancel(scheduler *owner);

@@ -4,5 +4,6 @@
 
 #include "daemon/jobs/bakeoff.h"
 #include "daemon/jobs/export.h"
+#include "daemon/jobs/judge.h"
 #include "daemon/jobs/pool.h"
 #include "daemon/jobs/scheduler.h"

@@ -61,7 +61,8 @@ static void on_closed(uv_handle_t *handle)
 static void scheduler_finish_stop(scheduler *self)
 {
     if (self->attempt_count > 0 || self->export_count > 0 || pool_in_flight(self->pool) > 0 ||
-        self->handles_open != 2 || uv_is_closing((uv_handle_t *)&self->wake))
+        !bakery_is_idle(self) || self->handles_open != 2 ||
+        uv_is_closing((uv_handle_t *)&self->wake))
         return;
     uv_timer_stop(&self->tick);
     uv_close((uv_handle_t *)&self->wake, on_closed);
@@ -93,6 +94,7 @@ static void on_wake(uv_async_t *handle)
     scheduler *self = handle->data;
     self->look = true;
     attempts_check_cancel(self);
+    scorings_check_cancel(self);
     scheduler_continue(self);
 }
 
@@ -147,7 +149,7 @@ int scheduler_create(uv_loop_t *loop, const config *settings, store *records, re
     if (status == DIDI_OK)
         status = scheduler_recover(self, error);
     if (status == DIDI_OK)
-        status = bakery_create(self, error);
+        status = bakery_create(self, state_fd, error);
     if (status == DIDI_OK)
         status = pool_create(loop, settings->workers, settings->memory_limit, &self->pool, error);
     if (status == DIDI_OK && uv_async_init(loop, &self->wake, on_wake) != 0)

@@ -75,9 +75,10 @@ struct scheduler {
     int64_t disk_next_ms; /* when to look at it again */
     bool expiring;        /* a pool thread deletes old jobs */
     int64_t expire_next_ms;
-    int64_t clock_apart_ms; /* wall clock less the monotonic one, at the start */
-    bool look;              /* the store may hold work to claim */
-    struct bakery *bakery;  /* bake-offs that have not ended (bakeoff.c) */
+    int64_t clock_apart_ms;    /* wall clock less the monotonic one, at the start */
+    bool look;                 /* the store may hold work to claim */
+    struct bakery *bakery;     /* bake-offs that have not ended (bakeoff.c) */
+    struct scorings *scorings; /* of these (bakeoff_score.c) */
     unsigned handles_open;
     /* Something ended: claims more, gives out more, or finishes stopping. */
     void (*advance)(scheduler *self);

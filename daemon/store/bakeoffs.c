@@ -85,7 +85,8 @@ static int member_insert(database *writer, const char *id, const store_new_membe
     char job_id[ID_BYTES] = "";
     int status = DIDI_OK;
     job.bakeoff = id;
-    if (made->refused == NULL)
+    const bool has_job = made->refused == NULL && made->role != MEMBER_BASE;
+    if (has_job)
         status = job_add(writer, &job, job_id, changes, error);
     if (status != DIDI_OK)
         return status;
@@ -94,8 +95,7 @@ static int member_insert(database *writer, const char *id, const store_new_membe
         writer, QUERY_BAKEOFF_INSERT_MEMBER,
         SQL_PARAMETERS(SQL_TEXT(id, id), SQL_TEXT(role, role_names[made->role]),
                        SQL_TEXT(label, made->label), SQL_TEXT(method, made->method),
-                       SQL_TEXT(options, made->options),
-                       SQL_TEXT(job_id, why == NULL ? job_id : NULL),
+                       SQL_TEXT(options, made->options), SQL_TEXT(job_id, has_job ? job_id : NULL),
                        SQL_TEXT(error_status, why != NULL ? didi_status_name(why->status) : NULL),
                        SQL_TEXT(error_message, why != NULL ? why->message : NULL)),
         error);
@@ -144,7 +144,7 @@ static size_t count_jobs(const store_new_member *members, size_t count)
 {
     size_t jobs = 0;
     for (size_t i = 0; i < count; i++)
-        jobs += members[i].refused == NULL;
+        jobs += members[i].refused == NULL && members[i].role != MEMBER_BASE;
     return jobs;
 }
 

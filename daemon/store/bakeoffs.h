@@ -30,7 +30,7 @@ typedef struct store_member {
     member_role role;
     char *label, *method;
     char *options;         /* JSON object */
-    char job_id[ID_BYTES]; /* "": refused */
+    char job_id[ID_BYTES]; /* "": refused, and of the base */
     char state[16];        /* of its job, or "refused" */
     bool ended, has_job;   /* recorded; the job has not been deleted */
     double progress;
@@ -54,7 +54,7 @@ typedef struct store_new_member {
     member_role role;
     const char *label, *method, *options;
     const didi_error *refused; /* why it has no job; else NULL */
-    store_submission job;
+    store_submission job;      /* not of the base */
 } store_new_member;
 
 typedef struct store_new_bakeoff {

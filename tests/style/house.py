@@ -55,7 +55,7 @@ PROGRAMS = {
                           "daemon/jobs daemon/models daemon/score daemon/base proto src "
                           "src/package src/base"),
     "daemon/jobs": ("daemon/jobs/jobs.h",
-                    "daemon/models daemon/store daemon/base proto src src/base"),
+                    "daemon/models daemon/score daemon/store daemon/base proto src src/base"),
     "daemon/models": ("daemon/models/models.h",
                       "daemon/store daemon/base proto src src/files src/base"),
     "daemon/score": ("daemon/score/score.h",
