@@ -31,6 +31,12 @@
     X(compare)                                                                                     \
     X(report)                                                                                      \
     X(pull)                                                                                        \
+    X(bakeoff_run)                                                                                 \
+    X(bakeoff_ls)                                                                                  \
+    X(bakeoff_show)                                                                                \
+    X(bakeoff_wait)                                                                                \
+    X(bakeoff_cancel)                                                                              \
+    X(bakeoff_rm)                                                                                  \
     X(webhook_add)                                                                                 \
     X(webhook_list)                                                                                \
     X(webhook_show)                                                                                \

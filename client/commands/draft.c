@@ -226,6 +226,27 @@ static int add_size(json_t *document, const client_arguments *arguments, didi_er
     return dtype != NULL ? set_path(document, path, dtype, error) : CLIENT_OK;
 }
 
+/* What lies beneath the options: the file, or nothing. */
+static int read_file(const char *file, client_advice *advice, json_t **ret_document,
+                     didi_error *error)
+{
+    if (file != NULL)
+        return draft_read(file, advice, ret_document, error);
+    *ret_document = json_object();
+    return *ret_document != NULL ? CLIENT_OK : client_fail_memory(error);
+}
+
+/* Options that a job and a bake-off have. */
+static int add_common(json_t *document, const client_arguments *arguments, didi_error *error)
+{
+    int status = add_scalars(document, arguments, error);
+    if (status == CLIENT_OK)
+        status = set_pairs(document, arguments, OPTION_TASK, "--task", add_task, error);
+    if (status == CLIENT_OK)
+        status = set_pairs(document, arguments, OPTION_LABEL, "--label", add_label, error);
+    return status;
+}
+
 static int check_required(const json_t *document, didi_error *error)
 {
     static const char *const keys[] = {"budget", "base", "tasks"};
@@ -245,16 +266,8 @@ int draft_create(const char *file, const client_arguments *arguments, client_adv
                  json_t **ret_specification, didi_error *error)
 {
     json_t *document = NULL;
-    int status = CLIENT_OK;
-    if (file != NULL)
-        status = draft_read(file, advice, &document, error);
-    else if ((document = json_object()) == NULL)
-        status = client_fail_memory(error);
-    status = status != CLIENT_OK ? status : add_scalars(document, arguments, error);
-    if (status == CLIENT_OK)
-        status = set_pairs(document, arguments, OPTION_TASK, "--task", add_task, error);
-    if (status == CLIENT_OK)
-        status = set_pairs(document, arguments, OPTION_LABEL, "--label", add_label, error);
+    int status = read_file(file, advice, &document, error);
+    status = status != CLIENT_OK ? status : add_common(document, arguments, error);
     status = status != CLIENT_OK ? status : add_size(document, arguments, error);
     if (status == CLIENT_OK)
         status = set_pairs(document, arguments, OPTION_SET, "--set", add_setting, error);
@@ -264,6 +277,42 @@ int draft_create(const char *file, const client_arguments *arguments, client_adv
         json_decref(document);
     else
         *ret_specification = document;
+    return status;
+}
+
+/* `method` of add_scalars is of jobs: here each one named is of a list. */
+static int name_methods(json_t *document, const client_arguments *arguments, didi_error *error)
+{
+    json_t *methods = json_array();
+    const char *name;
+    int failed = methods == NULL;
+    (void)json_object_del(document, "method");
+    for (size_t i = 0; (name = arguments_at(arguments, OPTION_METHOD, i)) != NULL; i++)
+        failed |= json_array_append_new(methods, json_string(name)) != 0;
+    if (json_array_size(methods) > 0)
+        failed |= json_object_set(document, "methods", methods) != 0;
+    json_decref(methods);
+    return failed == 0 ? CLIENT_OK
+                       : didi_fail(error, CLIENT_USAGE, "--method", "a name is not UTF-8");
+}
+
+int draft_bakeoff(const char *file, const client_arguments *arguments, client_advice *advice,
+                  json_t **ret_request, didi_error *error)
+{
+    json_t *request = NULL;
+    int status = read_file(file, advice, &request, error);
+    status = status != CLIENT_OK ? status : add_common(request, arguments, error);
+    status = status != CLIENT_OK ? status : name_methods(request, arguments, error);
+    if (status == CLIENT_OK)
+        status = set_pairs(request, arguments, OPTION_SET, "--set", add_setting, error);
+    if (status == CLIENT_OK && file == NULL &&
+        (json_object_get(request, "base") == NULL || json_object_get(request, "tasks") == NULL))
+        status = didi_fail(error, CLIENT_USAGE, NULL,
+                           "no base or no tasks: give a file, or --base and --task");
+    if (status != CLIENT_OK)
+        json_decref(request);
+    else
+        *ret_request = request;
     return status;
 }
 

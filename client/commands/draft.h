@@ -23,3 +23,8 @@ int draft_create(const char *file, const client_arguments *arguments, client_adv
  * label and priority. Caller decrefs *ret_request. Errors: CLIENT_USAGE, CLIENT_FAILURE. */
 int draft_extend(const char *job, const client_arguments *arguments, json_t **ret_request,
                  didi_error *error);
+
+/* The request for a bake-off, from a file likewise and the options base, task, method, name, label,
+ * priority and set. Caller decrefs *ret_request. Errors: CLIENT_USAGE, CLIENT_FAILURE. */
+int draft_bakeoff(const char *file, const client_arguments *arguments, client_advice *advice,
+                  json_t **ret_request, didi_error *error);

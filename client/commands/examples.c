@@ -79,6 +79,20 @@ static const struct {
              "  didictl pull @latest out --format full --task mnist\n"
              "  didictl pull @latest out --format peft --check vllm\n"
              "  didictl pull @latest out --parallel 8\n"},
+    {"bakeoff run", "  didictl bakeoff run models.yaml --wait\n"
+                    "  didictl bakeoff run --base glyph/base --task mnist=glyph/mnist --task "
+                    "thai=glyph/thai\n"
+                    "  didictl bakeoff run models.yaml --method ties --method emr --wait\n"},
+    {"bakeoff ls", "  didictl bakeoff ls\n"
+                   "  didictl bakeoff ls -o name | head -1\n"},
+    {"bakeoff show", "  didictl bakeoff show @latest\n"
+                     "  didictl bakeoff show @latest -o json | jq .verdict\n"},
+    {"bakeoff wait", "  didictl bakeoff wait @latest\n"
+                     "  didictl bakeoff wait @latest -o json > bakeoff.json\n"},
+    {"bakeoff cancel", "  didictl bakeoff cancel 01jd0000000000000000000000\n"
+                       "  didictl bakeoff ls -o name | head -1 | xargs didictl bakeoff cancel\n"},
+    {"bakeoff rm", "  didictl bakeoff rm 01jd0000000000000000000000\n"
+                   "  didictl bakeoff ls -o name | xargs didictl bakeoff rm\n"},
     {"webhook add",
      "  didictl webhook add https://hooks.example/didid\n"
      "  didictl webhook add https://hooks.example/didid --event job.succeeded --label team=a\n"},

@@ -6,10 +6,12 @@
 
 #include "proto/proto.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 
 enum {
@@ -19,6 +21,7 @@ enum {
     JOB_RECONNECT_MILLISECONDS = 1000,
     JOB_WAIT_SECONDS_LIVE = 1, /* longest time between two looks, for a bar */
     JOB_WAIT_SECONDS_CALM = 20,
+    KEY_RANDOM_BYTES = 16,
 };
 
 static const char *const state_names[] = {JOB_STATE_TABLE(TEXT_WORD)};
@@ -172,6 +175,24 @@ int job_read_named(const command_context *context, const char *rest, json_t **re
         status = job_read(context->service, id, rest, ret_document, error);
     free(id);
     return status;
+}
+
+int job_choose_key(const command_context *context, char ret_key[LIMIT_IDEMPOTENCY_KEY_BYTES + 1],
+                   didi_error *error)
+{
+    const char *given = arguments_value(context->arguments, OPTION_KEY);
+    if (given != NULL) {
+        if (!record_is_word(given, LIMIT_IDEMPOTENCY_KEY_BYTES, "._~:+/=-"))
+            return didi_fail(error, CLIENT_USAGE, "--idempotency-key",
+                             "1 to %d letters, digits and ._~:+/=-", LIMIT_IDEMPOTENCY_KEY_BYTES);
+        memcpy(ret_key, given, strlen(given) + 1);
+        return CLIENT_OK;
+    }
+    unsigned char random[KEY_RANDOM_BYTES];
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
+        return didi_fail(error, CLIENT_FAILURE, NULL, "no random bytes: %s", strerror(errno));
+    file_hex(random, sizeof random, ret_key);
+    return CLIENT_OK;
 }
 
 bool job_is_over(const json_t *job)

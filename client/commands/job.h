@@ -3,6 +3,7 @@
 #pragma once
 
 #include "client/commands/command.h"
+#include "proto/proto.h"
 #include "src/base/base.h"
 
 #include <jansson.h>
@@ -36,6 +37,11 @@ int job_read_named(const command_context *context, const char *rest, json_t **re
 /* The job, checked to have an id and a known state. Caller decrefs *ret_job. */
 int job_get(client_service *service, const char *id, json_t **ret_job, didi_error *error);
 int job_check(const json_t *job, didi_error *error);
+
+/* The idempotency key of the command line, or one of our own, which makes a repeated submission
+ * after a lost connection the same job. Errors: CLIENT_USAGE, CLIENT_FAILURE. */
+int job_choose_key(const command_context *context, char ret_key[LIMIT_IDEMPOTENCY_KEY_BYTES + 1],
+                   didi_error *error);
 
 /* True when the job, or a page of its events, tells of a state that is an end. */
 bool job_is_over(const json_t *job);

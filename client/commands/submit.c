@@ -7,33 +7,10 @@
 #include "client/commands/job.h"
 #include "proto/proto.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-
-enum { KEY_RANDOM_BYTES = 16 };
-
-/* A key of our own makes a repeated submission after a lost connection the same job. */
-static int choose_key(const command_context *context, char ret_key[LIMIT_IDEMPOTENCY_KEY_BYTES + 1],
-                      didi_error *error)
-{
-    const char *given = arguments_value(context->arguments, OPTION_KEY);
-    if (given != NULL) {
-        if (!record_is_word(given, LIMIT_IDEMPOTENCY_KEY_BYTES, "._~:+/=-"))
-            return didi_fail(error, CLIENT_USAGE, "--idempotency-key",
-                             "1 to %d letters, digits and ._~:+/=-", LIMIT_IDEMPOTENCY_KEY_BYTES);
-        memcpy(ret_key, given, strlen(given) + 1);
-        return CLIENT_OK;
-    }
-    unsigned char random[KEY_RANDOM_BYTES];
-    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
-        return didi_fail(error, CLIENT_FAILURE, NULL, "no random bytes: %s", strerror(errno));
-    file_hex(random, sizeof random, ret_key);
-    return CLIENT_OK;
-}
 
 static int wait_for(const command_context *context, const char *id, didi_error *error)
 {
@@ -69,7 +46,7 @@ static int submit(const command_context *context, const json_t *request, didi_er
     char key[LIMIT_IDEMPOTENCY_KEY_BYTES + 1];
     json_t *job = NULL;
     bool wait = arguments_has(context->arguments, OPTION_WAIT);
-    int status = choose_key(context, key, error);
+    int status = job_choose_key(context, key, error);
     if (status == CLIENT_OK)
         status = service_send(context->service, "POST", "/v1/jobs", request, key, &job, error);
     if (status == CLIENT_FAILURE)

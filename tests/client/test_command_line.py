@@ -58,14 +58,14 @@ def test_misuse_is_status_2_and_asks_nothing(call, fake, arguments):
 
 def commands_of(overview):
     """The names of commands in the help text, of one word or two."""
-    return re.findall(r"^  ((?:(?:model|hook|webhook|context|token) )?[a-z]+) ",
+    return re.findall(r"^  ((?:(?:model|bakeoff|hook|webhook|context|token) )?[a-z]+) ",
                       overview.split("Options")[0], re.MULTILINE)
 
 
 def test_help_of_every_command(call, fake):
     overview = call("--help").stdout
     names = commands_of(overview)
-    assert len(names) == 58
+    assert len(names) == 64
     for name in names:
         text = call(*name.split(), "--help").stdout
         assert text.startswith(f"usage: didictl {name}")
