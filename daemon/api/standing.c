@@ -122,7 +122,9 @@ static json_t *list_ahead(const json_t *rows)
     size_t index;
     json_array_foreach((json_t *)rows, index, row)
     {
-        for (int worst = 0; worst < 2 && is_text(row, "role", "method"); worst++) {
+        const bool judged =
+            is_text(row, "role", "method") && number_of(row, "ratio") <= LIMIT_BAKEOFF_SIZE_FOUND;
+        for (int worst = 0; worst < 2 && judged; worst++) {
             const double by = kept_of(row, worst) - didi_at(rows, number_of(row, "bytes"), worst);
             if (by > 0)
                 json_array_append_new(ahead, json_pack("{s:O, s:s, s:f}", "label",
@@ -136,11 +138,12 @@ static json_t *list_ahead(const json_t *rows)
 json_t *standing_verdict(const json_t *rows, bool scored)
 {
     static const char with[] =
-        "kept is the score relative to that of the fine-tune itself; a method is ahead where it "
-        "keeps more than didi does in as many bytes or fewer";
-    static const char without[] =
-        "no scorer is configured: relative errors are shown, and errors of different kinds of "
-        "methods cannot be compared (tall_ties has one above 1 and keeps nearly all)";
+        "Kept is the score relative to that of the fine-tune itself. A method of at most 2.2 "
+        "models "
+        "is ahead where it keeps more than didi does in as many bytes or fewer.";
+    static const char without[] = "No scorer is configured. Relative errors of different kinds of "
+                                  "methods cannot be compared: "
+                                  "tall_ties has one above 1 and keeps nearly all.";
     return json_pack("{s:s, s:s, s:o}", "measure", scored ? "kept" : "relative_error", "note",
                      scored ? with : without, "ahead", scored ? list_ahead(rows) : json_array());
 }

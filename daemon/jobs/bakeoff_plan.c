@@ -104,13 +104,13 @@ size_t bakeoff_sizes(const bakeoff_view *self, bakeoff_size ret_sizes[LIMIT_BAKE
     for (size_t i = 0; !json_is_array(asked) && i < self->member_count; i++) {
         const store_member *one = &self->members[i];
         if (one->role == MEMBER_METHOD && has_succeeded(one) &&
-            one->result.ratio <= BAKEOFF_SIZE_MOST)
+            one->result.ratio <= LIMIT_BAKEOFF_SIZE_FOUND)
             found[found_count++] = (bakeoff_size){one->result.ratio, one->result.bytes};
     }
     qsort(found, found_count, sizeof found[0], by_ratio);
     for (size_t i = 0; i < found_count && count < LIMIT_BAKEOFF_SIZES; i++)
         if (count == 0 || json_is_array(asked) ||
-            found[i].ratio >= ret_sizes[count - 1].ratio + BAKEOFF_SIZE_STEP)
+            found[i].ratio >= ret_sizes[count - 1].ratio + LIMIT_BAKEOFF_SIZE_STEP)
             ret_sizes[count++] = found[i];
     return count;
 }

@@ -7,11 +7,6 @@
 
 #include <jansson.h>
 
-/* Between two sizes at which didi is measured; beyond the most of them it has the fine-tunes' own
- * accuracy. In models of 16 bits. */
-#define BAKEOFF_SIZE_STEP 0.05
-#define BAKEOFF_SIZE_MOST 2.2
-
 typedef struct bakeoff_view {
     store_bakeoff row;
     json_t *request;

@@ -22,7 +22,8 @@ def row(label, role, ratio, kept, state="succeeded", detail=None):
             "error": detail and {"type": "urn:x", "title": "No", "detail": detail}}
 
 
-ROWS = [row("average", "method", 1.02, 0.45), row("ties, combine sum, scale 0.3", "method", 1.02, 0.5),
+ROWS = [row("average", "method", 1.02, 0.45),
+        row("ties, combine sum, scale 0.3", "method", 1.02, 0.5),
         row("individuals", "method", 4.08, 1.0), row("base", "base", None, 0.3),
         row("cat", "method", None, None, "refused", "method 'cat' needs Gram matrices"),
         row("didi, survey", "survey", None, None), row("didi 1.02x", "didi", 1.01, 0.99)]

@@ -2,6 +2,8 @@
 // Which views there are. A row: the address ("jobs/{job}"), the scope it needs, the section of the
 // navigation it belongs to, the section's label where it is the section's first page, and what
 // opens it: open({root, parameters, query, signal, title, ready, announce, fail}).
+import { openBakeoff } from "./bakeoff.js";
+import { openBakeoffs } from "./bakeoffs.js";
 import { openCompare } from "./compare.js";
 import { openHook } from "./hook.js";
 import { openHooks } from "./hooks.js";
@@ -21,6 +23,9 @@ export const views = [
   { pattern: "jobs/{job}", scope: "read", section: "jobs", open: openJob },
   { pattern: "new", scope: "submit", section: "new", label: "New merge", open: openNew },
   { pattern: "compare", scope: "read", section: "compare", label: "Compare", open: openCompare },
+  { pattern: "bakeoffs", scope: "read", section: "bakeoffs", label: "Bake-offs",
+    open: openBakeoffs },
+  { pattern: "bakeoffs/{bakeoff}", scope: "read", section: "bakeoffs", open: openBakeoff },
   { pattern: "models", scope: "read", section: "models", label: "Models", open: openModels },
   { pattern: "webhooks", scope: "admin", section: "webhooks", label: "Webhooks",
     open: openWebhooks },

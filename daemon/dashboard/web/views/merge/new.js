@@ -10,6 +10,7 @@ import { facts } from "../../parts/facts.js";
 import { field, setOptions } from "../../parts/fields.js";
 import { showNothing, showProblem } from "../../parts/notice.js";
 import { stateMark } from "../../parts/state.js";
+import { bakeoffButton } from "./bakeoff.js";
 import { openExtend } from "./extend.js";
 import { jobForm } from "./form.js";
 import { optionsForm, peopleForm } from "./options.js";
@@ -191,12 +192,13 @@ function curveArea({ context, draft, size, methodOf, changed, keep, known }) {
 
 // ---- the form ----
 
-function modelsSection({ context, draft, changed }) {
+function modelsSection({ context, name, draft, changed }) {
   const base = basePicker({ draft, changed: () => {
     load();
     changed();
   } });
   const tasks = taskPicker({ draft, changed });
+  const bakeoff = bakeoffButton({ context, name, draft });
   const place = h("div", { "aria-busy": "true" });
   const notice = h("div");
   const state = { asked: undefined };
@@ -220,9 +222,10 @@ function modelsSection({ context, draft, changed }) {
   }
 
   const node = h("section", { class: "card" }, h("h2", null, "Models"), base.node,
-                 h("h3", null, "Fine-tunes"), notice, append(place, tasks.node));
+                 h("h3", null, "Fine-tunes"), notice, append(place, tasks.node),
+                 bakeoff.node);
   return {
-    node, load,
+    node, load, update: bakeoff.update,
     begin: (models) => base.show(models),
     fields: () => new Map([...base.fields(), ...tasks.fields()]),
   };
@@ -266,6 +269,7 @@ function show({ context, methods, models, job, isFixed, frontier }) {
     size.tellBytes(planned.of === modelText(draft) ? planned.bytes : NaN);
     curve.draw();
     people.update();
+    picked.update?.();
     set(sizeCard, { hidden: options.method()?.takes_budget === false });
     form.changed();
   };
@@ -274,7 +278,7 @@ function show({ context, methods, models, job, isFixed, frontier }) {
   const size = sizePicker({ draft, changed, label: "How large may the result be?" });
   const curve = curveArea({ context, draft, size, methodOf: options.method, changed,
                             keep: () => keepDraft(name, draft), known: frontier });
-  const picked = isFixed ? fixedSection(job) : modelsSection({ context, draft, changed });
+  const picked = isFixed ? fixedSection(job) : modelsSection({ context, name, draft, changed });
   const sizeCard = h("section", { class: "card" }, h("h2", null, "Size"),
                      h("p", { class: "quiet" }, SIZE_HELP), size.node, curve.node);
   const form = jobForm({

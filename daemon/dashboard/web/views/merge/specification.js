@@ -174,6 +174,11 @@ export function specificationOf(draft, method, fromJob) {
   return specification;
 }
 
+/** The request for a bake-off of the same models. */
+export function bakeoffOf(draft) {
+  return { base: draft.base, tasks: tasksOf(draft), name: proposedName(draft) };
+}
+
 /** The request of an extension; `draft.removed`: names, `draft.rebalance`, `draft.compare`;
  *  `proposed`: a name where none was typed. */
 export function extensionOf(draft, job, proposed) {
