@@ -53,6 +53,8 @@ CREATE TABLE bakeoff_scores (
     number     INTEGER NOT NULL,
     task       TEXT NOT NULL,
     score      REAL,                   -- NULL: there is none, see error
+    cosine     REAL,                   -- without a scorer: what tells without data
+    length     REAL,
     error      TEXT,
     run_ms     INTEGER NOT NULL,
     PRIMARY KEY (bakeoff_id, number, task),

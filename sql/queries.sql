@@ -827,7 +827,7 @@ FROM bakeoff_members AS m LEFT JOIN jobs ON jobs.id = m.job_id
 WHERE m.bakeoff_id = :id ORDER BY m.number LIMIT :limit;
 
 -- name: bakeoff_score_list
-SELECT number, task, score, error, run_ms FROM bakeoff_scores
+SELECT number, task, score, cosine, length, error, run_ms FROM bakeoff_scores
 WHERE bakeoff_id = :id ORDER BY number, task LIMIT :limit;
 
 -- name: bakeoff_record
@@ -846,10 +846,11 @@ WHERE m.bakeoff_id = :id AND m.state IS NULL
   AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = m.job_id);
 
 -- name: bakeoff_score_put
-INSERT INTO bakeoff_scores (bakeoff_id, number, task, score, error, run_ms)
-VALUES (:id, :number, :task, :score, :error, :run_ms)
+INSERT INTO bakeoff_scores (bakeoff_id, number, task, score, cosine, length, error, run_ms)
+VALUES (:id, :number, :task, :score, :cosine, :length, :error, :run_ms)
 ON CONFLICT (bakeoff_id, number, task) DO UPDATE SET
-    score = excluded.score, error = excluded.error, run_ms = excluded.run_ms;
+    score = excluded.score, cosine = excluded.cosine, length = excluded.length,
+    error = excluded.error, run_ms = excluded.run_ms;
 
 -- name: bakeoff_size
 UPDATE bakeoffs SET sized = 1, updated_ms = :now

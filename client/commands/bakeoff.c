@@ -80,10 +80,8 @@ static void add_row(client_table *table, const json_t *row, bool scored, bool wi
         table_add(table, "%.2fx", ratio);
     else
         table_add(table, "%s", is_text(row, "role", "base") ? "-" : record_text(row, "state"));
-    if (scored) {
-        add_number(table, row, "kept", 4);
-        add_number(table, row, "worst.kept", 4);
-    }
+    add_number(table, row, scored ? "kept" : "cosine", 4);
+    add_number(table, row, scored ? "worst.kept" : "length", 4);
     add_number(table, row, "relative_error", 4);
     if (!wide)
         return;
@@ -150,10 +148,8 @@ static int print_bakeoff(const command_context *context, const json_t *document,
     const json_t *rows[LIMIT_BAKEOFF_MEMBERS];
     const size_t count = list_rows(document, rows);
     client_table *table = table_create(columns, 2);
-    if (scored) {
-        table_add_column(table, "KEPT", true);
-        table_add_column(table, "WORST", true);
-    }
+    table_add_column(table, scored ? "KEPT" : "COSINE", true);
+    table_add_column(table, scored ? "WORST" : "LENGTH", true);
     table_add_column(table, "ERROR", true);
     if (wide) {
         table_add_column(table, "TIME", true);
@@ -176,15 +172,13 @@ static double progress_of(const json_t *document)
 {
     const json_t *rows = json_object_get(document, "rows");
     const size_t tasks = json_array_size(json_object_get(document, "tasks"));
-    const bool scored = record_true(document, "scored");
     double done = 0;
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const json_t *row = json_array_get(rows, i);
-        const bool wants = scored && is_text(row, "state", "succeeded") &&
-                           !is_text(row, "role", "survey") && tasks > 0;
+        const bool wants =
+            is_text(row, "state", "succeeded") && !is_text(row, "role", "survey") && tasks > 0;
         const double scores = (double)json_object_size(json_object_get(row, "scores"));
-        done += wants ? 0.5 + 0.5 * scores / (double)tasks
-                      : record_number(row, "progress") * (scored ? 0.5 : 1.0);
+        done += wants ? 0.5 + 0.5 * scores / (double)tasks : record_number(row, "progress") * 0.5;
     }
     return json_array_size(rows) > 0 ? done / (double)json_array_size(rows) : 0;
 }

@@ -10,6 +10,11 @@
 /* By definition the fine-tunes themselves. */
 static const char reference_method[] = "individuals";
 
+static json_t *number_or_null(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
 json_t *standing_scores(const store_score *scores, size_t count, uint64_t member)
 {
     json_t *all = json_object();
@@ -18,10 +23,11 @@ json_t *standing_scores(const store_score *scores, size_t count, uint64_t member
         if (one->number != member)
             continue;
         json_object_set_new(all, one->task,
-                            json_pack("{s:o, s:n, s:f, s:s?}", "score",
-                                      isfinite(one->score) ? json_real(one->score) : json_null(),
-                                      "kept", "seconds", (double)one->run_ms / 1000, "error",
-                                      one->error));
+                            json_pack("{s:o, s:n, s:o, s:o, s:f, s:s?}", "score",
+                                      number_or_null(one->score), "kept", "cosine",
+                                      number_or_null(one->cosine), "length",
+                                      number_or_null(one->length), "seconds",
+                                      (double)one->run_ms / 1000, "error", one->error));
     }
     return all;
 }
@@ -48,6 +54,20 @@ static json_t *find_reference(const json_t *rows)
             return json_object_get(row, "scores");
     }
     return NULL;
+}
+
+/* The mean over tasks of what is known of each; null where something is not. */
+static json_t *mean_of(const json_t *scores, const char *key)
+{
+    const char *task;
+    json_t *one;
+    double sum = 0;
+    json_object_foreach((json_t *)scores, task, one)
+    {
+        sum += number_of(one, key);
+    }
+    const size_t count = json_object_size(scores);
+    return number_or_null(count > 0 ? sum / (double)count : NAN);
 }
 
 static void judge_row(json_t *row, const json_t *reference)
@@ -90,6 +110,8 @@ void standing_judge(json_t *rows, bool scored)
     json_array_foreach(rows, index, row)
     {
         judge_row(row, reference);
+        json_object_set_new(row, "cosine", mean_of(json_object_get(row, "scores"), "cosine"));
+        json_object_set_new(row, "length", mean_of(json_object_get(row, "scores"), "length"));
     }
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Scores of bake-offs: a task of a member each, on a pool thread, written when it is there; what a
- * crash interrupts is done again. */
+/* Scores of bake-offs, or what tells without data: a task of a member each, on a pool thread,
+ * written when it is there; what a crash interrupts is done again. */
 #include "daemon/base/base.h"
 #include "daemon/jobs/bakeoff_internal.h"
 #include "daemon/jobs/judge.h"
@@ -24,11 +24,13 @@ typedef struct scoring {
     char bakeoff[ID_BYTES], job[ID_BYTES]; /* no job: the base */
     uint64_t number;                       /* of the member */
     char *base, *task, *split;             /* `split` may be NULL */
+    char *model;                           /* the fine-tune: measured without a scorer, else NULL */
     bool first;                            /* of the member's tasks */
     atomic_bool cancelled;
     unsigned place; /* below the folder */
     int status;
     double score;
+    proxies measured;
     didi_error why;
 } scoring;
 
@@ -46,6 +48,7 @@ static void scoring_free(scoring *self)
     free(self->base);
     free(self->task);
     free(self->split);
+    free(self->model);
     free(self);
 }
 
@@ -126,7 +129,10 @@ static int want(scheduler *owner, const bakeoff_view *view, size_t member, size_
     made->task =
         memory_string(json_string_value(json_object_get(json_array_get(tasks, task), "name")));
     made->split = split != NULL ? memory_string(split) : NULL;
-    if (made->base == NULL || made->task == NULL || (split != NULL && made->split == NULL)) {
+    const json_t *model = json_object_get(json_array_get(tasks, task), "model");
+    made->model = view->row.scored ? NULL : memory_string(json_string_value(model));
+    if (made->base == NULL || made->task == NULL || (split != NULL && made->split == NULL) ||
+        (!view->row.scored && made->model == NULL)) {
         scoring_free(made);
         return DIDI_NO_MEMORY;
     }
@@ -148,8 +154,12 @@ static int give_up(scheduler *owner, const bakeoff_view *view, size_t member, si
         memory_string(json_string_value(json_object_get(json_array_get(tasks, task), "name")));
     if (name == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
-    const store_score none = {
-        .number = view->members[member].number, .task = name, .score = NAN, .error = message};
+    const store_score none = {.number = view->members[member].number,
+                              .task = name,
+                              .score = NAN,
+                              .cosine = NAN,
+                              .length = NAN,
+                              .error = message};
     int status = store_bakeoff_score(owner->store, view->row.id, &none, error);
     free(name);
     return status;
@@ -163,7 +173,7 @@ int scorings_want(scheduler *owner, const bakeoff_view *view, bool *ret_again, d
     for (; status == DIDI_OK && owner->scorings->wanted_count < SCORINGS_MAX &&
            bakeoff_find_unscored(view, &member, &task);
          task++) {
-        if (owner->scorings->scorer != NULL) {
+        if (owner->scorings->scorer != NULL || !view->row.scored) {
             status = want(owner, view, member, task);
         } else {
             status = give_up(owner, view, member, task, error);
@@ -204,37 +214,61 @@ static int score_in(scoring *self, int holder_fd, const char *holder, didi_error
     return status;
 }
 
-/* On a pool thread. */
-static void score_work(void *context)
+/* Without a scorer: what tells without data. */
+static int measure(scoring *self, didi_error *error)
 {
-    scoring *self = context;
+    const score_models models = {self->base, self->model, self->task};
+    int fd = -1;
+    int status = scheduler_open_files(self->scheduler, self->job, "artifacts", &fd, error);
+    if (status == DIDI_OK)
+        status = score_measure(registry_roots(self->scheduler->models), fd, &models, is_cancelled,
+                               self, &self->measured, error);
+    file_close(fd);
+    return status;
+}
+
+/* In a place of its own below the folder, which is gone afterwards. */
+static int score(scoring *self, didi_error *error)
+{
     const struct scorings *all = self->scheduler->scorings;
-    const double began = clock_seconds();
     char place[32];
     int fd = -1;
     didi_error ignored = {0};
     (void)snprintf(place, sizeof place, "%u", self->place);
     char *holder = memory_format("%s/%s", all->path, place);
-    self->score = NAN;
-    self->status = is_cancelled(self) ? didi_fail(&self->why, DIDI_CANCELLED, NULL, "cancelled")
-                   : holder == NULL
-                       ? didi_fail(&self->why, DIDI_NO_MEMORY, NULL, "out of memory")
-                       : file_open_directory(all->folder_fd, place, 1, &fd, &self->why);
-    if (self->status == DIDI_OK)
-        self->status = score_in(self, fd, holder, &self->why);
+    int status = holder != NULL ? file_open_directory(all->folder_fd, place, 1, &fd, error)
+                                : didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+    if (status == DIDI_OK)
+        status = score_in(self, fd, holder, error);
     file_close(fd);
     (void)file_remove_tree(all->folder_fd, place, &ignored);
     free(holder);
+    return status;
+}
+
+/* On a pool thread. */
+static void score_work(void *context)
+{
+    scoring *self = context;
+    const double began = clock_seconds();
+    didi_error error = {0};
+    self->score = self->measured.cosine = self->measured.length = NAN;
+    self->status = is_cancelled(self)    ? DIDI_CANCELLED
+                   : self->model != NULL ? measure(self, &self->why)
+                                         : score(self, &self->why);
     if (self->status == DIDI_CANCELLED)
         return;
+    const bool known = self->status == DIDI_OK;
     const store_score found = {.number = self->number,
                                .task = self->task,
-                               .score = self->status == DIDI_OK ? self->score : NAN,
-                               .error = self->status == DIDI_OK ? NULL : self->why.message,
+                               .score = known ? self->score : NAN,
+                               .cosine = known ? self->measured.cosine : NAN,
+                               .length = known ? self->measured.length : NAN,
+                               .error = known ? NULL : self->why.message,
                                .run_ms = (int64_t)((clock_seconds() - began) * 1000)};
-    if (store_bakeoff_score(self->scheduler->store, self->bakeoff, &found, &ignored) != DIDI_OK)
+    if (store_bakeoff_score(self->scheduler->store, self->bakeoff, &found, &error) != DIDI_OK)
         log_emit(LOG_LEVEL_ERROR, "cannot record a score; it will be made again",
-                 LOG_TEXT("bakeoff", self->bakeoff), LOG_TEXT("error", ignored.message));
+                 LOG_TEXT("bakeoff", self->bakeoff), LOG_TEXT("error", error.message));
 }
 
 static void score_after(void *context)

@@ -44,11 +44,11 @@ static const row_kind row_of_member = {
 #undef AT
 
 #define AT(kind, member) ROW_COLUMN(store_score, kind, member)
-static const row_kind row_of_score = {.noun = "score",
-                                      .bytes = sizeof(store_score),
-                                      .columns = {AT(INTEGER, number), AT(GIVEN, task),
-                                                  AT(REAL, score), AT(STRING, error),
-                                                  AT(INTEGER, run_ms)}};
+static const row_kind row_of_score = {
+    .noun = "score",
+    .bytes = sizeof(store_score),
+    .columns = {AT(INTEGER, number), AT(GIVEN, task), AT(REAL, score), AT(REAL, cosine),
+                AT(REAL, length), AT(STRING, error), AT(INTEGER, run_ms)}};
 #undef AT
 
 void store_bakeoff_clear(store_bakeoff *bakeoff)
@@ -296,6 +296,7 @@ static int score_operation(database *writer, void *context, store_changes *chang
         writer, QUERY_BAKEOFF_SCORE_PUT,
         SQL_PARAMETERS(SQL_TEXT(id, argument->id), SQL_INTEGER(number, score->number),
                        SQL_TEXT(task, score->task), SQL_REAL(score, score->score),
+                       SQL_REAL(cosine, score->cosine), SQL_REAL(length, score->length),
                        SQL_TEXT(error, score->error), SQL_INTEGER(run_ms, score->run_ms)),
         error);
 }

@@ -44,8 +44,9 @@ void store_members_free(store_member *members, size_t count);
 typedef struct store_score {
     uint64_t number; /* of the member */
     char *task;
-    double score; /* NaN: there is none */
-    char *error;  /* why; NULL where there is one */
+    double score;          /* NaN: there is none */
+    double cosine, length; /* where no scorer judges: as of proxies_measure; else NaN */
+    char *error;           /* why there is neither; NULL where there is */
     int64_t run_ms;
 } store_score;
 void store_scores_free(store_score *scores, size_t count);

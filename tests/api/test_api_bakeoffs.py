@@ -58,6 +58,11 @@ def test_didi_is_measured_at_the_sizes_of_the_methods(wire, kept):
         assert row["state"] == "succeeded" and 0.9 * size < row["ratio"] <= size
     assert all(row["relative_error"] > 0 and row["seconds"] > 0 and row["kept"] is None
                for row in (*methods.values(), *own))
+    for row in (*methods.values(), *own):
+        assert 0 < row["cosine"] <= 1.000001 and row["length"] > 0
+        assert set(row["scores"]) == {"hiragana", "latin"}
+        assert all(one["score"] is None and one["error"] is None for one in row["scores"].values())
+    assert own[1]["cosine"] > methods["average"]["cosine"]
     assert own[1]["relative_error"] < methods["average"]["relative_error"]
     assert kept["verdict"]["measure"] == "relative_error"
     assert "cannot be compared" in kept["verdict"]["note"]

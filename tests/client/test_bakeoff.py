@@ -18,7 +18,7 @@ def row(label, role, ratio, kept, state="succeeded", detail=None):
     return {"label": label, "role": role, "method": label, "method_options": {}, "job": JOB,
             "job_exists": False, "state": state, "progress": 1, "relative_error": ratio and 0.5,
             "bytes": ratio and int(1000 * ratio), "ratio": ratio, "kept": kept, "scores": {},
-            "worst": kept and {"task": "a", "kept": kept - 0.1}, "seconds": ratio and 1.5,
+            "worst": kept and {"task": "a", "kept": kept - 0.1}, "seconds": ratio and 1.5, "cosine": ratio and 0.7, "length": 0.8,
             "error": detail and {"type": "urn:x", "title": "No", "detail": detail}}
 
 
@@ -56,7 +56,7 @@ def test_what_is_ahead_and_what_is_not_scored_are_said(fake, call):
     assert "twin, worst task by 0.0125" in call("bakeoff", "show", JOB).stdout
     fake.on("GET", f"/v1/bakeoffs/{JOB}", BAKEOFF | {"scored": False})
     said = call("bakeoff", "show", JOB).stdout
-    assert "cannot be compared" in said and "KEPT" not in said
+    assert "cannot be compared" in said and "KEPT" not in said and "COSINE" in said
 
 
 def test_a_failure_is_the_exit_code(fake, call):

@@ -24,7 +24,7 @@ function memberRow(first, scored) {
   const mark = stateMark();
   const name = h("span");
   const why = h("p", { class: "fault small" });
-  const cells = Array.from({ length: scored ? 5 : 3 }, () => h("td", { class: "number" }));
+  const cells = Array.from({ length: 5 }, () => h("td", { class: "number" }));
   const job = h("td");
   const node = h("tr", null, h("th", { scope: "row" }, name, why), h("td", null, mark.node), cells,
                  job);
@@ -34,7 +34,8 @@ function memberRow(first, scored) {
     mark.update(row.state === "refused" ? "disabled" : row.state);
     if (row.state === "refused") mark.node.lastChild.textContent = "refused";
     const kept = scored ? [number(row.kept, 4), row.worst === null ? "-"
-      : `${number(row.worst.kept, 4)}, ${row.worst.task}`] : [];
+      : `${number(row.worst.kept, 4)}, ${row.worst.task}`]
+      : [number(row.cosine, 4), number(row.length, 4)];
     const texts = [row.ratio === null ? "-" : `${row.ratio.toFixed(2)}×`, ...kept,
                    number(row.relative_error, 4),
                    row.seconds === null ? "-" : formatDuration(row.seconds)];
@@ -72,9 +73,9 @@ function verdictOf({ verdict, scored, state }) {
   };
 }
 
-function progressOf({ rows, tasks, scored }) {
-  const parts = rows.map((row) => !scored || !shown(row) || row.state !== "succeeded"
-    ? row.progress / (scored && row.state === "running" ? 2 : 1)
+function progressOf({ rows, tasks }) {
+  const parts = rows.map((row) => !shown(row) || row.state !== "succeeded"
+    ? row.progress / (row.state === "running" ? 2 : 1)
     : (1 + Object.keys(row.scores).length / tasks.length) / 2);
   return parts.reduce((sum, part) => sum + part, 0) / Math.max(1, parts.length);
 }
@@ -113,7 +114,8 @@ function page(context, first, again) {
     label: scored ? "Size against what is kept" : "Size against relative error",
     xName: "size, in models of 16 bits", yName: scored ? "kept" : "relative error",
     pointsName: "methods", lineName: "didi" });
-  const kept = scored ? [["Kept", "number"], ["Worst task", "number"]] : [];
+  const kept = (scored ? ["Kept", "Worst task"] : ["Cosine", "Length"])
+    .map((name) => [name, "number"]);
   const { node: table, body } = listTable("Methods by size", ["Method", "State",
     ["Size", "number"], ...kept, ["Error", "number"], ["Took", "number"], "Job"]);
   return {
