@@ -22,6 +22,7 @@ DOCUMENTS = {
     "docs/methods.md": "served",
     "docs/exports.md": "served",
     "docs/scoring.md": "scored",
+    "docs/bakeoff.md": "scored",
     "docs/model_directories.md": "served",
     "docs/examples/curl.md": "served",
     "docs/didictl.1.scd": "glyphs",
