@@ -45,8 +45,8 @@ enum {
 };
 
 #define LIMIT_BUDGET 1000.0                   /* ratio to one model */
-/* Of the sizes of a bake-off that are found, in models of 16 bits: between two of them, and the most,
- * beyond which didi has the fine-tunes' own scores. */
+/* Of the sizes of a bake-off that are found, in models of 16 bits: between two of them, and the
+ * most, beyond which didi has the fine-tunes' own scores. */
 #define LIMIT_BAKEOFF_SIZE_STEP 0.05
 #define LIMIT_BAKEOFF_SIZE_FOUND 2.2
 #define LIMIT_SAFE_INTEGER 9007199254740991LL /* 2^53 - 1, the largest every JSON reader keeps */

@@ -27,8 +27,8 @@ bakeoff_next bakeoff_decide(const bakeoff_view *self);
 /* True when nothing needs the member's job any more. */
 bool bakeoff_is_done_with(const bakeoff_view *self, const store_member *member);
 
-/* The next score, or what stands for it without a scorer, that is missing at or after *member and *task, which are places; false: there is
- * none. The caller goes on at the task after it. */
+/* The next score that is missing, or what stands for it without a scorer, at or after *member and
+ * *task, which are places; false: there is none. The caller goes on at the task after it. */
 bool bakeoff_find_unscored(const bakeoff_view *self, size_t *member, size_t *task);
 
 typedef struct bakeoff_size {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A model made, scored, removed. */
+/* A model made, scored, removed. Short because others make models and run scorers. */
 #include "daemon/jobs/judge.h"
 
 #include "daemon/jobs/export.h"

@@ -18,7 +18,8 @@ def row(label, role, ratio, kept, state="succeeded", detail=None):
     return {"label": label, "role": role, "method": label, "method_options": {}, "job": JOB,
             "job_exists": False, "state": state, "progress": 1, "relative_error": ratio and 0.5,
             "bytes": ratio and int(1000 * ratio), "ratio": ratio, "kept": kept, "scores": {},
-            "worst": kept and {"task": "a", "kept": kept - 0.1}, "seconds": ratio and 1.5, "cosine": ratio and 0.7, "length": 0.8,
+            "worst": kept and {"task": "a", "kept": kept - 0.1}, "seconds": ratio and 1.5,
+            "cosine": ratio and 0.7, "length": 0.8,
             "error": detail and {"type": "urn:x", "title": "No", "detail": detail}}
 
 
