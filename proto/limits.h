@@ -44,7 +44,7 @@ enum {
     LIMIT_EXPORT_RANK_PORTABLE = 16, /* the lowest max_rank of format peft */
 };
 
-#define LIMIT_BUDGET 1000.0                   /* ratio to one model */
+#define LIMIT_BUDGET 1000.0 /* ratio to one model */
 /* Of the sizes of a bake-off that are found, in models of 16 bits: between two of them, and the
  * most, beyond which didi has the fine-tunes' own scores. */
 #define LIMIT_BAKEOFF_SIZE_STEP 0.05

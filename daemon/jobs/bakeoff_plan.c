@@ -42,8 +42,8 @@ static bool has_score(const bakeoff_view *self, uint64_t number, const char *tas
 
 static bool wants_scores(const bakeoff_view *self, const store_member *member)
 {
-    return !self->row.cancel_requested && member->role != MEMBER_SURVEY &&
-           has_succeeded(member) && (member->has_job || member->role == MEMBER_BASE);
+    return !self->row.cancel_requested && member->role != MEMBER_SURVEY && has_succeeded(member) &&
+           (member->has_job || member->role == MEMBER_BASE);
 }
 
 bool bakeoff_find_unscored(const bakeoff_view *self, size_t *member, size_t *task)
