@@ -95,7 +95,8 @@ static int read_job_part(json_t *document, json_t *request, didi_error *error)
 /* "ties, combine sum, scale 0.3". */
 static json_t *label_made(const char *method, const json_t *options)
 {
-    char text[LIMIT_JOB_NAME_CHARACTERS + 1];
+    char text[4 * LIMIT_JOB_NAME_CHARACTERS];
+    char label[LIMIT_JOB_NAME_CHARACTERS + 1];
     const char *key;
     json_t *value;
     (void)snprintf(text, sizeof text, "%s", method);
@@ -109,7 +110,8 @@ static json_t *label_made(const char *method, const json_t *options)
                                              : "?");
         free(shown);
     }
-    return json_string(text);
+    text_copy_printable(label, sizeof label, text);
+    return json_string(label);
 }
 
 static json_t *method_made(const char *method, json_t *options, json_t *label)

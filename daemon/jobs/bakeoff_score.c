@@ -111,7 +111,8 @@ bool scorings_run(const scheduler *owner)
 
 /* ---- what is missing ---- */
 
-static int want(scheduler *owner, const bakeoff_view *view, size_t member, size_t task)
+static int want(scheduler *owner, const bakeoff_view *view, size_t member, size_t task,
+                didi_error *error)
 {
     struct scorings *self = owner->scorings;
     const store_member *one = &view->members[member];
@@ -119,7 +120,7 @@ static int want(scheduler *owner, const bakeoff_view *view, size_t member, size_
     const char *split = json_string_value(json_object_get(view->request, "split"));
     scoring *made = memory_zeroed(1, sizeof *made);
     if (made == NULL)
-        return DIDI_NO_MEMORY;
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     made->scheduler = owner;
     memcpy(made->bakeoff, view->row.id, ID_BYTES);
     memcpy(made->job, one->job_id, ID_BYTES);
@@ -134,7 +135,7 @@ static int want(scheduler *owner, const bakeoff_view *view, size_t member, size_
     if (made->base == NULL || made->task == NULL || (split != NULL && made->split == NULL) ||
         (!view->row.scored && made->model == NULL)) {
         scoring_free(made);
-        return DIDI_NO_MEMORY;
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     }
     scoring **link = &self->wanted;
     while (*link != NULL)
@@ -174,7 +175,7 @@ int scorings_want(scheduler *owner, const bakeoff_view *view, bool *ret_again, d
            bakeoff_find_unscored(view, &member, &task);
          task++) {
         if (owner->scorings->scorer != NULL || !view->row.scored) {
-            status = want(owner, view, member, task);
+            status = want(owner, view, member, task, error);
         } else {
             status = give_up(owner, view, member, task, error);
             *ret_again = true;

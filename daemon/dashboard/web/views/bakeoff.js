@@ -127,7 +127,8 @@ function page(context, first, again) {
       h("section", { class: "card" }, verdict, drawing.node, ahead),
       h("section", { class: "card" }, h("h2", null, "Methods"), table)],
     update(bakeoff) {
-      const rows = bakeoff.rows.filter(shown).toSorted((a, b) => sizeOf(a) - sizeOf(b));
+      const rows = bakeoff.rows.map((row, place) => ({ ...row, place })).filter(shown)
+        .toSorted((a, b) => sizeOf(a) - sizeOf(b) || a.place - b.place);
       mark.update(bakeoff.state, `${bakeoff.members_ended} of ${bakeoff.members} merges`);
       bar.value = progressOf(bakeoff);
       set(bar, { hidden: isOver(bakeoff) });
@@ -137,7 +138,7 @@ function page(context, first, again) {
       fill(verdict, head);
       fill(ahead, list);
       drawing.update(rows.map((row) => pointOfOrNull(row, scored)).filter((one) => one !== null));
-      keyed(body, rows, ({ label, role }) => `${role} ${label}`, (row) => memberRow(row, scored));
+      keyed(body, rows, ({ place: at }) => at, (row) => memberRow(row, scored));
       actions.update(bakeoff);
     },
   };
