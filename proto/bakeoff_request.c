@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define OWN_METHOD SPECIFICATION_DEFAULT_METHOD
+#define GRAM_METHOD "cat" /* takes the Gram matrices of tasks */
 
 /* Members that jobs have too, and that are read as theirs. */
 static const char *const job_keys[] = {"base", "tasks", "name", "labels", "priority"};
@@ -286,6 +287,19 @@ int bakeoff_request_read(json_t *document, const json_t *known, json_t **ret_req
 
 /* ---- jobs ---- */
 
+/* Gram matrices are refused by the methods that do not take them. */
+static void forget_grams(json_t *job)
+{
+    json_t *tasks = json_deep_copy(json_object_get(job, "tasks"));
+    json_t *task;
+    size_t index;
+    json_array_foreach(tasks, index, task)
+    {
+        (void)json_object_del(task, "gram");
+    }
+    json_object_set_new(job, "tasks", tasks);
+}
+
 /* Takes `own`. */
 static json_t *job_of(const json_t *request, const char *label, json_t *own)
 {
@@ -294,6 +308,9 @@ static json_t *job_of(const json_t *request, const char *label, json_t *own)
             json_object_set(own, job_keys[i], json_object_get(request, job_keys[i]));
     if (own != NULL)
         json_object_set_new(own, "name", json_string(label));
+    const char *method = json_string_value(json_object_get(own, "method"));
+    if (own != NULL && (method == NULL || strcmp(method, GRAM_METHOD) != 0))
+        forget_grams(own);
     return own;
 }
 

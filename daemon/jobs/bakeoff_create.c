@@ -71,6 +71,10 @@ typedef struct candidates {
 /* What is wrong with the models or the request is no member's fault. */
 static bool is_of_all(const didi_error *why)
 {
+    const size_t length = strlen(why->subject);
+    if (why->status == DIDI_INVALID && length > 5 &&
+        strcmp(why->subject + length - 5, "/gram") == 0)
+        return false; /* a method lacks them */
     return why->status == DIDI_NO_MEMORY || why->status == DIDI_IO ||
            strncmp(why->subject, "/base", 5) == 0 || strncmp(why->subject, "/tasks", 6) == 0 ||
            why->status == DIDI_MISMATCH || why->status == DIDI_FORMAT;

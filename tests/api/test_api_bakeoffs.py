@@ -139,6 +139,16 @@ def test_the_same_key_is_the_same_bakeoff(wire):
     wait_ended(wire, first.json()["id"])
 
 
+def test_gram_matrices_are_for_the_method_that_takes_them(wire):
+    shown = wait_ended(wire, begin(wire, methods=["average", "cat"], sizes=[1])["id"])
+    average, cat = rows_of(shown, "method")
+    assert average["state"] == "succeeded"
+    assert cat["state"] == "refused" and "gram" in cat["error"]["detail"].lower()
+    answer = wire.post("/v1/bakeoffs", {**REQUEST, "tasks": [{**TASKS[0], "gram": "none"},
+                                                             TASKS[1]], "methods": ["cat"]})
+    assert answer.problem() == "missing-model" and answer.json()["pointer"] == "/tasks/0/gram"
+
+
 def test_nothing_is_left_where_only_refused_methods_are(wire):
     shown = wait_ended(wire, begin(wire, methods=["regmean", "fisher"])["id"])
     assert shown["state"] == "failed" and "no method gave a result" in shown["error"]["detail"]
