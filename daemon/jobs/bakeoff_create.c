@@ -10,9 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* By definition the fine-tunes themselves. */
-#define REFERENCE_METHOD "individuals"
-
 int member_draft_read(member_draft *self, json_t *document, didi_error *error)
 {
     int status = document != NULL

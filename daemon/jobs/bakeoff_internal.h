@@ -6,6 +6,9 @@
 #include "daemon/jobs/bakeoff_plan.h"
 #include "daemon/jobs/scheduler_internal.h"
 
+/* By definition the fine-tunes themselves. */
+#define REFERENCE_METHOD "individuals"
+
 /* ---- bakeoff.c ---- */
 
 int bakery_create(scheduler *self, int state_fd, didi_error *error);
