@@ -320,33 +320,14 @@ static int run_ls(const command_context *context, didi_error *error)
     return command_print(context, status, list, "id", print_list, error);
 }
 
-/* Sends `method` to each bake-off named, at its URL with `ending`. */
-static int change_each(const command_context *context, const char *method, const char *ending,
-                       didi_error *error)
-{
-    const char *id;
-    for (size_t i = 0; (id = arguments_word(context->arguments, i)) != NULL; i++) {
-        char target[64];
-        json_t *answer = NULL;
-        if (!name_is_job(id))
-            return didi_fail(error, CLIENT_USAGE, id, "not the id of a bake-off, 26 characters");
-        (void)snprintf(target, sizeof target, "/v1/bakeoffs/%s%s", id, ending);
-        int status = service_send(context->service, method, target, NULL, NULL, &answer, error);
-        json_decref(answer);
-        if (status != CLIENT_OK)
-            return status;
-    }
-    return CLIENT_OK;
-}
-
 static int run_cancel(const command_context *context, didi_error *error)
 {
-    return change_each(context, "POST", "/cancel", error);
+    return command_change_each(context, "/v1/bakeoffs", "a bake-off", "POST", "/cancel", error);
 }
 
 static int run_rm(const command_context *context, didi_error *error)
 {
-    return change_each(context, "DELETE", "", error);
+    return command_change_each(context, "/v1/bakeoffs", "a bake-off", "DELETE", "", error);
 }
 
 static const option_row run_options[] = {

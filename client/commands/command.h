@@ -100,6 +100,11 @@ typedef struct command_number {
 int command_integer(const command_context *context, const command_number *number, long *ret_value,
                     didi_error *error);
 
+/* Sends `method` for each id that is given, to `path`/ID and `ending`. `what` is of a wrong one:
+ * "a fetch". Returns a client_exit. */
+int command_change_each(const command_context *context, const char *path, const char *what,
+                        const char *method, const char *ending, didi_error *error);
+
 /* Prints what the server sent for people. */
 typedef int (*command_printer)(const command_context *context, const json_t *document,
                                didi_error *error);

@@ -5,6 +5,7 @@
 #include "client/commands/advise.h"
 #include "client/commands/command.h"
 #include "client/commands/examples.h"
+#include "proto/proto.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -108,6 +109,24 @@ int command_integer(const command_context *context, const command_number *number
         return didi_fail(error, CLIENT_USAGE, number->flag, "'%s' is not a whole number from %ld",
                          text, number->minimum);
     *ret_value = value;
+    return CLIENT_OK;
+}
+
+int command_change_each(const command_context *context, const char *path, const char *what,
+                        const char *method, const char *ending, didi_error *error)
+{
+    const char *id;
+    for (size_t i = 0; (id = arguments_word(context->arguments, i)) != NULL; i++) {
+        char target[128];
+        json_t *answer = NULL;
+        if (!name_is_job(id))
+            return didi_fail(error, CLIENT_USAGE, id, "not the id of %s, 26 characters", what);
+        (void)snprintf(target, sizeof target, "%s/%s%s", path, id, ending);
+        int status = service_send(context->service, method, target, NULL, NULL, &answer, error);
+        json_decref(answer);
+        if (status != CLIENT_OK)
+            return status;
+    }
     return CLIENT_OK;
 }
 

@@ -107,33 +107,14 @@ static int run_add(const command_context *context, didi_error *error)
     return command_print(context, status, fetch, "id", print_fetch, error);
 }
 
-/* Sends `method` to each fetch named, at its URL with `ending`. */
-static int change_each(const command_context *context, const char *method, const char *ending,
-                       didi_error *error)
-{
-    const char *id;
-    for (size_t i = 0; (id = arguments_word(context->arguments, i)) != NULL; i++) {
-        char target[64];
-        json_t *answer = NULL;
-        if (!name_is_job(id))
-            return didi_fail(error, CLIENT_USAGE, id, "not the id of a fetch, 26 characters");
-        (void)snprintf(target, sizeof target, "/v1/fetches/%s%s", id, ending);
-        int status = service_send(context->service, method, target, NULL, NULL, &answer, error);
-        json_decref(answer);
-        if (status != CLIENT_OK)
-            return status;
-    }
-    return CLIENT_OK;
-}
-
 static int run_cancel(const command_context *context, didi_error *error)
 {
-    return change_each(context, "POST", "/cancel", error);
+    return command_change_each(context, "/v1/fetches", "a fetch", "POST", "/cancel", error);
 }
 
 static int run_forget(const command_context *context, didi_error *error)
 {
-    return change_each(context, "DELETE", "", error);
+    return command_change_each(context, "/v1/fetches", "a fetch", "DELETE", "", error);
 }
 
 static const option_row add_options[] = {

@@ -74,13 +74,8 @@ bool store_artifacts_over(const didi_error *error)
 int store_artifacts_unmeasured(store *self, const char *after, size_t limit,
                                char (**ret_ids)[ID_BYTES], size_t *ret_count, didi_error *error)
 {
-    const row_list wanted = {.query = QUERY_ARTIFACTS_UNMEASURED,
-                             .kind = &row_of_id,
-                             .parameters =
-                                 SQL_PARAMETERS(SQL_TEXT(after, after), SQL_INTEGER(limit, limit)),
-                             .limit = limit,
-                             .most = STORE_PAGE_MAX};
-    return store_rows_read(self, &wanted, ret_ids, ret_count, NULL, error);
+    return store_ids_read(self, QUERY_ARTIFACTS_UNMEASURED, after, limit, ret_ids, ret_count,
+                          error);
 }
 
 typedef struct measured_argument {

@@ -231,13 +231,7 @@ int store_bakeoff_list(store *self, const char *before, size_t limit, store_bake
 int store_bakeoff_unfinished(store *self, const char *after, size_t limit,
                              char (**ret_ids)[ID_BYTES], size_t *ret_count, didi_error *error)
 {
-    const row_list wanted = {.query = QUERY_BAKEOFF_UNFINISHED,
-                             .kind = &row_of_id,
-                             .parameters =
-                                 SQL_PARAMETERS(SQL_TEXT(after, after), SQL_INTEGER(limit, limit)),
-                             .limit = limit,
-                             .most = STORE_PAGE_MAX};
-    return store_rows_read(self, &wanted, ret_ids, ret_count, NULL, error);
+    return store_ids_read(self, QUERY_BAKEOFF_UNFINISHED, after, limit, ret_ids, ret_count, error);
 }
 
 int store_bakeoff_members(store *self, const char *id, store_member **ret_members,

@@ -433,6 +433,18 @@ int store_rows_read(store *self, const row_list *wanted, void *ret_rows, size_t 
     return DIDI_OK;
 }
 
+int store_ids_read(store *self, store_query query, const char *after, size_t limit,
+                   char (**ret_ids)[ID_BYTES], size_t *ret_count, didi_error *error)
+{
+    const row_list wanted = {.query = query,
+                             .kind = &row_of_id,
+                             .parameters =
+                                 SQL_PARAMETERS(SQL_TEXT(after, after), SQL_INTEGER(limit, limit)),
+                             .limit = limit,
+                             .most = STORE_PAGE_MAX};
+    return store_rows_read(self, &wanted, ret_ids, ret_count, NULL, error);
+}
+
 void rows_free(const row_kind *kind, void *rows, size_t count)
 {
     for (size_t i = 0; i < count; i++)

@@ -127,6 +127,9 @@ typedef struct row_list {
  * limit is outside 1 .. most), DIDI_NOT_FOUND (the job), those of row_read. */
 int store_rows_read(store *self, const row_list *wanted, void *ret_rows, size_t *ret_count,
                     bool *ret_more, didi_error *error);
+/* Of a query with parameters `after` and `limit` that reads ids: at most STORE_PAGE_MAX of them. */
+int store_ids_read(store *self, store_query query, const char *after, size_t limit,
+                   char (**ret_ids)[ID_BYTES], size_t *ret_count, didi_error *error);
 void rows_free(const row_kind *kind, void *rows, size_t count);
 
 /* Calls visit for the id in every row of a query, until it is not 0. */
