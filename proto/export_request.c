@@ -32,6 +32,9 @@ const char *const *export_format_files(export_format format)
     static const char *const model[] = {"model.safetensors", NULL};
     static const char *const adapter[] = {"adapter_model.safetensors", "README.md",
                                           "adapter_config.json", "export.json", NULL};
+    static const char *const router[] = {"router.safetensors", NULL};
+    if (format == EXPORT_FORMAT_ROUTER)
+        return router;
     return format == EXPORT_FORMAT_FULL ? model : adapter;
 }
 

@@ -11,7 +11,8 @@
 #define EXPORT_FORMAT_TABLE(X)                                                                     \
     X(FULL, "full", "models")   /* a checkpoint: models/TASK/model.safetensors */                  \
     X(PEFT, "peft", "adapters") /* a LoRA that servers load: adapters/TASK/ */                     \
-    X(PEFT_EXACT, "peft-exact", "adapters-exact") /* one for PEFT alone */
+    X(PEFT_EXACT, "peft-exact", "adapters-exact") /* one for PEFT alone */                         \
+    X(ROUTER, "router", "routers") /* what routes to it: routers/TASK/router.safetensors */
 
 typedef enum export_format {
 #define EXPORT_FORMAT_ENUMERATOR(id, word, folder) EXPORT_FORMAT_##id,
@@ -29,7 +30,7 @@ export_format export_format_find(const char *word);
 
 typedef struct export_request {
     int format;        /* export_format */
-    int64_t max_rank;  /* of adapters; 0: as packaged */
+    int64_t max_rank;  /* of adapters, 0: as packaged; directions of routers */
     field_texts tasks; /* none when all are meant */
 } export_request;
 

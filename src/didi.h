@@ -330,6 +330,15 @@ typedef struct didi_adapter_report {
  * LoRA), DIDI_NUMERIC (numbers that the precision cannot hold). [any] */
 int didi_export_adapter(const didi_export *wanted, const didi_adapter_options *options,
                         didi_adapter_report *ret_report, didi_error *error);
+
+/* Writes what routes to one task without a task id (docs/routing.md): the directory <task> of
+ * output_fd with router.safetensors, replaced whole or not at all. Of each linear layer that the
+ * task changes, at most `directions` (0: 8) right singular vectors of the change as it is served,
+ * in bf16. Of the base headers and config.json are read. Memory: the largest matrix, its Gram
+ * matrix and its factors. *ret_bytes may be NULL. Errors: those of didi_export_full, and
+ * DIDI_INVALID (a package of one task, or no linear layer changed). [any] */
+int didi_export_router(const didi_export *wanted, uint64_t directions, uint64_t *ret_bytes,
+                       didi_error *error);
 /* The bytes of model.safetensors as didi_export_full writes it into one file, without a file: none
  * are kept. Of `wanted` artifact_fd, base_fd, base_label and task count, and are free to go after
  * the opening; the caller has verified the base. Errors: as didi_export_full. [any] */

@@ -16,7 +16,7 @@ static const char *const kind_names[] = {"free", "jobs", "models", "files"};
 #define OUTPUT_WORD(id, name) name " "
 static const char *const option_values[][2] = {
     {"output", OUTPUT_FORMAT_TABLE(OUTPUT_WORD)},
-    {"format", "native full peft peft-exact"},
+    {"format", "native full peft peft-exact router"},
     {"check", "peft vllm sglang"},
     {"state", "queued running succeeded failed cancelled ready broken"},
     {"dtype", "f32 bf16 f16 int8 int4 int3 auto"},

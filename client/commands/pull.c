@@ -403,9 +403,10 @@ static int read_format(pull *self, didi_error *error)
         self->format = export_format_find(format);
         if (self->format == EXPORT_FORMAT_COUNT)
             return didi_fail(error, CLIENT_USAGE, "--format",
-                             "'%s' is not native, full, peft or peft-exact", format);
+                             "'%s' is not native, full, peft, peft-exact or router", format);
     }
-    bool adapter = self->format < EXPORT_FORMAT_COUNT && self->format != EXPORT_FORMAT_FULL;
+    bool ranked = self->format < EXPORT_FORMAT_COUNT && self->format != EXPORT_FORMAT_FULL;
+    bool adapter = ranked && self->format != EXPORT_FORMAT_ROUTER;
     const command_number rank = {OPTION_MAX_RANK, "--max-rank", 0, LIMIT_EXPORT_RANK, 0};
     const command_number beside = {OPTION_PARALLEL, "--parallel", 1, DOWNLOAD_PARALLEL_MAX,
                                    DOWNLOAD_PARALLEL_DEFAULT};
@@ -418,9 +419,11 @@ static int read_format(pull *self, didi_error *error)
             status = didi_fail(error, CLIENT_USAGE, "--check", "'%s' is not peft, vllm or sglang",
                                loader);
     }
-    if (status == CLIENT_OK && !adapter && (loader != NULL || self->max_rank > 0))
-        status = didi_fail(error, CLIENT_USAGE, loader != NULL ? "--check" : "--max-rank",
-                           "goes with --format peft or peft-exact");
+    if (status == CLIENT_OK && !adapter && loader != NULL)
+        status = didi_fail(error, CLIENT_USAGE, "--check", "goes with --format peft or peft-exact");
+    if (status == CLIENT_OK && !ranked && self->max_rank > 0)
+        status = didi_fail(error, CLIENT_USAGE, "--max-rank",
+                           "goes with --format peft, peft-exact or router");
     return status;
 }
 
@@ -480,8 +483,8 @@ static int run(const command_context *context, didi_error *error)
 }
 
 static const option_row pull_options[] = {
-    {OPTION_FORMAT, 'f', "format", "FORMAT", "native (default), full, peft or peft-exact"},
-    {OPTION_MAX_RANK, 0, "max-rank", "N", "rank of an adapter at most"},
+    {OPTION_FORMAT, 'f', "format", "FORMAT", "native, full, peft, peft-exact or router"},
+    {OPTION_MAX_RANK, 0, "max-rank", "N", "rank of an adapter, directions of a router, at most"},
     {OPTION_CHECK, 0, "check", "LOADER", "hold adapters to the rules of peft, vllm or sglang"},
     {OPTION_TASK, 't', "task", "TASK", "only this task's files (repeat)"},
     {OPTION_PARALLEL, 'P', "parallel", "N", "files fetched at once, 1 to 16 (4)"},
@@ -495,6 +498,7 @@ const client_command command_pull = {
             "full: models/TASK, directories that the server builds first.\n"
             "peft: adapters/TASK/, likewise: a LoRA that PEFT and servers load.\n"
             "peft-exact: adapters-exact/TASK/: one for PEFT alone.\n"
+            "router: routers/TASK/: directions to choose the task by, without a task id.\n"
             "Each file is checked against its SHA-256 before it gets its name. Files that are\n"
             "there already are kept; a download that was cut is taken up where it stopped.\n",
     .options = COMMAND_OPTIONS(pull_options),

@@ -49,8 +49,9 @@ void arguments_print_usage(FILE *stream)
           "  --out DIR             artifacts go here; absent or empty before\n"
           "  --export FORMAT       also write every task: full (DIR/models/TASK), peft\n"
           "                        (a LoRA for servers, DIR/adapters/TASK), peft-exact\n"
-          "                        (one for PEFT alone, DIR/adapters-exact/TASK)\n"
-          "  --max-rank N          rank of a LoRA at most\n"
+          "                        (one for PEFT alone, DIR/adapters-exact/TASK), router\n"
+          "                        (directions to route by, DIR/routers/TASK)\n"
+          "  --max-rank N          rank of a LoRA, or directions of a router's layer, at most\n"
           "  --keep DIR            leave spectra and bases in DIR, absent or empty before\n"
           "  --reuse DIR           start from those a merge of the same models left in DIR\n"
           "  --extend PACKAGE      add tasks to a finished package, or remove some\n"
@@ -91,11 +92,11 @@ static int read_export(arguments *self, didi_error *error)
     if (self->export != NULL)
         self->exported.format = export_format_find(self->export);
     if (self->exported.format == EXPORT_FORMAT_COUNT)
-        return refuse("--export takes 'full', 'peft' or 'peft-exact'", error);
+        return refuse("--export takes 'full', 'peft', 'peft-exact' or 'router'", error);
     if (self->max_rank == NULL)
         return DIDI_OK;
     if (self->export == NULL || self->exported.format == EXPORT_FORMAT_FULL)
-        return refuse("--max-rank goes with --export peft or peft-exact", error);
+        return refuse("--max-rank goes with --export peft, peft-exact or router", error);
     long lowest = self->exported.format == EXPORT_FORMAT_PEFT ? LIMIT_EXPORT_RANK_PORTABLE : 1;
     errno = 0;
     long rank = strtol(self->max_rank, &end, 10);

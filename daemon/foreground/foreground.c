@@ -355,9 +355,12 @@ static void deliver(foreground *self)
     if (self->status == DIDI_OK && self->given->keep != NULL)
         self->status = places_keep(&self->places, self->given->keep, &self->error);
     if (self->status == DIDI_OK && self->given->export != NULL) {
-        display_say(self->display, self->given->exported.format == EXPORT_FORMAT_FULL
-                                       ? "exporting full models"
-                                       : "exporting adapters");
+        static const char *const said[EXPORT_FORMAT_COUNT] = {
+            [EXPORT_FORMAT_FULL] = "exporting full models",
+            [EXPORT_FORMAT_PEFT] = "exporting adapters",
+            [EXPORT_FORMAT_PEFT_EXACT] = "exporting adapters",
+            [EXPORT_FORMAT_ROUTER] = "exporting routers"};
+        display_say(self->display, said[self->given->exported.format]);
         start_exports(self);
     }
     foreground_done(self);

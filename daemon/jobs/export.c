@@ -116,6 +116,8 @@ int export_task(const model_roots *roots, export_kind kind, didi_export wanted, 
             open_folder(parent_fd, export_format_folder(kind.format), &wanted.output_fd, error);
     if (status == DIDI_OK && kind.format == EXPORT_FORMAT_FULL)
         status = export_model(roots, wanted, &bytes, error);
+    else if (status == DIDI_OK && kind.format == EXPORT_FORMAT_ROUTER)
+        status = didi_export_router(&wanted, kind.max_rank, &bytes, error);
     else if (status == DIDI_OK)
         status = export_adapter(&wanted, kind, &bytes, error);
     if (status == DIDI_OK && ret_bytes != NULL)

@@ -128,6 +128,13 @@ char *adapter_config_text(const adapter_plan *plan);
 char *adapter_report_text(const adapter_plan *plan, const json_t *manifest);
 char *adapter_readme_text(const adapter_plan *plan, const json_t *manifest);
 
+/* ---- whole or not at all (export_adapter.c) */
+
+/* Has `write` fill a directory under another name, which then becomes `task` of output_fd by one
+ * rename, in place of an earlier one. Errors: those of `write`, DIDI_IO, DIDI_NO_MEMORY. */
+int export_publish(const didi_export *wanted, int (*write)(void *, int, didi_error *),
+                   void *context, didi_error *error);
+
 /* ---- the base must be the one that was merged (export_full.c) */
 
 int export_verify_base(const didi_export *wanted, const checkpoint *base, didi_error *error);

@@ -20,7 +20,7 @@ typedef struct adapter_job {
     package_file *files[2];
     json_t *manifest;
     safetensors_writer *writer;
-    int directory_fd; /* of the adapter that is being made */
+    int directory_fd; /* of the adapter that is being made; borrowed */
     uint64_t bytes;
     task_model *task;
 } adapter_job;
@@ -308,8 +308,10 @@ static int write_text(adapter_job *self, const char *name, char *text, didi_erro
     return status;
 }
 
-static int write_files(adapter_job *self, didi_error *error)
+static int write_files(void *context, int directory_fd, didi_error *error)
 {
+    adapter_job *self = context;
+    self->directory_fd = directory_fd;
     const adapter_plan *plan = &self->plan;
     int status = create_writer(self, error);
     for (size_t i = 0; status == DIDI_OK && i < plan->count; i++)
@@ -330,24 +332,24 @@ static int write_files(adapter_job *self, didi_error *error)
         status = write_text(self, "README.md", adapter_readme_text(plan, self->manifest), error);
     if (status == DIDI_OK)
         status = write_text(self, "export.json", adapter_report_text(plan, self->manifest), error);
-    if (status == DIDI_OK)
-        status = file_sync(self->directory_fd, plan->wanted->task, error);
     return status;
 }
 
-/* The directory under another name, then by one rename in place of an earlier one. */
-static int publish(adapter_job *self, didi_error *error)
+int export_publish(const didi_export *wanted, int (*write)(void *, int, didi_error *),
+                   void *context, didi_error *error)
 {
-    const didi_export *wanted = self->plan.wanted;
     int output_fd = wanted->output_fd;
+    int directory_fd = -1;
     char *partial = memory_format(".%s.partial", wanted->task);
     if (partial == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, wanted->task, "name of a directory");
     int status = file_remove_tree(output_fd, partial, error);
     if (status == DIDI_OK)
-        status = file_open_directory(output_fd, partial, 1, &self->directory_fd, error);
+        status = file_open_directory(output_fd, partial, 1, &directory_fd, error);
     if (status == DIDI_OK)
-        status = write_files(self, error);
+        status = write(context, directory_fd, error);
+    if (status == DIDI_OK)
+        status = file_sync(directory_fd, wanted->task, error);
     if (status == DIDI_OK)
         status = fault_check(FAULT_EXPORT, wanted->task, error);
     if (status == DIDI_OK)
@@ -358,6 +360,7 @@ static int publish(adapter_job *self, didi_error *error)
         status = file_sync(output_fd, wanted->task, error);
     if (status != DIDI_OK)
         (void)file_remove_tree(output_fd, partial, NULL);
+    file_close(directory_fd);
     free(partial);
     return status;
 }
@@ -383,13 +386,12 @@ int didi_export_adapter(const didi_export *wanted, const didi_adapter_options *o
         status = adapter_plan_make(wanted, options, self.base, self.task,
                                    (const package_file *const *)self.files, &self.plan, error);
     if (status == DIDI_OK)
-        status = publish(&self, error);
+        status = export_publish(wanted, write_files, &self, error);
     if (status == DIDI_OK && ret_report != NULL) {
         *ret_report = adapter_report(&self.plan);
         ret_report->bytes = self.bytes;
     }
     adapter_plan_clear(&self.plan);
-    file_close(self.directory_fd);
     package_file_close(self.files[0]);
     package_file_close(self.files[1]);
     json_decref(self.manifest);

@@ -239,6 +239,20 @@ def test_adapters_become_artifacts(wire):
     assert config["r"] == 16 and config["base_model_name_or_path"] == "base"
 
 
+def test_routers_become_artifacts(wire):
+    job_id = wire.submit(specification(name="routed"))["id"]
+    wire.wait(job_id, "succeeded")
+    path = f"/v1/jobs/{job_id}/exports"
+    assert wire.post(path, {"format": "router", "max_rank": 2}).status == 202
+    rows = wait_for_exports(wire, path)
+    assert [row["state"] for row in rows] == ["succeeded"] * 2, rows
+    for row in rows:
+        assert row["artifact"] == f"routers/{row['task']}/router.safetensors"
+        answer = wire.get(f"/v1/jobs/{job_id}/artifacts/{row['artifact']}")
+        assert answer.status == 200 and len(answer.body) == row["bytes"]
+        assert b'"directions":"2"' in answer.body
+
+
 def test_another_rank_is_made_anew(wire):
     job_id = wire.submit(specification(name="adapted"))["id"]
     wire.wait(job_id, "succeeded")

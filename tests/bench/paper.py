@@ -39,7 +39,7 @@ FORMS = {
 }
 
 
-def merge(didid, suite, fields, budget, out):
+def merge(didid, suite, fields, budget, out, *options):
     """Merges every task of a suite; gives CPU seconds and the manifest."""
     tasks = [{"name": name, "model": str(pathlib.Path(task["model"]).parent)}
              for name, task in suite.tasks.items()]
@@ -49,7 +49,7 @@ def merge(didid, suite, fields, budget, out):
     path.write_text(json.dumps(specification))
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([didid, "run", str(path), "--models", str(suite.directory), "--out", str(out),
-                    "--workers", "1"], check=True, capture_output=True)
+                    "--workers", "1", *options], check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return seconds, json.loads((out / "manifest.json").read_text())

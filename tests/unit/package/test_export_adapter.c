@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* LoRA adapters out of packages written by hand: their products against the package's own. */
+/* LoRA adapters and routers out of packages written by hand: their products against the package's
+ * own, their directions against LAPACK's. */
 #include "src/base/fault.h"
 #include "src/base/file.h"
 #include "src/didi.h"
@@ -80,6 +81,7 @@ enum { USUAL_PARTS = sizeof usual_parts / sizeof *usual_parts };
 
 typedef struct stage {
     int root, base, package, out;
+    bool routes; /* routers are exported */
     didi_adapter_options options;
     didi_adapter_report report;
 } stage;
@@ -134,7 +136,8 @@ static int directory_of(int parent, const char *name)
 
 static void prepare_as(stage *self, int root, const part *parts, size_t count, didi_dtype dtype)
 {
-    static const char manifest[] = "{\"error\": {\"per_task\": {\"t\": 0.25}}}";
+    static const char manifest[] = "{\"error\": {\"per_task\": {\"t\": 0.25}},"
+                                   " \"inputs\": {\"tasks\": {\"t\": {}, \"u\": {}}}}";
     *self = (stage){.root = root,
                     .base = directory_of(root, "base"),
                     .package = directory_of(root, "package"),
@@ -167,7 +170,9 @@ static int export_task(stage *self, const char *task, didi_error *error)
                           .output_fd = self->out,
                           .base_label = "lab/base",
                           .task = task};
-    return didi_export_adapter(&wanted, &self->options, &self->report, error);
+    return self->routes
+               ? didi_export_router(&wanted, self->options.max_rank, &self->report.bytes, error)
+               : didi_export_adapter(&wanted, &self->options, &self->report, error);
 }
 
 static void must_export(stage *self)
@@ -226,22 +231,30 @@ static const safetensors_tensor *find_array(const adapter *self, const char *mod
     return safetensors_header_find(self->header, name);
 }
 
-static float *read_array(const adapter *self, const char *module, const char *member,
-                         const safetensors_tensor **ret_found)
+static float *read_tensor(const adapter *self, const char *name,
+                          const safetensors_tensor **ret_found)
 {
     didi_error error = {0};
-    const safetensors_tensor *found = find_array(self, module, member);
+    const safetensors_tensor *found = safetensors_header_find(self->header, name);
     if (found == NULL) {
-        fail_msg("no %s of %s", member, module);
+        fail_msg("no %s", name);
         return NULL;
     }
     char *raw = support_allocate(found->bytes);
     float *values = support_allocate(found->elements * sizeof *values);
-    sample_must(file_pread_all(self->fd, raw, found->bytes, found->offset, module, &error), &error);
+    sample_must(file_pread_all(self->fd, raw, found->bytes, found->offset, name, &error), &error);
     didi_dtype_to_f32(found->dtype, raw, values, found->elements);
     free(raw);
     *ret_found = found;
     return values;
+}
+
+static float *read_array(const adapter *self, const char *module, const char *member,
+                         const safetensors_tensor **ret_found)
+{
+    char name[256];
+    (void)snprintf(name, sizeof name, "base_model.model.%s.%s", module, member);
+    return read_tensor(self, name, ret_found);
 }
 
 /* What PEFT adds to the weight: B A, or its transpose. */
@@ -780,7 +793,7 @@ static int always(void *context)
     return 1;
 }
 
-static void trouble_leaves_no_half_adapter(void **state)
+static void trouble_leaves_no_half_adapter_or_router(void **state)
 {
     static const char *const points[] = {"alloc", "pwrite", "fsync", "rename"};
     stage self;
@@ -794,27 +807,73 @@ static void trouble_leaves_no_half_adapter(void **state)
                           .task = "t",
                           .cancelled = always};
     assert_int_equal(didi_export_adapter(&wanted, &self.options, NULL, &error), DIDI_CANCELLED);
+    assert_int_equal(didi_export_router(&wanted, 0, NULL, &error), DIDI_CANCELLED);
     assert_int_equal(support_entries(self.out), 0);
-    for (size_t p = 0; p < 4; p++) {
+    for (size_t p = 0; p < 8; p++) {
         bool fired = true;
+        self.routes = p >= 4;
         for (size_t nth = 1; fired; nth += 1 + nth / 50) {
             char fault[32];
-            (void)snprintf(fault, sizeof fault, "%s:%zu", points[p], nth);
+            (void)snprintf(fault, sizeof fault, "%s:%zu", points[p % 4], nth);
             assert_int_equal(fault_arm(fault), 0);
             int status = export_task(&self, "t", &error);
             fired = fault_all_fired();
             assert_int_equal(fault_arm(NULL), 0);
-            if (status != (!fired ? DIDI_OK : p == 0 ? DIDI_NO_MEMORY : DIDI_IO))
+            if (status != (!fired ? DIDI_OK : p % 4 == 0 ? DIDI_NO_MEMORY : DIDI_IO))
                 fail_msg("%s: %s, %s", fault, didi_status_name(status), error.message);
             bool whole = support_exists(self.out, "t");
             assert_int_equal(support_entries(self.out), whole);
-            if (whole) {
+            if (whole && !self.routes) {
                 adapter opened = open_adapter(&self);
                 close_adapter(&opened);
             }
             sample_must(file_remove_tree(self.out, "t", &error), &error);
         }
     }
+    finish(&self);
+}
+
+/* Every direction is LAPACK's to the precision of bf16. */
+static void check_directions(const stage *self, const char *tensor, uint64_t rows, uint64_t columns)
+{
+    const safetensors_tensor *found = NULL;
+    adapter opened = {.directory = directory_of(self->out, "t")};
+    didi_error error = {0};
+    float u[24 * 24];
+    float v[24 * 24];
+    float x[24 * 24];
+    double sigma[24];
+    char name[128];
+    (void)snprintf(name, sizeof name, "%s.directions", tensor);
+    opened.fd = openat(opened.directory, "router.safetensors", O_RDONLY | O_CLOEXEC);
+    sample_must(safetensors_header_read(opened.fd, "router", &opened.header, &error), &error);
+    float *read = read_tensor(&opened, name, &found);
+    double *change = wanted_change(self, tensor, rows, columns);
+    for (uint64_t i = 0; i < rows * columns; i++)
+        x[i] = (float)change[i];
+    sample_must(linalg_svd(rows, columns, x, u, sigma, v, &error), &error);
+    assert_int_equal(found->shape[1], columns);
+    for (uint64_t k = 0; k < found->shape[0]; k++) {
+        double inner = linalg_dot(read + k * columns, v + k * columns, columns);
+        sample_assert_near(fabs(inner), 1, 0.01);
+    }
+    free(read);
+    free(change);
+    close_adapter(&opened);
+}
+
+static void routers_hold_the_leading_directions(void **state)
+{
+    static const char one[] = "{\"inputs\": {\"tasks\": {\"t\": {}}}}";
+    stage self;
+    didi_error error = {0};
+    prepare(&self, support_directory(state));
+    self.routes = true;
+    must_export(&self);
+    check_directions(&self, "model.layers.0.q_proj.weight", 24, 16);
+    check_directions(&self, "model.layers.1.mlp.weight", 12, 16);
+    support_write(self.package, "manifest.json", one, strlen(one));
+    assert_int_equal(export_task(&self, "t", &error), DIDI_INVALID);
     finish(&self);
 }
 
@@ -833,7 +892,8 @@ int main(void)
         support_test(keys_that_match_two_modules_share_a_rank),
         support_test(the_same_package_gives_the_same_bytes),
         support_test(bad_orders_are_refused),
-        support_test(trouble_leaves_no_half_adapter),
+        support_test(trouble_leaves_no_half_adapter_or_router),
+        support_test(routers_hold_the_leading_directions),
     };
     return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);
 }
