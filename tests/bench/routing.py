@@ -23,7 +23,7 @@ import paper
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "family"))
 import artifacts  # noqa: E402 (the path above is needed first)
 import evaluate  # noqa: E402
-import read_package  # noqa: E402 (artifacts says where it is)
+import read_routers  # noqa: E402 (artifacts says where it is)
 
 
 class Listener(evaluate.Transformer):
@@ -35,7 +35,7 @@ class Listener(evaluate.Transformer):
         self.scores = 0
 
     def linear(self, name, x):
-        caught = read_package.route(self.routers, f"{name}.weight", x)
+        caught = read_routers.route(self.routers, f"{name}.weight", x)
         self.scores = self.scores + np.stack([caught[task].mean(axis=1) for task in self.routers])
         return super().linear(name, x)
 
@@ -90,7 +90,7 @@ def main():
                 _, manifest = paper.merge(given.didid, suite, {}, given.budget, out,
                                           "--export", "router", "--max-rank", directions)
                 models = {task: artifacts.rebuild(base, out, task) for task in suite.tasks}
-                routers = read_package.read_routers(out / "routers")
+                routers = read_routers.read_routers(out / "routers")
                 size = sum(path.stat().st_size for path in (out / "routers").glob("*/*"))
             rows = measure(suite, base, models, routers, given.images)
             print(f"| {suite.directory.name} | {directions} | {size / 1000:.0f}, "

@@ -30,7 +30,8 @@ ip link set here up
 unshare --net sleep 300 &
 other=$!
 trap 'kill $other' EXIT
-until ip link set there netns $other 2> /dev/null; do sleep 0.05; done
+until [ "$(readlink /proc/$other/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.05; done
+ip link set there netns $other
 nsenter --net=/proc/$other/ns/net sh -eu -c 'ip address add 10.0.0.2/8 dev there
     ip address add 192.168.7.2/24 dev there
     ip link set there up'

@@ -9,7 +9,7 @@ import pytest
 
 import artifacts
 import evaluate
-import read_package
+import read_routers
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "bench"))
 import routing  # noqa: E402 (the path above is needed first)
@@ -23,7 +23,7 @@ def test_images_are_routed_better_than_by_chance(run, demo_specification, family
     asked = demo_specification()
     del asked["budget"]
     made = run({**asked, **fields}, family, "--export", "router").out
-    routers = read_package.read_routers(made / "routers")
+    routers = read_routers.read_routers(made / "routers")
     suite = evaluate.Suite(family)
     base = artifacts.read_model(suite.base_directory())
     tasks = sorted(suite.tasks)

@@ -13,8 +13,9 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 DOCUMENTS = ["CHANGELOG.md", "README.md", *sorted(path.name for path in DOCS.glob("*.md"))]
-EXAMPLES = ["credentials.conf", "didid.conf", "read_package.py", "serve_package.py", "client.py",
-            "curl.md", *(f"mlflow/{path.name}" for path in (DOCS / "examples/mlflow").iterdir()),
+EXAMPLES = ["credentials.conf", "didid.conf", "read_package.py", "read_routers.py",
+            "serve_package.py", "client.py", "curl.md",
+            *(f"mlflow/{path.name}" for path in (DOCS / "examples/mlflow").iterdir()),
             "observability/alerts.yaml", "observability/dashboard.json",
             *(str(path.relative_to(DOCS)) for folder in ("hooks", "proxies")
               for path in sorted((DOCS / folder).iterdir()))]
