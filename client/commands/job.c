@@ -235,6 +235,7 @@ typedef struct follower {
     bool fresh;           /* the job was read since it was last shown */
     bool lost;            /* the connection was, and we said so */
     bool polls;           /* the server has no streams */
+    bool broken;          /* the last stream was, before it told its end */
     bool moved;           /* events came since the job was last read */
     client_service *news; /* the stream's own way to the server */
     time_t heard;         /* when the server last said something */
@@ -404,7 +405,14 @@ static int stream_events(follower *self, didi_error *error)
     if (status == CLIENT_OK && end == EVENT_STREAM_BROKEN)
         status = interrupt_sleep(context->interrupt, EVENT_STREAM_PAUSE_MILLISECONDS, error);
     self->polls = status == CLIENT_OK && end == EVENT_STREAM_REFUSED;
+    self->broken = status != CLIENT_OK || end == EVENT_STREAM_BROKEN;
     return status;
+}
+
+/* Over, and nothing is left to be told of it. */
+static bool is_done(const follower *self)
+{
+    return job_is_over(self->job) && !self->broken;
 }
 
 /* One round: show, and unless the job is over, wait for news and read it. */
@@ -413,13 +421,13 @@ static int follow_round(follower *self, didi_error *error)
     if (self->job == NULL)
         return read_job(self, error);
     int status = self->fresh ? show(self, error) : CLIENT_OK;
-    if (status != CLIENT_OK || job_is_over(self->job))
+    if (status != CLIENT_OK || is_done(self))
         return status;
     if (!self->polls) {
         status = stream_events(self, error);
         status = status != CLIENT_OK ? status : read_job(self, error);
         /* Not over yet: it was retried, or the server has no streams. */
-        return status != CLIENT_OK || job_is_over(self->job)
+        return status != CLIENT_OK || is_done(self)
                    ? status
                    : interrupt_sleep(self->context->interrupt, JOB_PAUSE_MILLISECONDS, error);
     }
@@ -438,7 +446,7 @@ static int follow_to_end(follower *self, didi_error *error)
     int status = CLIENT_OK;
     while (!over) {
         bool known = self->job != NULL;
-        bool ends = known && job_is_over(self->job);
+        bool ends = known && is_done(self);
         status = follow_round(self, error);
         if (status == CLIENT_OK) {
             self->heard = time(NULL);

@@ -8,6 +8,7 @@ import re
 import socket
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 JOB = "01h000000000000000000000aa"
@@ -65,7 +66,8 @@ def artifact(name, content, **more):
 
 class Answer:
     """What to send: a JSON value, or bytes with a content type; `cut` drops the connection after so
-    many bytes of the body, `stall` keeps it open and sends no more, `silent` drops it at once."""
+    many bytes of the body, `pause` seconds later; `stall` keeps it open and sends no more, `silent`
+    drops it at once."""
 
     def __init__(
         self,
@@ -76,10 +78,11 @@ class Answer:
         cut=None,
         stall=None,
         silent=False,
+        pause=0,
     ):
         self.body = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.status, self.kind = status, kind
-        self.cut, self.stall, self.silent = cut, stall, silent
+        self.cut, self.stall, self.silent, self.pause = cut, stall, silent, pause
         self.headers = headers or {}
 
 
@@ -126,6 +129,8 @@ class Handler(BaseHTTPRequestHandler):
             self.rfile.read(1)  # until the client goes
         elif answer.cut is not None:
             self.wfile.write(answer.body[: answer.cut])
+            self.wfile.flush()
+            time.sleep(answer.pause)
             self.drop()
         elif answer.status != 204:
             self.wfile.write(answer.body)

@@ -94,13 +94,15 @@ def test_what_is_no_event_is_passed_over(call, fake):
     assert followed(call)[0] == [1]
 
 
-def test_watch_follows_by_a_stream(call, fake):
+@pytest.mark.parametrize("pause", [0, 2.5])  # the job is read, and over, before the stream breaks
+def test_watch_follows_by_a_stream(call, fake, pause):
     fake.on("GET", f"/v1/jobs/{JOB}", [
         job(), job(state="succeeded", progress=1, finished_at="2025-03-01T12:01:00.000Z")])
     broken = text_of(event(1, loss=0.5, ratio=1.3))
     fake.on("GET", EVENTS, [
         page([]) | {"next": 0, "state": "running"},
-        stream(event(1, loss=0.5, ratio=1.3), event(2, loss=0.4), cut=len(broken)),
+        stream(event(1, loss=0.5, ratio=1.3), event(2, loss=0.4), cut=len(broken),
+               pause=pause),
         stream(event(2, loss=0.4), end="succeeded")])
     lines = [json.loads(line) for line in call("watch", JOB, "-o", "jsonl").stdout.splitlines()]
     assert lines[-1]["state"] == "succeeded" and lines[-1]["loss"] == 0.4
