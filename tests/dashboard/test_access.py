@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """For everybody: axe-core in both colour schemes, narrow and wide, by keyboard alone."""
 
+import urllib.parse
+
 import pytest
 
 RUN_AXE = """async () => {
@@ -9,6 +11,12 @@ RUN_AXE = """async () => {
     `${id}: ${help}: ${nodes.map(({html}) => html.slice(0, 200)).join(" | ")}`);
 }"""
 PLACES = ["#/jobs", "#/jobs?state=failed", "#/jobs/{finished}", "#/jobs/{held}", "#/nothing"]
+# every view
+AWAITING = [*PLACES[:3], "#/jobs?after=x", "#/new", "#/new?from={finished}",
+            "#/new?extend={finished}", "#/new?like={finished}", "#/compare",
+            "#/compare?job={finished}&job={finished}", "#/bakeoffs", "#/bakeoffs/{finished}",
+            "#/models", "#/webhooks", "#/webhooks/{finished}", "#/hooks", "#/hooks/{finished}",
+            "#/tokens", "#/server"]
 
 
 def violations(page, axe):
@@ -28,6 +36,37 @@ def test_axe_finds_nothing(visit, daemon, axe, finished, held, scheme):
                 summary.click()
         found = violations(page, axe)
         assert not found, f"{place} ({scheme}):\n" + "\n".join(found)
+
+
+def answer_only(visitor, *paths):
+    """Leaves every other request without an answer, so that nothing of it can come meanwhile."""
+    answered = {"/v1/whoami", *paths}
+    visitor.page.route("**/v1/**", lambda route: route.continue_()
+                       if urllib.parse.urlsplit(route.request.url).path in answered else None)
+
+
+@pytest.mark.parametrize("place", AWAITING)
+def test_axe_finds_nothing_before_the_first_answer(visit, daemon, axe, finished, place):
+    visitor = visit(daemon.url)
+    answer_only(visitor)
+    found = violations(visitor.open(place.format(finished=finished)), axe)
+    assert not found, "\n".join(found)
+
+
+def test_a_job_has_no_buttons_before_it_is_known(visit, daemon, axe, finished):
+    visitor = visit(daemon.url)
+    answer_only(visitor)
+    page = visitor.open(f"#/jobs/{finished}")
+    buttons = page.locator("main header :is(a.button, button)")
+    assert buttons.count() > 0
+    assert buttons.locator("visible=true").count() == 0
+    page.unroute("**/v1/**")
+    answer_only(visitor, f"/v1/jobs/{finished}")
+    page.reload()
+    visitor.heading("finished")  # its figures and files are yet to come
+    page.get_by_role("link", name="Change and merge again").wait_for()
+    found = violations(page, axe)
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280, 3840])

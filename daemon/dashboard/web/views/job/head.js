@@ -75,7 +75,7 @@ export function jobHead(id, { announce, signal }, again) {
     erase: button("Delete", erase),
   };
   const changes = h("span", { class: "row actions" }, Object.values(buttons));
-  const row = h("div", { class: "row" }, report, changes);
+  const row = h("div", { class: "row", hidden: true }, report, changes); // until the job is known
 
   return {
     node: h("header", null,
@@ -88,6 +88,7 @@ export function jobHead(id, { announce, signal }, again) {
       say(title, nameOf(job));
       mark.update(job.state, job.cancel_requested && !over ? "stopping"
                            : job.state === "running" && job.stage !== null ? job.stage : "");
+      set(row, { hidden: false });
       set(report, { hidden: !succeeded });
       set(changes, { hidden: !may("submit") });
       set(buttons.rebudget, { hidden: !(succeeded && job.reusable),
