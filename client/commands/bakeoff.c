@@ -145,7 +145,7 @@ static int print_bakeoff(const command_context *context, const json_t *document,
     static const table_column columns[] = {{"METHOD", false}, {"SIZE", true}};
     const bool scored = record_true(document, "scored");
     const bool wide = terminal_columns(stdout) >= BAKEOFF_WIDE_COLUMNS;
-    const json_t *rows[LIMIT_BAKEOFF_MEMBERS];
+    const json_t *rows[LIMIT_BAKEOFF_MEMBERS] = {NULL};
     const size_t count = list_rows(document, rows);
     client_table *table = table_create(columns, 2);
     table_add_column(table, scored ? "KEPT" : "COSINE", true);

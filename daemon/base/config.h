@@ -45,7 +45,7 @@ typedef struct config {
     char *upload_dir; /* NULL: no uploads */
     uint64_t upload_bytes_max, upload_client_bytes_max, upload_open_max, upload_keep_hours;
     char *public_url, *mlflow_uri, *mlflow_token_file; /* NULL: none */
-    char *scorer, *scorer_user; /* NULL: no scorer */
+    char *scorer, *scorer_user;                        /* NULL: no scorer */
     uint64_t scorer_seconds_max, scorer_memory_max, scorer_confine;
     _Atomic uint64_t log_requests;
     uint64_t metrics_public;

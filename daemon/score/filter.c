@@ -80,10 +80,10 @@ static int refuse_some(scmp_filter_ctx filter)
                                   SCMP_A0(SCMP_CMP_MASKED_EQ, spaces[i], spaces[i]));
     if (failed == 0)
         failed = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prlimit64), 1,
-                                  SCMP_A0(SCMP_CMP_NE, 0));
+                                  SCMP_A0(SCMP_CMP_NE, 0, 0));
     if (failed == 0)
         failed = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(tgkill), 1,
-                                  SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+                                  SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0));
     return failed;
 }
 

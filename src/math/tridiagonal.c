@@ -152,7 +152,7 @@ static double bound_of(const tridiagonal *of)
 static void bisect(const tridiagonal *of, double bound, size_t first, double *low, double *high)
 {
     double middle[LANES];
-    int count[LANES];
+    int count[LANES] = {0}; /* the analyzer does not see into clones of a function */
     for (size_t l = 0; l < LANES; l++) {
         low[l] = -bound * (1 + 1e-12);
         high[l] = bound * (1 + 1e-12);
@@ -175,7 +175,7 @@ static bool solve_lanes(const tridiagonal *of, double bound, size_t first, twist
 {
     double low[LANES];
     double high[LANES];
-    double energy[LANES];
+    double energy[LANES] = {0};
     bisect(of, bound, first, low, high);
     for (size_t l = 0; l < LANES; l++)
         values[l] = low[l] / 2 + high[l] / 2;

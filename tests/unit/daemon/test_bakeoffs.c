@@ -23,13 +23,15 @@ typedef struct fixture {
     char id[ID_BYTES];
 } fixture;
 
-static const store_submission good = {
-    .name = "n", .base = "base", .specification = "{}", .labels = "{}"};
+#define GOOD                                                                                       \
+    {                                                                                              \
+        .name = "n", .base = "base", .specification = "{}", .labels = "{}"                         \
+    }
 static const didi_error needs = {.status = DIDI_INVALID, .message = "needs data"};
 static const store_new_member members[] = {
-    {.role = MEMBER_METHOD, .label = "one", .method = "average", .options = "{}", .job = good},
+    {.role = MEMBER_METHOD, .label = "one", .method = "average", .options = "{}", .job = GOOD},
     {.role = MEMBER_METHOD, .label = "two", .method = "cat", .options = "{}", .refused = &needs},
-    {.role = MEMBER_SURVEY, .label = "three", .method = "didi", .options = "{}", .job = good},
+    {.role = MEMBER_SURVEY, .label = "three", .method = "didi", .options = "{}", .job = GOOD},
 };
 enum { MEMBERS = sizeof members / sizeof members[0] };
 
@@ -159,7 +161,7 @@ static void didi_gets_its_sizes_once_and_from_what_is_kept(void **state)
     fixture *self = *state;
     didi_error error = {0};
     store_new_member own = {
-        .role = MEMBER_DIDI, .label = "didi", .method = "didi", .options = "{}", .job = good};
+        .role = MEMBER_DIDI, .label = "didi", .method = "didi", .options = "{}", .job = GOOD};
     own.job.from_job = "01h00000000000000000000000"; /* is not there */
     assert_int_equal(store_bakeoff_size(self->store, self->id, &own, 1, &error), DIDI_NOT_FOUND);
     assert_int_equal(count_jobs(self->store), 2);
