@@ -5,6 +5,7 @@
 #include "daemon/foreground/foreground.h"
 #include "daemon/recovery/recovery.h"
 #include "daemon/serve.h"
+#include "daemon/worker/worker.h"
 #include "src/didi.h"
 
 #include <stddef.h>
@@ -34,6 +35,7 @@ static void print_usage(FILE *stream)
 {
     fputs("Usage: didid --state-dir DIR --models DIR [OPTION]...\n"
           "       didid run SPEC --models DIR --out DIR [OPTION]...\n"
+          "       didid worker DIRECTORY --task I\n"
           "       didid recover|restore|doctor --state-dir DIR [FILE]\n"
           "       didid token create|list|revoke --state-dir DIR [OPTION]...\n"
           "Merge families of fine-tuned checkpoints, as a service or in the foreground.\n\n",
@@ -91,6 +93,8 @@ int main(int argc, char **argv)
     raise_descriptor_limit();
     if (argc > 1 && strcmp(argv[1], "run") == 0)
         return foreground_main(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "worker") == 0)
+        return worker_main(argc, argv);
     if (argc > 1 && recovery_is_tool(argv[1]))
         return recovery_main(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "token") == 0)

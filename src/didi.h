@@ -121,6 +121,9 @@ typedef struct didi_merge_options {
     int reuse_fd;       /* sealed work directory of a finished merge of the same inputs, read only;
                            -1 = none; duplicated */
     const char *specification_json; /* echoed as "specification" in the manifest; a JSON object */
+    bool elsewhere; /* other processes run items, over the same work_fd (see below) */
+    bool worker;    /* this is such a process: nothing of another's is removed, output_fd is not used
+                       and nothing is published */
 } didi_merge_options;
 
 void didi_merge_options_default(didi_merge_options *options);
@@ -253,6 +256,53 @@ int didi_merge_result(const didi_merge *merge, didi_error *error);
 
 /* Progress at this moment, in [0, 1], and the stage in force. [owner] */
 double didi_merge_progress(const didi_merge *merge, didi_stage *ret_stage);
+
+/* ---- items in other processes ----
+ *
+ * The owner opens its merge with `elsewhere`, and each worker, anywhere, one of the same options,
+ * models and work directory with `worker`. Rows of items that leave a state in the work directory
+ * (digests, and what a method does for each tensor) are then given out by
+ * didi_merge_next_elsewhere, others by didi_merge_next. A worker computes what the owner told it by
+ * didi_place, and the owner takes its state up from the directory. An item may be computed more
+ * than once, also at once: its state is the same, and appears whole. */
+
+/* Where an item stands: which time rows are gone through (a merge may go back), the row, the item.
+ */
+typedef struct didi_place {
+    uint64_t round, row, index;
+} didi_place;
+
+/* The next item that another process can run, heaviest first; its memory is nobody's here. WAIT: none
+ * now. [owner] */
+didi_next didi_merge_next_elsewhere(didi_merge *merge, didi_item **ret_item);
+/* [any] */
+didi_place didi_item_place(const didi_item *item);
+/* What it costs, against others of its row. [any] */
+double didi_item_cost(const didi_item *item);
+/* Takes up the state that another process left, in place of didi_item_execute; then
+ * didi_merge_complete takes it back. Errors: DIDI_NOT_FOUND (none is there, or none that can be
+ * read: the item is as it was and may be computed again). [any] */
+int didi_item_take(didi_item *item, didi_error *error);
+/* Another outcome in place of didi_item_execute: it could not be computed, or was cancelled. [any]
+ */
+void didi_item_fail(didi_item *item, int status, const didi_error *error);
+
+/* As a worker: the item at `place`. ITEM: to be executed and completed as ever. WAIT: what its row
+ * needs is not there: states of earlier rows are not seen in the directory, or memory is not free
+ * before another item completes, or didi_merge_next has an item that comes first. FINISHED: its
+ * state is there. Errors are in didi_merge_result. [owner] */
+didi_next didi_merge_next_at(didi_merge *merge, const didi_place *place, uint64_t memory_available,
+                             didi_item **ret_item);
+
+/* What items of one row took. */
+typedef struct didi_usage {
+    uint64_t cpu_ns, flops, bytes_read;
+    uint64_t peak_memory; /* bytes */
+} didi_usage;
+/* Of this process. [any] */
+void didi_merge_usage(const didi_merge *merge, const didi_place *place, didi_usage *ret_usage);
+/* Adds what another process told, to what the manifest reports. [owner] */
+void didi_merge_add_usage(didi_merge *merge, const didi_place *place, const didi_usage *usage);
 
 /* ---- which models go together ---- */
 

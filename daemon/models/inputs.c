@@ -175,6 +175,8 @@ int inputs_open_merge(const inputs *self, const config *settings, const inputs_p
     options.output_name = "artifacts";
     options.volatile_work = places->volatile_work;
     options.keep_work = places->keep_work;
+    options.elsewhere = places->elsewhere;
+    options.worker = places->worker;
     options.reuse_fd = places->reuse_fd;
     if (specification_extends(self->from)) {
         options.extend.package_fd = places->package_fd;

@@ -8,10 +8,12 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -50,7 +52,7 @@ out:
 struct snapshot_writer {
     safetensors_writer *file;
     int work_fd;
-    char name[SNAPSHOT_NAME_BYTES], temporary[SNAPSHOT_NAME_BYTES + 8];
+    char name[SNAPSHOT_NAME_BYTES], temporary[SNAPSHOT_NAME_BYTES + 24];
 };
 
 int snapshot_writer_create(int work_fd, const char *name, const snapshot_entry *entries,
@@ -63,8 +65,12 @@ int snapshot_writer_create(int work_fd, const char *name, const snapshot_entry *
         return didi_fail(error, DIDI_NO_MEMORY, name, "layer state");
     self->work_fd = work_fd;
     (void)snprintf(self->name, sizeof self->name, "%s", name);
-    (void)snprintf(self->temporary, sizeof self->temporary, "%s.tmp", name);
-    (void)unlinkat(work_fd, self->temporary, 0);
+    uint64_t random = 0; /* other processes may write the same */
+    if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random) {
+        free(self);
+        return didi_fail_errno(error, errno, name, "no random bytes for a temporary name");
+    }
+    (void)snprintf(self->temporary, sizeof self->temporary, "%s.%016" PRIx64 ".tmp", name, random);
     int status = create_writer(work_fd, self->temporary, entries, count, &self->file, error);
     if (status != DIDI_OK)
         free(self);

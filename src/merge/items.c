@@ -7,15 +7,14 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Position in the order of service -> index of the item. */
-static size_t service_order(const didi_merge *self, size_t position)
+size_t merge_service_order(const didi_merge *self, size_t position)
 {
     return self->rows[self->row].kind == ROW_EACH && position < self->work.layer_count
                ? self->work.layer_order[position]
                : position;
 }
 
-static didi_next give_item(didi_merge *self, size_t index, bool helper, didi_item **ret_item)
+didi_next merge_give_item(didi_merge *self, size_t index, item_kind kind, didi_item **ret_item)
 {
     didi_item *item = memory_zeroed(1, sizeof *item);
     if (item == NULL) {
@@ -26,15 +25,20 @@ static didi_next give_item(didi_merge *self, size_t index, bool helper, didi_ite
     item->merge = self;
     item->row = self->row;
     item->index = index;
-    item->helper = helper;
+    item->helper = kind == ITEM_HELPER;
+    item->away = kind == ITEM_AWAY;
     item->epoch = parallel_epoch(self->work.parallel);
-    item->memory = helper ? 0 : merge_item_memory(self, self->row, index);
-    if (!helper) {
+    item->memory = kind == ITEM_HERE ? merge_item_memory(self, self->row, index) : 0;
+    if (kind != ITEM_HELPER)
         self->work.items[index] = ITEM_RUNNING;
+    if (kind == ITEM_HERE) {
         self->memory_running += item->memory;
         parallel_enter(self->work.parallel);
     }
-    self->helpers_running += helper;
+    if (kind == ITEM_AWAY)
+        clock_gettime(CLOCK_MONOTONIC, &item->began);
+    self->helpers_running += kind == ITEM_HELPER;
+    self->away_running += kind == ITEM_AWAY;
     self->items_running++;
     *ret_item = item;
     return DIDI_NEXT_ITEM;
@@ -45,25 +49,30 @@ bool didi_merge_is_over(const didi_merge *self)
     return self->status != DIDI_OK || atomic_load(&self->work.cancelled) || self->finished;
 }
 
+uint64_t merge_memory_left(const didi_merge *self, uint64_t memory_available)
+{
+    uint64_t limit =
+        self->work.options.memory_limit > 0 ? self->work.options.memory_limit : UINT64_MAX;
+    return smaller(limit - smaller(limit, self->memory_running), memory_available);
+}
+
 didi_next didi_merge_next(didi_merge *self, uint64_t memory_available, bool helper,
                           didi_item **ret_item)
 {
     if (didi_merge_is_over(self))
         return self->items_running > 0 ? DIDI_NEXT_WAIT : DIDI_NEXT_FINISHED;
-    uint64_t limit =
-        self->work.options.memory_limit > 0 ? self->work.options.memory_limit : UINT64_MAX;
-    uint64_t left = limit > self->memory_running ? limit - self->memory_running : 0;
-    left = left < memory_available ? left : memory_available;
+    bool shared = self->work.options.elsewhere || self->work.options.worker;
+    uint64_t left = merge_memory_left(self, memory_available);
     for (size_t i = 0; i < self->item_count; i++) {
-        size_t index = service_order(self, i);
-        if (self->work.items[index] != ITEM_PENDING ||
+        size_t index = merge_service_order(self, i);
+        if (self->work.items[index] != ITEM_PENDING || (shared && merge_leaves_state(self, self->row, index)) ||
             merge_item_memory(self, self->row, index) > left)
             continue;
-        return give_item(self, index, false, ret_item);
+        return merge_give_item(self, index, ITEM_HERE, ret_item);
     }
-    if (helper && self->items_running > self->helpers_running) {
+    if (helper && self->items_running > self->helpers_running + self->away_running) {
         parallel_welcome(self->work.parallel);
-        return give_item(self, 0, true, ret_item);
+        return merge_give_item(self, 0, ITEM_HELPER, ret_item);
     }
     return DIDI_NEXT_WAIT;
 }
@@ -164,6 +173,7 @@ void didi_merge_complete(didi_merge *self, didi_item *item)
 {
     self->items_running--;
     self->helpers_running -= item->helper;
+    self->away_running -= item->away;
     if (!item->helper) {
         self->memory_running -= item->memory;
         clock_item(self, &self->work.usage[self->rows[item->row].told_as], item);

@@ -13,6 +13,7 @@ struct didi_item {
     size_t row;
     size_t index;
     bool helper;
+    bool away;    /* another process runs it */
     size_t epoch; /* of the threads, when a helper was sent */
     uint64_t memory;
     int status;
@@ -48,7 +49,8 @@ struct didi_merge {
     engine_row *rows;
     size_t row_count;
     size_t row; /* in force; row_count at the end */
-    size_t item_count, items_running, helpers_running;
+    uint64_t round; /* how often the merge went back to an earlier row */
+    size_t item_count, items_running, helpers_running, away_running;
     uint64_t memory_running;
     int status; /* first failure */
     didi_error error;
@@ -75,6 +77,9 @@ size_t merge_row_items(const didi_merge *merge, size_t row);
 /* Enters `row`, or the next one that has something left to do; past the last the merge is done. */
 void merge_enter_row(didi_merge *merge, size_t row);
 int merge_run_item(didi_merge *merge, size_t row, size_t index, didi_error *error);
+/* Takes up what an earlier attempt, another process or the merge this one starts from left of an
+ * item; false: nothing, or nothing whole. */
+bool merge_recall_item(didi_merge *merge, size_t row, size_t index);
 void merge_fail(didi_merge *merge, int status, const didi_error *error);
 
 /* options.c */
@@ -97,6 +102,22 @@ int merge_plan_lists(didi_merge *merge, didi_error *error);
 int merge_plan_make(didi_merge *merge, didi_error *error);
 /* Memory an item takes; bytes. */
 uint64_t merge_item_memory(const didi_merge *merge, size_t row, size_t index);
+
+/* elsewhere.c */
+/* Whether the item leaves a state, so that any process can run it. */
+bool merge_leaves_state(const didi_merge *merge, size_t row, size_t index);
+/* A worker's beginning, in place of taking the work directory over. Errors: DIDI_CHANGED (names the
+ * file that is another than the owner's), DIDI_NOT_FOUND (nobody's directory), DIDI_IO. */
+int merge_join(didi_merge *merge, didi_error *error);
+
+/* items.c */
+/* Position in the order of service -> index of the item. */
+size_t merge_service_order(const didi_merge *merge, size_t position);
+/* Gives one out. */
+typedef enum item_kind { ITEM_HERE, ITEM_AWAY, ITEM_HELPER } item_kind;
+didi_next merge_give_item(didi_merge *merge, size_t index, item_kind kind, didi_item **ret_item);
+/* Bytes that items may still take, of what the caller grants. */
+uint64_t merge_memory_left(const didi_merge *merge, uint64_t memory_available);
 
 /* publish.c */
 int merge_write_file(didi_merge *merge, size_t index, didi_error *error);

@@ -5,6 +5,8 @@
 #include "src/base/base.h"
 
 #include <assert.h>
+#include <dirent.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,6 +49,26 @@ static int compare_fingerprint(didi_merge *self, const char *old, const char *fr
                      name);
 }
 
+/* What a process that died was writing. With others at work it stays to the end: it may be theirs. */
+static void remove_unfinished(int work_fd)
+{
+    int fd = openat(work_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
+    const struct dirent *entry = NULL;
+    if (directory == NULL) {
+        file_close(fd);
+        return;
+    }
+    while ((entry = readdir(directory)) != NULL) {
+        size_t length = strlen(entry->d_name);
+        bool ours = strncmp(entry->d_name, ".tmp-", 5) == 0 ||
+                    (length > 4 && strcmp(entry->d_name + length - 4, ".tmp") == 0);
+        if (ours)
+            (void)unlinkat(work_fd, entry->d_name, 0);
+    }
+    (void)closedir(directory);
+}
+
 /* Old state is kept only when it was made by the same options from the same files. */
 static int adopt_work(didi_merge *self, didi_error *error)
 {
@@ -66,6 +88,8 @@ static int adopt_work(didi_merge *self, didi_error *error)
             status = file_write_durable(self->work.options.work_fd, "fingerprint", fresh,
                                         strlen(fresh), error);
     }
+    else if (status == DIDI_OK && !self->work.options.elsewhere)
+        remove_unfinished(self->work.options.work_fd);
     free(old);
     free(fresh);
     return status;
@@ -168,7 +192,7 @@ static int prepare(didi_merge *self, const didi_merge_options *options, didi_err
     int status = open_inputs(self, &given, error);
     if (status == DIDI_OK)
         status = open_method(self, error);
-    if (status != DIDI_OK || options->output_fd < 0)
+    if (status != DIDI_OK || (options->output_fd < 0 && !options->worker))
         return status;
     status = create_summaries(self, error);
     if (status == DIDI_OK)
@@ -177,6 +201,8 @@ static int prepare(didi_merge *self, const didi_merge_options *options, didi_err
         status = parallel_create(&self->work.parallel, error);
     if (status == DIDI_OK && self->method->begin != NULL)
         status = self->method->begin(self->self, error);
+    if (status == DIDI_OK && options->worker)
+        return merge_join(self, error);
     if (status == DIDI_OK)
         status = merge_options_digest(self, self->fingerprint, error);
     if (status == DIDI_OK)
@@ -227,7 +253,7 @@ void didi_merge_close(didi_merge *self)
             (void)file_remove_tree(self->output_fd, self->package_name, NULL);
     }
     if (self->finished && self->status == DIDI_OK && self->work.options.work_fd >= 0 &&
-        !self->work.options.keep_work)
+        !self->work.options.keep_work && !self->work.options.worker)
         (void)file_remove_contents(self->work.options.work_fd, NULL);
     if (self->self != NULL && self->method->close != NULL)
         self->method->close(self->self);

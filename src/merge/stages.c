@@ -144,7 +144,7 @@ static bool foresees(const didi_merge *self, size_t stage)
 /* That is written here, where files may take their time, and told by the owner. */
 static int save_outlook(didi_merge *self, didi_error *error)
 {
-    int status = self->foreseen || self->work.options.volatile_work
+    int status = self->foreseen || self->work.options.volatile_work || self->work.options.worker
                      ? DIDI_OK
                      : merge_save_outlook(self, error);
     self->foreseen = self->foreseen || status == DIDI_OK;
@@ -203,9 +203,7 @@ static bool recall_digest(didi_merge *self, size_t index)
     return whole;
 }
 
-/* True when an earlier attempt, or the merge this one starts from, finished this item; its result
- * is then in memory. */
-static bool recall_item(didi_merge *self, size_t row, size_t index)
+bool merge_recall_item(didi_merge *self, size_t row, size_t index)
 {
     const engine_row *at = &self->rows[row];
     char name[64];
@@ -227,6 +225,13 @@ static bool is_unchanged(const didi_merge *self, size_t row, size_t index)
     return self->rows[row].kind == ROW_EACH && index < self->work.layer_count &&
            !family_changed(self->work.family, self->work.layers[index]) &&
            !extension_shares(self->work.extension, self->work.layers[index]);
+}
+
+/* Done by the owner of a merge before a worker is given any item of the row. */
+static bool is_owners(const didi_merge *self, size_t row, size_t index)
+{
+    return self->work.options.worker && self->rows[row].kind == ROW_DIGEST &&
+           !merge_leaves_state(self, row, index);
 }
 
 void merge_fail(didi_merge *self, int status, const didi_error *error)
@@ -270,7 +275,8 @@ static int begin_row(didi_merge *self, size_t row, didi_error *error)
             return status;
     }
     for (size_t i = 0; i < count; i++)
-        if (is_unchanged(self, row, i) || recall_item(self, row, i)) {
+        if (is_unchanged(self, row, i) || merge_recall_item(self, row, i) ||
+            is_owners(self, row, i)) {
             self->work.items[i] = ITEM_DONE;
             self->work.items_done++;
         }
@@ -322,10 +328,14 @@ void merge_enter_row(didi_merge *self, size_t row)
             settled = tell_outlook(self, next, &error);
         if (settled != DIDI_OK)
             merge_fail(self, settled, &error);
-        if (judged && go_back(self, &back, &error))
+        if (judged && go_back(self, &back, &error)) {
             next = back;
+            self->round++;
+        }
         if (self->status != DIDI_OK)
             return;
+        if (self->work.options.worker && self->rows[next].kind >= ROW_WRITE)
+            break;
         if (merge_row_items(self, next) == 0)
             continue;
         int status = begin_row(self, next, &error);

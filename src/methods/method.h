@@ -19,6 +19,8 @@ typedef struct method_stage {
     int (*once)(void *self, didi_error *error);
     /* The rest may be NULL. */
     bool (*skipped)(const void *self);                   /* the row has nothing to do */
+    bool in_memory; /* its items add to what a later row saves, and leave no states of their own: all
+                       run in one process */
     bool (*recall)(void *self, size_t tensor);           /* a snapshot is there: taken up */
     void (*report)(void *self);                          /* tells of progress after an item */
     uint64_t (*memory)(const void *self, size_t tensor); /* bytes; NULL: T + 4 panels */

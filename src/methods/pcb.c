@@ -285,7 +285,7 @@ static int plan(void *context, didi_error *error)
 #define COUNTING(row)                                                                              \
     {                                                                                              \
         .name = (row), .told_as = DIDI_STAGE_DECOMPOSE, .share = 18, .each = count_tensor,         \
-        .recall = is_known, .memory = count_memory                                                 \
+        .in_memory = true, .recall = is_known, .memory = count_memory                              \
     }
 #define SETTLING(row)                                                                              \
     {                                                                                              \

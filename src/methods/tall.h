@@ -59,7 +59,7 @@ uint64_t tall_count_memory(const void *self, size_t tensor);
 #define TALL_ROW_EACH(row, function, bytes)                                                        \
     {                                                                                              \
         .name = (row), .told_as = DIDI_STAGE_DECOMPOSE, .share = 20, .each = (function),           \
-        .skipped = tall_is_sum, .recall = tall_is_known, .memory = (bytes)                         \
+        .skipped = tall_is_sum, .in_memory = true, .recall = tall_is_known, .memory = (bytes)      \
     }
 #define TALL_ROW_ONCE(row, stage, function)                                                        \
     {                                                                                              \

@@ -99,7 +99,6 @@ static void a_newer_file_replaces_the_older(void **context)
     snapshot *old = NULL;
     snapshot *from = NULL;
     const void *data = NULL;
-    support_write(directory, "a.state.tmp", "left by a crash", 15);
     assert_int_equal(save(directory, "a.state", true, &error), DIDI_OK);
     assert_int_equal(snapshot_open(directory, "a.state", &old, &error), DIDI_OK);
     assert_int_equal(snapshot_save(directory, "a.state", fresh, 1, true, &error), DIDI_OK);
