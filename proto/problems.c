@@ -68,6 +68,10 @@ problem problem_from_status(int status)
         return PROBLEM_WORKER_LOST;
     case DIDI_SCORER:
         return PROBLEM_SCORER_FAILED;
+    case DIDI_UNAVAILABLE:
+        return PROBLEM_SCHEDULER_UNAVAILABLE;
+    case DIDI_CLUSTER:
+        return PROBLEM_CLUSTER_FAILED;
     case DIDI_CONFLICT:
         return PROBLEM_CONFLICT;
     default:

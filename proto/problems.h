@@ -54,10 +54,13 @@
     X(INTERNAL, "internal-error", 500, "The service made a mistake")                               \
     X(WORKER_LOST, "worker-lost", 500, "A worker hung in the job")                                 \
     X(SCORER_FAILED, "scorer-failed", 500, "The operator's scorer gave no number")                 \
+    X(CLUSTER_FAILED, "cluster-failed", 500, "The cluster refused the work or failed in it")       \
     X(IO, "io-error", 500, "A file operation failed")                                              \
     X(QUEUE_FULL, "queue-full", 503, "Too many jobs are waiting")                                  \
     X(TOO_MANY_STREAMS, "too-many-streams", 503, "Too many models are streamed at once")           \
     X(UNAVAILABLE, "unavailable", 503, "The service is starting or stopping")                      \
+    X(SCHEDULER_UNAVAILABLE, "scheduler-unavailable", 503,                                         \
+      "The scheduler of the cluster does not answer")                                              \
     X(OUT_OF_MEMORY, "out-of-memory", 503, "Memory ran out")                                       \
     X(DISK_FULL, "disk-full", 507, "The disk is full")                                             \
     X(REQUEST_TIMEOUT, "request-timeout", 408, "The request did not arrive in time")               \

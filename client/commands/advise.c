@@ -89,6 +89,11 @@ static const struct {
     {"internal-error", NULL, "the server's log tells more: journalctl -u didid"},
     {"io-error", NULL, "the server's log tells more: journalctl -u didid"},
     {"worker-lost", NULL, "the server's log tells more: journalctl -u didid"},
+    {"scheduler-unavailable", NULL,
+     "look after the scheduler (sinfo, scontrol ping), then didictl retry JOB"},
+    {"cluster-failed", NULL,
+     "the message is the scheduler's; the task's own words are in the job's directory on the "
+     "server, then didictl retry JOB"},
 };
 
 /* How the server could not be reached. */

@@ -170,28 +170,11 @@ int config_init(config *self, didi_error *error)
 
 void config_clear(config *self)
 {
-    free(self->state_dir);
-    free(self->listen);
-    free(self->fetch_dir);
-    free(self->hub_endpoint);
-    free(self->hub_token_file);
-    free(self->fetch_hosts);
-    free(self->webhook_hosts);
-    free(self->webhook_ca_file);
-    free(self->dashboard_dir);
-    free(self->webhook_key_file);
-    free(self->upload_dir);
-    free(self->public_url);
-    free(self->mlflow_uri);
-    free(self->mlflow_token_file);
-    free(self->trusted_proxies);
-    free(self->socket_scope);
-    free(self->http_hosts);
-    free(self->http_origins);
-    free(self->tls_certificate);
-    free(self->tls_key);
-    free(self->scorer);
-    free(self->scorer_user);
+    for (size_t i = 0; i < CONFIG_ENTRY_COUNT; i++) {
+        const config_type type = entry_type(&config_entries[i]);
+        if (type == CONFIG_TEXT || type == CONFIG_PATH)
+            free(*(char **)config_field(self, &config_entries[i]));
+    }
     for (size_t i = 0; i < CONFIG_MODEL_ROOTS_MAX; i++)
         free(self->models[i]);
     memset(self, 0, sizeof *self);
@@ -273,9 +256,40 @@ static int check_scope(const config *self, didi_error *error)
                      self->socket_scope);
 }
 
+static int check_absolute(const char *key, const char *path, didi_error *error)
+{
+    return path == NULL || path[0] == '/'
+               ? DIDI_OK
+               : didi_fail(error, DIDI_INVALID, key, "'%s' is no absolute path", path);
+}
+
+/* What each executor needs. Programs are looked for when it is made. */
+static int check_cluster(const config *self, didi_error *error)
+{
+    static const char *const executors[] = {"local", "slurm", "mpi", "command"};
+    if (text_find(executors, 4, self->executor) == 4)
+        return didi_fail(error, DIDI_INVALID, "executor",
+                         "'%s' is not local, slurm, mpi or command", self->executor);
+    if (strcmp(self->mpi_allocation, "none") != 0 && strcmp(self->mpi_allocation, "slurm") != 0)
+        return didi_fail(error, DIDI_INVALID, "mpi_allocation", "'%s' is neither none nor slurm",
+                         self->mpi_allocation);
+    if (check_absolute("worker_path", self->worker_path, error) != DIDI_OK ||
+        check_absolute("mpi_program", self->mpi_program, error) != DIDI_OK)
+        return DIDI_INVALID;
+    if (strcmp(self->executor, "mpi") == 0 && self->mpi_ranks == 0)
+        return didi_fail(error, DIDI_INVALID, "mpi_ranks", "--executor mpi needs --mpi-ranks");
+    if (strcmp(self->executor, "command") == 0 &&
+        (self->command_submit == NULL || self->command_status == NULL ||
+         self->command_cancel == NULL))
+        return didi_fail(error, DIDI_INVALID, "command_submit",
+                         "--executor command needs --command-submit, --command-status and "
+                         "--command-cancel");
+    return DIDI_OK;
+}
+
 int config_finish(config *self, didi_error *error)
 {
-    if (check_scope(self, error) != DIDI_OK)
+    if (check_scope(self, error) != DIDI_OK || check_cluster(self, error) != DIDI_OK)
         return DIDI_INVALID;
     if (self->state_dir == NULL)
         return didi_fail(error, DIDI_INVALID, "state_dir", "--state-dir is required");

@@ -47,6 +47,14 @@ typedef struct config {
     char *public_url, *mlflow_uri, *mlflow_token_file; /* NULL: none */
     char *scorer, *scorer_user;                        /* NULL: no scorer */
     uint64_t scorer_seconds_max, scorer_memory_max, scorer_confine;
+    char *executor, *worker_path; /* worker_path NULL: the daemon's own */
+    uint64_t task_cores, task_memory;
+    uint64_t cluster_tasks, cluster_poll_seconds, cluster_command_seconds, cluster_retries;
+    char *slurm_partition, *slurm_account, *slurm_qos, *slurm_arguments; /* NULL: none */
+    uint64_t slurm_time;                                                 /* 0: none is said */
+    char *mpi_command, *mpi_program, *mpi_allocation; /* mpi_program NULL: beside the worker */
+    uint64_t mpi_ranks;
+    char *command_submit, *command_status, *command_cancel; /* NULL: none */
     _Atomic uint64_t log_requests;
     uint64_t metrics_public;
     char *dashboard_dir; /* NULL: none */

@@ -111,6 +111,37 @@
     X(scorer_user, TEXT, "", "nobody", 0, 0, "whom scorers run as, of a daemon that is root's")    \
     X(scorer_confine, INTEGER, "", "1", 0, 1,                                                      \
       "0 = a scorer may write anywhere and use the network")                                       \
+    X(executor, TEXT, "", "local", 0, 0,                                                           \
+      "where items of merges run: local (the daemon's threads), slurm, mpi or command")            \
+    X(worker_path, PATH, "", "", 0, 0,                                                             \
+      "didid on the nodes of the cluster, an absolute path; none = where the daemon's is")         \
+    X(task_cores, INTEGER, "cores", "1", 1, 1024, "that a task on the cluster asks for")           \
+    X(task_memory, INTEGER, "bytes", "0", 0, INT64_MAX,                                            \
+      "that a task on the cluster asks for; 0 = the scheduler's default")                          \
+    X(cluster_tasks, INTEGER, "tasks", "64", 1, 10000,                                             \
+      "wanted in flight: about as many as the cluster gives cores")                                \
+    X(cluster_poll_seconds, INTEGER, "seconds", "5", 1, 3600, "between looks at the scheduler")    \
+    X(cluster_command_seconds, INTEGER, "seconds", "60", 1, 3600,                                  \
+      "for one command of the scheduler's; then it is killed and tried again later")               \
+    X(cluster_retries, INTEGER, "times", "3", 0, 100,                                              \
+      "that work which failed on the cluster is handed out again")                                 \
+    X(slurm_partition, TEXT, "", "", 0, 0, "partition of Slurm; none = its default")               \
+    X(slurm_account, TEXT, "", "", 0, 0, "account that Slurm charges; none = the user's default")  \
+    X(slurm_qos, TEXT, "", "", 0, 0, "quality of service of Slurm; none = its default")            \
+    X(slurm_time, INTEGER, "minutes", "0", 0, 525600, "of a task; 0 = the partition's limit")      \
+    X(slurm_arguments, TEXT, "", "", 0, 0,                                                         \
+      "more words for sbatch, split at spaces, as --constraint=avx512")                            \
+    X(mpi_command, TEXT, "", "mpiexec", 0, 0,                                                      \
+      "COMMAND that starts ranks, run as COMMAND -n RANKS didid-mpi DIRECTORY")                    \
+    X(mpi_program, PATH, "", "", 0, 0, "didid-mpi on the nodes; none = beside worker_path")        \
+    X(mpi_ranks, INTEGER, "ranks", "0", 0, 100000, "of one run of MPI; must be set for mpi")       \
+    X(mpi_allocation, TEXT, "", "none", 0, 0,                                                      \
+      "whom mpi asks for nodes: none (mpi_command runs beside the daemon) or slurm")               \
+    X(command_submit, TEXT, "", "", 0, 0,                                                          \
+      "COMMAND that takes an order as JSON on standard input and prints a handle")                 \
+    X(command_status, TEXT, "", "", 0, 0,                                                          \
+      "COMMAND that prints the states of an order's tasks, run as COMMAND HANDLE")                 \
+    X(command_cancel, TEXT, "", "", 0, 0, "COMMAND that ends an order, run as COMMAND HANDLE")     \
     X(log_requests, INTEGER_LIVE, "", "0", 0, 1, "1 = a line in the log for every request")        \
     X(metrics_public, INTEGER, "", "0", 0, 1, "1 = anybody may read /metrics")                     \
     X(dashboard_dir, PATH, "", "", 0, 0,                                                           \

@@ -20,7 +20,9 @@
     X(CONFLICT, "conflict")         /* the object's state forbids it, or another holds it */       \
     X(WORKER_LOST, "worker_lost")   /* a thread hangs in the work */                               \
     X(SCORER, "scorer_failed")      /* the operator's scorer gives no number */                    \
-    X(INTERNAL, "internal_error")   /* our own mistake */
+    X(UNAVAILABLE, "scheduler_unavailable") /* the scheduler of a cluster does not answer now */   \
+    X(CLUSTER, "cluster_failed")  /* the scheduler refuses work, or work on the cluster fails */   \
+    X(INTERNAL, "internal_error") /* our own mistake */
 
 typedef enum didi_status {
 #define DIDI_STATUS_ENUMERATOR(id, name) DIDI_##id,

@@ -54,8 +54,9 @@ PROGRAMS = {
     "daemon/foreground": ("daemon/foreground/foreground.h",
                           "daemon/jobs daemon/models daemon/score daemon/base proto src "
                           "src/package src/base"),
-    "daemon/jobs": ("daemon/jobs/jobs.h",
-                    "daemon/models daemon/score daemon/store daemon/base proto src src/base"),
+    "daemon/jobs": ("daemon/jobs/jobs.h", "daemon/cluster daemon/models daemon/score daemon/store "
+                                          "daemon/base proto src src/base"),
+    "daemon/cluster": ("daemon/cluster/cluster.h", "daemon/base proto src/base"),
     "daemon/models": ("daemon/models/models.h",
                       "daemon/store daemon/base proto src src/files src/base"),
     "daemon/score": ("daemon/score/score.h",

@@ -109,6 +109,37 @@ static void test_the_fetch_directory_is_a_model_directory(void **state)
     config_clear(&settings);
 }
 
+/* What each executor needs, told by the setting that is at fault. */
+static void test_executors(void **state)
+{
+    static const struct {
+        const char *text, *subject; /* NULL: fine */
+    } cases[] = {
+        {"executor = slurm\n", NULL},
+        {"executor = mpi\nmpi_ranks = 4\n", NULL},
+        {"executor = command\ncommand_submit = a\ncommand_status = b c\ncommand_cancel = d\n",
+         NULL},
+        {"executor = pbs\n", "executor"},
+        {"executor = mpi\n", "mpi_ranks"},
+        {"mpi_allocation = lsf\n", "mpi_allocation"},
+        {"worker_path = bin/didid\n", "worker_path"},
+        {"mpi_program = didid-mpi\n", "mpi_program"},
+        {"executor = command\ncommand_submit = a\ncommand_status = b\n", "command_submit"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        config settings;
+        didi_error error = {0};
+        char text[256];
+        snprintf(text, sizeof text, "state_dir = /s\nmodels = /m\n%s", cases[i].text);
+        assert_int_equal(read_text(text, &settings, &error), DIDI_OK);
+        assert_int_equal(config_finish(&settings, &error),
+                         cases[i].subject == NULL ? DIDI_OK : DIDI_INVALID);
+        assert_string_equal(error.subject, cases[i].subject == NULL ? "" : cases[i].subject);
+        config_clear(&settings);
+    }
+}
+
 static void test_ids_ascend_and_tell_the_time(void **state)
 {
     char last[ID_BYTES] = "";
@@ -246,6 +277,7 @@ int main(void)
         cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_missing_settings),
         cmocka_unit_test(test_the_fetch_directory_is_a_model_directory),
+        cmocka_unit_test(test_executors),
         cmocka_unit_test(test_ids_ascend_and_tell_the_time),
         cmocka_unit_test(test_times),
         cmocka_unit_test(test_log_lines),

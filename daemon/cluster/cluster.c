@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Executors by the setting `executor`. */
+#include "daemon/cluster/cluster.h"
+
+#include "daemon/cluster/executor.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const executor_table *const tables[] = {NULL};
+
+int cluster_create(const config *settings, cluster **ret_cluster, didi_error *error)
+{
+    const executor_table *table = NULL;
+    if (settings->executor == NULL || strcmp(settings->executor, "local") == 0) {
+        *ret_cluster = NULL;
+        return DIDI_OK;
+    }
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
+        if (tables[i] != NULL && strcmp(tables[i]->name, settings->executor) == 0)
+            table = tables[i];
+    if (table == NULL)
+        return didi_fail(error, DIDI_INVALID, "executor", "there is no executor %s",
+                         settings->executor);
+    cluster *self = calloc(1, sizeof *self);
+    if (self == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+    self->table = table;
+    self->settings = settings;
+    int status = table->open(self, error);
+    if (status != DIDI_OK) {
+        cluster_free(self);
+        return status;
+    }
+    *ret_cluster = self;
+    return DIDI_OK;
+}
+
+void cluster_free(cluster *self)
+{
+    if (self == NULL)
+        return;
+    self->table->close(self);
+    free(self);
+}
+
+const char *cluster_name(const cluster *self)
+{
+    return self->table->name;
+}
+
+size_t cluster_tasks_max(cluster *self)
+{
+    return self->table->tasks_max(self);
+}
+
+static void check_order(const cluster_order *order)
+{
+    assert(order->directory[0] == '/' && strlen(order->name) < CLUSTER_NAME_BYTES);
+    assert(order->tasks > 0 && order->tasks <= CLUSTER_TASKS_MAX && order->cores > 0);
+    (void)order;
+}
+
+int cluster_submit(cluster *self, const cluster_order *order, char ret_handle[CLUSTER_HANDLE_BYTES],
+                   didi_error *error)
+{
+    check_order(order);
+    return self->table->submit(self, order, ret_handle, error);
+}
+
+int cluster_find(cluster *self, const cluster_order *order, bool *ret_found,
+                 char ret_handle[CLUSTER_HANDLE_BYTES], didi_error *error)
+{
+    check_order(order);
+    return self->table->find(self, order, ret_found, ret_handle, error);
+}
+
+int cluster_look(cluster *self, const cluster_order *order, const char *handle,
+                 cluster_task *ret_tasks, didi_error *error)
+{
+    check_order(order);
+    return self->table->look(self, order, handle, ret_tasks, error);
+}
+
+int cluster_cancel(cluster *self, const cluster_order *order, const char *handle, didi_error *error)
+{
+    check_order(order);
+    return self->table->cancel(self, order, handle, error);
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What an executor is to cluster.c: a table of functions over one struct. Contracts are those of
+ * cluster.h. */
+#pragma once
+
+#include "daemon/cluster/cluster.h"
+
+typedef struct executor_table {
+    const char *name;
+    int (*open)(cluster *self, didi_error *error); /* fills self->own */
+    void (*close)(cluster *self);                  /* also of what open left half-built */
+    size_t (*tasks_max)(cluster *self);
+    int (*submit)(cluster *self, const cluster_order *order, char ret_handle[CLUSTER_HANDLE_BYTES],
+                  didi_error *error);
+    int (*find)(cluster *self, const cluster_order *order, bool *ret_found,
+                char ret_handle[CLUSTER_HANDLE_BYTES], didi_error *error);
+    int (*look)(cluster *self, const cluster_order *order, const char *handle,
+                cluster_task *ret_tasks, didi_error *error);
+    int (*cancel)(cluster *self, const cluster_order *order, const char *handle, didi_error *error);
+} executor_table;
+
+struct cluster {
+    const executor_table *table;
+    const config *settings; /* outlives the cluster */
+    void *own;              /* the executor's */
+};
