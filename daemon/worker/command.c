@@ -108,9 +108,9 @@ static int run(const char *directory, const char *task_text, didi_error *error)
     if (status == DIDI_OK)
         status = worker_open(directory, &self, error);
     if (status == DIDI_OK &&
-        (*end != '\0' || end == task_text || task >= (unsigned long long)worker_tasks(self)))
+        (*end != '\0' || end == task_text || task >= (unsigned long long)worker_task_count(self)))
         status = didi_fail(error, DIDI_INVALID, "--task", "the order has tasks 0 to %zu",
-                           worker_tasks(self) - 1);
+                           worker_task_count(self) - 1);
     if (status == DIDI_OK)
         status = run_task(self, (size_t)task, error);
     worker_close(self);

@@ -14,7 +14,7 @@ enum {
     ORDER_FORMAT = 1,
     ORDER_BYTES_MAX = 64 << 20,
     DONE_BYTES_MAX = 32 << 20,
-    USAGE_BYTES_MAX = 4096,
+    DONE_LINE_BYTES = 128,
     HOST_BYTES_MAX = 256,
     CORES_MAX = 4096,
 };
@@ -194,8 +194,28 @@ void order_clear(work_order *self)
 
 /* ---- what tasks tell ---- */
 
-int worker_read_done(int directory_fd, size_t task, void (*found)(void *context, uint64_t item),
-                     void *context, didi_error *error)
+static bool read_line(const char *text, size_t length, worker_line *ret_line)
+{
+    char line[DONE_LINE_BYTES];
+    uint64_t numbers[5];
+    char *next = line;
+    if (length >= sizeof line || strspn(text, "0123456789 ") != length)
+        return false;
+    memcpy(line, text, length);
+    line[length] = '\0';
+    for (size_t i = 0; i < 5; i++) {
+        const char *start = next;
+        numbers[i] = strtoull(start, &next, 10);
+        if (next == start)
+            return false;
+    }
+    *ret_line = (worker_line){numbers[0], {numbers[1], numbers[2], numbers[3], numbers[4]}};
+    return *next == '\0';
+}
+
+int worker_read_done(int directory_fd, size_t task,
+                     void (*found)(void *context, const worker_line *line), void *context,
+                     didi_error *error)
 {
     char name[WORKER_TASK_NAME_BYTES];
     char *text = NULL;
@@ -204,14 +224,10 @@ int worker_read_done(int directory_fd, size_t task, void (*found)(void *context,
     int status = file_read_text(directory_fd, name, DONE_BYTES_MAX, &text, &bytes, error);
     if (status != DIDI_OK)
         return status == DIDI_NO_MEMORY ? status : DIDI_OK;
-    for (const char *line = text; *line != '\0';) {
-        size_t length = strcspn(line, "\n");
-        size_t digits = strspn(line, "0123456789");
-        if (line[length] == '\0')
-            break; /* on its way */
-        if (digits == length && length > 0 && length < 20)
-            found(context, strtoull(line, NULL, 10));
-        line += length + 1;
+    for (const char *at = text; at[strcspn(at, "\n")] != '\0'; at += strcspn(at, "\n") + 1) {
+        worker_line line;
+        if (read_line(at, strcspn(at, "\n"), &line))
+            found(context, &line);
     }
     free(text);
     return DIDI_OK;
@@ -232,27 +248,24 @@ void worker_read_host(int directory_fd, size_t task, char *ret_host, size_t size
     free(text);
 }
 
-bool worker_read_usage(int directory_fd, size_t task, didi_usage *ret_usage)
+int worker_order_tasks(int directory_fd, const char *work, const didi_place *of, bool *ret_ours,
+                       worker_tasks *ret_tasks, didi_error *error)
 {
-    char name[WORKER_TASK_NAME_BYTES];
-    char *text = NULL;
-    size_t bytes = 0;
-    json_int_t cpu = 0;
-    json_int_t flops = 0;
-    json_int_t read = 0;
-    json_int_t peak = 0;
-    worker_task_file(task, "usage", name);
-    if (file_read_text(directory_fd, name, USAGE_BYTES_MAX, &text, &bytes, NULL) != DIDI_OK)
-        return false;
-    json_t *document = json_load(text, bytes, 0, NULL, NULL);
-    free(text);
-    bool whole =
-        json_unpack(document, "{s:I, s:I, s:I, s:I}", "cpu_ns", &cpu, "flops", &flops, "bytes_read",
-                    &read, "peak_memory", &peak) == 0 &&
-        cpu >= 0 && flops >= 0 && read >= 0 && peak >= 0;
-    json_decref(document);
-    if (whole)
-        *ret_usage =
-            (didi_usage){(uint64_t)cpu, (uint64_t)flops, (uint64_t)read, (uint64_t)peak};
-    return whole;
+    work_order left = {0};
+    didi_blas_info blas = {0};
+    int status = order_read(directory_fd, &left, error);
+    if (status != DIDI_OK)
+        return status;
+    didi_blas_describe(&blas);
+    *ret_ours = strcmp(left.version, didi_version()) == 0 &&
+                strcmp(left.kernel, blas.kernel) == 0 && strcmp(left.blas, blas.version) == 0 &&
+                strcmp(left.work, work) == 0 && left.place.round == of->round &&
+                left.place.row == of->row;
+    if (*ret_ours) {
+        *ret_tasks = (worker_tasks){left.items, left.first, left.task_count};
+        left.items = NULL;
+        left.first = NULL;
+    }
+    order_clear(&left);
+    return DIDI_OK;
 }

@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -32,6 +33,7 @@ struct worker {
 
     /* The task that runs. */
     int done_fd;
+    didi_usage before;
     const uint64_t *items;
     size_t count, running;
     enum { ITEM_WANTED, ITEM_BEGUN, ITEM_THERE } *state;
@@ -149,7 +151,7 @@ void worker_close(worker *self)
     free(self);
 }
 
-size_t worker_tasks(const worker *self)
+size_t worker_task_count(const worker *self)
 {
     return self->order.task_count;
 }
@@ -170,6 +172,7 @@ static int open_merge(worker *self, didi_error *error)
     file_close(places.work_fd);
     file_close(places.package_fd);
     file_close(places.reuse_fd);
+    self->before = (didi_usage){0};
     return status;
 }
 
@@ -185,13 +188,19 @@ static void fail(worker *self, int status, const didi_error *error)
         didi_merge_cancel(self->merge);
 }
 
+/* Synced, so that other machines see it. */
 static void tell_done(worker *self, size_t i)
 {
-    char line[24];
+    char line[128];
     didi_error error = {0};
-    int length = snprintf(line, sizeof line, "%llu\n", (unsigned long long)self->items[i]);
+    didi_usage now;
+    didi_merge_usage(self->merge, &self->order.place, &now);
+    int length = snprintf(line, sizeof line, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
+                          self->items[i], now.cpu_ns - self->before.cpu_ns,
+                          now.flops - self->before.flops, now.bytes_read - self->before.bytes_read,
+                          now.peak_memory);
     self->state[i] = ITEM_THERE;
-    if (write(self->done_fd, line, (size_t)length) != length)
+    if (write(self->done_fd, line, (size_t)length) != length || fdatasync(self->done_fd) != 0)
         fail(self, didi_fail_errno(&error, errno, "task.done", "cannot write"), &error);
 }
 
@@ -341,36 +350,15 @@ static int begin_task(worker *self, size_t task, didi_error *error)
                                : didi_fail(error, DIDI_NO_MEMORY, NULL, "%zu items", self->count);
 }
 
-static int tell_usage(const worker *self, size_t task, const didi_usage *before, didi_error *error)
-{
-    char name[WORKER_TASK_NAME_BYTES];
-    didi_usage now;
-    didi_merge_usage(self->merge, &self->order.place, &now);
-    char *text = memory_format(
-        "{\"cpu_ns\": %llu, \"flops\": %llu, \"bytes_read\": %llu, \"peak_memory\": %llu}\n",
-        (unsigned long long)(now.cpu_ns - before->cpu_ns),
-        (unsigned long long)(now.flops - before->flops),
-        (unsigned long long)(now.bytes_read - before->bytes_read),
-        (unsigned long long)now.peak_memory);
-    if (text == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
-    worker_task_file(task, "usage", name);
-    int status = file_write_durable(self->directory_fd, name, text, strlen(text), error);
-    free(text);
-    return status;
-}
-
 int worker_run_task(worker *self, size_t task, didi_error *error)
 {
-    didi_usage before = {0};
     assert(task < self->order.task_count);
+    self->before = (didi_usage){0};
     if (self->merge != NULL)
-        didi_merge_usage(self->merge, &self->order.place, &before);
+        didi_merge_usage(self->merge, &self->order.place, &self->before);
     int status = begin_task(self, task, error);
     if (status == DIDI_OK)
         status = run_until_seen(self, error);
-    if (status == DIDI_OK)
-        status = tell_usage(self, task, &before, error);
     free(self->state);
     self->state = NULL;
     file_close(self->done_fd);

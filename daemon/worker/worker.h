@@ -5,8 +5,8 @@
  * the job's work directory. It never sees the database.
  *
  * In the directory of an order: order.json, whole before anybody is started; task-I.host, with the
- * name of the machine that began task I; task-I.done, a line for each item whose state is there;
- * task-I.usage, what a task took, when it ended. */
+ * name of the machine that began task I; task-I.done, a line for each item whose state is there,
+ * with what the task took so far. */
 #pragma once
 
 #include "src/didi.h"
@@ -39,17 +39,35 @@ typedef struct worker_order {
  * DIDI_DISK_FULL, DIDI_NO_MEMORY. */
 int worker_order_write(int directory_fd, const worker_order *order, didi_error *error);
 
+/* What tasks of an order run. */
+typedef struct worker_tasks {
+    uint64_t *items;
+    size_t *first; /* of each task, and behind the last */
+    size_t count;
+} worker_tasks;
+
 /* "task-I.KIND" */
 void worker_task_file(size_t task, const char *kind, char ret_name[WORKER_TASK_NAME_BYTES]);
 
-/* What a task has told: calls `found` with every item whose state is there, once more each time.
- * Unfinished and other lines are passed over. Nothing to read is fine. Errors: DIDI_NO_MEMORY. */
-int worker_read_done(int directory_fd, size_t task, void (*found)(void *context, uint64_t item),
-                     void *context, didi_error *error);
+/* What a task has told: calls `found` with every item whose state is there, and what the task took
+ * by then, since it began or was begun again; every line once more each time. Unfinished and other
+ * lines are passed over. Nothing to read is fine. Errors: DIDI_NO_MEMORY. */
+typedef struct worker_line {
+    uint64_t item;
+    didi_usage usage;
+} worker_line;
+int worker_read_done(int directory_fd, size_t task,
+                     void (*found)(void *context, const worker_line *line), void *context,
+                     didi_error *error);
 /* The machine a task began on; "" where none has. */
 void worker_read_host(int directory_fd, size_t task, char *ret_host, size_t size);
-/* False where it has not ended well, or has left nothing that can be read. */
-bool worker_read_usage(int directory_fd, size_t task, didi_usage *ret_usage);
+
+/* The tasks of an order that this daemon, or an earlier process of it, left. *ret_ours is false, and
+ * nothing else is set, where it is of another merge, row, version or kernel than `of` and this
+ * process. The caller frees the members of *ret_tasks. Errors:
+ * DIDI_NOT_FOUND, DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
+int worker_order_tasks(int directory_fd, const char *work, const didi_place *of, bool *ret_ours,
+                       worker_tasks *ret_tasks, didi_error *error);
 
 /* ---- running ---- */
 
@@ -65,7 +83,7 @@ void worker_pin_kernel(const char *directory, char **argv);
 int worker_open(const char *directory, worker **ret_worker, didi_error *error);
 /* NULL is fine. */
 void worker_close(worker *self);
-size_t worker_tasks(const worker *self);
+size_t worker_task_count(const worker *self);
 
 /* Runs the items of a task whose states are not there, on the order's cores; opens the merge first
  * where it is not open yet. Errors: those of didi_merge_open and of items, DIDI_NOT_FOUND (states
