@@ -29,6 +29,7 @@
 
 enum {
     SERVE_SIGNALS = 3,
+    SERVE_CLUSTER_THREADS = 4,
     SERVE_BLAS_CALLERS = 2, /* besides the workers: models that are streamed */
     SERVE_THREADS = 24,     /* besides the workers: the edge, the writer, fetches, uploads */
 };
@@ -410,7 +411,9 @@ int serve(config *settings, const serve_source *source)
     log_configure(settings->log_format, settings->log_level, STDERR_FILENO);
     signal(SIGPIPE, SIG_IGN);
     umask(umask(0077) | 0027); /* never more open than the service manager says */
-    snprintf(threads, sizeof threads, "%zu", settings->workers);
+    /* Those that wait for the scheduler of a cluster come beside the workers. */
+    size_t waiting = strcmp(settings->executor, "local") == 0 ? 0 : SERVE_CLUSTER_THREADS;
+    snprintf(threads, sizeof threads, "%zu", settings->workers + waiting);
     setenv("UV_THREADPOOL_SIZE", threads, 1); /* read once, at the pool's first use */
     int status = start_process(settings, &error);
     if (status == DIDI_OK)

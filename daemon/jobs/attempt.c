@@ -3,6 +3,7 @@
  * recorded. */
 #include "daemon/base/base.h"
 #include "daemon/jobs/compare.h"
+#include "daemon/jobs/remote.h"
 #include "daemon/jobs/scheduler_internal.h"
 #include "src/base/base.h"
 
@@ -62,6 +63,7 @@ static int attempt_open_merge(attempt *self, int job_fd, int work_fd, didi_error
     if (self->merge == NULL) {
         places.work_fd = work_fd;
         places.output_fd = job_fd;
+        places.elsewhere = self->scheduler->cluster != NULL;
         places.comparison_fd = compare_artifacts(self, job_fd);
         places.comparison_reason = self->reason[0] != '\0' ? self->reason : NULL;
         /* What an extension found out is of some of its tasks alone. */
@@ -93,6 +95,8 @@ static void open_work(void *context)
     files_remove_strays(job_fd);
     status = file_remove_tree(job_fd, "artifacts", error);
     self->resumed = faccessat(job_fd, "work", F_OK, 0) == 0;
+    if (status == DIDI_OK && faccessat(job_fd, "work/fingerprint", F_OK, 0) != 0)
+        status = remote_end_orders(self->scheduler, self->job.id, job_fd, error);
     if (status == DIDI_OK)
         status = file_open_directory(job_fd, "work", 1, &work_fd, error);
     if (status == DIDI_OK)
@@ -127,6 +131,8 @@ static void close_work(void *context)
     int job_fd = -1;
     didi_merge_close(self->merge);
     self->merge = NULL;
+    free(self->merged);
+    self->merged = NULL;
     bool cancelled =
         self->recorded || (self->cancel && self->status == DIDI_CANCELLED); /* or lost */
     if ((self->status != DIDI_OK && !cancelled) ||
@@ -251,6 +257,8 @@ static void open_second(void *context)
     attempt *self = context;
     didi_merge_close(self->merge);
     self->merge = NULL;
+    free(self->merged);
+    self->merged = NULL;
     open_work(self);
 }
 
@@ -260,6 +268,8 @@ static void attempt_finished(void *context)
 {
     attempt *self = context;
     assert(self->state == ATTEMPT_RUNNING || self->state == ATTEMPT_LOST);
+    remote_free(self->remote);
+    self->remote = NULL;
     if (self->state == ATTEMPT_LOST) {
         self->scheduler->lost_count--;
         log_emit(LOG_LEVEL_WARNING, "threads that hung are back", LOG_TEXT("job", self->job.id));
@@ -285,9 +295,14 @@ static void open_after(void *context)
     if (self->status != DIDI_OK || self->published) {
         attempt_close(self);
     } else {
+        const char *merged = self->merged != NULL ? self->merged : self->job.specification;
         self->state = ATTEMPT_RUNNING;
-        self->status = pool_add(owner->pool, self->merge, self->job.priority, attempt_finished,
-                                self, &self->why);
+        if (owner->cluster != NULL)
+            self->status = remote_create(self, merged, self->comparing ? "compare/work" : "work",
+                                         &self->remote, &self->why);
+        if (self->status == DIDI_OK)
+            self->status = pool_add(owner->pool, self->merge, self->job.priority, attempt_finished,
+                                    self, &self->why);
         if (self->status != DIDI_OK)
             attempt_close(self);
         else if (self->cancel || atomic_load(&owner->stopping))
@@ -383,6 +398,8 @@ void attempts_tick(scheduler *owner)
             attempt_record(self);
         } else if (self->state == ATTEMPT_RUNNING) {
             didi_stage stage = DIDI_STAGE_DIGEST;
+            if (self->remote != NULL)
+                remote_tick(self->remote);
             tell_waiting(self);
             const double progress =
                 compare_progress(self, didi_merge_progress(self->merge, &stage));

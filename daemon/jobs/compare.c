@@ -34,6 +34,9 @@ void compare_open(attempt *self, const char *text, int job_fd)
         status = file_open_directory(job_fd, "compare", 1, &places.output_fd, &error);
     if (status == DIDI_OK)
         status = file_open_directory(places.output_fd, "work", 1, &places.work_fd, &error);
+    places.elsewhere = self->scheduler->cluster != NULL;
+    if (status == DIDI_OK)
+        status = specification_render(wanted, &self->merged, &error);
     if (status == DIDI_OK)
         status = scheduler_open_merge(self->scheduler, wanted, &places, NULL, &self->merge, &error);
     file_close(places.output_fd);

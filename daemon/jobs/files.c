@@ -91,7 +91,7 @@ int files_measure_artifacts(int job_fd, uint64_t *ret_bytes, didi_error *error)
 
 static int remove_stray(void *context, const char *name, didi_error *error)
 {
-    static const char *const ours[] = {"artifacts", "compare", "exports", "work"};
+    static const char *const ours[] = {"artifacts", "cluster", "compare", "exports", "work"};
     const int *job_fd = context;
     for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
         if (strcmp(name, ours[i]) == 0)
@@ -111,6 +111,7 @@ void files_remove_results(int job_fd)
     didi_error ignored = {0};
     files_remove_strays(job_fd);
     file_remove_tree(job_fd, "artifacts", &ignored);
+    file_remove_tree(job_fd, "cluster", &ignored);
 }
 
 void files_remove_work(int job_fd)
@@ -118,6 +119,7 @@ void files_remove_work(int job_fd)
     didi_error ignored = {0};
     file_remove_tree(job_fd, "work", &ignored);
     file_remove_tree(job_fd, "compare", &ignored);
+    file_remove_tree(job_fd, "cluster", &ignored);
 }
 
 int scheduler_open_files(scheduler *self, const char *id, const char *name, int *ret_fd,

@@ -9,10 +9,10 @@
 
 typedef struct remote remote;
 
-/* Of a running attempt, whose merge was opened with `elsewhere`. `specification` is the text the
- * merge was opened by, `work` its work directory below the job's. Errors: DIDI_IO,
+/* Of a running attempt, whose merge was opened with `elsewhere`. `merged` is the specification's
+ * text that the merge was opened by, `work` its work directory below the job's. Errors: DIDI_IO,
  * DIDI_NO_MEMORY. */
-int remote_create(attempt *of, const char *specification, const char *work, remote **ret_remote,
+int remote_create(attempt *of, const char *merged, const char *work, remote **ret_remote,
                   didi_error *error);
 
 /* Gives out, looks, takes up; at every tick, as long as the merge has not finished. */

@@ -145,7 +145,9 @@ int scheduler_create(uv_loop_t *loop, const config *settings, store *records, re
     pthread_mutex_init(&self->kept_lock, NULL);
     self->look = true;
     self->advance = scheduler_continue;
-    int status = files_open(self, state_fd, error);
+    int status = cluster_create(settings, &self->cluster, error);
+    if (status == DIDI_OK)
+        status = files_open(self, state_fd, error);
     if (status == DIDI_OK)
         status = scheduler_recover(self, error);
     if (status == DIDI_OK)
@@ -190,6 +192,7 @@ void scheduler_free(scheduler *self)
     file_close(self->lost_fd);
     sweep_free(self);
     bakery_free(self);
+    cluster_free(self->cluster);
     pthread_mutex_destroy(&self->kept_lock);
     free(self);
 }

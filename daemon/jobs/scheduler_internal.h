@@ -2,6 +2,7 @@
 /* What the files of the scheduler share. */
 #pragma once
 
+#include "daemon/cluster/cluster.h"
 #include "daemon/jobs/files.h"
 #include "daemon/jobs/pace.h"
 #include "daemon/jobs/pool.h"
@@ -28,6 +29,9 @@ typedef struct attempt {
     store_job job;
     attempt_state state;
     didi_merge *merge;
+    char *merged;          /* the specification that `merge` was opened by */
+    struct remote *remote; /* NULL: all runs here */
+    char waits_for[CLUSTER_REASON_BYTES]; /* of the cluster */
     telemetry *telemetry;
     bool cancel;              /* asked for by a user */
     bool waiting;             /* for a disk with room; events say so */
@@ -54,6 +58,7 @@ struct scheduler {
     const config *config;
     store *store;
     registry *models;
+    cluster *cluster; /* NULL: all runs here */
     pool *pool;
     int jobs_fd, trash_fd, kept_fd, lost_fd;
     struct sweep *sweep;

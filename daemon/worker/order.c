@@ -261,11 +261,9 @@ int worker_order_tasks(int directory_fd, const char *work, const didi_place *of,
                 strcmp(left.kernel, blas.kernel) == 0 && strcmp(left.blas, blas.version) == 0 &&
                 strcmp(left.work, work) == 0 && left.place.round == of->round &&
                 left.place.row == of->row;
-    if (*ret_ours) {
-        *ret_tasks = (worker_tasks){left.items, left.first, left.task_count};
-        left.items = NULL;
-        left.first = NULL;
-    }
+    *ret_tasks = (worker_tasks){left.items, left.first, left.task_count};
+    left.items = NULL;
+    left.first = NULL;
     order_clear(&left);
     return DIDI_OK;
 }

@@ -62,9 +62,8 @@ int worker_read_done(int directory_fd, size_t task,
 /* The machine a task began on; "" where none has. */
 void worker_read_host(int directory_fd, size_t task, char *ret_host, size_t size);
 
-/* The tasks of an order that this daemon, or an earlier process of it, left. *ret_ours is false, and
- * nothing else is set, where it is of another merge, row, version or kernel than `of` and this
- * process. The caller frees the members of *ret_tasks. Errors:
+/* The tasks of an order that this daemon, or an earlier process of it, left. *ret_ours is false
+ * where it is of another merge, row, version or kernel than `of` and this process. The caller frees the members of *ret_tasks. Errors:
  * DIDI_NOT_FOUND, DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
 int worker_order_tasks(int directory_fd, const char *work, const didi_place *of, bool *ret_ours,
                        worker_tasks *ret_tasks, didi_error *error);

@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Orders: items dealt to tasks by what they cost, left in a directory, submitted, found again, ended.
+ */
+#include "daemon/jobs/remote_internal.h"
+#include "src/base/base.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { ORDERS_MAX = 1000000, END_PAUSE_NS = 200000000 };
+
+cluster_order remote_order_of(const scheduler *owner, const remote_order *order,
+                              const char *worker_path)
+{
+    return (cluster_order){.name = order->name,
+                           .directory = order->path,
+                           .worker = worker_path,
+                           .tasks = order->count,
+                           .numbers = order->numbers,
+                           .cores = owner->config->task_cores,
+                           .memory_bytes = owner->config->task_memory};
+}
+
+void remote_order_free(remote_order *order)
+{
+    if (order == NULL)
+        return;
+    file_close(order->fd);
+    free(order->tasks);
+    free(order->seen);
+    free(order->numbers);
+    free(order);
+}
+
+static void number_name(unsigned number, char name[16])
+{
+    (void)snprintf(name, 16, "%u", number);
+}
+
+void remote_order_remove(remote *self, remote_order *order)
+{
+    char name[16];
+    number_name(order->number, name);
+    if (order->failed)
+        (void)file_write_durable(order->fd, "over", "", 0, NULL);
+    else
+        (void)file_remove_tree(self->cluster_fd, name, NULL);
+    remote_order_free(order);
+}
+
+/* Room for `count` tasks, and the directory `number`, which is made if it is not there. */
+static int order_open(int cluster_fd, const char *id, unsigned number, size_t count,
+                      remote_order **ret_order, didi_error *error)
+{
+    char name[16];
+    char link[64];
+    remote_order *order = memory_zeroed(1, sizeof *order);
+    if (order == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+    order->fd = -1;
+    order->number = number;
+    order->count = count;
+    order->tasks = memory_zeroed(count, sizeof *order->tasks);
+    order->seen = memory_zeroed(count, sizeof *order->seen);
+    order->numbers = memory_zeroed(count, sizeof *order->numbers);
+    (void)snprintf(order->name, sizeof order->name, "didid-%s-%u", id, number);
+    number_name(number, name);
+    int status = order->tasks != NULL && order->seen != NULL && order->numbers != NULL
+                     ? file_open_directory(cluster_fd, name, 1, &order->fd, error)
+                     : didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+    if (status == DIDI_OK)
+        status = file_sync(cluster_fd, "cluster", error);
+    if (status != DIDI_OK)
+        goto out;
+    (void)snprintf(link, sizeof link, "/proc/self/fd/%d", order->fd);
+    ssize_t length = readlink(link, order->path, sizeof order->path - 1);
+    if (length <= 0)
+        status = didi_fail_errno(error, errno, name, "has no path");
+    for (size_t i = 0; i < count; i++)
+        order->numbers[i] = i;
+out:
+    if (status == DIDI_OK)
+        *ret_order = order;
+    else
+        remote_order_free(order);
+    return status;
+}
+
+/* ---- dealing ---- */
+
+typedef struct deal {
+    uint64_t *items; /* task by task */
+    size_t *counts;
+    size_t *task_of; /* of each item of the remote */
+    double *loads;
+    size_t tasks;
+} deal;
+
+/* Heaviest first, each to the task with least to do: no task takes longer than the mean by more
+ * than its last item. */
+static void deal_items(const remote *self, deal *out)
+{
+    for (size_t i = 0; i < self->count; i++) {
+        size_t least = 0;
+        if (self->items[i].state != REMOTE_WANTED)
+            continue;
+        for (size_t t = 1; t < out->tasks; t++)
+            if (out->loads[t] < out->loads[least])
+                least = t;
+        out->loads[least] += didi_item_cost(self->items[i].item);
+        out->task_of[i] = least;
+        out->counts[least]++;
+    }
+    size_t at = 0;
+    for (size_t t = 0; t < out->tasks; t++)
+        for (size_t i = 0; i < self->count; i++)
+            if (self->items[i].state == REMOTE_WANTED && out->task_of[i] == t)
+                out->items[at++] = self->items[i].index;
+}
+
+static int deal_create(const remote *self, size_t tasks, deal *out, didi_error *error)
+{
+    *out = (deal){.items = memory_zeroed(self->count, sizeof *out->items),
+                  .counts = memory_zeroed(tasks, sizeof *out->counts),
+                  .task_of = memory_zeroed(self->count, sizeof *out->task_of),
+                  .loads = memory_zeroed(tasks, sizeof *out->loads),
+                  .tasks = tasks};
+    if (out->items == NULL || out->counts == NULL || out->task_of == NULL || out->loads == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+    deal_items(self, out);
+    return DIDI_OK;
+}
+
+static void deal_clear(deal *self)
+{
+    free(self->items);
+    free(self->counts);
+    free(self->task_of);
+    free(self->loads);
+}
+
+/* ---- submitting ---- */
+
+static int write_order(const remote *self, const remote_order *order, const deal *dealt,
+                       didi_error *error)
+{
+    const config *settings = self->owner->config;
+    const worker_order wanted = {.specification = self->specification,
+                                 .models = (const char *const *)settings->models,
+                                 .model_count = settings->model_count,
+                                 .work = self->work_path,
+                                 .package = self->package,
+                                 .reuse = self->reuse,
+                                 .memory_limit = settings->task_memory > 0
+                                                     ? settings->task_memory
+                                                     : settings->memory_limit,
+                                 .cores = settings->task_cores,
+                                 .round = self->row.round,
+                                 .row = self->row.row,
+                                 .items = dealt->items,
+                                 .task_counts = dealt->counts,
+                                 .task_count = dealt->tasks};
+    return worker_order_write(order->fd, &wanted, error);
+}
+
+static int save_handle(const remote_order *order, didi_error *error)
+{
+    return file_write_durable(order->fd, "handle", order->handle, strlen(order->handle), error);
+}
+
+/* Items that are out belong to the order. */
+static void adopt(remote *self, remote_order *order)
+{
+    order->next = self->orders;
+    self->orders = order;
+    self->scheduler_ms =
+        clock_monotonic_ms() + 1000 * (int64_t)self->owner->config->cluster_poll_seconds;
+    self->done_ms = 0;
+}
+
+int remote_submit(remote *self, didi_error *error)
+{
+    remote_order *order = NULL;
+    deal dealt = {0};
+    size_t wanted = 0;
+    for (size_t i = 0; i < self->count; i++)
+        wanted += self->items[i].state == REMOTE_WANTED;
+    assert(wanted > 0);
+    size_t tasks = smaller(wanted, self->owner->config->cluster_tasks);
+    tasks = smaller(tasks, smaller(WORKER_TASKS_MAX, cluster_tasks_max(self->owner->cluster)));
+    int status = deal_create(self, tasks, &dealt, error);
+    if (status == DIDI_OK)
+        status = order_open(self->cluster_fd, self->of->job.id, self->next_number, tasks, &order,
+                            error);
+    if (status == DIDI_OK)
+        status = write_order(self, order, &dealt, error);
+    if (status != DIDI_OK)
+        goto out;
+    self->next_number++;
+    const cluster_order asked = remote_order_of(self->owner, order, self->worker_path);
+    status = cluster_submit(self->owner->cluster, &asked, order->handle, error);
+    if (status == DIDI_OK)
+        status = save_handle(order, error); /* without it, it is found by its name */
+    if (status != DIDI_OK)
+        goto out;
+    for (size_t i = 0; i < self->count; i++)
+        if (self->items[i].state == REMOTE_WANTED) {
+            self->items[i].state = REMOTE_SENT;
+            self->items[i].order = order;
+            self->items[i].task = dealt.task_of[i];
+            order->tasks[dealt.task_of[i]].left++;
+        }
+    adopt(self, order);
+    order = NULL;
+out:
+    remote_order_free(order);
+    deal_clear(&dealt);
+    return status;
+}
+
+/* ---- orders of an earlier process ---- */
+
+typedef struct order_list {
+    unsigned *numbers;
+    size_t count, room;
+} order_list;
+
+static int list_number(void *context, const char *name, didi_error *error)
+{
+    order_list *self = context;
+    char *end = NULL;
+    unsigned long number = strtoul(name, &end, 10);
+    if (*end != '\0' || name[0] < '0' || name[0] > '9' || number >= ORDERS_MAX)
+        return DIDI_OK;
+    if (self->count == self->room) {
+        size_t room = 2 * self->room + 16;
+        unsigned *grown = realloc(self->numbers, room * sizeof *grown);
+        if (grown == NULL)
+            return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+        self->numbers = grown;
+        self->room = room;
+    }
+    self->numbers[self->count++] = (unsigned)number;
+    return DIDI_OK;
+}
+
+/* What an order was of, as its directory has it. */
+typedef struct left_order {
+    const char *work; /* and of which row it should be */
+    didi_place row;
+    bool ours;
+    worker_tasks tasks;
+} left_order;
+
+static void left_clear(left_order *self)
+{
+    free(self->tasks.items);
+    free(self->tasks.first);
+}
+
+/* With its handle. *ret_order is NULL where it is over or was never submitted. */
+static int find_order(const scheduler *owner, int cluster_fd, const char *id, unsigned number,
+                      left_order *left, remote_order **ret_order, didi_error *error)
+{
+    remote_order *order = NULL;
+    char name[16];
+    char *text = NULL;
+    size_t bytes = 0;
+    int fd = -1;
+    bool found = true;
+    *ret_order = NULL;
+    number_name(number, name);
+    int status = file_open_directory(cluster_fd, name, 0, &fd, error);
+    if (status != DIDI_OK)
+        return status;
+    /* It was whole before it was submitted. */
+    if (faccessat(fd, "over", F_OK, 0) == 0 ||
+        worker_order_tasks(fd, left->work, &left->row, &left->ours, &left->tasks, error) != DIDI_OK)
+        goto out;
+    status = order_open(cluster_fd, id, number, left->tasks.count, &order, error);
+    if (status != DIDI_OK)
+        goto out;
+    if (file_read_text(order->fd, "handle", CLUSTER_HANDLE_BYTES - 1, &text, &bytes, NULL) ==
+        DIDI_OK) {
+        (void)snprintf(order->handle, sizeof order->handle, "%s", text);
+    } else {
+        const cluster_order asked = remote_order_of(owner, order, "");
+        status = cluster_find(owner->cluster, &asked, &found, order->handle, error);
+    }
+    if (status == DIDI_OK && found) {
+        *ret_order = order;
+        order = NULL;
+    }
+out:
+    free(text);
+    file_close(fd);
+    remote_order_free(order);
+    return status;
+}
+
+static bool is_gone(const cluster_task *tasks, size_t count)
+{
+    bool gone = true;
+    for (size_t i = 0; i < count; i++)
+        gone = gone && tasks[i].state != CLUSTER_WAITING && tasks[i].state != CLUSTER_RUNNING;
+    return gone;
+}
+
+static void pause_a_little(void)
+{
+    const struct timespec time = {0, END_PAUSE_NS};
+    (void)nanosleep(&time, NULL);
+}
+
+static int end_order(const scheduler *owner, remote_order *order, didi_error *error)
+{
+    const cluster_order asked = remote_order_of(owner, order, "");
+    const int64_t until = clock_monotonic_ms() + REMOTE_END_MILLISECONDS;
+    int status = cluster_cancel(owner->cluster, &asked, order->handle, error);
+    while (status == DIDI_OK) {
+        status = cluster_look(owner->cluster, &asked, order->handle, order->seen, error);
+        if (status == DIDI_OK && is_gone(order->seen, order->count))
+            return file_write_durable(order->fd, "over", "", 0, error);
+        if (status == DIDI_OK && clock_monotonic_ms() > until)
+            status = didi_fail(error, DIDI_UNAVAILABLE, order->name,
+                               "%s was cancelled %d s ago, and its tasks are not gone", order->name,
+                               REMOTE_END_MILLISECONDS / 1000);
+        pause_a_little();
+    }
+    return status;
+}
+
+int remote_cancel_orders(remote *self, didi_error *error)
+{
+    int status = DIDI_OK;
+    for (remote_order *order = self->orders; order != NULL; order = order->next) {
+        didi_error why = {0};
+        int ended = end_order(self->owner, order, &why);
+        if (ended != DIDI_OK && status == DIDI_OK) {
+            status = ended;
+            *error = why;
+        }
+    }
+    return status;
+}
+
+/* Those of its items that are wanted now are out already. */
+static void take_up(remote *self, remote_order *order, const worker_tasks *tasks)
+{
+    for (size_t t = 0; t < tasks->count; t++)
+        for (size_t at = tasks->first[t]; at < tasks->first[t + 1]; at++)
+            for (size_t i = 0; i < self->count; i++)
+                if (self->items[i].index == tasks->items[at] &&
+                    self->items[i].state == REMOTE_WANTED) {
+                    self->items[i].state = REMOTE_SENT;
+                    self->items[i].order = order;
+                    self->items[i].task = t;
+                    order->tasks[t].left++;
+                }
+    adopt(self, order);
+}
+
+static int search_one(remote *self, unsigned number, didi_error *error)
+{
+    remote_order *order = NULL;
+    left_order left = {.work = self->work_path, .row = self->row};
+    int status = find_order(self->owner, self->cluster_fd, self->of->job.id, number, &left, &order,
+                            error);
+    if (status == DIDI_OK && order != NULL && left.ours) {
+        take_up(self, order, &left.tasks);
+        order = NULL;
+    } else if (status == DIDI_OK && order != NULL) {
+        status = end_order(self->owner, order, error);
+    }
+    remote_order_free(order);
+    left_clear(&left);
+    return status;
+}
+
+int remote_search(remote *self, didi_error *error)
+{
+    order_list list = {0};
+    int status = file_each_entry(self->cluster_fd, list_number, &list, error);
+    for (size_t i = 0; i < list.count && status == DIDI_OK; i++) {
+        if (list.numbers[i] >= self->next_number)
+            self->next_number = list.numbers[i] + 1;
+        status = search_one(self, list.numbers[i], error);
+    }
+    free(list.numbers);
+    return status;
+}
+
+int remote_end_orders(const scheduler *owner, const char *id, int job_fd, didi_error *error)
+{
+    order_list list = {0};
+    int cluster_fd = -1;
+    if (owner->cluster == NULL || faccessat(job_fd, "cluster", F_OK, 0) != 0)
+        return DIDI_OK;
+    int status = file_open_directory(job_fd, "cluster", 0, &cluster_fd, error);
+    if (status != DIDI_OK)
+        return status;
+    status = file_each_entry(cluster_fd, list_number, &list, error);
+    for (size_t i = 0; i < list.count && status == DIDI_OK; i++) {
+        remote_order *order = NULL;
+        left_order left = {.work = ""};
+        status = find_order(owner, cluster_fd, id, list.numbers[i], &left, &order, error);
+        if (status == DIDI_OK && order != NULL)
+            status = end_order(owner, order, error);
+        remote_order_free(order);
+        left_clear(&left);
+    }
+    free(list.numbers);
+    close(cluster_fd);
+    return status;
+}
