@@ -139,21 +139,18 @@ static void begin_work(remote *self, int (*work)(remote *self, didi_error *error
 
 /* ---- items ---- */
 
-static void drop_item(remote *self, size_t i)
-{
-    memmove(&self->items[i], &self->items[i + 1], (self->count - i - 1) * sizeof *self->items);
-    self->count--;
-}
-
 static void complete_taken(remote *self)
 {
-    for (size_t i = self->count; i-- > 0;)
-        if (self->items[i].state == REMOTE_TAKEN) {
-            didi_item *item = self->items[i].item;
-            drop_item(self, i);
-            metric_add(METRIC_ITEMS, NULL, 1);
-            didi_merge_complete(self->merge, item);
+    size_t left = 0;
+    for (size_t i = 0; i < self->count; i++) {
+        if (self->items[i].state != REMOTE_TAKEN) {
+            self->items[left++] = self->items[i];
+            continue;
         }
+        metric_add(METRIC_ITEMS, NULL, 1);
+        didi_merge_complete(self->merge, self->items[i].item);
+    }
+    self->count = left;
 }
 
 /* All that are out end like this. */
