@@ -2,6 +2,7 @@
 /* didid: reads options and settings, then serves, or merges in the foreground (didid run). */
 #include "daemon/access/access.h"
 #include "daemon/base/base.h"
+#include "daemon/cluster/cluster.h"
 #include "daemon/foreground/foreground.h"
 #include "daemon/recovery/recovery.h"
 #include "daemon/serve.h"
@@ -91,6 +92,8 @@ int main(int argc, char **argv)
     raise_descriptor_limit();
     if (argc > 1 && strcmp(argv[1], "run") == 0)
         return foreground_main(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "supervise") == 0)
+        return cluster_supervise(argc - 1, argv + 1);
     if (argc > 1 && recovery_is_tool(argv[1]))
         return recovery_main(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "token") == 0)

@@ -28,10 +28,10 @@ METHODS = {"src/methods/didi": "src/methods/methods.h"}
 PROGRAMS = {
     "proto": ("proto/proto.h", "src/base"),
 
-    "daemon": (None, "daemon/access daemon/api daemon/dashboard daemon/fetch daemon/foreground "
-                     "daemon/hooks daemon/jobs daemon/models daemon/recovery daemon/score "
-                     "daemon/uploads daemon/webhooks daemon/http daemon/store daemon/base proto "
-                     "src src/base"),
+    "daemon": (None, "daemon/access daemon/api daemon/cluster daemon/dashboard daemon/fetch "
+                     "daemon/foreground daemon/hooks daemon/jobs daemon/models daemon/recovery "
+                     "daemon/score daemon/uploads daemon/webhooks daemon/http daemon/store "
+                     "daemon/base proto src src/base"),
     "daemon/access": ("daemon/access/access.h",
                       "daemon/http daemon/store daemon/base proto src/base"),
     "daemon/api": ("daemon/api/api.h", "daemon/access daemon/dashboard daemon/egress daemon/fetch "
