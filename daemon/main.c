@@ -2,6 +2,7 @@
 /* didid: reads options and settings, then serves, or merges in the foreground (didid run). */
 #include "daemon/access/access.h"
 #include "daemon/base/base.h"
+#include "daemon/cluster/cluster.h"
 #include "daemon/foreground/foreground.h"
 #include "daemon/recovery/recovery.h"
 #include "daemon/serve.h"
@@ -95,6 +96,8 @@ int main(int argc, char **argv)
         return foreground_main(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "worker") == 0)
         return worker_main(argc, argv);
+    if (argc > 1 && strcmp(argv[1], "supervise") == 0)
+        return cluster_supervise(argc - 1, argv + 1);
     if (argc > 1 && recovery_is_tool(argv[1]))
         return recovery_main(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "token") == 0)

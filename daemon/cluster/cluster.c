@@ -8,7 +8,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const executor_table *const tables[] = {NULL};
+static const executor_table *const tables[] = {&executor_slurm, &executor_mpi, &executor_command};
+enum { TABLE_COUNT = sizeof tables / sizeof *tables };
+
+int executor_command_read(const char *text, const char *setting, command *ret_command,
+                          didi_error *error)
+{
+    int status = command_read(text, "command of the cluster", ret_command, error);
+    if (status == DIDI_OK || status == DIDI_NO_MEMORY)
+        return status;
+    didi_error why = error != NULL ? *error : (didi_error){0};
+    return didi_fail(error, DIDI_INVALID, setting, "%s", why.message);
+}
 
 int cluster_create(const config *settings, cluster **ret_cluster, didi_error *error)
 {
@@ -17,17 +28,18 @@ int cluster_create(const config *settings, cluster **ret_cluster, didi_error *er
         *ret_cluster = NULL;
         return DIDI_OK;
     }
-    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
-        if (tables[i] != NULL && strcmp(tables[i]->name, settings->executor) == 0)
+    for (size_t i = 0; i < TABLE_COUNT; i++)
+        if (strcmp(tables[i]->name, settings->executor) == 0)
             table = tables[i];
     if (table == NULL)
         return didi_fail(error, DIDI_INVALID, "executor", "there is no executor %s",
                          settings->executor);
-    cluster *self = calloc(1, sizeof *self);
+    cluster *self = memory_zeroed(1, sizeof *self);
     if (self == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     self->table = table;
     self->settings = settings;
+    tool_environment(&self->environment);
     int status = table->open(self, error);
     if (status != DIDI_OK) {
         cluster_free(self);
@@ -42,6 +54,7 @@ void cluster_free(cluster *self)
     if (self == NULL)
         return;
     self->table->close(self);
+    tool_words_clear(&self->environment);
     free(self);
 }
 
@@ -80,6 +93,8 @@ int cluster_look(cluster *self, const cluster_order *order, const char *handle,
                  cluster_task *ret_tasks, didi_error *error)
 {
     check_order(order);
+    for (size_t i = 0; i < order->tasks; i++)
+        ret_tasks[i] = (cluster_task){.state = CLUSTER_UNKNOWN};
     return self->table->look(self, order, handle, ret_tasks, error);
 }
 

@@ -5,7 +5,7 @@
  * Functions block, each command they run is an argument vector (never a shell's text) that is
  * bounded in time and output; they are called from pool threads, from one at a time for one order.
  * The daemon may die at any instant: an order that was submitted is found again by its name, or by
- * the handle that the caller kept. */
+ * the handle that the caller kept. Executors keep their own files, NAME.*, in its directory. */
 #pragma once
 
 #include "daemon/base/base.h"
@@ -54,7 +54,8 @@ typedef struct cluster_task {
                                         */
 } cluster_task;
 
-/* By the settings (`executor` and those after it); *ret_cluster is NULL for `local`. Errors:
+/* By the settings (`executor` and those after it), which outlive the cluster; *ret_cluster is NULL
+ * for `local`. Errors:
  * DIDI_INVALID (a setting that is missing, or a command that is not there), DIDI_NO_MEMORY. */
 int cluster_create(const config *settings, cluster **ret_cluster, didi_error *error);
 void cluster_free(cluster *self);              /* NULL is fine */
@@ -62,8 +63,9 @@ const char *cluster_name(const cluster *self); /* "slurm", "mpi", "command" */
 /* How many tasks one order may have here (a limit of array sizes). [asks once] */
 size_t cluster_tasks_max(cluster *self);
 
-/* Errors: DIDI_UNAVAILABLE (the scheduler does not answer or is out of something: try again later),
- * DIDI_CLUSTER (it refuses for good; both in its own words), DIDI_IO, DIDI_NO_MEMORY. */
+/* Errors: DIDI_UNAVAILABLE (the scheduler does not answer or is out of something: try again later,
+ * and ask cluster_find first, since the order may be there all the same), DIDI_CLUSTER (it refuses
+ * for good; both in its own words), DIDI_IO, DIDI_NO_MEMORY. */
 int cluster_submit(cluster *self, const cluster_order *order, char ret_handle[CLUSTER_HANDLE_BYTES],
                    didi_error *error);
 /* The order of this name, submitted by a daemon that died before it could note the handle. Errors:
@@ -77,3 +79,8 @@ int cluster_look(cluster *self, const cluster_order *order, const char *handle,
  */
 int cluster_cancel(cluster *self, const cluster_order *order, const char *handle,
                    didi_error *error);
+
+/* `didid supervise DIRECTORY NAME WORD...`, which the mpi executor runs: starts the words as a
+ * command that outlives the daemon, and returns when it runs. argv begins with "supervise". Returns
+ * an exit code. */
+int cluster_supervise(int argc, char **argv);

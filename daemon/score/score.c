@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One model scored: prepared here, started by child.c, watched by watch.c, read by verdict.c. */
+/* One model scored: prepared here, started and watched by daemon/process, read by verdict.c. */
 #include "daemon/score/score.h"
 
-#include "daemon/score/child.h"
-#include "daemon/score/command.h"
+#include "daemon/process/process.h"
 #include "daemon/score/filter.h"
 #include "daemon/score/rules.h"
 #include "daemon/score/verdict.h"
@@ -94,7 +93,7 @@ int scorer_open(const scorer_settings *settings, scorer **ret_scorer, didi_error
     self->settings = *settings;
     int status = copy_hidden(self, settings, error);
     if (status == DIDI_OK)
-        status = command_read(settings->command, &self->command, error);
+        status = command_read(settings->command, "scorer", &self->command, error);
     if (status == DIDI_OK)
         status = find_user(self, settings->user, error);
     if (status == DIDI_OK && settings->confined)
@@ -149,7 +148,7 @@ void scorer_close(scorer *self)
 typedef struct preparation {
     child_order order;
     char *path; /* of the directory, as the scorer gets it */
-    const char *arguments[SCORE_COMMAND_WORDS_MAX + 4];
+    const char *arguments[COMMAND_WORDS_MAX + 4];
     char *environment[SCORE_VARIABLES_MAX];
     size_t variables;
 } preparation;
@@ -296,15 +295,20 @@ static int check_split(const char *split, didi_error *error)
 int scorer_run(const scorer *self, const score_request *request, int (*cancelled)(void *context),
                void *context, double *ret_score, didi_error *error)
 {
-    preparation it = {.order = {.directory_fd = -1,
+    preparation it = {.order = {.what = "scorer",
+                                .refused = DIDI_SCORER,
+                                .input_fd = -1,
+                                .held = true,
+                                .directory_fd = -1,
                                 .rules_fd = -1,
                                 .changes_user = self->changes_user,
                                 .user = self->user,
                                 .group = self->group}};
     const watch_limits limits = {.cancelled = cancelled, .context = context};
-    watch_result *result = memory_zeroed(1, sizeof *result);
+    watch_result result = {.output_room = SCORE_OUTPUT_BYTES_MAX + 1};
     int status = DIDI_OK;
-    if (result == NULL)
+    result.output = memory_zeroed(result.output_room, 1);
+    if (result.output == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     status = check_split(request->split, error);
     if (status == DIDI_OK)
@@ -313,15 +317,15 @@ int scorer_run(const scorer *self, const score_request *request, int (*cancelled
         status = prepare_environment(&it, error);
     if (status == DIDI_OK) {
         prepare_order(self, request, &it);
-        status = run_prepared(self, &it, limits, result, error);
+        status = run_prepared(self, &it, limits, &result, error);
     }
     if (status == DIDI_OK)
-        status = verdict_read(result, &self->settings, request->task, ret_score, error);
+        status = verdict_read(&result, &self->settings, request->task, ret_score, error);
     file_close(it.order.directory_fd);
     file_close(it.order.rules_fd);
     for (size_t i = 0; i < it.variables; i++)
         free(it.environment[i]);
     free(it.path);
-    free(result);
+    free(result.output);
     return status;
 }

@@ -15,9 +15,6 @@
 enum {
     SCORE_OUTPUT_BYTES_MAX = 65536, /* that a scorer may print */
     SCORE_SPLIT_BYTES_MAX = 128,
-    SCORE_COMMAND_WORDS_MAX = 64,   /* of a command */
-    SCORE_FILE_BYTES_MAX = 1 << 30, /* of one file that it writes */
-    SCORE_DESCRIPTORS_MAX = 4096,   /* that one of its processes has open */
 };
 
 typedef struct scorer scorer;

@@ -9,45 +9,11 @@
 #include <string.h>
 #include <sys/wait.h>
 
-enum { VERDICT_LINES = 3 };
-
-/* The last lines of standard error, as one: ": a / b / c". Empty where nothing was said. */
-static void last_lines(const watch_result *result, char ret_text[WATCH_TAIL_BYTES * 2 + 8])
-{
-    size_t end = result->tail_bytes;
-    size_t lines = 1;
-    size_t length = 0;
-    const char *text = result->tail;
-    ret_text[0] = '\0';
-    while (end > 0 && strchr(" \t\r\n", text[end - 1]) != NULL)
-        end--;
-    size_t start = end;
-    while (start > 0 && (text[start - 1] != '\n' || lines++ < VERDICT_LINES))
-        start--;
-    while (start < end && ((unsigned char)text[start] & 0xC0) == 0x80)
-        start++; /* inside a character that was cut */
-    if (start == end)
-        return;
-    memcpy(ret_text, ": ", 3);
-    length = 2;
-    for (size_t i = start; i < end; i++) {
-        if (text[i] != '\n' && text[i] != '\0') {
-            ret_text[length++] = text[i];
-        } else if (text[i] == '\n') {
-            memcpy(ret_text + length, " / ", 3);
-            length += 3;
-        }
-        if (length >= WATCH_TAIL_BYTES * 2)
-            break;
-    }
-    ret_text[length] = '\0';
-}
-
 static int fail_ended(const watch_result *result, const char *task, didi_error *error)
 {
-    char lines[WATCH_TAIL_BYTES * 2 + 8];
+    char lines[WATCH_LINES_BYTES];
     int ended = result->ended;
-    last_lines(result, lines);
+    watch_last_lines(result, lines);
     if (WIFSIGNALED(ended) && WTERMSIG(ended) == SIGXCPU)
         return didi_fail(error, DIDI_SCORER, task, "the scorer used up its processor time%s",
                          lines);
@@ -82,8 +48,8 @@ static int fail_outcome(const watch_result *result, const scorer_settings *setti
 static int fail_output(const watch_result *result, const json_error_t *reason, const char *task,
                        didi_error *error)
 {
-    char lines[WATCH_TAIL_BYTES * 2 + 8];
-    last_lines(result, lines);
+    char lines[WATCH_LINES_BYTES];
+    watch_last_lines(result, lines);
     const char *text = result->output;
     if (text[strspn(text, " \t\r\n")] == '\0')
         return didi_fail(error, DIDI_SCORER, task, "the scorer printed nothing%s", lines);

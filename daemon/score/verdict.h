@@ -2,7 +2,8 @@
 /* What a scorer's end and its words mean. */
 #pragma once
 
-#include "daemon/score/watch.h"
+#include "daemon/process/process.h"
+#include "daemon/score/score.h"
 
 /* The score, or why there is none. `task` is the subject of errors. Errors: DIDI_SCORER,
  * DIDI_CANCELLED, DIDI_NO_MEMORY. */

@@ -5,8 +5,9 @@ words where something is wrong. The scheduler is tests/processes.py by the execu
 import json
 import os
 import pathlib
-import random
+import shutil
 import signal
+import subprocess
 import sys
 import time
 
@@ -33,9 +34,10 @@ class Cluster:
         words = [word for name in ("submit", "status", "cancel")
                  for word in (f"--command-{name}", f"{sys.executable} {SCRIPT} {name}")]
         self.state = place / "state"
-        self.daemon = start_daemon(self.state, family, "--executor", "command", *words,
+        self.daemon = start_daemon(family, "--executor", "command", *words,
                                    "--cluster-tasks", "3", "--cluster-poll-seconds", "1",
-                                   *arguments, environment={"PROCESSES_DIR": str(self.home)})
+                                   *arguments, state=self.state,
+                                   environment={"PROCESSES_DIR": str(self.home)})
 
     def pids(self):
         """Of workers that run."""
@@ -70,7 +72,7 @@ def here(start_daemon, family, tmp_path):
     """A daemon that runs all itself."""
     place = tmp_path / "here"
     place.mkdir()
-    return place / "state", start_daemon(place / "state", family)
+    return place / "state", start_daemon(family, state=place / "state")
 
 
 def artifacts(state, job):
@@ -249,11 +251,13 @@ def test_what_is_wrong_on_a_node_is_told(start_daemon, family, tmp_path, didid, 
     fail(cluster, job, kind, *words)
 
 
-def test_an_input_that_changes_fails_the_job_once(start_daemon, copied_family, tmp_path):
-    cluster = Cluster(start_daemon, copied_family, tmp_path)
+def test_an_input_that_changes_fails_the_job_once(start_daemon, family, tmp_path):
+    copied = tmp_path / "family"
+    shutil.copytree(family, copied)
+    cluster = Cluster(start_daemon, copied, tmp_path)
     job = cluster.submit(merge_of(**SLOW))
     cluster.wait_running()
-    model = copied_family / "tasks" / "latin" / "model.safetensors"
+    model = copied / "tasks" / "latin" / "model.safetensors"
     (cluster.home / "at_once").write_text("0")
     os.utime(model, (1, 1))
     (cluster.home / "at_once").write_text("4")
@@ -263,7 +267,6 @@ def test_an_input_that_changes_fails_the_job_once(start_daemon, copied_family, t
 
 
 def test_workers_say_what_they_lack(didid, tmp_path):
-    import subprocess
     for words, code, said in ((["--help"], 0, "Usage"), ([], 64, "DIRECTORY"),
                               ([str(tmp_path), "--task", "0"], 66, "order.json"),
                               ([str(tmp_path / "no"), "--task", "0"], 66, "share")):

@@ -28,10 +28,10 @@ METHODS = {"src/methods/didi": "src/methods/methods.h"}
 PROGRAMS = {
     "proto": ("proto/proto.h", "src/base"),
 
-    "daemon": (None, "daemon/access daemon/api daemon/dashboard daemon/fetch daemon/foreground "
-                     "daemon/hooks daemon/jobs daemon/models daemon/recovery daemon/score "
-                     "daemon/uploads daemon/webhooks daemon/http daemon/store daemon/base proto "
-                     "src src/base"),
+    "daemon": (None, "daemon/access daemon/api daemon/cluster daemon/dashboard daemon/fetch "
+                     "daemon/foreground daemon/hooks daemon/jobs daemon/models daemon/recovery "
+                     "daemon/score daemon/uploads daemon/webhooks daemon/http daemon/store "
+                     "daemon/base proto src src/base"),
     "daemon/access": ("daemon/access/access.h",
                       "daemon/http daemon/store daemon/base proto src/base"),
     "daemon/api": ("daemon/api/api.h", "daemon/access daemon/dashboard daemon/egress daemon/fetch "
@@ -56,11 +56,12 @@ PROGRAMS = {
                           "src/package src/base"),
     "daemon/jobs": ("daemon/jobs/jobs.h", "daemon/cluster daemon/models daemon/score daemon/store "
                                           "daemon/base proto src src/base"),
-    "daemon/cluster": ("daemon/cluster/cluster.h", "daemon/base proto src/base"),
+    "daemon/cluster": ("daemon/cluster/cluster.h", "daemon/process daemon/base proto src/base"),
+    "daemon/process": ("daemon/process/process.h", "daemon/base src/base"),
     "daemon/models": ("daemon/models/models.h",
                       "daemon/store daemon/base proto src src/files src/base"),
     "daemon/score": ("daemon/score/score.h",
-                     "daemon/models daemon/base src/files src/package src/base"),
+                     "daemon/models daemon/process daemon/base src/files src/package src/base"),
     "daemon/recovery": ("daemon/recovery/recovery.h",
                         "daemon/store daemon/base proto src src/package src/base"),
     "daemon/http": ("daemon/http/http.h", "daemon/base proto src/base"),

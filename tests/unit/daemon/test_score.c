@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Scorers that do as they should, that fail in every way, and that try to do more. */
+#include "daemon/process/process.h"
 #include "daemon/score/filter.h"
 #include "daemon/score/rules.h"
 #include "daemon/score/score.h"
-#include "daemon/score/watch.h"
 #include "src/base/fault.h"
 #include "tests/unit/support.h"
 
@@ -33,7 +33,7 @@ typedef struct trial {
 } trial;
 
 /* As who runs the test, so that root reaches all that the test made. */
-static trial trial_make(void **state, const char *command)
+static trial trial_make(void **state, const char *words)
 {
     trial self = {.state = state, .score = -1};
     char link[64];
@@ -43,7 +43,7 @@ static trial trial_make(void **state, const char *command)
     assert_true(bytes > 0);
     memcpy(self.directory + bytes, "/model", 7);
     snprintf(self.user, sizeof self.user, "%s", own != NULL ? own->pw_name : "nobody");
-    self.settings = (scorer_settings){.command = command,
+    self.settings = (scorer_settings){.command = words,
                                       .seconds_max = 60,
                                       .memory_max = 4U << 30,
                                       .confined = rules_version() > 0};
@@ -282,8 +282,8 @@ static void what_cannot_run_is_told(void **state)
 
 static void commands_are_plain_words(void **state)
 {
-    char many[3 * SCORE_COMMAND_WORDS_MAX + 8] = "";
-    for (size_t i = 0; i <= SCORE_COMMAND_WORDS_MAX; i++)
+    char many[3 * COMMAND_WORDS_MAX + 8] = "";
+    for (size_t i = 0; i <= COMMAND_WORDS_MAX; i++)
         memcpy(many + 2 * i, "a ", 3);
     const char *const refused[] = {"", " \t ", "sh -c 'echo 1'", "sh \"it\"", "sh it\\ it", many};
     trial self = trial_make(state, "");
@@ -360,14 +360,19 @@ static void a_filter_can_refuse_signals(void **state)
     const watch_limits limits = {.milliseconds = 60000};
     didi_error error = {0};
     child started;
-    watch_result *result = support_allocate(sizeof *result);
+    char output[64];
+    watch_result result = {.output = output, .output_room = sizeof output};
     struct sock_fprog filters[2];
     SHELL_TRIAL(self, "kill -0 $PPID && echo 1");
     assert_int_equal(filter_make(true, &filters[0], &error), DIDI_OK);
     assert_int_equal(filter_make(false, &filters[1], &error), DIDI_OK);
     int fd = open(self.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     for (size_t i = 0; i < 2; i++) {
-        const child_order order = {.program = "/bin/sh",
+        const child_order order = {.what = "scorer",
+                                   .refused = DIDI_SCORER,
+                                   .input_fd = -1,
+                                   .held = true,
+                                   .program = "/bin/sh",
                                    .arguments = words,
                                    .environment = none,
                                    .directory_fd = fd,
@@ -375,15 +380,14 @@ static void a_filter_can_refuse_signals(void **state)
                                    .rules_fd = -1,
                                    .filter = &filters[i]};
         assert_int_equal(child_start(&order, &started, &error), DIDI_OK);
-        watch_child(&started, &limits, result);
-        assert_int_equal(result->outcome, WATCH_ENDED);
-        assert_string_equal(result->output, i == 0 ? "1\n" : "");
+        watch_child(&started, &limits, &result);
+        assert_int_equal(result.outcome, WATCH_ENDED);
+        assert_string_equal(result.output, i == 0 ? "1\n" : "");
         if (i == 1)
-            support_assert_contains(result->tail, "not permitted");
+            support_assert_contains(result.tail, "not permitted");
         free(filters[i].filter);
     }
     close(fd);
-    free(result);
 }
 
 static void without_confinement_it_writes_where_it_likes(void **state)

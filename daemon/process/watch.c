@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Watching of a scorer. The first process stays a zombie until the group was killed, so that its
+/* Watching of a child. The first process stays a zombie until the group was killed, so that its
  * number cannot be another's. */
-#include "daemon/score/watch.h"
+#include "daemon/process/watch.h"
 
 #include "daemon/base/base.h"
 
@@ -24,6 +24,7 @@ enum {
     WATCH_MEMORY_MILLISECONDS = 500, /* between looks at all processes */
     WATCH_DRAIN_MILLISECONDS = 5000, /* for pipes of killed processes to end */
     WATCH_STAT_BYTES = 1024,
+    WATCH_LINES = 3,
 };
 
 typedef struct watch {
@@ -80,7 +81,7 @@ static uint64_t group_bytes(pid_t group)
 static void keep_output(watch *self, const char *bytes, size_t count)
 {
     watch_result *result = self->result;
-    size_t room = SCORE_OUTPUT_BYTES_MAX - result->output_bytes;
+    size_t room = result->output_room - 1 - result->output_bytes;
     self->overflows = self->overflows || count > room;
     count = count < room ? count : room;
     memcpy(result->output + result->output_bytes, bytes, count);
@@ -187,7 +188,7 @@ void watch_child(const child *of, const watch_limits *limits, watch_result *ret_
                             {.fd = of->err, .events = POLLIN},
                             {.events = POLLIN}},
                   .began_ms = clock_monotonic_ms()};
-    assert(of->pid > 1 && limits->milliseconds > 0);
+    assert(of->pid > 1 && limits->milliseconds > 0 && ret_result->output_room > 0);
     ret_result->output_bytes = ret_result->tail_bytes = 0;
     self.looked_ms = self.began_ms;
     self.files[2].fd = (int)syscall(SYS_pidfd_open, of->pid, 0); /* -1: seen at the next look */
@@ -204,4 +205,35 @@ void watch_child(const child *of, const watch_limits *limits, watch_result *ret_
         ret_result->outcome = WATCH_PRINTS_TOO_MUCH;
     ret_result->output[ret_result->output_bytes] = '\0';
     ret_result->tail[ret_result->tail_bytes] = '\0';
+}
+
+void watch_last_lines(const watch_result *result, char ret_text[WATCH_LINES_BYTES])
+{
+    size_t end = result->tail_bytes;
+    size_t lines = 1;
+    size_t length = 0;
+    const char *text = result->tail;
+    ret_text[0] = '\0';
+    while (end > 0 && strchr(" \t\r\n", text[end - 1]) != NULL)
+        end--;
+    size_t start = end;
+    while (start > 0 && (text[start - 1] != '\n' || lines++ < WATCH_LINES))
+        start--;
+    while (start < end && ((unsigned char)text[start] & 0xC0) == 0x80)
+        start++; /* inside a character that was cut */
+    if (start == end)
+        return;
+    memcpy(ret_text, ": ", 3);
+    length = 2;
+    for (size_t i = start; i < end; i++) {
+        if (text[i] != '\n' && text[i] != '\0') {
+            ret_text[length++] = text[i];
+        } else if (text[i] == '\n') {
+            memcpy(ret_text + length, " / ", 3);
+            length += 3;
+        }
+        if (length >= WATCH_LINES_BYTES - 8)
+            break;
+    }
+    ret_text[length] = '\0';
 }

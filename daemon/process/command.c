@@ -1,31 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Words of a command. There is no shell, and what would look like its words is refused. */
-#include "daemon/score/command.h"
+#include "daemon/process/command.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int split(command *self, didi_error *error)
+static int split(command *self, const char *what, didi_error *error)
 {
     char *rest = NULL;
     if (strpbrk(self->text, "\"'`\\\n") != NULL)
-        return didi_fail(
-            error, DIDI_INVALID, NULL,
-            "the scorer '%s' holds a quote, a backslash or a line's end: it is split at "
-            "spaces, by no shell; put what needs them into a script",
-            self->text);
+        return didi_fail(error, DIDI_INVALID, NULL,
+                         "the %s '%s' holds a quote, a backslash or a line's end: it is split at "
+                         "spaces, by no shell; put what needs them into a script",
+                         what, self->text);
     for (char *word = strtok_r(self->text, " \t", &rest); word != NULL;
          word = strtok_r(NULL, " \t", &rest)) {
-        if (self->count == SCORE_COMMAND_WORDS_MAX)
-            return didi_fail(error, DIDI_INVALID, NULL, "the scorer has more than %d words",
-                             SCORE_COMMAND_WORDS_MAX);
+        if (self->count == COMMAND_WORDS_MAX)
+            return didi_fail(error, DIDI_INVALID, NULL, "the %s has more than %d words", what,
+                             COMMAND_WORDS_MAX);
         self->words[self->count++] = word;
     }
     return self->count > 0 ? DIDI_OK
-                           : didi_fail(error, DIDI_INVALID, NULL, "the scorer has no words");
+                           : didi_fail(error, DIDI_INVALID, NULL, "the %s has no words", what);
 }
 
 /* True and *ret_path fresh, or NULL when out of memory, if there is such a file. */
@@ -54,7 +54,7 @@ static bool find_in_path(const char *name, char **ret_path)
 }
 
 /* Links stay: a Python knows its environment by the name that it is called by. */
-static int find(command *self, didi_error *error)
+static int find(command *self, const char *what, didi_error *error)
 {
     const char *name = self->words[0];
     char *here = NULL;
@@ -71,22 +71,27 @@ static int find(command *self, didi_error *error)
         found = find_in_path(name, &self->program);
     }
     if (!found)
-        return didi_fail(error, DIDI_NOT_FOUND, NULL, "there is no program %s to score with", name);
+        return didi_fail(error, DIDI_NOT_FOUND, NULL, "there is no program %s, the %s", name, what);
     if (self->program == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     if (access(self->program, X_OK) != 0)
-        return didi_fail(error, DIDI_INVALID, NULL, "%s, to score with, is not executable",
-                         self->program);
+        return didi_fail(error, DIDI_INVALID, NULL, "%s, the %s, is not executable", self->program,
+                         what);
     return DIDI_OK;
 }
 
-int command_read(const char *text, command *ret_command, didi_error *error)
+int command_split(const char *text, const char *what, command *ret_command, didi_error *error)
 {
     *ret_command = (command){.text = memory_string(text)};
     if (ret_command->text == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
-    int status = split(ret_command, error);
-    return status == DIDI_OK ? find(ret_command, error) : status;
+    return split(ret_command, what, error);
+}
+
+int command_read(const char *text, const char *what, command *ret_command, didi_error *error)
+{
+    int status = command_split(text, what, ret_command, error);
+    return status == DIDI_OK ? find(ret_command, what, error) : status;
 }
 
 void command_clear(command *self)

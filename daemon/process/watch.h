@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A running scorer until all of its processes are gone: what it prints, how long and how much it
+/* A running child until all of its processes are gone: what it prints, how long and how much it
  * takes. */
 #pragma once
 
-#include "daemon/score/child.h"
-#include "daemon/score/score.h"
+#include "daemon/process/child.h"
 
-enum { WATCH_TAIL_BYTES = 600 /* kept of standard error */ };
+enum { WATCH_TAIL_BYTES = 600 /* kept of standard error */, WATCH_LINES_BYTES = 1208 };
 
 typedef enum watch_outcome {
     WATCH_ENDED, /* by itself; `ended` says how */
@@ -18,8 +17,9 @@ typedef enum watch_outcome {
 
 typedef struct watch_result {
     watch_outcome outcome;
-    int ended;                               /* as waitpid has it */
-    char output[SCORE_OUTPUT_BYTES_MAX + 1]; /* NUL behind `output_bytes` */
+    int ended;          /* as waitpid has it */
+    char *output;       /* the caller's room: NUL behind `output_bytes` */
+    size_t output_room; /* bytes of it, > 0 */
     size_t output_bytes;
     char tail[WATCH_TAIL_BYTES + 1]; /* the end of standard error */
     size_t tail_bytes;
@@ -32,5 +32,10 @@ typedef struct watch_limits {
     void *context;
 } watch_limits;
 
-/* Waits, kills the group, and closes the child's pipes. */
+/* Waits, kills the group, and closes the child's pipes. Printing more than there is room for ends
+ * the child. */
 void watch_child(const child *of, const watch_limits *limits, watch_result *ret_result);
+
+/* The last lines, three at most, of standard error, as one: ": a / b / c". Empty where nothing was
+ * said. */
+void watch_last_lines(const watch_result *result, char ret_text[WATCH_LINES_BYTES]);

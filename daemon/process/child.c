@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fork and exec of a scorer. The daemon has threads, so that the child may call only what is
+/* Fork and exec. The daemon has threads, so that the child may call only what is
  * async-signal-safe; what libc would do in all threads (setuid) is done by bare system calls. */
-#include "daemon/score/child.h"
-
-#include "daemon/score/score.h"
+#include "daemon/process/child.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -26,7 +24,7 @@
     X(STREAMS, "cannot have its standard streams")                                                 \
     X(LIMITS, "cannot have its limits")                                                            \
     X(DIRECTORY, "cannot enter its directory")                                                     \
-    X(USER, "cannot become the user of scorers")                                                   \
+    X(USER, "cannot become another user")                                                          \
     X(PRIVILEGES, "cannot give up privileges")                                                     \
     X(RULES, "cannot be confined by Landlock")                                                     \
     X(FILTER, "cannot be confined by seccomp")                                                     \
@@ -44,7 +42,7 @@ typedef struct child_report {
 } child_report;
 
 typedef struct child_pipes {
-    int out[2], err[2], report[2], nothing;
+    int out[2], err[2], report[2], nothing, input;
     pid_t parent;
 } child_pipes;
 
@@ -63,16 +61,18 @@ static bool set_limit(int which, uint64_t most)
 
 static bool set_limits(const child_order *order)
 {
+    if (!order->held)
+        return set_limit(RLIMIT_CORE, 0);
     umask(077);
-    return set_limit(RLIMIT_CORE, 0) && set_limit(RLIMIT_NOFILE, SCORE_DESCRIPTORS_MAX) &&
-           set_limit(RLIMIT_FSIZE, SCORE_FILE_BYTES_MAX) &&
+    return set_limit(RLIMIT_CORE, 0) && set_limit(RLIMIT_NOFILE, CHILD_DESCRIPTORS_MAX) &&
+           set_limit(RLIMIT_FSIZE, CHILD_FILE_BYTES_MAX) &&
            set_limit(RLIMIT_CPU, order->cpu_seconds) &&
            (order->memory_max == 0 || set_limit(RLIMIT_AS, order->memory_max));
 }
 
 static bool set_streams(const child_pipes *pipes)
 {
-    return dup2(pipes->nothing, STDIN_FILENO) >= 0 && dup2(pipes->out[1], STDOUT_FILENO) >= 0 &&
+    return dup2(pipes->input, STDIN_FILENO) >= 0 && dup2(pipes->out[1], STDOUT_FILENO) >= 0 &&
            dup2(pipes->err[1], STDERR_FILENO) >= 0 &&
            syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC) == 0;
 }
@@ -120,7 +120,7 @@ static child_step child_prepare(const child_order *order, const child_pipes *pip
         return CHILD_STEP_LIMITS;
     if (!change_user(order))
         return CHILD_STEP_USER;
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+    if (order->held && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return CHILD_STEP_PRIVILEGES;
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a change of user would undo it */
     if (getppid() != pipes->parent)
@@ -152,7 +152,7 @@ static void pipes_close(child_pipes *self)
 
 static int pipes_open(child_pipes *self, didi_error *error)
 {
-    *self = (child_pipes){{-1, -1}, {-1, -1}, {-1, -1}, -1, getpid()};
+    *self = (child_pipes){{-1, -1}, {-1, -1}, {-1, -1}, -1, -1, getpid()};
     self->nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (self->nothing < 0)
         return didi_fail_errno(error, errno, "/dev/null", "cannot open");
@@ -166,11 +166,11 @@ static int fail_start(const child_order *order, const child_report *report, didi
 {
     char why[128];
     assert(report->step >= 0 && report->step < CHILD_STEP_COUNT);
-    int status = report->step == CHILD_STEP_PROGRAM ? DIDI_SCORER : DIDI_INVALID;
+    int status = report->step == CHILD_STEP_PROGRAM ? order->refused : DIDI_INVALID;
     char as[48] = "";
     if (order->changes_user)
         snprintf(as, sizeof as, " as the user of number %u", (unsigned)order->user);
-    return didi_fail(error, status, NULL, "the scorer %s %s%s: %s", order->program,
+    return didi_fail(error, status, NULL, "the %s %s %s%s: %s", order->what, order->program,
                      step_texts[report->step], as, strerror_r(report->cause, why, sizeof why));
 }
 
@@ -199,6 +199,7 @@ int child_start(const child_order *order, child *ret_child, didi_error *error)
     int status = pipes_open(&pipes, error);
     if (status != DIDI_OK)
         goto out;
+    pipes.input = order->input_fd >= 0 ? order->input_fd : pipes.nothing;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* no handler of ours runs in the child */
     pid_t pid = _Fork();                         /* without what others do at fork */
