@@ -122,8 +122,8 @@ typedef struct didi_merge_options {
                            -1 = none; duplicated */
     const char *specification_json; /* echoed as "specification" in the manifest; a JSON object */
     bool elsewhere; /* other processes run items, over the same work_fd (see below) */
-    bool worker;    /* this is such a process: nothing of another's is removed, output_fd is not used
-                       and nothing is published */
+    bool worker; /* this is such a process: nothing of another's is removed, output_fd is not used
+                    and nothing is published */
 } didi_merge_options;
 
 void didi_merge_options_default(didi_merge_options *options);
@@ -272,8 +272,8 @@ typedef struct didi_place {
     uint64_t round, row, index;
 } didi_place;
 
-/* The next item that another process can run, heaviest first; its memory is nobody's here. WAIT: none
- * now. [owner] */
+/* The next item that another process can run, heaviest first; its memory is nobody's here. WAIT:
+ * none now. [owner] */
 didi_next didi_merge_next_elsewhere(didi_merge *merge, didi_item **ret_item);
 /* [any] */
 didi_place didi_item_place(const didi_item *item);

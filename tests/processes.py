@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """A scheduler for tests of the executor `command`: tasks are processes on this machine, each beside
-a keeper that outlives the daemon. Run as `processes.py submit|status|cancel [HANDLE]`.
+a keeper that outlives the daemon. Run as `processes.py DIRECTORY submit|status|cancel
+[HANDLE]`.
 
-Files in PROCESSES_DIR steer it: `closed` (it does not answer: its text is what it says), `refuses`
+Files in DIRECTORY steer it: `closed` (it does not answer: its text is what it says), `refuses`
 (it refuses for good), `at_once` (how many tasks run; the others wait)."""
 
 import fcntl
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import time
 
-HOME = pathlib.Path(os.environ["PROCESSES_DIR"])
+HOME = pathlib.Path(sys.argv[1])
 LATER = 75
 
 
@@ -123,4 +124,4 @@ def cancel(handle):
 
 if __name__ == "__main__":
     answers()
-    {"submit": submit, "status": status, "cancel": cancel}[sys.argv[1]](*sys.argv[2:])
+    {"submit": submit, "status": status, "cancel": cancel}[sys.argv[2]](*sys.argv[3:])

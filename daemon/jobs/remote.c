@@ -28,7 +28,8 @@ static int read_link(int fd, const char *name, char path[REMOTE_PATH_BYTES], did
     return DIDI_OK;
 }
 
-/* Of a job that this one starts from or extends; whether it is there is found out by who opens it. */
+/* Of a job that this one starts from or extends; whether it is there is found out by who opens it.
+ */
 static int make_paths(remote *self, const char *work, didi_error *error)
 {
     const config *settings = self->owner->config;
@@ -228,12 +229,12 @@ static bool goes_on(remote *self, int64_t *ret_next_ms)
     if (self->status == DIDI_UNAVAILABLE) {
         size_t seconds = smaller(BACK_OFF_SECONDS_MAX, 1U << smaller(self->refusals, 6));
         if (self->refusals++ == 0)
-            note(self, "waits for %s: %s", cluster_name(self->owner->cluster),
-                 self->error.message);
+            note(self, "waits for %s: %s", cluster_name(self->owner->cluster), self->error.message);
         *ret_next_ms = now + (int64_t)seconds * 1000;
         return false;
     }
-    if (!didi_merge_is_over(self->merge) && self->count > 0) { /* the first that fails says why the job does */
+    if (!didi_merge_is_over(self->merge) &&
+        self->count > 0) { /* the first that fails says why the job does */
         didi_item *item = self->items[self->count - 1].item;
         self->count--;
         didi_item_fail(item, self->status, &self->error);
@@ -284,14 +285,14 @@ static void look_after(remote *self)
     remove_settled_orders(self);
 }
 
-/* Orders that cannot be ended stay as they are: their states are of this merge, and the next attempt
- * ends them before it begins. */
+/* Orders that cannot be ended stay as they are: their states are of this merge, and the next
+ * attempt ends them before it begins. */
 static void cancel_after(remote *self)
 {
     self->cancelled = true;
     if (self->status != DIDI_OK)
-        log_emit(LOG_LEVEL_WARNING, "tasks of a job may still run", LOG_TEXT("job", self->of->job.id),
-                 LOG_TEXT("error", self->error.message));
+        log_emit(LOG_LEVEL_WARNING, "tasks of a job may still run",
+                 LOG_TEXT("job", self->of->job.id), LOG_TEXT("error", self->error.message));
 }
 
 /* ---- at every tick ---- */

@@ -8,11 +8,11 @@
 
 enum {
     REMOTE_PATH_BYTES = 4096,
-    REMOTE_DONE_MILLISECONDS = 500,  /* between looks at what tasks tell, at least */
-    REMOTE_TASKS_PER_SECOND = 400,   /* that are read, at most */
+    REMOTE_DONE_MILLISECONDS = 500,    /* between looks at what tasks tell, at least */
+    REMOTE_TASKS_PER_SECOND = 400,     /* that are read, at most */
     REMOTE_GRACE_MILLISECONDS = 30000, /* until states of a task that ended are seen */
-    REMOTE_END_MILLISECONDS = 60000, /* until tasks that were cancelled are gone */
-    REMOTE_KILLS_MAX = 100,          /* of one item, by the scheduler or with its node */
+    REMOTE_END_MILLISECONDS = 60000,   /* until tasks that were cancelled are gone */
+    REMOTE_KILLS_MAX = 100,            /* of one item, by the scheduler or with its node */
 };
 
 typedef struct remote_order remote_order;
@@ -36,8 +36,8 @@ typedef struct remote_item {
 typedef struct remote_task {
     size_t left; /* items SENT */
     bool settled;
-    int64_t ended_ms;    /* when it was first seen to have ended; 0: it has not */
-    didi_usage counted;  /* of what it told */
+    int64_t ended_ms;   /* when it was first seen to have ended; 0: it has not */
+    didi_usage counted; /* of what it told */
 } remote_task;
 
 struct remote_order {

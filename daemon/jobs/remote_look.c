@@ -35,13 +35,11 @@ static void hear(void *context, const worker_line *line)
 /* A task that was begun again counts from the beginning. */
 static void count_usage(remote *self, remote_task *task, const didi_usage *now)
 {
-    const didi_usage was =
-        now->cpu_ns >= task->counted.cpu_ns ? task->counted : (didi_usage){0};
-    const didi_usage more = {now->cpu_ns - was.cpu_ns,
-                             now->flops >= was.flops ? now->flops - was.flops : now->flops,
-                             now->bytes_read >= was.bytes_read ? now->bytes_read - was.bytes_read
-                                                               : now->bytes_read,
-                             now->peak_memory};
+    const didi_usage was = now->cpu_ns >= task->counted.cpu_ns ? task->counted : (didi_usage){0};
+    const didi_usage more = {
+        now->cpu_ns - was.cpu_ns, now->flops >= was.flops ? now->flops - was.flops : now->flops,
+        now->bytes_read >= was.bytes_read ? now->bytes_read - was.bytes_read : now->bytes_read,
+        now->peak_memory};
     didi_merge_add_usage(self->merge, &self->row, &more);
     task->counted = *now;
 }
@@ -108,7 +106,19 @@ static void read_last_line(const remote_order *order, size_t task, char line[LIN
 static bool may_help(int status)
 {
     return status != DIDI_INVALID && status != DIDI_FORMAT && status != DIDI_CHANGED &&
-           status != DIDI_MISMATCH && status != DIDI_DISK_FULL;
+           status != DIDI_MISMATCH && status != DIDI_DISK_FULL && status != DIDI_NUMERIC;
+}
+
+/* What a worker finds wrong with its node or its order is the cluster's fault, not the request's.
+ */
+static int status_of_job(int status)
+{
+    static const int own[] = {DIDI_CHANGED, DIDI_DISK_FULL,   DIDI_NO_MEMORY, DIDI_MEMORY_LIMIT,
+                              DIDI_NUMERIC, DIDI_WORKER_LOST, DIDI_IO};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (status == own[i])
+            return status;
+    return DIDI_CLUSTER;
 }
 
 static int fail_task(const remote *self, const remote_order *order, size_t task, int status,
@@ -124,14 +134,14 @@ static int fail_task(const remote *self, const remote_order *order, size_t task,
                        "it wrote nothing into %.150s: is that on a file system that the nodes "
                        "share, and is worker_path (%.100s) there?",
                        order->path, self->worker_path);
-    return didi_fail(error, status, NULL, "task %zu of %s on %s%s%s: %s%s%s", task, order->name,
-                     cluster_name(self->owner->cluster), host[0] != '\0' ? ", " : "", host,
-                     seen->reason, seen->reason[0] != '\0' && line[0] != '\0' ? ": " : "", line);
+    return didi_fail(error, status_of_job(status), NULL, "task %zu of %s on %s%s%s: %s%s%s", task,
+                     order->name, cluster_name(self->owner->cluster), host[0] != '\0' ? ", " : "",
+                     host, seen->reason, seen->reason[0] != '\0' && line[0] != '\0' ? ": " : "",
+                     line);
 }
 
 /* Items whose states are not there are given out again, or their task fails the job. */
-static int give_again(remote *self, remote_order *order, size_t task, int status,
-                      didi_error *error)
+static int give_again(remote *self, remote_order *order, size_t task, int status, didi_error *error)
 {
     bool killed = status == DIDI_OK;
     bool fails = !killed && !may_help(status);
@@ -149,7 +159,8 @@ static int give_again(remote *self, remote_order *order, size_t task, int status
     }
     order->tasks[task].left = 0;
     order->failed = order->failed || !killed;
-    return fails ? fail_task(self, order, task, killed ? DIDI_WORKER_LOST : status, error) : DIDI_OK;
+    return fails ? fail_task(self, order, task, killed ? DIDI_WORKER_LOST : status, error)
+                 : DIDI_OK;
 }
 
 /* States are looked for once more before anything else is made of an end. */
@@ -172,7 +183,7 @@ static int settle(remote *self, remote_order *order, size_t task, didi_error *er
     of->settled = true;
     if (of->left == 0)
         return DIDI_OK;
-    int status = seen->state == CLUSTER_FAILED ? worker_status(seen->status)
+    int status = seen->state == CLUSTER_FAILED  ? worker_status(seen->status)
                  : seen->state == CLUSTER_ENDED ? DIDI_IO
                                                 : DIDI_OK;
     if (status == DIDI_CANCELLED) /* by a signal that was not ours */

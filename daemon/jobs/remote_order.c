@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Orders: items dealt to tasks by what they cost, left in a directory, submitted, found again, ended.
+/* Orders: items dealt to tasks by what they cost, left in a directory, submitted, found again,
+ * ended.
  */
 #include "daemon/jobs/remote_internal.h"
 #include "src/base/base.h"
@@ -7,13 +8,14 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { ORDERS_MAX = 1000000, END_PAUSE_NS = 200000000 };
+enum { ORDERS_MAX = INT_MAX, END_PAUSE_NS = 200000000, NUMBERS_MILLISECONDS = 100 };
 
 cluster_order remote_order_of(const scheduler *owner, const remote_order *order,
                               const char *worker_path)
@@ -157,9 +159,8 @@ static int write_order(const remote *self, const remote_order *order, const deal
                                  .work = self->work_path,
                                  .package = self->package,
                                  .reuse = self->reuse,
-                                 .memory_limit = settings->task_memory > 0
-                                                     ? settings->task_memory
-                                                     : settings->memory_limit,
+                                 .memory_limit = settings->task_memory > 0 ? settings->task_memory
+                                                                           : settings->memory_limit,
                                  .cores = settings->task_cores,
                                  .round = self->row.round,
                                  .row = self->row.row,
@@ -196,8 +197,8 @@ int remote_submit(remote *self, didi_error *error)
     tasks = smaller(tasks, smaller(WORKER_TASKS_MAX, cluster_tasks_max(self->owner->cluster)));
     int status = deal_create(self, tasks, &dealt, error);
     if (status == DIDI_OK)
-        status = order_open(self->cluster_fd, self->of->job.id, self->next_number, tasks, &order,
-                            error);
+        status =
+            order_open(self->cluster_fd, self->of->job.id, self->next_number, tasks, &order, error);
     if (status == DIDI_OK)
         status = write_order(self, order, &dealt, error);
     if (status != DIDI_OK)
@@ -370,8 +371,8 @@ static int search_one(remote *self, unsigned number, didi_error *error)
 {
     remote_order *order = NULL;
     left_order left = {.work = self->work_path, .row = self->row};
-    int status = find_order(self->owner, self->cluster_fd, self->of->job.id, number, &left, &order,
-                            error);
+    int status =
+        find_order(self->owner, self->cluster_fd, self->of->job.id, number, &left, &order, error);
     if (status == DIDI_OK && order != NULL && left.ours) {
         take_up(self, order, &left.tasks);
         order = NULL;
@@ -387,6 +388,11 @@ int remote_search(remote *self, didi_error *error)
 {
     order_list list = {0};
     int status = file_each_entry(self->cluster_fd, list_number, &list, error);
+    /* Directories go when their orders are over, and no name may come twice: tenths of seconds, as
+     * no order is over in one. */
+    const int64_t age = clock_now_ms() - self->of->job.created_ms;
+    if (age / NUMBERS_MILLISECONDS > (int64_t)self->next_number)
+        self->next_number = (unsigned)smaller((uint64_t)age / NUMBERS_MILLISECONDS, ORDERS_MAX / 2);
     for (size_t i = 0; i < list.count && status == DIDI_OK; i++) {
         if (list.numbers[i] >= self->next_number)
             self->next_number = list.numbers[i] + 1;

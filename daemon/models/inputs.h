@@ -22,7 +22,7 @@ void inputs_free(inputs *self);
 typedef struct inputs_places {
     int work_fd, output_fd; /* "artifacts" appears in output_fd; neither: a plan only */
     bool volatile_work, keep_work;
-    bool elsewhere, worker; /* as in didi_merge_options */
+    bool elsewhere, worker;        /* as in didi_merge_options */
     int reuse_fd;                  /* what another merge of the same models left */
     int package_fd;                /* to extend, where the specification does */
     int comparison_fd;             /* package of a full merge, for the report */

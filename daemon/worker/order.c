@@ -63,14 +63,14 @@ int worker_order_write(int directory_fd, const worker_order *from, didi_error *e
     const char *coretype = getenv("OPENBLAS_CORETYPE");
     assert(from->task_count > 0 && from->task_count <= WORKER_TASKS_MAX && from->cores > 0);
     didi_blas_describe(&blas);
-    json_t *document = json_pack(
-        "{s:i, s:s, s:s, s:s, s:s*, s:s, s:o, s:s, s:s*, s:s*, s:I, s:I, s:I, s:I, s:o}", "format",
-        ORDER_FORMAT, "version", didi_version(), "kernel", blas.kernel, "blas", blas.version,
-        "coretype", coretype, "specification", from->specification, "models",
-        texts_json(from->models, from->model_count), "work", from->work, "package",
-        from->package, "reuse", from->reuse, "memory_limit", (json_int_t)from->memory_limit,
-        "cores", (json_int_t)from->cores, "round", (json_int_t)from->round, "row",
-        (json_int_t)from->row, "tasks", tasks_json(from));
+    json_t *document =
+        json_pack("{s:i, s:s, s:s, s:s, s:s*, s:s, s:o, s:s, s:s*, s:s*, s:I, s:I, s:I, s:I, s:o}",
+                  "format", ORDER_FORMAT, "version", didi_version(), "kernel", blas.kernel, "blas",
+                  blas.version, "coretype", coretype, "specification", from->specification,
+                  "models", texts_json(from->models, from->model_count), "work", from->work,
+                  "package", from->package, "reuse", from->reuse, "memory_limit",
+                  (json_int_t)from->memory_limit, "cores", (json_int_t)from->cores, "round",
+                  (json_int_t)from->round, "row", (json_int_t)from->row, "tasks", tasks_json(from));
     char *text = document != NULL ? json_dumps(document, JSON_COMPACT) : NULL;
     int status = text != NULL
                      ? file_write_durable(directory_fd, "order.json", text, strlen(text), error)
@@ -243,7 +243,8 @@ void worker_read_host(int directory_fd, size_t task, char *ret_host, size_t size
     worker_task_file(task, "host", name);
     if (file_read_text(directory_fd, name, HOST_BYTES_MAX, &text, &bytes, NULL) != DIDI_OK)
         return;
-    size_t length = strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_");
+    size_t length =
+        strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_");
     (void)snprintf(ret_host, size, "%.*s", (int)length, text);
     free(text);
 }

@@ -19,6 +19,7 @@ typedef struct work_order {
     size_t task_count;
 } work_order;
 
-/* Errors: DIDI_NOT_FOUND, DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. order_clear accepts a zeroed one. */
+/* Errors: DIDI_NOT_FOUND, DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. order_clear accepts a zeroed one.
+ */
 int order_read(int directory_fd, work_order *ret_order, didi_error *error);
 void order_clear(work_order *self);

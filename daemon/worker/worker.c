@@ -36,7 +36,7 @@ struct worker {
     didi_usage before;
     const uint64_t *items;
     size_t count, running;
-    enum { ITEM_WANTED, ITEM_BEGUN, ITEM_THERE } *state;
+    enum { ITEM_WANTED, ITEM_BEGUN, ITEM_THERE } * state;
     bool unseen; /* states of earlier rows are not there */
     int status;
     didi_error error;
@@ -49,14 +49,16 @@ static int check_owner(const work_order *of, didi_error *error)
     didi_blas_info blas = {0};
     didi_blas_describe(&blas);
     if (strcmp(of->version, didi_version()) != 0)
-        return didi_fail(error, DIDI_MISMATCH, NULL,
-                         "this is didid %s, and the job runs with %s: install the same on all nodes",
-                         didi_version(), of->version);
+        return didi_fail(
+            error, DIDI_MISMATCH, NULL,
+            "this is didid %s, and the job runs with %s: install the same on all nodes",
+            didi_version(), of->version);
     if (strcmp(of->kernel, blas.kernel) != 0)
-        return didi_fail(error, DIDI_MISMATCH, NULL,
-                         "OpenBLAS takes its kernel %s here, and %s where the job runs: start didid "
-                         "with OPENBLAS_CORETYPE set to one that all nodes have",
-                         blas.kernel, of->kernel);
+        return didi_fail(
+            error, DIDI_MISMATCH, NULL,
+            "OpenBLAS takes its kernel %s here, and %s where the job runs: start didid "
+            "with OPENBLAS_CORETYPE set to one that all nodes have",
+            blas.kernel, of->kernel);
     if (strcmp(of->blas, blas.version) != 0)
         return didi_fail(error, DIDI_MISMATCH, NULL,
                          "this is %s, and the job runs with %s: install the same on all nodes",
@@ -103,8 +105,7 @@ void worker_pin_kernel(const char *directory, char **argv)
     work_order of = {0};
     int fd = -1;
     const char *set = getenv(variable);
-    if (getenv(guard) != NULL ||
-        file_open_directory(AT_FDCWD, directory, 0, &fd, NULL) != DIDI_OK)
+    if (getenv(guard) != NULL || file_open_directory(AT_FDCWD, directory, 0, &fd, NULL) != DIDI_OK)
         return;
     if (order_read(fd, &of, NULL) == DIDI_OK && of.coretype != NULL &&
         (set == NULL || strcmp(set, of.coretype) != 0) && setenv(variable, of.coretype, 1) == 0 &&
@@ -195,10 +196,10 @@ static void tell_done(worker *self, size_t i)
     didi_error error = {0};
     didi_usage now;
     didi_merge_usage(self->merge, &self->order.place, &now);
-    int length = snprintf(line, sizeof line, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
-                          self->items[i], now.cpu_ns - self->before.cpu_ns,
-                          now.flops - self->before.flops, now.bytes_read - self->before.bytes_read,
-                          now.peak_memory);
+    int length =
+        snprintf(line, sizeof line, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
+                 self->items[i], now.cpu_ns - self->before.cpu_ns, now.flops - self->before.flops,
+                 now.bytes_read - self->before.bytes_read, now.peak_memory);
     self->state[i] = ITEM_THERE;
     if (write(self->done_fd, line, (size_t)length) != length || fdatasync(self->done_fd) != 0)
         fail(self, didi_fail_errno(&error, errno, "task.done", "cannot write"), &error);
@@ -280,8 +281,7 @@ static void run_threads(worker *self)
     size_t more = self->order.cores - 1;
     pthread_t *threads = memory_zeroed(more, sizeof *threads);
     size_t begun = 0;
-    while (threads != NULL && begun < more &&
-           pthread_create(&threads[begun], NULL, run, self) == 0)
+    while (threads != NULL && begun < more && pthread_create(&threads[begun], NULL, run, self) == 0)
         begun++;
     (void)run(self);
     for (size_t i = 0; i < begun; i++)
@@ -339,7 +339,8 @@ static int begin_task(worker *self, size_t task, didi_error *error)
     if (status != DIDI_OK)
         return status;
     worker_task_file(task, "done", name);
-    self->done_fd = openat(self->directory_fd, name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    self->done_fd =
+        openat(self->directory_fd, name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
     if (self->done_fd < 0)
         return didi_fail_errno(error, errno, name, "cannot open");
     self->items = self->order.items + self->order.first[task];

@@ -63,8 +63,8 @@ int worker_read_done(int directory_fd, size_t task,
 void worker_read_host(int directory_fd, size_t task, char *ret_host, size_t size);
 
 /* The tasks of an order that this daemon, or an earlier process of it, left. *ret_ours is false
- * where it is of another merge, row, version or kernel than `of` and this process. The caller frees the members of *ret_tasks. Errors:
- * DIDI_NOT_FOUND, DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
+ * where it is of another merge, row, version or kernel than `of` and this process. The caller frees
+ * the members of *ret_tasks. Errors: DIDI_NOT_FOUND, DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
 int worker_order_tasks(int directory_fd, const char *work, const didi_place *of, bool *ret_ours,
                        worker_tasks *ret_tasks, didi_error *error);
 
@@ -104,6 +104,7 @@ typedef enum worker_exit {
     WORKER_EXIT_DISK = 71, /* full, or the quota is */
     WORKER_EXIT_IO = 74,
     WORKER_EXIT_STOPPED = 75, /* by a signal: to be run again */
+    WORKER_EXIT_NUMERIC = 76, /* numbers that cannot be worked with */
 } worker_exit;
 int worker_exit_status(int status);
 /* The status that an exit status stands for; DIDI_WORKER_LOST for one that no worker gives. */

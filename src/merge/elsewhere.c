@@ -156,12 +156,12 @@ int merge_join(didi_merge *self, didi_error *error)
     forget_places(theirs);
     if (strcmp(theirs, ours) != 0) {
         name_difference(theirs, ours, name, sizeof name);
-        status = name[0] != '\0'
-                     ? didi_fail(error, DIDI_CHANGED, name,
-                                 "%s is not the file here that it is to the owner of the merge",
-                                 name)
-                     : didi_fail(error, DIDI_MISMATCH, NULL,
-                                 "the options here are not those of the owner of the merge");
+        status =
+            name[0] != '\0'
+                ? didi_fail(error, DIDI_CHANGED, name,
+                            "%s is not the file here that it is to the owner of the merge", name)
+                : didi_fail(error, DIDI_MISMATCH, NULL,
+                            "the options here are not those of the owner of the merge");
         goto out;
     }
     merge_enter_row(self, 0);

@@ -65,7 +65,8 @@ didi_next didi_merge_next(didi_merge *self, uint64_t memory_available, bool help
     uint64_t left = merge_memory_left(self, memory_available);
     for (size_t i = 0; i < self->item_count; i++) {
         size_t index = merge_service_order(self, i);
-        if (self->work.items[index] != ITEM_PENDING || (shared && merge_leaves_state(self, self->row, index)) ||
+        if (self->work.items[index] != ITEM_PENDING ||
+            (shared && merge_leaves_state(self, self->row, index)) ||
             merge_item_memory(self, self->row, index) > left)
             continue;
         return merge_give_item(self, index, ITEM_HERE, ret_item);

@@ -48,7 +48,7 @@ struct didi_merge {
 
     engine_row *rows;
     size_t row_count;
-    size_t row; /* in force; row_count at the end */
+    size_t row;     /* in force; row_count at the end */
     uint64_t round; /* how often the merge went back to an earlier row */
     size_t item_count, items_running, helpers_running, away_running;
     uint64_t memory_running;

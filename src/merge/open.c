@@ -49,7 +49,8 @@ static int compare_fingerprint(didi_merge *self, const char *old, const char *fr
                      name);
 }
 
-/* What a process that died was writing. With others at work it stays to the end: it may be theirs. */
+/* What a process that died was writing. With others at work it stays to the end: it may be theirs.
+ */
 static void remove_unfinished(int work_fd)
 {
     int fd = openat(work_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -87,8 +88,7 @@ static int adopt_work(didi_merge *self, didi_error *error)
         if (status == DIDI_OK)
             status = file_write_durable(self->work.options.work_fd, "fingerprint", fresh,
                                         strlen(fresh), error);
-    }
-    else if (status == DIDI_OK && !self->work.options.elsewhere)
+    } else if (status == DIDI_OK && !self->work.options.elsewhere)
         remove_unfinished(self->work.options.work_fd);
     free(old);
     free(fresh);
@@ -255,6 +255,10 @@ void didi_merge_close(didi_merge *self)
     if (self->finished && self->status == DIDI_OK && self->work.options.work_fd >= 0 &&
         !self->work.options.keep_work && !self->work.options.worker)
         (void)file_remove_contents(self->work.options.work_fd, NULL);
+    if (self->status == DIDI_CHANGED && self->work.options.work_fd >= 0 &&
+        !self->work.options
+             .worker) /* what was computed is of other files: the next begins afresh */
+        (void)unlinkat(self->work.options.work_fd, "fingerprint", 0);
     if (self->self != NULL && self->method->close != NULL)
         self->method->close(self->self);
     free(self->self);

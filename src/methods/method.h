@@ -18,9 +18,10 @@ typedef struct method_stage {
     int (*each)(void *self, size_t tensor, stored *out, didi_error *error);
     int (*once)(void *self, didi_error *error);
     /* The rest may be NULL. */
-    bool (*skipped)(const void *self);                   /* the row has nothing to do */
-    bool in_memory; /* its items add to what a later row saves, and leave no states of their own: all
-                       run in one process */
+    bool (*skipped)(const void *self); /* the row has nothing to do */
+    /* Its items add to what a later row saves and leave no states of their own: all run in one
+     * process. */
+    bool in_memory;
     bool (*recall)(void *self, size_t tensor);           /* a snapshot is there: taken up */
     void (*report)(void *self);                          /* tells of progress after an item */
     uint64_t (*memory)(const void *self, size_t tensor); /* bytes; NULL: T + 4 panels */

@@ -2,6 +2,7 @@
 """Jobs whose items run elsewhere: the same bytes as here, whatever dies, and the scheduler's own
 words where something is wrong. The scheduler is tests/processes.py by the executor `command`."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -32,12 +33,11 @@ class Cluster:
         self.home = place / "cluster"
         self.home.mkdir()
         words = [word for name in ("submit", "status", "cancel")
-                 for word in (f"--command-{name}", f"{sys.executable} {SCRIPT} {name}")]
+                 for word in (f"--command-{name}", f"{sys.executable} {SCRIPT} {self.home} {name}")]
         self.state = place / "state"
         self.daemon = start_daemon(family, "--executor", "command", *words,
                                    "--cluster-tasks", "3", "--cluster-poll-seconds", "1",
-                                   *arguments, state=self.state,
-                                   environment={"PROCESSES_DIR": str(self.home)})
+                                   *arguments, state=self.state)
 
     def pids(self):
         """Of workers that run."""
@@ -59,7 +59,7 @@ class Cluster:
 
     def notes(self, job):
         events = client.call(self.daemon, "GET", f"/v1/jobs/{job}/events?limit=1000")["data"]
-        return [event["data"]["text"] for event in events if event["type"] == "note"]
+        return [event["text"] for event in events if event["kind"] == "note"]
 
 
 @pytest.fixture
@@ -81,11 +81,12 @@ def artifacts(state, job):
 
 def check_equal(cluster, here, specification, seconds=400):
     state, daemon = here
-    job = cluster.submit(specification, json.dumps(specification))
-    same = client.submit(daemon, specification, json.dumps(specification))
+    key = hashlib.sha256(json.dumps(specification).encode()).hexdigest()
+    job = cluster.submit(specification, key)
+    same = client.submit(daemon, specification, key)
     for where, number in ((cluster.daemon, job), (daemon, same)):
         shown = client.wait_finished(where, number, seconds)
-        assert shown["state"] == "succeeded", shown
+        assert shown["state"] == "succeeded", shown["error"]
     assert artifacts(cluster.state, job) == artifacts(state, same)
     assert sorted(path.name for path in (cluster.state / "jobs" / job).iterdir()) == ["artifacts"]
     return job, same
@@ -106,13 +107,13 @@ def test_jobs_that_build_on_others(cluster, here):
     state, daemon = here
     first, same = check_equal(cluster, here, merge_of("hiragana", "latin"))
     for request in ({"from_job": "{}", "budget": 1.0},
-                    {"extend": {"job": "{}", "compare": True, "budget": 0.3,
-                                "add": [{"name": "mnist", "model": "tasks/mnist"}]}}):
+                    {"extend": {"job": "{}"}, "tasks": merge_of("mnist")["tasks"]}):
         ends = []
         for where, origin in ((cluster.daemon, first), (daemon, same)):
             text = json.dumps(request).replace("{}", origin, 1)
-            ends.append(client.submit(where, json.loads(text), text))
-            assert client.wait_finished(where, ends[-1])["state"] == "succeeded"
+            ends.append(client.submit(where, json.loads(text), "next-" + "-".join(request)))
+            shown = client.wait_finished(where, ends[-1])
+            assert shown["state"] == "succeeded", shown["error"]
         found = [artifacts(place, job) for place, job in zip((cluster.state, state), ends)]
         for one in found:
             one["manifest.json"] = one["manifest.json"].replace(first, "").replace(same, "")
@@ -147,20 +148,23 @@ def test_killed_at_random(request, cluster, here):
                 except ProcessLookupError:
                     pass
         shown = client.wait_finished(cluster.daemon, job)
-        assert shown["state"] == "succeeded", shown
+        assert shown["state"] == "succeeded", shown["error"]
         assert artifacts(cluster.state, job) == wanted
     assert not cluster.pids()
+
+
+def wait_noted(cluster, job, text, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not any(text in note for note in cluster.notes(job)):
+        assert time.monotonic() < deadline, cluster.notes(job)
+        time.sleep(0.05)
 
 
 def test_a_new_process_finds_what_runs(cluster):
     """Nothing is handed out twice when the daemon dies while tasks run."""
     (cluster.home / "at_once").write_text("0")
     job = cluster.submit(merge_of(**SLOW))
-    deadline = time.monotonic() + 30
-    while not cluster.orders():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    time.sleep(0.5)
+    wait_noted(cluster, job, "all places are taken")
     cluster.daemon.process.kill()
     cluster.daemon.process.wait()
     cluster.daemon.start()
@@ -169,8 +173,7 @@ def test_a_new_process_finds_what_runs(cluster):
     assert client.wait_finished(cluster.daemon, job)["state"] == "succeeded"
     notes = cluster.notes(job)
     assert sum("goes on with" in note for note in notes) == 1, notes
-    assert any("all places are taken" in note for note in notes), notes
-    assert len(orders) == 1 and len(cluster.orders()) == 4, cluster.orders() # one for each row
+    assert len(orders) == 1 and len(cluster.orders()) == 4, cluster.orders()  # one for each row
 
 
 def test_stopped_and_started_again(cluster):
@@ -194,10 +197,7 @@ def test_cancelled_jobs_end_their_tasks(cluster):
 def test_a_scheduler_that_does_not_answer_is_waited_for(cluster):
     (cluster.home / "closed").write_text("closed for the night")
     job = cluster.submit(merge_of())
-    deadline = time.monotonic() + 30
-    while not any("closed for the night" in note for note in cluster.notes(job)):
-        assert time.monotonic() < deadline, cluster.notes(job)
-        time.sleep(0.05)
+    wait_noted(cluster, job, "closed for the night")
     assert client.call(cluster.daemon, "GET", f"/v1/jobs/{job}")["state"] == "running"
     (cluster.home / "closed").unlink()
     assert client.wait_finished(cluster.daemon, job)["state"] == "succeeded"

@@ -30,8 +30,8 @@ PROGRAMS = {
 
     "daemon": (None, "daemon/access daemon/api daemon/cluster daemon/dashboard daemon/fetch "
                      "daemon/foreground daemon/hooks daemon/jobs daemon/models daemon/recovery "
-                     "daemon/score daemon/uploads daemon/webhooks daemon/http daemon/store "
-                     "daemon/base proto src src/base"),
+                     "daemon/score daemon/uploads daemon/webhooks daemon/worker daemon/http "
+                     "daemon/store daemon/base proto src src/base"),
     "daemon/access": ("daemon/access/access.h",
                       "daemon/http daemon/store daemon/base proto src/base"),
     "daemon/api": ("daemon/api/api.h", "daemon/access daemon/dashboard daemon/egress daemon/fetch "
@@ -55,7 +55,8 @@ PROGRAMS = {
                           "daemon/jobs daemon/models daemon/score daemon/base proto src "
                           "src/package src/base"),
     "daemon/jobs": ("daemon/jobs/jobs.h", "daemon/cluster daemon/models daemon/score daemon/store "
-                                          "daemon/base proto src src/base"),
+                                          "daemon/worker daemon/base proto src src/base"),
+    "daemon/worker": ("daemon/worker/worker.h", "daemon/models daemon/base proto src src/base"),
     "daemon/cluster": ("daemon/cluster/cluster.h", "daemon/process daemon/base proto src/base"),
     "daemon/process": ("daemon/process/process.h", "daemon/base src/base"),
     "daemon/models": ("daemon/models/models.h",

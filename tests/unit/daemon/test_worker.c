@@ -181,7 +181,7 @@ static void what_is_not_shared_is_named(void **state)
 static void ends_have_a_status_each(void **state)
 {
     (void)state;
-    static const int all[] = {DIDI_OK,      DIDI_CHANGED, DIDI_NOT_FOUND, DIDI_NO_MEMORY,
+    static const int all[] = {DIDI_OK,       DIDI_CHANGED, DIDI_NOT_FOUND, DIDI_NO_MEMORY,
                               DIDI_MISMATCH, DIDI_IO,      DIDI_CANCELLED, DIDI_DISK_FULL};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         assert_int_equal(worker_status(worker_exit_status(all[i])), all[i]);

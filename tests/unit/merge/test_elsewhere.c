@@ -177,7 +177,8 @@ static void every_way_of_didi_gives_the_same_bytes(void **state)
         {DIDI_ALLOCATOR_JOINT, DIDI_BUDGET_PARAMETERS, 1.2, DIDI_PRECISION_BF16, 4},
         {DIDI_ALLOCATOR_EXACT, DIDI_BUDGET_BYTES_RATIO, 0.7, DIDI_PRECISION_INT4, 3},
         {DIDI_ALLOCATOR_DIFFERENTIABLE, DIDI_BUDGET_PARAMETERS, 1.3, DIDI_PRECISION_F32, 3},
-        {DIDI_ALLOCATOR_PURSUIT, DIDI_BUDGET_MAX_ERROR, 0.2, DIDI_PRECISION_AUTO, 5}, /* goes back */
+        {DIDI_ALLOCATOR_PURSUIT, DIDI_BUDGET_MAX_ERROR, 0.2, DIDI_PRECISION_AUTO,
+         5}, /* goes back */
     };
     sample_family sample;
     sample_family_create(&sample, support_directory(state), TASKS);
@@ -284,7 +285,8 @@ static void a_worker_joins_only_its_owners_merge(void **state)
     sample_family_close(&sample);
 }
 
-/* States of an earlier row that this machine does not see yet: the worker waits, computes nothing. */
+/* States of an earlier row that this machine does not see yet: the worker waits, computes nothing.
+ */
 static void a_worker_that_sees_too_little_waits(void **state)
 {
     sample_family sample;
