@@ -68,7 +68,10 @@ static void add_run(const cluster *self, const cluster_order *order, tool_words 
     const mpi *own = self->own;
     const config *settings = self->settings;
     const char *slash = strrchr(order->worker, '/');
-    tool_add_command(words, &own->start);
+    const char *start = own->start.program != NULL ? own->start.program : own->start.words[0];
+    tool_add(words, "%s", start);
+    for (size_t i = 1; i < own->start.count; i++)
+        tool_add(words, "%s", own->start.words[i]);
     tool_add(words, "-n");
     tool_add(words, "%llu", (unsigned long long)settings->mpi_ranks);
     if (settings->mpi_program != NULL)
