@@ -170,7 +170,7 @@ static void an_array_is_submitted(void **state)
     assert_string_equal(self->handle, "17");
     must_hold(self, "words", "[--parsable][--job-name=didid-job-1][--array=0-2]");
     must_hold(self, "words", "/task-%a.log]");
-    must_hold(self, "words", "[--requeue][--export=ALL][--ntasks=1][--cpus-per-task=2]");
+    must_hold(self, "words", "[--no-requeue][--export=ALL][--ntasks=1][--cpus-per-task=2]");
     must_hold(self, "words", "[--mem=1025K][--partition=long; rm -rf /][--account=$HOME]");
     must_hold(self, "words", "[--time=90][--constraint=avx512][--nice][/dev/stdin][0][/opt/didid]");
     must_hold(self, "words", "[worker][/");
