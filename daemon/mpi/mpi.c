@@ -11,6 +11,7 @@
 #include <mpi.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -71,6 +72,26 @@ static int work(worker *self, didi_error *error)
     return status;
 }
 
+/* Started by the mpiexec of another MPI, each rank takes itself for the only one. */
+static int check_size(int ranks, didi_error *error)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"};
+    char version[MPI_MAX_LIBRARY_VERSION_STRING];
+    int length = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *told = getenv(names[i]);
+        if (told == NULL || atoi(told) == ranks)
+            continue;
+        MPI_Get_library_version(version, &length);
+        version[strcspn(version, "\n")] = '\0';
+        return didi_fail(error, DIDI_MISMATCH, NULL,
+                         "mpiexec started %.20s ranks and this program sees %d: it was built with "
+                         "%.80s, mpiexec (mpi_command) is another's",
+                         told, ranks, version);
+    }
+    return DIDI_OK;
+}
+
 static int run(const char *directory, didi_error *error)
 {
     worker *self = NULL;
@@ -78,7 +99,9 @@ static int run(const char *directory, didi_error *error)
     int ranks = 0;
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
-    int status = didi_blas_use_one_thread(error);
+    int status = check_size(ranks, error);
+    if (status == DIDI_OK)
+        status = didi_blas_use_one_thread(error);
     if (status == DIDI_OK)
         status = worker_open(directory, &self, error);
     if (status == DIDI_OK && rank > 0)

@@ -119,4 +119,13 @@ def executor(tmp_path):
     """executor(environment, **settings)"""
     probe = pathlib.Path(os.environ.get("CLUSTER_PROBE", TESTS.parent / "build/tests/cluster/probe"))
     assert probe.exists(), f"{probe} is not built"
-    return lambda environment, **settings: Executor(probe, tmp_path, environment, **settings)
+    made = []
+
+    def make(environment, **settings):
+        made.append(Executor(probe, tmp_path, environment, **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        if one.handle:  # a test that failed leaves nothing that runs
+            one.ask("cancel", one.handle)

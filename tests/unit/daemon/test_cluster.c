@@ -677,6 +677,8 @@ static void ends_of_ranks(void **state)
         {"echo '[mpiexec] no such host'; echo '   ====='; exit 255", CLUSTER_FAILED, 255,
          "no such host"},
         {"exit 1", CLUSTER_FAILED, 1, "said nothing"},
+        {"echo a; echo b; echo; echo c; echo -----; echo d; exit 134", CLUSTER_FAILED, 134,
+         "b / c / d"},
         {"exit 9", CLUSTER_KILLED, 0, "a rank was killed"},
         {"exit 137", CLUSTER_KILLED, 0, "a rank was killed"},
         {"kill -9 $$", CLUSTER_KILLED, 0, "a rank was killed"},
