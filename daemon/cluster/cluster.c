@@ -39,7 +39,7 @@ int cluster_create(const config *settings, cluster **ret_cluster, didi_error *er
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     self->table = table;
     self->settings = settings;
-    tool_environment(&self->environment);
+    tool_environment(table->whole_environment, &self->environment);
     int status = table->open(self, error);
     if (status != DIDI_OK) {
         cluster_free(self);

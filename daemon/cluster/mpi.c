@@ -17,6 +17,7 @@ static const char job_script[] = "#!/bin/sh\nexec \"$@\"\n";
 
 enum {
     MPI_TAIL_BYTES = 4096, /* of a log, that a reason is looked for in */
+    MPI_REASON_LINES = 3,
     MPI_WORKER_FIRST = 64, /* exit codes of workers */
     MPI_WORKER_LAST = 78,
 };
@@ -68,7 +69,10 @@ static void add_run(const cluster *self, const cluster_order *order, tool_words 
     const mpi *own = self->own;
     const config *settings = self->settings;
     const char *slash = strrchr(order->worker, '/');
-    tool_add_command(words, &own->start);
+    const char *start = own->start.program != NULL ? own->start.program : own->start.words[0];
+    tool_add(words, "%s", start);
+    for (size_t i = 1; i < own->start.count; i++)
+        tool_add(words, "%s", own->start.words[i]);
     tool_add(words, "-n");
     tool_add(words, "%llu", (unsigned long long)settings->mpi_ranks);
     if (settings->mpi_program != NULL)
@@ -173,48 +177,61 @@ static int mpi_find(cluster *self, const cluster_order *order, bool *ret_found,
 
 /* ---- states ---- */
 
-/* mpiexec of MPICH ends with the number of the signal that ended a rank, that of Open MPI with 128
- * and the number. */
+/* Killed by nobody of ours: mpiexec of MPICH ends with the number of the signal, that of Open MPI
+ * with 128 and the number. What a rank brings upon itself (SIGSEGV, SIGABRT) is a failure. */
 static bool is_lost_rank(int code)
 {
-    static const int killing[] = {SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTERM};
-    for (size_t i = 0; i < sizeof killing / sizeof *killing; i++)
-        if (code == killing[i] || code == 128 + killing[i])
-            return true;
-    return false;
+    return code == SIGKILL || code == SIGTERM || code == 128 + SIGKILL || code == 128 + SIGTERM;
 }
 
-/* Lines that say nothing: frames of banners. */
+/* Frames of banners, and banners in frames, say nothing. */
 static bool is_telling(const char *line)
 {
-    return line[strspn(line, " \t=-*")] != '\0' && strncmp(line, "YOUR APPLICATION", 16) != 0 &&
-           strstr(line, "EXIT STRING") == NULL;
+    return line[0] != '=' && line[strspn(line, " \t-*")] != '\0' &&
+           strncmp(line, "YOUR APPLICATION", 16) != 0 &&
+           strncmp(line, "This typically refers", 21) != 0;
 }
 
-/* What a rank of ours said last, or else anybody. */
-static void read_log(const cluster_order *order, char ret_line[CLUSTER_REASON_BYTES])
+/* What a rank of ours said last, or else the last lines of whoever said some. */
+static void summarise(char *tail, char ret_text[CLUSTER_REASON_BYTES])
+{
+    const char *last[MPI_REASON_LINES] = {"", "", ""};
+    const char *ours = NULL;
+    size_t used = 0;
+    char *rest = tail;
+    for (char *line = tool_next_line(&rest); line != NULL; line = tool_next_line(&rest)) {
+        const char *own = strstr(line, "didid-mpi: ");
+        ours = own != NULL ? own : ours;
+        if (!is_telling(line))
+            continue;
+        memmove(last, last + 1, (MPI_REASON_LINES - 1) * sizeof *last);
+        last[MPI_REASON_LINES - 1] = text_trim(line);
+    }
+    if (ours != NULL) {
+        snprintf(ret_text, CLUSTER_REASON_BYTES, "%s", ours);
+        return;
+    }
+    ret_text[0] = '\0';
+    for (size_t i = 0; i < MPI_REASON_LINES && used < CLUSTER_REASON_BYTES - 1; i++)
+        if (last[i][0] != '\0')
+            used += (size_t)snprintf(ret_text + used, CLUSTER_REASON_BYTES - used, "%s%s",
+                                     used > 0 ? " / " : "", last[i]);
+}
+
+static void read_log(const cluster_order *order, char ret_text[CLUSTER_REASON_BYTES])
 {
     char tail[MPI_TAIL_BYTES + 1];
     struct stat found;
     char *path = memory_format("%s/%s.log", order->directory, order->name);
     int fd = path != NULL ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
     ssize_t bytes = -1;
-    ret_line[0] = '\0';
     if (fd >= 0 && fstat(fd, &found) == 0)
         bytes = pread(fd, tail, MPI_TAIL_BYTES,
                       found.st_size > MPI_TAIL_BYTES ? found.st_size - MPI_TAIL_BYTES : 0);
     file_close(fd);
     free(path);
     tail[bytes > 0 ? bytes : 0] = '\0';
-    bool ours = false;
-    char *rest = tail;
-    for (char *line = tool_next_line(&rest); line != NULL; line = tool_next_line(&rest)) {
-        char *own = strstr(line, "didid-mpi: ");
-        if (own == NULL && (ours || !is_telling(line)))
-            continue;
-        ours = own != NULL;
-        snprintf(ret_line, CLUSTER_REASON_BYTES, "%s", own != NULL ? own : text_trim(line));
-    }
+    summarise(tail, ret_text);
 }
 
 /* A run that ended with a code. */

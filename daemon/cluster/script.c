@@ -252,6 +252,7 @@ static int script_cancel(cluster *self, const cluster_order *order, const char *
 }
 
 const executor_table executor_command = {.name = "command",
+                                         .whole_environment = true,
                                          .open = script_open,
                                          .close = script_close,
                                          .tasks_max = script_tasks_max,

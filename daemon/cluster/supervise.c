@@ -113,6 +113,8 @@ static int wait_for(const supervisor *self, const sigset_t *awaited)
     kill(-self->child, SIGKILL);
     while (waitpid(self->child, &status, 0) < 0 && errno == EINTR)
         ;
+    if (asked && status != 0)
+        return 128 + SIGTERM; /* whatever the command makes of it */
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 

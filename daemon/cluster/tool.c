@@ -79,22 +79,38 @@ static const char *const handed_names[] = {"PATH=",       "HOME=",      "USER=",
                                            "LSF_",        "LSB_",       "SGE_",
                                            "FLUX_"};
 
-static bool is_handed(const char *variable)
+static bool begins(const char *variable, const char *const *names, size_t count)
 {
-    for (size_t i = 0; i < sizeof handed_names / sizeof *handed_names; i++)
-        if (strncmp(variable, handed_names[i], strlen(handed_names[i])) == 0)
+    for (size_t i = 0; i < count; i++)
+        if (strncmp(variable, names[i], strlen(names[i])) == 0)
             return true;
     return false;
 }
 
-void tool_environment(tool_words *ret_environment)
+static bool is_handed(const char *variable)
+{
+    return begins(variable, handed_names, sizeof handed_names / sizeof *handed_names);
+}
+
+/* What the service manager tells the daemon alone. */
+static const char *const withheld_names[] = {
+    "NOTIFY_SOCKET=", "LISTEN_",    "CREDENTIALS_DIRECTORY=",
+    "WATCHDOG_",      "LC_ALL=",    "JOURNAL_STREAM=",
+    "MAINPID=",       "MANAGERPID="};
+
+static bool is_withheld(const char *variable)
+{
+    return begins(variable, withheld_names, sizeof withheld_names / sizeof *withheld_names);
+}
+
+void tool_environment(bool whole, tool_words *ret_environment)
 {
     *ret_environment = (tool_words){0};
     tool_add(ret_environment, "LC_ALL=C.UTF-8"); /* messages are told apart by their words */
     if (getenv("PATH") == NULL)
         tool_add(ret_environment, "PATH=/usr/local/bin:/usr/bin:/bin");
     for (char **at = environ; at != NULL && *at != NULL; at++)
-        if (is_handed(*at))
+        if (whole ? !is_withheld(*at) : is_handed(*at))
             tool_add(ret_environment, "%s", *at);
 }
 

@@ -27,9 +27,9 @@ void tool_add(tool_words *self, const char *format, ...) __attribute__((format(p
 void tool_add_command(tool_words *self, const command *of);
 void tool_words_clear(tool_words *self);
 
-/* The environment that commands and tasks get: of the daemon's what is named in tool.c. Clear with
- * tool_words_clear. */
-void tool_environment(tool_words *ret_environment);
+/* The environment that commands and tasks get: what is named in tool.c, or the whole of the
+ * daemon's but what is its own alone. Clear with tool_words_clear. */
+void tool_environment(bool whole, tool_words *ret_environment);
 
 typedef struct tool_call {
     const char *what;        /* in messages: "sbatch", "command_submit" */

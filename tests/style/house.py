@@ -58,6 +58,7 @@ PROGRAMS = {
                                           "daemon/worker daemon/base proto src src/base"),
     "daemon/worker": ("daemon/worker/worker.h", "daemon/models daemon/base proto src src/base"),
     "daemon/cluster": ("daemon/cluster/cluster.h", "daemon/process daemon/base proto src/base"),
+    "daemon/mpi": (None, "daemon/worker daemon/base src src/base"),
     "daemon/process": ("daemon/process/process.h", "daemon/base src/base"),
     "daemon/models": ("daemon/models/models.h",
                       "daemon/store daemon/base proto src src/files src/base"),
