@@ -392,6 +392,15 @@ static void tell_waiting(attempt *self)
 void attempts_tick(scheduler *owner)
 {
     attempt *next = NULL;
+    size_t waiting = 0;
+    size_t running = 0;
+    for (const attempt *self = owner->attempts; self != NULL; self = self->next)
+        if (self->remote != NULL)
+            remote_count(self->remote, &waiting, &running);
+    if (owner->cluster != NULL) {
+        metric_set(METRIC_CLUSTER_TASKS, METRIC_LABELS("waiting"), (double)waiting);
+        metric_set(METRIC_CLUSTER_TASKS, METRIC_LABELS("running"), (double)running);
+    }
     for (attempt *self = owner->attempts; self != NULL; self = next) {
         next = self->next;
         if (self->state == ATTEMPT_RECORDING) {

@@ -264,6 +264,17 @@ static void search_after(remote *self)
              order->handle);
 }
 
+static void count_tasks(remote *self)
+{
+    self->waiting = self->running = 0;
+    for (const remote_order *order = self->orders; order != NULL; order = order->next)
+        for (size_t t = 0; t < order->count; t++) {
+            bool left = order->tasks[t].left > 0;
+            self->waiting += left && order->seen[t].state == CLUSTER_WAITING;
+            self->running += left && order->seen[t].state == CLUSTER_RUNNING;
+        }
+}
+
 static void look_after(remote *self)
 {
     char before[CLUSTER_REASON_BYTES];
@@ -282,6 +293,7 @@ static void look_after(remote *self)
     if (self->told[0] != '\0' && self->asks_scheduler && strcmp(before, self->told) != 0)
         note(self, "waits for %s: %s", cluster_name(self->owner->cluster), self->told);
     (void)goes_on(self, &self->scheduler_ms);
+    count_tasks(self);
     remove_settled_orders(self);
 }
 
@@ -313,6 +325,12 @@ static void end(remote *self)
         self->orders = order->next;
         remote_order_free(order);
     }
+}
+
+void remote_count(const remote *self, size_t *waiting, size_t *running)
+{
+    *waiting += self->waiting;
+    *running += self->running;
 }
 
 static bool has_wanted(const remote *self)

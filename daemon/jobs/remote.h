@@ -18,6 +18,9 @@ int remote_create(attempt *of, const char *merged, const char *work, remote **re
 /* Gives out, looks, takes up; at every tick, as long as the merge has not finished. */
 void remote_tick(remote *self);
 
+/* Adds its tasks that wait and that run, when last looked at. */
+void remote_count(const remote *self, size_t *waiting, size_t *running);
+
 /* Nothing may be in flight, as when the merge has finished. NULL is fine. */
 void remote_free(remote *self);
 

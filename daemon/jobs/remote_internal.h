@@ -72,8 +72,9 @@ struct remote {
     int status; /* of the work */
     didi_error error;
 
-    bool searched;  /* for orders of an earlier process */
-    bool cancelled; /* orders are */
+    size_t waiting, running; /* tasks, when last looked at */
+    bool searched;           /* for orders of an earlier process */
+    bool cancelled;          /* orders are */
     bool asks_scheduler;
     int64_t submit_ms, done_ms, scheduler_ms; /* when next */
     size_t refusals;                          /* in a row */

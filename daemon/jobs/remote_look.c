@@ -149,6 +149,7 @@ static int give_again(remote *self, remote_order *order, size_t task, int status
         remote_item *item = &self->items[i];
         if (item->state != REMOTE_SENT || item->order != order || item->task != task)
             continue;
+        metric_add(METRIC_CLUSTER_AGAIN, METRIC_LABELS(killed ? "killed" : "failed"), 1);
         item->kills += killed;
         item->tries += !killed;
         fails = fails || item->tries > self->owner->config->cluster_retries ||
@@ -211,7 +212,10 @@ int remote_look(remote *self, didi_error *error)
         status = look_at_told(self, order, error);
         if (status != DIDI_OK || !self->asks_scheduler)
             continue;
+        const int64_t began = clock_monotonic_ms();
         status = cluster_look(self->owner->cluster, &asked, order->handle, order->seen, error);
+        metric_observe(METRIC_CLUSTER_SECONDS, METRIC_LABELS("look"),
+                       (double)(clock_monotonic_ms() - began) / 1000);
         if (status != DIDI_OK)
             continue;
         note_reason(self, order);

@@ -205,7 +205,11 @@ int remote_submit(remote *self, didi_error *error)
         goto out;
     self->next_number++;
     const cluster_order asked = remote_order_of(self->owner, order, self->worker_path);
+    const int64_t began = clock_monotonic_ms();
     status = cluster_submit(self->owner->cluster, &asked, order->handle, error);
+    metric_observe(METRIC_CLUSTER_SECONDS, METRIC_LABELS("submit"),
+                   (double)(clock_monotonic_ms() - began) / 1000);
+    metric_add(METRIC_CLUSTER_ORDERS, NULL, status == DIDI_OK);
     if (status == DIDI_OK)
         status = save_handle(order, error); /* without it, it is found by its name */
     if (status != DIDI_OK)

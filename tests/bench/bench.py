@@ -21,6 +21,7 @@ import bench_accuracy  # noqa: E402 (the paths above are needed first)
 import bench_crash  # noqa: E402
 import bench_dashboard  # noqa: E402
 import bench_edge  # noqa: E402
+import bench_executors  # noqa: E402
 import bench_jobs  # noqa: E402
 import bench_load  # noqa: E402
 import bench_memory  # noqa: E402
@@ -41,12 +42,13 @@ BENCHMARKS = {
     "scale": bench_scale.measure,
     "polling": bench_polling.measure,
     "jobs": bench_jobs.measure,
+    "executors": bench_executors.measure,
     "edge": bench_edge.measure,
     "dashboard": bench_dashboard.measure,
     "load": bench_load.measure,
     "crash": bench_crash.measure,
 }
-LONG = ("scale", "load")  # only when asked for
+LONG = ("scale", "load", "executors")  # only when asked for
 
 
 def main():
