@@ -420,8 +420,9 @@ int didi_package_measure(int artifact_fd, didi_package_figures *ret_figures, did
 /* ---- process-wide facts ---- */
 
 /* The methods there are, as JSON text: {"methods": [{"name", "usable", "summary", "takes_budget",
- * "extends", "reuses", "surveys", "options": [{"field", "type", "default", ...}]}]}; of those that
- * cannot be used "needs" says what they lack. The caller frees. NULL when out of memory. [any] */
+ * "takes_grams", "extends", "reuses", "surveys", "options": [{"field", "type", "default", ...}]}]};
+ * of those that cannot be used "needs" says what they lack. The caller frees. NULL when out of
+ * memory. [any] */
 char *didi_methods_json(void);
 
 typedef struct didi_blas_info {

@@ -154,24 +154,32 @@ static void add_option(client_table *table, const char *method, const json_t *op
     table_add(table, "%s", record_text(option, "help"));
 }
 
+/* A server that is older than a member does not tell. */
+static void add_whether(client_table *table, const json_t *method, const char *key)
+{
+    const json_t *told = json_object_get(method, key);
+    table_add(table, "%s", !json_is_boolean(told) ? "-" : json_is_true(told) ? "yes" : "no");
+}
+
 static int print_methods(const command_context *context, const json_t *found, didi_error *error)
 {
-    static const table_column columns[] = {{"METHOD", false}, {"BUDGET", false}, {"WHAT", false}};
+    static const table_column columns[] = {
+        {"METHOD", false}, {"BUDGET", false}, {"GRAMS", false}, {"WHAT", false}};
     static const table_column option_columns[] = {{"METHOD", false},
                                                   {"FIELD", false},
                                                   {"DEFAULT", false},
                                                   {"VALUES", false},
                                                   {"WHAT", false}};
-    client_table *table = table_create(columns, 3);
+    client_table *table = table_create(columns, 4);
     client_table *options = table_create(option_columns, 5);
     size_t index;
     json_t *method;
     json_array_foreach(json_object_get(found, "methods"), index, method)
     {
         bool usable = record_true(method, "usable");
-        bool takes = record_true(method, "takes_budget");
         table_add(table, "%s", record_text(method, "name"));
-        table_add(table, "%s", usable ? takes ? "yes" : "no" : "-");
+        add_whether(table, method, "takes_budget");
+        add_whether(table, method, "takes_grams");
         table_add(table, "%s%s", usable ? "" : "cannot be used here: it needs ",
                   record_text(method, usable ? "summary" : "needs"));
         const json_t *rows = json_object_get(method, "options");

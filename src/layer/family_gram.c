@@ -14,6 +14,26 @@ enum { PIECE_ELEMENTS = 1 << 16 };
 /* Sums of products in float32 over many inputs end so far from symmetric, against the diagonal. */
 #define ASYMMETRY_MAX 1e-3
 
+static bool is_diagonal(const family_tensor *tensor)
+{
+    return tensor->base->tensor->dimensions == 1;
+}
+
+static int fail_shape(const family_tensor *tensor, const safetensors_tensor *found,
+                      const char *label, didi_error *error)
+{
+    uint64_t n = tensor->columns;
+    if (is_diagonal(tensor))
+        return didi_fail(error, DIDI_MISMATCH, label,
+                         "'%s' of %s has %zu axes and %" PRIu64 " numbers: it must be %" PRIu64
+                         " sums of squares, one for each number that it multiplies",
+                         tensor->name, label, found->dimensions, found->elements, n);
+    return didi_fail(error, DIDI_MISMATCH, label,
+                     "Gram matrix '%s' of %s has %zu axes and %" PRIu64 " numbers, where the "
+                     "layer has %" PRIu64 " inputs: it must be %" PRIu64 " x %" PRIu64,
+                     tensor->name, label, found->dimensions, found->elements, n, n, n);
+}
+
 int family_check_gram(const family *self, const family_tensor *tensor, size_t task,
                       didi_error *error)
 {
@@ -25,13 +45,10 @@ int family_check_gram(const family *self, const family_tensor *tensor, size_t ta
         return didi_fail(error, DIDI_NOT_FOUND, label, "%s holds no Gram matrix '%s'", label,
                          tensor->name);
     const safetensors_tensor *gram = found->tensor;
-    if (gram->dimensions != 2 || gram->shape[0] != tensor->columns ||
-        gram->shape[1] != tensor->columns)
-        return didi_fail(error, DIDI_MISMATCH, label,
-                         "Gram matrix '%s' of %s has %zu axes and %" PRIu64 " numbers, where the "
-                         "layer has %" PRIu64 " inputs: it must be %" PRIu64 " x %" PRIu64,
-                         tensor->name, label, gram->dimensions, gram->elements, tensor->columns,
-                         tensor->columns, tensor->columns);
+    size_t axes = is_diagonal(tensor) ? 1 : 2;
+    if (gram->dimensions != axes || gram->shape[0] != tensor->columns ||
+        gram->shape[axes - 1] != tensor->columns)
+        return fail_shape(tensor, gram, label, error);
     if (gram->dtype != DIDI_DTYPE_F32 && gram->dtype != DIDI_DTYPE_F64)
         return didi_fail(error, DIDI_INVALID, label,
                          "Gram matrix '%s' of %s is %s; it must be F32 or F64", tensor->name, label,
@@ -57,15 +74,17 @@ static int read_numbers(const checkpoint *from, const checkpoint_tensor *source,
     return status;
 }
 
-static int check_diagonal(size_t order, const double *gram, const char *name, const char *label,
+/* Of a matrix every order + 1st number, of a vector every one. */
+static int check_diagonal(const family_tensor *tensor, const double *gram, const char *label,
                           didi_error *error)
 {
-    for (size_t i = 0; i < order; i++)
-        if (!(gram[i * order + i] >= 0) || !isfinite(gram[i * order + i]))
+    size_t step = is_diagonal(tensor) ? 1 : (size_t)tensor->columns + 1;
+    for (size_t i = 0; i < tensor->columns; i++)
+        if (!(gram[i * step] >= 0) || !isfinite(gram[i * step]))
             return didi_fail(error, DIDI_NUMERIC, label,
                              "Gram matrix '%s' of %s holds %g on its diagonal, at %zu; sums of "
                              "squares are finite and not below 0",
-                             name, label, gram[i * order + i], i);
+                             tensor->name, label, gram[i * step], i);
     return DIDI_OK;
 }
 
@@ -76,13 +95,14 @@ int family_read_gram(const family *self, const family_tensor *tensor, size_t tas
     const checkpoint_tensor *source = checkpoint_find(from, tensor->name);
     const char *label = checkpoint_label(from);
     size_t n = tensor->columns;
-    assert(source != NULL && source->tensor->elements == (uint64_t)n * n);
+    size_t rows = is_diagonal(tensor) ? 0 : n; /* that could be unlike columns */
+    assert(source != NULL && source->tensor->elements == (rows == 0 ? n : (uint64_t)n * n));
     int status = read_numbers(from, source, ret_gram, error);
     if (status == DIDI_OK)
-        status = check_diagonal(n, ret_gram, tensor->name, label, error);
+        status = check_diagonal(tensor, ret_gram, label, error);
     if (status != DIDI_OK)
         return status;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < rows; i++)
         for (size_t j = 0; j < i; j++) {
             double *here = ret_gram + i * n + j;
             double *there = ret_gram + j * n + i;

@@ -9,10 +9,10 @@
 #include <math.h>
 #include <string.h>
 
-enum { LANES = 16, STEPS = 2, ARRAYS = 4 };
+enum { LANES = 16, HALVINGS = 39, STEPS = 2, ARRAYS = 4 };
 
-/* Shares of the largest magnitude: how far bisection goes, which eigenvalues lie apart, and what a
- * vector may miss. */
+/* Shares of the largest magnitude: how wide the brackets are after HALVINGS of 2, which eigenvalues
+ * lie apart, and what a vector may miss. */
 #define WIDTH 4e-12
 #define APART 1e-8
 #define RESIDUAL 1e-13
@@ -157,7 +157,7 @@ static void bisect(const tridiagonal *of, double bound, size_t first, double *lo
         low[l] = -bound * (1 + 1e-12);
         high[l] = bound * (1 + 1e-12);
     }
-    for (double width = 2; width > WIDTH; width /= 2) {
+    for (int halving = 0; halving < HALVINGS; halving++) {
         for (size_t l = 0; l < LANES; l++)
             middle[l] = low[l] / 2 + high[l] / 2;
         count_below(of, bound * 1e-290, middle, count);

@@ -4,6 +4,10 @@
  * is added up. With the Gram matrices G_i = X_i' X_i of the inputs of task i these directions are
  * the leading eigenvectors of
  *     tau_j A_j tau_j',  A_j = sum_{i != j} (G_i - lambda G_j).
+ * From the scales of norms and from biases those numbers can be taken that disturb a task most (off
+ * unless asked for): of all other tasks' vectors the `scale_entries` with the largest
+ *     sum_{j != i} tau_j^2 (g_i - lambda g_j),
+ * g being the squares of what the scale multiplies, added up; of biases likewise without g.
  * Where the layer has more outputs than inputs, m > n, those of the same matrix in the space of
  * inputs do: with tau_j' tau_j = L L' and y of L' A_j L, tau_j A_j L y is one of them. Everything
  * in double: what is small is a difference of what is large. */
@@ -19,16 +23,19 @@
 #define NOISE 1e-12
 
 typedef enum cat_grams { CAT_GIVEN, CAT_TRACE } cat_grams;
+typedef enum cat_bias { CAT_OTHERS, CAT_OWN } cat_bias;
 
 typedef struct cat {
     method_head head;
-    double lambda, scale;
-    size_t directions;
+    double lambda, scale, scale_lambda;
+    size_t directions, scale_entries, bias_entries;
     cat_grams grams;
+    cat_bias bias_by;
     bool keep_length;
 } cat;
 
 static const char *const grams_words[] = {"given", "trace", NULL};
+static const char *const bias_words[] = {"others", "own", NULL};
 
 static const method_option options[] = {
     {.name = "directions",
@@ -64,7 +71,34 @@ static const method_option options[] = {
      .kind = METHOD_FLAG,
      .offset = offsetof(cat, keep_length),
      .standard = 0,
-     .help = "bring what is left of a task vector to the length it had"},
+     .help = "bring what is left of a task vector to the length it had, but of a bias"},
+    {.name = "scale_entries",
+     .kind = METHOD_COUNT,
+     .offset = offsetof(cat, scale_entries),
+     .standard = 0,
+     .lowest = 0,
+     .highest = 65536,
+     .help = "numbers of a norm's scale that are taken from all other tasks, for each task"},
+    {.name = "scale_lambda",
+     .kind = METHOD_NUMBER,
+     .offset = offsetof(cat, scale_lambda),
+     .standard = 10,
+     .lowest = 0,
+     .highest = 1e6,
+     .help = "lambda of these numbers"},
+    {.name = "bias_entries",
+     .kind = METHOD_COUNT,
+     .offset = offsetof(cat, bias_entries),
+     .standard = 0,
+     .lowest = 0,
+     .highest = 65536,
+     .help = "numbers of a bias that are taken from all other tasks, for each task"},
+    {.name = "bias_by",
+     .kind = METHOD_WORD,
+     .offset = offsetof(cat, bias_by),
+     .standard = CAT_OTHERS,
+     .words = bias_words,
+     .help = "others: those that the other tasks changed most; own: that the task itself did"},
     {.name = NULL},
 };
 
@@ -76,19 +110,37 @@ static bool is_linear(const family_tensor *of)
            family_name_matches(of->name, weights, sizeof weights / sizeof *weights);
 }
 
+/* Of a tensor with one axis, the scale of a norm or a bias: how many numbers each task takes from
+ * the others. */
+static size_t entries_of(const cat *self, const family_tensor *of, bool *ret_scale)
+{
+    static const char *const weights[] = {"*weight"};
+    *ret_scale = family_name_matches(of->name, weights, sizeof weights / sizeof *weights);
+    if (of->base->tensor->dimensions != 1)
+        return 0;
+    return (size_t)smaller(*ret_scale ? self->scale_entries : self->bias_entries, of->columns);
+}
+
+static bool needs_gram(const cat *self, const family_tensor *of)
+{
+    bool scale = false;
+    return is_linear(of) || (entries_of(self, of, &scale) > 0 && scale);
+}
+
 static int open_cat(void *context, didi_error *error)
 {
     const cat *self = context;
     const work *of = self->head.work;
     bool any = false;
     for (size_t i = 0; i < of->layer_count; i++) {
-        bool linear = is_linear(of->layers[i]) && family_changed(of->family, of->layers[i]);
-        for (size_t t = 0; t < of->options.task_count && linear; t++) {
+        bool changed = family_changed(of->family, of->layers[i]);
+        bool needed = changed && needs_gram(self, of->layers[i]);
+        for (size_t t = 0; t < of->options.task_count && needed; t++) {
             int status = family_check_gram(of->family, of->layers[i], t, error);
             if (status != DIDI_OK)
                 return status;
         }
-        any = any || linear;
+        any = any || (changed && is_linear(of->layers[i]));
     }
     return any ? DIDI_OK
                : didi_fail(error, DIDI_INVALID, "/method",
@@ -322,6 +374,169 @@ static int cut_task(const cutting *self, const cat *by, size_t tensor, size_t ta
     return DIDI_OK;
 }
 
+/* ---- scales of norms, and biases ---- */
+
+typedef struct ranked {
+    double value;
+    size_t at;
+} ranked;
+
+typedef struct masking {
+    size_t n, tasks, count; /* count: what each task takes from the others */
+    bool scale;
+    float *tau;          /* tasks x n */
+    double *squares;     /* tasks x n; of a bias NULL */
+    ranked *conflict;    /* n */
+    unsigned char *mask; /* tasks x n: 1 is taken */
+    double *sum;         /* n */
+    float *merged;       /* n */
+} masking;
+
+static int masking_create(masking *self, const cat *by, const family_tensor *from,
+                          didi_error *error)
+{
+    size_t tasks = by->head.work->options.task_count;
+    size_t n = (size_t)from->columns;
+    *self = (masking){.n = n,
+                      .tasks = tasks,
+                      .tau = memory_aligned(tasks * n, sizeof(float)),
+                      .conflict = memory_zeroed(n, sizeof(ranked)),
+                      .mask = memory_zeroed(tasks, n),
+                      .sum = memory_zeroed(n, sizeof(double)),
+                      .merged = memory_aligned(n, sizeof(float))};
+    self->count = entries_of(by, from, &self->scale);
+    if (self->scale)
+        self->squares = memory_aligned(tasks * n, sizeof(double));
+    return self->tau != NULL && self->conflict != NULL && self->mask != NULL && self->sum != NULL &&
+                   self->merged != NULL && (!self->scale || self->squares != NULL)
+               ? DIDI_OK
+               : didi_fail(error, DIDI_NO_MEMORY, NULL, "%zu numbers of %zu tasks", n, tasks);
+}
+
+static void masking_clear(masking *self)
+{
+    free(self->tau);
+    free(self->squares);
+    free(self->conflict);
+    free(self->mask);
+    free(self->sum);
+    free(self->merged);
+}
+
+static int read_squares(const masking *self, const cat *by, size_t tensor, size_t task,
+                        didi_error *error)
+{
+    work *of = by->head.work;
+    double *squares = self->squares + task * self->n;
+    double sum = 0;
+    int status =
+        family_read_gram(of->family, of->layers[tensor], task, squares, &of->bytes_read, error);
+    if (status != DIDI_OK || by->grams != CAT_TRACE)
+        return status;
+    for (size_t k = 0; k < self->n; k++)
+        sum += squares[k];
+    for (size_t k = 0; k < self->n && sum > 0; k++)
+        squares[k] /= sum;
+    return DIDI_OK;
+}
+
+static int masking_read(const masking *self, const cat *by, size_t tensor, didi_error *error)
+{
+    int status = DIDI_OK;
+    for (size_t t = 0; t < self->tasks && status == DIDI_OK; t++) {
+        status = whole_read(by->head.work, tensor, t, self->tau + t * self->n, error);
+        if (status == DIDI_OK && self->scale)
+            status = read_squares(self, by, tensor, t, error);
+    }
+    return status;
+}
+
+/* How much number k of the other tasks' vectors disturbs this one. */
+static double conflict_at(const masking *self, const cat *by, size_t task, size_t k)
+{
+    double sum = 0;
+    for (size_t t = 0; t < self->tasks; t++) {
+        size_t at = t * self->n + k;
+        double change = (double)self->tau[at];
+        double weight =
+            self->scale ? self->squares[task * self->n + k] - by->scale_lambda * self->squares[at]
+                        : 1;
+        bool counts = !self->scale && by->bias_by == CAT_OWN ? t == task : t != task;
+        sum += counts ? change * change * weight : 0;
+    }
+    return sum;
+}
+
+/* The largest first; of equal ones the first. */
+static int compare_ranked(const void *left, const void *right)
+{
+    const ranked *a = left;
+    const ranked *b = right;
+    if (a->value != b->value)
+        return a->value > b->value ? -1 : 1;
+    return (a->at > b->at) - (a->at < b->at);
+}
+
+static void take_from_others(const masking *self, const cat *by, size_t task)
+{
+    for (size_t k = 0; k < self->n; k++)
+        self->conflict[k] = (ranked){conflict_at(self, by, task, k), k};
+    qsort(self->conflict, self->n, sizeof *self->conflict, compare_ranked);
+    for (size_t c = 0; c < self->count; c++)
+        for (size_t t = 0; t < self->tasks; t++)
+            if (t != task)
+                self->mask[t * self->n + self->conflict[c].at] = 1;
+}
+
+/* Masks are made of the vectors as they were. */
+static void masking_merge(const masking *self, const cat *by)
+{
+    for (size_t t = 0; t < self->tasks; t++)
+        take_from_others(self, by, t);
+    for (size_t t = 0; t < self->tasks; t++) {
+        const float *tau = self->tau + t * self->n;
+        const unsigned char *taken = self->mask + t * self->n;
+        double before = 0;
+        double left = 0;
+        for (size_t k = 0; k < self->n; k++) {
+            double energy = (double)tau[k] * (double)tau[k];
+            before += energy;
+            left += taken[k] ? 0 : energy;
+        }
+        double factor = by->head.work->task_weight[t];
+        if (self->scale && by->keep_length && left > NOISE * before)
+            factor *= sqrt(before / left);
+        for (size_t k = 0; k < self->n; k++)
+            self->sum[k] += taken[k] ? 0 : factor * (double)tau[k];
+    }
+    for (size_t k = 0; k < self->n; k++)
+        self->merged[k] = (float)self->sum[k];
+}
+
+static int mask_tensor(const cat *self, size_t tensor, stored *out, didi_error *error)
+{
+    work *of = self->head.work;
+    masking made;
+    int status = masking_create(&made, self, of->layers[tensor], error);
+    if (status == DIDI_OK)
+        status = masking_read(&made, self, tensor, error);
+    if (status == DIDI_OK) {
+        masking_merge(&made, self);
+        whole_result result = {.values = made.merged, .scale = self->scale};
+        status = whole_store(out, of, tensor, &result, error);
+    }
+    masking_clear(&made);
+    return status;
+}
+
+static uint64_t masking_memory(const cat *self, const family_tensor *from)
+{
+    uint64_t of_task = sizeof(float) + sizeof(double) + sizeof(unsigned char);
+    uint64_t of_all = sizeof(ranked) + sizeof(double) + sizeof(float);
+    uint64_t tasks = self->head.work->options.task_count;
+    return memory_multiply(from->columns, memory_add(memory_multiply(tasks, of_task), of_all));
+}
+
 /* ---- the method ---- */
 
 static int cut_tensor(const cat *self, size_t tensor, stored *out, didi_error *error)
@@ -356,9 +571,12 @@ static void add_up(void *context, const method_panel *panel)
 static int merge_tensor(void *context, size_t tensor, stored *out, didi_error *error)
 {
     const cat *self = context;
-    return is_linear(self->head.work->layers[tensor])
-               ? cut_tensor(self, tensor, out, error)
-               : stored_shared_panels(out, add_up, context, error);
+    const family_tensor *from = self->head.work->layers[tensor];
+    bool scale = false;
+    if (is_linear(from))
+        return cut_tensor(self, tensor, out, error);
+    return entries_of(self, from, &scale) > 0 ? mask_tensor(self, tensor, out, error)
+                                              : stored_shared_panels(out, add_up, context, error);
 }
 
 /* In doubles: two Gram matrices, three of the tensor, the eigensolver's squares, the directions; in
@@ -370,8 +588,10 @@ static uint64_t memory(const void *context, size_t tensor)
     const work *of = self->head.work;
     const family_tensor *from = of->layers[tensor];
     uint64_t panels = stored_panels_memory(of, tensor);
+    bool scale = false;
     if (!is_linear(from))
-        return panels;
+        return entries_of(self, from, &scale) > 0 ? memory_add(panels, masking_memory(self, from))
+                                                  : panels;
     uint64_t side = smaller(from->rows, from->columns);
     uint64_t doubles = memory_multiply(memory_multiply(from->columns, from->columns), 2);
     doubles =

@@ -116,10 +116,11 @@ static json_t *method_json(const didi_method *method)
     for (const method_option *o = method->options; o != NULL && o->name != NULL; o++)
         json_array_append_new(options, option_json(o, "/method_options/"));
     return json_pack(
-        "{s:s,s:b,s:s,s:b,s:b,s:b,s:b,s:o}", "name", method->name, "usable", 1, "summary",
-        method->summary, "takes_budget", (method->flags & METHOD_TAKES_BUDGET) != 0, "extends",
-        (method->flags & METHOD_EXTENDS) != 0, "surveys", (method->flags & METHOD_SURVEYS) != 0,
-        "reuses", (method->flags & METHOD_REUSES) != 0, "options", options);
+        "{s:s,s:b,s:s,s:b,s:b,s:b,s:b,s:b,s:o}", "name", method->name, "usable", 1, "summary",
+        method->summary, "takes_budget", (method->flags & METHOD_TAKES_BUDGET) != 0, "takes_grams",
+        (method->flags & METHOD_TAKES_GRAMS) != 0, "extends", (method->flags & METHOD_EXTENDS) != 0,
+        "surveys", (method->flags & METHOD_SURVEYS) != 0, "reuses",
+        (method->flags & METHOD_REUSES) != 0, "options", options);
 }
 
 char *didi_methods_json(void)

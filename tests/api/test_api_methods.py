@@ -21,6 +21,7 @@ def test_the_list_names_what_each_takes(wire):
     methods = methods_of(wire)
     assert methods["didi"]["takes_budget"] and methods["didi"]["extends"]
     assert not methods["average"]["takes_budget"] and methods["average"]["options"] == []
+    assert [name for name, row in methods.items() if row.get("takes_grams")] == ["cat"]
     (scale,) = methods["task_arithmetic"]["options"]
     assert (scale["field"], scale["default"]) == ("/method_options/scale", 0.3)
     assert scale["exclusive_minimum"] == 0 and scale["maximum"] == 10

@@ -124,6 +124,10 @@ def test_adapters_load_where_they_are_meant_to(call, tmp_path):
 def test_a_job_by_another_method(call):
     family = ["--base", "base", "--task", "a=tasks/mnist", "--task", "b=tasks/latin"]
     methods = call("methods").stdout
+    lines = methods.split("\n\n")[0].splitlines()  # options come behind
+    rows = {words[0]: words[1:3] for words in map(str.split, lines)}
+    assert rows["METHOD"] == ["BUDGET", "GRAMS"] and rows["cat"] == ["no", "yes"]
+    assert rows["didi"] == ["yes", "no"] and rows["regmean"] == ["-", "-"]
     assert "/method_options/scale" in methods and "cannot be used here" in methods
     job = call("submit", *family, "--method", "task_arithmetic", "--set",
                "method_options.scale=0.5", "--wait", "-o", "name").stdout.strip()

@@ -171,6 +171,7 @@ def test_how_to_take_it_away_stands_below_the_figures(visit, daemon, finished):
     page.get_by_text(f"pull {finished} out --format full").first.wait_for()
     page.get_by_text("Other ways").click()
     page.get_by_text("--format peft").first.wait_for()
+    page.get_by_text(f"pull {finished} out --format router").wait_for()
 
 
 def test_words_are_explained_by_keyboard_and_by_touch(visit, daemon, finished, held):

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import artifacts
+import evaluate
+import grams
 from wire import Wire, specification
 
 RESULT_SECONDS = 180  # for a merge of the demo family, on a loaded machine
@@ -280,6 +282,47 @@ def test_a_method_brings_its_own_options(visit, daemon, wire):
     page.get_by_role("button", name="Start the merge").click()
     asked = wire.job(job_of(page))["specification"]
     assert asked["method"] == "task_arithmetic" and asked["method_options"] == {"scale": 0.4}
+
+
+def test_a_method_that_needs_gram_matrices_asks_for_them(start_daemon, visit, family, tmp_path):
+    taken = ("latin", "mnist")
+    suite = evaluate.Suite(family)
+    for task in taken:
+        artifacts.write_file(tmp_path / "more" / "grams" / task / "model.safetensors",
+                             grams.of_task(suite, task, 2))
+    daemon = start_daemon(family, "--models", str(tmp_path / "more"))
+    visitor = visit(daemon.url)
+    visitor.allowed.append("status of 422")
+    page = visitor.open("#/new")
+    for task in taken:
+        page.get_by_role("checkbox", name=f"tasks/{task}").check()
+    wait_until_planned(page)
+    asked_for = page.get_by_label("Gram matrices of tasks/latin")
+    assert asked_for.is_hidden()
+    page.get_by_text("Advanced").click()
+    page.get_by_label("Method").select_option("cat")
+    page.locator(".fault", has_text="needs the Gram matrices").wait_for()
+    assert asked_for.get_attribute("aria-invalid") == "true"
+    for task in taken:
+        page.get_by_label(f"Gram matrices of tasks/{task}").fill(f"grams/{task}")
+    wait_until_planned(page)
+    page.get_by_text("As a command and as JSON").click()
+    command = page.get_by_label("The command", exact=True).inner_text()
+    assert "--set tasks.0.gram=grams/latin" in command
+    page.get_by_role("button", name="Start the merge").click()
+    made = Wire(daemon.url).wait(job_of(page), "succeeded")
+    asked = made["specification"]["tasks"]
+    assert [task["gram"] for task in asked] == ["grams/latin", "grams/mnist"]
+    page = visitor.open(f"#/new?like={made['id']}")
+    asked_for.wait_for()
+    assert asked_for.input_value() == "grams/latin"
+    page.get_by_text("Advanced").click()
+    page.get_by_label("Method").select_option("average")  # takes none: they are not sent
+    asked_for.wait_for(state="hidden")
+    wait_until_planned(page)
+    page.get_by_text("As a command and as JSON").click()
+    request = json.loads(page.get_by_label("The request, as JSON", exact=True).inner_text())
+    assert request["method"] == "average" and "gram" not in request["tasks"][0]
 
 
 def test_an_extension_takes_and_gives_tasks(visit, daemon, wire, finished):

@@ -35,11 +35,13 @@ class Transformer:
     def linear(self, name, x):
         return x @ self.get(name + ".weight").T + self.get(name + ".bias")
 
-    def normalize(self, name, x):
+    def scaled(self, _, x):
         centred = x - x.mean(axis=-1, keepdims=True)
         variance = np.mean(centred * centred, axis=-1, keepdims=True)
-        scaled = centred / np.sqrt(variance + self.shape["layer_norm_eps"])
-        return scaled * self.get(name + ".weight") + self.get(name + ".bias")
+        return centred / np.sqrt(variance + self.shape["layer_norm_eps"])
+
+    def normalize(self, name, x):
+        return self.scaled(name, x) * self.get(name + ".weight") + self.get(name + ".bias")
 
     def embed(self, images):
         patch, width = self.shape["patch_size"], self.shape["hidden_size"]

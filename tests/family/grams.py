@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Gram matrices of the inputs of a suite's layers, as method `cat` takes them. Needs NumPy only.
+"""Gram matrices of the inputs of a suite's layers, as method `cat` takes them; of norms the sums of
+squares of what their scales multiply. Needs NumPy only.
 
   grams.py SUITE OUT [--images N]     OUT/<task>/model.safetensors: for each weight W of a linear
                                       layer, under its name, the sum of x x' over all its inputs x
@@ -17,7 +18,7 @@ import evaluate
 
 
 class Watched(evaluate.Transformer):
-    """A model that adds up what goes into its linear layers."""
+    """A model that adds up what goes into its linear layers and what its norms' scales multiply."""
 
     def __init__(self, shape, tensors):
         super().__init__(shape, tensors)
@@ -26,6 +27,12 @@ class Watched(evaluate.Transformer):
     def watch(self, weight, x):
         rows = x.reshape(-1, x.shape[-1]).astype(np.float64)
         self.grams[weight] = self.grams.get(weight, 0) + rows.T @ rows
+
+    def scaled(self, name, x):
+        result = super().scaled(name, x)
+        rows = result.reshape(-1, x.shape[-1]).astype(np.float64)
+        self.grams[name + ".weight"] = self.grams.get(name + ".weight", 0) + (rows**2).sum(axis=0)
+        return result
 
     def linear(self, name, x):
         self.watch(name + ".weight", x)
@@ -44,7 +51,7 @@ class Watched(evaluate.Transformer):
 
 
 def of_task(suite, task, images):
-    """Weight's name -> Gram matrix, float64."""
+    """Weight's name -> Gram matrix, of a norm its diagonal; float64."""
     model = Watched(suite.description["model"], suite.fine_tune(task))
     model.features(suite.test(task)[1][:images])
     return model.grams

@@ -88,12 +88,19 @@ static void must_fail(trial *self, const char *message)
     self->error = (didi_error){0};
 }
 
-#define SHELL_TRIAL(name, script)                                                                  \
-    trial name = trial_make(state, "sh it");                                                       \
-    trial_write(&name, script)
-#define PYTHON_TRIAL(name, script)                                                                 \
-    trial name = trial_make(state, "/usr/bin/python3 it");                                         \
-    trial_write(&name, script)
+static trial trial_shell(void **state, const char *script)
+{
+    trial made = trial_make(state, "sh it");
+    trial_write(&made, script);
+    return made;
+}
+
+static trial trial_python(void **state, const char *script)
+{
+    trial made = trial_make(state, "/usr/bin/python3 it");
+    trial_write(&made, script);
+    return made;
+}
 
 /* The process whose number the script left in its directory has ended. */
 static void must_be_gone(const trial *self, const char *name)
@@ -134,15 +141,16 @@ static void a_number_is_a_score(void **state)
                                           "echo '{\"task\": \"a\", \"score\": 0.25}'",
                                           "echo loud words >&2; echo 0.25"};
     for (size_t i = 0; i < sizeof scripts / sizeof *scripts; i++) {
-        SHELL_TRIAL(self, scripts[i]);
+        trial self = trial_shell(state, scripts[i]);
         must_score(&self, 0.25);
     }
 }
 
 static void directory_task_and_split_are_given(void **state)
 {
-    SHELL_TRIAL(self, "[ \"$1\" = \"$PWD\" ] && [ -f \"$1/model.safetensors\" ] && "
-                      "[ \"$2\" = task ] && [ \"$3\" = half ] && [ $# = 3 ] && echo 1");
+    trial self =
+        trial_shell(state, "[ \"$1\" = \"$PWD\" ] && [ -f \"$1/model.safetensors\" ] && "
+                           "[ \"$2\" = task ] && [ \"$3\" = half ] && [ $# = 3 ] && echo 1");
     self.split = "half";
     must_score(&self, 1);
     trial_write(&self, "[ $# = 2 ] && echo 2");
@@ -154,7 +162,7 @@ static void splits_are_plain_names(void **state)
 {
     static const char *const refused[] = {"",      "-x",      "--option=1", "a b",
                                           "../up", ".hidden", "a/b",        "\n"};
-    SHELL_TRIAL(self, "echo 1");
+    trial self = trial_shell(state, "echo 1");
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         self.split = refused[i];
         trial_run(&self);
@@ -190,10 +198,10 @@ static void what_is_no_number_is_refused(void **state)
         {"yes", "more than 65536 bytes"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        SHELL_TRIAL(self, cases[i].script);
+        trial self = trial_shell(state, cases[i].script);
         must_fail(&self, cases[i].message);
     }
-    SHELL_TRIAL(longest, "printf 1; head -c 65535 /dev/zero | tr '\\000' ' '");
+    trial longest = trial_shell(state, "printf 1; head -c 65535 /dev/zero | tr '\\000' ' '");
     must_score(&longest, 1);
 }
 
@@ -201,8 +209,9 @@ static void what_is_no_number_is_refused(void **state)
 
 static void failures_say_the_last_lines(void **state)
 {
-    SHELL_TRIAL(self, "echo one >&2; echo two >&2; echo three >&2; printf 'a\\033[31m\\n' >&2; "
-                      "echo 1; exit 3");
+    trial self = trial_shell(
+        state, "echo one >&2; echo two >&2; echo three >&2; printf 'a\\033[31m\\n' >&2; "
+               "echo 1; exit 3");
     must_fail(&self, "exit code 3: two / three / a\\u{1b}[31m");
     assert_null(strstr(self.error.message, "one"));
     trial_write(&self, "head -c 100000 /dev/zero | tr '\\000' x >&2; exit 4");
@@ -211,13 +220,14 @@ static void failures_say_the_last_lines(void **state)
 
 static void death_by_a_signal_is_said(void **state)
 {
-    PYTHON_TRIAL(self, "import os\nprint(1, flush=True)\nos.abort()\n");
+    trial self = trial_python(state, "import os\nprint(1, flush=True)\nos.abort()\n");
     must_fail(&self, "signal 6 (ABRT)");
 }
 
 static void what_hangs_is_killed_with_its_children(void **state)
 {
-    SHELL_TRIAL(self, "sleep 1000 & echo $! >child; echo $$ >first; echo 1; sleep 1000");
+    trial self =
+        trial_shell(state, "sleep 1000 & echo $! >child; echo $$ >first; echo 1; sleep 1000");
     self.settings.seconds_max = 1;
     must_fail(&self, "more than 1 s and was killed");
     must_be_gone(&self, "first");
@@ -226,7 +236,7 @@ static void what_hangs_is_killed_with_its_children(void **state)
 
 static void what_is_left_behind_is_killed(void **state)
 {
-    SHELL_TRIAL(self, "sleep 1000 & echo $! >child; echo 7");
+    trial self = trial_shell(state, "sleep 1000 & echo $! >child; echo 7");
     must_score(&self, 7);
     must_be_gone(&self, "child");
 }
@@ -239,7 +249,7 @@ static int script_has_begun(void *context)
 
 static void cancelling_ends_it(void **state)
 {
-    SHELL_TRIAL(self, "echo $$ >first; sleep 1000 & echo $! >child; sleep 1000");
+    trial self = trial_shell(state, "echo $$ >first; sleep 1000 & echo $! >child; sleep 1000");
     self.cancelled = script_has_begun;
     trial_run(&self);
     assert_int_equal(self.status, DIDI_CANCELLED);
@@ -249,7 +259,7 @@ static void cancelling_ends_it(void **state)
 
 static void memory_is_limited(void **state)
 {
-    PYTHON_TRIAL(self, "block = bytearray(1 << 30)\nprint(1)\n");
+    trial self = trial_python(state, "block = bytearray(1 << 30)\nprint(1)\n");
     self.settings.memory_max = 256U << 20;
     must_fail(&self, "MemoryError");
     /* no process has too much, all together have */
@@ -319,15 +329,16 @@ static void only_its_directory_is_written(void **state)
     int fd = support_directory(state);
     support_write(fd, "kept", "kept", 4);
     assert_int_equal(mkdirat(fd, "folder", 0777), 0);
-    SHELL_TRIAL(self, "for try in 'echo x >../new' 'echo x >>../kept' ': >../kept' 'rm ../kept' "
-                      "'mv ../kept ../moved' 'mv ../kept here' 'mkdir ../made' 'rmdir ../folder' "
-                      "'ln ../kept here' 'ln -s a ../link' 'mkfifo ../pipe' 'mknod node c 1 3' "
-                      "'chmod 777 ../kept' 'touch -d 2001-01-01 ../kept' 'truncate -s 1 ../kept' "
-                      "'cp it ../it' 'mv it ../it'; do "
-                      "if sh -c \"$try\"; then echo done: $try >&2; exit 1; fi; done; "
-                      "echo x >own && echo y >>own && mkdir -p a/b && mv own a/b/own && "
-                      "ln -s a link && rm a/b/own && rmdir a/b && : >/dev/null && "
-                      "[ $(cat ../kept) = kept ] && echo 1");
+    trial self = trial_shell(
+        state, "for try in 'echo x >../new' 'echo x >>../kept' ': >../kept' 'rm ../kept' "
+               "'mv ../kept ../moved' 'mv ../kept here' 'mkdir ../made' 'rmdir ../folder' "
+               "'ln ../kept here' 'ln -s a ../link' 'mkfifo ../pipe' 'mknod node c 1 3' "
+               "'chmod 777 ../kept' 'touch -d 2001-01-01 ../kept' 'truncate -s 1 ../kept' "
+               "'cp it ../it' 'mv it ../it'; do "
+               "if sh -c \"$try\"; then echo done: $try >&2; exit 1; fi; done; "
+               "echo x >own && echo y >>own && mkdir -p a/b && mv own a/b/own && "
+               "ln -s a link && rm a/b/own && rmdir a/b && : >/dev/null && "
+               "[ $(cat ../kept) = kept ] && echo 1");
     must_score(&self, 1);
     struct stat kept;
     assert_int_equal(fstatat(fd, "kept", &kept, 0), 0);
@@ -340,15 +351,16 @@ static void reading_cuts_nothing(void **state)
 {
     needs_landlock(1);
     support_write(support_directory(state), "kept", "kept", 4);
-    PYTHON_TRIAL(self, "import os\n"
-                       "for cut in (lambda name: os.open(name, os.O_RDONLY | os.O_TRUNC),\n"
-                       "            lambda name: os.truncate(name, 1)):\n"
-                       "    try:\n"
-                       "        cut('../kept')\n"
-                       "        raise SystemExit('cut')\n"
-                       "    except PermissionError:\n"
-                       "        pass\n"
-                       "print(len(open('../kept').read()))\n");
+    trial self =
+        trial_python(state, "import os\n"
+                            "for cut in (lambda name: os.open(name, os.O_RDONLY | os.O_TRUNC),\n"
+                            "            lambda name: os.truncate(name, 1)):\n"
+                            "    try:\n"
+                            "        cut('../kept')\n"
+                            "        raise SystemExit('cut')\n"
+                            "    except PermissionError:\n"
+                            "        pass\n"
+                            "print(len(open('../kept').read()))\n");
     must_score(&self, 4);
 }
 
@@ -363,7 +375,7 @@ static void a_filter_can_refuse_signals(void **state)
     char output[64];
     watch_result result = {.output = output, .output_room = sizeof output};
     struct sock_fprog filters[2];
-    SHELL_TRIAL(self, "kill -0 $PPID && echo 1");
+    trial self = trial_shell(state, "kill -0 $PPID && echo 1");
     assert_int_equal(filter_make(true, &filters[0], &error), DIDI_OK);
     assert_int_equal(filter_make(false, &filters[1], &error), DIDI_OK);
     int fd = open(self.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -392,7 +404,7 @@ static void a_filter_can_refuse_signals(void **state)
 
 static void without_confinement_it_writes_where_it_likes(void **state)
 {
-    SHELL_TRIAL(self, "echo x >../new && echo 1");
+    trial self = trial_shell(state, "echo x >../new && echo 1");
     self.settings.confined = false;
     must_score(&self, 1);
     assert_true(support_exists(support_directory(state), "new"));
@@ -404,9 +416,10 @@ static void what_is_hidden_is_not_read(void **state)
     int fd = support_directory(state);
     char hidden[PATH_BYTES];
     char secret[PATH_BYTES];
-    SHELL_TRIAL(self, "cat ../hidden/a ../hidden/deep/a ../secret && exit 1; "
-                      "[ \"$(cat ../open ../beside/a)\" = openbeside ] && cat it >/dev/null && "
-                      "echo 1");
+    trial self = trial_shell(
+        state, "cat ../hidden/a ../hidden/deep/a ../secret && exit 1; "
+               "[ \"$(cat ../open ../beside/a)\" = openbeside ] && cat it >/dev/null && "
+               "echo 1");
     const char *const texts[][2] = {{"hidden/a", "1"},
                                     {"hidden/deep/a", "2"},
                                     {"secret", "3"},
@@ -436,48 +449,48 @@ static void what_is_hidden_is_not_read(void **state)
 static void there_is_no_network(void **state)
 {
     needs_landlock(1);
-    PYTHON_TRIAL(self, "import ctypes, errno, socket\n"
-                       "for family in range(46):\n"
-                       "    for kind in (1, 2, 3, 5):\n"
-                       "        try:\n"
-                       "            socket.socket(family, kind)\n"
-                       "        except PermissionError:\n"
-                       "            continue\n"
-                       "        raise SystemExit(f'a socket of family {family}')\n"
-                       "print(1)\n");
+    trial self = trial_python(state, "import ctypes, errno, socket\n"
+                                     "for family in range(46):\n"
+                                     "    for kind in (1, 2, 3, 5):\n"
+                                     "        try:\n"
+                                     "            socket.socket(family, kind)\n"
+                                     "        except PermissionError:\n"
+                                     "            continue\n"
+                                     "        raise SystemExit(f'a socket of family {family}')\n"
+                                     "print(1)\n");
     must_score(&self, 1);
 }
 
 static void other_processes_are_out_of_reach(void **state)
 {
     needs_landlock(1);
-    PYTHON_TRIAL(self,
-                 "import ctypes, errno, os, resource, signal\n"
-                 "libc = ctypes.CDLL(None, use_errno=True)\n"
-                 "daemon = os.getppid()\n"
-                 "def refused(what, *words):\n"
-                 "    ctypes.set_errno(0)\n"
-                 "    if what(*words) >= 0 or ctypes.get_errno() != errno.EPERM:\n"
-                 "        raise SystemExit(f'{what.__name__} {words}: {ctypes.get_errno()}')\n"
-                 "for call in ('kill', 'ptrace', 'setsid', 'setpgid', 'unshare', 'personality',\n"
-                 "             'chroot', 'process_vm_readv', 'mount', 'prlimit'):\n"
-                 "    words = {'kill': (daemon, 0), 'ptrace': (16, daemon, 0, 0),\n"
-                 "             'setsid': (), 'setpgid': (0, 0), 'unshare': (0x10000000,),\n"
-                 "             'chroot': (b'.',), 'process_vm_readv': (daemon, 0, 0, 0, 0, 0),\n"
-                 "             'mount': (0, 0, 0, 0, 0), 'prlimit': (daemon, 7, 0, 0)}\n"
-                 "    refused(getattr(libc, call), *words.get(call, (0xffffffff,)))\n"
-                 "for number in (425, 426, 427, 321):\n"
-                 "    if os.uname().machine == 'x86_64' or number != 321:\n"
-                 "        refused(libc.syscall, number, 1, 0, 0, 0, 0)\n"
-                 "try:\n"
-                 "    open(f'/proc/{daemon}/mem', 'rb').read(1)\n"
-                 "    raise SystemExit('the daemon has a memory')\n"
-                 "except PermissionError:\n"
-                 "    pass\n"
-                 "import threading\n"
-                 "other = threading.Thread(target=print, args=(1,))\n"
-                 "other.start()\n"
-                 "other.join()\n");
+    trial self = trial_python(
+        state, "import ctypes, errno, os, resource, signal\n"
+               "libc = ctypes.CDLL(None, use_errno=True)\n"
+               "daemon = os.getppid()\n"
+               "def refused(what, *words):\n"
+               "    ctypes.set_errno(0)\n"
+               "    if what(*words) >= 0 or ctypes.get_errno() != errno.EPERM:\n"
+               "        raise SystemExit(f'{what.__name__} {words}: {ctypes.get_errno()}')\n"
+               "for call in ('kill', 'ptrace', 'setsid', 'setpgid', 'unshare', 'personality',\n"
+               "             'chroot', 'process_vm_readv', 'mount', 'prlimit'):\n"
+               "    words = {'kill': (daemon, 0), 'ptrace': (16, daemon, 0, 0),\n"
+               "             'setsid': (), 'setpgid': (0, 0), 'unshare': (0x10000000,),\n"
+               "             'chroot': (b'.',), 'process_vm_readv': (daemon, 0, 0, 0, 0, 0),\n"
+               "             'mount': (0, 0, 0, 0, 0), 'prlimit': (daemon, 7, 0, 0)}\n"
+               "    refused(getattr(libc, call), *words.get(call, (0xffffffff,)))\n"
+               "for number in (425, 426, 427, 321):\n"
+               "    if os.uname().machine == 'x86_64' or number != 321:\n"
+               "        refused(libc.syscall, number, 1, 0, 0, 0, 0)\n"
+               "try:\n"
+               "    open(f'/proc/{daemon}/mem', 'rb').read(1)\n"
+               "    raise SystemExit('the daemon has a memory')\n"
+               "except PermissionError:\n"
+               "    pass\n"
+               "import threading\n"
+               "other = threading.Thread(target=print, args=(1,))\n"
+               "other.start()\n"
+               "other.join()\n");
     must_score(&self, 1);
 }
 
@@ -488,23 +501,24 @@ static void nothing_of_the_daemon_is_handed_on(void **state)
     int open_fd = dup(support_directory(state)); /* stays open at exec */
     assert_true(open_fd >= 3);
     signal(SIGPIPE, SIG_IGN);
-    PYTHON_TRIAL(self, "import os, resource, signal, sys\n"
-                       "known = {'PATH', 'HOME', 'TMPDIR', 'LANG', 'OPENBLAS_NUM_THREADS',\n"
-                       "         'OMP_NUM_THREADS', 'CUDA_VISIBLE_DEVICES', 'LC_CTYPE'}\n"
-                       "assert set(os.environ) <= known, os.environ\n"
-                       "assert os.environ['OPENBLAS_NUM_THREADS'] == '1'\n"
-                       "assert os.environ['HOME'] == os.environ['TMPDIR'] == sys.argv[1]\n"
-                       "assert os.listdir('/proc/self/fd') == ['0', '1', '2', '3']\n"
-                       "assert sys.stdin.read() == ''\n"
-                       "status = open('/proc/self/status').read()\n"
-                       "assert 'NoNewPrivs:\\t1' in status\n"
-                       "ignored = int(status.split('SigIgn:')[1].split()[0], 16)\n"
-                       "assert ignored & ~(1 << 12 | 1 << 24) == 0, ignored\n" /* Python's own */
-                       "assert int(status.split('SigBlk:')[1].split()[0], 16) == 0\n"
-                       "assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)\n"
-                       "assert os.getsid(0) == os.getpgid(0) == os.getpid()\n"
-                       "assert os.umask(0) == 0o77\n"
-                       "print(1)\n");
+    trial self = trial_python(
+        state, "import os, resource, signal, sys\n"
+               "known = {'PATH', 'HOME', 'TMPDIR', 'LANG', 'OPENBLAS_NUM_THREADS',\n"
+               "         'OMP_NUM_THREADS', 'CUDA_VISIBLE_DEVICES', 'LC_CTYPE'}\n"
+               "assert set(os.environ) <= known, os.environ\n"
+               "assert os.environ['OPENBLAS_NUM_THREADS'] == '1'\n"
+               "assert os.environ['HOME'] == os.environ['TMPDIR'] == sys.argv[1]\n"
+               "assert os.listdir('/proc/self/fd') == ['0', '1', '2', '3']\n"
+               "assert sys.stdin.read() == ''\n"
+               "status = open('/proc/self/status').read()\n"
+               "assert 'NoNewPrivs:\\t1' in status\n"
+               "ignored = int(status.split('SigIgn:')[1].split()[0], 16)\n"
+               "assert ignored & ~(1 << 12 | 1 << 24) == 0, ignored\n" /* Python's own */
+               "assert int(status.split('SigBlk:')[1].split()[0], 16) == 0\n"
+               "assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)\n"
+               "assert os.getsid(0) == os.getpgid(0) == os.getpid()\n"
+               "assert os.umask(0) == 0o77\n"
+               "print(1)\n");
     must_score(&self, 1);
     signal(SIGPIPE, SIG_DFL);
     close(open_fd);
@@ -514,7 +528,7 @@ static void nothing_of_the_daemon_is_handed_on(void **state)
 /* Any allocation may be refused: then that is said, and nothing stays open or allocated. */
 static void refused_memory_is_told(void **state)
 {
-    SHELL_TRIAL(self, "echo 1");
+    trial self = trial_shell(state, "echo 1");
     const char *const hidden[] = {"/no/such/place", self.user};
     self.settings.hidden = hidden;
     self.settings.hidden_count = 2;
@@ -537,8 +551,9 @@ static void refused_memory_is_told(void **state)
 
 static void large_files_are_refused(void **state)
 {
-    SHELL_TRIAL(self, "dd if=/dev/zero of=large bs=1 count=1 seek=1073741824 && exit 1; "
-                      "dd if=/dev/zero of=small bs=1 count=1 seek=1000000 && echo 1");
+    trial self =
+        trial_shell(state, "dd if=/dev/zero of=large bs=1 count=1 seek=1073741824 && exit 1; "
+                           "dd if=/dev/zero of=small bs=1 count=1 seek=1000000 && echo 1");
     must_score(&self, 1);
 }
 
@@ -550,10 +565,11 @@ static void root_scores_as_another(void **state)
         skip();
     }
     needs_landlock(1);
-    SHELL_TRIAL(self, "[ $(id -u) = $(id -u nobody) ] && [ $(id -G) = $(id -g nobody) ] && "
-                      "[ -O model.safetensors ] && [ \"$1\" = . ] && [ -f $1/model.safetensors ] "
-                      "&& echo x >$TMPDIR/own && echo x >$HOME/too && "
-                      "! grep -q 'CapEff:.*[1-9a-f]' /proc/self/status && echo 1");
+    trial self = trial_shell(
+        state, "[ $(id -u) = $(id -u nobody) ] && [ $(id -G) = $(id -g nobody) ] && "
+               "[ -O model.safetensors ] && [ \"$1\" = . ] && [ -f $1/model.safetensors ] "
+               "&& echo x >$TMPDIR/own && echo x >$HOME/too && "
+               "! grep -q 'CapEff:.*[1-9a-f]' /proc/self/status && echo 1");
     snprintf(self.user, sizeof self.user, "nobody");
     must_score(&self, 1);
     char program[PATH_BYTES + 16];

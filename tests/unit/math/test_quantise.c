@@ -5,6 +5,7 @@
 #include "src/math/quantise.h"
 #include "src/math/random.h"
 #include "tests/unit/sample_layer.h"
+#include "tests/unit/sample_rows.h"
 #include "tests/unit/support.h"
 
 #include <float.h>
@@ -13,18 +14,6 @@
 #include <string.h>
 
 enum { COUNT_MAX = 300 };
-
-/* Sums of near-normal numbers are nearer. */
-static void draw(uint64_t seed, float *values, size_t count)
-{
-    float more[COUNT_MAX];
-    random_normal(seed, values, count, 1);
-    for (uint64_t turn = 1; turn < 4; turn++) {
-        random_normal(seed + (turn << 32), more, count, 1);
-        for (size_t i = 0; i < count; i++)
-            values[i] += more[i];
-    }
-}
 
 /* |x - x^|^2, measured in a buffer that ends where the packed row does. */
 static double error_of(const float *values, size_t count, unsigned bits)
@@ -104,7 +93,7 @@ static void noise_is_as_measured_and_falls_with_bits(void **state)
         double sum = 0;
         for (uint64_t row = 0; row < ROWS; row++) {
             float values[COUNT_MAX];
-            draw(row, values, COUNT);
+            sample_row(row, values, COUNT);
             sum += error_of(values, COUNT, bits) / linalg_energy(values, COUNT);
         }
         sample_assert_near(sum / ROWS / quantise_noise(bits), 1, 0.04);
@@ -151,7 +140,7 @@ static void levels_are_near_the_best(void **state)
             float values[QUANTISE_GROUP];
             double all;
             double stored;
-            draw(1000 + group, values, QUANTISE_GROUP);
+            sample_row(1000 + group, values, QUANTISE_GROUP);
             if (group % 3 == 0)
                 values[group] *= 4; /* outliers ask for a clip */
             least_errors(values, bits, &all, &stored);
@@ -187,7 +176,7 @@ static void magnitude_does_not_change_the_codes(void **state)
     float values[COUNT];
     uint8_t row[128];
     uint8_t other[128];
-    draw(5, values, COUNT);
+    sample_row(5, values, COUNT);
     for (unsigned bits = 1; bits <= QUANTISE_BITS_MAX; bits++) {
         quantise_row(values, COUNT, bits, row);
         for (int exponent = -90; exponent <= 120; exponent += 30) {
@@ -209,7 +198,7 @@ static void higher_exponents_give_the_same_values(void **state)
     float back[COUNT];
     float wanted[COUNT];
     uint8_t row[128];
-    draw(6, values, COUNT);
+    sample_row(6, values, COUNT);
     for (unsigned bits = 1; bits <= QUANTISE_BITS_MAX; bits++) {
         quantise_row(values, COUNT, bits, row);
         dequantise_row(row, COUNT, bits, wanted);
@@ -260,7 +249,7 @@ static void every_length_can_be_packed(void **state)
     for (unsigned bits = 1; bits <= QUANTISE_BITS_MAX; bits++) {
         for (size_t count = 1; count <= 140; count++) {
             float values[COUNT_MAX];
-            draw(count, values, count);
+            sample_row(count, values, count);
             double share = error_of(values, count, bits) / linalg_energy(values, count);
             assert_true(share <= 3 * quantise_noise(bits));
         }

@@ -4,6 +4,7 @@
 #include "src/math/quantise.h"
 #include "src/math/random.h"
 #include "src/math/trellis.h"
+#include "tests/unit/sample_rows.h"
 #include "tests/unit/support.h"
 
 #include <math.h>
@@ -11,18 +12,6 @@
 #include <string.h>
 
 enum { COUNT_MAX = 700 };
-
-/* Near-normal numbers. */
-static void draw(uint64_t seed, float *values, size_t count)
-{
-    float more[COUNT_MAX];
-    random_normal(seed, values, count, 1);
-    for (uint64_t turn = 1; turn < 4; turn++) {
-        random_normal(seed + (turn << 32), more, count, 1);
-        for (size_t i = 0; i < count; i++)
-            values[i] += more[i];
-    }
-}
 
 /* |x - x^|^2 / |x|^2, measured in a buffer that ends where the row does. */
 static double error_of(const float *values, size_t count, unsigned bits)
@@ -63,7 +52,7 @@ static void noise_is_as_measured_and_lower_than_a_grids(void **state)
         double sum = 0;
         for (uint64_t seed = 1; seed <= 40; seed++) {
             float values[COUNT_MAX];
-            draw(seed, values, 256);
+            sample_row(seed, values, 256);
             sum += error_of(values, 256, bits) / 40;
         }
         assert_true(fabs(sum / trellis_noise(bits) - 1) < 0.06);
@@ -76,7 +65,7 @@ static void every_length_is_coded(void **state)
 {
     (void)state;
     float values[COUNT_MAX];
-    draw(5, values, COUNT_MAX);
+    sample_row(5, values, COUNT_MAX);
     for (size_t count = 1; count <= COUNT_MAX; count += count < 20 || count % 256 > 250 ? 1 : 37)
         for (unsigned bits = 1; bits <= TRELLIS_BITS_MAX; bits++)
             assert_true(error_of(values, count, bits) < 1);
@@ -92,7 +81,7 @@ static void long_rows_are_no_worse(void **state)
         float values[COUNT_MAX];
         float back[COUNT_MAX];
         uint8_t row[COUNT_MAX];
-        draw(seed, values, 600);
+        sample_row(seed, values, 600);
         int exponent = quantise_exponent(values, 600);
         trellis_row(values, 600, 2, exponent, row);
         trellis_values(row, 600, 2, exponent, back);
@@ -106,7 +95,7 @@ static void sizes_do_not_matter(void **state)
 {
     (void)state;
     float values[100];
-    draw(9, values, 100);
+    sample_row(9, values, 100);
     for (int power = -90; power <= 110; power += 20) {
         float scaled[100];
         for (size_t i = 0; i < 100; i++)

@@ -54,28 +54,35 @@ static const double lengths_kept[REFERENCE_NUMBERS] = {
     0.605289061,  0.200293959,    0.111175271,  0.6115802,     0.191865061,   -0.302536325,
     -0.717286961, -0.385626387,   -0.137257979, 0.265812355,   0.471446035,   0.510920804};
 
-enum { TASKS = REFERENCE_TASKS, ORDER_MAX = 24 };
+enum { TASKS = REFERENCE_TASKS, ORDER_MAX = 24, GRAMS = 3 };
 
 /* ---- Gram matrices ---- */
 
-/* One file of Gram matrices: of `tensors` names, orders and numbers. */
+/* One file of Gram matrices: `count` names, orders and numbers; of a vector its sums of squares. */
 typedef struct gram_file {
-    const char *names[2];
-    uint64_t orders[2];
-    double values[2][ORDER_MAX * ORDER_MAX];
+    const char *names[GRAMS];
+    uint64_t orders[GRAMS];
+    bool is_vector[GRAMS];
+    double values[GRAMS][ORDER_MAX * ORDER_MAX];
     didi_dtype dtype;
     size_t count;
 } gram_file;
 
+static size_t numbers_of(const gram_file *file, size_t k)
+{
+    return (size_t)(file->is_vector[k] ? file->orders[k] : file->orders[k] * file->orders[k]);
+}
+
 static void write_grams(int directory, const gram_file *file)
 {
-    uint64_t shapes[2][2];
-    safetensors_layout_entry entries[2];
+    uint64_t shapes[GRAMS][2];
+    safetensors_layout_entry entries[GRAMS];
     safetensors_writer *writer = NULL;
     didi_error error = {0};
     for (size_t k = 0; k < file->count; k++) {
         shapes[k][0] = shapes[k][1] = file->orders[k];
-        entries[k] = (safetensors_layout_entry){file->names[k], file->dtype, 2, shapes[k]};
+        entries[k] = (safetensors_layout_entry){file->names[k], file->dtype,
+                                                file->is_vector[k] ? 1 : 2, shapes[k]};
     }
     safetensors_contents contents = {.entries = entries, .count = file->count};
     (void)unlinkat(directory, "model.safetensors", 0);
@@ -83,7 +90,7 @@ static void write_grams(int directory, const gram_file *file)
         safetensors_writer_create(directory, "model.safetensors", &contents, &writer, &error),
         &error);
     for (size_t k = 0; k < file->count; k++) {
-        size_t count = (size_t)(file->orders[k] * file->orders[k]);
+        size_t count = numbers_of(file, k);
         float narrow[ORDER_MAX * ORDER_MAX];
         for (size_t i = 0; i < count; i++)
             narrow[i] = (float)file->values[k][i];
@@ -169,7 +176,7 @@ static void check_served(sample_family *sample, const char *options, const doubl
 static void multiply(gram_file *file, double by)
 {
     for (size_t k = 0; k < file->count; k++)
-        for (size_t i = 0; i < file->orders[k] * file->orders[k]; i++)
+        for (size_t i = 0; i < numbers_of(file, k); i++)
             file->values[k][i] *= by;
 }
 
@@ -223,12 +230,13 @@ static void one_task_is_left_whole(void **state)
 
 /* ---- the formula as it is written ---- */
 
-enum { TALL_M = 24, TALL_N = 5, WIDE_M = 9, WIDE_N = 16 };
-static const uint64_t shapes[3][2] = {{TALL_M, TALL_N}, {WIDE_M, WIDE_N}, {3, 4}};
-static const safetensors_layout_entry tensors[3] = {
-    {"tall.weight", DIDI_DTYPE_F32, 2, shapes[0]},
-    {"wide.weight", DIDI_DTYPE_F32, 2, shapes[1]},
-    {"embed.weight", DIDI_DTYPE_F32, 2, shapes[2]},
+enum { TALL_M = 24, TALL_N = 5, WIDE_M = 9, WIDE_N = 16, NORM_N = 7, TENSORS = 5 };
+static const uint64_t shapes[TENSORS][2] = {
+    {TALL_M, TALL_N}, {WIDE_M, WIDE_N}, {3, 4}, {NORM_N, 1}, {NORM_N, 1}};
+static const safetensors_layout_entry tensors[TENSORS] = {
+    {"tall.weight", DIDI_DTYPE_F32, 2, shapes[0]},  {"wide.weight", DIDI_DTYPE_F32, 2, shapes[1]},
+    {"embed.weight", DIDI_DTYPE_F32, 2, shapes[2]}, {"norm.weight", DIDI_DTYPE_F32, 1, shapes[3]},
+    {"norm.bias", DIDI_DTYPE_F32, 1, shapes[4]},
 };
 
 /* `context`: the task's number; NULL: the base, which is zero. */
@@ -335,13 +343,16 @@ static void open_shapes(sample_family *sample, grams *given, void **state)
 {
     sample_family_create(sample, support_directory(state), TASKS);
     sample->options.budget = 0;
-    sample_tensors_write(sample->base, tensors, 3, fill, NULL);
+    sample_tensors_write(sample->base, tensors, TENSORS, fill, NULL);
     for (size_t t = 0; t < TASKS; t++) {
-        sample_tensors_write(sample->models[t], tensors, 3, fill, &t);
-        given->files[t] = (gram_file){.names = {"tall.weight", "wide.weight"},
-                                      .orders = {TALL_N, WIDE_N},
+        sample_tensors_write(sample->models[t], tensors, TENSORS, fill, &t);
+        given->files[t] = (gram_file){.names = {"tall.weight", "wide.weight", "norm.weight"},
+                                      .orders = {TALL_N, WIDE_N, NORM_N},
+                                      .is_vector = {false, false, true},
                                       .dtype = t == 1 ? DIDI_DTYPE_F64 : DIDI_DTYPE_F32,
-                                      .count = 2};
+                                      .count = GRAMS};
+        for (size_t i = 0; i < NORM_N; i++)
+            given->files[t].values[2][i] = 1 + (double)((3 * t + i) % NORM_N);
         for (size_t k = 0; k < 2; k++) {
             enum { INPUTS = 30 };
             size_t n = (size_t)shapes[k][1];
@@ -368,7 +379,7 @@ static void check_formula(sample_family *sample, const grams *given, double lamb
     sample->options.method_options = options;
     sample_start_over(sample);
     sample_must(sample_merge(&sample->options, 2, 0, &error), &error);
-    for (size_t k = 0; k < 3; k++) {
+    for (size_t k = 0; k < TENSORS; k++) {
         float served[WIDE_M * WIDE_N];
         double wanted[WIDE_M * WIDE_N] = {0};
         size_t size = (size_t)(shapes[k][0] * shapes[k][1]);
@@ -400,6 +411,52 @@ static void both_shapes_are_as_written(void **state)
     check_formula(&sample, &given, 1, 4);
     check_formula(&sample, &given, 1, 7);
     check_formula(&sample, &given, 5, 21);
+    grams_close(&given);
+    sample_family_close(&sample);
+}
+
+/* Each task has one number of the norm that the others disturb, and one of the bias. */
+static void masks_are_as_written(void **state)
+{
+    sample_family sample;
+    grams given = {0};
+    float served[2][NORM_N];
+    didi_error error = {0};
+    open_shapes(&sample, &given, state);
+    sample.options.method_options = "{\"scale\": 1, \"directions\": 0, \"scale_entries\": 1, "
+                                    "\"scale_lambda\": 0.5, \"bias_entries\": 1}";
+    sample_start_over(&sample);
+    sample_must(sample_merge(&sample.options, 2, 0, &error), &error);
+    for (size_t k = 0; k < 2; k++) {
+        float tau[TASKS][NORM_N];
+        bool taken[TASKS][NORM_N] = {{false}};
+        for (size_t t = 0; t < TASKS; t++)
+            fill(&t, 3 + k, tau[t], NORM_N);
+        for (size_t t = 0; t < TASKS; t++) {
+            double most = -INFINITY;
+            size_t at = 0;
+            for (size_t i = 0; i < NORM_N; i++) {
+                double conflict = 0;
+                for (size_t other = 0; other < TASKS; other++)
+                    if (other != t)
+                        conflict += (double)tau[other][i] * (double)tau[other][i] *
+                                    (k == 1 ? 1
+                                            : given.files[t].values[2][i] -
+                                                  0.5 * given.files[other].values[2][i]);
+                at = conflict > most ? i : at;
+                most = fmax(most, conflict);
+            }
+            for (size_t other = 0; other < TASKS; other++)
+                taken[other][at] = taken[other][at] || other != t;
+        }
+        read_served(&sample, 3 + k, served[k], NORM_N);
+        for (size_t i = 0; i < NORM_N; i++) {
+            double wanted = 0;
+            for (size_t t = 0; t < TASKS; t++)
+                wanted += taken[t][i] ? 0 : sample.inputs[t].weight * (double)tau[t][i];
+            sample_assert_near((double)served[k][i], wanted, 1e-7);
+        }
+    }
     grams_close(&given);
     sample_family_close(&sample);
 }
@@ -504,7 +561,9 @@ static void a_model_without_linear_layers_is_refused(void **state)
 
 /* ---- memory, threads, attempts, faults ---- */
 
-static const sample_method cat = {"cat", "{\"directions\": 3, \"lambda\": 0.5}"};
+static const sample_method cat = {"cat", "{\"directions\": 3, \"lambda\": 0.5, "
+                                         "\"scale_entries\": 2, \"bias_entries\": 1, "
+                                         "\"keep_length\": true}"};
 
 static void check_all(void **state, void (*check)(sample_family *sample, const sample_method *of))
 {
@@ -562,6 +621,7 @@ int main(void)
         support_test(the_formula_is_met),
         support_test(one_task_is_left_whole),
         support_test(both_shapes_are_as_written),
+        support_test(masks_are_as_written),
         support_test(grams_are_asked_for_and_only_then),
         support_test(wrong_grams_are_told),
         support_test(nearly_symmetric_does),

@@ -3,9 +3,9 @@
  * dtype, through attempts that end early, and what they refuse. */
 #include "tests/unit/sample_layer.h"
 #include "tests/unit/sample_manifest.h"
+#include "tests/unit/sample_methods.h"
 #include "tests/unit/sample_reference.h"
 #include "tests/unit/sample_summary.h"
-#include "tests/unit/sample_trouble.h"
 #include "tests/unit/support.h"
 
 #include "src/base/file.h"
@@ -62,7 +62,7 @@ static const double tsv_c[REFERENCE_TASKS][REFERENCE_NUMBERS] = {
      -0.62485419,   -0.234625213, -0.0735078819, 0.41727303,   0.389288766,  0.396907832},
 };
 
-/* "tsv_c_half": same. */
+/* "tsv_c_half": same; and "smile": fusion_bench 0.2.33 models/smile_moe/linear_from_module.py. */
 static const double tsv_c_half[REFERENCE_TASKS][REFERENCE_NUMBERS] = {
     {0.574123149,   0.535641455,    -0.0927075098, -0.409479004, 0.626744379,  0.162682403,
      -0.482871945,  -0.412426052,   0.330940603,   -0.302544339, -0.57255447,  -0.103443461,
@@ -121,37 +121,6 @@ static const double twin[REFERENCE_TASKS][REFERENCE_NUMBERS] = {
      -0.118825504,   0.486911684,  -0.60735106,   -0.364312276, 0.430024767,  0.454848917,
      -0.359603522,   0.0535308783, 0.41251501,    0.207635899,  -0.32210274,  0.427456892,
      0.542169776,    -0.136615047, 0.211292135,   0.539506665,  0.113472252,  -0.379385781,
-     -0.62485419,    -0.234625213, -0.0735078819, 0.41727303,   0.389288766,  0.396907832},
-};
-
-/* "smile": fusion_bench 0.2.33 models/smile_moe/linear_from_module.py. */
-static const double smile[REFERENCE_TASKS][REFERENCE_NUMBERS] = {
-    {0.574123149,   0.535641455,    -0.0927075098, -0.409479004, 0.626744379,  0.162682403,
-     -0.482871945,  -0.412426052,   0.330940603,   -0.302544339, -0.57255447,  -0.103443461,
-     -0.0510181998, -0.549630367,   -0.328685447,  0.298692636,  -0.368243091, -0.492853611,
-     0.110023588,   0.58962809,     -0.42260688,   -0.148980874, 0.457590944,  0.509193579,
-     0.194961355,   -0.352792086,   -0.305064749,  0.249354926,  -0.245999325, -0.536922406,
-     -0.0990577337, 0.336273352,    -0.579029268,  -0.390357846, 0.278684301,  0.430878718,
-     -0.521461184,  0.0268983642,   0.516102125,   0.259871318,  -0.221224548, 0.443702976,
-     0.53192471,    -0.00480156896, 0.250553122,   0.635850211,  0.19478443,   -0.429758544,
-     -0.456157478,  -0.377977824,   -0.050878205,  0.345358568,  0.56833514,   0.488284926},
-    {0.535306222,  0.399865465,   -0.254610878, -0.548878276, 0.45147865,   -0.00145337981,
-     -0.454360149, -0.272749471,  0.36976924,   -0.178826717, -0.477065025, -0.0339528385,
-     0.14461301,   -0.55765272,   -0.327962004, 0.303284786,  -0.37190168,  -0.554223562,
-     0.0661701192, 0.552592554,   -0.409649901, -0.115975803, 0.356033831,  0.354857759,
-     0.0746371084, -0.549187994,  -0.348409487, 0.30076188,   -0.327964528, -0.497791197,
-     0.0493600782, 0.546244079,   -0.407241376, -0.21890011,  0.295877752,  0.377195582,
-     -0.484230292, -0.0609795011, 0.471028529,  0.246197317,  -0.294424501, 0.419784015,
-     0.491601136,  -0.0868841655, 0.22186515,   0.596132355,  0.106071508,  -0.537571074,
-     -0.595199568, -0.323708892,  0.103677312,  0.232149797,  0.512365474,  0.42421516},
-    {0.450776832,    0.287698567,  -0.182644585,  -0.378580904, 0.525800299,  0.183303254,
-     -0.548481244,   -0.433970782, 0.354398726,   -0.387040399, -0.409207346, 0.158287969,
-     0.0653654363,   -0.411555502, -0.342339334,  0.273205499,  -0.341034592, -0.546865266,
-     0.132794065,    0.576559216,  -0.385098541,  -0.143356402, 0.248106838,  0.369286966,
-     -0.00434300608, -0.509861275, -0.215268116,  0.287524332,  -0.170288652, -0.447395788,
-     -0.0984993106,  0.488000668,  -0.587579851,  -0.333203339, 0.466692963,  0.447450542,
-     -0.36630356,    0.0523327779, 0.408016936,   0.21238654,   -0.350368231, 0.419628443,
-     0.503929093,    -0.146339651, 0.187920228,   0.517059612,  0.0743958184, -0.409944059,
      -0.62485419,    -0.234625213, -0.0735078819, 0.41727303,   0.389288766,  0.396907832},
 };
 
@@ -249,8 +218,8 @@ static void the_reference_is_met(void **state)
     check_served(&sample, "svd_lora", "{\"rank\": 1}", tsv_c);
     check_served(&sample, "svd_lora", "{\"rank\": 2}", tsv_c_half);
     check_served(&sample, "twin", "{\"rank_share\": 0.5}", twin);
-    check_served(&sample, "smile", "{\"rank\": 2}", smile);
-    check_served(&sample, "smile", "{\"rank_share\": 0.5}", smile);
+    check_served(&sample, "smile", "{\"rank\": 2}", tsv_c_half);
+    check_served(&sample, "smile", "{\"rank_share\": 0.5}", tsv_c_half);
     check_served(&sample, "wemoe", NULL, wemoe_one_hot);
     check_served(&sample, "cart", "{\"rank_share\": 0.5}", cart_indexing);
     check_served(&sample, "individuals", NULL, tuned);
@@ -437,27 +406,20 @@ static double check_merge(sample_family *sample, bool all)
     return relative;
 }
 
+static double measure_all(sample_family *sample)
+{
+    return check_merge(sample, true);
+}
+
 static void every_dtype_gives_what_it_measures(void **state)
 {
-    /* What a dtype may add to the error. */
-    static const struct {
-        didi_precision precision;
-        double noise;
-    } cases[] = {{DIDI_PRECISION_BF16, 1e-4},
-                 {DIDI_PRECISION_F16, 1e-5},
-                 {DIDI_PRECISION_INT8, 3e-4},
-                 {DIDI_PRECISION_INT4, 0.03},
-                 {DIDI_PRECISION_INT3, 0.09}};
+    static const sample_noise noise = {
+        .bf16 = 1e-4, .f16 = 1e-5, .int8 = 3e-4, .int4 = 0.03, .int3 = 0.09};
     for (size_t m = 0; m < METHODS; m++) {
         sample_family sample;
         create(&sample, state, m);
-        sample.options.precision = DIDI_PRECISION_F32;
-        double best = check_merge(&sample, true);
+        double best = sample_methods_check_dtypes(&sample, measure_all, &noise);
         assert_true(m + 1 == METHODS ? best < 1e-9 : best > 0.01 && best < 1);
-        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-            sample.options.precision = cases[i].precision;
-            sample_assert_near(check_merge(&sample, true), best, cases[i].noise);
-        }
         sample_family_close(&sample);
     }
 }
@@ -720,31 +682,16 @@ static void damaged_snapshots_are_computed_again(void **state)
     }
 }
 
-static void check_faults(void **state, const char *point, const char *how, size_t dense)
+static void every_fault_is_clean(void **state)
 {
+    static const sample_faults dense = {.memory = 30, .writes = 8, .full_disks = 4};
     for (size_t m = 0; m < METHODS; m += SUPPORT_SANITIZED ? 3 : 1) {
         sample_family sample;
         create(&sample, state, m);
         sample.options.precision = both[m % 2];
-        sample_trouble_prepare(&sample);
-        sample_check_faults(&sample, point, how, dense);
+        sample_methods_check_faults(&sample, &dense);
         sample_family_close(&sample);
     }
-}
-
-static void every_lack_of_memory_is_clean(void **state)
-{
-    check_faults(state, "alloc", "", 30);
-}
-
-static void every_failed_write_is_clean(void **state)
-{
-    check_faults(state, "pwrite", "", 8);
-}
-
-static void a_full_disk_is_told(void **state)
-{
-    check_faults(state, "pwrite", "+:ENOSPC", 4);
 }
 
 /* ---- what is refused ---- */
@@ -867,9 +814,7 @@ int main(void)
         support_test(any_number_of_threads_gives_the_same_bytes),
         support_test(a_restart_takes_up_what_is_there),
         support_test(damaged_snapshots_are_computed_again),
-        support_test(every_lack_of_memory_is_clean),
-        support_test(every_failed_write_is_clean),
-        support_test(a_full_disk_is_told),
+        support_test(every_fault_is_clean),
         support_test(options_are_refused_by_name),
         support_test(models_of_other_names_are_refused),
         support_test(a_task_like_the_base_is_refused),

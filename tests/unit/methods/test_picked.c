@@ -3,9 +3,9 @@
  * in double, in every dtype, with any number of threads, after attempts that end early. */
 #include "tests/unit/sample_layer.h"
 #include "tests/unit/sample_manifest.h"
+#include "tests/unit/sample_methods.h"
 #include "tests/unit/sample_reference.h"
 #include "tests/unit/sample_summary.h"
-#include "tests/unit/sample_trouble.h"
 #include "tests/unit/support.h"
 
 #include "src/base/file.h"
@@ -447,24 +447,13 @@ static double check_dtype(sample_family *sample)
 
 static void every_dtype_gives_what_it_measures(void **state)
 {
-    static const struct {
-        didi_precision precision;
-        double noise;
-    } cases[] = {{DIDI_PRECISION_BF16, 1e-3},
-                 {DIDI_PRECISION_F16, 1e-4},
-                 {DIDI_PRECISION_INT8, 1e-3},
-                 {DIDI_PRECISION_INT4, 0.1},
-                 {DIDI_PRECISION_INT3, 0.3}};
+    static const sample_noise noise = {
+        .bf16 = 1e-3, .f16 = 1e-4, .int8 = 1e-3, .int4 = 0.1, .int3 = 0.3};
     for (size_t m = 0; m < METHODS; m++) {
         sample_family sample;
         create(&sample, state, methods[m]);
-        sample.options.precision = DIDI_PRECISION_F32;
-        double best = check_dtype(&sample);
+        double best = sample_methods_check_dtypes(&sample, check_dtype, &noise);
         assert_true(best > 0.01 && best < 2);
-        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-            sample.options.precision = cases[i].precision;
-            sample_assert_near(check_dtype(&sample), best, cases[i].noise);
-        }
         sample_family_close(&sample);
     }
 }
@@ -730,46 +719,24 @@ static void limits_of_memory_are_kept(void **state)
 /* ---- faults ---- */
 
 /* Of a mask, of thresholds found in passes, of signs and of places. */
-static void check_faults(void **state, const char *point, const char *how, size_t dense)
+static void every_fault_is_clean(void **state)
 {
+    static const sample_faults dense = {.memory = 20, .writes = 10, .full_disks = 8, .renames = 10};
     static const size_t which[] = {0, 1, 4, FREE};
     for (size_t m = 0; m < sizeof which / sizeof *which; m++) {
         sample_family sample;
         create(&sample, state, methods[which[m]]);
         sample.options.precision = m % 2 == 0 ? DIDI_PRECISION_BF16 : DIDI_PRECISION_INT4;
-        prepare(&sample);
-        sample_check_faults(&sample, point, how, dense);
+        sample_methods_check_faults(&sample, &dense);
         sample_family_close(&sample);
     }
-}
-
-static void every_lack_of_memory_is_clean(void **state)
-{
-    check_faults(state, "alloc", "", 20);
-}
-
-static void every_failed_write_is_clean(void **state)
-{
-    check_faults(state, "pwrite", "", 10);
-}
-
-static void a_full_disk_is_told(void **state)
-{
-    check_faults(state, "pwrite", "+:ENOSPC", 8);
-}
-
-static void every_failed_rename_is_clean(void **state)
-{
-    check_faults(state, "rename", "", 10);
 }
 
 /* ---- what is refused ---- */
 
 static void options_that_cannot_be_are_refused(void **state)
 {
-    static const struct {
-        const char *method, *options, *subject;
-    } rows[] = {
+    static const sample_refusal rows[] = {
         {"emr", "{\"rescaler\": \"none\"}", "/method_options/rescaler"},
         {"emr", "{\"lambda\": 1}", "/method_options/lambda"},
         {"tall_ties", "{\"lambda\": -0.1}", "/method_options/lambda"},
@@ -789,13 +756,7 @@ static void options_that_cannot_be_are_refused(void **state)
     };
     sample_family sample;
     create(&sample, state, "emr");
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        didi_error error = {0};
-        sample.options.method = rows[i].method;
-        sample.options.method_options = rows[i].options;
-        assert_int_equal(sample_merge(&sample.options, 1, 0, &error), DIDI_INVALID);
-        assert_string_equal(error.subject, rows[i].subject);
-    }
+    sample_methods_refuse(&sample, rows, sizeof rows / sizeof *rows);
     sample_family_close(&sample);
 }
 
@@ -831,10 +792,7 @@ int main(void)
         support_test(attempts_go_on),
         support_test(a_cancelled_merge_goes_on),
         support_test(limits_of_memory_are_kept),
-        support_test(every_lack_of_memory_is_clean),
-        support_test(every_failed_write_is_clean),
-        support_test(a_full_disk_is_told),
-        support_test(every_failed_rename_is_clean),
+        support_test(every_fault_is_clean),
         support_test(options_that_cannot_be_are_refused),
         support_test(a_task_like_the_base_is_refused),
     };

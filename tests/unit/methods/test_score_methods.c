@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* DARE and PCB, held to the same in the most obvious form. */
 #include "tests/unit/sample_layer.h"
+#include "tests/unit/sample_methods.h"
 #include "tests/unit/sample_numbers.h"
 #include "tests/unit/sample_summary.h"
 #include "tests/unit/support.h"
@@ -184,9 +185,7 @@ enum { ALL = sizeof all / sizeof *all };
 
 static void options_out_of_range_are_refused(void **state)
 {
-    static const struct {
-        const char *method, *options, *subject;
-    } cases[] = {
+    static const sample_refusal cases[] = {
         {"dare", "{\"drop\": 1}", "/method_options/drop"},
         {"dare", "{\"drop\": -0.1}", "/method_options/drop"},
         {"dare", "{\"rescale\": 1}", "/method_options/rescale"},
@@ -198,14 +197,7 @@ static void options_out_of_range_are_refused(void **state)
     };
     sample_family sample;
     free(sample_numbers_create(&sample, state, NULL, &(sample_filling){.seed = 1}));
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        didi_merge *merge = NULL;
-        didi_error error = {0};
-        sample.options.method = cases[i].method;
-        sample.options.method_options = cases[i].options;
-        assert_int_equal(didi_merge_open(&sample.options, NULL, &merge, &error), DIDI_INVALID);
-        assert_string_equal(error.subject, cases[i].subject);
-    }
+    sample_methods_refuse(&sample, cases, sizeof cases / sizeof *cases);
     sample_family_close(&sample);
 }
 

@@ -4,6 +4,7 @@
  * early, little memory. */
 #include "src/math/math.h"
 #include "tests/unit/sample_layer.h"
+#include "tests/unit/sample_methods.h"
 #include "tests/unit/sample_numbers.h"
 #include "tests/unit/sample_reference.h"
 #include "tests/unit/sample_summary.h"
@@ -66,7 +67,8 @@ static const double tsv_m_two[REFERENCE_NUMBERS] = {
     0.555242612,  0.00483772564, 0.299132317,  0.660220644,   0.118815015,  -0.455385382,
     -0.525678523, -0.350843358,  0.0263995537, 0.288754183,   0.540350307,  0.456250043};
 
-/* "iso_c": iso-merging, src/utils/iso.py. */
+/* "iso_c": iso-merging, src/utils/iso.py; and "iso_cts_default", where 0.8 of four directions are
+ * all four, and common. */
 static const double iso_c[REFERENCE_NUMBERS] = {
     0.681347577,  0.434093385,  -0.000435319695, -0.42161852,   0.582625568,  0.130278666,
     -0.436959341, -0.509117056, 0.44741036,      -0.402499845,  -0.702382201, 0.176760474,
@@ -89,18 +91,6 @@ static const double iso_cts[REFERENCE_NUMBERS] = {
     -0.427503124,  0.0408375863, 0.369688585,    0.340357544,    -0.262633222, 0.547728278,
     0.51177001,    0.0248211091, 0.373804246,    0.568833362,    0.217634713,  -0.561693605,
     -0.558737079,  -0.312103976, -0.00690292481, 0.331593799,    0.48999646,   0.436469306};
-
-/* "iso_cts_default": 0.8 of them, so that all four are common. */
-static const double iso_cts_common[REFERENCE_NUMBERS] = {
-    0.681347577,  0.434093385,  -0.000435319695, -0.42161852,   0.582625568,  0.130278666,
-    -0.436959341, -0.509117056, 0.44741036,      -0.402499845,  -0.702382201, 0.176760474,
-    0.20817545,   -0.699118209, -0.329962908,    0.145600928,   -0.319414602, -0.636630888,
-    0.225234185,  0.678362469,  -0.326870209,    -0.0256850062, 0.225833625,  0.531960295,
-    0.185646202,  -0.55427393,  -0.181410362,    0.242099149,   -0.312492711, -0.51029363,
-    -0.223958574, 0.483265441,  -0.515821137,    -0.387419986,  0.408080623,  0.377957272,
-    -0.337472967, -0.117474704, 0.442173258,     0.401930104,   -0.289311348, 0.496341906,
-    0.52249189,   0.0754707016, 0.344848182,     0.645424508,   0.11159706,   -0.456294056,
-    -0.558737079, -0.312103976, -0.00690292481,  0.331593799,   0.48999646,   0.436469306};
 
 /* "wudi_lr1e-05_it300": WUDI-Merging, vit/wudi_main.py; the bias stays the base's. */
 static const double wudi_small[REFERENCE_NUMBERS] = {
@@ -175,7 +165,7 @@ static void the_references_are_met(void **state)
     check_served(&sample, "tsv_m", NULL, tsv_m);
     check_served(&sample, "iso_c", NULL, iso_c);
     check_served(&sample, "iso_cts", "{\"common\": 0.25}", iso_cts);
-    check_served(&sample, "iso_cts", NULL, iso_cts_common);
+    check_served(&sample, "iso_cts", NULL, iso_c);
     check_served(&sample, "wudi", NULL, wudi_small);
     check_served(&sample, "wudi", "{\"rate\": 0.01, \"steps\": 3}", wudi_large);
     check_served(&sample, "wudi", "{\"steps\": 400, \"matrices\": \"all\", \"rest\": \"mean\"}",
@@ -196,7 +186,7 @@ static void scales_are_factors(void **state)
     } cases[] = {{"ties", ties_mean, true},
                  {"tsv_m", tsv_m, false},
                  {"iso_c", iso_c, false},
-                 {"iso_cts", iso_cts_common, false},
+                 {"iso_cts", iso_c, false},
                  {"wudi", wudi_small, false}};
     sample_family sample;
     sample_reference_create(&sample, support_directory(state));
@@ -657,9 +647,7 @@ enum { ALL = sizeof all / sizeof *all };
 
 static void options_out_of_range_are_refused(void **state)
 {
-    static const struct {
-        const char *method, *options, *subject;
-    } cases[] = {
+    static const sample_refusal cases[] = {
         {"ties", "{\"density\": 0}", "/method_options/density"},
         {"ties", "{\"density\": 1.1}", "/method_options/density"},
         {"ties", "{\"combine\": \"max\"}", "/method_options/combine"},
@@ -682,14 +670,7 @@ static void options_out_of_range_are_refused(void **state)
     };
     sample_family sample;
     sample_reference_create(&sample, support_directory(state));
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        didi_merge *merge = NULL;
-        didi_error error = {0};
-        sample.options.method = cases[i].method;
-        sample.options.method_options = cases[i].options;
-        assert_int_equal(didi_merge_open(&sample.options, NULL, &merge, &error), DIDI_INVALID);
-        assert_string_equal(error.subject, cases[i].subject);
-    }
+    sample_methods_refuse(&sample, cases, sizeof cases / sizeof *cases);
     sample_family_close(&sample);
 }
 

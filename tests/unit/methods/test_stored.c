@@ -6,8 +6,8 @@
 #include "src/merge/merge.h"
 #include "tests/unit/sample_layer.h"
 #include "tests/unit/sample_manifest.h"
+#include "tests/unit/sample_methods.h"
 #include "tests/unit/sample_summary.h"
-#include "tests/unit/sample_trouble.h"
 #include "tests/unit/support.h"
 
 #include <fcntl.h>
@@ -445,45 +445,21 @@ static void work_of_another_method_is_discarded(void **state)
 
 /* ---- faults ---- */
 
-static void check_faults(void **state, const char *point, const char *how, size_t dense)
+static void every_fault_is_clean(void **state)
 {
+    static const sample_faults dense = {
+        .memory = 40, .writes = 20, .full_disks = 8, .syncs = 20, .renames = 20};
     static const didi_precision both[] = {DIDI_PRECISION_BF16, DIDI_PRECISION_INT4};
     sample_family sample;
     didi_error error = {0};
     create_small(&sample, state);
     for (size_t p = 0; p < 2; p++) {
         sample.options.precision = both[p];
-        sample_trouble_prepare(&sample);
-        sample_check_faults(&sample, point, how, dense);
+        sample_methods_check_faults(&sample, &dense);
         sample_start_over(&sample);
         sample_must(file_remove_tree(sample.output, "reference", &error), &error);
     }
     sample_family_close(&sample);
-}
-
-static void every_lack_of_memory_is_clean(void **state)
-{
-    check_faults(state, "alloc", "", 40);
-}
-
-static void every_failed_write_is_clean(void **state)
-{
-    check_faults(state, "pwrite", "", 20);
-}
-
-static void a_full_disk_is_told(void **state)
-{
-    check_faults(state, "pwrite", "+:ENOSPC", 8);
-}
-
-static void every_failed_sync_is_clean(void **state)
-{
-    check_faults(state, "fsync", "", 20);
-}
-
-static void every_failed_rename_is_clean(void **state)
-{
-    check_faults(state, "rename", "", 20);
 }
 
 int main(void)
@@ -500,11 +476,7 @@ int main(void)
         support_test(errors_are_remembered),
         support_test(damaged_snapshots_are_computed_again),
         support_test(work_of_another_method_is_discarded),
-        support_test(every_lack_of_memory_is_clean),
-        support_test(every_failed_write_is_clean),
-        support_test(a_full_disk_is_told),
-        support_test(every_failed_sync_is_clean),
-        support_test(every_failed_rename_is_clean),
+        support_test(every_fault_is_clean),
     };
     return cmocka_run_group_tests(tests, sample_use_one_thread, NULL);
 }

@@ -53,6 +53,9 @@ function ways(job) {
     ["In PEFT", `from peft import PeftModel\nfrom transformers import AutoModel\n` +
       `base = AutoModel.from_pretrained(${JSON.stringify(job.specification.base ?? "BASE")})\n` +
       `model = PeftModel.from_pretrained(base, "out/adapters/${task}")`],
+    ...job.specification.tasks.length < 2 ? [] // nothing to choose
+      : [["Directions to choose a task by, where no task id is known; they find about half",
+          `${pull} --format router`]],
   ];
 }
 

@@ -8,9 +8,9 @@ import { actionButton } from "../../parts/rows.js";
 import { bakeoffOf } from "./specification.js";
 
 /** {node, update()}: there is something to compare where two fine-tunes are taken. */
-export function bakeoffButton({ context, name, draft }) {
+export function bakeoffButton({ context, name, draft, methodOf }) {
   const ask = actionButton("Compare every method on them", async () => {
-    const wanted = bakeoffOf(draft);
+    const wanted = bakeoffOf(draft, methodOf());
     const key = keyOf(draft, "baking", wanted);
     keepDraft(name, draft); // the key with it
     const { id } = await post("bakeoffs", wanted,

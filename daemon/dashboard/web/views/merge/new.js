@@ -192,13 +192,14 @@ function curveArea({ context, draft, size, methodOf, changed, keep, known }) {
 
 // ---- the form ----
 
-function modelsSection({ context, name, draft, changed }) {
+function modelsSection({ context, name, draft, methodOf, changed }) {
   const base = basePicker({ draft, changed: () => {
     load();
     changed();
   } });
-  const tasks = taskPicker({ draft, changed });
-  const bakeoff = bakeoffButton({ context, name, draft });
+  const tasks = taskPicker({ draft, changed,
+                             takesGrams: () => methodOf()?.takes_grams === true });
+  const bakeoff = bakeoffButton({ context, name, draft, methodOf });
   const place = h("div", { "aria-busy": "true" });
   const notice = h("div");
   const state = { asked: undefined };
@@ -225,7 +226,11 @@ function modelsSection({ context, name, draft, changed }) {
                  h("h3", null, "Fine-tunes"), notice, append(place, tasks.node),
                  bakeoff.node);
   return {
-    node, load, update: bakeoff.update,
+    node, load,
+    update() {
+      tasks.draw();
+      bakeoff.update();
+    },
     begin: (models) => base.show(models),
     fields: () => new Map([...base.fields(), ...tasks.fields()]),
   };
@@ -278,7 +283,8 @@ function show({ context, methods, models, job, isFixed, frontier }) {
   const size = sizePicker({ draft, changed, label: "How large may the result be?" });
   const curve = curveArea({ context, draft, size, methodOf: options.method, changed,
                             keep: () => keepDraft(name, draft), known: frontier });
-  const picked = isFixed ? fixedSection(job) : modelsSection({ context, name, draft, changed });
+  const picked = isFixed ? fixedSection(job) : modelsSection(
+    { context, name, draft, methodOf: options.method, changed });
   const sizeCard = h("section", { class: "card" }, h("h2", null, "Size"),
                      h("p", { class: "quiet" }, SIZE_HELP), size.node, curve.node);
   const form = jobForm({

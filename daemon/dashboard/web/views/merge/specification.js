@@ -9,7 +9,7 @@ import { bytesOf, labelLines, labelsOf, linesOf, numberOf } from "../../parts/fi
 /** What a form holds at first. Texts are as typed; `options`: field of a method -> text. */
 export const EMPTY = {
   base: null, // null: a guess may fill it in
-  tasks: [], // {model, name, weight}; name "": proposed
+  tasks: [], // {model, name, weight, gram}; name "": proposed
   size: "M", // S, M, L, or one of UNITS with `amount`
   amount: "",
   method: "didi", options: {}, include: "", exclude: "", whole: "", lowRank: "",
@@ -95,11 +95,13 @@ export function proposedName(draft) {
   return jobName(draft.base, taskNames(draft));
 }
 
-function tasksOf(draft) {
+/** `method`: the one that is asked for, null where none is. */
+function tasksOf(draft, method) {
   const names = taskNames(draft);
-  return draft.tasks.map(({ model, weight }, i) => {
+  return draft.tasks.map(({ model, weight, gram = "" }, i) => {
     const task = { name: names[i], model };
     if (weight !== "" && numberOf(weight) !== 1) task.weight = numberOf(weight);
+    putIf(task, "gram", gram, gram !== "" && method?.takes_grams === true);
     return task;
   });
 }
@@ -146,7 +148,7 @@ function putChoices(specification, draft, method) {
 
 /** The specification of a survey. */
 export function surveySpecification(draft, method) {
-  const specification = { base: draft.base, tasks: tasksOf(draft) };
+  const specification = { base: draft.base, tasks: tasksOf(draft, method) };
   putChoices(specification, draft, method);
   return { name: "survey", ...specification, survey: true };
 }
@@ -166,7 +168,7 @@ function putForPeople(specification, { name, priority, labels }, proposed) {
 export function specificationOf(draft, method, fromJob) {
   const specification = {};
   if (fromJob !== null) specification.from_job = fromJob;
-  else Object.assign(specification, { base: draft.base, tasks: tasksOf(draft) });
+  else Object.assign(specification, { base: draft.base, tasks: tasksOf(draft, method) });
   putIf(specification, "budget", budgetOf(draft), method?.takes_budget ?? true);
   putChoices(specification, draft, method);
   putIf(specification, "output", { dtype: draft.dtype }, draft.dtype !== "");
@@ -175,8 +177,8 @@ export function specificationOf(draft, method, fromJob) {
 }
 
 /** The request for a bake-off of the same models. */
-export function bakeoffOf(draft) {
-  return { base: draft.base, tasks: tasksOf(draft), name: proposedName(draft) };
+export function bakeoffOf(draft, method) {
+  return { base: draft.base, tasks: tasksOf(draft, method), name: proposedName(draft) };
 }
 
 /** The request of an extension; `draft.removed`: names, `draft.rebalance`, `draft.compare`;
@@ -190,7 +192,7 @@ export function extensionOf(draft, job, proposed) {
              draft.amount.trim() !== "");
   putIf(extend, "compare", false, !draft.compare);
   const request = { extend };
-  putIf(request, "tasks", tasksOf(draft), draft.tasks.length > 0);
+  putIf(request, "tasks", tasksOf(draft, null), draft.tasks.length > 0);
   putForPeople(request, draft, proposed);
   return request;
 }
@@ -249,8 +251,8 @@ export function draftFrom(specification, methods) {
   return {
     ...EMPTY, ...sizeOf(specification.budget ?? "M"), options,
     base: specification.base, method: specification.method ?? "didi",
-    tasks: specification.tasks.map(({ name, model, weight = 1 }) =>
-      ({ model, name, weight: weight === 1 ? "" : String(weight) })),
+    tasks: specification.tasks.map(({ name, model, weight = 1, gram = "" }) =>
+      ({ model, name, weight: weight === 1 ? "" : String(weight), gram })),
     include: globs(specification.include), exclude: globs(specification.exclude),
     whole: globs(specification.dense_tensors), lowRank: globs(specification.low_rank_tensors),
     ownTensors: specification.own_tensors ?? "keep", missing: specification.missing ?? "auto",
@@ -305,8 +307,8 @@ function extendWords(request) {
 function submitWords(specification) {
   const { from_job: from, base, tasks = [], budget, method, output, name, priority, labels,
           ...others } = specification;
-  const weights = tasks.flatMap(({ weight }, i) => weight === undefined ? []
-    : [["--set", `tasks.${i}.weight=${weight}`]]);
+  const ofTasks = (key) => tasks.flatMap((task, i) => task[key] === undefined ? []
+    : [["--set", `tasks.${i}.${key}=${task[key]}`]]);
   return [["submit"], ...from === undefined ? [] : [["--from-job", from]],
           ...base === undefined || base === null ? [] : [["--base", base]],
           ...tasks.map((task) => ["--task", taskWord(task)]),
@@ -315,7 +317,7 @@ function submitWords(specification) {
           ...output === undefined ? [] : [["--dtype", output.dtype]],
           ...flatten(others, "").map(([path, value]) =>
             ["--set", `${path}=${typeof value === "string" ? value : JSON.stringify(value)}`]),
-          ...weights, ...peopleWords({ name, priority, labels })];
+          ...ofTasks("weight"), ...ofTasks("gram"), ...peopleWords({ name, priority, labels })];
 }
 
 /** The command of didictl; `server`: its address. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The fine-tunes of a base: which there are, which fit it, which are taken, what they are called.
-import { append, fill, h, keyed, say, set } from "../../app/dom.js";
+import { append, fill, freshId, h, keyed, say, set } from "../../app/dom.js";
 import { formatBytes, formatMany, formatPercent } from "../../app/format.js";
 import { link } from "../../app/router.js";
 import { line, tick } from "../../parts/fields.js";
@@ -27,7 +27,13 @@ function sizeText(model) {
     : formatBytes(model.bytes);
 }
 
-/** One model: a checkbox, and where it is taken its name as a task and its weight. */
+function labelled(label, input) {
+  return h("span", { class: "with-label" }, h("span", { "aria-hidden": "true" }, label),
+           h("div", null, input));
+}
+
+/** One model: a checkbox, and where it is taken its name as a task, its weight and, for methods
+ *  that need them, its Gram matrices. */
 function modelRow(first, hooks) {
   const { name: model } = first;
   const box = tick("checkbox", model, { onchange: () => hooks.toggle(model, box.input.checked) });
@@ -39,15 +45,16 @@ function modelRow(first, hooks) {
   const weight = line("", (text) => hooks.edit(model, { weight: text.trim() }),
                       { "aria-label": `Weight of ${model}`, class: "short",
                         inputmode: "decimal", placeholder: "1" });
-  const more = h("div", { class: "taken", hidden: true },
-    h("span", { class: "with-label" }, h("span", { "aria-hidden": "true" }, "Task name"),
-      h("div", null, name)),
-    h("span", { class: "with-label" }, h("span", { "aria-hidden": "true" }, "Weight"),
-      h("div", null, weight)));
+  const gram = line("", (text) => hooks.edit(model, { gram: text.trim() }),
+                    { "aria-label": `Gram matrices of ${model}`, list: hooks.modelNames,
+                      placeholder: "a model directory that holds them" });
+  const grams = labelled("Gram matrices", gram);
+  const more = h("div", { class: "taken", hidden: true }, labelled("Task name", name),
+                 labelled("Weight", weight), grams);
   const node = h("li", { class: "model-pick" },
                  h("div", { class: "row" }, box.node, fit, size), note, more);
   return {
-    node, box: box.input, name, weight,
+    node, box: box.input, name, weight, gram,
     update(item) {
       const { word, note: text, isGood } = fitWords(item.model);
       say(fit, word);
@@ -61,15 +68,18 @@ function modelRow(first, hooks) {
       if (document.activeElement !== name) name.value = item.task.name;
       set(name, { placeholder: item.proposed });
       if (document.activeElement !== weight) weight.value = item.task.weight;
+      if (document.activeElement !== gram) gram.value = item.task.gram ?? "";
+      set(grams, { hidden: !hooks.takesGrams() });
     },
   };
 }
 
 const isUnfit = ({ model }) => !fitWords(model).isGood;
 
-/** The list. `draft` has `base` and `tasks`; `changed()` is called when somebody changes it.
- *  {node, show(models), fields(): pointer -> input}. */
-export function taskPicker({ draft, changed, isTask = () => true }) {
+/** The list. `draft` has `base` and `tasks`; `changed()` is called when somebody changes it;
+ *  `takesGrams()`: whether each task has a `gram` now. {node, draw(), show(models),
+ *  fields(): pointer -> input}. */
+export function taskPicker({ draft, changed, isTask = () => true, takesGrams = () => false }) {
   const list = h("ul", { class: "model-list" });
   const unfit = h("ul", { class: "model-list" });
   const unfitCount = h("summary");
@@ -83,9 +93,10 @@ export function taskPicker({ draft, changed, isTask = () => true }) {
   const count = h("p", { class: "quiet", role: "status" });
   const empty = h("div");
   const anchor = h("span", { id: "tasks-place", tabindex: "-1" });
+  const names = h("datalist", { id: freshId("models") });
   const node = h("div", { class: "task-picker" }, h("div", { class: "row" }, all, none, filter),
                  count,
-                 anchor, empty, list, fold);
+                 anchor, empty, list, fold, names);
   const state = { models: [], rows: new Map() };
 
   function edit(model, change) {
@@ -96,7 +107,7 @@ export function taskPicker({ draft, changed, isTask = () => true }) {
 
   function toggle(model, on) {
     draft.tasks = draft.tasks.filter((task) => task.model !== model);
-    if (on) draft.tasks.push({ model, name: "", weight: "" });
+    if (on) draft.tasks.push({ model, name: "", weight: "", gram: "" });
     draw();
     changed();
   }
@@ -109,7 +120,8 @@ export function taskPicker({ draft, changed, isTask = () => true }) {
   function takeAll() {
     const taken = new Set(draft.tasks.map(({ model }) => model));
     for (const { name } of fitting())
-      if (!taken.has(name)) draft.tasks.push({ model: name, name: "", weight: "" });
+      if (!taken.has(name))
+        draft.tasks.push({ model: name, name: "", weight: "", gram: "" });
     draw();
     changed();
   }
@@ -137,7 +149,7 @@ export function taskPicker({ draft, changed, isTask = () => true }) {
     const seen = items.filter(({ model, task }) => task !== null ||
                                                    model.name.toLowerCase().includes(wanted));
     const create = (item) => {
-      const row = modelRow(item.model, { toggle, edit });
+      const row = modelRow(item.model, { toggle, edit, takesGrams, modelNames: names.id });
       state.rows.set(item.model.name, row);
       return row;
     };
@@ -167,6 +179,7 @@ export function taskPicker({ draft, changed, isTask = () => true }) {
       if (row === undefined) return;
       found.set(`/tasks/${i}`, row.name).set(`/tasks/${i}/name`, row.name)
         .set(`/tasks/${i}/model`, row.name).set(`/tasks/${i}/weight`, row.weight);
+      if (takesGrams()) found.set(`/tasks/${i}/gram`, row.gram);
     });
     return found;
   }
@@ -175,6 +188,7 @@ export function taskPicker({ draft, changed, isTask = () => true }) {
     node, draw, fields,
     show(models) {
       state.models = models;
+      fill(names, models.map(({ name }) => h("option", { value: name })));
       draw();
     },
   };
