@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the rows of a merge cost by shape, tasks and budget: a law fitted to item_costs.json.
 
-Of a matrix of m x n, T tasks and a budget of b models, k = b m n / ((m + n) T) is the rank that each
-task would have were ranks equal. An item of decompose, pursue or refine then takes
+Let r be the numbers that factors may have at most, to those of a model, as the plan says. For a
+matrix of m x n with T tasks, k = r m n / ((m + n) T) is the rank that each task would have were
+ranks equal, and 1.3 k + 10 the rows of its sketch, which stand for k in the row decompose. An item
+of decompose, pursue or refine then takes
 
     cpu = a (T + 1) m n k + b (T + 1) m n + c (T + 1) k^2 (m + n) + d
 
@@ -15,33 +17,57 @@ import itertools
 import json
 import math
 import pathlib
+import typing
 
 import numpy as np
 
 import cluster_model
+import families
 
 FILE = pathlib.Path(__file__).with_name("item_costs.json")
 EACH = ("decompose", "pursue", "refine")
+FIELDS = ("cpu", "span", "span_split", "written")
 BYTES_OF_NUMBER = 2  # bf16
 LANES = 16  # experts at once, where so many threads were opened for
 
 
-def uniform_rank(rows, columns, tasks, budget):
-    return budget * rows * columns / ((rows + columns) * tasks)
+class Matrix(typing.NamedTuple):
+    """What an item's cost depends on."""
 
+    rows: int
+    columns: int
+    tasks: int
+    ratio: float
 
-def features(rows, columns, tasks, budget, at_once=1):
-    """The four sums of the law; `at_once`: experts that are worked on side by side."""
-    k = uniform_rank(rows, columns, tasks, budget)
-    chain = math.ceil(tasks / at_once) + 1
-    return np.array([chain * rows * columns * k, chain * rows * columns,
-                     chain * k * k * (rows + columns), 1.0])
+    def uniform_rank(self):
+        wanted = self.ratio * self.rows * self.columns / ((self.rows + self.columns) * self.tasks)
+        return min(wanted, self.rows, self.columns)
+
+    def sketch_rows(self):
+        return min(math.ceil(1.3 * self.uniform_rank()) + 10, self.rows, self.columns)
+
+    def features(self, row, at_once=1):
+        """The four sums of the law; `at_once`: experts that are worked on side by side."""
+        k = self.sketch_rows() if row == "decompose" else self.uniform_rank()
+        chain = math.ceil(self.tasks / at_once) + 1
+        numbers = self.rows * self.columns
+        return np.array([chain * numbers * k, chain * numbers,
+                         chain * k * k * (self.rows + self.columns), 1.0])
+
+    def span_features(self, row):
+        return self.features(row, min(self.tasks, LANES))
+
+    def written_features(self, row):
+        """Of the snapshot: factors, what each of their rows has, and the header."""
+        k = self.sketch_rows() if row == "decompose" else self.uniform_rank()
+        sides = self.rows + self.columns
+        return np.array([(self.tasks + 1) * sides * k, self.tasks * sides, 1.0])
 
 
 def fit(inputs, outputs):
     """Coefficients >= 0 of least relative squares: the best of all choices of features."""
     scaled = np.asarray(inputs) / np.asarray(outputs)[:, None]
-    norms = np.linalg.norm(scaled, axis=0)
+    norms = np.maximum(np.linalg.norm(scaled, axis=0), np.finfo(float).tiny)
     scaled = scaled / norms
     wanted = np.ones(len(scaled))
     best, least = np.zeros(scaled.shape[1]), np.inf
@@ -59,69 +85,52 @@ class Costs:
     """The law, from what was measured."""
 
     def __init__(self, file=FILE):
-        self.cases = json.loads(pathlib.Path(file).read_text())["cases"]
-        self.cpu = {row: self._fit(row, "cpu_median", wide=None) for row in EACH}
-        self.span = {row: self._fit(row, "span", wide=True) for row in EACH}
-        self.written = {row: self._fit_written(row) for row in EACH}
+        known = json.loads(pathlib.Path(file).read_text())
+        self.cases, self.plans = known["cases"], known["plans"]
+        self.laws = {(row, field): fit(*zip(*[(features, measured) for _, _, features, measured
+                                              in self._measured(row, field)]))
+                     for row in EACH for field in FIELDS}
         self._fit_rest()
 
-    def items(self, row, wide=None):
-        """(case, item) of matrices; `wide`: opened for many threads."""
-        for case in self.cases.values():
-            for item in case["items"]:
-                if item["row"] == row and item.get("rows") and wide in (None, case["workers"] > 1):
-                    yield case, item
-
-    def _fit(self, row, field, wide):
-        inputs, outputs = [], []
-        for case, item in self.items(row, wide):
-            at_once = min(case["tasks"], LANES) if wide else 1
-            inputs.append(features(item["rows"], item["columns"], case["tasks"], case["budget"],
-                                   at_once))
-            outputs.append(item[field])
-        return fit(inputs, outputs)
-
-    def _fit_written(self, row):
-        def sums(rows, columns, tasks, budget):
-            k = uniform_rank(rows, columns, tasks, budget)
-            return np.array([(tasks + 1) * (rows + columns) * k, tasks * (rows + columns), 1.0])
-
-        self._written_sums = sums
-        found = list(self.items(row))
-        return fit([sums(item["rows"], item["columns"], case["tasks"], case["budget"])
-                    for case, item in found], [max(item["written"], 1) for _, item in found])
-
-    def each(self, row, rows, columns, tasks, budget, heavy=None):
-        """An item of a row. The engine serves matrices by their size, so that is its weight."""
-        at = features(rows, columns, tasks, budget)
-        side = features(rows, columns, tasks, budget, min(tasks, LANES))
-        cpu = float(self.cpu[row] @ at)
-        return cluster_model.Item(
-            cpu=cpu, span=min(float(self.span[row] @ side), cpu),
-            read_bytes=(tasks + 1) * rows * columns * BYTES_OF_NUMBER,
-            written_bytes=float(self.written[row] @ self._written_sums(rows, columns, tasks,
-                                                                       budget)),
-            weight=rows * columns if heavy is None else heavy)
-
-    def errors(self, row, field="cpu_median"):
-        """Of the law against what was measured: (case, rows, columns, measured, law)."""
-        wide = True if field == "span" else None
-        table = []
+    def _measured(self, row, field):
+        """(case, matrix, features, measured). Spans are of what was opened for many threads."""
         for name, case in self.cases.items():
             for item in case["items"]:
-                if item["row"] != row or not item.get("rows") or (wide and case["workers"] < 2):
+                if item["row"] != row or not item.get("rows"):
                     continue
-                at = features(item["rows"], item["columns"], case["tasks"], case["budget"],
-                              min(case["tasks"], LANES) if wide else 1)
-                law = (self.span if wide else self.cpu)[row] @ at
-                table.append((name, item["rows"], item["columns"], item[field], float(law)))
-        return table
+                of = Matrix(item["rows"], item["columns"], case["tasks"], case["ratio"])
+                if field == "cpu":
+                    yield name, of, of.features(row), item["cpu"]
+                elif field == "written":
+                    yield name, of, of.written_features(row), max(item["written"], 1)
+                elif case["workers"] >= LANES and field in item:
+                    yield name, of, of.span_features(row), item[field]
+
+    def errors(self, row, field="cpu"):
+        """Of the law against what was measured: (case, matrix, measured, law)."""
+        return [(name, of, measured, float(self.laws[row, field] @ features))
+                for name, of, features, measured in self._measured(row, field)]
+
+    def each(self, row, of, split=False):
+        """An item of a row; `split`: as if products outside of loops were shared by helpers."""
+        cpu = float(self.laws[row, "cpu"] @ of.features(row))
+        span = float(self.laws[row, "span_split" if split else "span"] @ of.span_features(row))
+        before = EACH.index(row) - 1
+        return cluster_model.Item(
+            cpu=cpu, span=min(span, cpu),
+            read_bytes=(of.tasks + 1) * of.rows * of.columns * BYTES_OF_NUMBER +
+            (self._written(EACH[before], of) if before >= 0 else 0),
+            written_bytes=self._written(row, of))
+
+    def _written(self, row, of):
+        return float(self.laws[row, "written"] @ of.written_features(row))
 
     # ---- the rest: by bytes, by tensors, by singular values ----
 
     def _values(self, case):
         """Singular values that the `once` rows look at: those of the sketches."""
-        return sum(count * case["tasks"] * sketch_rows(rows, columns, case["tasks"], case["budget"])
+        tasks, ratio = case["tasks"], case["ratio"]
+        return sum(count * tasks * Matrix(rows, columns, tasks, ratio).sketch_rows()
                    for rows, columns, count in case["shapes"])
 
     def _fit_rest(self):
@@ -129,13 +138,13 @@ class Costs:
         for case in self.cases.values():
             tensors, tasks = case["layers"], case["tasks"]
             for item in case["items"]:
-                row, cpu = item["row"], item["cpu_median"]
+                row, cpu = item["row"], item["cpu"]
                 if row == "digest" and item["read"] > 1e6:
                     rest[row].append(([item["read"], 1.0], cpu))
                 elif row == "write" and item["written"] > 0:
                     rest[row].append(([item["written"], tensors], cpu))
                 elif row in ("schedule", "ranks"):
-                    rest[row].append(([self._values(case), 1.0], cpu))
+                    rest[row].append(([self._values(case), tensors * (tasks + 1)], cpu))
                 elif row == "open":
                     recalled = {"digest": 0, "decompose": 0, "schedule": 1}[item["before"]]
                     # the mean of two openings, before pursue and before refine
@@ -157,8 +166,8 @@ class Costs:
     def seal(self, size, tensors, tasks):
         return float(self.rest["seal"] @ [size, tensors * (tasks + 1)])
 
-    def once(self, row, values):
-        return float(self.rest[row] @ [values, 1.0])
+    def once(self, row, values, blocks):
+        return float(self.rest[row] @ [values, blocks])
 
     def open(self, tensors, tasks, recalled):
         """CPU seconds of opening a merge of which `recalled` rows are done."""
@@ -166,50 +175,31 @@ class Costs:
         return float(self.rest["open"] @ [blocks, recalled * blocks, 1e-3])
 
 
-def sketch_rows(rows, columns, tasks, budget):
-    wanted = math.ceil(1.3 * uniform_rank(rows, columns, tasks, budget)) + 10
-    return min(wanted, rows, columns)
+# ---- whole families ----
 
-
-# ---- whole models ----
-
-def llama(blocks, width, key_width, hidden, whole_embedding=False):
-    """Matrices by shape -> how many; what is kept whole, numbers a model."""
-    shapes = {(width, width): 2 * blocks, (key_width, width): 2 * blocks,
-              (hidden, width): 2 * blocks, (width, hidden): blocks}
-    vocabulary = 128256
-    shapes[(vocabulary, width)] = 1 if whole_embedding else 2
-    return shapes, vocabulary * width if whole_embedding else 0
-
-
-SCENARIOS = {
-    # name -> (shapes, numbers kept whole), tasks, files of a model
-    "Llama-8B x 4": (llama(32, 4096, 1024, 14336), 4, 4),
-    "Llama-70B x 8": (llama(80, 8192, 1024, 28672, whole_embedding=True), 8, 30),
-    "ViT-L x 200": (({(1024, 1024): 96, (4096, 1024): 24, (1024, 4096): 24}, 0), 200, 1),
-}
-
-
-def rows_of(costs, scenario, budget=1.24, once_again=True, publish="owner"):
+def rows_of(costs, family, once_again=True, publish="owner", split=False):
     """The rows of a merge for the simulator. `once_again`: each worker computes the `once` rows
-    anew, as opening a merge does; `publish`: where files are digested and written."""
-    (shapes, whole), tasks, files = SCENARIOS[scenario]
-    matrices = [shape for shape, count in shapes.items() for _ in range(count)]
-    numbers = sum(rows * columns for rows, columns in matrices)
+    anew, as opening a merge does; `publish`: where files are digested and written; `split`: as if
+    products outside of loops, and quantising, were shared by helpers too."""
+    of, plan = families.FAMILIES[family], costs.plans[family]
+    tasks, files, ratio = of.tasks, of.files, plan["ratio"]
+    whole, numbers = of.whole_numbers(), of.numbers()
+    matrices = [Matrix(*shape, tasks, ratio) for shape in of.matrices()]
     size = BYTES_OF_NUMBER * (numbers + whole)
     tensors = len(matrices)
-    published = budget * size / (tasks + 1)  # of a file, were all alike
-    values = sum(tasks * sketch_rows(*shape, tasks, budget) for shape in matrices)
-    schedule, ranks = costs.once("schedule", values), costs.once("ranks", values)
+    published = of.budget * size / (tasks + 1)  # of a file, were all alike
+    values = sum(tasks * matrix.sketch_rows() for matrix in matrices)
+    blocks = tensors * (tasks + 1)
+    schedule, ranks = (costs.once(row, values, blocks) for row in ("schedule", "ranks"))
     found = [cluster_model.Row("digest", [
         cluster_model.Item(cpu=costs.digest(size / files), read_bytes=size / files, streams=True)
         for _ in range((tasks + 1) * files)], place=publish)]
     for recalled, row in enumerate(EACH):
         again = (0, schedule, schedule + ranks)[recalled] if once_again else 0
-        items = [costs.each(row, *shape, tasks, budget) for shape in matrices]
+        items = [costs.each(row, matrix, split) for matrix in matrices]
         if row == "decompose" and whole > 0:
             moved = (tasks + 1) * BYTES_OF_NUMBER * whole
-            items.append(cluster_model.Item(cpu=costs.digest(moved), read_bytes=moved, weight=whole))
+            items.append(cluster_model.Item(cpu=costs.digest(moved), read_bytes=moved))
         if recalled > 0:
             name, cpu = (("schedule", schedule), ("ranks", ranks))[recalled - 1]
             found.append(cluster_model.Row(name, [cluster_model.Item(cpu=cpu)], place="once"))

@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import heapq
 import itertools
+import math
 import random
 
 
@@ -62,11 +63,11 @@ class Machine:
 class Policy:
     """How the daemon hands out a row. `start` is from submission, or a core becoming free, to the
     program's start; an `mpi` order starts its ranks once, and they then ask for one task after
-    another."""
+    another. A task runs as many of its items at once as it has cores; idle cores help."""
 
     tasks: int = 64
     task_cores: int = 1
-    wide_cores: int = None  # cores of a task whose item is too heavy for one; None: task_cores
+    wide_cores: int = None  # at most, of an item too heavy for one core; None: it has task_cores
     submit_seconds: float = 0.5
     start_seconds: tuple = (1.0, 3.0)
     poll_seconds: float = 5.0
@@ -188,19 +189,70 @@ def weight_of(item):
     return item.cpu if item.weight is None else item.weight
 
 
+def widen(items, cores, most):
+    """Which items get several cores, so that a row ends soonest: [(item, cores)], the others, and
+    how many cores are left to these. Found by halving: the least time within which every item can
+    end on `most` cores at most, and the others, batched, on what is left."""
+    order = sorted(items, key=lambda item: item.cpu, reverse=True)
+
+    def within(limit):
+        wide, left = [], cores
+        for index, item in enumerate(order):
+            if item.cpu <= limit or left < 2:
+                break
+            wanted = next((count for count in range(2, most + 1) if item.seconds(count) <= limit),
+                          most)
+            wide.append((item, min(wanted, left)))
+            left -= wide[-1][1]
+        rest = order[len(wide):]
+        longest = max([item.seconds(count) for item, count in wide], default=0)
+        if rest:
+            tasks = batch(rest, left) if left > 0 else [rest]
+            longest = max([longest, *(sum(item.cpu for item in task) for task in tasks)])
+            longest = longest if left > 0 else math.inf
+        return longest, (wide, rest, left)
+
+    low, high = 0.0, sum(item.cpu for item in items)
+    best = within(high)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        found = within(middle)
+        best = min(best, found, key=lambda pair: pair[0])
+        low, high = (low, middle) if found[0] <= middle else (middle, high)
+    return best[1]
+
+
+HALVINGS = 25
+
+
 class Node:
     def __init__(self, cores, factor):
         self.cores = self.free = cores
         self.factor, self.running, self.up = factor, set(), True
 
 
+class Running:
+    """An item under way: on a link, or computing with `left` of it to do at `rate` a second."""
+
+    def __init__(self, task, item):
+        self.task, self.item = task, item
+        self.link = self.number = self.entry = None
+        self.computes, self.left, self.rate, self.since = False, 1.0, 0.0, 0.0
+        self.began, self.factor = 0.0, 1.0
+
+    def stop(self, clock):
+        if self.entry is not None:
+            clock.drop(self.entry)
+        if self.link is not None:
+            self.link.leave(self.number)
+
+
 class Task:
-    """Items in order; what a failure of its node leaves undone is a task again."""
+    """Items that wait, and those under way; what a failure of its node leaves is a task again."""
 
     def __init__(self, items, cores):
         self.items, self.cores = collections.deque(items), cores
-        self.node = self.entry = self.link = self.number = None
-        self.waits = False  # for its start
+        self.node, self.running, self.opening = None, [], None
 
 
 class Simulation:
@@ -231,17 +283,16 @@ class Simulation:
         node.up, node.free = False, 0
         for task in list(node.running):
             self._stop(task)
-            self.lost_seconds += self.clock.now - task.began
             self.clock.after(self.policy.requeue_seconds, lambda task=task: self._queue(task))
         node.running.clear()
         self.clock.after(self.machine.repair_seconds, lambda: self._mend(node))
 
     def _stop(self, task):
-        if task.entry is not None:
-            self.clock.drop(task.entry)
-        if task.link is not None:
-            task.link.leave(task.number)
-        task.entry = task.link = task.node = None
+        for running in [*task.running, *filter(None, [task.opening])]:
+            self.lost_seconds += self.clock.now - running.began
+            running.stop(self.clock)
+        task.items.extendleft(running.item for running in reversed(task.running))
+        task.running, task.opening, task.node = [], None, None
 
     def _mend(self, node):
         node.up, node.free = True, node.cores
@@ -266,13 +317,25 @@ class Simulation:
             task = self.waiting.popleft()
             node.free -= task.cores
             node.running.add(task)
-            task.node, task.began = node, self.clock.now
+            task.node, task.opening = node, self._running(task, None)
             delay = (self.policy.mpi_start_seconds if self.policy.mpi
                      else self.random.uniform(*self.policy.start_seconds))
             self.starting += delay
-            task.entry = self.clock.after(delay, lambda task=task: self._open(task))
+            self._wait(task.opening, delay, lambda task=task: self._open(task))
 
-    def _share(self, task, link, amount, call):
+    def _running(self, task, item):
+        found = Running(task, item)
+        found.began = self.clock.now
+        return found
+
+    def _wait(self, running, seconds, call):
+        def waited():
+            running.entry = None
+            call()
+
+        running.entry = self.clock.after(seconds, waited)
+
+    def _share(self, running, link, amount, call):
         """`call` once `amount` has passed the link; at once for nothing."""
         if amount <= 0:
             call()
@@ -280,79 +343,98 @@ class Simulation:
         began = self.clock.now
 
         def passed():
-            task.link = None
+            running.link = None
             self.sharing += self.clock.now - began
             call()
 
-        task.entry, task.link = None, link
-        task.number = link.use(amount, passed)
-
-    def _work(self, task, seconds, call):
-        def worked():
-            task.entry = None
-            call()
-
-        task.entry = self.clock.after(seconds * task.node.factor, worked)
+        running.link = link
+        running.number = link.use(amount, passed)
 
     def _open(self, task):
-        row = self.row
+        row, at = self.row, task.opening
         began = self.clock.now
 
         def opened():
             self.opening += self.clock.now - began
-            self._next(task)
+            task.opening = None
+            self._fill(task)
 
-        self._share(task, self.operations, row.open_operations, lambda: self._share(
-            task, self.bytes, row.open_bytes,
-            lambda: self._work(task, row.open_cpu, opened)))
+        self._share(at, self.operations, row.open_operations, lambda: self._share(
+            at, self.bytes, row.open_bytes,
+            lambda: self._wait(at, row.open_cpu * task.node.factor, opened)))
 
     def _spread(self):
         sigma = self.machine.spread
         return self.random.lognormvariate(-sigma * sigma / 2, sigma) if sigma > 0 else 1.0
 
-    def _next(self, task):
-        task.began = self.clock.now
-        if not task.items and self.policy.mpi and self.handing:
-            task.items.extend(self.handing.popleft())
-        if not task.items:
-            node = task.node
+    def _fill(self, task):
+        """Starts items while cores are idle; a task with none left ends."""
+        while len(task.running) < task.cores:
+            if not task.items and self.policy.mpi and self.handing:
+                task.items.extend(self.handing.popleft())
+            if not task.items:
+                break
+            running = self._running(task, task.items.popleft())
+            running.factor = self._spread() * task.node.factor
+            task.running.append(running)
+            self._share(running, self.bytes, running.item.read_bytes,
+                        lambda running=running: self._compute(running))
+        if not task.running:
+            node, task.node = task.node, None
             node.running.discard(task)
             node.free += task.cores
-            task.node = None
             self._dispatch()
-            return
-        item = task.items[0]
 
-        seconds = item.seconds(task.cores) * self._spread()
-        if item.streams:  # the slower of both; what it writes goes the same way
-            rate = self.machine.client_bandwidth
-            seconds = max(seconds - (item.read_bytes + item.written_bytes) / rate, 0.0)
+    def _compute(self, running):
+        running.computes, running.since = True, self.clock.now
+        self._lend(running.task)
 
-        def computed():
-            self._share(task, self.bytes, item.written_bytes, lambda: self._done(task))
+    def _lend(self, task):
+        """Cores that no item of the task has are lent to those that compute, evenly."""
+        busy = [running for running in task.running if running.computes]
+        spare = task.cores - len(task.running)
+        for index, running in enumerate(busy):
+            cores = 1 + spare // len(busy) + (index < spare % len(busy))
+            running.left -= running.rate * (self.clock.now - running.since)
+            running.since = self.clock.now
+            seconds = self._seconds(running, cores)
+            running.rate = 1 / seconds if seconds > 0 else 0.0
+            if running.entry is not None:
+                self.clock.drop(running.entry)
+            self._wait(running, max(running.left, 0.0) * seconds,
+                       lambda running=running: self._computed(running))
 
-        self._share(task, self.bytes, item.read_bytes,
-                    lambda: self._work(task, seconds, computed))
+    def _seconds(self, running, cores):
+        item = running.item
+        seconds = item.seconds(cores) * running.factor
+        if item.streams:  # the slower of both
+            moved = item.read_bytes + item.written_bytes
+            seconds = max(seconds - moved / self.machine.client_bandwidth, 0.0)
+        return seconds
 
-    def _done(self, task):
-        task.items.popleft()
+    def _computed(self, running):
+        running.computes = False
+        self._share(running, self.bytes, running.item.written_bytes, lambda: self._done(running))
+
+    def _done(self, running):
+        task = running.task
+        task.running.remove(running)
         self.left -= 1
         if self.left == 0:
             self.ended = self.clock.now
-        self._next(task)
+        self._fill(task)
+        self._lend(task)
 
     # ---- rows ----
 
     def _tasks(self, row):
         policy = self.policy
-        tasks = [Task(items, policy.task_cores) for items in batch(row.items, policy.tasks)]
-        if policy.wide_cores is not None:
-            fair = sum(item.cpu for item in row.items) / policy.tasks
-            for task in tasks:
-                if task.items[0].cpu > fair:
-                    wanted = -(-task.items[0].cpu // fair)
-                    task.cores = int(max(task.cores, min(wanted, policy.wide_cores)))
-        return tasks
+        if policy.wide_cores is None:
+            return [Task(items, policy.task_cores) for items in batch(row.items, policy.tasks)]
+        wide, rest, count = widen(row.items, policy.tasks * policy.task_cores, policy.wide_cores)
+        tasks = [Task([item], max(cores, policy.task_cores)) for item, cores in wide]
+        return tasks + [Task(items, policy.task_cores)
+                        for items in batch(rest, max(count // policy.task_cores, 1))]
 
     def _run_cluster(self, row):
         policy, began = self.policy, self.clock.now
@@ -377,6 +459,7 @@ class Simulation:
             "row": row.name, "seconds": self.clock.now - began, "worked": self.ended - began,
             "cpu": sum(item.cpu for item in row.items), "tasks": len(tasks),
             "longest": max(item.seconds(max(task.cores for task in tasks)) for item in row.items),
+            "cores": max(task.cores for task in tasks),
             "starting": self.starting, "opening": self.opening, "sharing": self.sharing})
 
     def _run_owner(self, row):

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What each item of a merge takes, on one thread: item_costs MODELS SCRATCH BUDGET WORKERS [reopen|plan]
+/* What each item of a merge takes on one thread:
+ *   item_costs MODELS SCRATCH BUDGET WORKERS [reopen|plan]
  *
- * MODELS/base and MODELS/task0 ... are merged with default options, opened as for WORKERS threads but
- * run on one. One line of JSON an item: CPU seconds, operations, bytes, and `span`, the CPU seconds
- * that no number of helper threads takes away: at most (cpu - span) / threads + span are needed with
- * some. The loops that helpers share are counted by taking the place of parallel_run
- * (-Wl,--wrap=parallel_run,--wrap=parallel_try). With `reopen` the merge is closed and opened anew
- * before each row, as a worker of a cluster does: a line tells what that took, another what each
- * `once` row that is run again did. */
+ * MODELS/base and MODELS/task0 ... are merged with default options, opened as for WORKERS threads
+ * but run on one. One line of JSON an item: CPU seconds, operations, bytes, and `span`, the CPU
+ * seconds that no number of helper threads takes away: (cpu - span) / threads + span are enough
+ * with some. The loops that helpers share are counted by taking the place of parallel_run (the
+ * linker's
+ * --wrap); `span_split` is the span if products and rounding outside of loops were loops too. With
+ * `reopen` the merge is closed and opened anew before each row, as a worker of a cluster does: a
+ * line tells what that took, another what each `once` row that is run again did. With `plan`
+ * nothing is run: what the headers tell. */
 #include "src/merge/merge.h"
 
 #include <dirent.h>
@@ -30,65 +33,156 @@ static double seconds_of(clockid_t clock)
 
 /* ---- work and span ---- */
 
-static double saved; /* of what ran so far, what helpers could take away at most */
+/* Of what ran so far, what helpers could take away at most: by the loops there are, and if products
+ * of matrices and the rounding of rows outside of them were loops too. */
+enum { BY_LOOPS, BY_PRODUCTS, WAYS };
+static double saved[WAYS];
 
-/* One index of a loop that helpers share ended: its span joins the loop's. */
-static double index_began(double *before)
+typedef struct loop_clock {
+    double before[WAYS], longest[WAYS], whole, began;
+} loop_clock;
+
+static loop_clock loop_begin(void)
 {
-    *before = saved;
-    return seconds_of(CLOCK_THREAD_CPUTIME_ID);
+    loop_clock clock = {0};
+    memcpy(clock.before, saved, sizeof saved);
+    return clock;
 }
 
-static void index_ended(double began, double before, double *whole, double *longest)
+static void index_begin(loop_clock *clock)
 {
-    double took = seconds_of(CLOCK_THREAD_CPUTIME_ID) - began;
-    double span = took - (saved - before);
-    *whole += took;
-    *longest = span > *longest ? span : *longest;
-    saved = before;
+    memcpy(saved, clock->before, sizeof saved);
+    clock->began = seconds_of(CLOCK_THREAD_CPUTIME_ID);
+}
+
+static void index_end(loop_clock *clock)
+{
+    double took = seconds_of(CLOCK_THREAD_CPUTIME_ID) - clock->began;
+    clock->whole += took;
+    for (int way = 0; way < WAYS; way++) {
+        double span = took - (saved[way] - clock->before[way]);
+        clock->longest[way] = span > clock->longest[way] ? span : clock->longest[way];
+    }
+}
+
+static void loop_end(const loop_clock *clock)
+{
+    for (int way = 0; way < WAYS; way++)
+        saved[way] = clock->before[way] + clock->whole - clock->longest[way];
 }
 
 void __wrap_parallel_run(parallel *self, size_t count, void (*task)(void *argument, size_t index),
                          void *argument);
-int __wrap_parallel_try(parallel *self, size_t count,
-                        int (*task)(void *argument, size_t index, didi_error *error),
-                        void *argument, didi_error *error);
-
 void __wrap_parallel_run(parallel *self, size_t count, void (*task)(void *argument, size_t index),
                          void *argument)
 {
-    double whole = 0;
-    double longest = 0;
-    double before = saved;
+    loop_clock clock = loop_begin();
     (void)self;
     for (size_t i = 0; i < count; i++) {
-        double began = index_began(&before);
+        index_begin(&clock);
         task(argument, i);
-        index_ended(began, before, &whole, &longest);
+        index_end(&clock);
     }
-    saved = before + whole - longest;
+    loop_end(&clock);
 }
 
 int __wrap_parallel_try(parallel *self, size_t count,
                         int (*task)(void *argument, size_t index, didi_error *error),
+                        void *argument, didi_error *error);
+int __wrap_parallel_try(parallel *self, size_t count,
+                        int (*task)(void *argument, size_t index, didi_error *error),
                         void *argument, didi_error *error)
 {
-    double whole = 0;
-    double longest = 0;
-    double before = saved;
+    loop_clock clock = loop_begin();
     int status = DIDI_OK;
     (void)self;
-    for (size_t i = 0; i < count; i++) {
-        didi_error own = {0};
-        double began = index_began(&before);
-        int found = task(argument, i, &own);
-        index_ended(began, before, &whole, &longest);
-        if (status == DIDI_OK && found != DIDI_OK && error != NULL)
-            *error = own;
-        status = status == DIDI_OK ? found : status;
+    for (size_t i = 0; i < count && status == DIDI_OK; i++) {
+        index_begin(&clock);
+        status = task(argument, i, error);
+        index_end(&clock);
     }
-    saved = before + whole - longest;
+    loop_end(&clock);
     return status;
+}
+
+void __real_linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k,
+                        float alpha, const float *a, size_t stride_a, const float *b,
+                        size_t stride_b, float beta, float *c, size_t stride_c);
+void __wrap_linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k,
+                        float alpha, const float *a, size_t stride_a, const float *b,
+                        size_t stride_b, float beta, float *c, size_t stride_c);
+void __wrap_linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k,
+                        float alpha, const float *a, size_t stride_a, const float *b,
+                        size_t stride_b, float beta, float *c, size_t stride_c)
+{
+    double began = seconds_of(CLOCK_THREAD_CPUTIME_ID);
+    __real_linalg_gemm(transpose_a, transpose_b, m, n, k, alpha, a, stride_a, b, stride_b, beta, c,
+                       stride_c);
+    saved[BY_PRODUCTS] += seconds_of(CLOCK_THREAD_CPUTIME_ID) - began;
+}
+
+int __real_linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scratch,
+                                      size_t *ret_rows, didi_error *error);
+int __wrap_linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scratch,
+                                      size_t *ret_rows, didi_error *error);
+int __wrap_linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scratch,
+                                      size_t *ret_rows, didi_error *error)
+{
+    double began = seconds_of(CLOCK_THREAD_CPUTIME_ID);
+    int status = __real_linalg_orthonormalise_rows(rows, columns, x, scratch, ret_rows, error);
+    saved[BY_PRODUCTS] += seconds_of(CLOCK_THREAD_CPUTIME_ID) - began;
+    return status;
+}
+
+int __real_linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const float *w,
+                              const double *scale, const float *x, float *ret_y, didi_error *error);
+int __wrap_linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const float *w,
+                              const double *scale, const float *x, float *ret_y, didi_error *error);
+int __wrap_linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const float *w,
+                              const double *scale, const float *x, float *ret_y, didi_error *error)
+{
+    double began = seconds_of(CLOCK_THREAD_CPUTIME_ID);
+    int status = __real_linalg_rotate_rows(rows, inner, columns, w, scale, x, ret_y, error);
+    saved[BY_PRODUCTS] += seconds_of(CLOCK_THREAD_CPUTIME_ID) - began;
+    return status;
+}
+
+int __real_linalg_gram_rows(size_t rows, size_t columns, const float *x, size_t stride,
+                            double *ret_gram, didi_error *error);
+int __wrap_linalg_gram_rows(size_t rows, size_t columns, const float *x, size_t stride,
+                            double *ret_gram, didi_error *error);
+int __wrap_linalg_gram_rows(size_t rows, size_t columns, const float *x, size_t stride,
+                            double *ret_gram, didi_error *error)
+{
+    double began = seconds_of(CLOCK_THREAD_CPUTIME_ID);
+    int status = __real_linalg_gram_rows(rows, columns, x, stride, ret_gram, error);
+    saved[BY_PRODUCTS] += seconds_of(CLOCK_THREAD_CPUTIME_ID) - began;
+    return status;
+}
+
+/* Rows are rounded one by one. */
+void __real_packed_row_round(const float *values, size_t count, unsigned width, uint8_t *room,
+                             float *out);
+void __wrap_packed_row_round(const float *values, size_t count, unsigned width, uint8_t *room,
+                             float *out);
+void __wrap_packed_row_round(const float *values, size_t count, unsigned width, uint8_t *room,
+                             float *out)
+{
+    double began = seconds_of(CLOCK_THREAD_CPUTIME_ID);
+    __real_packed_row_round(values, count, width, room, out);
+    saved[BY_PRODUCTS] += seconds_of(CLOCK_THREAD_CPUTIME_ID) - began;
+}
+
+void __real_packed_factors_encode(size_t m, size_t n, const uint8_t *bits, size_t components,
+                                  const float *left, const float *right, uint8_t *out);
+void __wrap_packed_factors_encode(size_t m, size_t n, const uint8_t *bits, size_t components,
+                                  const float *left, const float *right, uint8_t *out);
+void __wrap_packed_factors_encode(size_t m, size_t n, const uint8_t *bits, size_t components,
+                                  const float *left, const float *right, uint8_t *out)
+{
+    double began = seconds_of(CLOCK_THREAD_CPUTIME_ID);
+    __real_packed_factors_encode(m, n, bits, components, left, right, out);
+    saved[BY_PRODUCTS] += seconds_of(CLOCK_THREAD_CPUTIME_ID) - began;
 }
 
 /* ---- one merge ---- */
@@ -142,29 +236,28 @@ static const char *row_name(const didi_merge *merge, size_t row)
 static void run_item(didi_merge *merge, didi_item *item)
 {
     const engine_row *row = &merge->rows[item->row];
-    const didi_plan_layer *of =
-        row->kind == ROW_EACH && item->index < merge->work.plan.layer_count
-            ? &merge->work.plan.layers[item->index]
-            : NULL;
+    const didi_plan_layer *of = row->kind == ROW_EACH && item->index < merge->work.plan.layer_count
+                                    ? &merge->work.plan.layers[item->index]
+                                    : NULL;
     const atomic_ullong *flops = &merge->work.usage[row->told_as].flops;
     unsigned long long flops_before = atomic_load(flops);
     unsigned long long read_before = atomic_load(&merge->work.bytes_read);
     long long written_before = io_bytes("wchar");
     double cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
     double wall = seconds_of(CLOCK_MONOTONIC);
-    saved = 0;
+    memset(saved, 0, sizeof saved);
     didi_item_execute(item);
     cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - cpu;
     wall = seconds_of(CLOCK_MONOTONIC) - wall;
     if (item->status != DIDI_OK)
         die(row_name(merge, item->row), &item->error);
     printf("{\"row\": \"%s\", \"index\": %zu, \"rows\": %llu, \"columns\": %llu, \"cpu\": %.6f, "
-           "\"span\": %.6f, \"wall\": %.6f, \"flops\": %llu, \"read\": %llu, \"written\": %lld, "
+           "\"span\": %.6f, \"span_split\": %.6f, \"wall\": %.6f, \"flops\": %llu, \"read\": %llu, "
+           "\"written\": %lld, "
            "\"memory\": %llu}\n",
-           row_name(merge, item->row), item->index,
-           of != NULL ? (unsigned long long)of->rows : 0,
-           of != NULL ? (unsigned long long)of->columns : 0, cpu, cpu - saved, wall,
-           atomic_load(flops) - flops_before,
+           row_name(merge, item->row), item->index, of != NULL ? (unsigned long long)of->rows : 0,
+           of != NULL ? (unsigned long long)of->columns : 0, cpu, cpu - saved[BY_LOOPS],
+           cpu - saved[BY_PRODUCTS], wall, atomic_load(flops) - flops_before,
            (unsigned long long)atomic_load(&merge->work.bytes_read) - read_before,
            io_bytes("wchar") - written_before, (unsigned long long)item->memory);
     (void)fflush(stdout);
@@ -200,7 +293,8 @@ static didi_merge *open_merge(const inputs *of)
     if (didi_merge_open(&of->options, NULL, &merge, &error) != DIDI_OK)
         die("open", &error);
     cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-    printf("{\"row\": \"open\", \"before\": \"%s\", \"cpu\": %.6f, \"wall\": %.6f, \"read\": %lld}\n",
+    printf("{\"row\": \"open\", \"before\": \"%s\", \"cpu\": %.6f, \"wall\": %.6f, "
+           "\"read\": %lld}\n",
            row_name(merge, merge->row), cpu, seconds_of(CLOCK_MONOTONIC) - wall,
            io_bytes("read_bytes") - read_before);
     return merge;
@@ -211,8 +305,9 @@ static void print_plan(const inputs *of)
 {
     didi_merge *merge = open_merge(of);
     const didi_plan *plan = &merge->work.plan;
-    printf("{\"row\": \"plan\", \"parameters\": %llu, \"factors\": %llu, \"dense\": %llu, \"layers\": "
-           "%zu, \"memory\": %llu, \"least_memory\": %llu, \"flops\": %.4g, \"disk\": %llu}\n",
+    printf("{\"row\": \"plan\", \"parameters\": %llu, \"factors\": %llu, \"dense\": %llu, "
+           "\"layers\": %zu, \"memory\": %llu, \"least_memory\": %llu, \"flops\": %.4g, \"disk\": "
+           "%llu}\n",
            (unsigned long long)plan->parameters, (unsigned long long)plan->factor_parameters,
            (unsigned long long)plan->dense_parameters, plan->layer_count,
            (unsigned long long)plan->memory_peak_bytes,
@@ -221,7 +316,8 @@ static void print_plan(const inputs *of)
     for (size_t row = 0; row < merge->row_count; row++)
         for (size_t i = 0; i < plan->layer_count && merge->rows[row].kind == ROW_EACH; i++) {
             const didi_plan_layer *layer_plan = &plan->layers[i];
-            printf("{\"row\": \"%s\", \"rows\": %llu, \"columns\": %llu, \"memory\": %llu}\n",
+            printf("{\"row\": \"%s\", \"rows\": %llu, \"columns\": %llu, "
+                   "\"memory\": %llu}\n",
                    row_name(merge, row), (unsigned long long)layer_plan->rows,
                    (unsigned long long)layer_plan->columns,
                    (unsigned long long)merge_item_memory(merge, row, i));
@@ -287,6 +383,7 @@ int main(int argc, char **argv)
     of.options.base_fd = open_directory(models, "base");
     list_tasks(&of, models);
     of.options.tasks = of.tasks;
+    of.options.precision = DIDI_PRECISION_AUTO; /* as specifications have it */
     of.options.budget = strtod(argv[3], NULL);
     of.options.workers = strtoul(argv[4], NULL, DECIMAL);
     of.reopen = argc > 5 && strcmp(argv[5], "reopen") == 0;

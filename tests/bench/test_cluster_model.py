@@ -3,14 +3,17 @@
 
 import pathlib
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from cluster_costs import EACH, SCENARIOS, Costs, fit, rows_of
+BENCH = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(BENCH), str(BENCH.parent / "family")]
+from cluster_costs import EACH, Costs, fit, rows_of
 from cluster_model import (Clock, Item, Link, Machine, Policy, Row, Simulation, batch, efficiency,
-                           whole_cpu)
+                           whole_cpu, widen)
+from families import FAMILIES
 
 # a scheduler that takes no time
 AT_ONCE = {"submit_seconds": 0, "start_seconds": (0, 0), "poll_seconds": 0, "requeue_seconds": 0}
@@ -47,10 +50,26 @@ def test_a_row_waits_for_the_one_before():
 def test_the_longest_item_is_a_floor_unless_it_has_helpers():
     rows = [Row("row", [Item(80, span=20)] + [Item(1) for _ in range(16)])]
     assert simulate(rows, tasks=17, node_cores=64)[0] == pytest.approx(80)
-    wide = {"task_cores": 1, "wide_cores": 60}
-    # 60 cores: 60 / fair of 96 / 17 rounds up to 15 cores for it
-    assert simulate(rows, tasks=17, node_cores=64, policy=wide)[0] == pytest.approx(60 / 15 + 20)
     assert Item(80, span=20).seconds(1) == 80
+    # 15 of 20 cores for it, 4 seconds and the span; 5 cores do the rest beside it
+    assert simulate(rows, tasks=20, node_cores=64,
+                    policy={"wide_cores": 15})[0] == pytest.approx(60 / 15 + 20)
+
+
+def test_idle_cores_of_a_task_help():
+    # 8 and 4 side by side on 2 cores: at 4 the second core is idle and halves what is left
+    rows = [Row("row", [Item(8, span=0), Item(4, span=0)])]
+    assert simulate(rows, policy={"task_cores": 2}, node_cores=2)[0] == pytest.approx(6)
+    # what cannot be shared is not
+    rows = [Row("row", [Item(8), Item(4)])]
+    assert simulate(rows, policy={"task_cores": 2}, node_cores=2)[0] == pytest.approx(8)
+
+
+def test_items_that_need_many_cores_get_them():
+    items = [Item(40, span=0), Item(40, span=0), *[Item(10) for _ in range(8)]]
+    wide, rest, left = widen(items, 16, 16)
+    assert [cores for _, cores in wide] == [4, 4] and len(rest) == 8 and left == 8
+    assert widen([Item(1) for _ in range(4)], 4, 4) == ([], [Item(1)] * 4, 4)
 
 
 @pytest.mark.parametrize("readers, seconds", [(1, 10), (2, 10), (4, 20), (8, 40)])
@@ -75,8 +94,8 @@ def test_who_leaves_a_link_makes_room():
 
 
 def test_what_a_start_costs():
-    # submitted after 1, started after 2, 100 openings of 0.01 s, 10 MB at 10 MB/s, 3 s of CPU, 5 s of
-    # work: ends at 13, seen at 15
+    # submitted after 1, started after 2, 100 openings of 0.01 s, 10 MB at 10 MB/s, 3 s of CPU, 5 s
+    # of work: ends at 13, seen at 15
     row = Row("row", [Item(5)], open_cpu=3, open_operations=100, open_bytes=1e7)
     seconds, simulation = simulate(
         [row], operation_seconds=0.01, client_bandwidth=1e7,
@@ -89,7 +108,7 @@ def test_what_a_start_costs():
 def test_ranks_of_mpi_start_once():
     rows = [Row("row", [Item(1) for _ in range(40)], open_cpu=3)]
     policy = {"start_seconds": (2, 2), "mpi_start_seconds": 2}
-    # array: 10 tasks on each of 4 cores, each with its start; MPI: one start, then one after another
+    # array: 10 tasks on each of 4 cores, each with its start; MPI: one start, then all the items
     assert simulate(rows, tasks=40, node_cores=4, policy=policy)[0] == pytest.approx(10 * 6)
     assert simulate(rows, tasks=40, node_cores=4,
                     policy={**policy, "mpi": True})[0] == pytest.approx(5 + 10)
@@ -132,15 +151,31 @@ def test_the_law_finds_what_made_its_figures():
     assert fit(inputs[:, :2], inputs @ np.array([2.0, -0.01, 0])).min() >= 0
 
 
-def test_scenarios_are_whole():
+def test_families_are_whole():
     costs = Costs()
     parameters = {"Llama-8B x 4": 8.03e9, "Llama-70B x 8": 70.55e9, "ViT-L x 200": 0.302e9}
     for name, wanted in parameters.items():
-        (shapes, whole), tasks, _ = SCENARIOS[name]
-        numbers = sum(rows * columns * count for (rows, columns), count in shapes.items())
-        assert numbers + whole == pytest.approx(wanted, rel=0.01)
+        family = FAMILIES[name]
+        assert family.numbers() + family.whole_numbers() == pytest.approx(wanted, rel=0.01)
         rows = rows_of(costs, name)
         assert [row.name for row in rows if row.place == "cluster"] == list(EACH)
-        assert all(0 < item.span <= item.cpu for row in rows if row.name in EACH
-                   for item in row.items if item.span is not None)
-        assert whole_cpu(rows) > 0 and tasks > 1
+        spans = [item for row in rows if row.name in EACH for item in row.items
+                 if item.span is not None]
+        assert len(spans) == len(EACH) * len(family.matrices())
+        assert all(0 < item.span <= item.cpu for item in spans)
+        split = rows_of(costs, name, split=True)
+        assert whole_cpu(split) == pytest.approx(whole_cpu(rows))
+
+
+def test_a_family_is_drawn():
+    picture = ElementTree.fromstring(draw_scale.picture("F", {"a": {1: (9, 1.0), 4: (3, 0.75)}}))
+    line = picture.find("{*}polyline").get("points").split()
+    (left, top), (right, lower) = (map(float, point.split(",")) for point in line)
+    assert left < right and top < lower
+
+
+def test_items_that_only_move_bytes_end():
+    rows = [Row("row", [Item(0.5, read_bytes=1e6, streams=True) for _ in range(6)])]
+    seconds, _ = simulate(rows, policy={"task_cores": 3}, node_cores=3, client_bandwidth=1e6,
+                          total_bandwidth=1e9)
+    assert seconds == pytest.approx(2)  # two after the other, as long as the bytes take
