@@ -220,7 +220,7 @@ SWEEPS = {
 SEEDS = 3
 
 
-def print_sweeps(costs, cores=64):
+def print_sweeps(costs, cores=256):
     for family in families.FAMILIES:
         rows = []
         for what, (kind, field, values, text) in SWEEPS.items():

@@ -264,8 +264,8 @@ class Simulation:
         self.bytes = Link(self.clock, machine.total_bandwidth, machine.client_bandwidth)
         self.operations = Link(self.clock, machine.total_operations,
                                1 / machine.operation_seconds)
-        slow = round(machine.slow_share * machine.nodes)
-        self.nodes = [Node(machine.node_cores, machine.slow_factor if index < slow else 1.0)
+        slow = self.random.sample(range(machine.nodes), round(machine.slow_share * machine.nodes))
+        self.nodes = [Node(machine.node_cores, machine.slow_factor if index in slow else 1.0)
                       for index in range(machine.nodes)]
         self.failures, self.lost_seconds, self.rows = 0, 0.0, []
         if machine.node_mtbf is not None:

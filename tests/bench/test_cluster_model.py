@@ -10,6 +10,7 @@ import pytest
 
 BENCH = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(BENCH), str(BENCH.parent / "family")]
+import draw_scale  # noqa: E402 (the paths above are needed first)
 from cluster_costs import EACH, Costs, fit, rows_of
 from cluster_model import (Clock, Item, Link, Machine, Policy, Row, Simulation, batch, efficiency,
                            whole_cpu, widen)
