@@ -240,12 +240,35 @@ int linalg_eigen_symmetric(size_t order, double *matrix, double *ret_values, did
     return status;
 }
 
+/* LAPACKE_ssyevd asks LAPACK how much room it needs and is told in a float, which from order 2896 on
+ * may be one number short: refused then. So the room is by the formula of ssyevd's manual. */
+static lapack_int ssyevd(lapack_int n, float *matrix, float *ret_values)
+{
+    enum { ORDER_MAX = 32000 }; /* beyond, the room's size is no lapack_int */
+    if (n > ORDER_MAX)
+        return LAPACK_WORK_MEMORY_ERROR;
+    lapack_int room = 1 + 6 * n + 2 * n * n;
+    lapack_int integers = 3 + 5 * n;
+    float *work = memory_aligned((size_t)room, sizeof *work);
+    lapack_int *numbers = memory_zeroed((size_t)integers, sizeof *numbers);
+    lapack_int info = LAPACK_WORK_MEMORY_ERROR;
+    if (work != NULL && numbers != NULL)
+        info = LAPACKE_ssyevd_work(LAPACK_COL_MAJOR, 'V', 'L', n, matrix, n, ret_values, work,
+                                   room, numbers, integers);
+    free(work);
+    free(numbers);
+    return info;
+}
+
 int linalg_eigen_symmetric_f32(size_t order, float *matrix, float *ret_values, didi_error *error)
 {
     if (order == 0)
         return DIDI_OK;
     lapack_int n = blas_int(order);
-    lapack_int info = LAPACKE_ssyevd(LAPACK_COL_MAJOR, 'V', 'L', n, matrix, n, ret_values);
+    for (size_t i = 0; i < order * order; i++) /* LAPACK may loop over what is no number */
+        if (isnan(matrix[i]))
+            return check_eigen(0, order, false, error);
+    lapack_int info = ssyevd(n, matrix, ret_values);
     bool finite = info == 0 && isfinite(ret_values[0]) && isfinite(ret_values[order - 1]);
     int status = check_eigen(info, order, finite, error);
     if (status == DIDI_OK)

@@ -18,6 +18,7 @@ sys.path[:0] = [str(TESTS), str(TESTS / "family"), str(TESTS / "dashboard"), str
                 str(TESTS.parent / "docs")]
 
 import bench_accuracy  # noqa: E402 (the paths above are needed first)
+import bench_cluster  # noqa: E402
 import bench_crash  # noqa: E402
 import bench_dashboard  # noqa: E402
 import bench_edge  # noqa: E402
@@ -40,6 +41,7 @@ BENCHMARKS = {
     "speed": bench_speed.measure,
     "memory": bench_memory.measure,
     "scale": bench_scale.measure,
+    "cluster": bench_cluster.measure,
     "polling": bench_polling.measure,
     "jobs": bench_jobs.measure,
     "executors": bench_executors.measure,
@@ -48,7 +50,7 @@ BENCHMARKS = {
     "load": bench_load.measure,
     "crash": bench_crash.measure,
 }
-LONG = ("scale", "load", "executors")  # only when asked for
+LONG = ("scale", "load", "cluster", "executors")  # only when asked for
 
 
 def main():

@@ -96,8 +96,12 @@ def write_tensor(files, generator, shape, dtype):
 
 def write_family(out, shapes="vitb32", blocks=1, tasks=8, dtype="F32", seed=0):
     """Writes the family; returns the tasks' names."""
+    return write_listing(out, tensor_shapes(shapes, blocks), tasks, dtype, seed)
+
+
+def write_listing(out, listing, tasks, dtype, seed=0):
+    """As write_family, of tensors given as name -> shape."""
     names = [f"task{index}" for index in range(tasks)]
-    listing = tensor_shapes(shapes, blocks)
     files = []
     try:
         for model in ("base", *names):

@@ -124,6 +124,27 @@ static void eigenvalues_of_a_known_matrix(void **state)
     assert_int_equal(linalg_eigen_symmetric(0, matrix, values, &error), DIDI_OK);
 }
 
+/* From this order on LAPACK's answer of how much room it needs is no float. */
+static void large_orders_have_eigenvalues(void **state)
+{
+    (void)state;
+    enum { ORDER = 2896, DIFFERENT = 97 };
+    float *matrix = memory_zeroed((size_t)ORDER * ORDER, sizeof *matrix);
+    float *values = memory_zeroed(ORDER, sizeof *values);
+    didi_error error = {0};
+    assert_non_null(matrix);
+    assert_non_null(values);
+    for (size_t i = 0; i < ORDER; i++)
+        matrix[i * ORDER + i] = (float)(i % DIFFERENT);
+    assert_int_equal(linalg_eigen_symmetric_f32(ORDER, matrix, values, &error), DIDI_OK);
+    for (size_t i = 0; i < ORDER; i++) /* each value as often as it stands on the diagonal */
+        sample_assert_near((double)values[ORDER - 1 - i], (double)(i * DIFFERENT / ORDER), 1.001);
+    sample_assert_near((double)values[0], DIFFERENT - 1, 1e-4);
+    sample_assert_near((double)values[ORDER - 1], 0, 1e-4);
+    free(matrix);
+    free(values);
+}
+
 static void a_matrix_with_nan_has_no_eigenvalues(void **state)
 {
     (void)state;
@@ -291,6 +312,7 @@ int main(void)
         cmocka_unit_test(sums_are_taken_in_double),
         cmocka_unit_test(gram_matrices_are_whole),
         cmocka_unit_test(eigenvalues_of_a_known_matrix),
+        cmocka_unit_test(large_orders_have_eigenvalues),
         cmocka_unit_test(a_matrix_with_nan_has_no_eigenvalues),
         cmocka_unit_test(singular_triplets_rebuild_the_matrix),
         cmocka_unit_test(rows_become_orthonormal_and_keep_their_space),
