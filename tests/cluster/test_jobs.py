@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole jobs on Slurm and on MPI: the bytes of the daemon's own threads."""
+
+import pathlib
+import shutil
+import signal
+import time
+
+import pytest
+
+import service_client as client
+
+MERGE = {"base": "base", "budget": 1.3,
+         "tasks": [{"name": name, "model": f"tasks/{name}"}
+                   for name in ("hiragana", "latin", "mnist")]}
+
+
+def merged(daemon, seconds=300):
+    """The digests of a merge's artifacts."""
+    job = client.submit(daemon, MERGE, "key")
+    shown = client.wait_finished(daemon, job, seconds)
+    assert shown["state"] == "succeeded", (shown, daemon.log())
+    return client.artifact_digests(daemon.state / "jobs" / job / "artifacts")
+
+
+@pytest.fixture
+def run(start_daemon, family, tmp_path):
+    """run(NAME, *arguments) -> a daemon with a state directory of that name"""
+    def start(name, *arguments, environment=None):
+        (tmp_path / name).mkdir()
+        state = tmp_path / name / "state"
+        daemon = start_daemon(family, *arguments, state=state, environment=environment)
+        daemon.state = state
+        return daemon
+    return start
+
+
+@pytest.fixture
+def own(run):
+    """What the daemon itself makes of it."""
+    daemon = run("own")
+    digests = merged(daemon)
+    daemon.stop()
+    return digests
+
+
+SLURM = ("--executor", "slurm", "--cluster-tasks", "4", "--cluster-poll-seconds", "1")
+
+
+def test_on_slurm(run, own, slurm):
+    assert merged(run("slurm", *SLURM, environment=slurm.environment)) == own
+
+
+def test_a_node_fails_and_comes_back(run, own, slurm):
+    daemon = run("slurm", *SLURM, environment=slurm.environment)
+    job = client.submit(daemon, MERGE, "key")
+    slurm.wait(lambda: "n1" in slurm.run("squeue", "-h", "-o", "%N"))
+    slurm.kill_node("n1")
+    try:
+        shown = client.wait_finished(daemon, job, 300)
+        assert shown["state"] == "succeeded", (shown, daemon.log())
+        assert client.artifact_digests(daemon.state / "jobs" / job / "artifacts") == own
+    finally:
+        slurm.start_node("n1")
+        slurm.wait_nodes("n1")
+
+
+def test_the_daemon_dies_while_slurm_works(run, own, slurm):
+    daemon = run("slurm", *SLURM, environment=slurm.environment)
+    job = client.submit(daemon, MERGE, "key")
+    slurm.wait(lambda: slurm.run("squeue", "-h", "-o", "%i") != "")
+    daemon.process.send_signal(signal.SIGKILL)
+    daemon.process.wait()
+    daemon.start()
+    shown = client.wait_finished(daemon, job, 300)
+    assert shown["state"] == "succeeded", (shown, daemon.log())
+    assert client.artifact_digests(daemon.state / "jobs" / job / "artifacts") == own
+
+
+def test_a_partition_that_is_not_there(run, slurm):
+    daemon = run("slurm", *SLURM, "--slurm-partition", "nowhere", environment=slurm.environment)
+    job = client.submit(daemon, MERGE, "key")
+    shown = client.wait_finished(daemon, job)
+    assert shown["state"] == "failed" and shown["error"]["type"].endswith(":cluster-failed")
+    assert "invalid partition specified: nowhere" in shown["error"]["detail"]
+
+
+def test_a_controller_that_comes_back_during_a_job(run, own, slurm):
+    daemon = run("slurm", *SLURM, environment=slurm.environment)
+    slurm.stop_controller()
+    try:
+        job = client.submit(daemon, MERGE, "key")
+        deadline = time.monotonic() + 60
+        while "scheduler" not in str(client.call(daemon, "GET", f"/v1/jobs/{job}")) and \
+                "Unable to contact" not in str(
+                    client.call(daemon, "GET", f"/v1/jobs/{job}/events?limit=1000")):
+            assert time.monotonic() < deadline, daemon.log()
+            time.sleep(0.2)
+    finally:
+        slurm.start_controller()
+        slurm.wait_nodes("n0", "n1")
+    shown = client.wait_finished(daemon, job, 300)
+    assert shown["state"] == "succeeded", (shown, daemon.log())
+    assert client.artifact_digests(daemon.state / "jobs" / job / "artifacts") == own
+
+
+@pytest.mark.parametrize("start", ["mpiexec.mpich", "mpiexec.openmpi --oversubscribe"])
+def test_on_mpi(run, own, start, didid):
+    """By the MPI that didid-mpi was built with; with another one it says so."""
+    if shutil.which(start.split()[0]) is None:
+        pytest.skip(f"{start.split()[0]} is not installed")
+    program = pathlib.Path(didid).parent / "didid-mpi"
+    if not program.exists():
+        pytest.skip("didid-mpi is not built: no MPI was found")
+    is_mpich = b"mpich" in program.read_bytes()
+    daemon = run("mpi", "--executor", "mpi", "--mpi-ranks", "4", "--mpi-command", start,
+                 "--cluster-poll-seconds", "1")
+    if is_mpich == ("mpich" in start):
+        assert merged(daemon) == own
+        return
+    job = client.submit(daemon, MERGE, "key")
+    shown = client.wait_finished(daemon, job)
+    assert shown["state"] == "failed" and "was built with" in shown["error"]["detail"], shown
+
+
+def test_on_mpi_as_a_job_of_slurms(run, own, slurm, didid):
+    program = pathlib.Path(didid).parent / "didid-mpi"
+    if not program.exists() or b"mpich" not in program.read_bytes():
+        pytest.skip("didid-mpi is not built, or with another MPI than MPICH")
+    daemon = run("mpi", "--executor", "mpi", "--mpi-ranks", "2", "--mpi-allocation", "slurm",
+                 "--mpi-command", "mpiexec.mpich -launcher fork", "--cluster-poll-seconds", "1",
+                 environment=slurm.environment)
+    assert merged(daemon) == own
