@@ -9,40 +9,7 @@ import time
 import pytest
 
 import service_client as client
-
-MERGE = {"base": "base", "budget": 1.3,
-         "tasks": [{"name": name, "model": f"tasks/{name}"}
-                   for name in ("hiragana", "latin", "mnist")]}
-
-
-def merged(daemon, seconds=300):
-    """The digests of a merge's artifacts."""
-    job = client.submit(daemon, MERGE, "key")
-    shown = client.wait_finished(daemon, job, seconds)
-    assert shown["state"] == "succeeded", (shown, daemon.log())
-    return client.artifact_digests(daemon.state / "jobs" / job / "artifacts")
-
-
-@pytest.fixture
-def run(start_daemon, family, tmp_path):
-    """run(NAME, *arguments) -> a daemon with a state directory of that name"""
-    def start(name, *arguments, environment=None):
-        (tmp_path / name).mkdir()
-        state = tmp_path / name / "state"
-        daemon = start_daemon(family, *arguments, state=state, environment=environment)
-        daemon.state = state
-        return daemon
-    return start
-
-
-@pytest.fixture
-def own(run):
-    """What the daemon itself makes of it."""
-    daemon = run("own")
-    digests = merged(daemon)
-    daemon.stop()
-    return digests
-
+from merges import MERGE, merged
 
 SLURM = ("--executor", "slurm", "--cluster-tasks", "4", "--cluster-poll-seconds", "1")
 
