@@ -12,7 +12,8 @@ import pytest
 TESTS = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "crash")]  # its client
 
-from slurm_rig import Slurm, is_here  # noqa: E402 (the path above is needed first)
+from merges import merged  # noqa: E402 (the path above is needed first)
+from slurm_rig import Slurm, is_here  # noqa: E402
 
 STAND_IN = """\
 #!/bin/sh
@@ -129,3 +130,24 @@ def executor(tmp_path):
     for one in made:
         if one.handle:  # a test that failed leaves nothing that runs
             one.ask("cancel", one.handle)
+
+
+@pytest.fixture
+def run(start_daemon, family, tmp_path):
+    """run(NAME, *arguments) -> a daemon with a state directory below a folder of that name"""
+    def start(name, *arguments, environment=None):
+        (tmp_path / name).mkdir()
+        state = tmp_path / name / "state"
+        daemon = start_daemon(family, *arguments, state=state, environment=environment)
+        daemon.state = state
+        return daemon
+    return start
+
+
+@pytest.fixture
+def own(run):
+    """What the daemon itself makes of the merge."""
+    daemon = run("own")
+    digests = merged(daemon)
+    daemon.stop()
+    return digests
