@@ -43,7 +43,7 @@ enum { METRIC_LABELS_MAX = 3, METRIC_SERIES_MAX = 512 /* of a family; more go to
       "Worker threads that hang in the item of a failed job")                                      \
     X(MEMORY_LIMIT, GAUGE, "memory_limit_bytes", "", "Working memory merges may take together")    \
     X(MEMORY_USED, GAUGE, "memory_used_bytes", "", "Working memory of the items in flight")        \
-    X(CLUSTER_TASKS, GAUGE, "cluster_tasks", "state", "Tasks on the cluster when last looked at")   \
+    X(CLUSTER_TASKS, GAUGE, "cluster_tasks", "state", "Tasks on the cluster when last looked at")  \
     X(CLUSTER_ORDERS, COUNTER, "cluster_orders_total", "", "Orders handed to the cluster")         \
     X(CLUSTER_AGAIN, COUNTER, "cluster_items_again_total", "reason",                               \
       "Items that were handed out again: their task failed, or was killed with its node")          \
