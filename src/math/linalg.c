@@ -240,8 +240,8 @@ int linalg_eigen_symmetric(size_t order, double *matrix, double *ret_values, did
     return status;
 }
 
-/* LAPACKE_ssyevd asks LAPACK how much room it needs and is told in a float, which from order 2896 on
- * may be one number short: refused then. So the room is by the formula of ssyevd's manual. */
+/* LAPACKE_ssyevd asks LAPACK how much room it needs and is told in a float, which from order 2896
+ * on may be one number short: refused then. So the room is by the formula of ssyevd's manual. */
 static lapack_int ssyevd(lapack_int n, float *matrix, float *ret_values)
 {
     enum { ORDER_MAX = 32000 }; /* beyond, the room's size is no lapack_int */
@@ -253,8 +253,8 @@ static lapack_int ssyevd(lapack_int n, float *matrix, float *ret_values)
     lapack_int *numbers = memory_zeroed((size_t)integers, sizeof *numbers);
     lapack_int info = LAPACK_WORK_MEMORY_ERROR;
     if (work != NULL && numbers != NULL)
-        info = LAPACKE_ssyevd_work(LAPACK_COL_MAJOR, 'V', 'L', n, matrix, n, ret_values, work,
-                                   room, numbers, integers);
+        info = LAPACKE_ssyevd_work(LAPACK_COL_MAJOR, 'V', 'L', n, matrix, n, ret_values, work, room,
+                                   numbers, integers);
     free(work);
     free(numbers);
     return info;
