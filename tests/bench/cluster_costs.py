@@ -6,10 +6,11 @@ matrix of m x n with T tasks, k = r m n / ((m + n) T) is the rank that each task
 ranks equal, and 1.3 k + 10 the rows of its sketch, which stand for k in the row decompose. An item
 of decompose, pursue or refine then takes
 
-    cpu = a (T + 1) m n k + b (T + 1) m n + c (T + 1) k^2 (m + n) + d
+    cpu = a (T + 1) m n k + b (T + 1) m n + c (T + 1) k^2 (m + n) + d T^2 m n + e K^2 (m + n) + f
 
 seconds, with coefficients for each row, none below 0: products, what is done once for each number
-read, and what is done with rows and squares. The span has the same form with T + 1 replaced by the
+read, what is done with rows and squares, the tasks' inner products, and the same for the shared
+block's rows, K = min(T k, m, n) at most. The span has the same form with T + 1 replaced by the
 experts that one lane takes one after the other. Fitted to relative errors.
 """
 
@@ -28,6 +29,7 @@ FILE = pathlib.Path(__file__).with_name("item_costs.json")
 EACH = ("decompose", "pursue", "refine")
 FIELDS = ("cpu", "span", "span_split", "written")
 BYTES_OF_NUMBER = 2  # bf16
+REWEIGHTED = 8
 LANES = 16  # experts at once, where so many threads were opened for
 
 
@@ -47,12 +49,14 @@ class Matrix(typing.NamedTuple):
         return min(math.ceil(1.3 * self.uniform_rank()) + 10, self.rows, self.columns)
 
     def features(self, row, at_once=1):
-        """The four sums of the law; `at_once`: experts that are worked on side by side."""
+        """The sums of the law; `at_once`: experts that are worked on side by side."""
         k = self.sketch_rows() if row == "decompose" else self.uniform_rank()
         chain = math.ceil(self.tasks / at_once) + 1
         numbers = self.rows * self.columns
-        return np.array([chain * numbers * k, chain * numbers,
-                         chain * k * k * (self.rows + self.columns), 1.0])
+        shared = min(self.tasks * k, self.rows, self.columns)
+        sides = self.rows + self.columns
+        return np.array([chain * numbers * k, chain * numbers, chain * k * k * sides,
+                         self.tasks ** 2 * numbers, shared ** 2 * sides, 1.0])
 
     def span_features(self, row):
         return self.features(row, min(self.tasks, LANES))
@@ -65,11 +69,22 @@ class Matrix(typing.NamedTuple):
 
 
 def fit(inputs, outputs):
-    """Coefficients >= 0 of least relative squares: the best of all choices of features."""
-    scaled = np.asarray(inputs) / np.asarray(outputs)[:, None]
+    """Coefficients >= 0 of least relative errors, too high and too low alike: squares of
+    (law - measured) / sqrt(law measured), by a few fits of which each weighs by the one before."""
+    inputs, outputs = np.asarray(inputs, dtype=float), np.asarray(outputs, dtype=float)
+    law = outputs
+    for _ in range(REWEIGHTED):
+        found = fit_once(inputs, outputs, np.sqrt(np.maximum(law, 0.1 * outputs) * outputs))
+        law = inputs @ found
+    return found
+
+
+def fit_once(inputs, outputs, scale):
+    """The best of all choices of features: of those whose coefficients are above 0."""
+    scaled = inputs / scale[:, None]
     norms = np.maximum(np.linalg.norm(scaled, axis=0), np.finfo(float).tiny)
     scaled = scaled / norms
-    wanted = np.ones(len(scaled))
+    wanted = outputs / scale
     best, least = np.zeros(scaled.shape[1]), np.inf
     for size in range(1, scaled.shape[1] + 1):
         for chosen in map(list, itertools.combinations(range(scaled.shape[1]), size)):
@@ -179,7 +194,7 @@ class Costs:
 
 def rows_of(costs, family, once_again=True, publish="owner", split=False):
     """The rows of a merge for the simulator. `once_again`: each worker computes the `once` rows
-    anew, as opening a merge does; `publish`: where files are digested and written; `split`: as if
+    anew, as opening a merge does; `publish`: where files are written; `split`: as if
     products outside of loops, and quantising, were shared by helpers too."""
     of, plan = families.FAMILIES[family], costs.plans[family]
     tasks, files, ratio = of.tasks, of.files, plan["ratio"]
@@ -191,9 +206,11 @@ def rows_of(costs, family, once_again=True, publish="owner", split=False):
     values = sum(tasks * matrix.sketch_rows() for matrix in matrices)
     blocks = tensors * (tasks + 1)
     schedule, ranks = (costs.once(row, values, blocks) for row in ("schedule", "ranks"))
+    headers = (tasks + 1) * (files + 1)
     found = [cluster_model.Row("digest", [
         cluster_model.Item(cpu=costs.digest(size / files), read_bytes=size / files, streams=True)
-        for _ in range((tasks + 1) * files)], place=publish)]
+        for _ in range((tasks + 1) * files)], open_cpu=costs.open(tensors, tasks, 0),
+        open_operations=headers, open_bytes=opened_bytes(tensors, tasks, 0))]
     for recalled, row in enumerate(EACH):
         again = (0, schedule, schedule + ranks)[recalled] if once_again else 0
         items = [costs.each(row, matrix, split) for matrix in matrices]
@@ -205,7 +222,7 @@ def rows_of(costs, family, once_again=True, publish="owner", split=False):
             found.append(cluster_model.Row(name, [cluster_model.Item(cpu=cpu)], place="once"))
         found.append(cluster_model.Row(
             row, items, open_cpu=costs.open(tensors, tasks, recalled) + again,
-            open_operations=(tasks + 1) * (files + 1) + recalled * tensors,
+            open_operations=headers + recalled * tensors,
             open_bytes=opened_bytes(tensors, tasks, recalled)))
     found.append(cluster_model.Row("write", [
         cluster_model.Item(cpu=costs.write(published, tensors), read_bytes=published,
