@@ -27,7 +27,7 @@ def test_tasks_run_and_tell_how_they_ended(by_slurm):
 
 
 def test_tasks_get_little_of_the_environment(by_slurm):
-    by_slurm.environment.update({"SECRET": "x", "SLURM_JOB_ID": "7", "OPENBLAS_CORETYPE": "Haswell"})
+    by_slurm.environment.update(SECRET="x", SLURM_JOB_ID="7", OPENBLAS_CORETYPE="Haswell")
     by_slurm.worker.write_text("#!/bin/sh\nenv\n")
     by_slurm.numbers = "0"
     by_slurm.submit()
