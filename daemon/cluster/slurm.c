@@ -174,8 +174,9 @@ static void add_options(const slurm *self, const slurm_job *job, tool_words *wor
     add_option(words, "output", job->output);
     add_option(words, "chdir", job->directory);
     tool_add(words, "--open-mode=append");
-    tool_add(words, "--no-requeue"); /* after a failed node Slurm would wait for two minutes */
-    tool_add(words, "--export=ALL"); /* of the little that sbatch itself is given */
+    tool_add(words, "--no-requeue");     /* after a failed node Slurm would wait for two minutes */
+    tool_add(words, "--export=ALL");     /* of the little that sbatch itself is given */
+    tool_add(words, "--propagate=NONE"); /* limits are the nodes', not the daemon's */
     tool_add(words, "--ntasks=%zu", job->tasks);
     tool_add(words, "--cpus-per-task=%zu", job->cores);
     if (job->memory_bytes > 0) {

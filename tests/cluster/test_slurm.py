@@ -59,6 +59,11 @@ def test_an_order_that_slurm_does_not_know(by_slurm):
     assert by_slurm.must("find") == "nothing"
     by_slurm.handle = "99999"
     assert set(by_slurm.states().values()) == {"unknown"}
+    by_slurm.submit()  # one array of two is gone
+    by_slurm.handle = f"3:0-{by_slurm.handle}.1-99999"
+    by_slurm.numbers = "0-3,1000"
+    assert by_slurm.wait_over(0, 1, 2, 3)[3][0] == "ended"
+    assert by_slurm.states()[1000] == "unknown"
 
 
 @pytest.mark.parametrize("settings, said", [
