@@ -70,8 +70,6 @@ void tool_words_clear(tool_words *self)
 
 /* ---- environment ---- */
 
-extern char **environ;
-
 /* Names, and beginnings of names. Not those of a job that the daemon itself may run in (SLURM_*),
  * nor options by variables (SBATCH_*), nor the service manager's. */
 static const char *const handed_names[] = {"PATH=",       "HOME=",      "USER=",
