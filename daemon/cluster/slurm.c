@@ -3,6 +3,7 @@
 #include "daemon/cluster/slurm.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -174,17 +175,18 @@ static void add_options(const slurm *self, const slurm_job *job, tool_words *wor
     add_option(words, "output", job->output);
     add_option(words, "chdir", job->directory);
     tool_add(words, "--open-mode=append");
-    tool_add(words, "--no-requeue"); /* after a failed node Slurm would wait for two minutes */
-    tool_add(words, "--export=ALL"); /* of the little that sbatch itself is given */
+    tool_add(words, "--no-requeue");     /* after a failed node Slurm would wait for two minutes */
+    tool_add(words, "--export=ALL");     /* of the little that sbatch itself is given */
+    tool_add(words, "--propagate=NONE"); /* limits are the nodes', not the daemon's */
     tool_add(words, "--ntasks=%zu", job->tasks);
     tool_add(words, "--cpus-per-task=%zu", job->cores);
     if (job->memory_bytes > 0) {
-        uint64_t kibibytes = (job->memory_bytes - 1) / 1024 + 1;
+        const uint64_t kibibytes = (job->memory_bytes - 1) / 1024 + 1;
+        const uint64_t of_core = (kibibytes - 1) / job->cores + 1;
         if (job->tasks == 1)
-            tool_add(words, "--mem=%lluK", (unsigned long long)kibibytes);
+            tool_add(words, "--mem=%" PRIu64 "K", kibibytes);
         else
-            tool_add(words, "--mem-per-cpu=%lluK",
-                     (unsigned long long)((kibibytes - 1) / job->cores + 1));
+            tool_add(words, "--mem-per-cpu=%" PRIu64 "K", of_core);
     }
     add_option(words, "partition", settings->slurm_partition);
     add_option(words, "account", settings->slurm_account);

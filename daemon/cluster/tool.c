@@ -42,11 +42,15 @@ static void add_owned(tool_words *self, char *word)
 void tool_add(tool_words *self, const char *format, ...)
 {
     va_list arguments;
-    char *word = NULL;
     va_start(arguments, format);
-    if (vasprintf(&word, format, arguments) < 0)
-        word = NULL;
+    int bytes = vsnprintf(NULL, 0, format, arguments);
     va_end(arguments);
+    char *word = bytes >= 0 ? memory_zeroed((size_t)bytes + 1, 1) : NULL;
+    if (word != NULL) {
+        va_start(arguments, format);
+        vsnprintf(word, (size_t)bytes + 1, format, arguments);
+        va_end(arguments);
+    }
     add_owned(self, word);
 }
 
@@ -65,8 +69,6 @@ void tool_words_clear(tool_words *self)
 }
 
 /* ---- environment ---- */
-
-extern char **environ;
 
 /* Names, and beginnings of names. Not those of a job that the daemon itself may run in (SLURM_*),
  * nor options by variables (SBATCH_*), nor the service manager's. */

@@ -118,7 +118,8 @@ class Executor:
 @pytest.fixture
 def executor(tmp_path):
     """executor(environment, **settings)"""
-    probe = pathlib.Path(os.environ.get("CLUSTER_PROBE", TESTS.parent / "build/tests/cluster/probe"))
+    probe = pathlib.Path(os.environ.get("CLUSTER_PROBE",
+                                        TESTS.parent / "build/tests/cluster/probe"))
     assert probe.exists(), f"{probe} is not built"
     made = []
 

@@ -10,7 +10,8 @@ import pytest
 
 from merges import merged
 
-EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "examples" / "cluster" / "machines.py"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "docs" / "examples" / "cluster" / "machines.py"
 
 
 def settings(machines="localhost:2"):

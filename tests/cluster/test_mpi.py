@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The executor mpi with MPICH and Open MPI where they are installed, beside the daemon and as a job
-of Slurm's. didid-mpi is stood in for by a program that starts no MPI, where only processes count."""
+"""The executor mpi with MPICH and Open MPI where they are installed, beside the daemon and as a
+job of Slurm's. Where only processes count a program that starts no MPI stands in for didid-mpi."""
 
 import os
 import pathlib

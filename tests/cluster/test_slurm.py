@@ -27,7 +27,7 @@ def test_tasks_run_and_tell_how_they_ended(by_slurm):
 
 
 def test_tasks_get_little_of_the_environment(by_slurm):
-    by_slurm.environment.update({"SECRET": "x", "SLURM_JOB_ID": "7", "OPENBLAS_CORETYPE": "Haswell"})
+    by_slurm.environment.update(SECRET="x", SLURM_JOB_ID="7", OPENBLAS_CORETYPE="Haswell")
     by_slurm.worker.write_text("#!/bin/sh\nenv\n")
     by_slurm.numbers = "0"
     by_slurm.submit()
@@ -59,6 +59,11 @@ def test_an_order_that_slurm_does_not_know(by_slurm):
     assert by_slurm.must("find") == "nothing"
     by_slurm.handle = "99999"
     assert set(by_slurm.states().values()) == {"unknown"}
+    by_slurm.submit()  # one array of two is gone
+    by_slurm.handle = f"3:0-{by_slurm.handle}.1-99999"
+    by_slurm.numbers = "0-3,1000"
+    assert by_slurm.wait_over(0, 1, 2, 3)[3][0] == "ended"
+    assert by_slurm.states()[1000] == "unknown"
 
 
 @pytest.mark.parametrize("settings, said", [

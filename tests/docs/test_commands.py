@@ -30,7 +30,8 @@ DOCUMENTS = {
     "docs/didid-package.5.scd": "glyphs",
 }
 # document -> the test that runs it where other programs are
-ELSEWHERE = {"docs/examples/mlflow/README.md": "tests/registries/test_example.py"}
+ELSEWHERE = {"docs/examples/mlflow/README.md": "tests/registries/test_example.py",
+             "docs/cluster.md": "tests/cluster/test_document.py"}
 LANGUAGES = ("sh", "console", "python", "json", "yaml", "conf", "nft", "c", "text")
 
 

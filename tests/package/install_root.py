@@ -43,7 +43,7 @@ def debian_packages(packages):
     for package in packages:
         for entry in field(package, "Depends").split(","):
             names.add(re.split(r"[\s|(:]", entry.strip())[0])
-    return sorted(names - {"", "didid", "didictl", "libdidi-dev"})
+    return sorted(names - {"", "didid", "didid-mpi", "didictl", "libdidi-dev"})
 
 
 def make_newer(package, place):

@@ -15,6 +15,7 @@ DOCS = ROOT / "docs"
 DOCUMENTS = ["CHANGELOG.md", "README.md", *sorted(path.name for path in DOCS.glob("*.md"))]
 EXAMPLES = ["credentials.conf", "didid.conf", "read_package.py", "read_routers.py",
             "serve_package.py", "client.py", "curl.md",
+            "cluster/machines.py",
             *(f"mlflow/{path.name}" for path in (DOCS / "examples/mlflow").iterdir()),
             "observability/alerts.yaml", "observability/dashboard.json",
             *(str(path.relative_to(DOCS)) for folder in ("hooks", "proxies")
@@ -47,7 +48,7 @@ def installed(build, options, tmp_path_factory):
     return root / options["prefix"].strip("/")
 
 
-def expected_files(options):
+def expected_files(options, mpi):
     share, library = options["datadir"], options["libdir"]
     documents = f"{share}/doc/didid"
     files = [f"{options['bindir']}/didid", f"{options['bindir']}/didictl",
@@ -62,14 +63,17 @@ def expected_files(options):
     files += [f"{documents}/examples/{name}" for name in EXAMPLES]
     if options["docs"] == "enabled" or (options["docs"] == "auto" and shutil.which("scdoc")):
         files += [f"{options['mandir']}/{page}" for page in (
-            "man1/didictl.1", "man5/didid-package.5", "man5/didid.conf.5", "man8/didid.8")]
+            "man1/didictl.1", "man5/didid-package.5", "man5/didid.conf.5", "man8/didid.8",
+            *(["man8/didid-mpi.8"] if mpi else []))]
+    if mpi:
+        files.append(f"{options['bindir']}/didid-mpi")
     return sorted(files)
 
 
-def test_all_that_is_named_is_installed_and_nothing_else(installed, options):
+def test_all_that_is_named_is_installed_and_nothing_else(installed, options, build):
     found = sorted(str(path.relative_to(installed)) for path in installed.rglob("*")
                    if path.is_file())
-    assert found == expected_files(options)
+    assert found == expected_files(options, (build / "daemon" / "didid-mpi").exists())
 
 
 def test_every_document_is_installed():

@@ -8,8 +8,8 @@ the state directory and the models. Settings of didid:
   command_status = /usr/bin/python3 .../machines.py status
   command_cancel = /usr/bin/python3 .../machines.py cancel
 
-HOST:N takes N tasks at once. An order is kept by a process of its own, which outlives didid; what it
-knows lies in MACHINES_DIR (/var/tmp/didid-machines), a folder for each order."""
+HOST:N takes N tasks at once. An order is kept by a process of its own, which outlives didid; what
+it knows lies in MACHINES_DIR (/var/tmp/didid-machines), a folder for each order."""
 
 import fcntl
 import json

@@ -3,6 +3,7 @@
 #include "daemon/cluster/cluster.h"
 #include "daemon/cluster/slurm.h"
 #include "daemon/cluster/supervise.h"
+#include "src/base/fault.h"
 #include "tests/unit/support.h"
 
 #include <fcntl.h>
@@ -170,7 +171,8 @@ static void an_array_is_submitted(void **state)
     assert_string_equal(self->handle, "17");
     must_hold(self, "words", "[--parsable][--job-name=didid-job-1][--array=0-2]");
     must_hold(self, "words", "/task-%a.log]");
-    must_hold(self, "words", "[--no-requeue][--export=ALL][--ntasks=1][--cpus-per-task=2]");
+    must_hold(self, "words",
+              "[--no-requeue][--export=ALL][--propagate=NONE][--ntasks=1][--cpus-per-task=2]");
     must_hold(self, "words", "[--mem=1025K][--partition=long; rm -rf /][--account=$HOME]");
     must_hold(self, "words", "[--time=90][--constraint=avx512][--nice][/dev/stdin][0][/opt/didid]");
     must_hold(self, "words", "[worker][/");
@@ -624,6 +626,39 @@ static void commands_that_err(void **state)
     trial_free(self);
 }
 
+/* Every refused allocation is told, and nothing of it stays. */
+static void memory_that_is_refused(void **state)
+{
+    static const char *const executors[] = {"slurm", "command"};
+    for (size_t e = 0; e < 2; e++) {
+        trial *self = e == 0 ? trial_make(state, executors[e]) : trial_commands(state);
+        trial_script(self, "sbatch", "echo 17");
+        trial_script(self, "squeue", "printf '%-12s%-12s%-20s\n' 17 0 RUNNING");
+        trial_script(self, "status", "echo 0 running");
+        bool fired = true;
+        for (int nth = 1; nth < 1000 && fired; nth += SUPPORT_SANITIZED ? 7 : 1) {
+            char fault[32];
+            snprintf(fault, sizeof fault, "alloc:%d", nth);
+            cluster_free(self->executor);
+            self->executor = NULL;
+            assert_int_equal(fault_arm(fault), 0);
+            int status = cluster_create(&self->settings, &self->executor, &self->error);
+            if (status == DIDI_OK)
+                status = trial_submit(self);
+            if (status == DIDI_OK)
+                status = trial_look(self);
+            if (status == DIDI_OK)
+                status = trial_find(self);
+            fired = fault_all_fired() != 0;
+            assert_int_equal(fault_arm(NULL), 0);
+            if (fired && status != DIDI_OK)
+                assert_int_equal(status, DIDI_NO_MEMORY);
+        }
+        assert_false(fired);
+        trial_free(self);
+    }
+}
+
 /* ---- MPI ---- */
 
 static trial *trial_ranks(void **state, const char *mpiexec)
@@ -797,6 +832,7 @@ int main(int argc, char **argv)
         support_test(commands_get_an_order),
         support_test(commands_tell_states),
         support_test(commands_that_err),
+        support_test(memory_that_is_refused),
         support_test(ranks_run_under_a_process_of_ours),
         support_test(ends_of_ranks),
         support_test(ranks_are_ended),
