@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 typedef struct main_options {
     const char *config_path;
@@ -84,12 +85,21 @@ static void raise_descriptor_limit(void)
     }
 }
 
+/* OpenBLAS chooses when it is loaded: begins again, once. */
+static void take_better_kernel(char **argv)
+{
+    const char *name = didi_blas_better_kernel();
+    if (name != NULL && setenv("OPENBLAS_CORETYPE", name, 1) == 0)
+        (void)execv("/proc/self/exe", argv);
+}
+
 int main(int argc, char **argv)
 {
     main_options options = {0};
     config settings = {0};
     didi_error error = {0};
     int code = 0;
+    take_better_kernel(argv);
     address_space_prepare(argv);
     raise_descriptor_limit();
     if (argc > 1 && strcmp(argv[1], "run") == 0)

@@ -232,7 +232,7 @@ didi_next didi_merge_next(didi_merge *merge, uint64_t memory_available, bool hel
  * items may still be in flight. [owner] */
 bool didi_merge_is_over(const didi_merge *merge);
 
-/* Bytes an item may use (0 for helpers). [any] */
+/* Bytes an item may use, here or where it is run (0 for helpers). [any] */
 uint64_t didi_item_memory(const didi_item *item);
 
 /* Runs an item; its outcome is kept inside. Set one BLAS thread first (didi_blas_use_one_thread).
@@ -439,6 +439,10 @@ int didi_blas_use_one_thread(didi_error *error);
 /* Maps the buffers that BLAS needs when `callers` threads call it at once; none is mapped later, so
  * none can be refused then. Once, before any item. Errors: DIDI_NO_MEMORY. */
 int didi_blas_reserve(size_t callers, didi_error *error);
+/* The kernel that OPENBLAS_CORETYPE should name, where OpenBLAS knows the processor so little that it
+ * took one of two decades ago: several times slower, and 0.3.21's is not safe with threads. NULL:
+ * that in force is as good, or the variable names it. */
+const char *didi_blas_better_kernel(void);
 /* The address space they take, in bytes; hardly any of it is ever resident. */
 uint64_t didi_blas_bytes(size_t callers);
 void didi_blas_describe(didi_blas_info *ret_info);

@@ -116,8 +116,10 @@
     X(worker_path, PATH, "", "", 0, 0,                                                             \
       "didid on the nodes of the cluster, an absolute path; none = where the daemon's is")         \
     X(task_cores, INTEGER, "cores", "1", 1, 1024, "that a task on the cluster asks for")           \
+    X(task_cores_max, INTEGER, "cores", "0", 0, 1024,                                              \
+      "that a task asks for whose item takes longer than its share; 0 = task_cores")               \
     X(task_memory, INTEGER, "bytes", "0", 0, INT64_MAX,                                            \
-      "that a task on the cluster asks for; 0 = the scheduler's default")                          \
+      "that a task on the cluster asks for; 0 = what its items need by the plan")                  \
     X(cluster_tasks, INTEGER, "tasks", "64", 1, 10000,                                             \
       "wanted in flight: about as many as the cluster gives cores")                                \
     X(cluster_poll_seconds, INTEGER, "seconds", "5", 1, 3600, "between looks at the scheduler")    \

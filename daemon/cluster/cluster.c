@@ -63,6 +63,11 @@ const char *cluster_name(const cluster *self)
     return self->table->name;
 }
 
+bool cluster_sizes_tasks(const cluster *self)
+{
+    return !self->table->fixed_cores;
+}
+
 size_t cluster_tasks_max(cluster *self)
 {
     return self->table->tasks_max(self);

@@ -60,6 +60,8 @@ typedef struct cluster_task {
 int cluster_create(const config *settings, cluster **ret_cluster, didi_error *error);
 void cluster_free(cluster *self);              /* NULL is fine */
 const char *cluster_name(const cluster *self); /* "slurm", "mpi", "command" */
+/* Whether each order's tasks get the cores that it asks for; else all get task_cores. */
+bool cluster_sizes_tasks(const cluster *self);
 /* How many tasks one order may have here (a limit of array sizes). [asks once] */
 size_t cluster_tasks_max(cluster *self);
 

@@ -8,6 +8,7 @@
 
 typedef struct executor_table {
     const char *name;
+    bool fixed_cores;                              /* all tasks get as many: a setting's */
     bool whole_environment;                        /* is given to its commands */
     int (*open)(cluster *self, didi_error *error); /* fills self->own */
     void (*close)(cluster *self);                  /* also of what open left half-built */

@@ -321,6 +321,7 @@ static int mpi_cancel(cluster *self, const cluster_order *order, const char *han
 }
 
 const executor_table executor_mpi = {.name = "mpi",
+                                     .fixed_cores = true,
                                      .open = mpi_open,
                                      .close = mpi_close,
                                      .tasks_max = mpi_tasks_max,

@@ -12,6 +12,7 @@ enum {
     REMOTE_TASKS_PER_SECOND = 400,     /* that are read, at most */
     REMOTE_GRACE_MILLISECONDS = 30000, /* until states of a task that ended are seen */
     REMOTE_END_MILLISECONDS = 60000,   /* until tasks that were cancelled are gone */
+    REMOTE_PROCESS_BYTES = 256 << 20,  /* of a worker, besides what items take */
     REMOTE_KILLS_MAX = 100,            /* of one item, by the scheduler or with its node */
 };
 
@@ -46,7 +47,8 @@ struct remote_order {
     int fd;
     bool failed; /* its directory stays, for who wants to know why */
     char name[CLUSTER_NAME_BYTES], handle[CLUSTER_HANDLE_BYTES], path[REMOTE_PATH_BYTES];
-    size_t count;
+    size_t count, cores;   /* tasks; of each */
+    uint64_t memory_bytes; /* of each */
     remote_task *tasks;
     cluster_task *seen;
     size_t *numbers;
@@ -93,8 +95,7 @@ int remote_cancel_orders(remote *self, didi_error *error);
 void remote_order_free(remote_order *order);
 /* The same, with its directory, unless it failed. */
 void remote_order_remove(remote *self, remote_order *order);
-cluster_order remote_order_of(const scheduler *owner, const remote_order *order,
-                              const char *worker_path);
+cluster_order remote_order_of(const remote_order *order, const char *worker_path);
 
 /* ---- remote_look.c: what became of them; beside the loop ---- */
 

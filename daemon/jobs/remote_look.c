@@ -208,7 +208,7 @@ int remote_look(remote *self, didi_error *error)
     self->told[0] = '\0';
     for (remote_order *order = self->orders; order != NULL && status == DIDI_OK;
          order = order->next) {
-        const cluster_order asked = remote_order_of(self->owner, order, self->worker_path);
+        const cluster_order asked = remote_order_of(order, self->worker_path);
         status = look_at_told(self, order, error);
         if (status != DIDI_OK || !self->asks_scheduler)
             continue;

@@ -17,16 +17,15 @@
 
 enum { ORDERS_MAX = INT_MAX, END_PAUSE_NS = 200000000, NUMBERS_MILLISECONDS = 100 };
 
-cluster_order remote_order_of(const scheduler *owner, const remote_order *order,
-                              const char *worker_path)
+cluster_order remote_order_of(const remote_order *order, const char *worker_path)
 {
     return (cluster_order){.name = order->name,
                            .directory = order->path,
                            .worker = worker_path,
                            .tasks = order->count,
                            .numbers = order->numbers,
-                           .cores = owner->config->task_cores,
-                           .memory_bytes = owner->config->task_memory};
+                           .cores = order->cores,
+                           .memory_bytes = order->memory_bytes};
 }
 
 void remote_order_free(remote_order *order)
@@ -67,6 +66,7 @@ static int order_open(int cluster_fd, const char *id, unsigned number, size_t co
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     order->fd = -1;
     order->number = number;
+    order->cores = 1;
     order->count = count;
     order->tasks = memory_zeroed(count, sizeof *order->tasks);
     order->seen = memory_zeroed(count, sizeof *order->seen);
@@ -96,13 +96,43 @@ out:
 
 /* ---- dealing ---- */
 
+/* Items of one order: those that need as many cores. */
 typedef struct deal {
     uint64_t *items; /* task by task */
     size_t *counts;
-    size_t *task_of; /* of each item of the remote */
+    size_t *task_of; /* of each item of the remote; SIZE_MAX: not in this order */
     double *loads;
-    size_t tasks;
+    size_t tasks, cores;
+    uint64_t memory; /* of a task's items together, bytes */
 } deal;
+
+static bool is_wanted(const remote_item *item)
+{
+    return item->state == REMOTE_WANTED;
+}
+
+/* What a task has to do where all have as much. */
+static double fair_cost(const remote *self)
+{
+    double sum = 0;
+    for (size_t i = 0; i < self->count; i++)
+        sum += is_wanted(&self->items[i]) ? didi_item_cost(self->items[i].item) : 0;
+    return sum / (double)self->owner->config->cluster_tasks;
+}
+
+/* An item that takes longer than all others together would hold the row up: idle cores help it.
+ * Doubled, so that there are few kinds of tasks. */
+static size_t cores_of(const remote *self, const remote_item *item, double fair)
+{
+    const config *settings = self->owner->config;
+    size_t cores = settings->task_cores;
+    if (!cluster_sizes_tasks(self->owner->cluster))
+        return cores;
+    while (2 * cores <= settings->task_cores_max &&
+           didi_item_cost(item->item) > fair * (double)cores / (double)settings->task_cores)
+        cores *= 2;
+    return cores;
+}
 
 /* Heaviest first, each to the task with least to do: no task takes longer than the mean by more
  * than its last item. */
@@ -110,7 +140,7 @@ static void deal_items(const remote *self, deal *out)
 {
     for (size_t i = 0; i < self->count; i++) {
         size_t least = 0;
-        if (self->items[i].state != REMOTE_WANTED)
+        if (out->task_of[i] == SIZE_MAX)
             continue;
         for (size_t t = 1; t < out->tasks; t++)
             if (out->loads[t] < out->loads[least])
@@ -122,20 +152,56 @@ static void deal_items(const remote *self, deal *out)
     size_t at = 0;
     for (size_t t = 0; t < out->tasks; t++)
         for (size_t i = 0; i < self->count; i++)
-            if (self->items[i].state == REMOTE_WANTED && out->task_of[i] == t)
+            if (out->task_of[i] == t)
                 out->items[at++] = self->items[i].index;
 }
 
-static int deal_create(const remote *self, size_t tasks, deal *out, didi_error *error)
+/* As many items at once as a task has cores, the largest among them. */
+static uint64_t memory_of(const remote *self, const deal *out)
 {
+    uint64_t largest = 0;
+    uint64_t sum = 0;
+    uint64_t count = 0;
+    size_t most = 0;
+    for (size_t i = 0; i < self->count; i++)
+        if (out->task_of[i] != SIZE_MAX) {
+            uint64_t bytes = didi_item_memory(self->items[i].item);
+            largest = larger(largest, bytes);
+            sum = memory_add(sum, bytes);
+            count++;
+        }
+    for (size_t t = 0; t < out->tasks; t++)
+        most = larger(most, out->counts[t]);
+    uint64_t more = smaller(out->cores, most) - 1;
+    return memory_add(largest, memory_multiply(more, sum / larger(count, 1)));
+}
+
+/* Those that need as many cores as the heaviest one that is wanted. */
+static int deal_create(const remote *self, deal *out, didi_error *error)
+{
+    const double fair = fair_cost(self);
+    const config *settings = self->owner->config;
+    size_t most = smaller(settings->cluster_tasks, cluster_tasks_max(self->owner->cluster));
+    size_t count = 0;
     *out = (deal){.items = memory_zeroed(self->count, sizeof *out->items),
-                  .counts = memory_zeroed(tasks, sizeof *out->counts),
+                  .counts = memory_zeroed(self->count, sizeof *out->counts),
                   .task_of = memory_zeroed(self->count, sizeof *out->task_of),
-                  .loads = memory_zeroed(tasks, sizeof *out->loads),
-                  .tasks = tasks};
+                  .loads = memory_zeroed(self->count, sizeof *out->loads)};
     if (out->items == NULL || out->counts == NULL || out->task_of == NULL || out->loads == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
+    for (size_t i = 0; i < self->count; i++) {
+        const remote_item *item = &self->items[i];
+        size_t cores = is_wanted(item) ? cores_of(self, item, fair) : 0;
+        if (out->cores == 0)
+            out->cores = cores;
+        out->task_of[i] = cores > 0 && cores == out->cores ? 0 : SIZE_MAX;
+        count += out->task_of[i] == 0;
+    }
+    assert(count > 0);
+    most = larger(most * settings->task_cores / out->cores, 1);
+    out->tasks = smaller(smaller(count, most), WORKER_TASKS_MAX);
     deal_items(self, out);
+    out->memory = memory_of(self, out);
     return DIDI_OK;
 }
 
@@ -149,19 +215,28 @@ static void deal_clear(deal *self)
 
 /* ---- submitting ---- */
 
-static int write_order(const remote *self, const remote_order *order, const deal *dealt,
+/* What the process takes besides its items is no item's. */
+static int write_order(const remote *self, remote_order *order, const deal *dealt,
                        didi_error *error)
 {
     const config *settings = self->owner->config;
+    uint64_t limit = dealt->memory;
+    order->cores = dealt->cores;
+    order->memory_bytes = memory_add(limit, REMOTE_PROCESS_BYTES);
+    if (settings->task_memory > 0) {
+        order->memory_bytes = settings->task_memory;
+        limit = settings->task_memory > 2 * REMOTE_PROCESS_BYTES
+                    ? settings->task_memory - REMOTE_PROCESS_BYTES
+                    : settings->task_memory / 2;
+    }
     const worker_order wanted = {.specification = self->specification,
                                  .models = (const char *const *)settings->models,
                                  .model_count = settings->model_count,
                                  .work = self->work_path,
                                  .package = self->package,
                                  .reuse = self->reuse,
-                                 .memory_limit = settings->task_memory > 0 ? settings->task_memory
-                                                                           : settings->memory_limit,
-                                 .cores = settings->task_cores,
+                                 .memory_limit = limit,
+                                 .cores = dealt->cores,
                                  .round = self->row.round,
                                  .row = self->row.row,
                                  .items = dealt->items,
@@ -189,22 +264,16 @@ int remote_submit(remote *self, didi_error *error)
 {
     remote_order *order = NULL;
     deal dealt = {0};
-    size_t wanted = 0;
-    for (size_t i = 0; i < self->count; i++)
-        wanted += self->items[i].state == REMOTE_WANTED;
-    assert(wanted > 0);
-    size_t tasks = smaller(wanted, self->owner->config->cluster_tasks);
-    tasks = smaller(tasks, smaller(WORKER_TASKS_MAX, cluster_tasks_max(self->owner->cluster)));
-    int status = deal_create(self, tasks, &dealt, error);
+    int status = deal_create(self, &dealt, error);
     if (status == DIDI_OK)
-        status =
-            order_open(self->cluster_fd, self->of->job.id, self->next_number, tasks, &order, error);
+        status = order_open(self->cluster_fd, self->of->job.id, self->next_number, dealt.tasks,
+                            &order, error);
     if (status == DIDI_OK)
         status = write_order(self, order, &dealt, error);
     if (status != DIDI_OK)
         goto out;
     self->next_number++;
-    const cluster_order asked = remote_order_of(self->owner, order, self->worker_path);
+    const cluster_order asked = remote_order_of(order, self->worker_path);
     const int64_t began = clock_monotonic_ms();
     status = cluster_submit(self->owner->cluster, &asked, order->handle, error);
     metric_observe(METRIC_CLUSTER_SECONDS, METRIC_LABELS("submit"),
@@ -215,7 +284,7 @@ int remote_submit(remote *self, didi_error *error)
     if (status != DIDI_OK)
         goto out;
     for (size_t i = 0; i < self->count; i++)
-        if (self->items[i].state == REMOTE_WANTED) {
+        if (dealt.task_of[i] != SIZE_MAX) {
             self->items[i].state = REMOTE_SENT;
             self->items[i].order = order;
             self->items[i].task = dealt.task_of[i];
@@ -295,7 +364,7 @@ static int find_order(const scheduler *owner, int cluster_fd, const char *id, un
         DIDI_OK) {
         (void)snprintf(order->handle, sizeof order->handle, "%s", text);
     } else {
-        const cluster_order asked = remote_order_of(owner, order, "");
+        const cluster_order asked = remote_order_of(order, "");
         status = cluster_find(owner->cluster, &asked, &found, order->handle, error);
     }
     if (status == DIDI_OK && found) {
@@ -325,7 +394,7 @@ static void pause_a_little(void)
 
 static int end_order(const scheduler *owner, remote_order *order, didi_error *error)
 {
-    const cluster_order asked = remote_order_of(owner, order, "");
+    const cluster_order asked = remote_order_of(order, "");
     const int64_t until = clock_monotonic_ms() + REMOTE_END_MILLISECONDS;
     int status = cluster_cancel(owner->cluster, &asked, order->handle, error);
     while (status == DIDI_OK) {

@@ -13,6 +13,7 @@
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/mman.h>
 
 /* 128 MiB, a page, and what malloc adds: where mmap refuses OpenBLAS asks malloc. */
@@ -75,6 +76,27 @@ int didi_blas_use_one_thread(didi_error *error)
     }
     openblas_set_num_threads(1);
     return DIDI_OK;
+}
+
+/* OpenBLAS has a list of models of processors, and takes its oldest kernel for those that are newer
+ * than itself. */
+const char *didi_blas_better_kernel(void)
+{
+    static const char *const oldest[] = {"Prescott", "Core2", "Generic", "Northwood"};
+    const char *name = openblas_get_corename();
+    bool old = false;
+    for (size_t i = 0; i < sizeof oldest / sizeof *oldest; i++)
+        old = old || strcasecmp(name, oldest[i]) == 0;
+    if (!old || getenv("OPENBLAS_CORETYPE") != NULL)
+        return NULL;
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
+        return "SkylakeX";
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        return "Haswell";
+#endif
+    return NULL;
 }
 
 void didi_blas_describe(didi_blas_info *ret_info)

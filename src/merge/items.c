@@ -28,7 +28,7 @@ didi_next merge_give_item(didi_merge *self, size_t index, item_kind kind, didi_i
     item->helper = kind == ITEM_HELPER;
     item->away = kind == ITEM_AWAY;
     item->epoch = parallel_epoch(self->work.parallel);
-    item->memory = kind == ITEM_HERE ? merge_item_memory(self, self->row, index) : 0;
+    item->memory = kind == ITEM_HELPER ? 0 : merge_item_memory(self, self->row, index);
     if (kind != ITEM_HELPER)
         self->work.items[index] = ITEM_RUNNING;
     if (kind == ITEM_HERE) {
@@ -176,7 +176,7 @@ void didi_merge_complete(didi_merge *self, didi_item *item)
     self->helpers_running -= item->helper;
     self->away_running -= item->away;
     if (!item->helper) {
-        self->memory_running -= item->memory;
+        self->memory_running -= item->away ? 0 : item->memory;
         clock_item(self, &self->work.usage[self->rows[item->row].told_as], item);
         if (item->status != DIDI_OK)
             merge_fail(self, item->status, &item->error);
