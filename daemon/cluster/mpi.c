@@ -13,7 +13,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char job_script[] = "#!/bin/sh\nexec \"$@\"\n";
+/* srun of 22.05 and later does not hear of the cores that a task has by itself. */
+static const char job_script[] = "#!/bin/sh\n"
+                                 "SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}\n"
+                                 "export SRUN_CPUS_PER_TASK\n"
+                                 "exec \"$@\"\n";
 
 enum {
     MPI_TAIL_BYTES = 4096, /* of a log, that a reason is looked for in */

@@ -72,24 +72,33 @@ static int work(worker *self, didi_error *error)
     return status;
 }
 
+/* How many ranks there are by the word of whoever started them; 0 where nobody says. mpiexec may
+ * itself run in a step of Slurm's, so that Slurm is heard last. */
+static int told_ranks(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *told = getenv(names[i]);
+        if (told != NULL)
+            return (int)strtol(told, NULL, 10);
+    }
+    return 0;
+}
+
 /* Started by the mpiexec of another MPI, each rank takes itself for the only one. */
 static int check_size(int ranks, didi_error *error)
 {
-    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"};
     char version[MPI_MAX_LIBRARY_VERSION_STRING];
     int length = 0;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const char *told = getenv(names[i]);
-        if (told == NULL || atoi(told) == ranks)
-            continue;
-        MPI_Get_library_version(version, &length);
-        version[strcspn(version, "\n")] = '\0';
-        return didi_fail(error, DIDI_MISMATCH, NULL,
-                         "mpiexec started %.20s ranks and this program sees %d: it was built with "
-                         "%.80s, mpiexec (mpi_command) is another's",
-                         told, ranks, version);
-    }
-    return DIDI_OK;
+    int told = told_ranks();
+    if (told == 0 || told == ranks)
+        return DIDI_OK;
+    MPI_Get_library_version(version, &length);
+    version[strcspn(version, "\n")] = '\0';
+    return didi_fail(error, DIDI_MISMATCH, NULL,
+                     "%d ranks were started and this program sees %d: it was built with %.80s, and "
+                     "mpi_command is another's, or srun without --mpi",
+                     told, ranks, version);
 }
 
 static int run(const char *directory, didi_error *error)

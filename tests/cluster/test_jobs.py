@@ -119,11 +119,19 @@ def test_on_mpi(run, own, start, didid):
     assert shown["state"] == "failed" and "was built with" in shown["error"]["detail"], shown
 
 
-def test_on_mpi_as_a_job_of_slurms(run, own, slurm, didid):
+@pytest.mark.parametrize("start", ["mpiexec.mpich", "srun --mpi=pmi2", "srun"])
+def test_on_mpi_as_a_job_of_slurms(run, own, slurm, didid, start):
+    """A rank on each node, started by Slurm; one that was told of no other says so."""
     program = pathlib.Path(didid).parent / "didid-mpi"
     if not program.exists() or b"mpich" not in program.read_bytes():
         pytest.skip("didid-mpi is not built, or with another MPI than MPICH")
     daemon = run("mpi", "--executor", "mpi", "--mpi-ranks", "2", "--mpi-allocation", "slurm",
-                 "--mpi-command", "mpiexec.mpich -launcher fork", "--cluster-poll-seconds", "1",
+                 "--mpi-command", start, "--cluster-poll-seconds", "1",
                  environment=slurm.environment)
-    assert merged(daemon) == own
+    if start != "srun":
+        assert merged(daemon) == own
+        return
+    job = client.submit(daemon, MERGE, "key")
+    shown = client.wait_finished(daemon, job)
+    assert shown["state"] == "failed", shown
+    assert "2 ranks were started and this program sees 1" in shown["error"]["detail"], shown

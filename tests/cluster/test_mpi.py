@@ -139,7 +139,7 @@ def test_ranks_of_another_mpi(didid, tmp_path):
     done = subprocess.run([program, tmp_path], capture_output=True, text=True, timeout=60,
                           env={**os.environ, "OMPI_COMM_WORLD_SIZE": "7"}, check=False)
     assert done.returncode == 67
-    assert "started 7 ranks and this program sees 1: it was built with" in done.stderr
+    assert "7 ranks were started and this program sees 1: it was built with" in done.stderr
 
 
 def test_usage(didid):
