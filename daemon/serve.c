@@ -37,7 +37,7 @@ enum {
 typedef struct server {
     config *settings; /* changed by reloads alone */
     const serve_source *source;
-    state_dir *state;
+    state_dir *state, *shared; /* NULL: all lies in state */
     store *store;
     model_roots *roots;
     registry *models;
@@ -226,6 +226,8 @@ static int start_state(server *self, didi_error *error)
 {
     const config *settings = self->settings;
     int status = state_dir_open(settings->state_dir, &self->state, error);
+    if (status == DIDI_OK && settings->shared_dir != NULL)
+        status = state_dir_share(self->state, settings->shared_dir, &self->shared, error);
     if (status == DIDI_OK)
         status = model_roots_open((const char *const *)settings->models, settings->model_count,
                                   &self->roots, error);
@@ -399,6 +401,7 @@ static void server_clear(server *self, int drain_milliseconds)
     registry_free(self->models);
     store_close(self->store);
     model_roots_close(self->roots);
+    state_dir_close(self->shared);
     state_dir_close(self->state);
 }
 

@@ -48,6 +48,7 @@ typedef struct config {
     char *scorer, *scorer_user;                        /* NULL: no scorer */
     uint64_t scorer_seconds_max, scorer_memory_max, scorer_confine;
     char *executor, *worker_path; /* worker_path NULL: the daemon's own */
+    char *shared_dir;
     uint64_t task_cores, task_cores_max, task_memory;
     uint64_t cluster_tasks, cluster_poll_seconds, cluster_command_seconds, cluster_retries;
     char *slurm_partition, *slurm_account, *slurm_qos, *slurm_arguments; /* NULL: none */

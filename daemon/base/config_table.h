@@ -113,6 +113,8 @@
       "0 = a scorer may write anywhere and use the network")                                       \
     X(executor, TEXT, "", "local", 0, 0,                                                           \
       "where items of merges run: local (the daemon's threads), slurm, mpi or command")            \
+    X(shared_dir, PATH, "", "", 0, 0,                                                              \
+      "directory for jobs' files, where nodes of a cluster see it; none = in state_dir")           \
     X(worker_path, PATH, "", "", 0, 0,                                                             \
       "didid on the nodes of the cluster, an absolute path; none = where the daemon's is")         \
     X(task_cores, INTEGER, "cores", "1", 1, 1024, "that a task on the cluster asks for")           \

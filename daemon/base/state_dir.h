@@ -14,6 +14,13 @@ int state_dir_open(const char *path, state_dir **ret_state, didi_error *error);
 /* As state_dir_open, but the directory must be there. */
 int state_dir_open_existing(const char *path, state_dir **ret_state, didi_error *error);
 
+/* Takes the directory `path` too, and links the directories of jobs' files in the state directory
+ * to ones in it, where others see them: the database stays where it is. Those that are there and
+ * empty give way. Errors: those of state_dir_open, and DIDI_CONFLICT (there are files already, or a
+ * link that leads elsewhere). */
+int state_dir_share(const state_dir *self, const char *path, state_dir **ret_shared,
+                    didi_error *error);
+
 /* Releases the lock. NULL is fine. */
 void state_dir_close(state_dir *self);
 

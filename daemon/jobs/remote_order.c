@@ -156,7 +156,8 @@ static void deal_items(const remote *self, deal *out)
                 out->items[at++] = self->items[i].index;
 }
 
-/* As many items at once as a task has cores, the largest among them. */
+/* As many items at once as a task has cores, the largest among them; and what no merge is opened
+ * without. */
 static uint64_t memory_of(const remote *self, const deal *out)
 {
     uint64_t largest = 0;
@@ -165,15 +166,16 @@ static uint64_t memory_of(const remote *self, const deal *out)
     size_t most = 0;
     for (size_t i = 0; i < self->count; i++)
         if (out->task_of[i] != SIZE_MAX) {
-            uint64_t bytes = didi_item_memory(self->items[i].item);
-            largest = larger(largest, bytes);
-            sum = memory_add(sum, bytes);
+            uint64_t item = didi_item_memory(self->items[i].item);
+            largest = larger(largest, item);
+            sum = memory_add(sum, item);
             count++;
         }
     for (size_t t = 0; t < out->tasks; t++)
         most = larger(most, out->counts[t]);
     uint64_t more = smaller(out->cores, most) - 1;
-    return memory_add(largest, memory_multiply(more, sum / larger(count, 1)));
+    uint64_t bytes = memory_add(largest, memory_multiply(more, sum / larger(count, 1)));
+    return larger(bytes, didi_merge_plan(self->merge)->memory_minimum_bytes);
 }
 
 /* Those that need as many cores as the heaviest one that is wanted. */

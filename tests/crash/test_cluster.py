@@ -37,6 +37,7 @@ class Cluster:
         self.state = place / "state"
         self.daemon = start_daemon(family, "--executor", "command", *words,
                                    "--cluster-tasks", "3", "--cluster-poll-seconds", "1",
+                                   "--shared-dir", str(place / "shared"),
                                    *arguments, state=self.state)
 
     def pids(self):
@@ -264,6 +265,35 @@ def test_an_input_that_changes_fails_the_job_once(start_daemon, family, tmp_path
     fail(cluster, job, "input-changed", "latin")
     client.call(cluster.daemon, "POST", f"/v1/jobs/{job}/retry")
     assert client.wait_finished(cluster.daemon, job)["state"] == "succeeded"
+
+
+def starts(didid, family, state, shared):
+    ran = subprocess.run([didid, "--state-dir", state, "--models", family, "--shared-dir", shared,
+                          "--listen", "127.0.0.1:0"], capture_output=True, text=True, timeout=60)
+    return ran.returncode, ran.stderr
+
+
+def test_jobs_files_lie_where_nodes_see_them(didid, start_daemon, family, tmp_path):
+    cluster = Cluster(start_daemon, family, tmp_path)
+    job = cluster.submit(merge_of())
+    assert client.wait_finished(cluster.daemon, job)["state"] == "succeeded"
+    shared = tmp_path / "shared"
+    assert (shared / "jobs" / job / "artifacts" / "manifest.json").is_file()
+    assert (cluster.state / "didid.db").is_file() and not (shared / "didid.db").exists()
+    code, said = starts(didid, family, tmp_path / "other", shared)
+    assert code != 0 and "in use by another daemon" in said, said
+    client.call(cluster.daemon, "DELETE", f"/v1/jobs/{job}")
+    deadline = time.monotonic() + 30
+    while list((shared / "jobs").iterdir()) or list((shared / "trash").iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    cluster.daemon.stop()
+    code, said = starts(didid, family, cluster.state, tmp_path / "moved")
+    assert code != 0 and "is a link to" in said, said
+    full = tmp_path / "full"
+    (full / "jobs" / "01").mkdir(parents=True)
+    code, said = starts(didid, family, full, tmp_path / "moved")
+    assert code != 0 and "holds files already" in said, said
 
 
 def test_workers_say_what_they_lack(didid, tmp_path):
