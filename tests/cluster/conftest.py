@@ -31,6 +31,12 @@ esac
 """
 
 
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=int(os.environ.get("DIDI_CRASH_KILLS", "5")),
+                     help="how often something is killed")
+    parser.addoption("--crash-seed", type=int, default=None, help="repeats a run")
+
+
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory):
     if not is_here():
