@@ -39,14 +39,7 @@ struct storage {
 int storage_create(scheduler *self, didi_error *error)
 {
     const config *settings = self->config;
-    const s3_rules rules = {.endpoint = settings->s3_endpoint,
-                            .region = settings->s3_region,
-                            .credentials_file = settings->s3_credentials_file,
-                            .ca_file = settings->s3_ca_file,
-                            .metadata = settings->s3_metadata != 0,
-                            .allow_private = settings->s3_private != 0,
-                            .path_style = settings->s3_path_style != 0,
-                            .retry_seconds = (unsigned)settings->s3_retry_seconds};
+    const s3_rules rules = s3_rules_of(settings);
     struct storage *own = memory_zeroed(1, sizeof *own);
     if (own == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
@@ -110,11 +103,13 @@ void storage_send(attempt *of)
     if (status == DIDI_OK)
         status = send_job(of, job_fd, &why);
     file_close(job_fd);
-    of->status = status;
     if (status == DIDI_OK)
         log_emit(LOG_LEVEL_INFO, "artifacts are stored at S3", LOG_TEXT("job", of->job.id));
+    else if (status == DIDI_NOT_FOUND || status == DIDI_INVALID) /* nothing of the specification */
+        status = didi_fail(&of->why, DIDI_STORAGE, why.subject, "%s", why.message);
     else
         of->why = why;
+    of->status = status;
 }
 
 bool storage_delete(scheduler *self, int parent_fd, const char *name)

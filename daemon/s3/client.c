@@ -8,6 +8,7 @@
 #include "daemon/s3/client_internal.h"
 
 #include <assert.h>
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,18 @@ enum {
 };
 
 /* ---- opening ---- */
+
+s3_rules s3_rules_of(const config *settings)
+{
+    return (s3_rules){.endpoint = settings->s3_endpoint,
+                      .region = settings->s3_region,
+                      .credentials_file = settings->s3_credentials_file,
+                      .ca_file = settings->s3_ca_file,
+                      .metadata = settings->s3_metadata != 0,
+                      .allow_private = settings->s3_private != 0,
+                      .path_style = settings->s3_path_style != 0,
+                      .retry_seconds = (unsigned)settings->s3_retry_seconds};
+}
 
 static int copy_rules(s3 *self, const s3_rules *rules)
 {
@@ -250,6 +263,15 @@ static void unquote(const char *value, char ret_etag[S3_ETAG_BYTES])
     (void)snprintf(ret_etag, S3_ETAG_BYTES, "%.*s", (int)strcspn(value, "\""), value);
 }
 
+/* Base64 of the whole object's digest; of one in parts ("...-3") it is another thing. */
+static void take_checksum(s3_facts *facts, const char *value)
+{
+    unsigned char digest[48];
+    if (facts->sha256[0] == '\0' && strlen(value) == 44 &&
+        EVP_DecodeBlock(digest, (const unsigned char *)value, 44) == 33)
+        file_hex(digest, 32, facts->sha256);
+}
+
 static size_t header_arrived(char *line, size_t size, size_t count, void *context)
 {
     attempt *self = context;
@@ -260,6 +282,8 @@ static size_t header_arrived(char *line, size_t size, size_t count, void *contex
         unquote(value, facts->etag);
     else if (header_is(line, bytes, "x-amz-meta-sha256", value, sizeof value))
         (void)snprintf(facts->sha256, sizeof facts->sha256, "%.64s", value);
+    else if (header_is(line, bytes, "x-amz-checksum-sha256", value, sizeof value))
+        take_checksum(facts, value);
     else if (header_is(line, bytes, "x-amz-bucket-region", value, sizeof value))
         text_copy_printable(self->region, sizeof self->region, value);
     else if (header_is(line, bytes, "content-length", value, sizeof value))

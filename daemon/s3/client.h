@@ -3,6 +3,7 @@
  * times and within seconds. */
 #pragma once
 
+#include "daemon/base/base.h"
 #include "src/base/base.h"
 
 #include <stdatomic.h>
@@ -34,6 +35,9 @@ typedef struct s3_rules {
     unsigned retry_seconds;       /* for one request, with all its attempts */
 } s3_rules;
 
+/* What the settings say. Keeps their texts. */
+s3_rules s3_rules_of(const config *settings);
+
 /* Copies the rules. Speaks to nobody yet. Errors: DIDI_INVALID (a setting), DIDI_NO_MEMORY. */
 int s3_open(const s3_rules *rules, s3 **ret_s3, didi_error *error);
 /* No call may be in progress. NULL is fine. */
@@ -54,7 +58,7 @@ typedef struct s3_object {
 typedef struct s3_facts {
     uint64_t bytes;
     char etag[S3_ETAG_BYTES];
-    char sha256[65]; /* as s3_put and s3_upload_begin noted it; "" where nobody did */
+    char sha256[65]; /* as s3_put noted it, or the server knows it; "" for none */
 } s3_facts;
 
 /* All calls are thread-safe. Errors of all: DIDI_STORAGE with the server's own code and words, and

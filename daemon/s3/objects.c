@@ -237,6 +237,7 @@ int s3_upload_abort_all(s3 *self, const s3_object *object, didi_error *error)
 int s3_head(s3 *self, const s3_object *object, s3_facts *ret_facts, didi_error *error)
 {
     s3_call call = {.object = object, .method = "HEAD", .query = ""};
+    s3_call_header(&call, "x-amz-checksum-mode", "ENABLED");
     int status = s3_call_run(self, &call, error);
     if (status == DIDI_OK)
         *ret_facts = call.facts;
