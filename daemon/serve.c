@@ -119,6 +119,7 @@ static void server_stop(server *self, int signal_number)
                    0);
     uploads_stop(self->uploads);
     http_quiesce(self->http);
+    api_quiesce(self->api);
     scheduler_stop(self->scheduler, on_scheduler_stopped, self);
 }
 

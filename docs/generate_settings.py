@@ -8,6 +8,7 @@ import sys
 
 DOCS = pathlib.Path(__file__).resolve().parent
 TABLE = DOCS.parent / "daemon" / "base" / "config_table.h"
+TRANSFERS = TABLE.with_name("config_transfer_table.h")  # which the table takes in
 PAGE = DOCS / "didid.conf.5.scd"
 BEGIN, END = "# SETTINGS\n", "# EXAMPLES\n"
 TEXT = r'"(?:[^"\\]|\\.)*"'
@@ -22,7 +23,8 @@ def escaped(text):
 
 
 def settings():
-    text = TABLE.read_text().replace("\\\n", "")
+    text = TABLE.read_text().replace("CONFIG_TRANSFER_TABLE(X)", TRANSFERS.read_text())
+    text = text.replace("\\\n", "")
     for key, kind, unit, initial, lowest, highest, words in ROW.findall(text):
         said = "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', words)).replace('\\"', '"')
         yield key, kind, unit, initial, lowest, highest, said

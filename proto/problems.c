@@ -72,6 +72,8 @@ problem problem_from_status(int status)
         return PROBLEM_SCHEDULER_UNAVAILABLE;
     case DIDI_CLUSTER:
         return PROBLEM_CLUSTER_FAILED;
+    case DIDI_STORAGE:
+        return PROBLEM_STORAGE_FAILED;
     case DIDI_CONFLICT:
         return PROBLEM_CONFLICT;
     default:

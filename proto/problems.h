@@ -55,6 +55,8 @@
     X(WORKER_LOST, "worker-lost", 500, "A worker hung in the job")                                 \
     X(SCORER_FAILED, "scorer-failed", 500, "The operator's scorer gave no number")                 \
     X(CLUSTER_FAILED, "cluster-failed", 500, "The cluster refused the work or failed in it")       \
+    X(STORAGE_FAILED, "storage-failed", 502, "The object storage refused or failed")               \
+    X(ARTIFACT_CHANGED, "artifact-changed", 502, "The stored artifact is not what was stored")     \
     X(IO, "io-error", 500, "A file operation failed")                                              \
     X(QUEUE_FULL, "queue-full", 503, "Too many jobs are waiting")                                  \
     X(TOO_MANY_STREAMS, "too-many-streams", 503, "Too many models are streamed at once")           \

@@ -37,6 +37,11 @@ int api_create(const api_parts *parts, api **ret_api, didi_error *error)
     return status;
 }
 
+void api_quiesce(api *self)
+{
+    atomic_store(&self->ending, true);
+}
+
 void api_free(api *self)
 {
     if (self == NULL)

@@ -40,6 +40,9 @@ int api_start_hooks(api *self, didi_error *error);
  */
 void api_job_changed(api *self, const char *job_id);
 
+/* Cuts downloads that come from S3, which may be waiting for it: the daemon stops. */
+void api_quiesce(api *self);
+
 /* After http_stop. NULL is fine. */
 void api_free(api *self);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Files of a succeeded job: the list, and the bytes. */
-#include "daemon/api/api_internal.h"
+#include "daemon/api/artifacts.h"
 #include "proto/proto.h"
 #include "src/base/base.h"
 
@@ -14,7 +14,7 @@
 
 enum { ARTIFACT_NAME_BYTES = 2 * LIMIT_TASK_NAME_BYTES + 128, EXPORT_AFFIX_BYTES = 64 };
 
-static const char *artifact_media_type(const char *name)
+const char *api_artifact_media_type(const char *name)
 {
     static const char *const types[][2] = {{".json", "application/json"},
                                            {".md", "text/markdown"},
@@ -118,79 +118,87 @@ static const char *artifact_name(const json_t *list, size_t index)
     return json_string_value(json_object_get(json_array_get(list, index), "name"));
 }
 
+/* Artifacts of one job, for a list. */
+typedef struct artifact_list {
+    api *self;
+    const char *job_id, *task; /* the task of a model, while its files are added */
+    json_t *rows;
+    deposit *record; /* NULL: nothing is at S3 */
+} artifact_list;
+
+static void artifact_insert(const artifact_list *all, const char *name, uint64_t bytes,
+                            const char *hex)
+{
+    char etag[API_ETAG_BYTES];
+    size_t place = json_array_size(all->rows);
+    api_digest_etag(hex, etag);
+    while (place > 0 && strcmp(name, artifact_name(all->rows, place - 1)) < 0)
+        place--;
+    json_t *href = json_sprintf("/v1/jobs/%s/artifacts/%s", all->job_id, name);
+    json_array_insert_new(all->rows, place,
+                          json_pack("{s:s, s:I, s:s, s:s, s:s, s:o}", "name", name, "bytes",
+                                    (json_int_t)bytes, "sha256", hex, "etag", etag, "media_type",
+                                    api_artifact_media_type(name), "href", href));
+}
+
 /* Adds a file at its place by name, if it is there. Errors: DIDI_IO. */
-static int artifact_add(api *self, const char *job_id, const char *name, json_t *list,
-                        didi_error *error)
+static int artifact_add(const artifact_list *all, const char *name, didi_error *error)
 {
     char hex[API_DIGEST_BYTES];
-    char etag[API_ETAG_BYTES];
     struct stat found;
     int fd;
-    int status = artifact_open(self, job_id, name, &fd, &found, error);
+    const deposit_file *file = all->record != NULL ? deposit_find(all->record, name) : NULL;
+    if (file != NULL) {
+        artifact_insert(all, name, file->bytes, file->sha256);
+        return DIDI_OK;
+    }
+    int status = artifact_open(all->self, all->job_id, name, &fd, &found, error);
     if (status != DIDI_OK)
         return status == DIDI_NOT_FOUND ? DIDI_OK : status;
-    status = api_digests_of_file(self->digests, fd, &found, hex, error);
+    status = api_digests_of_file(all->self->digests, fd, &found, hex, error);
     close(fd);
-    if (status == DIDI_OK) {
-        api_digest_etag(hex, etag);
-        size_t place = json_array_size(list);
-        while (place > 0 && strcmp(name, artifact_name(list, place - 1)) < 0)
-            place--;
-        json_t *href = json_sprintf("/v1/jobs/%s/artifacts/%s", job_id, name);
-        json_array_insert_new(list, place,
-                              json_pack("{s:s, s:I, s:s, s:s, s:s, s:o}", "name", name, "bytes",
-                                        (json_int_t)found.st_size, "sha256", hex, "etag", etag,
-                                        "media_type", artifact_media_type(name), "href", href));
-    }
+    if (status == DIDI_OK)
+        artifact_insert(all, name, (uint64_t)found.st_size, hex);
     return status;
 }
 
-static int artifact_add_tasks(api *self, const char *job_id, const json_t *tasks,
-                              const char *before, const char *after, json_t *list,
-                              didi_error *error)
+static int artifact_add_tasks(const artifact_list *all, const json_t *tasks, const char *before,
+                              const char *after, didi_error *error)
 {
     char name[ARTIFACT_NAME_BYTES];
     int status = DIDI_OK;
     for (size_t i = 0; status == DIDI_OK && i < json_array_size(tasks); i++) {
         snprintf(name, sizeof name, "%s%s%s", before, json_string_value(json_array_get(tasks, i)),
                  after);
-        status = artifact_add(self, job_id, name, list, error);
+        status = artifact_add(all, name, error);
     }
     return status;
 }
 
-/* One task's model among the artifacts. */
-typedef struct artifact_model {
-    api *self;
-    const char *job_id, *task;
-    json_t *list;
-} artifact_model;
-
 static int artifact_add_file(void *context, const char *file, didi_error *error)
 {
-    const artifact_model *model = context;
+    const artifact_list *all = context;
     char name[ARTIFACT_NAME_BYTES];
     if (!name_is_task(file))
         return DIDI_OK;
-    snprintf(name, sizeof name, "models/%s/%s", model->task, file);
-    return artifact_add(model->self, model->job_id, name, model->list, error);
+    snprintf(name, sizeof name, "models/%s/%s", all->task, file);
+    return artifact_add(all, name, error);
 }
 
-static int artifact_add_models(api *self, const char *job_id, const json_t *tasks, json_t *list,
-                               didi_error *error)
+static int artifact_add_models(artifact_list *all, const json_t *tasks, didi_error *error)
 {
     int exports = -1;
     char name[ARTIFACT_NAME_BYTES];
-    int status = scheduler_open_files(self->jobs, job_id, "exports", &exports, error);
+    int status = scheduler_open_files(all->self->jobs, all->job_id, "exports", &exports, error);
     if (status != DIDI_OK)
         return status == DIDI_NOT_FOUND ? DIDI_OK : status;
     for (size_t i = 0; status == DIDI_OK && i < json_array_size(tasks); i++) {
-        artifact_model model = {self, job_id, json_string_value(json_array_get(tasks, i)), list};
         int fd = -1;
-        snprintf(name, sizeof name, "models/%s", model.task);
+        all->task = json_string_value(json_array_get(tasks, i));
+        snprintf(name, sizeof name, "models/%s", all->task);
         status = file_open_directory(exports, name, 0, &fd, error);
         if (status == DIDI_OK)
-            status = file_each_entry(fd, artifact_add_file, &model, error);
+            status = file_each_entry(fd, artifact_add_file, all, error);
         status = status == DIDI_NOT_FOUND ? DIDI_OK : status;
         file_close(fd);
     }
@@ -198,8 +206,7 @@ static int artifact_add_models(api *self, const char *job_id, const json_t *task
     return status;
 }
 
-static int artifact_add_adapters(api *self, const char *job_id, const json_t *tasks, json_t *list,
-                                 didi_error *error)
+static int artifact_add_adapters(const artifact_list *all, const json_t *tasks, didi_error *error)
 {
     char before[EXPORT_AFFIX_BYTES];
     char after[EXPORT_AFFIX_BYTES];
@@ -208,42 +215,47 @@ static int artifact_add_adapters(api *self, const char *job_id, const json_t *ta
         for (const char *const *file = export_format_files((export_format)format);
              *file != NULL && status == DIDI_OK; file++) {
             export_affixes((export_format)format, *file, before, after);
-            status = artifact_add_tasks(self, job_id, tasks, before, after, list, error);
+            status = artifact_add_tasks(all, tasks, before, after, error);
         }
     return status;
 }
 
 void api_artifacts_list(void *context, http_request *request)
 {
-    api *self = context;
+    artifact_list all = {.self = context};
     didi_error error = {0};
     store_job job;
-    if (!api_find_succeeded(self, request, &job))
+    int job_fd = -1;
+    if (!api_find_succeeded(all.self, request, &job))
         return;
-    json_t *list = json_array();
+    all.job_id = job.id;
+    all.rows = json_array();
     json_t *tasks = api_job_tasks(&job);
-    int status = artifact_add_tasks(self, job.id, tasks, "experts/", ".safetensors", list, &error);
+    int status = scheduler_open_deposit(all.self->jobs, job.id, &all.record, &job_fd, &error);
+    file_close(job_fd);
+    if (status == DIDI_OK || status == DIDI_NOT_FOUND)
+        status = artifact_add_tasks(&all, tasks, "experts/", ".safetensors", &error);
     if (status == DIDI_OK)
-        status = artifact_add(self, job.id, "manifest.json", list, &error);
+        status = artifact_add(&all, "manifest.json", &error);
     if (status == DIDI_OK)
-        status = artifact_add_models(self, job.id, tasks, list, &error);
+        status = artifact_add_models(&all, tasks, &error);
     if (status == DIDI_OK)
-        status = artifact_add_adapters(self, job.id, tasks, list, &error);
+        status = artifact_add_adapters(&all, tasks, &error);
     if (status == DIDI_OK)
-        status = artifact_add(self, job.id, "shared.safetensors", list, &error);
+        status = artifact_add(&all, "shared.safetensors", &error);
     if (status == DIDI_OK) {
-        http_reply_json(request, 200, api_page(list, false, NULL));
+        http_reply_json(request, 200, api_page(all.rows, false, NULL));
     } else {
-        json_decref(list);
+        json_decref(all.rows);
         http_reply_error(request, problem_from_status(status), &error);
     }
     json_decref(tasks);
+    deposit_free(all.record);
     store_job_clear(&job);
 }
 
-/* Answers from an open file, which it takes: conditions first, then the range (RFC 9110 13.2.2). */
-static void artifact_send(http_request *request, const char *name, int fd, uint64_t bytes,
-                          const char *hex)
+bool api_artifact_asked(http_request *request, uint64_t bytes, const char *hex,
+                        api_range *ret_range)
 {
     char etag[API_ETAG_BYTES];
     char digest[FILE_REPR_DIGEST_BYTES];
@@ -256,39 +268,49 @@ static void artifact_send(http_request *request, const char *name, int fd, uint6
     file_repr_digest(hex, digest);
     http_reply_header(request, "ETag", etag);
     if (if_match != NULL && !http_etag_in_list(if_match, etag, false)) {
-        close(fd);
         http_reply_problem(request, &(http_problem){.type = PROBLEM_PRECONDITION_FAILED,
                                                     .detail = "If-Match does not name this file",
                                                     .parameter = "If-Match"});
-        return;
+        return false;
     }
     if (if_none_match != NULL && http_etag_in_list(if_none_match, etag, true)) {
-        close(fd);
         http_reply_empty(request, 304);
-        return;
+        return false;
     }
     http_range_kind kind = HTTP_RANGE_WHOLE;
     if (http_etag_allows_range(http_header(request, "If-Range"), etag))
         kind = http_range_parse(http_header(request, "Range"), bytes, &first, &last);
     if (kind == HTTP_RANGE_UNSATISFIABLE) {
-        close(fd);
         snprintf(range, sizeof range, "bytes */%llu", (unsigned long long)bytes);
         http_reply_header(request, "Content-Range", range);
         http_reply_problem(request, &(http_problem){.type = PROBLEM_RANGE_NOT_SATISFIABLE,
                                                     .detail = "no byte of the range is there",
                                                     .parameter = "Range"});
-        return;
+        return false;
     }
     http_reply_header(request, "Repr-Digest", digest);
     http_reply_header(request, "Accept-Ranges", "bytes");
     if (kind == HTTP_RANGE_WHOLE) {
-        http_reply_file(request, 200, artifact_media_type(name), fd, 0, bytes);
-        return;
+        *ret_range = (api_range){.status = 200, .first = 0, .bytes = bytes};
+        return true;
     }
     snprintf(range, sizeof range, "bytes %llu-%llu/%llu", (unsigned long long)first,
              (unsigned long long)last, (unsigned long long)bytes);
     http_reply_header(request, "Content-Range", range);
-    http_reply_file(request, 206, artifact_media_type(name), fd, first, last - first + 1);
+    *ret_range = (api_range){.status = 206, .first = first, .bytes = last - first + 1};
+    return true;
+}
+
+/* Answers from an open file, which it takes. */
+static void artifact_send(http_request *request, const char *name, int fd, uint64_t bytes,
+                          const char *hex)
+{
+    api_range range;
+    if (api_artifact_asked(request, bytes, hex, &range))
+        http_reply_file(request, range.status, api_artifact_media_type(name), fd, range.first,
+                        range.bytes);
+    else
+        close(fd);
 }
 
 /* The weights of a task whose model was not exported. False: that is not what `name` says. */
@@ -326,6 +348,10 @@ void api_artifacts_get(void *context, http_request *request)
     int fd = -1;
     if (!api_find_succeeded(self, request, &job))
         return;
+    if (api_deposit_get(self, request, &job, name)) {
+        store_job_clear(&job);
+        return;
+    }
     int status = artifact_open(self, job.id, name, &fd, &found, &error);
     if (status == DIDI_OK)
         status = api_digests_of_file(self->digests, fd, &found, hex, &error);

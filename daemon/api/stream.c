@@ -96,7 +96,7 @@ static int stream_open(api *self, const store_job *job, const char *task, json_t
                          .base_label = job->base,
                          .task = task};
     const json_t *files = manifest_file_base(manifest);
-    int status = scheduler_open_files(self->jobs, job->id, "artifacts", &order.artifact_fd, error);
+    int status = scheduler_open_package(self->jobs, job->id, &order.artifact_fd, error);
     if (status == DIDI_OK)
         status =
             model_roots_open_model(registry_roots(self->models), job->base, &order.base_fd, error);

@@ -40,6 +40,10 @@ typedef struct config {
     char *http_hosts, *http_origins, *tls_certificate, *tls_key;   /* NULL: none */
     char *fetch_dir, *hub_endpoint, *hub_token_file, *fetch_hosts; /* NULL: none */
     uint64_t fetch_private;
+    char *artifact_store, *s3_endpoint, *s3_region; /* region is never NULL; others NULL: none */
+    char *s3_credentials_file, *s3_ca_file;         /* NULL: none */
+    uint64_t s3_metadata, s3_private, s3_path_style, s3_keep_local, s3_part_bytes;
+    uint64_t s3_redirect, s3_redirect_seconds, s3_retry_seconds;
     char *webhook_hosts, *webhook_ca_file, *webhook_key_file; /* NULL: none */
     uint64_t webhook_private, webhook_disable_days, webhook_keep_days, webhook_keep_deliveries;
     char *upload_dir; /* NULL: no uploads */

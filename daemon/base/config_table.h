@@ -2,6 +2,8 @@
 /* Which settings there are: a row for each. */
 #pragma once
 
+#include "daemon/base/config_transfer_table.h"
+
 #include <stdint.h>
 
 /* What ends in LIVE is taken anew on SIGHUP; its numbers are atomic, since others read them.
@@ -63,15 +65,7 @@
     X(tls_certificate, PATH, "", "", 0, 0,                                                         \
       "PEM file with the certificate and its chain; with it, TCP speaks TLS")                      \
     X(tls_key, PATH, "", "", 0, 0, "PEM file (or credential:NAME) with its private key")           \
-    X(fetch_dir, PATH, "", "", 0, 0,                                                               \
-      "model directory that models are fetched to, a hub's cache; none = fetch nothing")           \
-    X(hub_endpoint, TEXT, "", "", 0, 0, "URL of the hub that hf:ORG/NAME is fetched from")         \
-    X(hub_token_file, PATH, "", "", 0, 0,                                                          \
-      "file with the token (or credential:NAME) that the hub gets, no other host")                 \
-    X(fetch_hosts, TEXT, "", "", 0, 0,                                                             \
-      "HOST,... files may come from besides the hub; .HOST stands for all below it")               \
-    X(fetch_private, INTEGER, "", "0", 0, 1,                                                       \
-      "1 = also fetch from private addresses, and over http")                                      \
+    CONFIG_TRANSFER_TABLE(X)                                                                       \
     X(webhook_hosts, TEXT, "", "", 0, 0,                                                           \
       "HOST,... events may be sent to over http and at private addresses; .HOST: all below it")    \
     X(webhook_private, INTEGER, "", "0", 0, 1, "1 = all hosts are as those of webhook_hosts")      \

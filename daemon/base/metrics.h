@@ -73,6 +73,8 @@ enum { METRIC_LABELS_MAX = 3, METRIC_SERIES_MAX = 512 /* of a family; more go to
     X(STORE_WAL_PAGES, GAUGE, "store_wal_pages", "", "Pages in the write-ahead log")               \
     X(STORE_BYTES, GAUGE, "store_database_bytes", "", "Database with its write-ahead log")         \
     X(STORE_MEMORY, GAUGE, "store_memory_bytes", "", "Memory that SQLite holds")                   \
+    X(S3_REQUESTS, COUNTER, "s3_requests_total", "method,outcome",                                 \
+      "Requests to S3, each attempt: good or failed")                                              \
     X(DISK_FREE, GAUGE, "disk_free_bytes", "", "Free on the file system of the state directory")   \
     X(DISK_SIZE, GAUGE, "disk_size_bytes", "", "Size of the file system of the state directory")   \
     X(DISK_WAITING, GAUGE, "waiting_for_disk", "",                                                 \

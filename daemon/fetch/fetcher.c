@@ -3,6 +3,7 @@
 #include "daemon/fetch/fetch.h"
 
 #include "daemon/fetch/blob.h"
+#include "daemon/fetch/bucket.h"
 #include "daemon/fetch/hub.h"
 #include "daemon/fetch/source.h"
 
@@ -21,6 +22,7 @@ struct fetcher {
     registry *models;
     store *records;
     transfer *transfer;
+    s3 *storage;
     char *endpoint, *token;
     int directory_fd, temporary_fd;
     pthread_t thread;
@@ -55,22 +57,12 @@ static int fetch_url(fetch_run *run, const char *name, const char *id, const fet
                      didi_error *error)
 {
     transfer_answer answer;
-    char path[LIMIT_MODEL_NAME_BYTES + 1];
-    int fd = fcntl(run->directory_fd, F_DUPFD_CLOEXEC, 3);
+    int fd = -1;
     int status = blob_ask(run, from->text, &answer, error);
     if (status == DIDI_OK && answer.bytes < 0)
         status = didi_fail(error, DIDI_FORMAT, from->text, "the server does not tell its size");
-    snprintf(path, sizeof path, "%s", name);
-    for (char *at = path; status == DIDI_OK && at != NULL;) {
-        int next = -1;
-        char *slash = strchr(at, '/');
-        if (slash != NULL)
-            *slash = '\0';
-        status = file_open_directory(fd, at, 1, &next, error);
-        file_close(fd);
-        fd = next;
-        at = slash != NULL ? slash + 1 : NULL;
-    }
+    if (status == DIDI_OK)
+        status = bucket_open_place(run->directory_fd, name, &fd, error);
     if (status == DIDI_OK && faccessat(fd, "model.safetensors", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
         status = didi_fail(error, DIDI_CONFLICT, name, "there is a model \"%s\" already", name);
     if (status == DIDI_OK) {
@@ -118,6 +110,8 @@ static int fetch_one(fetcher *self, const store_fetch *row, didi_error *error)
                      : didi_fail(error, DIDI_INVALID, "/source", "there is no --hub-endpoint");
     if (status == DIDI_OK && from.kind == SOURCE_URL)
         status = fetch_url(&run, row->name, row->id, &from, error);
+    if (status == DIDI_OK && from.kind == SOURCE_S3)
+        status = bucket_fetch(&run, self->storage, row->name, row->id, from.text, error);
     if (run.total > 0)
         (void)store_fetch_progress(self->records, row->id, run.done, run.total, NULL);
     if (status == DIDI_OK)
@@ -125,11 +119,11 @@ static int fetch_one(fetcher *self, const store_fetch *row, didi_error *error)
     return status;
 }
 
-/* Nothing finds the unfinished part of a file by URL again. */
+/* Nothing finds the unfinished part of a file by URL, or of a model at S3, again. */
 static void remove_part(fetcher *self, const char *id)
 {
     if (self->temporary_fd >= 0)
-        (void)unlinkat(self->temporary_fd, id, 0);
+        (void)file_remove_tree(self->temporary_fd, id, NULL);
 }
 
 /* False when it was cancelled since it was claimed. From here on fetcher_cancel() reaches it. */
@@ -245,6 +239,12 @@ static int open_transfer(fetcher *self, didi_error *error)
     return transfer_create(&rules, &self->transfer, error);
 }
 
+static int open_storage(fetcher *self, didi_error *error)
+{
+    const s3_rules rules = s3_rules_of(self->settings);
+    return s3_open(&rules, &self->storage, error);
+}
+
 int fetcher_start(const config *settings, registry *models, store *records, fetcher **ret_fetcher,
                   didi_error *error)
 {
@@ -263,6 +263,8 @@ int fetcher_start(const config *settings, registry *models, store *records, fetc
         status = open_directories(self, error);
     if (status == DIDI_OK)
         status = open_transfer(self, error);
+    if (status == DIDI_OK)
+        status = open_storage(self, error);
     if (status == DIDI_OK)
         status = store_fetch_boot(records, error);
     if (status == DIDI_OK && pthread_create(&self->thread, NULL, fetcher_main, self) != 0)
@@ -289,6 +291,7 @@ void fetcher_stop(fetcher *self)
     pthread_cond_destroy(&self->asked);
     pthread_mutex_destroy(&self->lock);
     transfer_free(self->transfer);
+    s3_close(self->storage);
     file_close(self->temporary_fd);
     file_close(self->directory_fd);
     free(self->endpoint);

@@ -32,7 +32,7 @@ typedef struct hub_revision {
 } hub_revision;
 
 /* What from_pretrained reads, but no pickles. */
-static bool is_wanted(const char *name)
+bool hub_wants(const char *name)
 {
     static const char *const globs[] = {"*.safetensors", "*.json",      "*.txt",
                                         "*.model",       "tokenizer.*", "*.jinja"};
@@ -69,7 +69,7 @@ static int add_file(hub_revision *self, const char *name, didi_error *error)
     if (!is_plain_path(name))
         return didi_fail(error, DIDI_FORMAT, self->from->repository,
                          "the hub names a file '%.200s', which is no path", name);
-    if (!is_wanted(name))
+    if (!hub_wants(name))
         return DIDI_OK;
     hub_file *file = &self->files[self->count++];
     char *escaped = transfer_escape(name);

@@ -5,6 +5,9 @@
 #include "daemon/fetch/blob.h"
 #include "daemon/fetch/source.h"
 
+/* True of a file that is fetched with a model. */
+bool hub_wants(const char *name);
+
 /* Fetches weights, indexes, configuration and what tokenizers and processors need of the revision,
  * in blobs/ and snapshots/COMMIT; then refs/REVISION. Files that are there already are not fetched
  * again. Errors: DIDI_NOT_FOUND (repository, revision), DIDI_FORMAT (an answer of another form, no

@@ -2,6 +2,8 @@
 /* Parsing of sources. */
 #include "daemon/fetch/source.h"
 
+#include "daemon/s3/s3.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -27,6 +29,14 @@ static int parse_hub(const char *name, const char *text, fetch_source *self, did
     return DIDI_OK;
 }
 
+static int check_name(const char *name, didi_error *error)
+{
+    if (strchr(name, '@') != NULL || strstr(name, "models--") != NULL)
+        return didi_fail(error, DIDI_INVALID, "/name",
+                         "only models of a hub have revisions and lie in its directories");
+    return DIDI_OK;
+}
+
 static int parse_url(const char *name, const char *text, fetch_source *self, didi_error *error)
 {
     static const char ending[] = ".safetensors";
@@ -47,10 +57,20 @@ static int parse_url(const char *name, const char *text, fetch_source *self, did
                              "after '#' a URL may have sha256= and 64 lower-case hex digits");
         (void)snprintf(self->sha256, sizeof self->sha256, "%s", digest + strlen(key));
     }
-    if (strchr(name, '@') != NULL || strstr(name, "models--") != NULL)
-        return didi_fail(error, DIDI_INVALID, "/name",
-                         "only models of a hub have revisions and lie in its directories");
-    return DIDI_OK;
+    return check_name(name, error);
+}
+
+static int parse_s3(const char *name, const char *text, fetch_source *self, didi_error *error)
+{
+    char bucket[S3_BUCKET_BYTES];
+    char key[S3_KEY_BYTES];
+    int status = s3_parse_url(text, "/source", bucket, key, error);
+    self->kind = SOURCE_S3;
+    (void)snprintf(self->text, sizeof self->text, "%s", text);
+    if (status == DIDI_OK && key[0] == '\0')
+        status = didi_fail(error, DIDI_INVALID, "/source",
+                           "a model at S3 has a prefix: s3://BUCKET/PREFIX");
+    return status == DIDI_OK ? check_name(name, error) : status;
 }
 
 int source_parse(const char *name, const char *text, fetch_source *ret_source, didi_error *error)
@@ -61,13 +81,15 @@ int source_parse(const char *name, const char *text, fetch_source *ret_source, d
         status = parse_hub(name, text + 3, &parsed, error);
     } else if (strncmp(text, "https://", 8) == 0 || strncmp(text, "http://", 7) == 0) {
         status = parse_url(name, text, &parsed, error);
+    } else if (strncmp(text, "s3://", 5) == 0) {
+        status = parse_s3(name, text, &parsed, error);
     } else if (text[0] == '/') {
         parsed.kind = SOURCE_PATH;
         (void)snprintf(parsed.text, sizeof parsed.text, "%s", text);
     } else {
         status = didi_fail(error, DIDI_INVALID, "/source",
-                           "'%.200s' is no source: hf:ORG/NAME, https://HOST/FILE.safetensors, or "
-                           "the path of a directory",
+                           "'%.200s' is no source: hf:ORG/NAME, https://HOST/FILE.safetensors, "
+                           "s3://BUCKET/PREFIX, or the path of a directory",
                            text);
     }
     if (status == DIDI_OK)

@@ -7,11 +7,11 @@
 
 #include <stdbool.h>
 
-typedef enum source_kind { SOURCE_HUB, SOURCE_URL, SOURCE_PATH } source_kind;
+typedef enum source_kind { SOURCE_HUB, SOURCE_URL, SOURCE_PATH, SOURCE_S3 } source_kind;
 
 typedef struct fetch_source {
     source_kind kind;
-    char text[LIMIT_SOURCE_BYTES + 1];           /* URL without fragment, or path */
+    char text[LIMIT_SOURCE_BYTES + 1];           /* URL without fragment, or path; of S3 the URL */
     char repository[LIMIT_MODEL_NAME_BYTES + 1]; /* "ORG/NAME" */
     char revision[LIMIT_MODEL_NAME_BYTES + 1];   /* "main" where none is named */
     bool is_named_revision;

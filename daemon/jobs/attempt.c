@@ -5,6 +5,7 @@
 #include "daemon/jobs/compare.h"
 #include "daemon/jobs/remote.h"
 #include "daemon/jobs/scheduler_internal.h"
+#include "daemon/jobs/storage.h"
 #include "src/base/base.h"
 
 #include <assert.h>
@@ -17,10 +18,10 @@
 /* ---- opening: its models, the job it extends, the one it starts from ---- */
 
 /* The artifacts of the job that this one extends. */
-static int open_package(scheduler *self, const specification *wanted, int *ret_fd,
+static int open_package(scheduler *self, const specification *wanted, bool may_wait, int *ret_fd,
                         didi_error *error)
 {
-    int status = scheduler_open_files(self, wanted->extend.job, "artifacts", ret_fd, error);
+    int status = storage_open_package(self, wanted->extend.job, may_wait, ret_fd, error);
     if (status != DIDI_OK)
         return didi_fail(error, status, "/extend/job",
                          "the artifacts of job %s, which this one extends, cannot be opened: %s",
@@ -36,7 +37,7 @@ int scheduler_open_merge(scheduler *self, const specification *wanted, const inp
     assert(places->package_fd < 0 && places->reuse_fd < 0);
     int status = inputs_create(registry_roots(self->models), wanted, &opened, error);
     if (status == DIDI_OK && specification_extends(wanted))
-        status = open_package(self, wanted, &all.package_fd, error);
+        status = open_package(self, wanted, places->work_fd >= 0, &all.package_fd, error);
     if (status == DIDI_OK && wanted->from_job != NULL)
         status = kept_open(self, wanted->from_job, &all.reuse_fd, error);
     if (status == DIDI_OK)
@@ -133,16 +134,21 @@ static void close_work(void *context)
     self->merge = NULL;
     free(self->merged);
     self->merged = NULL;
+    if (self->status == DIDI_OK && !self->recorded)
+        storage_send(self);
+    self->withdrawn = self->status == DIDI_CANCELLED && atomic_load(&self->upload_cancel);
     bool cancelled =
-        self->recorded || (self->cancel && self->status == DIDI_CANCELLED); /* or lost */
+        self->recorded || self->withdrawn || (self->cancel && self->status == DIDI_CANCELLED); /* or lost */
     if ((self->status != DIDI_OK && !cancelled) ||
         files_open_job(self->scheduler, self->job.id, false, &job_fd, &ignored) != DIDI_OK)
         return;
     if (cancelled) {
         files_remove_results(job_fd);
+        (void)storage_delete(self->scheduler, self->scheduler->jobs_fd, self->job.id);
     } else {
         read_result(self, job_fd);
         kept_take(self->scheduler, &self->job, job_fd);
+        storage_trim(self->scheduler, self->job.id, job_fd);
     }
     close(job_fd);
 }
@@ -236,6 +242,7 @@ static void close_after(void *context)
     attempt *self = context;
     scheduler *owner = self->scheduler;
     assert(self->state == ATTEMPT_CLOSING && self->merge == NULL);
+    self->cancel |= self->withdrawn;
     self->state = ATTEMPT_RECORDING;
     attempt_record(self);
     owner->advance(owner);
@@ -353,10 +360,13 @@ void attempts_check_cancel(scheduler *owner)
     for (attempt *self = owner->attempts; self != NULL; self = self->next) {
         store_job job = {0};
         didi_error error = {0};
-        if (self->cancel || self->state > ATTEMPT_RUNNING)
+        if (self->cancel || self->state > ATTEMPT_CLOSING)
             continue;
         if (store_job_get(owner->store, self->job.id, &job, &error) == DIDI_OK &&
-            job.cancel_requested) {
+            job.cancel_requested && self->state == ATTEMPT_CLOSING) {
+            atomic_store(&self->upload_cancel, true);
+            atomic_store(&self->upload_end, true);
+        } else if (job.cancel_requested) {
             self->cancel = true;
             log_emit(LOG_LEVEL_INFO, "cancelling", LOG_TEXT("job", self->job.id));
             if (self->state == ATTEMPT_RUNNING)
@@ -368,9 +378,11 @@ void attempts_check_cancel(scheduler *owner)
 
 void attempts_cancel_all(scheduler *owner)
 {
-    for (attempt *self = owner->attempts; self != NULL; self = self->next)
+    for (attempt *self = owner->attempts; self != NULL; self = self->next) {
+        atomic_store(&self->upload_end, true);
         if (self->state == ATTEMPT_RUNNING)
             didi_merge_cancel(self->merge);
+    }
 }
 
 /* Tells of a pause between items, and of its end. */

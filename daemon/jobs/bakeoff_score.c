@@ -4,6 +4,7 @@
 #include "daemon/base/base.h"
 #include "daemon/jobs/bakeoff_internal.h"
 #include "daemon/jobs/judge.h"
+#include "daemon/jobs/storage.h"
 #include "src/base/base.h"
 
 #include <assert.h>
@@ -210,7 +211,7 @@ static int score_in(scoring *self, int holder_fd, const char *holder, didi_error
     if (self->job[0] == '\0')
         return judge_model(&order, self->base, self->task, &self->score, error);
     int status =
-        scheduler_open_files(self->scheduler, self->job, "artifacts", &order.artifact_fd, error);
+        storage_open_package(self->scheduler, self->job, true, &order.artifact_fd, error);
     if (status == DIDI_OK)
         status = judge_task(&order, self->task, self->first, &self->score, error);
     file_close(order.artifact_fd);
@@ -222,7 +223,7 @@ static int measure(scoring *self, didi_error *error)
 {
     const score_models models = {self->base, self->model, self->task};
     int fd = -1;
-    int status = scheduler_open_files(self->scheduler, self->job, "artifacts", &fd, error);
+    int status = storage_open_package(self->scheduler, self->job, true, &fd, error);
     if (status == DIDI_OK)
         status = score_measure(registry_roots(self->scheduler->models), fd, &models, is_cancelled,
                                self, &self->measured, error);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Directories of jobs: opened, swept, thrown away. */
 #include "daemon/jobs/scheduler_internal.h"
+#include "daemon/jobs/storage.h"
 #include "src/base/base.h"
 
 #include <errno.h>
@@ -11,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FILES_SAME_NAME_MAX = 1000 };
+enum { FILES_SAME_NAME_MAX = 1000, TRASH_AGAIN_MILLISECONDS = 60 * 1000 };
 
 int files_open(scheduler *self, int state_fd, didi_error *error)
 {
@@ -83,7 +84,14 @@ static int measure_directory(int parent_fd, const char *name, uint64_t *bytes, d
 int files_measure_artifacts(int job_fd, uint64_t *ret_bytes, didi_error *error)
 {
     uint64_t bytes = 0;
-    int status = measure_directory(job_fd, "artifacts", &bytes, error);
+    deposit *record = NULL;
+    int status = DIDI_OK;
+    if (deposit_read(job_fd, &record, NULL) == DIDI_OK && record->complete)
+        for (size_t i = 0; i < record->count; i++) /* of which some may lie at S3 alone */
+            bytes = memory_add(bytes, record->files[i].bytes);
+    else
+        status = measure_directory(job_fd, "artifacts", &bytes, error);
+    deposit_free(record);
     if (status == DIDI_OK)
         *ret_bytes = bytes;
     return status;
@@ -91,7 +99,8 @@ int files_measure_artifacts(int job_fd, uint64_t *ret_bytes, didi_error *error)
 
 static int remove_stray(void *context, const char *name, didi_error *error)
 {
-    static const char *const ours[] = {"artifacts", "cluster", "compare", "exports", "work"};
+    static const char *const ours[] = {"artifacts",   "cluster",    "compare", "exports",
+                                       DEPOSIT_RECORD, DEPOSIT_PIECES, "work"};
     const int *job_fd = context;
     for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
         if (strcmp(name, ours[i]) == 0)
@@ -200,6 +209,10 @@ static int trash_remove(void *context, const char *name, didi_error *error)
     scheduler *self = context;
     didi_error why = {0};
     (void)error;
+    if (!storage_delete(self, self->trash_fd, name)) {
+        self->trash_left = true;
+        return DIDI_OK;
+    }
     if (file_remove_tree(self->trash_fd, name, &why) != DIDI_OK)
         log_emit(LOG_LEVEL_WARNING, "cannot remove", LOG_TEXT("name", name),
                  LOG_TEXT("error", why.message));
@@ -218,13 +231,20 @@ static void trash_after(void *context)
 {
     scheduler *self = context;
     self->trash_running = false;
+    self->trash_next_ms = clock_monotonic_ms() + TRASH_AGAIN_MILLISECONDS;
     self->advance(self);
 }
 
 void files_empty_trash(scheduler *self)
 {
     didi_error error = {0};
-    if (self->trash_running || !atomic_exchange(&self->trash_pending, false))
+    if (self->trash_running)
+        return;
+    if (self->trash_left && clock_monotonic_ms() >= self->trash_next_ms) {
+        self->trash_left = false;
+        atomic_store(&self->trash_pending, true);
+    }
+    if (!atomic_exchange(&self->trash_pending, false))
         return;
     self->trash_running = pool_task(self->pool, trash_work, trash_after, self, &error) == DIDI_OK;
 }

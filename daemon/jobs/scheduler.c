@@ -8,6 +8,7 @@
 #include "daemon/base/base.h"
 #include "daemon/jobs/bakeoff_internal.h"
 #include "daemon/jobs/scheduler_internal.h"
+#include "daemon/jobs/storage.h"
 #include "src/base/base.h"
 
 #include <assert.h>
@@ -105,6 +106,7 @@ static void on_tick(uv_timer_t *handle)
     hang_tick(self);
     exports_tick(self);
     retention_tick(self);
+    storage_tick(self);
     bakery_tick(self);
     scheduler_continue(self);
 }
@@ -149,6 +151,8 @@ int scheduler_create(uv_loop_t *loop, const config *settings, store *records, re
     if (status == DIDI_OK)
         status = files_open(self, state_fd, error);
     if (status == DIDI_OK)
+        status = storage_create(self, error);
+    if (status == DIDI_OK)
         status = scheduler_recover(self, error);
     if (status == DIDI_OK)
         status = bakery_create(self, state_fd, error);
@@ -192,6 +196,7 @@ void scheduler_free(scheduler *self)
     file_close(self->lost_fd);
     sweep_free(self);
     bakery_free(self);
+    storage_free(self);
     cluster_free(self->cluster);
     pthread_mutex_destroy(&self->kept_lock);
     free(self);

@@ -16,6 +16,7 @@
 #include "daemon/base/base.h"
 #include "daemon/jobs/export.h"
 #include "daemon/models/models.h"
+#include "daemon/s3/s3.h"
 #include "daemon/store/store.h"
 
 #include <uv.h>
@@ -60,6 +61,16 @@ bool scheduler_waits_for_disk(const scheduler *self);
  * DIDI_NOT_FOUND when there is none. [any] */
 int scheduler_open_files(scheduler *self, const char *id, const char *name, int *ret_fd,
                          didi_error *error);
+
+/* The same of jobs/<id>/artifacts for who reads all of the package, and waits for nothing: where
+ * files of it lie at S3 alone, they are brought back meanwhile, and this is DIDI_CONFLICT. [any] */
+int scheduler_open_package(scheduler *self, const char *id, int *ret_fd, didi_error *error);
+
+/* The record of what a job stored at S3, and the job's directory, which the caller frees and
+ * closes. DIDI_NOT_FOUND when not all of it is there. [any] */
+int scheduler_open_deposit(scheduler *self, const char *id, deposit **ret_deposit, int *ret_job_fd,
+                          didi_error *error);
+s3 *scheduler_s3(const scheduler *self);
 
 /* Seconds that a planned merge is expected to take, by what finished ones of its method and kind
  * took; NaN where there are none. [any] */

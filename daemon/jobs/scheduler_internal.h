@@ -36,6 +36,9 @@ typedef struct attempt {
     bool cancel;              /* asked for by a user */
     bool waiting;             /* for a disk with room; events say so */
     bool waited;              /* ever */
+    atomic_bool upload_end;    /* it is to stop storing: a user's cancel, or the daemon stops */
+    atomic_bool upload_cancel; /* it was a user's */
+    bool withdrawn;            /* what was published is removed again because of it */
     bool published;           /* an earlier attempt had published already */
     bool resumed;             /* an earlier attempt left work to go on from */
     bool logged;              /* that the store does not take the outcome */
@@ -76,6 +79,9 @@ struct scheduler {
     atomic_bool stopping;              /* read by exports on pool threads */
     atomic_bool trash_pending;         /* set by any thread */
     bool trash_running;
+    bool trash_left; /* objects of it could not be deleted; a pool thread's while trash_running */
+    int64_t trash_next_ms; /* when to try again */
+    struct storage *storage;
     atomic_bool disk_low; /* less is free than disk_free_min; read by any thread */
     int64_t disk_next_ms; /* when to look at it again */
     bool expiring;        /* a pool thread deletes old jobs */

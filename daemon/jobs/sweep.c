@@ -2,6 +2,7 @@
 /* Makes directories and rows agree after a start: in steps on the pool, while the daemon serves. No
  * file of a result is removed because a row is missing. */
 #include "daemon/jobs/scheduler_internal.h"
+#include "daemon/jobs/storage.h"
 #include "src/base/base.h"
 
 #include <assert.h>
@@ -94,6 +95,8 @@ static void check_row(scheduler *self, const char *id)
     int fd = -1;
     int status = files_open_job(self, id, false, &fd, &error);
     bool published = status == DIDI_OK && files_are_published(fd);
+    if (published)
+        storage_trim(self, id, fd);
     file_close(fd);
     if (published || (status != DIDI_OK && status != DIDI_NOT_FOUND))
         return;

@@ -22,6 +22,7 @@
     X(SCORER, "scorer_failed")      /* the operator's scorer gives no number */                    \
     X(UNAVAILABLE, "scheduler_unavailable") /* the scheduler of a cluster does not answer now */   \
     X(CLUSTER, "cluster_failed")  /* the scheduler refuses work, or work on the cluster fails */   \
+    X(STORAGE, "storage_failed")  /* object storage refuses, or does not answer as it should */    \
     X(INTERNAL, "internal_error") /* our own mistake */
 
 typedef enum didi_status {

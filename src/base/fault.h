@@ -14,7 +14,8 @@
  * before and after a commit; before a migration is committed; before the snapshot of an item
  * appears; before and after artifacts do; before and after an uploaded model does; before an export
  * does; before a webhook's event is sent, before and after its answer is recorded; before a piece
- * of a file is digested; before a file of a package is written. */
+ * of a file is digested; before a file of a package is written; before a piece of an artifact goes
+ * to object storage, and before it is noted there. */
 /* clang-format off */
 #define DIDI_FAULT_TABLE(X) \
     X(ALLOC, "alloc") \
@@ -37,7 +38,9 @@
     X(ANSWER, "answer") \
     X(ANSWERED, "answered") \
     X(DIGEST, "digest") \
-    X(WRITE, "write")
+    X(WRITE, "write") \
+    X(STORE, "store") \
+    X(STORED, "stored")
 /* clang-format on */
 
 typedef enum fault_point {

@@ -36,26 +36,27 @@ PROGRAMS = {
                       "daemon/http daemon/store daemon/base proto src/base"),
     "daemon/api": ("daemon/api/api.h", "daemon/access daemon/dashboard daemon/egress daemon/fetch "
                                        "daemon/hooks daemon/jobs daemon/models "
-                                       "daemon/recovery daemon/report daemon/uploads "
+                                       "daemon/s3 daemon/recovery daemon/report daemon/uploads "
                                        "daemon/webhooks daemon/http daemon/store daemon/base "
                                        "proto src src/package src/base"),
     "daemon/dashboard": ("daemon/dashboard/dashboard.h",
                          "daemon/http daemon/base proto src/base"),
     "daemon/report": ("daemon/report/report.h", "proto src/base"),
     "daemon/fetch": ("daemon/fetch/fetch.h",
-                     "daemon/egress daemon/models daemon/store daemon/base proto src/base"),
+                     "daemon/egress daemon/models daemon/s3 daemon/store daemon/base proto src/base"),
     "daemon/webhooks": ("daemon/webhooks/webhooks.h",
                         "daemon/egress daemon/store daemon/base proto src src/base"),
     "daemon/uploads": ("daemon/uploads/uploads.h",
                        "daemon/models daemon/store daemon/base proto src/base"),
     "daemon/hooks": ("daemon/hooks/hooks.h", "daemon/fetch daemon/models daemon/store daemon/base "
                                              "proto src src/base"),
+    "daemon/s3": ("daemon/s3/s3.h", "daemon/egress daemon/base src/base"),
     "daemon/egress": ("daemon/egress/egress.h", "src/base"),
     "daemon/foreground": ("daemon/foreground/foreground.h",
                           "daemon/jobs daemon/models daemon/score daemon/base proto src "
                           "src/package src/base"),
-    "daemon/jobs": ("daemon/jobs/jobs.h", "daemon/cluster daemon/models daemon/score daemon/store "
-                                          "daemon/worker daemon/base proto src src/base"),
+    "daemon/jobs": ("daemon/jobs/jobs.h", "daemon/cluster daemon/models daemon/s3 daemon/score "
+                                          "daemon/store daemon/worker daemon/base proto src src/base"),
     "daemon/worker": ("daemon/worker/worker.h", "daemon/models daemon/base proto src src/base"),
     "daemon/cluster": ("daemon/cluster/cluster.h", "daemon/process daemon/base proto src/base"),
     "daemon/mpi": (None, "daemon/worker daemon/base src src/base"),
@@ -65,7 +66,7 @@ PROGRAMS = {
     "daemon/score": ("daemon/score/score.h",
                      "daemon/models daemon/process daemon/base src/files src/package src/base"),
     "daemon/recovery": ("daemon/recovery/recovery.h",
-                        "daemon/store daemon/base proto src src/package src/base"),
+                        "daemon/s3 daemon/store daemon/base proto src src/package src/base"),
     "daemon/http": ("daemon/http/http.h", "daemon/base proto src/base"),
     "daemon/store": ("daemon/store/store.h", "daemon/base proto src/base"),
     "daemon/base": ("daemon/base/base.h", "proto src/base"),
