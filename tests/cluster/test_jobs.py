@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole jobs on Slurm and on MPI: the bytes of the daemon's own threads."""
 
+import os
 import pathlib
 import shutil
 import signal
@@ -117,6 +118,49 @@ def test_on_mpi(run, own, start, didid):
     job = client.submit(daemon, MERGE, "key")
     shown = client.wait_finished(daemon, job)
     assert shown["state"] == "failed" and "was built with" in shown["error"]["detail"], shown
+
+
+def ranks(program):
+    """Processes of didid-mpi."""
+    found = []
+    for place in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            words = (place / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[0] == str(program).encode():
+            found.append(int(place.name))
+    return found
+
+
+def test_a_lost_rank_costs_its_items(run, didid):
+    """mpiexec ends them all; the daemon starts it again, and what was done stays done."""
+    program = (pathlib.Path(didid).parent / "didid-mpi").resolve()
+    if not program.exists() or b"mpich" not in program.read_bytes():
+        pytest.skip("didid-mpi is not built, or with another MPI than MPICH")
+    slow = {**MERGE, "refine": {"optimizer": "adam", "steps": 400}}
+    daemon = run("own")
+    job = client.submit(daemon, slow, "key")
+    assert client.wait_finished(daemon, job)["state"] == "succeeded"
+    wanted = client.artifact_digests(daemon.state / "jobs" / job / "artifacts")
+    daemon.stop()
+    daemon = run("mpi", "--executor", "mpi", "--mpi-ranks", "3", "--mpi-command", "mpiexec.mpich",
+                 "--cluster-tasks", "16", "--cluster-poll-seconds", "1")
+    job = client.submit(daemon, slow, "key")
+    lost = 0
+    while lost < 2 and client.call(
+            daemon, "GET", f"/v1/jobs/{job}")["state"] not in client.FINISHED:
+        running = ranks(program)
+        if running:
+            try:
+                os.kill(running[-1], signal.SIGKILL)
+                lost += 1
+            except ProcessLookupError:
+                pass
+        time.sleep(1.5)
+    shown = client.wait_finished(daemon, job, 300)
+    assert lost > 0 and shown["state"] == "succeeded", (shown["error"], daemon.log())
+    assert client.artifact_digests(daemon.state / "jobs" / job / "artifacts") == wanted
 
 
 @pytest.mark.parametrize("start", ["mpiexec.mpich", "srun --mpi=pmi2", "srun"])
