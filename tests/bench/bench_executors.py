@@ -10,7 +10,8 @@ import time
 
 import common
 
-BLOCKS, TASKS, CORES = 12, 4, 2
+BLOCKS, TASKS, CORES, BUDGET = 12, 4, 2, 0.3
+RUNS = 1
 MORE_AT_MOST = 0.25  # of the seconds, by Slurm
 
 
@@ -61,7 +62,7 @@ def family(name, scratch):
     place = scratch / "family"
     subprocess.run([sys.executable, common.FAMILY.parents[1] / "bench" / "make_family.py", place,
                     "--blocks", str(BLOCKS), "--tasks", str(TASKS)], check=True)
-    return place, {"base": "base", "budget": 1.4, "tasks": [
+    return place, {"base": "base", "budget": BUDGET, "tasks": [
         {"name": f"task{number}", "model": f"task{number}"} for number in range(TASKS)]}
 
 
@@ -99,7 +100,7 @@ def measure(arguments, scratch):
         return False
     with slurm_rig.Slurm(scratch / "slurm") as slurm:
         equal, _ = compare("glyphmini", scratch, arguments.build, slurm, 1)
-        large, more = compare("vitb32", scratch, arguments.build, slurm, 2)
+        large, more = compare("vitb32", scratch, arguments.build, slurm, RUNS)
     common.report("bytes of all executors", "equal" if equal and large else "other", "equal",
                   equal and large)
     common.report("seconds by Slurm, more than by threads", f"{100 * more:.0f} %",

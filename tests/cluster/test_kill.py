@@ -12,7 +12,7 @@ import time
 import service_client as client
 from merges import MERGE
 
-SLOW = {**MERGE, "refine": {"optimizer": "adam", "steps": 400}}
+SLOW = {**MERGE, "refine": {"optimizer": "adam", "steps": 3000}}
 SLURM = ("--executor", "slurm", "--cluster-tasks", "4", "--cluster-poll-seconds", "1",
          "--cluster-retries", "20")
 
