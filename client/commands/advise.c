@@ -91,6 +91,9 @@ static const struct {
     {"worker-lost", NULL, "the server's log tells more: journalctl -u didid"},
     {"scheduler-unavailable", NULL,
      "look after the scheduler (sinfo, scontrol ping), then didictl retry JOB"},
+    {"storage-failed", NULL, "the message is S3's own; see docs/s3.md, then didictl retry JOB"},
+    {"artifact-changed", NULL,
+     "somebody replaced or removed the object at S3; bring it back from its versions or a copy"},
     {"cluster-failed", NULL,
      "the message is the scheduler's; the task's own words are in the job's directory on the "
      "server, then didictl retry JOB"},

@@ -124,9 +124,10 @@ const client_command command_model_add = {
     .name = "model add",
     .words = "MODEL SOURCE",
     .summary = "make the server fetch a model",
-    .text = "SOURCE is hf:ORG/NAME or hf:ORG/NAME@REVISION (MODEL is then called the same), the\n"
-            "https URL of a safetensors file, or the path of a directory that lies below one of\n"
-            "the server's model directories.\n",
+    .text =
+        "SOURCE is hf:ORG/NAME or hf:ORG/NAME@REVISION (MODEL is then called the same), the\n"
+        "https URL of a safetensors file, s3://BUCKET/PREFIX with the files of a model, or the\n"
+        "path of a directory that lies below one of the server's model directories.\n",
     .options = COMMAND_OPTIONS(add_options),
     .run = run_add,
 };

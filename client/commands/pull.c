@@ -189,12 +189,12 @@ static int make_files(const pull *self, download_file **ret_files, didi_error *e
     for (size_t i = 0; files != NULL && i < count; i++) {
         const json_t *artifact = json_array_get(self->artifacts, i);
         const char *name = record_text(artifact, "name");
-        files[i] =
-            (download_file){.name = name,
-                            .target = memory_format("/v1/jobs/%s/artifacts/%s", self->id, name),
-                            .etag = record_text(artifact, "etag"),
-                            .sha256 = record_text(artifact, "sha256"),
-                            .bytes = record_integer(artifact, "bytes")};
+        files[i] = (download_file){
+            .name = name,
+            .target = memory_format("/v1/jobs/%s/artifacts/%s?redirect=false", self->id, name),
+            .etag = record_text(artifact, "etag"),
+            .sha256 = record_text(artifact, "sha256"),
+            .bytes = record_integer(artifact, "bytes")};
         if (files[i].target == NULL) {
             free_files(files, count);
             files = NULL;

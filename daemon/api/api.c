@@ -292,6 +292,7 @@ static const http_route routes[] = {
     {.method = "GET",
      .pattern = "/v1/jobs/{}/artifacts/{...}",
      .handle = api_artifacts_get,
+     .parameters = {"redirect"},
      .slow = true},
     {.method = "GET", .pattern = "/v1/jobs/{}/report.html", .handle = api_report_get, .slow = true},
     {.method = "GET", .pattern = "/v1/jobs/{}/exports", .handle = api_exports_list},

@@ -26,9 +26,9 @@ struct api {
     api_figures *figures;
     int64_t began_ms; /* of the process, about */
     api_job_cache *job_cache;
-    atomic_int streams; /* of models, being sent */
+    atomic_int streams;         /* of models, being sent */
     atomic_int deposit_streams; /* of artifacts at S3 */
-    atomic_bool ending;        /* these are cut */
+    atomic_bool ending;         /* these are cut */
     atomic_bool backing_up;
 };
 

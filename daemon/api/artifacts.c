@@ -346,6 +346,11 @@ void api_artifacts_get(void *context, http_request *request)
     struct stat found;
     store_job job;
     int fd = -1;
+    const char *redirect = http_query(request, "redirect");
+    if (redirect != NULL && strcmp(redirect, "true") != 0 && strcmp(redirect, "false") != 0) {
+        http_refuse_parameter(request, "redirect", "redirect must be true or false");
+        return;
+    }
     if (!api_find_succeeded(self, request, &job))
         return;
     if (api_deposit_get(self, request, &job, name)) {

@@ -17,10 +17,10 @@ typedef struct deposit_stream {
     deposit *record;
     const deposit_file *file;
     deposit_way way;
-    uint64_t at, end;    /* what is to be sent */
-    uint64_t piece;      /* that the buffer holds */
-    size_t piece_bytes;  /* 0: none */
-    char client[64];     /* http_client of the request */
+    uint64_t at, end;   /* what is to be sent */
+    uint64_t piece;     /* that the buffer holds */
+    size_t piece_bytes; /* 0: none */
+    char client[64];    /* http_client of the request */
     char *buffer;
 } deposit_stream;
 
@@ -32,7 +32,7 @@ static int stream_fill(deposit_stream *stream, didi_error *error)
     stream->piece_bytes = 0;
     stream->piece = piece;
     return deposit_piece(stream->record, &stream->way, stream->file, piece, stream->buffer,
-                        &stream->piece_bytes, error);
+                         &stream->piece_bytes, error);
 }
 
 static int stream_read(void *context, void *buffer, size_t room, size_t *ret_count,
@@ -75,7 +75,7 @@ static void reply_failure(http_request *request, int status, const didi_error *e
 /* Takes the record and the directory. The first piece is read before there is a reply, so that what
  * is wrong can be told. */
 static void deposit_send_range(api *self, http_request *request, deposit *record, int job_fd,
-                              const deposit_file *file, const api_range *range)
+                               const deposit_file *file, const api_range *range)
 {
     didi_error error = {0};
     deposit_stream *stream = memory_zeroed(1, sizeof *stream);
@@ -90,12 +90,12 @@ static void deposit_send_range(api *self, http_request *request, deposit *record
         return;
     }
     *stream = (deposit_stream){.self = self,
-                              .record = record,
-                              .file = file,
-                              .way = {scheduler_s3(self->jobs), job_fd, &self->ending, true},
-                              .at = range->first,
-                              .end = range->first + range->bytes,
-                              .buffer = buffer};
+                               .record = record,
+                               .file = file,
+                               .way = {scheduler_s3(self->jobs), job_fd, &self->ending, true},
+                               .at = range->first,
+                               .end = range->first + range->bytes,
+                               .buffer = buffer};
     (void)snprintf(stream->client, sizeof stream->client, "%s", http_client(request));
     const int running = atomic_fetch_add(&self->deposit_streams, 1);
     if (running >= DEPOSIT_STREAMS_MAX) {
@@ -121,7 +121,7 @@ static void deposit_send_range(api *self, http_request *request, deposit *record
 }
 
 static void deposit_redirect(api *self, http_request *request, const deposit *record, int job_fd,
-                            const deposit_file *file)
+                             const deposit_file *file)
 {
     didi_error error = {0};
     char *url = NULL;
@@ -165,7 +165,9 @@ bool api_deposit_get(api *self, http_request *request, const store_job *job, con
     if (status == DIDI_NOT_FOUND)
         return false;
     const deposit_file *file = record != NULL ? deposit_find(record, name) : NULL;
-    const bool redirects = self->settings->s3_redirect != 0;
+    const char *asked = http_query(request, "redirect");
+    const bool redirects =
+        self->settings->s3_redirect != 0 && (asked == NULL || strcmp(asked, "false") != 0);
     bool handled = true;
     if (status != DIDI_OK) {
         reply_failure(request, status, &error);

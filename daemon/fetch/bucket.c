@@ -65,8 +65,7 @@ static int take_key(void *context, const char *key, uint64_t bytes, const char *
         strlen(name) > PART_NAME_BYTES - 80 || text_has_control(name, strlen(name)) ||
         !hub_wants(name))
         return DIDI_OK;
-    bucket_file *grown =
-        memory_grown(self->files, self->count, &self->room, sizeof *self->files);
+    bucket_file *grown = memory_grown(self->files, self->count, &self->room, sizeof *self->files);
     if (grown == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, self->url, "out of memory");
     self->files = grown;
@@ -82,8 +81,7 @@ static int take_key(void *context, const char *key, uint64_t bytes, const char *
 
 static int list_files(bucket_run *self, didi_error *error)
 {
-    const s3_object prefix = {
-        .bucket = self->bucket, .key = self->prefix, .end = self->run->end};
+    const s3_object prefix = {.bucket = self->bucket, .key = self->prefix, .end = self->run->end};
     bool weights = false;
     int status = s3_list(self->client, &prefix, FILES_MAX, take_key, self, error);
     for (size_t i = 0; i < self->count; i++) {
@@ -110,8 +108,7 @@ static int part_of(const bucket_file *file, char ret_name[PART_NAME_BYTES], didi
 static int check_room(const bucket_run *self, uint64_t left, didi_error *error)
 {
     struct statvfs disk;
-    if (fstatvfs(self->fd, &disk) != 0 ||
-        memory_multiply(disk.f_bavail, disk.f_frsize) >= left)
+    if (fstatvfs(self->fd, &disk) != 0 || memory_multiply(disk.f_bavail, disk.f_frsize) >= left)
         return DIDI_OK;
     return didi_fail(error, DIDI_DISK_FULL, self->url,
                      "%llu bytes are to come, more than the fetch directory's disk has room for",
@@ -147,8 +144,7 @@ static int check_file(bucket_run *self, const s3_object *object, const bucket_fi
     s3_facts facts;
     char found[65];
     int status = s3_head(self->client, object, &facts, error);
-    if (status == DIDI_OK &&
-        (facts.bytes != file->bytes || strcmp(facts.etag, file->etag) != 0))
+    if (status == DIDI_OK && (facts.bytes != file->bytes || strcmp(facts.etag, file->etag) != 0))
         return didi_fail(error, DIDI_CHANGED, file->name,
                          "%s was replaced at S3 while it was fetched: fetch again", file->name);
     if (status == DIDI_OK && facts.sha256[0] != '\0') {
@@ -231,8 +227,8 @@ int bucket_fetch(fetch_run *run, s3 *client, const char *name, const char *id, c
     assert(run->temporary_fd >= 0);
     int status = s3_parse_url(url, "/source", self.bucket, self.prefix, error);
     const size_t length = status == DIDI_OK ? strlen(self.prefix) : 0;
-    self.is_file = length >= sizeof ending &&
-                   strcmp(self.prefix + length - (sizeof ending - 1), ending) == 0;
+    self.is_file =
+        length >= sizeof ending && strcmp(self.prefix + length - (sizeof ending - 1), ending) == 0;
     if (status == DIDI_OK && !self.is_file && length + 1 < sizeof self.prefix)
         (void)snprintf(self.prefix + length, sizeof self.prefix - length, "/");
     if (status == DIDI_OK)

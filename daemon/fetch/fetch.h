@@ -20,9 +20,9 @@ int fetcher_start(const config *settings, registry *models, store *records, fetc
 void fetcher_stop(fetcher *self);
 
 /* Queues a fetch. The source is "hf:ORG/NAME[@REVISION]", whose model is called ORG/NAME with the
- * same revision; "https://HOST/FILE.safetensors[#sha256=HEX]"; "s3://BUCKET/PREFIX", whose files are
- * a model's; or the path of a directory below a model directory. Thread-safe. Errors: DIDI_INVALID with "/name" or "/source" as subject, those of
- * the store. */
+ * same revision; "https://HOST/FILE.safetensors[#sha256=HEX]"; "s3://BUCKET/PREFIX", whose files
+ * are a model's; or the path of a directory below a model directory. Thread-safe. Errors:
+ * DIDI_INVALID with "/name" or "/source" as subject, those of the store. */
 int fetcher_request(fetcher *self, const char *name, const char *source, char ret_id[ID_BYTES],
                     didi_error *error);
 

@@ -137,8 +137,8 @@ static void close_work(void *context)
     if (self->status == DIDI_OK && !self->recorded)
         storage_send(self);
     self->withdrawn = self->status == DIDI_CANCELLED && atomic_load(&self->upload_cancel);
-    bool cancelled =
-        self->recorded || self->withdrawn || (self->cancel && self->status == DIDI_CANCELLED); /* or lost */
+    bool cancelled = self->recorded || self->withdrawn ||
+                     (self->cancel && self->status == DIDI_CANCELLED); /* or lost */
     if ((self->status != DIDI_OK && !cancelled) ||
         files_open_job(self->scheduler, self->job.id, false, &job_fd, &ignored) != DIDI_OK)
         return;

@@ -156,8 +156,8 @@ static int export_write(export_run *self, int job_fd, didi_error *error)
                          .verify_base = true,
                          .cancelled = export_cancelled,
                          .context = self};
-    int status = storage_open_package(self->scheduler, self->row.job_id, true, &order.artifact_fd,
-                                      error);
+    int status =
+        storage_open_package(self->scheduler, self->row.job_id, true, &order.artifact_fd, error);
     if (status == DIDI_OK)
         status = file_open_directory(job_fd, "exports", 1, &order.output_fd, error);
     if (status == DIDI_OK)

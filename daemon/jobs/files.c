@@ -99,7 +99,7 @@ int files_measure_artifacts(int job_fd, uint64_t *ret_bytes, didi_error *error)
 
 static int remove_stray(void *context, const char *name, didi_error *error)
 {
-    static const char *const ours[] = {"artifacts",   "cluster",    "compare", "exports",
+    static const char *const ours[] = {"artifacts",    "cluster",      "compare", "exports",
                                        DEPOSIT_RECORD, DEPOSIT_PIECES, "work"};
     const int *job_fd = context;
     for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)

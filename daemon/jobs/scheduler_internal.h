@@ -33,16 +33,16 @@ typedef struct attempt {
     struct remote *remote;                /* NULL: all runs here */
     char waits_for[CLUSTER_REASON_BYTES]; /* of the cluster */
     telemetry *telemetry;
-    bool cancel;              /* asked for by a user */
-    bool waiting;             /* for a disk with room; events say so */
-    bool waited;              /* ever */
+    bool cancel;               /* asked for by a user */
+    bool waiting;              /* for a disk with room; events say so */
+    bool waited;               /* ever */
     atomic_bool upload_end;    /* it is to stop storing: a user's cancel, or the daemon stops */
     atomic_bool upload_cancel; /* it was a user's */
     bool withdrawn;            /* what was published is removed again because of it */
-    bool published;           /* an earlier attempt had published already */
-    bool resumed;             /* an earlier attempt left work to go on from */
-    bool logged;              /* that the store does not take the outcome */
-    bool comparing, compared; /* the full merge for an extension: is `merge`; has ended */
+    bool published;            /* an earlier attempt had published already */
+    bool resumed;              /* an earlier attempt left work to go on from */
+    bool logged;               /* that the store does not take the outcome */
+    bool comparing, compared;  /* the full merge for an extension: is `merge`; has ended */
     char reason[DIDI_ERROR_MESSAGE_BYTES_MAX]; /* why there is no comparison */
     store_result result;                       /* of a success */
     int status;                                /* outcome */

@@ -119,10 +119,8 @@ bool storage_delete(scheduler *self, int parent_fd, const char *name)
     int job_fd = -1;
     if (file_open_directory(parent_fd, name, 0, &job_fd, NULL) != DIDI_OK)
         return true;
-    const deposit_way way = {.client = self->storage->client,
-                            .job_fd = job_fd,
-                            .end = &self->stopping,
-                            .quick = true};
+    const deposit_way way = {
+        .client = self->storage->client, .job_fd = job_fd, .end = &self->stopping, .quick = true};
     int status = deposit_read(job_fd, &record, &why);
     if (status == DIDI_OK) {
         status = deposit_delete(record, &way, &why);
@@ -216,8 +214,10 @@ int storage_open_package(scheduler *self, const char *id, bool may_wait, int *re
         return status;
     const bool noted = note_use(self->storage, id, false); /* from here on none are removed */
     if (!noted)
-        status = didi_fail(error, DIDI_CONFLICT, id, "the files of %d jobs are brought back from S3 "
-                           "already; try again later", (int)BROUGHT_MAX);
+        status = didi_fail(error, DIDI_CONFLICT, id,
+                           "the files of %d jobs are brought back from S3 "
+                           "already; try again later",
+                           (int)BROUGHT_MAX);
     else if (!all_are_here(record, job_fd) && may_wait)
         status = bring_back(self, job_fd, record, error);
     else if (!all_are_here(record, job_fd)) {
@@ -240,7 +240,7 @@ int scheduler_open_package(scheduler *self, const char *id, int *ret_fd, didi_er
 }
 
 int scheduler_open_deposit(scheduler *self, const char *id, deposit **ret_deposit, int *ret_job_fd,
-                          didi_error *error)
+                           didi_error *error)
 {
     deposit *record = NULL;
     int job_fd = -1;

@@ -18,13 +18,13 @@
 
 enum {
     CONNECT_SECONDS = 10,
-    STALL_SECONDS = 60, /* slower than this */
-    STALL_BYTES = 1024, /* a second */
+    STALL_SECONDS = 60,       /* slower than this */
+    STALL_BYTES = 1024,       /* a second */
     PAUSE_MILLISECONDS = 100, /* before the second attempt, about; doubles */
     PAUSE_MILLISECONDS_MAX = 20000,
     PAUSE_STEP_MILLISECONDS = 50,
-    FRESH_SECONDS = 120,  /* credentials that end sooner are read anew */
-    SKEW_SECONDS = 300,   /* clocks further apart are told of */
+    FRESH_SECONDS = 120, /* credentials that end sooner are read anew */
+    SKEW_SECONDS = 300,  /* clocks further apart are told of */
     HEADER_BYTES = 1100,
 };
 
@@ -136,15 +136,14 @@ int s3_parse_url(const char *url, const char *subject, char ret_bucket[S3_BUCKET
     bool good = strncmp(url, start, sizeof start - 1) == 0;
     const size_t length = good ? strcspn(bucket, "/") : 0;
     good = good && length >= 3 && length < S3_BUCKET_BYTES &&
-           strspn(bucket, "abcdefghijklmnopqrstuvwxyz0123456789.-") >= length &&
-           bucket[0] != '.' && bucket[0] != '-';
+           strspn(bucket, "abcdefghijklmnopqrstuvwxyz0123456789.-") >= length && bucket[0] != '.' &&
+           bucket[0] != '-';
     const char *key = good ? bucket + length : "";
     key += strspn(key, "/");
     size_t bytes = strlen(key);
     while (bytes > 0 && key[bytes - 1] == '/')
         bytes--;
-    if (!good || bytes >= S3_KEY_BYTES || !text_is_utf8(key, bytes) ||
-        text_has_control(key, bytes))
+    if (!good || bytes >= S3_KEY_BYTES || !text_is_utf8(key, bytes) || text_has_control(key, bytes))
         return didi_fail(error, DIDI_INVALID, subject, "'%.200s' is not s3://BUCKET[/PREFIX]", url);
     (void)snprintf(ret_bucket, S3_BUCKET_BYTES, "%.*s", (int)length, bucket);
     (void)snprintf(ret_key, S3_KEY_BYTES, "%.*s", (int)bytes, key);
@@ -186,8 +185,8 @@ int s3_credentials(s3 *self, const credentials *refused, credentials *ret_creden
         (refused == NULL || memcmp(refused, &self->known, sizeof *refused) != 0);
     if (!fresh) {
         credentials found = {0};
-        status = credentials_find(self->rules.credentials_file, self->rules.metadata, &found,
-                                  error);
+        status =
+            credentials_find(self->rules.credentials_file, self->rules.metadata, &found, error);
         if (status == DIDI_OK)
             self->known = found;
         self->has_known = status == DIDI_OK;
@@ -224,8 +223,8 @@ typedef struct attempt {
     credentials keys;
     char subject[DIDI_ERROR_SUBJECT_BYTES_MAX];
     int64_t deadline_ms;
-    uint64_t sent;          /* of the body */
-    size_t received;        /* of what goes into the buffer */
+    uint64_t sent;   /* of the body */
+    size_t received; /* of what goes into the buffer */
     bool address_refused, too_long, not_ranged;
     CURLcode result;
     int64_t date, retry_after; /* seconds; 0: not said */
@@ -520,7 +519,8 @@ static int attempt_send(attempt *self, didi_error *error)
     self->range[0] = self->region[0] = '\0';
     self->failure = (answer_failure){0};
     self->easy = take_easy(self->client);
-    if (self->easy != NULL && s3_place_of(self->client, call->object, call->on_bucket, &host, &path))
+    if (self->easy != NULL &&
+        s3_place_of(self->client, call->object, call->on_bucket, &host, &path))
         url = memory_format("%s://%s%s%s%s", self->client->scheme, host, path,
                             call->query[0] != '\0' ? "?" : "", call->query);
     int status = url != NULL ? attempt_headers(self, host, path, &headers, error)
@@ -609,14 +609,13 @@ static int tell_refusal(const attempt *self, didi_error *error)
 
 static verdict judge_refusal(attempt *self, didi_error *error)
 {
-    static const char *const passing[] = {"SlowDown",           "InternalError",
-                                          "ServiceUnavailable", "RequestTimeout",
-                                          "Throttling",         "ThrottlingException",
-                                          "OperationAborted",   "RequestLimitExceeded"};
+    static const char *const passing[] = {
+        "SlowDown",   "InternalError",       "ServiceUnavailable", "RequestTimeout",
+        "Throttling", "ThrottlingException", "OperationAborted",   "RequestLimitExceeded"};
     const long status = self->call->status;
     (void)tell_refusal(self, error);
-    if (status == 200 || status == 500 || status == 502 || status == 503 || status == 504 || status == 429 ||
-        status == 408 ||
+    if (status == 200 || status == 500 || status == 502 || status == 503 || status == 504 ||
+        status == 429 || status == 408 ||
         is_one_of(self->failure.code, passing, sizeof passing / sizeof passing[0]))
         return VERDICT_AGAIN;
     if ((status == 400 || status == 401 || status == 403) &&

@@ -12,11 +12,11 @@
 #include <stdint.h>
 
 enum {
-    S3_BUCKET_BYTES = 64,    /* with the NUL */
-    S3_KEY_BYTES = 1025,     /* with the NUL */
-    S3_ETAG_BYTES = 256,     /* of an ETag, its marks taken off */
-    S3_UPLOAD_BYTES = 1024,  /* of the id of an upload in parts */
-    S3_PARTS_MAX = 10000,    /* of an object */
+    S3_BUCKET_BYTES = 64,   /* with the NUL */
+    S3_KEY_BYTES = 1025,    /* with the NUL */
+    S3_ETAG_BYTES = 256,    /* of an ETag, its marks taken off */
+    S3_UPLOAD_BYTES = 1024, /* of the id of an upload in parts */
+    S3_PARTS_MAX = 10000,   /* of an object */
     S3_PART_BYTES_MIN = 5 << 20,
     S3_ATTEMPTS_MAX = 8,
     S3_QUICK_SECONDS = 10, /* for requests that somebody waits for */

@@ -24,9 +24,9 @@ struct s3 {
 typedef struct s3_call {
     const s3_object *object;
     const char *method;
-    const char *query; /* encoded and sorted by name; "" for none */
-    bool on_bucket;    /* the path has no key */
-    bool may_fail_late; /* a 200 may hold a failure */
+    const char *query;                     /* encoded and sorted by name; "" for none */
+    bool on_bucket;                        /* the path has no key */
+    bool may_fail_late;                    /* a 200 may hold a failure */
     sign_header headers[SIGN_HEADERS_MAX]; /* sorted by name; signed */
     size_t header_count;
     const s3_body *body; /* NULL for none */
@@ -39,7 +39,7 @@ typedef struct s3_call {
     /* The answer: */
     long status;
     s3_facts facts;
-    size_t used;   /* of the buffer */
+    size_t used;    /* of the buffer */
     char *document; /* NUL-terminated; freed by s3_call_clear */
     size_t document_bytes;
 } s3_call;

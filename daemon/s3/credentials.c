@@ -159,9 +159,8 @@ static int instance_ask(const char *url, const char *header, bool put, instance_
         return didi_fail(error, DIDI_STORAGE, "s3_metadata", "the metadata service: %s",
                          curl_easy_strerror(result));
     if (code != 200)
-        return didi_fail(error, DIDI_STORAGE, "s3_metadata",
-                         "the metadata service answered %ld%s", code,
-                         code == 404 ? ": the instance has no role" : "");
+        return didi_fail(error, DIDI_STORAGE, "s3_metadata", "the metadata service answered %ld%s",
+                         code, code == 404 ? ": the instance has no role" : "");
     return DIDI_OK;
 }
 
@@ -207,8 +206,7 @@ static int find_environment(credentials *ret_credentials, bool *ret_found, didi_
     *ret_found = id != NULL && secret != NULL && id[0] != '\0' && secret[0] != '\0';
     if (!*ret_found)
         return DIDI_OK;
-    if (!take(found.id, sizeof found.id, id) ||
-        !take(found.secret, sizeof found.secret, secret) ||
+    if (!take(found.id, sizeof found.id, id) || !take(found.secret, sizeof found.secret, secret) ||
         (token != NULL && !take(found.token, sizeof found.token, token)))
         return didi_fail(error, DIDI_INVALID, "AWS_ACCESS_KEY_ID",
                          "the credentials in the environment cannot be used");

@@ -14,7 +14,7 @@ enum { CREDENTIALS_TEXT_BYTES = 4096 /* a session token may take more than 2000 
 typedef struct credentials {
     char id[160], secret[256];
     char token[CREDENTIALS_TEXT_BYTES]; /* "" for none */
-    int64_t ends; /* seconds since 1970; 0: not known */
+    int64_t ends;                       /* seconds since 1970; 0: not known */
 } credentials;
 
 /* From text as ~/.aws/credentials has it: `aws_access_key_id`, `aws_secret_access_key`, and maybe

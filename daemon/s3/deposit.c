@@ -104,8 +104,7 @@ static bool take_file(deposit_file *file, const json_t *row)
     file->bytes = (uint64_t)bytes;
     file->part_bytes = (uint64_t)part_bytes;
     return file->name != NULL && (upload == NULL || file->upload != NULL) &&
-           (upload == NULL || part_bytes > 0) &&
-           take_parts(file, json_object_get(row, "parts"));
+           (upload == NULL || part_bytes > 0) && take_parts(file, json_object_get(row, "parts"));
 }
 
 static bool take_record(deposit *self, const json_t *record)
@@ -179,9 +178,10 @@ int deposit_write(const deposit *self, int job_fd, didi_error *error)
     bool whole = files != NULL;
     for (size_t i = 0; i < self->count && whole; i++)
         whole = json_array_append_new(files, file_json(&self->files[i])) == 0;
-    json_t *record = json_pack("{s:i, s:s, s:s, s:i, s:b, s:o}", "version", 1, "bucket",
-                               self->bucket, "prefix", self->prefix, "piece_bytes",
-                               (int)DEPOSIT_PIECE_BYTES, "complete", self->complete, "files", files);
+    json_t *record =
+        json_pack("{s:i, s:s, s:s, s:i, s:b, s:o}", "version", 1, "bucket", self->bucket, "prefix",
+                  self->prefix, "piece_bytes", (int)DEPOSIT_PIECE_BYTES, "complete", self->complete,
+                  "files", files);
     char *text = whole && record != NULL ? json_dumps(record, JSON_COMPACT) : NULL;
     int status = text != NULL
                      ? file_write_durable(job_fd, DEPOSIT_RECORD, text, strlen(text), error)
@@ -262,8 +262,8 @@ static int digest_files(deposit *self, int job_fd, int artifacts_fd, const atomi
     run.buffer = memory_aligned(DEPOSIT_PIECE_BYTES, 1);
     if (run.buffer == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, DEPOSIT_PIECES, "out of memory");
-    run.pieces_fd = openat(job_fd, DEPOSIT_PIECES, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC |
-                                                      O_NOFOLLOW, 0640);
+    run.pieces_fd =
+        openat(job_fd, DEPOSIT_PIECES, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
     if (run.pieces_fd < 0)
         status = didi_fail_errno(error, errno, DEPOSIT_PIECES, "cannot create");
     for (size_t i = 0; i < self->count && status == DIDI_OK; i++) {
@@ -340,7 +340,7 @@ static int digest_manifest(int artifacts_fd, char ret_hex[65], didi_error *error
 }
 
 int deposit_begin(int job_fd, const char *bucket, const char *prefix, const atomic_bool *end,
-                 deposit **ret_deposit, didi_error *error)
+                  deposit **ret_deposit, didi_error *error)
 {
     deposit *before = NULL;
     deposit *self = memory_zeroed(1, sizeof *self);
@@ -375,13 +375,13 @@ int deposit_begin(int job_fd, const char *bucket, const char *prefix, const atom
 }
 
 int deposit_piece_digest(int job_fd, const deposit_file *file, uint64_t piece, char ret_hex[65],
-                        didi_error *error)
+                         didi_error *error)
 {
     int fd = openat(job_fd, DEPOSIT_PIECES, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return didi_fail_errno(error, errno, DEPOSIT_PIECES, "cannot open");
-    int status = file_pread_all(fd, ret_hex, 64, 64 * (file->first_piece + piece), DEPOSIT_PIECES,
-                                error);
+    int status =
+        file_pread_all(fd, ret_hex, 64, 64 * (file->first_piece + piece), DEPOSIT_PIECES, error);
     ret_hex[64] = '\0';
     file_close(fd);
     return status;

@@ -29,7 +29,7 @@ typedef struct deposit_file {
 typedef struct deposit {
     char bucket[S3_BUCKET_BYTES], prefix[S3_KEY_BYTES]; /* a key is PREFIX/NAME */
     bool complete;                                      /* all of it is there */
-    deposit_file *files;                                 /* the manifest last */
+    deposit_file *files;                                /* the manifest last */
     size_t count;
 } deposit;
 
@@ -38,12 +38,13 @@ void deposit_free(deposit *self);
 /* Reads a record. Errors: DIDI_NOT_FOUND (there is none), DIDI_FORMAT, DIDI_IO, DIDI_NO_MEMORY. */
 int deposit_read(int job_fd, deposit **ret_deposit, didi_error *error);
 
-/* The record of the files that artifacts/manifest.json lists, to be stored below s3://BUCKET/PREFIX:
- * that of before where it is of the same files and place; else a new one, written, for which all
- * files are read and compared with the manifest. `end` as in s3_object. Errors: DIDI_FORMAT,
- * DIDI_CHANGED (a file is not what the manifest says), DIDI_CANCELLED, those of files. */
+/* The record of the files that artifacts/manifest.json lists, to be stored below
+ * s3://BUCKET/PREFIX: that of before where it is of the same files and place; else a new one,
+ * written, for which all files are read and compared with the manifest. `end` as in s3_object.
+ * Errors: DIDI_FORMAT, DIDI_CHANGED (a file is not what the manifest says), DIDI_CANCELLED, those
+ * of files. */
 int deposit_begin(int job_fd, const char *bucket, const char *prefix, const atomic_bool *end,
-                 deposit **ret_deposit, didi_error *error);
+                  deposit **ret_deposit, didi_error *error);
 
 /* A file of the record by name, or NULL. */
 const deposit_file *deposit_find(const deposit *self, const char *name);
@@ -64,12 +65,12 @@ int deposit_send(deposit *self, const deposit_way *way, uint64_t part_bytes, did
 /* Compares size, ETag and digest of the object with the record. Errors: DIDI_CHANGED (it is another
  * one, or gone), those of s3_head. */
 int deposit_check(const deposit *self, const deposit_way *way, const deposit_file *file,
-                 didi_error *error);
+                  didi_error *error);
 
 /* Reads piece number `piece` of a file into a buffer of DEPOSIT_PIECE_BYTES, compared with its
  * digest. Errors: DIDI_CHANGED (replaced, gone, or other bytes each time), those of s3_read. */
-int deposit_piece(const deposit *self, const deposit_way *way, const deposit_file *file, uint64_t piece,
-                 char *buffer, size_t *ret_bytes, didi_error *error);
+int deposit_piece(const deposit *self, const deposit_way *way, const deposit_file *file,
+                  uint64_t piece, char *buffer, size_t *ret_bytes, didi_error *error);
 
 /* Brings the files that are not in artifacts/ back to it, each whole or not at all. Errors:
  * those of deposit_piece, of files. */

@@ -11,4 +11,4 @@ uint64_t deposit_pieces_of(uint64_t bytes);
 
 /* What s3.pieces says of a piece, in hex. Errors: DIDI_NOT_FOUND, DIDI_IO, DIDI_CHANGED. */
 int deposit_piece_digest(int job_fd, const deposit_file *file, uint64_t piece, char ret_hex[65],
-                        didi_error *error);
+                         didi_error *error);

@@ -149,11 +149,8 @@ int s3_upload_end(s3 *self, const s3_object *object, const char *upload, const s
     char *query = upload_query(upload, 0);
     char *text = parts_text(parts, count);
     assert(count >= 1 && count <= S3_PARTS_MAX);
-    s3_call call = {.object = object,
-                    .method = "POST",
-                    .query = query,
-                    .text = text,
-                    .may_fail_late = true};
+    s3_call call = {
+        .object = object, .method = "POST", .query = query, .text = text, .may_fail_late = true};
     int status = query != NULL && text != NULL
                      ? s3_call_run(self, &call, error)
                      : didi_fail(error, DIDI_NO_MEMORY, object->key, "out of memory");

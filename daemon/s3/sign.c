@@ -117,8 +117,7 @@ static size_t all_headers(const sign_key *key, const sign_request *request, cons
     for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
         if (own[i].value == NULL)
             continue;
-        while (next < request->header_count &&
-               strcmp(request->headers[next].name, own[i].name) < 0)
+        while (next < request->header_count && strcmp(request->headers[next].name, own[i].name) < 0)
             ret_all[count++] = request->headers[next++];
         ret_all[count++] = own[i];
     }
@@ -185,15 +184,15 @@ int sign_target(const sign_key *key, const sign_request *request, const char tim
     assert(request->header_count == 0 && request->query[0] == '\0');
     assert(seconds > 0 && seconds <= SIGN_SECONDS_MAX);
     char *query = target_query(key, time, seconds);
-    char *canonical =
-        query != NULL ? memory_format("%s\n%s\n%s\nhost:%s\n\nhost\n" SIGN_UNSIGNED,
-                                      request->method, request->path, query, request->host)
-                      : NULL;
+    char *canonical = query != NULL
+                          ? memory_format("%s\n%s\n%s\nhost:%s\n\nhost\n" SIGN_UNSIGNED,
+                                          request->method, request->path, query, request->host)
+                          : NULL;
     int status = canonical != NULL ? sign_text(key, time, canonical, hex, error)
                                    : didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
-    char *target = status == DIDI_OK ? memory_format("%s?%s&X-Amz-Signature=%s", request->path,
-                                                     query, hex)
-                                     : NULL;
+    char *target = status == DIDI_OK
+                       ? memory_format("%s?%s&X-Amz-Signature=%s", request->path, query, hex)
+                       : NULL;
     if (status == DIDI_OK && target == NULL)
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "out of memory");
     if (status == DIDI_OK)

@@ -31,10 +31,10 @@ typedef struct sign_header {
 } sign_header;
 
 typedef struct sign_request {
-    const char *method, *host; /* HOST or HOST:PORT, as in the header */
-    const char *path;          /* encoded; begins with a slash */
-    const char *query;         /* "name=value&..." encoded and sorted by name; "" for none */
-    const char *sha256;        /* of the body, in hex */
+    const char *method, *host;  /* HOST or HOST:PORT, as in the header */
+    const char *path;           /* encoded; begins with a slash */
+    const char *query;          /* "name=value&..." encoded and sorted by name; "" for none */
+    const char *sha256;         /* of the body, in hex */
     const sign_header *headers; /* more, sorted by name; none that is named here */
     size_t header_count;
 } sign_request;

@@ -20,15 +20,15 @@ static bool object_of(const deposit *self, const deposit_way *way, const char *n
                       char key[S3_KEY_BYTES], s3_object *ret_object)
 {
     const int length = snprintf(key, S3_KEY_BYTES, "%s/%s", self->prefix, name);
-    *ret_object = (s3_object){
-        .bucket = self->bucket, .key = key, .end = way->end, .quick = way->quick};
+    *ret_object =
+        (s3_object){.bucket = self->bucket, .key = key, .end = way->end, .quick = way->quick};
     return length > 0 && length < S3_KEY_BYTES;
 }
 
 static int too_long(const char *name, didi_error *error)
 {
-    return didi_fail(error, DIDI_INVALID, "artifact_store", "the key of %s is longer than 1024 bytes",
-                     name);
+    return didi_fail(error, DIDI_INVALID, "artifact_store",
+                     "the key of %s is longer than 1024 bytes", name);
 }
 
 /* ---- there ---- */
@@ -82,13 +82,12 @@ typedef struct span {
     char *buffer;
 } span;
 
-static int next_of_span(void *context, const void **ret_bytes, size_t *ret_count,
-                        didi_error *error)
+static int next_of_span(void *context, const void **ret_bytes, size_t *ret_count, didi_error *error)
 {
     span *self = context;
     const size_t bytes = (size_t)smaller(self->end - self->at, HASH_BYTES);
-    int status = file_pread_all(self->of->fd, self->buffer, bytes, self->at, self->of->file->name,
-                                error);
+    int status =
+        file_pread_all(self->of->fd, self->buffer, bytes, self->at, self->of->file->name, error);
     self->at += bytes;
     *ret_bytes = self->buffer;
     *ret_count = bytes;
@@ -225,7 +224,7 @@ int deposit_send(deposit *self, const deposit_way *way, uint64_t part_bytes, did
 /* ---- and back ---- */
 
 int deposit_check(const deposit *self, const deposit_way *way, const deposit_file *file,
-                 didi_error *error)
+                  didi_error *error)
 {
     char key[S3_KEY_BYTES];
     s3_object object;
@@ -235,9 +234,8 @@ int deposit_check(const deposit *self, const deposit_way *way, const deposit_fil
     int status = s3_head(way->client, &object, &facts, error);
     if (status == DIDI_NOT_FOUND)
         return didi_fail(error, DIDI_CHANGED, file->name, "%s is gone from S3", file->name);
-    if (status == DIDI_OK &&
-        (facts.bytes != file->bytes || strcmp(facts.etag, file->etag) != 0 ||
-         (facts.sha256[0] != '\0' && strcmp(facts.sha256, file->sha256) != 0)))
+    if (status == DIDI_OK && (facts.bytes != file->bytes || strcmp(facts.etag, file->etag) != 0 ||
+                              (facts.sha256[0] != '\0' && strcmp(facts.sha256, file->sha256) != 0)))
         return didi_fail(error, DIDI_CHANGED, file->name,
                          "%s was replaced at S3: it has %llu bytes and the ETag %.80s, stored were "
                          "%llu bytes with %s",
@@ -246,8 +244,8 @@ int deposit_check(const deposit *self, const deposit_way *way, const deposit_fil
     return status;
 }
 
-int deposit_piece(const deposit *self, const deposit_way *way, const deposit_file *file, uint64_t piece,
-                 char *buffer, size_t *ret_bytes, didi_error *error)
+int deposit_piece(const deposit *self, const deposit_way *way, const deposit_file *file,
+                  uint64_t piece, char *buffer, size_t *ret_bytes, didi_error *error)
 {
     char key[S3_KEY_BYTES];
     char wanted[65];
@@ -279,18 +277,18 @@ int deposit_piece(const deposit *self, const deposit_way *way, const deposit_fil
                      file->name, (unsigned long long)at);
 }
 
-static int restore_into(const deposit *self, const deposit_way *way, const deposit_file *file, int fd,
-                        didi_error *error)
+static int restore_into(const deposit *self, const deposit_way *way, const deposit_file *file,
+                        int fd, didi_error *error)
 {
     char *buffer = memory_aligned(DEPOSIT_PIECE_BYTES, 1);
     size_t bytes = 0;
-    int status = buffer != NULL ? DIDI_OK
-                                : didi_fail(error, DIDI_NO_MEMORY, file->name, "out of memory");
+    int status =
+        buffer != NULL ? DIDI_OK : didi_fail(error, DIDI_NO_MEMORY, file->name, "out of memory");
     for (uint64_t piece = 0; piece < deposit_pieces_of(file->bytes) && status == DIDI_OK; piece++) {
         status = deposit_piece(self, way, file, piece, buffer, &bytes, error);
         if (status == DIDI_OK)
-            status = file_pwrite_all(fd, buffer, bytes, piece * DEPOSIT_PIECE_BYTES, file->name,
-                                     error);
+            status =
+                file_pwrite_all(fd, buffer, bytes, piece * DEPOSIT_PIECE_BYTES, file->name, error);
     }
     free(buffer);
     return status;

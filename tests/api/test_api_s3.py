@@ -2,12 +2,15 @@
 """Artifacts at S3: stored, served, brought back, deleted, with a server that misbehaves."""
 
 import hashlib
+import http.server
 import json
 import os
-import pathlib
+import threading
 import time
+import urllib.error
 import urllib.request
 
+import numpy
 import pytest
 
 from s3 import Object, S3
@@ -96,7 +99,8 @@ def test_ranges_and_conditions(start, s3):
     job = merge(wire)["id"]
     row = next(row for row in rows(wire, job) if row["name"] == "shared.safetensors")
     whole = wire.get(row["href"]).body
-    for asked, first, last in (("bytes=10-19", 10, 19), ("bytes=-7", len(whole) - 7, len(whole) - 1),
+    for asked, first, last in (("bytes=10-19", 10, 19),
+                               ("bytes=-7", len(whole) - 7, len(whole) - 1),
                                ("bytes=100-", 100, len(whole) - 1)):
         answer = wire.get(row["href"], Range=asked)
         assert answer.status == 206
@@ -155,7 +159,7 @@ def test_an_object_altered_behind_us_is_told(start, s3, redirect):
 
 
 def test_large_files_go_in_parts(start, s3, tmp_path):
-    wire, daemon, state = start(s3_part_bytes=5 << 20, models=str(large_models(tmp_path)))
+    wire, _, _ = start(s3_part_bytes=5 << 20, models=str(large_models(tmp_path)))
     job = wire.wait(wire.submit(large())["id"], "succeeded")["id"]
     parts = [query for method, _, query, _ in s3.requests if "partNumber" in query]
     assert len(parts) >= 2
@@ -165,13 +169,13 @@ def test_large_files_go_in_parts(start, s3, tmp_path):
 
 def large_models(folder):
     """A base and two tasks whose package has a file of more than one part."""
-    import numpy
     random = numpy.random.default_rng(1)
     models = folder / "large"
     base = random.standard_normal((1100, 1200), dtype=numpy.float32)
-    for name in ("base", "a", "b"):
-        update = 0 if name == "base" else random.standard_normal(base.shape, dtype=numpy.float32)
-        write_model(models / name, base + numpy.float32(0.01) * update)
+    for name in ("wide-base", "wide-a", "wide-b"):
+        size = numpy.float32(0 if name == "wide-base" else 0.01)
+        write_model(models / name,
+                    base + size * random.standard_normal(base.shape, dtype=numpy.float32))
     return models
 
 
@@ -185,15 +189,15 @@ def write_model(folder, matrix):
 
 
 def large():
-    return {"base": "base", "method": "average",
-            "tasks": [{"name": "a", "model": "a"}, {"name": "b", "model": "b"}]}
+    return {"base": "wide-base", "method": "average",
+            "tasks": [{"name": "a", "model": "wide-a"}, {"name": "b", "model": "wide-b"}]}
 
 
 @pytest.mark.parametrize("fault", ["reset", "truncate", "delay",
                                    (503, "SlowDown", "Please reduce your request rate."),
                                    (500, "InternalError", "We encountered an internal error."),
                                    (429, "Throttling", "Rate exceeded"),
-                                   (503, "ServiceUnavailable", "again", )])
+                                   (503, "ServiceUnavailable", "again")])
 def test_faults_that_pass_are_outlived(start, s3, fault):
     seen = {}
 
@@ -293,7 +297,7 @@ def test_credentials_that_end_are_read_anew(start, s3, tmp_path):
     check_all(wire, job["id"])
 
 
-def test_no_credentials_and_no_private_address(start, s3, start_daemon, family, tmp_path):
+def test_no_credentials_and_no_private_address(start):
     none = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
     wire, daemon, _ = start(environment=none)
     assert "no credentials for S3" in merge(wire, "failed")["error"]["detail"]
@@ -317,8 +321,6 @@ class Instance:
     """A metadata service, version 2."""
 
     def __init__(self, keys):
-        import http.server
-        import threading
         self.asked = []
         outer = self
 
@@ -355,11 +357,11 @@ class Instance:
         self.server.server_close()
 
 
-def test_exports_and_extensions_bring_files_back(start, s3):
+def test_exports_bring_files_back(start, s3):
     wire, daemon, state = start()
     job = merge(wire)["id"]
     assert local(state, job) == ["manifest.json"]
-    answer = wire.post(f"/v1/jobs/{job}/exports", {"tasks": ["latin"]})
+    answer = wire.post(f"/v1/jobs/{job}/exports", {"tasks": ["latin"], "format": "full"})
     assert answer.status == 202, answer.body
     until(lambda: wire.get(f"/v1/jobs/{job}/exports").json()["data"][0]["state"] == "succeeded")
     assert len(local(state, job)) == len(rows(wire, job)) - 1  # all but the model exported
@@ -373,7 +375,8 @@ def test_exports_and_extensions_bring_files_back(start, s3):
 def test_objects_are_deleted_later_where_s3_is_away(start, s3):
     wire, daemon, state = start()
     job = merge(wire)["id"]
-    s3.fault = lambda method, key, query: (403, "AccessDenied", "no") if method == "DELETE" else None
+    s3.fault = lambda method, key, query: \
+        (403, "AccessDenied", "no") if method == "DELETE" else None
     assert wire.request("DELETE", f"/v1/jobs/{job}").status == 204
     daemon.wait_logged("cannot delete artifacts at S3; will try again")
     assert wire.get(f"/v1/jobs/{job}").status == 404
@@ -410,3 +413,53 @@ def test_a_stopped_daemon_goes_on_storing(start, s3):
     Wire(daemon.url).wait(job, "succeeded")
     assert s3.count("PUT") == before + 1, "what was stored is stored again"
     check_all(Wire(daemon.url), job)
+
+
+def put_model(s3, prefix, folder):
+    """The files of a model, as somebody else put them there."""
+    for path in folder.iterdir():
+        data = path.read_bytes()
+        s3.buckets["artifacts"][f"{prefix}/{path.name}"] = Object(data)
+
+
+def fetched(wire, name, source):
+    answer = wire.post("/v1/models", {"name": name, "source": source})
+    assert answer.status == 202, answer.body
+    fetch = answer.json()["id"]
+    until(lambda: wire.get(f"/v1/fetches/{fetch}").json()["state"] in ("succeeded", "failed"))
+    return wire.get(f"/v1/fetches/{fetch}").json()
+
+
+def test_models_are_fetched_from_s3(start, s3, family, tmp_path):
+    folder = tmp_path / "fetched"
+    folder.mkdir()
+    wire, _, _ = start(fetch_dir=folder, models=folder)
+    put_model(s3, "models/of+us/base", family / "base")
+    turns = iter(range(10**6))
+    faults = ["reset", None, "truncate", None, None]
+    s3.fault = lambda method, key, query: faults[next(turns) % len(faults)]
+    end = fetched(wire, "org/mine", "s3://artifacts/models/of+us/base")
+    assert end["state"] == "succeeded", end
+    for path in (family / "base").glob("*.safetensors"):
+        assert (folder / "org" / "mine" / path.name).read_bytes() == path.read_bytes()
+    assert wire.get("/v1/models/org/mine").json()["state"] == "ready"
+    again = fetched(wire, "org/mine", "s3://artifacts/models/of+us/base")
+    assert (again["state"], "already" in again["error"]["detail"]) == ("failed", True)
+
+
+def test_what_is_wrong_with_a_model_at_s3_is_told(start, s3, family, tmp_path):
+    folder = tmp_path / "fetched"
+    folder.mkdir()
+    wire, _, _ = start(fetch_dir=folder, models=folder)
+    put_model(s3, "good", family / "base")
+    weights = s3.buckets["artifacts"]["good/model.safetensors"]
+    weights.sha256 = digest(b"another")
+    for source, words in (("s3://artifacts/good", "should be"),
+                          ("s3://artifacts/none", "there is no file of a model"),
+                          ("s3://elsewhere/good", "NoSuchBucket")):
+        end = fetched(wire, "wrong", source)
+        assert end["state"] == "failed" and words in end["error"]["detail"], end
+    assert not (folder / "wrong").exists()
+    for source in ("s3://artifacts", "s3://A/b", "s3://artifacts/"):
+        answer = wire.post("/v1/models", {"name": "wrong", "source": source})
+        assert answer.problem() == "invalid-request"

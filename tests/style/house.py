@@ -43,7 +43,8 @@ PROGRAMS = {
                          "daemon/http daemon/base proto src/base"),
     "daemon/report": ("daemon/report/report.h", "proto src/base"),
     "daemon/fetch": ("daemon/fetch/fetch.h",
-                     "daemon/egress daemon/models daemon/s3 daemon/store daemon/base proto src/base"),
+                     "daemon/egress daemon/models daemon/s3 daemon/store daemon/base proto "
+                     "src/base"),
     "daemon/webhooks": ("daemon/webhooks/webhooks.h",
                         "daemon/egress daemon/store daemon/base proto src src/base"),
     "daemon/uploads": ("daemon/uploads/uploads.h",
@@ -56,7 +57,8 @@ PROGRAMS = {
                           "daemon/jobs daemon/models daemon/score daemon/base proto src "
                           "src/package src/base"),
     "daemon/jobs": ("daemon/jobs/jobs.h", "daemon/cluster daemon/models daemon/s3 daemon/score "
-                                          "daemon/store daemon/worker daemon/base proto src src/base"),
+                                          "daemon/store daemon/worker daemon/base proto src "
+                                          "src/base"),
     "daemon/worker": ("daemon/worker/worker.h", "daemon/models daemon/base proto src src/base"),
     "daemon/cluster": ("daemon/cluster/cluster.h", "daemon/process daemon/base proto src/base"),
     "daemon/mpi": (None, "daemon/worker daemon/base src src/base"),

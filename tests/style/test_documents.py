@@ -58,7 +58,8 @@ def test_the_build_knows_every_test_file():
 def test_the_manual_page_of_settings_is_up_to_date():
     script = sources.ROOT / "docs" / "generate_settings.py"
     subprocess.run([sys.executable, str(script), "--check"], check=True)
-    rows = re.findall(r"^ +X\((\w+), ", sources.text("daemon/base/config_table.h"), re.MULTILINE)
+    rows = re.findall(r"^ +X\((\w+), ", sources.text("daemon/base/config_table.h") +
+                      sources.text("daemon/base/config_transfer_table.h"), re.MULTILINE)
     page = sources.text("docs/didid.conf.5.scd").replace("\\", "")
     assert rows and not [row for row in rows if f"\n*{row}* = " not in page]
 
