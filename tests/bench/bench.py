@@ -29,6 +29,7 @@ import bench_memory  # noqa: E402
 import bench_methods  # noqa: E402
 import bench_others  # noqa: E402
 import bench_polling  # noqa: E402
+import bench_s3  # noqa: E402
 import bench_scale  # noqa: E402
 import bench_speed  # noqa: E402
 import bench_stages  # noqa: E402
@@ -46,6 +47,7 @@ BENCHMARKS = {
     "jobs": bench_jobs.measure,
     "executors": bench_executors.measure,
     "edge": bench_edge.measure,
+    "s3": bench_s3.measure,
     "dashboard": bench_dashboard.measure,
     "load": bench_load.measure,
     "crash": bench_crash.measure,
