@@ -94,7 +94,7 @@ def measure_reads(daemon, server, files):
     server.fault = lambda method, key, query: None
     wrong, failed, tries, took = (list(column) for column in zip(*ends))
     took.sort()
-    print(f"{READS} reads by {READERS} readers in {seconds:.0f} s, {len(injected)} faults injected, "
+    print(f"{READS} reads by {READERS} readers in {seconds:.0f} s, {len(injected)} faults, "
           f"{sum(tries) - READS} reads repeated, p50 {1e3 * took[READS // 2]:.1f} ms, "
           f"p99 {1e3 * took[READS * 99 // 100]:.1f} ms, largest {took[-1]:.2f} s", flush=True)
     held = [common.verdict("wrong bytes", sum(wrong), "0", sum(wrong) == 0),
