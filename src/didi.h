@@ -439,9 +439,9 @@ int didi_blas_use_one_thread(didi_error *error);
 /* Maps the buffers that BLAS needs when `callers` threads call it at once; none is mapped later, so
  * none can be refused then. Once, before any item. Errors: DIDI_NO_MEMORY. */
 int didi_blas_reserve(size_t callers, didi_error *error);
-/* The kernel that OPENBLAS_CORETYPE should name, where OpenBLAS does not know the processor and took
- * one of two decades ago: several times slower, and 0.3.21's is not safe with threads. NULL: that
- * in force is as good, or the variable names it. */
+/* The kernel that OPENBLAS_CORETYPE should name, where OpenBLAS does not know the processor and
+ * took one of two decades ago: several times slower, and 0.3.21's is not safe with threads. NULL:
+ * that in force is as good, or the variable names it. */
 const char *didi_blas_better_kernel(void);
 /* The address space they take, in bytes; hardly any of it is ever resident. */
 uint64_t didi_blas_bytes(size_t callers);

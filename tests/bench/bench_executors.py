@@ -101,8 +101,7 @@ def measure(arguments, scratch):
     with slurm_rig.Slurm(scratch / "slurm") as slurm:
         equal, _ = compare("glyphmini", scratch, arguments.build, slurm, 1)
         large, more = compare("vitb32", scratch, arguments.build, slurm, RUNS)
-    common.report("bytes of all executors", "equal" if equal and large else "other", "equal",
-                  equal and large)
-    common.report("seconds by Slurm, more than by threads", f"{100 * more:.0f} %",
-                  f"{100 * MORE_AT_MOST:.0f} %", more <= MORE_AT_MOST)
-    return equal and large and more <= MORE_AT_MOST
+    fine = common.verdict("bytes of all executors", "equal" if equal and large else "other",
+                          "equal", equal and large)
+    return common.verdict("seconds by Slurm, more than by threads", f"{100 * more:.0f} %",
+                          f"{100 * MORE_AT_MOST:.0f} %", more <= MORE_AT_MOST) and fine
