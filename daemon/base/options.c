@@ -6,6 +6,7 @@
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { OPTION_NAME_BYTES = 40, OPTION_FIRST = 256 /* value of the first row */ };
@@ -126,6 +127,10 @@ int options_read(const option_row *rows, void *into, int argc, char **argv, didi
 
 int options_refuse(const char *program, const didi_error *error)
 {
+    if (error->status == DIDI_NO_MEMORY) { /* not what was asked for is wrong */
+        fprintf(stderr, "%s: %s\n", program, error->message);
+        return EXIT_FAILURE;
+    }
     fprintf(stderr, "%s: %s; see %s --help\n", program, error->message, program);
     return OPTIONS_EXIT_USAGE;
 }

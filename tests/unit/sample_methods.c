@@ -2,7 +2,9 @@
 /* Tables gone through. */
 #include "tests/unit/sample_methods.h"
 
+#include "src/base/file.h"
 #include "tests/unit/sample_layer.h"
+#include "tests/unit/sample_summary.h"
 #include "tests/unit/support.h"
 
 void sample_methods_refuse(sample_family *self, const sample_refusal *rows, size_t count)
@@ -55,4 +57,6 @@ void sample_methods_check_faults(sample_family *self, const sample_faults *dense
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
         if (faults[i].dense > 0)
             sample_check_faults(self, faults[i].point, faults[i].how, faults[i].dense);
+    didi_error error = {0};
+    sample_must(file_remove_tree(self->output, "reference", &error), &error);
 }
