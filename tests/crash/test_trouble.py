@@ -214,7 +214,7 @@ def disk_of(point, megabytes):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    with disk_of(tmp_path / "disk", 4) as point:
+    with disk_of(tmp_path / "disk", 16) as point:
         yield point
 
 
@@ -242,7 +242,8 @@ def test_a_really_full_disk(start_daemon, family, small_disk):
             client.call(daemon, "POST", f"/v1/jobs/{job}/retry")
     again = client.submit(daemon, specification(family, "joint"), "one")
     assert job in (None, again)
-    assert client.wait_finished(daemon, again)["state"] == "succeeded"
+    shown = client.wait_finished(daemon, again)
+    assert shown["state"] == "succeeded", shown
     client.check_whole(state / "jobs" / again / "artifacts")
     assert daemon.stop() == 0, daemon.log()
 
