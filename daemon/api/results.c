@@ -52,13 +52,27 @@ int api_manifest_read(scheduler *jobs, const char *job_id, json_t **ret_manifest
     return status;
 }
 
+/* Names of what the job has under its own address, for clients to ask for no others. */
+static json_t *names_of_figures(const json_t *manifest)
+{
+    static const char *const names[] = {"frontier", "similarity", "ranks"};
+    json_t *found = json_array();
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const json_t *value = json_object_get(manifest, names[i]);
+        if (value != NULL && !json_is_null(value))
+            json_array_append_new(found, json_string(names[i]));
+    }
+    return found;
+}
+
 static json_t *figures_of(const json_t *manifest)
 {
     const json_t *error = json_object_get(manifest, "error");
-    return json_pack("{s:O*, s:{s:O*, s:O*}, s:O*}", "budget", json_object_get(manifest, "budget"),
-                     "error", "relative", json_object_get(error, "relative"), "per_task",
+    return json_pack("{s:O*, s:{s:O*, s:O*}, s:O*, s:o}", "budget",
+                     json_object_get(manifest, "budget"), "error", "relative",
+                     json_object_get(error, "relative"), "per_task",
                      json_object_get(error, "per_task"), "extends",
-                     json_object_get(manifest, "extends"));
+                     json_object_get(manifest, "extends"), "figures", names_of_figures(manifest));
 }
 
 /* Each caller gets a copy: reference counts are not for several threads. */

@@ -271,6 +271,7 @@ def test_a_finished_job_shows_its_figures(wire, finished):
     assert 0 < job["result"]["error"]["relative"] < 1
     assert job["result"]["budget"]["requested"] == pytest.approx(1.3)
     assert math.isfinite(job["result"]["budget"]["parameters"])
+    assert job["result"]["figures"] == ["frontier", "similarity", "ranks"]
 
 
 def test_ranks_and_frontier_are_the_manifests(wire, finished):

@@ -81,6 +81,7 @@ def test_a_job_by_another_method(wire, method, options, least, most):
     done = wire.wait(job["id"], "succeeded", "failed")
     assert done["state"] == "succeeded", done["error"]
     assert done["result"]["budget"]["requested"] is None
+    assert done["result"]["figures"] == []
     assert least < done["result"]["budget"]["parameters"] < most
     assert 0 < done["result"]["error"]["relative"] < 2
     for part in ("ranks", "frontier", "similarity"):

@@ -313,6 +313,8 @@ def test_a_method_that_needs_gram_matrices_asks_for_them(start_daemon, visit, fa
     made = Wire(daemon.url).wait(job_of(page), "succeeded")
     asked = made["specification"]["tasks"]
     assert [task["gram"] for task in asked] == ["grams/latin", "grams/mnist"]
+    page.get_by_role("heading", level=2, name="Files").wait_for()  # its result, without ranks
+    page.get_by_role("heading", level=2, name="Error of each task").wait_for()
     page = visitor.open(f"#/new?like={made['id']}")
     asked_for.wait_for()
     assert asked_for.input_value() == "grams/latin"

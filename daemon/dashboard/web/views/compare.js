@@ -12,6 +12,7 @@ import { card } from "../parts/facts.js";
 import { tick } from "../parts/fields.js";
 import { longTable } from "../parts/long_table.js";
 import { showNothing, showProblem } from "../parts/notice.js";
+import { hasFigures } from "./job/figures.js";
 
 const LAYERS = 30;
 
@@ -33,10 +34,8 @@ async function part(path, signal) {
 async function loadJob(id, signal) {
   const path = `jobs/${segment(id)}`;
   const job = await get(path, { signal });
-  const isDone = job.state === "succeeded";
-  const [ranks, frontier] = await Promise.all([
-    isDone && !job.survey ? part(`${path}/ranks`, signal) : null,
-    isDone ? part(`${path}/frontier`, signal) : null]);
+  const [ranks, frontier] = await Promise.all(["ranks", "frontier"].map((what) =>
+    hasFigures(job, what) ? part(`${path}/${what}`, signal) : null));
   return { job, ranks, frontier, name: job.name === "" ? `…${id.slice(-6)}` : job.name };
 }
 

@@ -11,7 +11,7 @@ import { card, facts } from "../parts/facts.js";
 import { showProblem } from "../parts/notice.js";
 import { artifactsCard, waysCard } from "./job/artifacts.js";
 import { jobCurves } from "./job/curves.js";
-import { isOver, nameOf } from "./job/figures.js";
+import { hasFigures, isOver, nameOf } from "./job/figures.js";
 import { jobHead } from "./job/head.js";
 import { jobLog } from "./job/log.js";
 import { jobProgress } from "./job/progress.js";
@@ -61,7 +61,8 @@ async function showResults(job, places, context) {
   const path = `jobs/${segment(job.id)}`;
   const { signal } = context;
   const asked = Object.fromEntries(["frontier", "similarity", "ranks", "artifacts"].map((what) =>
-    [what, what === "ranks" && job.survey ? null : ofResult(`${path}/${what}`, signal)]));
+    [what, what === "artifacts" || hasFigures(job, what) ? ofResult(`${path}/${what}`, signal)
+                                                         : null]));
   const left = h("div", { class: "stack" });
   const right = h("div", { class: "stack" });
   const below = h("div", { class: "wide" });

@@ -24,6 +24,13 @@ export function nameOf(job) {
   return job.name === "" ? job.id : job.name;
 }
 
+/** Whether it succeeded and has figures of this name: "frontier", "similarity", "ranks". A survey
+ *  tells of no result. */
+export function hasFigures(job, name) {
+  return job.state === "succeeded" &&
+    (job.survey ? name !== "ranks" : job.result?.figures.includes(name) === true);
+}
+
 /** Seconds from its start to its end, or to now; NaN before the start. */
 export function runSeconds(job, now = Date.now()) {
   if (job.started_at === null) return NaN;
