@@ -67,3 +67,10 @@ json_t *clock_json(int64_t milliseconds)
     clock_format(milliseconds, text);
     return json_string(text);
 }
+
+void clock_pause_ms(int64_t milliseconds)
+{
+    const struct timespec time = {.tv_sec = milliseconds / 1000,
+                                  .tv_nsec = milliseconds % 1000 * 1000000};
+    (void)nanosleep(&time, NULL);
+}

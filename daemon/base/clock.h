@@ -14,6 +14,9 @@ int64_t clock_now_ms(void);
 /* Milliseconds of a clock that never goes back; only differences mean something. */
 int64_t clock_monotonic_ms(void);
 
+/* Sleeps so long, or until a signal. */
+void clock_pause_ms(int64_t milliseconds);
+
 /* The first less the second. Kept from a start, it tells later whether the wall clock was set since
  * then, by more than an hour: ages of rows and files then mean nothing. */
 int64_t clock_apart_ms(void);

@@ -6,6 +6,7 @@
 
 #include <curl/curl.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -84,4 +85,20 @@ int egress_open_socket(const struct sockaddr *address, int type, int protocol, b
 {
     *ret_refused = !allow_private && !egress_address_is_public(address);
     return *ret_refused ? -1 : socket(address->sa_family, type | SOCK_CLOEXEC, protocol);
+}
+
+bool egress_header_value(const char *line, size_t bytes, const char *name, char *ret_value,
+                         size_t room)
+{
+    const size_t length = strlen(name);
+    if (bytes <= length || line[length] != ':' || strncasecmp(line, name, length) != 0)
+        return false;
+    const char *value = line + length + 1;
+    const char *end = line + bytes;
+    while (value < end && strchr(" \t", *value) != NULL)
+        value++;
+    while (end > value && strchr("\r\n \t", end[-1]) != NULL)
+        end--;
+    (void)snprintf(ret_value, room, "%.*s", (int)(end - value), value);
+    return true;
 }

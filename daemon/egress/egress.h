@@ -4,6 +4,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/socket.h>
 
 typedef enum egress_part { EGRESS_SCHEME, EGRESS_HOST, EGRESS_PORT, EGRESS_USER } egress_part;
@@ -19,6 +20,11 @@ bool egress_host_is_listed(const char *hosts, const char *host);
 /* True for an address of the public Internet: not private, loopback, link-local, shared, reserved,
  * multicast, nor IPv6 that carries such an IPv4 address. */
 bool egress_address_is_public(const struct sockaddr *address);
+
+/* True where a line of a reply's head, as libcurl hands it over, is the field `name`; its value,
+ * cut to `room`. */
+bool egress_header_value(const char *line, size_t bytes, const char *name, char *ret_value,
+                         size_t room);
 
 /* A socket for this address, or -1: it could not be had, or the address is not public and
  * `allow_private` is not set, which *ret_refused tells. libcurl connects it to that same address,

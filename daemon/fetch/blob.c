@@ -2,6 +2,8 @@
 /* Files from elsewhere: resumed, counted, hashed, renamed. */
 #include "daemon/fetch/blob.h"
 
+#include "daemon/base/base.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +13,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -29,10 +30,9 @@ static bool is_ended(const fetch_run *run)
 
 static void pause_before(const fetch_run *run, int attempt)
 {
-    const struct timespec step = {.tv_nsec = PAUSE_STEP_MILLISECONDS * 1000000L};
     int left = PAUSE_MILLISECONDS << (attempt - 1);
     for (; left > 0 && !is_ended(run); left -= PAUSE_STEP_MILLISECONDS)
-        (void)nanosleep(&step, NULL);
+        clock_pause_ms(PAUSE_STEP_MILLISECONDS);
 }
 
 /* ---- texts ---- */

@@ -159,22 +159,6 @@ static curl_socket_t open_socket(void *context, curlsocktype purpose, struct cur
 
 /* ---- what comes back ---- */
 
-static bool header_value(const char *line, size_t bytes, const char *name,
-                         char ret_value[TRANSFER_HEADER_BYTES])
-{
-    size_t length = strlen(name);
-    if (bytes <= length || line[length] != ':' || strncasecmp(line, name, length) != 0)
-        return false;
-    const char *value = line + length + 1;
-    const char *end = line + bytes;
-    while (value < end && strchr(" \t", *value) != NULL)
-        value++;
-    while (end > value && strchr("\r\n \t", end[-1]) != NULL)
-        end--;
-    (void)snprintf(ret_value, TRANSFER_HEADER_BYTES, "%.*s", (int)(end - value), value);
-    return true;
-}
-
 /* W/"x" and "x" are x. */
 static void keep_etag(const char *value, char ret_etag[TRANSFER_HEADER_BYTES])
 {
@@ -188,15 +172,18 @@ static size_t header_arrived(char *line, size_t size, size_t count, void *contex
     exchange *self = context;
     size_t bytes = size * count;
     char value[TRANSFER_HEADER_BYTES];
-    if (header_value(line, bytes, "etag", value))
+    if (egress_header_value(line, bytes, "etag", value, sizeof value))
         keep_etag(value, self->answer->etag);
-    else if (self->from_hub && header_value(line, bytes, "x-linked-etag", value))
+    else if (self->from_hub &&
+             egress_header_value(line, bytes, "x-linked-etag", value, sizeof value))
         keep_etag(value, self->linked_etag);
-    else if (self->from_hub && header_value(line, bytes, "x-linked-size", value))
+    else if (self->from_hub &&
+             egress_header_value(line, bytes, "x-linked-size", value, sizeof value))
         self->linked_bytes = strtoll(value, NULL, 10);
-    else if (header_value(line, bytes, "content-length", value))
+    else if (egress_header_value(line, bytes, "content-length", value, sizeof value))
         self->content_bytes = strtoll(value, NULL, 10);
-    else if (header_value(line, bytes, "content-range", value) && strchr(value, '/') != NULL)
+    else if (egress_header_value(line, bytes, "content-range", value, sizeof value) &&
+             strchr(value, '/') != NULL)
         self->range_bytes = strtoll(strchr(value, '/') + 1, NULL, 10);
     return bytes;
 }

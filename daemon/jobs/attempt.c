@@ -124,16 +124,21 @@ static void read_result(attempt *self, int job_fd)
         (store_result){found.error, found.ratio, found.bytes, measured ? (int64_t)bytes : -1};
 }
 
+static void drop_merge(attempt *self)
+{
+    didi_merge_close(self->merge);
+    self->merge = NULL;
+    free(self->merged);
+    self->merged = NULL;
+}
+
 /* On a pool thread: closing may free gigabytes, removing may take long. */
 static void close_work(void *context)
 {
     attempt *self = context;
     didi_error ignored = {0};
     int job_fd = -1;
-    didi_merge_close(self->merge);
-    self->merge = NULL;
-    free(self->merged);
-    self->merged = NULL;
+    drop_merge(self);
     if (self->status == DIDI_OK && !self->recorded)
         storage_send(self);
     self->withdrawn = self->status == DIDI_CANCELLED && atomic_load(&self->upload_cancel);
@@ -262,10 +267,7 @@ static void attempt_close(attempt *self)
 static void open_second(void *context)
 {
     attempt *self = context;
-    didi_merge_close(self->merge);
-    self->merge = NULL;
-    free(self->merged);
-    self->merged = NULL;
+    drop_merge(self);
     open_work(self);
 }
 
@@ -310,10 +312,13 @@ static void open_after(void *context)
         if (self->status == DIDI_OK)
             self->status = pool_add(owner->pool, self->merge, self->job.priority, attempt_finished,
                                     self, &self->why);
-        if (self->status != DIDI_OK)
+        if (self->status != DIDI_OK) {
+            remote_free(self->remote);
+            self->remote = NULL;
             attempt_close(self);
-        else if (self->cancel || atomic_load(&owner->stopping))
+        } else if (self->cancel || atomic_load(&owner->stopping)) {
             didi_merge_cancel(self->merge);
+        }
     }
     owner->advance(owner);
 }

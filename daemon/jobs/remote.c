@@ -89,16 +89,21 @@ int remote_create(attempt *of, const char *merged, const char *work, remote **re
     return status;
 }
 
-void remote_free(remote *self)
+static void free_orders(remote *self)
 {
-    if (self == NULL)
-        return;
-    assert(!self->working && self->count == 0);
     while (self->orders != NULL) {
         remote_order *order = self->orders;
         self->orders = order->next;
         remote_order_free(order);
     }
+}
+
+void remote_free(remote *self)
+{
+    if (self == NULL)
+        return;
+    assert(!self->working && self->count == 0);
+    free_orders(self);
     file_close(self->job_fd);
     file_close(self->cluster_fd);
     free(self->items);
@@ -154,15 +159,11 @@ static void complete_taken(remote *self)
     self->count = left;
 }
 
-/* All that are out end like this. */
-static void fail_items(remote *self, int status, const didi_error *error)
+static void fail_last(remote *self, int status, const didi_error *error)
 {
-    while (self->count > 0) {
-        didi_item *item = self->items[self->count - 1].item;
-        self->count--;
-        didi_item_fail(item, status, error);
-        didi_merge_complete(self->merge, item);
-    }
+    didi_item *item = self->items[--self->count].item;
+    didi_item_fail(item, status, error);
+    didi_merge_complete(self->merge, item);
 }
 
 /* False where memory runs out: then at the next tick. */
@@ -233,13 +234,8 @@ static bool goes_on(remote *self, int64_t *ret_next_ms)
         *ret_next_ms = now + (int64_t)seconds * 1000;
         return false;
     }
-    if (!didi_merge_is_over(self->merge) &&
-        self->count > 0) { /* the first that fails says why the job does */
-        didi_item *item = self->items[self->count - 1].item;
-        self->count--;
-        didi_item_fail(item, self->status, &self->error);
-        didi_merge_complete(self->merge, item);
-    }
+    if (!didi_merge_is_over(self->merge) && self->count > 0)
+        fail_last(self, self->status, &self->error); /* the first one says why the job fails */
     return false;
 }
 
@@ -275,23 +271,27 @@ static void count_tasks(remote *self)
         }
 }
 
+/* Why tasks wait, whenever that is another reason than at the look before. */
+static void tell_reason(remote *self)
+{
+    if (self->reason[0] != '\0' && strcmp(self->told, self->reason) != 0)
+        note(self, "waits for %s: %s", cluster_name(self->owner->cluster), self->reason);
+    memcpy(self->told, self->reason, sizeof self->told);
+}
+
 static void look_after(remote *self)
 {
-    char before[CLUSTER_REASON_BYTES];
     const int64_t now = clock_monotonic_ms();
     size_t tasks = 0;
     for (const remote_order *order = self->orders; order != NULL; order = order->next)
         tasks += order->count;
     uint64_t pause = larger(REMOTE_DONE_MILLISECONDS, 1000 * tasks / REMOTE_TASKS_PER_SECOND);
     self->done_ms = now + (int64_t)pause;
-    if (self->asks_scheduler)
-        self->scheduler_ms = now + 1000 * (int64_t)self->owner->config->cluster_poll_seconds;
     complete_taken(self);
-    (void)snprintf(before, sizeof before, "%s", self->of->waits_for);
-    if (self->asks_scheduler)
-        (void)snprintf(self->of->waits_for, sizeof self->of->waits_for, "%s", self->told);
-    if (self->told[0] != '\0' && self->asks_scheduler && strcmp(before, self->told) != 0)
-        note(self, "waits for %s: %s", cluster_name(self->owner->cluster), self->told);
+    if (self->asks_scheduler) {
+        self->scheduler_ms = now + 1000 * (int64_t)self->owner->config->cluster_poll_seconds;
+        tell_reason(self);
+    }
     (void)goes_on(self, &self->scheduler_ms);
     count_tasks(self);
     remove_settled_orders(self);
@@ -319,12 +319,9 @@ static void end(remote *self)
         return;
     }
     complete_taken(self);
-    fail_items(self, DIDI_CANCELLED, &why);
-    while (self->orders != NULL) {
-        remote_order *order = self->orders;
-        self->orders = order->next;
-        remote_order_free(order);
-    }
+    while (self->count > 0)
+        fail_last(self, DIDI_CANCELLED, &why);
+    free_orders(self);
 }
 
 void remote_count(const remote *self, size_t *waiting, size_t *running)

@@ -80,7 +80,8 @@ struct remote {
     bool asks_scheduler;
     int64_t submit_ms, done_ms, scheduler_ms; /* when next */
     size_t refusals;                          /* in a row */
-    char told[CLUSTER_REASON_BYTES];          /* why it waits */
+    char reason[CLUSTER_REASON_BYTES];        /* why tasks wait, as the look found */
+    char told[CLUSTER_REASON_BYTES];          /* the one before */
 };
 
 /* ---- remote_order.c: directories and tasks of orders; beside the loop ---- */

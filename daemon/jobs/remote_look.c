@@ -11,6 +11,11 @@
 
 enum { LOG_BYTES_MAX = 16 << 20, LINE_BYTES = 400 };
 
+static bool is_out(const remote_item *item, const remote_order *order, size_t task)
+{
+    return item->state == REMOTE_SENT && item->order == order && item->task == task;
+}
+
 /* ---- what tasks tell ---- */
 
 typedef struct listening {
@@ -26,8 +31,7 @@ static void hear(void *context, const worker_line *line)
     of->last = line->usage;
     for (size_t i = 0; i < of->self->count; i++) {
         remote_item *item = &of->self->items[i];
-        if (item->state == REMOTE_SENT && item->order == of->order && item->task == of->task &&
-            item->index == line->item)
+        if (is_out(item, of->order, of->task) && item->index == line->item)
             item->told = true;
     }
 }
@@ -147,7 +151,7 @@ static int give_again(remote *self, remote_order *order, size_t task, int status
     bool fails = !killed && !may_help(status);
     for (size_t i = 0; i < self->count; i++) {
         remote_item *item = &self->items[i];
-        if (item->state != REMOTE_SENT || item->order != order || item->task != task)
+        if (!is_out(item, order, task))
             continue;
         metric_add(METRIC_CLUSTER_AGAIN, METRIC_LABELS(killed ? "killed" : "failed"), 1);
         item->kills += killed;
@@ -175,8 +179,7 @@ static int settle(remote *self, remote_order *order, size_t task, didi_error *er
     if (of->ended_ms == 0)
         of->ended_ms = now;
     for (size_t i = 0; i < self->count; i++)
-        if (self->items[i].state == REMOTE_SENT && self->items[i].order == order &&
-            self->items[i].task == task)
+        if (is_out(&self->items[i], order, task))
             take(&self->items[i]);
     bool sure = seen->state == CLUSTER_FAILED || seen->state == CLUSTER_KILLED;
     if (of->left > 0 && !sure && now - of->ended_ms < REMOTE_GRACE_MILLISECONDS)
@@ -197,7 +200,7 @@ static void note_reason(remote *self, const remote_order *order)
 {
     for (size_t t = 0; t < order->count; t++)
         if (order->seen[t].state == CLUSTER_WAITING && order->seen[t].reason[0] != '\0') {
-            (void)snprintf(self->told, sizeof self->told, "%s", order->seen[t].reason);
+            (void)snprintf(self->reason, sizeof self->reason, "%s", order->seen[t].reason);
             return;
         }
 }
@@ -205,7 +208,7 @@ static void note_reason(remote *self, const remote_order *order)
 int remote_look(remote *self, didi_error *error)
 {
     int status = DIDI_OK;
-    self->told[0] = '\0';
+    self->reason[0] = '\0';
     for (remote_order *order = self->orders; order != NULL && status == DIDI_OK;
          order = order->next) {
         const cluster_order asked = remote_order_of(order, self->worker_path);

@@ -12,10 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { ORDERS_MAX = INT_MAX, END_PAUSE_NS = 200000000, NUMBERS_MILLISECONDS = 100 };
+enum { ORDERS_MAX = INT_MAX, END_PAUSE_MILLISECONDS = 200, NUMBERS_MILLISECONDS = 100 };
 
 cluster_order remote_order_of(const remote_order *order, const char *worker_path)
 {
@@ -252,6 +251,14 @@ static int save_handle(const remote_order *order, didi_error *error)
     return file_write_durable(order->fd, "handle", order->handle, strlen(order->handle), error);
 }
 
+static void send_item(remote_item *item, remote_order *order, size_t task)
+{
+    item->state = REMOTE_SENT;
+    item->order = order;
+    item->task = task;
+    order->tasks[task].left++;
+}
+
 /* Items that are out belong to the order. */
 static void adopt(remote *self, remote_order *order)
 {
@@ -286,12 +293,8 @@ int remote_submit(remote *self, didi_error *error)
     if (status != DIDI_OK)
         goto out;
     for (size_t i = 0; i < self->count; i++)
-        if (dealt.task_of[i] != SIZE_MAX) {
-            self->items[i].state = REMOTE_SENT;
-            self->items[i].order = order;
-            self->items[i].task = dealt.task_of[i];
-            order->tasks[dealt.task_of[i]].left++;
-        }
+        if (dealt.task_of[i] != SIZE_MAX)
+            send_item(&self->items[i], order, dealt.task_of[i]);
     adopt(self, order);
     order = NULL;
 out:
@@ -388,12 +391,6 @@ static bool is_gone(const cluster_task *tasks, size_t count)
     return gone;
 }
 
-static void pause_a_little(void)
-{
-    const struct timespec time = {0, END_PAUSE_NS};
-    (void)nanosleep(&time, NULL);
-}
-
 static int end_order(const scheduler *owner, remote_order *order, didi_error *error)
 {
     const cluster_order asked = remote_order_of(order, "");
@@ -407,7 +404,7 @@ static int end_order(const scheduler *owner, remote_order *order, didi_error *er
             status = didi_fail(error, DIDI_UNAVAILABLE, order->name,
                                "%s was cancelled %d s ago, and its tasks are not gone", order->name,
                                REMOTE_END_MILLISECONDS / 1000);
-        pause_a_little();
+        clock_pause_ms(END_PAUSE_MILLISECONDS);
     }
     return status;
 }
@@ -429,16 +426,14 @@ int remote_cancel_orders(remote *self, didi_error *error)
 /* Those of its items that are wanted now are out already. */
 static void take_up(remote *self, remote_order *order, const worker_tasks *tasks)
 {
-    for (size_t t = 0; t < tasks->count; t++)
-        for (size_t at = tasks->first[t]; at < tasks->first[t + 1]; at++)
-            for (size_t i = 0; i < self->count; i++)
-                if (self->items[i].index == tasks->items[at] &&
-                    self->items[i].state == REMOTE_WANTED) {
-                    self->items[i].state = REMOTE_SENT;
-                    self->items[i].order = order;
-                    self->items[i].task = t;
-                    order->tasks[t].left++;
-                }
+    size_t task = 0;
+    for (size_t at = 0; at < tasks->first[tasks->count]; at++) {
+        while (at >= tasks->first[task + 1])
+            task++;
+        for (size_t i = 0; i < self->count; i++)
+            if (self->items[i].index == tasks->items[at] && is_wanted(&self->items[i]))
+                send_item(&self->items[i], order, task);
+    }
     adopt(self, order);
 }
 

@@ -29,9 +29,8 @@ typedef struct attempt {
     store_job job;
     attempt_state state;
     didi_merge *merge;
-    char *merged;                         /* the specification that `merge` was opened by */
-    struct remote *remote;                /* NULL: all runs here */
-    char waits_for[CLUSTER_REASON_BYTES]; /* of the cluster */
+    char *merged;          /* the specification that `merge` was opened by */
+    struct remote *remote; /* NULL: all runs here */
     telemetry *telemetry;
     bool cancel;               /* asked for by a user */
     bool waiting;              /* for a disk with room; events say so */

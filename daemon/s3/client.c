@@ -240,22 +240,6 @@ static curl_socket_t open_socket(void *context, curlsocktype purpose, struct cur
                               self->client->rules.allow_private, &self->address_refused);
 }
 
-static bool header_is(const char *line, size_t bytes, const char *name, char *ret_value,
-                      size_t room)
-{
-    const size_t length = strlen(name);
-    if (bytes <= length || line[length] != ':' || strncasecmp(line, name, length) != 0)
-        return false;
-    const char *value = line + length + 1;
-    const char *end = line + bytes;
-    while (value < end && strchr(" \t", *value) != NULL)
-        value++;
-    while (end > value && strchr("\r\n \t", end[-1]) != NULL)
-        end--;
-    (void)snprintf(ret_value, room, "%.*s", (int)(end - value), value);
-    return true;
-}
-
 static void unquote(const char *value, char ret_etag[S3_ETAG_BYTES])
 {
     value += value[0] == '"';
@@ -277,21 +261,21 @@ static size_t header_arrived(char *line, size_t size, size_t count, void *contex
     s3_facts *facts = &self->call->facts;
     const size_t bytes = size * count;
     char value[HEADER_BYTES];
-    if (header_is(line, bytes, "etag", value, sizeof value))
+    if (egress_header_value(line, bytes, "etag", value, sizeof value))
         unquote(value, facts->etag);
-    else if (header_is(line, bytes, "x-amz-meta-sha256", value, sizeof value))
+    else if (egress_header_value(line, bytes, "x-amz-meta-sha256", value, sizeof value))
         (void)snprintf(facts->sha256, sizeof facts->sha256, "%.64s", value);
-    else if (header_is(line, bytes, "x-amz-checksum-sha256", value, sizeof value))
+    else if (egress_header_value(line, bytes, "x-amz-checksum-sha256", value, sizeof value))
         take_checksum(facts, value);
-    else if (header_is(line, bytes, "x-amz-bucket-region", value, sizeof value))
+    else if (egress_header_value(line, bytes, "x-amz-bucket-region", value, sizeof value))
         text_copy_printable(self->region, sizeof self->region, value);
-    else if (header_is(line, bytes, "content-length", value, sizeof value))
+    else if (egress_header_value(line, bytes, "content-length", value, sizeof value))
         facts->bytes = strtoull(value, NULL, 10);
-    else if (header_is(line, bytes, "content-range", value, sizeof value))
+    else if (egress_header_value(line, bytes, "content-range", value, sizeof value))
         (void)snprintf(self->range, sizeof self->range, "%.90s", value);
-    else if (header_is(line, bytes, "date", value, sizeof value))
+    else if (egress_header_value(line, bytes, "date", value, sizeof value))
         self->date = (int64_t)curl_getdate(value, NULL);
-    else if (header_is(line, bytes, "retry-after", value, sizeof value))
+    else if (egress_header_value(line, bytes, "retry-after", value, sizeof value))
         self->retry_after = strtoll(value, NULL, 10);
     return bytes;
 }
@@ -663,7 +647,6 @@ static verdict attempt_judge(attempt *self, didi_error *error)
 /* Waits about as long as others do not; false: there is no time for another attempt. */
 static bool pause_before(attempt *self, unsigned number)
 {
-    const struct timespec step = {.tv_nsec = PAUSE_STEP_MILLISECONDS * 1000000L};
     const uint32_t most =
         (uint32_t)smaller((uint64_t)PAUSE_MILLISECONDS << number, PAUSE_MILLISECONDS_MAX);
     int64_t pause = most / 2 + arc4random_uniform(most);
@@ -673,7 +656,7 @@ static bool pause_before(attempt *self, unsigned number)
     if (until >= self->deadline_ms)
         return false;
     while (clock_monotonic_ms() < until && !is_ended(self->call->object))
-        (void)nanosleep(&step, NULL);
+        clock_pause_ms(PAUSE_STEP_MILLISECONDS);
     return true;
 }
 

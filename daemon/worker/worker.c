@@ -2,6 +2,7 @@
 /* A worker: the owner's merge opened anew, and threads that run the items of a task. */
 #include "daemon/worker/worker.h"
 
+#include "daemon/base/base.h"
 #include "daemon/models/models.h"
 #include "daemon/worker/order.h"
 #include "src/base/base.h"
@@ -15,10 +16,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { SEEN_ATTEMPTS_MAX = 30, SEEN_PAUSE_NS = 500000000 }; /* until states of others are seen */
+enum {
+    SEEN_ATTEMPTS_MAX = 30,
+    SEEN_PAUSE_MILLISECONDS = 500
+}; /* until states of others are seen */
 
 struct worker {
     int directory_fd;
@@ -289,12 +292,6 @@ static void run_threads(worker *self)
     free(threads);
 }
 
-static void pause_a_little(void)
-{
-    const struct timespec time = {0, SEEN_PAUSE_NS};
-    (void)nanosleep(&time, NULL);
-}
-
 static size_t count_there(const worker *self)
 {
     size_t count = 0;
@@ -323,7 +320,7 @@ static int run_until_seen(worker *self, didi_error *error)
                                                     : didi_merge_result(self->merge, error);
         didi_merge_close(self->merge);
         self->merge = NULL;
-        pause_a_little();
+        clock_pause_ms(SEEN_PAUSE_MILLISECONDS);
     }
     return didi_fail(error, DIDI_NOT_FOUND, self->order.work,
                      "states of earlier stages are not seen in %s", self->order.work);

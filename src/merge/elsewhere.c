@@ -123,27 +123,10 @@ static void forget_places(char *text)
     *to = '\0';
 }
 
-static void name_difference(const char *theirs, const char *ours, char *name, size_t size)
-{
-    while (*theirs != '\0' && *ours != '\0') {
-        size_t line = strcspn(ours, "\n");
-        if (strcspn(theirs, "\n") != line || strncmp(theirs, ours, line) != 0)
-            break;
-        theirs += line + (theirs[line] == '\n');
-        ours += line + (ours[line] == '\n');
-    }
-    bool file = strncmp(ours, "file ", 5) == 0 && strncmp(theirs, "file ", 5) == 0;
-    size_t length = file ? strcspn(ours, "\n") : 0;
-    for (int fields = 0; fields < 2 && length > 0; length--)
-        fields += ours[length - 1] == ' ';
-    (void)snprintf(name, size, "%.*s", length > 5 ? (int)smaller(length - 5, size - 1) : 0,
-                   ours + 5);
-}
-
 int merge_join(didi_merge *self, didi_error *error)
 {
     enum { FINGERPRINT_BYTES_MAX = 64 << 20 };
-    char name[DIDI_ERROR_SUBJECT_BYTES_MAX] = "";
+    char name[DIDI_ERROR_SUBJECT_BYTES_MAX];
     char *ours = merge_options_text(self, false);
     char *theirs = NULL;
     size_t bytes = 0;
@@ -155,9 +138,8 @@ int merge_join(didi_merge *self, didi_error *error)
         goto out;
     forget_places(theirs);
     if (strcmp(theirs, ours) != 0) {
-        name_difference(theirs, ours, name, sizeof name);
         status =
-            name[0] != '\0'
+            merge_name_changed_file(theirs, ours, 2, name, sizeof name)
                 ? didi_fail(error, DIDI_CHANGED, name,
                             "%s is not the file here that it is to the owner of the merge", name)
                 : didi_fail(error, DIDI_MISMATCH, NULL,
@@ -165,9 +147,9 @@ int merge_join(didi_merge *self, didi_error *error)
         goto out;
     }
     merge_enter_row(self, 0);
-    status = didi_merge_result(self, error);
-    if (self->status == DIDI_OK)
-        status = DIDI_OK; /* not finished: there is something to do */
+    status = self->status;
+    if (status != DIDI_OK)
+        *error = self->error;
 out:
     free(theirs);
     free(ours);

@@ -103,6 +103,12 @@ int merge_plan_make(didi_merge *merge, didi_error *error);
 /* Memory an item takes; bytes. */
 uint64_t merge_item_memory(const didi_merge *merge, size_t row, size_t index);
 
+/* open.c */
+/* The first file that differs between two texts of options and inputs: "label/name" of its line
+ * "file label/name numbers", of which there are so many. False: what differs is no file. */
+bool merge_name_changed_file(const char *old, const char *fresh, int numbers, char *name,
+                             size_t size);
+
 /* elsewhere.c */
 /* Whether the item leaves a state, so that any process can run it. */
 bool merge_leaves_state(const didi_merge *merge, size_t row, size_t index);

@@ -5,16 +5,14 @@
 #include "src/base/base.h"
 
 #include <assert.h>
-#include <dirent.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* The first file of the list that differs: "label/name" of its line "file label/name numbers". */
-static void name_changed_file(const char *old, const char *fresh, char *name, size_t size)
+bool merge_name_changed_file(const char *old, const char *fresh, int numbers, char *name,
+                             size_t size)
 {
     while (*old != '\0' && *fresh != '\0') {
         size_t line = strcspn(fresh, "\n");
@@ -23,11 +21,13 @@ static void name_changed_file(const char *old, const char *fresh, char *name, si
         old += line + (old[line] == '\n');
         fresh += line + (fresh[line] == '\n');
     }
-    const char *start = strncmp(fresh, "file ", 5) == 0 ? fresh + 5 : fresh;
+    bool is_file = strncmp(fresh, "file ", 5) == 0;
+    const char *start = is_file ? fresh + 5 : fresh;
     size_t length = strcspn(start, "\n");
-    for (int numbers = 0; numbers < 4 && length > 0; length--)
-        numbers += start[length - 1] == ' ';
+    for (int found = 0; found < numbers && length > 0; length--)
+        found += start[length - 1] == ' ';
     (void)snprintf(name, size, "%.*s", (int)(length < size ? length : size - 1), start);
+    return is_file && strncmp(old, "file ", 5) == 0;
 }
 
 static int compare_fingerprint(didi_merge *self, const char *old, const char *fresh,
@@ -41,7 +41,7 @@ static int compare_fingerprint(didi_merge *self, const char *old, const char *fr
     if (strcmp(old_inputs, inputs) == 0)
         return DIDI_OK;
     char name[DIDI_ERROR_SUBJECT_BYTES_MAX];
-    name_changed_file(old_inputs, inputs, name, sizeof name);
+    (void)merge_name_changed_file(old_inputs, inputs, 4, name, sizeof name);
     (void)unlinkat(self->work.options.work_fd, "fingerprint", 0);
     return didi_fail(error, DIDI_CHANGED, name,
                      "%s was replaced or modified since this job began; what it had computed is "
@@ -49,25 +49,22 @@ static int compare_fingerprint(didi_merge *self, const char *old, const char *fr
                      name);
 }
 
+static int remove_if_unfinished(void *context, const char *name, didi_error *error)
+{
+    const int *work_fd = context;
+    size_t length = strlen(name);
+    (void)error;
+    if (strncmp(name, ".tmp-", 5) == 0 || (length > 4 && strcmp(name + length - 4, ".tmp") == 0))
+        (void)unlinkat(*work_fd, name, 0);
+    return DIDI_OK;
+}
+
 /* What a process that died was writing. With others at work it stays to the end: it may be theirs.
  */
 static void remove_unfinished(int work_fd)
 {
-    int fd = openat(work_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
-    const struct dirent *entry = NULL;
-    if (directory == NULL) {
-        file_close(fd);
-        return;
-    }
-    while ((entry = readdir(directory)) != NULL) {
-        size_t length = strlen(entry->d_name);
-        bool ours = strncmp(entry->d_name, ".tmp-", 5) == 0 ||
-                    (length > 4 && strcmp(entry->d_name + length - 4, ".tmp") == 0);
-        if (ours)
-            (void)unlinkat(work_fd, entry->d_name, 0);
-    }
-    (void)closedir(directory);
+    didi_error ignored = {0};
+    (void)file_each_entry(work_fd, remove_if_unfinished, &work_fd, &ignored);
 }
 
 /* Old state is kept only when it was made by the same options from the same files. */
