@@ -58,10 +58,6 @@ class Cluster:
     def submit(self, specification, key="key"):
         return client.submit(self.daemon, specification, key)
 
-    def notes(self, job):
-        events = client.call(self.daemon, "GET", f"/v1/jobs/{job}/events?limit=1000")["data"]
-        return [event["text"] for event in events if event["kind"] == "note"]
-
 
 @pytest.fixture
 def cluster(start_daemon, family, tmp_path):
@@ -100,7 +96,7 @@ def test_the_same_bytes_as_here(cluster, here):
                     {"ranks": {"allocator": "differentiable", "steps": 50}}):
         wanted = {key: value for key, value in merge_of(**options).items() if value is not None}
         job, _ = check_equal(cluster, here, wanted)
-        assert any("went to command" in note for note in cluster.notes(job))
+        assert any("went to command" in note for note in client.notes(cluster.daemon, job))
 
 
 def test_jobs_that_build_on_others(cluster, here):
@@ -154,25 +150,18 @@ def test_killed_at_random(request, cluster, here):
     assert not cluster.pids()
 
 
-def wait_noted(cluster, job, text, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not any(text in note for note in cluster.notes(job)):
-        assert time.monotonic() < deadline, cluster.notes(job)
-        time.sleep(0.05)
-
-
 def test_a_new_process_finds_what_runs(cluster):
     """Nothing is handed out twice when the daemon dies while tasks run."""
     (cluster.home / "at_once").write_text("0")
     job = cluster.submit(merge_of(**SLOW))
-    wait_noted(cluster, job, "all places are taken")
+    client.wait_noted(cluster.daemon, job, "all places are taken")
     cluster.daemon.process.kill()
     cluster.daemon.process.wait()
     cluster.daemon.start()
     orders = cluster.orders()
     (cluster.home / "at_once").write_text("4")
     assert client.wait_finished(cluster.daemon, job)["state"] == "succeeded"
-    notes = cluster.notes(job)
+    notes = client.notes(cluster.daemon, job)
     assert sum("goes on with" in note for note in notes) == 1, notes
     assert len(orders) == 1 and len(cluster.orders()) == 4, cluster.orders()  # one for each row
 
@@ -198,11 +187,11 @@ def test_cancelled_jobs_end_their_tasks(cluster):
 def test_a_scheduler_that_does_not_answer_is_waited_for(cluster):
     (cluster.home / "closed").write_text("closed for the night")
     job = cluster.submit(merge_of())
-    wait_noted(cluster, job, "closed for the night")
+    client.wait_noted(cluster.daemon, job, "closed for the night")
     assert client.call(cluster.daemon, "GET", f"/v1/jobs/{job}")["state"] == "running"
     (cluster.home / "closed").unlink()
     assert client.wait_finished(cluster.daemon, job)["state"] == "succeeded"
-    assert any("answers again" in note for note in cluster.notes(job))
+    assert any("answers again" in note for note in client.notes(cluster.daemon, job))
 
 
 def fail(cluster, job, kind, *words):
