@@ -194,6 +194,52 @@ def test_a_scheduler_that_does_not_answer_is_waited_for(cluster):
     assert any("answers again" in note for note in client.notes(cluster.daemon, job))
 
 
+def directories(cluster, job):
+    """Of orders, as the job has them."""
+    return sorted(path.name for path in (cluster.state / "jobs" / job / "cluster").iterdir())
+
+
+def wait_asked(cluster, times, seconds=60):
+    """Until the scheduler has not answered so often."""
+    asked = cluster.home / "asked"
+    deadline = time.monotonic() + seconds
+    while not asked.exists() or len(asked.read_text().splitlines()) < times:
+        assert time.monotonic() < deadline, cluster.daemon.log()
+        time.sleep(0.05)
+
+
+def test_an_order_is_the_same_one_at_each_retry(cluster, here):
+    (cluster.home / "closed").write_text("closed for the night")
+    job = cluster.submit(merge_of(**SLOW))
+    wait_asked(cluster, 3)
+    first, = directories(cluster, job)
+    (cluster.home / "closed").unlink()
+    assert client.wait_finished(cluster.daemon, job)["state"] == "succeeded"
+    assert cluster.orders()[0] == f"didid-{job}-{first}"
+    assert len(cluster.orders()) == 4, cluster.orders()  # one for each row
+    check_equal(cluster, here, merge_of(**SLOW))
+
+
+def test_an_order_that_was_taken_without_an_answer_is_not_sent_twice(cluster):
+    (cluster.home / "at_once").write_text("0")
+    (cluster.home / "deaf").touch()
+    job = cluster.submit(merge_of(**SLOW))
+    client.wait_noted(cluster.daemon, job, "all places are taken")
+    assert len(cluster.orders()) == 1 and len(directories(cluster, job)) == 1
+    (cluster.home / "at_once").write_text("4")
+    assert client.wait_finished(cluster.daemon, job)["state"] == "succeeded"
+    assert len(cluster.orders()) == 4, cluster.orders()
+
+
+def test_a_job_that_waits_for_an_answer_can_be_cancelled(cluster):
+    (cluster.home / "closed").write_text("closed for the night")
+    job = cluster.submit(merge_of())
+    client.wait_noted(cluster.daemon, job, "closed for the night")
+    client.call(cluster.daemon, "POST", f"/v1/jobs/{job}/cancel")
+    assert client.wait_finished(cluster.daemon, job, 60)["state"] == "cancelled"
+    assert not cluster.orders() and not cluster.pids()
+
+
 def fail(cluster, job, kind, *words):
     shown = client.wait_finished(cluster.daemon, job)
     assert shown["state"] == "failed", shown
