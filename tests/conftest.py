@@ -10,7 +10,8 @@ import pytest
 TESTS = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(TESTS), str(TESTS / "family")]
 
-from service import Daemon  # noqa: E402 (the path above is needed first)
+from s3 import S3  # noqa: E402 (the path above is needed first)
+from service import Daemon  # noqa: E402
 
 
 def program(name, folder):
@@ -51,3 +52,12 @@ def start_daemon(didid, tmp_path):
     yield start
     for daemon in running:
         daemon.stop()
+
+
+@pytest.fixture
+def s3():
+    """A server of S3 with the bucket `artifacts`."""
+    server = S3("artifacts")
+    yield server
+    server.stop()
+    assert server.problems == []

@@ -5,7 +5,8 @@ a keeper that outlives the daemon. Run as `processes.py DIRECTORY submit|status|
 [HANDLE]`.
 
 Files in DIRECTORY steer it: `closed` (it does not answer: its text is what it says), `refuses`
-(it refuses for good), `at_once` (how many tasks run; the others wait)."""
+(it refuses for good), `deaf` (it takes one order and says that it does not answer), `at_once` (how
+many tasks run; the others wait). `asked` gets a line for each time that it did not answer."""
 
 import fcntl
 import json
@@ -23,6 +24,8 @@ LATER = 75
 def answers():
     for name, code in (("closed", LATER), ("refuses", 1)):
         if (HOME / name).exists():
+            with open(HOME / "asked", "a") as file:
+                print(sys.argv[2], file=file)
             print((HOME / name).read_text(), file=sys.stderr)
             sys.exit(code)
 
@@ -74,6 +77,9 @@ def keep(order, task):
 def submit():
     order = json.load(sys.stdin)
     place = HOME / order["name"]
+    if place.exists():  # the name is known: it is this order
+        print(order["name"])
+        return
     place.mkdir()
     (place / "order.json").write_text(json.dumps(order))
     for task in order["tasks"]:
@@ -89,6 +95,9 @@ def submit():
                 os._exit(0)
     while not all((place / f"{task}.lock").exists() for task in order["tasks"]):
         time.sleep(0.005)
+    if (HOME / "deaf").exists():
+        (HOME / "deaf").unlink()
+        sys.exit(LATER)
     print(order["name"])
 
 

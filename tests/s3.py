@@ -4,6 +4,7 @@ badly behaved as a test wants."""
 
 import base64
 import calendar
+import email.utils
 import hashlib
 import hmac
 import http.server
@@ -47,6 +48,7 @@ class Refused(Exception):
 class Object:
     def __init__(self, data, sha256="", etag=None):
         self.data, self.sha256, self.etag = data, sha256, etag or etag_of(data)
+        self.modified = time.time()
 
 
 class S3:
@@ -172,7 +174,8 @@ class S3:
         found = objects[key]
         if headers.get("If-Match", f'"{found.etag}"') != f'"{found.etag}"':
             raise Refused(412, "PreconditionFailed", "At least one of the conditions failed")
-        said = {"ETag": f'"{found.etag}"', "Accept-Ranges": "bytes"}
+        said = {"ETag": f'"{found.etag}"', "Accept-Ranges": "bytes",
+                "Last_Modified": email.utils.formatdate(found.modified, usegmt=True)}
         if found.sha256:
             said["x-amz-meta-sha256"] = found.sha256
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", headers.get("Range", ""))

@@ -17,7 +17,8 @@ static const struct {
                      "  cp -r mnist-2 /srv/models/glyph/ && didictl model rescan\n"},
     {"model add", "  didictl model add org/name hf:org/name --wait\n"
                   "  didictl model add org/name@v2 hf:org/name@v2\n"
-                  "  didictl model add tasks/a https://host.example/a.safetensors#sha256=HEX\n"},
+                  "  didictl model add tasks/a https://host.example/a.safetensors#sha256=HEX\n"
+                  "  didictl model add tasks/b s3://bucket/models/b --wait\n"},
     {"model push", "  didictl model push tasks/mnist ./mnist\n"
                    "  didictl model push tasks/mnist config.json model.safetensors\n"
                    "  didictl model push tasks/mnist ./mnist --restart\n"},

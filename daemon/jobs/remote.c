@@ -96,6 +96,8 @@ static void free_orders(remote *self)
         self->orders = order->next;
         remote_order_free(order);
     }
+    remote_order_free(self->untaken);
+    self->untaken = NULL;
 }
 
 void remote_free(remote *self)
@@ -314,7 +316,7 @@ static void end(remote *self)
 {
     const didi_error why = {.status = DIDI_CANCELLED, .message = "cancelled"};
     bool stopping = atomic_load(&self->owner->stopping);
-    if (!stopping && !self->cancelled && self->orders != NULL) {
+    if (!stopping && !self->cancelled && (self->orders != NULL || self->untaken != NULL)) {
         begin_work(self, remote_cancel_orders, cancel_after);
         return;
     }

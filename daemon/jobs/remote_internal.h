@@ -65,6 +65,7 @@ struct remote {
     size_t count, room;
     didi_place row;
     remote_order *orders;
+    remote_order *untaken; /* submitted to a scheduler that did not answer; NULL: none */
     unsigned next_number;
 
     uv_work_t request;
@@ -86,7 +87,8 @@ struct remote {
 
 /* ---- remote_order.c: directories and tasks of orders; beside the loop ---- */
 
-/* Makes an order of the items that are wanted, and submits it. Errors: those of cluster_submit. */
+/* Submits the order that is untaken, if it is not there; else makes one of the items that are
+ * wanted. Errors: those of cluster_submit; after DIDI_UNAVAILABLE the order is untaken. */
 int remote_submit(remote *self, didi_error *error);
 /* Takes up orders of an earlier process, of the same row; ends others. Errors: those of
  * cluster_find. */

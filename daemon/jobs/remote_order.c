@@ -269,10 +269,80 @@ static void adopt(remote *self, remote_order *order)
     self->done_ms = 0;
 }
 
+/* What an order was of, as its directory has it. */
+typedef struct left_order {
+    const char *work; /* and of which row it should be */
+    didi_place row;
+    bool ours;
+    worker_tasks tasks;
+} left_order;
+
+static void left_clear(left_order *self)
+{
+    free(self->tasks.items);
+    free(self->tasks.first);
+}
+
+static int send_order(remote *self, remote_order *order, didi_error *error)
+{
+    const cluster_order asked = remote_order_of(order, self->worker_path);
+    const int64_t began = clock_monotonic_ms();
+    int status = cluster_submit(self->owner->cluster, &asked, order->handle, error);
+    metric_observe(METRIC_CLUSTER_SECONDS, METRIC_LABELS("submit"),
+                   (double)(clock_monotonic_ms() - began) / 1000);
+    metric_add(METRIC_CLUSTER_ORDERS, NULL, status == DIDI_OK);
+    return status;
+}
+
+/* Those of its items that are wanted now are out. */
+static void take_up(remote *self, remote_order *order, const worker_tasks *tasks)
+{
+    size_t task = 0;
+    for (size_t at = 0; at < tasks->first[tasks->count]; at++) {
+        while (at >= tasks->first[task + 1])
+            task++;
+        for (size_t i = 0; i < self->count; i++)
+            if (self->items[i].index == tasks->items[at] && is_wanted(&self->items[i]))
+                send_item(&self->items[i], order, task);
+    }
+    adopt(self, order);
+}
+
+/* The scheduler may have taken it although it did not answer: it is asked for the name first, and
+ * then given the same name, which is one order however often it comes. */
+static int submit_again(remote *self, didi_error *error)
+{
+    remote_order *order = self->untaken;
+    const cluster_order asked = remote_order_of(order, self->worker_path);
+    left_order left = {.work = self->work_path, .row = self->row};
+    bool found = false;
+    int status =
+        worker_order_tasks(order->fd, left.work, &left.row, &left.ours, &left.tasks, error);
+    if (status == DIDI_OK && !left.ours)
+        status = didi_fail(error, DIDI_CLUSTER, order->name,
+                           "the order was replaced while it waited for the scheduler");
+    if (status == DIDI_OK)
+        status = cluster_find(self->owner->cluster, &asked, &found, order->handle, error);
+    if (status == DIDI_OK && !found)
+        status = send_order(self, order, error);
+    if (status == DIDI_OK)
+        status = save_handle(order, error);
+    if (status == DIDI_OK)
+        take_up(self, order, &left.tasks);
+    else if (status != DIDI_UNAVAILABLE)
+        remote_order_free(order);
+    if (status != DIDI_UNAVAILABLE)
+        self->untaken = NULL;
+    left_clear(&left);
+    return status;
+}
+
 int remote_submit(remote *self, didi_error *error)
 {
     remote_order *order = NULL;
     deal dealt = {0};
+    if (self->untaken != NULL)
+        return submit_again(self, error);
     int status = deal_create(self, &dealt, error);
     if (status == DIDI_OK)
         status = order_open(self->cluster_fd, self->of->job.id, self->next_number, dealt.tasks,
@@ -282,12 +352,11 @@ int remote_submit(remote *self, didi_error *error)
     if (status != DIDI_OK)
         goto out;
     self->next_number++;
-    const cluster_order asked = remote_order_of(order, self->worker_path);
-    const int64_t began = clock_monotonic_ms();
-    status = cluster_submit(self->owner->cluster, &asked, order->handle, error);
-    metric_observe(METRIC_CLUSTER_SECONDS, METRIC_LABELS("submit"),
-                   (double)(clock_monotonic_ms() - began) / 1000);
-    metric_add(METRIC_CLUSTER_ORDERS, NULL, status == DIDI_OK);
+    status = send_order(self, order, error);
+    if (status == DIDI_UNAVAILABLE) {
+        self->untaken = order;
+        order = NULL;
+    }
     if (status == DIDI_OK)
         status = save_handle(order, error); /* without it, it is found by its name */
     if (status != DIDI_OK)
@@ -327,20 +396,6 @@ static int list_number(void *context, const char *name, didi_error *error)
     }
     self->numbers[self->count++] = (unsigned)number;
     return DIDI_OK;
-}
-
-/* What an order was of, as its directory has it. */
-typedef struct left_order {
-    const char *work; /* and of which row it should be */
-    didi_place row;
-    bool ours;
-    worker_tasks tasks;
-} left_order;
-
-static void left_clear(left_order *self)
-{
-    free(self->tasks.items);
-    free(self->tasks.first);
 }
 
 /* With its handle. *ret_order is NULL where it is over or was never submitted. */
@@ -409,9 +464,21 @@ static int end_order(const scheduler *owner, remote_order *order, didi_error *er
     return status;
 }
 
+/* One that the scheduler may have taken. */
+static int end_untaken(const remote *self, didi_error *error)
+{
+    remote_order *order = self->untaken;
+    bool found = false;
+    if (order == NULL)
+        return DIDI_OK;
+    const cluster_order asked = remote_order_of(order, "");
+    int status = cluster_find(self->owner->cluster, &asked, &found, order->handle, error);
+    return status == DIDI_OK && found ? end_order(self->owner, order, error) : status;
+}
+
 int remote_cancel_orders(remote *self, didi_error *error)
 {
-    int status = DIDI_OK;
+    int status = end_untaken(self, error);
     for (remote_order *order = self->orders; order != NULL; order = order->next) {
         didi_error why = {0};
         int ended = end_order(self->owner, order, &why);
@@ -421,20 +488,6 @@ int remote_cancel_orders(remote *self, didi_error *error)
         }
     }
     return status;
-}
-
-/* Those of its items that are wanted now are out already. */
-static void take_up(remote *self, remote_order *order, const worker_tasks *tasks)
-{
-    size_t task = 0;
-    for (size_t at = 0; at < tasks->first[tasks->count]; at++) {
-        while (at >= tasks->first[task + 1])
-            task++;
-        for (size_t i = 0; i < self->count; i++)
-            if (self->items[i].index == tasks->items[at] && is_wanted(&self->items[i]))
-                send_item(&self->items[i], order, task);
-    }
-    adopt(self, order);
 }
 
 static int search_one(remote *self, unsigned number, didi_error *error)

@@ -214,14 +214,18 @@ typedef struct job_page {
 static void check_job(job_page *self, const store_inspected_job *job)
 {
     didi_error error = {0};
+    package_facts facts = {0};
     self->jobs++;
     memcpy(self->last, job->id, ID_BYTES);
     if (!job->specified)
         find(&self->doctor, "jobs", "error", "%s: its specification is damaged or missing",
              job->id);
     if (job->state == JOB_SUCCEEDED &&
-        package_check(self->jobs_fd, job->id, NULL, &self->files, &self->bytes, &error) != DIDI_OK)
+        package_check(self->jobs_fd, job->id, &facts, &error) != DIDI_OK)
         find(&self->doctor, "jobs", "error", "%s: %s", job->id, error.message);
+    json_decref(facts.manifest);
+    self->files += facts.files;
+    self->bytes += facts.bytes;
 }
 
 static int check_jobs(job_page *self, didi_error *error)

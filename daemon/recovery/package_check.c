@@ -3,6 +3,7 @@
  * which is not trusted. */
 #include "daemon/recovery/package_check.h"
 
+#include "daemon/s3/s3.h"
 #include "src/base/base.h"
 #include "src/package/package.h"
 
@@ -79,30 +80,51 @@ static int check_listed(int artifacts_fd, const json_t *row, uint64_t *bytes, di
     return status == DIDI_OK ? check_format(artifacts_fd, name, error) : status;
 }
 
-int package_check(int parent_fd, const char *id, json_t **ret_manifest, uint64_t *files,
-                  uint64_t *bytes, didi_error *error)
+/* True if the record says of a file what the manifest does. */
+static bool is_stored(int job_fd, const json_t *row)
+{
+    const char *name = json_string_value(json_object_get(row, "name"));
+    const char *wanted = json_string_value(json_object_get(row, "sha256"));
+    const json_int_t size = json_integer_value(json_object_get(row, "bytes"));
+    deposit *record = NULL;
+    if (name == NULL || wanted == NULL || deposit_read(job_fd, &record, NULL) != DIDI_OK)
+        return false;
+    const deposit_file *file = deposit_find(record, name);
+    const bool same = record->complete && file != NULL && strcmp(file->sha256, wanted) == 0 &&
+                      size >= 0 && file->bytes == (uint64_t)size;
+    deposit_free(record);
+    return same;
+}
+
+int package_check(int parent_fd, const char *id, package_facts *ret_facts, didi_error *error)
 {
     int job_fd = -1;
     int artifacts_fd = -1;
-    json_t *manifest = NULL;
+    package_facts facts = {0};
     int status = file_open_directory(parent_fd, id, 0, &job_fd, error);
     if (status == DIDI_OK)
         status = file_open_directory(job_fd, "artifacts", 0, &artifacts_fd, error);
     if (status == DIDI_OK)
-        status = manifest_file_read(artifacts_fd, &manifest, error);
-    const json_t *rows = json_object_get(manifest, "files");
+        status = manifest_file_read(artifacts_fd, &facts.manifest, error);
+    const json_t *rows = json_object_get(facts.manifest, "files");
     if (status == DIDI_OK && json_array_size(rows) == 0 &&
-        !json_is_true(json_object_get(manifest, "survey")))
+        !json_is_true(json_object_get(facts.manifest, "survey")))
         status = didi_fail(error, DIDI_FORMAT, "manifest.json", "the manifest lists no files");
     for (size_t i = 0; i < json_array_size(rows) && status == DIDI_OK; i++) {
-        status = check_listed(artifacts_fd, json_array_get(rows, i), bytes, error);
-        *files += status == DIDI_OK;
+        const json_t *row = json_array_get(rows, i);
+        status = check_listed(artifacts_fd, row, &facts.bytes, error);
+        if (status == DIDI_NOT_FOUND && is_stored(job_fd, row)) {
+            *error = (didi_error){0};
+            status = DIDI_OK;
+            facts.at_s3 = true;
+        }
+        facts.files += status == DIDI_OK;
     }
     file_close(artifacts_fd);
     file_close(job_fd);
-    if (status == DIDI_OK && ret_manifest != NULL)
-        *ret_manifest = manifest;
+    if (status == DIDI_OK)
+        *ret_facts = facts;
     else
-        json_decref(manifest);
+        json_decref(facts.manifest);
     return status;
 }

@@ -5,11 +5,17 @@
 #include "src/base/base.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
-/* Reads jobs/<id>/artifacts/manifest.json below `parent_fd` and compares size and SHA-256 of every
- * file that it lists. *ret_manifest, which may be NULL, gets the manifest. The counters are added
- * to. Errors: DIDI_NOT_FOUND (no manifest, a file is missing), DIDI_FORMAT (not a manifest, another
+typedef struct package_facts {
+    json_t *manifest; /* the caller's */
+    uint64_t files, bytes;
+    bool at_s3; /* some are there alone by the job's record: those were not read */
+} package_facts;
+
+/* Reads <id>/artifacts/manifest.json below `parent_fd` and compares size and SHA-256 of every file
+ * that it lists and that is here; of others the record of what was stored has to say the same.
+ * Errors: DIDI_NOT_FOUND (no manifest, a file is missing), DIDI_FORMAT (not a manifest, another
  * size or digest), DIDI_IO, DIDI_NO_MEMORY. */
-int package_check(int parent_fd, const char *id, json_t **ret_manifest, uint64_t *files,
-                  uint64_t *bytes, didi_error *error);
+int package_check(int parent_fd, const char *id, package_facts *ret_facts, didi_error *error);

@@ -39,12 +39,14 @@ bool doctor_found_errors(const json_t *findings);
 
 /* ---- recover.c ---- */
 
-/* Rebuilds rows of succeeded jobs from jobs/ and lost/ of a state directory that nobody uses. Makes
- * a new database where there is none that can be used, and sets that aside. Says on stderr what it
- * does. *ret_report is {"rebuilt", "known", "left": [{"name", "reason"}], "more",
- * "database_aside"}, the caller's. Errors: DIDI_CONFLICT (in use, too new), DIDI_NOT_FOUND,
+/* Rebuilds rows of succeeded jobs from jobs/ and lost/ of a state directory that nobody uses and,
+ * where the settings name an artifact_store, from the jobs that lie there. Makes a new database
+ * where there is none that can be used, and sets that aside. Says on stderr what it does.
+ * *ret_report is {"rebuilt", "known", "left": [{"name", "reason"}], "more", "database_aside"}, the
+ * caller's. Errors: DIDI_CONFLICT (in use, too new), DIDI_NOT_FOUND, DIDI_INVALID (a setting),
  * DIDI_IO, DIDI_DISK_FULL, DIDI_NO_MEMORY. */
-int recovery_recover(const char *directory, json_t **ret_report, didi_error *error);
+int recovery_recover(const char *directory, const config *settings, json_t **ret_report,
+                     didi_error *error);
 
 /* ---- tools.c ---- */
 

@@ -10,14 +10,25 @@
 #include <string.h>
 
 typedef struct tool_options {
-    const char *state_dir;
+    const char *state_dir, *config_path;
     option_list files;
+    option_settings settings; /* of S3, for recover */
     bool json, help;
 } tool_options;
 
 #define AT(member) offsetof(tool_options, member)
 static const option_row option_rows[] = {
     {"state_dir", OPTION_TEXT, AT(state_dir)},
+    {"config", OPTION_TEXT, AT(config_path)},
+    {"artifact_store", OPTION_SETTING, AT(settings)},
+    {"s3_endpoint", OPTION_SETTING, AT(settings)},
+    {"s3_region", OPTION_SETTING, AT(settings)},
+    {"s3_credentials_file", OPTION_SETTING, AT(settings)},
+    {"s3_metadata", OPTION_SETTING, AT(settings)},
+    {"s3_private", OPTION_SETTING, AT(settings)},
+    {"s3_ca_file", OPTION_SETTING, AT(settings)},
+    {"s3_path_style", OPTION_SETTING, AT(settings)},
+    {"s3_retry_seconds", OPTION_SETTING, AT(settings)},
     {"json", OPTION_FLAG, AT(json)},
     {"help", OPTION_LAST, AT(help)},
     {"", OPTION_ARGUMENT, AT(files)},
@@ -34,13 +45,15 @@ bool recovery_is_tool(const char *word)
 
 static void print_usage(FILE *stream)
 {
-    fputs("Usage: didid recover --state-dir DIR [--json]\n"
+    fputs("Usage: didid recover --state-dir DIR [--config FILE] [OPTION]... [--json]\n"
           "       didid restore --state-dir DIR FILE\n"
           "       didid doctor --state-dir DIR [--json]\n"
           "While no daemon uses DIR: rebuild rows of finished jobs from their files, put a backup\n"
           "of the database back, or tell what is wrong.\n\n"
-          "  --json    the report as one JSON document\n"
-          "  --help    this text\n\n"
+          "  --config FILE    recover: the daemon's settings; of these, artifact_store and s3_*\n"
+          "                   count, which are options too: jobs that lie there are rebuilt\n"
+          "  --json           the report as one JSON document\n"
+          "  --help           this text\n\n"
           "Exit codes: 0 well, 1 failed or something is wrong, 2 usage.\n",
           stream);
 }
@@ -57,10 +70,27 @@ static int print_json(const json_t *document)
     return failed != 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* What a daemon would be told of S3. */
+static int read_settings(const tool_options *options, config *settings, didi_error *error)
+{
+    int status = config_init(settings, error);
+    if (status == DIDI_OK && options->config_path != NULL)
+        status = config_read_file(settings, options->config_path, error);
+    for (size_t i = 0; i < options->settings.count && status == DIDI_OK; i++)
+        status =
+            config_set(settings, options->settings.keys[i], options->settings.values[i], error);
+    return status;
+}
+
 static int run_recover(const tool_options *options, didi_error *error)
 {
     json_t *report = NULL;
-    if (recovery_recover(options->state_dir, &report, error) != DIDI_OK)
+    config settings = {0};
+    int status = read_settings(options, &settings, error);
+    if (status == DIDI_OK)
+        status = recovery_recover(options->state_dir, &settings, &report, error);
+    config_clear(&settings);
+    if (status != DIDI_OK)
         return EXIT_FAILURE;
     const json_t *left = json_object_get(report, "left");
     const size_t count =
@@ -69,7 +99,7 @@ static int run_recover(const tool_options *options, didi_error *error)
     if (options->json)
         code = print_json(report);
     else
-        printf("rebuilt %lld jobs, %lld were known, %zu directories could not be used\n",
+        printf("rebuilt %lld jobs, %lld were known, %zu could not be used\n",
                (long long)json_integer_value(json_object_get(report, "rebuilt")),
                (long long)json_integer_value(json_object_get(report, "known")), count);
     json_decref(report);
@@ -167,6 +197,8 @@ int recovery_main(int argc, char **argv)
         didi_fail(&error, DIDI_INVALID, NULL, "--state-dir is required");
     else if (tool != TOOL_RESTORE && options.files.count > 0)
         didi_fail(&error, DIDI_INVALID, NULL, "'%s' is one word too many", options.files.texts[0]);
+    else if (tool != TOOL_RECOVER && (options.config_path != NULL || options.settings.count > 0))
+        didi_fail(&error, DIDI_INVALID, NULL, "settings are for didid recover alone");
     if (error.status != DIDI_OK)
         return options_refuse(program, &error);
     int code = tools[tool](&options, &error);

@@ -271,6 +271,8 @@ static size_t header_arrived(char *line, size_t size, size_t count, void *contex
         text_copy_printable(self->region, sizeof self->region, value);
     else if (egress_header_value(line, bytes, "content-length", value, sizeof value))
         facts->bytes = strtoull(value, NULL, 10);
+    else if (egress_header_value(line, bytes, "last-modified", value, sizeof value))
+        facts->modified = (int64_t)curl_getdate(value, NULL);
     else if (egress_header_value(line, bytes, "content-range", value, sizeof value))
         (void)snprintf(self->range, sizeof self->range, "%.90s", value);
     else if (egress_header_value(line, bytes, "date", value, sizeof value))

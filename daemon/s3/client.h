@@ -57,6 +57,7 @@ typedef struct s3_object {
 
 typedef struct s3_facts {
     uint64_t bytes;
+    int64_t modified; /* seconds since 1970; 0: not told */
     char etag[S3_ETAG_BYTES];
     char sha256[65]; /* as s3_put noted it, or the server knows it; "" for none */
 } s3_facts;

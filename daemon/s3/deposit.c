@@ -15,9 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { RECORD_BYTES_MAX = 64 << 20, MANIFEST_BYTES_MAX = 64 << 20 };
-
-static const char manifest_name[] = "manifest.json";
+enum { RECORD_BYTES_MAX = 64 << 20 };
 
 void deposit_free(deposit *self)
 {
@@ -130,7 +128,7 @@ static bool take_record(deposit *self, const json_t *record)
         self->files[i].first_piece = pieces;
         pieces += deposit_pieces_of(self->files[i].bytes);
     }
-    return strcmp(self->files[count - 1].name, manifest_name) == 0;
+    return strcmp(self->files[count - 1].name, DEPOSIT_MANIFEST) == 0;
 }
 
 int deposit_read(int job_fd, deposit **ret_deposit, didi_error *error)
@@ -196,8 +194,9 @@ int deposit_write(const deposit *self, int job_fd, didi_error *error)
 /* Digests of a file and of its pieces. */
 typedef struct digesting {
     const atomic_bool *end;
-    int fd, pieces_fd;
-    const deposit_file *file;
+    const deposit_source *source;
+    int pieces_fd;
+    deposit_file *file;
     uint64_t piece;
     char *buffer;
 } digesting;
@@ -214,7 +213,7 @@ static int next_piece(void *context, const void **ret_bytes, size_t *ret_count, 
     if (self->end != NULL && atomic_load(self->end))
         return didi_fail(error, DIDI_CANCELLED, file->name, "ended");
     const size_t bytes = (size_t)smaller(file->bytes - at, DEPOSIT_PIECE_BYTES);
-    int status = file_pread_all(self->fd, self->buffer, bytes, at, file->name, error);
+    int status = self->source->read(self->source->context, file, self->buffer, bytes, at, error);
     if (status == DIDI_OK)
         status = file_sha256_bytes(self->buffer, bytes, hex, error);
     if (status == DIDI_OK)
@@ -226,37 +225,33 @@ static int next_piece(void *context, const void **ret_bytes, size_t *ret_count, 
     return status;
 }
 
-static int digest_file(deposit_file *file, int artifacts_fd, digesting *run, didi_error *error)
+static int digest_file(digesting *run, didi_error *error)
 {
+    deposit_file *file = run->file;
     char found[65];
-    struct stat facts;
-    run->fd = openat(artifacts_fd, file->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    run->file = file;
+    uint64_t bytes = 0;
     run->piece = 0;
-    if (run->fd < 0 || fstat(run->fd, &facts) != 0) {
-        int status = didi_fail_errno(error, errno, file->name, "cannot open %s", file->name);
-        file_close(run->fd);
+    int status = run->source->open(run->source->context, file, &bytes, error);
+    if (status != DIDI_OK)
         return status;
-    }
     if (file->sha256[0] == '\0')
-        file->bytes = (uint64_t)facts.st_size; /* the manifest, which lists not itself */
-    int status = (uint64_t)facts.st_size == file->bytes
-                     ? file_sha256_pieces(next_piece, run, found, error)
-                     : didi_fail(error, DIDI_CHANGED, file->name,
-                                 "%s has not the size that the manifest says", file->name);
+        file->bytes = bytes; /* the manifest, which lists not itself */
+    status = bytes == file->bytes
+                 ? file_sha256_pieces(next_piece, run, found, error)
+                 : didi_fail(error, DIDI_CHANGED, file->name,
+                             "%s has not the size that the manifest says", file->name);
     if (status == DIDI_OK && file->sha256[0] != '\0' && strcmp(file->sha256, found) != 0)
         status = didi_fail(error, DIDI_CHANGED, file->name,
                            "%s is not what the manifest says: its SHA-256 is another", file->name);
     if (status == DIDI_OK)
         memcpy(file->sha256, found, sizeof found);
-    file_close(run->fd);
     return status;
 }
 
-static int digest_files(deposit *self, int job_fd, int artifacts_fd, const atomic_bool *end,
-                        didi_error *error)
+int deposit_digest(deposit *self, int job_fd, const deposit_source *source, const atomic_bool *end,
+                   didi_error *error)
 {
-    digesting run = {.end = end};
+    digesting run = {.end = end, .source = source};
     uint64_t pieces = 0;
     int status = DIDI_OK;
     run.buffer = memory_aligned(DEPOSIT_PIECE_BYTES, 1);
@@ -267,9 +262,10 @@ static int digest_files(deposit *self, int job_fd, int artifacts_fd, const atomi
     if (run.pieces_fd < 0)
         status = didi_fail_errno(error, errno, DEPOSIT_PIECES, "cannot create");
     for (size_t i = 0; i < self->count && status == DIDI_OK; i++) {
-        self->files[i].first_piece = pieces;
-        status = digest_file(&self->files[i], artifacts_fd, &run, error);
-        pieces += deposit_pieces_of(self->files[i].bytes);
+        run.file = &self->files[i];
+        run.file->first_piece = pieces;
+        status = digest_file(&run, error);
+        pieces += deposit_pieces_of(run.file->bytes);
     }
     if (status == DIDI_OK)
         status = file_sync(run.pieces_fd, DEPOSIT_PIECES, error);
@@ -278,15 +274,9 @@ static int digest_files(deposit *self, int job_fd, int artifacts_fd, const atomi
     return status;
 }
 
-/* The files that a manifest lists, and itself. */
-static int list_files(deposit *self, int artifacts_fd, didi_error *error)
+int deposit_list(deposit *self, const char *text, size_t bytes, didi_error *error)
 {
-    char *text = NULL;
-    size_t bytes = 0;
-    int status =
-        file_read_text(artifacts_fd, manifest_name, MANIFEST_BYTES_MAX, &text, &bytes, error);
-    if (status != DIDI_OK)
-        return status;
+    int status = DIDI_OK;
     json_t *manifest = json_load(text, bytes, JSON_REJECT_DUPLICATES, NULL, NULL);
     const json_t *rows = json_object_get(manifest, "files");
     const size_t count = json_array_size(rows);
@@ -307,11 +297,57 @@ static int list_files(deposit *self, int artifacts_fd, didi_error *error)
         good = file->name != NULL;
     }
     if (good)
-        self->files[count].name = memory_string(manifest_name);
+        self->files[count].name = memory_string(DEPOSIT_MANIFEST);
     if (!good || self->files[count].name == NULL)
-        status = didi_fail(error, DIDI_FORMAT, manifest_name,
+        status = didi_fail(error, DIDI_FORMAT, DEPOSIT_MANIFEST,
                            "the manifest lists files that cannot be stored");
     json_decref(manifest);
+    return status;
+}
+
+/* ---- files that are here ---- */
+
+typedef struct local_files {
+    int artifacts_fd, fd;
+} local_files;
+
+static int local_open(void *context, deposit_file *file, uint64_t *ret_bytes, didi_error *error)
+{
+    local_files *self = context;
+    struct stat facts;
+    file_close(self->fd);
+    self->fd = openat(self->artifacts_fd, file->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (self->fd < 0 || fstat(self->fd, &facts) != 0)
+        return didi_fail_errno(error, errno, file->name, "cannot open %s", file->name);
+    *ret_bytes = (uint64_t)facts.st_size;
+    return DIDI_OK;
+}
+
+static int local_read(void *context, const deposit_file *file, char *buffer, size_t bytes,
+                      uint64_t at, didi_error *error)
+{
+    const local_files *self = context;
+    return file_pread_all(self->fd, buffer, bytes, at, file->name, error);
+}
+
+static int digest_local(deposit *self, int job_fd, int artifacts_fd, const atomic_bool *end,
+                        didi_error *error)
+{
+    local_files files = {artifacts_fd, -1};
+    const deposit_source source = {&files, local_open, local_read};
+    int status = deposit_digest(self, job_fd, &source, end, error);
+    file_close(files.fd);
+    return status;
+}
+
+static int list_local(deposit *self, int artifacts_fd, didi_error *error)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    int status = file_read_text(artifacts_fd, DEPOSIT_MANIFEST, DEPOSIT_MANIFEST_BYTES_MAX, &text,
+                                &bytes, error);
+    if (status == DIDI_OK)
+        status = deposit_list(self, text, bytes, error);
     free(text);
     return status;
 }
@@ -332,9 +368,9 @@ static bool is_same(const deposit *before, const deposit *now, const char *manif
 static int digest_manifest(int artifacts_fd, char ret_hex[65], didi_error *error)
 {
     int fd = -1;
-    int status = file_open_beneath(artifacts_fd, manifest_name, manifest_name, &fd, error);
+    int status = file_open_beneath(artifacts_fd, DEPOSIT_MANIFEST, DEPOSIT_MANIFEST, &fd, error);
     if (status == DIDI_OK)
-        status = file_sha256(fd, NULL, NULL, ret_hex, NULL, manifest_name, error);
+        status = file_sha256(fd, NULL, NULL, ret_hex, NULL, DEPOSIT_MANIFEST, error);
     file_close(fd);
     return status;
 }
@@ -352,7 +388,7 @@ int deposit_begin(int job_fd, const char *bucket, const char *prefix, const atom
     (void)snprintf(self->prefix, sizeof self->prefix, "%s", prefix);
     int status = file_open_directory(job_fd, "artifacts", 0, &artifacts_fd, error);
     if (status == DIDI_OK)
-        status = list_files(self, artifacts_fd, error);
+        status = list_local(self, artifacts_fd, error);
     if (status == DIDI_OK)
         status = digest_manifest(artifacts_fd, hex, error);
     if (status == DIDI_OK && deposit_read(job_fd, &before, NULL) == DIDI_OK &&
@@ -361,7 +397,7 @@ int deposit_begin(int job_fd, const char *bucket, const char *prefix, const atom
         self = before;
         before = NULL;
     } else if (status == DIDI_OK) {
-        status = digest_files(self, job_fd, artifacts_fd, end, error);
+        status = digest_local(self, job_fd, artifacts_fd, end, error);
         if (status == DIDI_OK)
             status = deposit_write(self, job_fd, error);
     }

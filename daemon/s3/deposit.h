@@ -76,6 +76,14 @@ int deposit_piece(const deposit *self, const deposit_way *way, const deposit_fil
  * those of deposit_piece, of files. */
 int deposit_restore(const deposit *self, const deposit_way *way, didi_error *error);
 
+/* Makes the record and artifacts/manifest.json of a job anew, from what lies below
+ * s3://BUCKET/PREFIX: every byte of it is read and compared with the manifest, which is written
+ * last, with the time at which it was stored. Errors: DIDI_NOT_FOUND (no manifest is there),
+ * DIDI_FORMAT (it is none), DIDI_CHANGED (an object is not what it says, or gone), those of s3_read
+ * and of files. */
+int deposit_rebuild(const char *bucket, const char *prefix, const deposit_way *way,
+                    didi_error *error);
+
 /* Removes the files but the manifest from artifacts/: they are stored. */
 void deposit_trim(const deposit *self, int job_fd);
 

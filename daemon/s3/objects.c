@@ -342,6 +342,9 @@ int s3_list(s3 *self, const s3_object *prefix, size_t most, s3_visit *visit, voi
         free(next);
     }
     free(encoded);
+    if (status == DIDI_OK && all.is_cut)
+        status = didi_fail(error, DIDI_FORMAT, NULL, "the list has more than %d pages",
+                           (int)LIST_PAGES_MAX);
     return status;
 }
 

@@ -15,18 +15,14 @@ enum { PART_STEP_BYTES = 1 << 20, HASH_BYTES = 1 << 20 };
 
 static const char part_name[] = ".s3-part"; /* below artifacts/; a new one begins afresh */
 
-/* An object of the record; its key lies in `key`. False: too long. */
-static bool object_of(const deposit *self, const deposit_way *way, const char *name,
-                      char key[S3_KEY_BYTES], s3_object *ret_object)
+int deposit_object(const deposit *self, const deposit_way *way, const char *name,
+                   char key[S3_KEY_BYTES], s3_object *ret_object, didi_error *error)
 {
     const int length = snprintf(key, S3_KEY_BYTES, "%s/%s", self->prefix, name);
     *ret_object =
         (s3_object){.bucket = self->bucket, .key = key, .end = way->end, .quick = way->quick};
-    return length > 0 && length < S3_KEY_BYTES;
-}
-
-static int too_long(const char *name, didi_error *error)
-{
+    if (length > 0 && length < S3_KEY_BYTES)
+        return DIDI_OK;
     return didi_fail(error, DIDI_INVALID, "artifact_store",
                      "the key of %s is longer than 1024 bytes", name);
 }
@@ -184,8 +180,8 @@ static int send_file(deposit *self, deposit_file *file, const deposit_way *way, 
     char key[S3_KEY_BYTES];
     char etag[S3_ETAG_BYTES] = "";
     s3_object object;
-    if (!object_of(self, way, file->name, key, &object))
-        return too_long(file->name, error);
+    if (deposit_object(self, way, file->name, key, &object, error) != DIDI_OK)
+        return DIDI_INVALID;
     sending now = {.record = self, .file = file, .way = way, .object = &object};
     now.fd = openat(artifacts_fd, file->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (now.fd < 0)
@@ -229,8 +225,8 @@ int deposit_check(const deposit *self, const deposit_way *way, const deposit_fil
     char key[S3_KEY_BYTES];
     s3_object object;
     s3_facts facts;
-    if (!object_of(self, way, file->name, key, &object))
-        return too_long(file->name, error);
+    if (deposit_object(self, way, file->name, key, &object, error) != DIDI_OK)
+        return DIDI_INVALID;
     int status = s3_head(way->client, &object, &facts, error);
     if (status == DIDI_NOT_FOUND)
         return didi_fail(error, DIDI_CHANGED, file->name, "%s is gone from S3", file->name);
@@ -254,8 +250,8 @@ int deposit_piece(const deposit *self, const deposit_way *way, const deposit_fil
     assert(piece < deposit_pieces_of(file->bytes));
     const uint64_t at = piece * DEPOSIT_PIECE_BYTES;
     const size_t bytes = (size_t)smaller(file->bytes - at, DEPOSIT_PIECE_BYTES);
-    if (!object_of(self, way, file->name, key, &object))
-        return too_long(file->name, error);
+    if (deposit_object(self, way, file->name, key, &object, error) != DIDI_OK)
+        return DIDI_INVALID;
     int status = deposit_piece_digest(way->job_fd, file, piece, wanted, error);
     if (status != DIDI_OK)
         return status;
@@ -346,10 +342,11 @@ int deposit_delete(const deposit *self, const deposit_way *way, didi_error *erro
     bool under_way = false;
     for (size_t i = self->count; i-- > 0 && status == DIDI_OK;) {
         under_way |= self->files[i].etag[0] == '\0';
-        if (object_of(self, way, self->files[i].name, key, &object))
+        if (deposit_object(self, way, self->files[i].name, key, &object, NULL) == DIDI_OK)
             status = s3_delete(way->client, &object, error);
     }
-    if (status == DIDI_OK && under_way && object_of(self, way, "", key, &object))
+    if (status == DIDI_OK && under_way &&
+        deposit_object(self, way, "", key, &object, NULL) == DIDI_OK)
         status = s3_upload_abort_all(way->client, &object, error);
     return status;
 }

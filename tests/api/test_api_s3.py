@@ -13,19 +13,11 @@ import urllib.request
 import numpy
 import pytest
 
-from s3 import Object, S3
+from s3 import Object
 from wire import Wire, specification
 
 STORE = "s3://artifacts/didid/results"
 PREFIX = "didid/results/"
-
-
-@pytest.fixture
-def s3():
-    server = S3("artifacts")
-    yield server
-    server.stop()
-    assert server.problems == []
 
 
 @pytest.fixture

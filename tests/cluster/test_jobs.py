@@ -72,17 +72,10 @@ def test_a_controller_that_comes_back_during_a_job(run, own, slurm):
     assert client.artifact_digests(daemon.state / "jobs" / job / "artifacts") == own
 
 
-def wait_noted(daemon, job, text, seconds=60):
-    deadline = time.monotonic() + seconds
-    while text not in str(client.call(daemon, "GET", f"/v1/jobs/{job}/events?limit=1000")):
-        assert time.monotonic() < deadline, daemon.log()
-        time.sleep(0.1)
-
-
 def test_a_partition_that_is_down_is_waited_for(run, own, slurm):
     daemon = run("slurm", *SLURM, "--slurm-partition", "closed", environment=slurm.environment)
     job = client.submit(daemon, MERGE, "key")
-    wait_noted(daemon, job, "PartitionDown")
+    client.wait_noted(daemon, job, "PartitionDown")
     slurm.run("scontrol", "update", "PartitionName=closed", "State=UP")
     try:
         shown = client.wait_finished(daemon, job, 300)
@@ -95,7 +88,7 @@ def test_a_partition_that_is_down_is_waited_for(run, own, slurm):
 def test_a_cancelled_job_leaves_nothing_in_the_queue(run, slurm):
     daemon = run("slurm", *SLURM, environment=slurm.environment)
     job = client.submit(daemon, {**MERGE, "refine": {"optimizer": "adam", "steps": 20000}}, "key")
-    wait_noted(daemon, job, "went to slurm")
+    client.wait_noted(daemon, job, "went to slurm")
     client.call(daemon, "POST", f"/v1/jobs/{job}/cancel")
     assert client.wait_finished(daemon, job)["state"] == "cancelled"
     assert slurm.run("squeue", "-h") == ""
@@ -120,19 +113,6 @@ def test_on_mpi(run, own, start, didid):
     assert shown["state"] == "failed" and "was built with" in shown["error"]["detail"], shown
 
 
-def ranks(program):
-    """Processes of didid-mpi."""
-    found = []
-    for place in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            words = (place / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words[0] == str(program).encode():
-            found.append(int(place.name))
-    return found
-
-
 def test_a_lost_rank_costs_its_items(run, didid):
     """mpiexec ends them all; the daemon starts it again, and what was done stays done."""
     program = (pathlib.Path(didid).parent / "didid-mpi").resolve()
@@ -150,7 +130,7 @@ def test_a_lost_rank_costs_its_items(run, didid):
     lost = 0
     while lost < 2 and client.call(
             daemon, "GET", f"/v1/jobs/{job}")["state"] not in client.FINISHED:
-        running = ranks(program)
+        running = client.processes(program)
         if running:
             try:
                 os.kill(running[-1], signal.SIGKILL)

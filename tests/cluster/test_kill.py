@@ -5,7 +5,6 @@ Slurm: every job ends, with the bytes of an undisturbed one, and nothing is publ
 import collections
 import json
 import os
-import pathlib
 import signal
 import time
 
@@ -17,19 +16,6 @@ SLURM = ("--executor", "slurm", "--cluster-tasks", "4", "--cluster-poll-seconds"
          "--cluster-retries", "20")
 
 
-def workers(program):
-    """Processes of `didid worker`."""
-    found = []
-    for place in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            words = (place / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words[0] == os.fsencode(program) and b"worker" in words[1:2]:
-            found.append(int(place.name))
-    return found
-
-
 class Killer:
     """Ends something, and brings back what does not come back by itself."""
 
@@ -39,7 +25,7 @@ class Killer:
         self.tally = collections.Counter()
 
     def worker(self):
-        running = workers(self.didid)
+        running = client.processes(self.didid, "worker")
         if running:
             try:
                 os.kill(self.chooser.choice(running), signal.SIGKILL)

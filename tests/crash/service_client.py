@@ -4,6 +4,7 @@
 import hashlib
 import http.client
 import json
+import os
 import pathlib
 import random
 import time
@@ -81,6 +82,32 @@ def wait_state(daemon, job, state, seconds=60):
             return shown
         time.sleep(0.01)
     raise AssertionError(f"job {job} is not {state}: {shown}")
+
+
+def notes(daemon, job):
+    events = call(daemon, "GET", f"/v1/jobs/{job}/events?limit=1000")["data"]
+    return [event["text"] for event in events if event["kind"] == "note"]
+
+
+def wait_noted(daemon, job, text, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not any(text in note for note in notes(daemon, job)):
+        assert time.monotonic() < deadline, (notes(daemon, job), daemon.log())
+        time.sleep(0.05)
+
+
+def processes(program, first_word=None):
+    """Ids of processes of a program; of those whose first argument is the word, if one is given."""
+    found = []
+    for place in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            words = (place / "cmdline").read_bytes().split(b"\0")
+        except OSError:  # it has ended meanwhile
+            continue
+        if words[0] == os.fsencode(program) and (first_word is None or
+                                                 words[1:2] == [first_word.encode()]):
+            found.append(int(place.name))
+    return found
 
 
 def kills_and_chooser(config):

@@ -52,15 +52,18 @@ class Cluster:
             time.sleep(0.01)
         return found
 
+    def wait_ended(self, seconds=60):
+        """A job may be over a moment before its last worker is."""
+        deadline = time.monotonic() + seconds
+        while found := self.pids():
+            assert time.monotonic() < deadline, found
+            time.sleep(0.05)
+
     def orders(self):
         return sorted(path.parent.name for path in self.home.glob("*/order.json"))
 
     def submit(self, specification, key="key"):
         return client.submit(self.daemon, specification, key)
-
-    def notes(self, job):
-        events = client.call(self.daemon, "GET", f"/v1/jobs/{job}/events?limit=1000")["data"]
-        return [event["text"] for event in events if event["kind"] == "note"]
 
 
 @pytest.fixture
@@ -100,7 +103,7 @@ def test_the_same_bytes_as_here(cluster, here):
                     {"ranks": {"allocator": "differentiable", "steps": 50}}):
         wanted = {key: value for key, value in merge_of(**options).items() if value is not None}
         job, _ = check_equal(cluster, here, wanted)
-        assert any("went to command" in note for note in cluster.notes(job))
+        assert any("went to command" in note for note in client.notes(cluster.daemon, job))
 
 
 def test_jobs_that_build_on_others(cluster, here):
@@ -151,28 +154,21 @@ def test_killed_at_random(request, cluster, here):
         shown = client.wait_finished(cluster.daemon, job)
         assert shown["state"] == "succeeded", shown["error"]
         assert artifacts(cluster.state, job) == wanted
-    assert not cluster.pids()
-
-
-def wait_noted(cluster, job, text, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not any(text in note for note in cluster.notes(job)):
-        assert time.monotonic() < deadline, cluster.notes(job)
-        time.sleep(0.05)
+    cluster.wait_ended()
 
 
 def test_a_new_process_finds_what_runs(cluster):
     """Nothing is handed out twice when the daemon dies while tasks run."""
     (cluster.home / "at_once").write_text("0")
     job = cluster.submit(merge_of(**SLOW))
-    wait_noted(cluster, job, "all places are taken")
+    client.wait_noted(cluster.daemon, job, "all places are taken")
     cluster.daemon.process.kill()
     cluster.daemon.process.wait()
     cluster.daemon.start()
     orders = cluster.orders()
     (cluster.home / "at_once").write_text("4")
     assert client.wait_finished(cluster.daemon, job)["state"] == "succeeded"
-    notes = cluster.notes(job)
+    notes = client.notes(cluster.daemon, job)
     assert sum("goes on with" in note for note in notes) == 1, notes
     assert len(orders) == 1 and len(cluster.orders()) == 4, cluster.orders()  # one for each row
 
@@ -198,11 +194,57 @@ def test_cancelled_jobs_end_their_tasks(cluster):
 def test_a_scheduler_that_does_not_answer_is_waited_for(cluster):
     (cluster.home / "closed").write_text("closed for the night")
     job = cluster.submit(merge_of())
-    wait_noted(cluster, job, "closed for the night")
+    client.wait_noted(cluster.daemon, job, "closed for the night")
     assert client.call(cluster.daemon, "GET", f"/v1/jobs/{job}")["state"] == "running"
     (cluster.home / "closed").unlink()
     assert client.wait_finished(cluster.daemon, job)["state"] == "succeeded"
-    assert any("answers again" in note for note in cluster.notes(job))
+    assert any("answers again" in note for note in client.notes(cluster.daemon, job))
+
+
+def directories(cluster, job):
+    """Of orders, as the job has them."""
+    return sorted(path.name for path in (cluster.state / "jobs" / job / "cluster").iterdir())
+
+
+def wait_asked(cluster, times, seconds=60):
+    """Until the scheduler has not answered so often."""
+    asked = cluster.home / "asked"
+    deadline = time.monotonic() + seconds
+    while not asked.exists() or len(asked.read_text().splitlines()) < times:
+        assert time.monotonic() < deadline, cluster.daemon.log()
+        time.sleep(0.05)
+
+
+def test_an_order_is_the_same_one_at_each_retry(cluster, here):
+    (cluster.home / "closed").write_text("closed for the night")
+    job = cluster.submit(merge_of(**SLOW))
+    wait_asked(cluster, 3)
+    first, = directories(cluster, job)
+    (cluster.home / "closed").unlink()
+    assert client.wait_finished(cluster.daemon, job)["state"] == "succeeded"
+    assert cluster.orders()[0] == f"didid-{job}-{first}"
+    assert len(cluster.orders()) == 4, cluster.orders()  # one for each row
+    check_equal(cluster, here, merge_of(**SLOW))
+
+
+def test_an_order_that_was_taken_without_an_answer_is_not_sent_twice(cluster):
+    (cluster.home / "at_once").write_text("0")
+    (cluster.home / "deaf").touch()
+    job = cluster.submit(merge_of(**SLOW))
+    client.wait_noted(cluster.daemon, job, "all places are taken")
+    assert len(cluster.orders()) == 1 and len(directories(cluster, job)) == 1
+    (cluster.home / "at_once").write_text("4")
+    assert client.wait_finished(cluster.daemon, job)["state"] == "succeeded"
+    assert len(cluster.orders()) == 4, cluster.orders()
+
+
+def test_a_job_that_waits_for_an_answer_can_be_cancelled(cluster):
+    (cluster.home / "closed").write_text("closed for the night")
+    job = cluster.submit(merge_of())
+    client.wait_noted(cluster.daemon, job, "closed for the night")
+    client.call(cluster.daemon, "POST", f"/v1/jobs/{job}/cancel")
+    assert client.wait_finished(cluster.daemon, job, 60)["state"] == "cancelled"
+    assert not cluster.orders() and not cluster.pids()
 
 
 def fail(cluster, job, kind, *words):

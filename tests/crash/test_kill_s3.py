@@ -7,19 +7,10 @@ import urllib.request
 import pytest
 
 import service_client as client
-from s3 import S3
 
 SPECIFICATION = {"base": "base", "budget": 1.3,
                  "tasks": [{"name": "hiragana", "model": "tasks/hiragana"},
                            {"name": "latin", "model": "tasks/latin"}]}
-
-
-@pytest.fixture
-def s3():
-    server = S3("artifacts")
-    yield server
-    server.stop()
-    assert server.problems == []
 
 
 # The nth pass before an object is stored, or before its end is noted: four files, manifest last.

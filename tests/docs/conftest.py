@@ -13,6 +13,7 @@ import pytest
 import environments
 import walk
 from receiver import Receiver
+from s3 import Object
 from service import Daemon, free_port
 from shell import Shell
 from walk import ENVIRONMENT
@@ -110,6 +111,20 @@ def scored(alone):
     if not environments.confines_scorers():
         pytest.skip("this kernel has no Landlock to confine scorers with")
     alone.words = {"/srv/didid": str(ROOT), **alone.words}
+    return alone
+
+
+@pytest.fixture
+def stored(alone, s3, family, tmp_path):
+    """The same beside a server of S3 that has the keys of the page, and a bucket with a model."""
+    s3.keys = {"AKIAIOSFODNN7EXAMPLE": ("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", None)}
+    s3.buckets["lab"] = {f"models/latin/{path.name}": Object(path.read_bytes())
+                         for path in (family / "tasks" / "latin").iterdir()}
+    for folder in ("state", "fetched"):
+        (tmp_path / folder).mkdir()
+    alone.words = {"/var/lib/didid": "state", "/srv/fetched": "fetched",
+                   "/etc/didid/s3": "keys-of-s3",
+                   "https://s3.example.org": f"{s3.url}\ns3_private = 1", **alone.words}
     return alone
 
 

@@ -24,6 +24,7 @@ DOCUMENTS = {
     "docs/scoring.md": "scored",
     "docs/bakeoff.md": "scored",
     "docs/model_directories.md": "served",
+    "docs/s3.md": "stored",
     "docs/examples/curl.md": "served",
     "docs/didictl.1.scd": "glyphs",
     "docs/didid.8.scd": "glyphs",

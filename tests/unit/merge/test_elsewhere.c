@@ -53,6 +53,19 @@ static void take_away(didi_merge *merge, away *out)
     }
 }
 
+static void fail_one(didi_merge *merge, didi_item *item, const didi_error *why)
+{
+    didi_item_fail(item, why->status, why);
+    didi_merge_complete(merge, item);
+}
+
+static void lose(didi_merge *merge, const away *out)
+{
+    const didi_error why = {.status = DIDI_CANCELLED};
+    for (size_t i = 0; i < out->count; i++)
+        fail_one(merge, out->items[i], &why);
+}
+
 /* What a process of its own would do with one item, then its end. *ret_usage is added to. */
 static void work_on(const sample_family *sample, didi_place place, didi_usage *ret_usage)
 {
@@ -216,11 +229,7 @@ static void an_owner_that_dies_loses_nothing(void **state)
         } else {
             sample_must(didi_merge_result(merge, &error), &error);
         }
-        for (size_t i = 0; i < out.count; i++) {
-            const didi_error lost = {.status = DIDI_CANCELLED};
-            didi_item_fail(out.items[i], DIDI_CANCELLED, &lost);
-            didi_merge_complete(merge, out.items[i]);
-        }
+        lose(merge, &out);
         didi_merge_close(merge);
     }
     sample_package_compare(&sample, "here", "elsewhere");
@@ -239,8 +248,7 @@ static void a_failure_elsewhere_fails_the_merge(void **state)
     const didi_error why = {.status = DIDI_DISK_FULL, .message = "no room there"};
     for (size_t i = 0; i < out.count; i++) {
         didi_item *item = NULL;
-        didi_item_fail(out.items[i], DIDI_DISK_FULL, &why);
-        didi_merge_complete(merge, out.items[i]);
+        fail_one(merge, out.items[i], &why);
         assert_int_equal(didi_merge_next_elsewhere(merge, &item),
                          i + 1 < out.count ? DIDI_NEXT_WAIT : DIDI_NEXT_FINISHED);
     }
@@ -311,11 +319,7 @@ static void a_worker_that_sees_too_little_waits(void **state)
     worker = open_as(&sample, false);
     assert_int_equal(didi_merge_next_at(worker, &place, UINT64_MAX, &item), DIDI_NEXT_FINISHED);
     didi_merge_close(worker);
-    for (size_t i = 0; i < out.count; i++) {
-        const didi_error lost = {.status = DIDI_CANCELLED};
-        didi_item_fail(out.items[i], DIDI_CANCELLED, &lost);
-        didi_merge_complete(owner, out.items[i]);
-    }
+    lose(owner, &out);
     didi_merge_close(owner);
     sample_family_close(&sample);
 }
