@@ -19,7 +19,8 @@ def test_the_page(slurm, didid, didictl, family, tmp_path):
         (tmp_path / folder).mkdir()
     (tmp_path / "shared" / "models").symlink_to(family)
     programs = walk.programs(tmp_path / "programs", didid=didid, didictl=didictl)
-    words = {**addresses, "/shared/": f"{tmp_path}/shared/"}
+    words = {**addresses, "/shared/": f"{tmp_path}/shared/",
+             "/var/lib/didid": f"{tmp_path}/state"}
     shell = Shell(tmp_path / "page", programs, words, {
         **walk.ENVIRONMENT, **slurm.environment,
         "DIDI_HOST": f"http://{addresses['127.0.0.1:7878']}"})
