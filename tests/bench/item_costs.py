@@ -125,8 +125,9 @@ def measure(program, case, scratch):
     plan = next(row for row in run_once(program, models, budget, workers, "plan", scratch)
                 if row["row"] == "plan")
     shutil.rmtree(models)
-    return {"tasks": tasks, "budget": budget, "ratio": plan["factors"] / plan["parameters"],
-            "workers": workers, "layers": sum(shapes.values()),
+    return {"kernel": KERNEL, "tasks": tasks, "budget": budget,
+            "ratio": plan["factors"] / plan["parameters"], "workers": workers,
+            "layers": sum(shapes.values()),
             "shapes": [[*shape, count] for shape, count in shapes.items()], "runs": runs,
             "items": items}
 
