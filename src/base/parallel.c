@@ -92,6 +92,37 @@ void parallel_run(parallel *self, size_t count, void (*task)(void *argument, siz
     pthread_mutex_unlock(&self->mutex);
 }
 
+typedef struct ranges {
+    void (*task)(void *argument, size_t first, size_t end);
+    void *argument;
+    size_t count, width;
+} ranges;
+
+static void run_range(void *argument, size_t index)
+{
+    const ranges *self = argument;
+    size_t first = index * self->width;
+    size_t left = self->count - first;
+    self->task(self->argument, first, first + (left < self->width ? left : self->width));
+}
+
+void parallel_ranges(parallel *self, size_t count, size_t width,
+                     void (*task)(void *argument, size_t first, size_t end), void *argument)
+{
+    assert(task != NULL && width > 0);
+    ranges work = {task, argument, count, width};
+    parallel_run(self, count / width + (count % width != 0), run_range, &work);
+}
+
+size_t parallel_width(size_t count, size_t most)
+{
+    enum { STEP = 8 };
+    assert(most >= STEP && most % STEP == 0);
+    size_t parts = count / most + (count % most != 0);
+    size_t width = parts > 0 ? (count + parts - 1) / parts : 1;
+    return (width + STEP - 1) / STEP * STEP;
+}
+
 typedef struct attempt {
     int (*task)(void *argument, size_t index, didi_error *error);
     void *argument;

@@ -18,6 +18,13 @@ void parallel_free(parallel *self);
 void parallel_run(parallel *self, size_t count, void (*task)(void *argument, size_t index),
                   void *argument);
 
+/* parallel_run over [0, count) in ranges of `width` >= 1, of which the last may be narrower. */
+void parallel_ranges(parallel *self, size_t count, size_t width,
+                     void (*task)(void *argument, size_t first, size_t end), void *argument);
+
+/* Width of ranges over [0, count) that are about equal, none wider than `most`, a multiple of 8. */
+size_t parallel_width(size_t count, size_t most);
+
 /* As parallel_run for tasks that can fail: all are run, and the failure of the lowest index is
  * returned. Errors: the tasks', DIDI_NO_MEMORY. */
 int parallel_try(parallel *self, size_t count,

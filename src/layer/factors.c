@@ -111,12 +111,12 @@ int factors_apply(const layer *self, size_t index, const factors_product *produc
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "product of %zu x %zu", product->basis,
                          count);
     layer_count_product(self, product->basis, inner + outer, count);
-    linalg_gemm(false, true, product->basis, count, inner, 1.0F, product->in, inner, from, inner,
-                0.0F, core, count);
+    linalg_gemm_shared(self->parallel, false, true, product->basis, count, inner, 1.0F, product->in,
+                       inner, from, inner, 0.0F, core, count);
     if (index == 0)
         weigh_core(self, product->basis, core);
-    linalg_gemm(false, false, product->basis, outer, count, 1.0F, core, count, to, outer,
-                product->add ? 1.0F : 0.0F, product->out, outer);
+    linalg_gemm_shared(self->parallel, false, false, product->basis, outer, count, 1.0F, core,
+                       count, to, outer, product->add ? 1.0F : 0.0F, product->out, outer);
     free(core);
     return DIDI_OK;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Task vectors that a layer holds as factors. Sums are taken in one order, on one thread. */
+/* Task vectors that a layer holds as factors. Sums are taken in one order. */
 #pragma once
 
 #include "src/layer/matrix.h"

@@ -99,6 +99,24 @@ int layer_fail_allocation(const layer *self, didi_error *error)
                      full ? " do not fit the disk of the work directory" : "");
 }
 
+typedef struct copied {
+    float *to;
+    const float *from;
+} copied;
+
+static void copy_elements(void *argument, size_t first, size_t end)
+{
+    const copied *self = argument;
+    memcpy(self->to + first, self->from + first, (end - first) * sizeof *self->to);
+    spill_touched(2 * (end - first) * sizeof *self->to);
+}
+
+void layer_copy(const layer *self, float *to, const float *from, size_t count)
+{
+    copied work = {to, from};
+    parallel_ranges(self->parallel, count, LAYER_ELEMENTS, copy_elements, &work);
+}
+
 /* ---- blocks ---- */
 
 static void block_clear(block *self)
@@ -187,12 +205,25 @@ static int subtract_block(const layer *self, size_t index, double share, const m
     const float *from = rows->transpose ? other->right : other->left;
     const float *to = rows->transpose ? other->left : other->right;
     layer_count_product(self, rows->basis, inner + columns, other->rank);
-    linalg_gemm(false, true, rows->basis, other->rank, inner, 1.0F, rows->in, inner, from, inner,
-                0.0F, core, other->rank);
-    linalg_gemm(false, false, rows->basis, columns, other->rank, -(float)share, core, other->rank,
-                to, columns, 1.0F, rows->out, columns);
+    linalg_gemm_shared(self->parallel, false, true, rows->basis, other->rank, inner, 1.0F, rows->in,
+                       inner, from, inner, 0.0F, core, other->rank);
+    linalg_gemm_shared(self->parallel, false, false, rows->basis, columns, other->rank,
+                       -(float)share, core, other->rank, to, columns, 1.0F, rows->out, columns);
     free(core);
     return DIDI_OK;
+}
+
+typedef struct lengthened {
+    float gain;
+    float *out;
+} lengthened;
+
+static void lengthen(void *argument, size_t first, size_t end)
+{
+    const lengthened *self = argument;
+    for (size_t i = first; i < end; i++)
+        self->out[i] *= self->gain;
+    spill_touched((end - first) * sizeof *self->out);
 }
 
 int layer_apply_residual(const layer *self, size_t index, bool transpose, size_t basis,
@@ -202,8 +233,9 @@ int layer_apply_residual(const layer *self, size_t index, bool transpose, size_t
     const multiplied rows = {transpose, basis, in, out};
     size_t count = basis * (transpose ? self->rows : self->columns);
     int status = layer_apply(self, index, transpose, basis, in, out, error);
-    for (size_t i = 0; i < count && status == DIDI_OK && self->gain != 1; i++)
-        out[i] *= (float)self->gain;
+    if (status == DIDI_OK && self->gain != 1)
+        parallel_ranges(self->parallel, count, LAYER_ELEMENTS, lengthen,
+                        &(lengthened){(float)self->gain, out});
     if (status == DIDI_OK && index > 0)
         return subtract_block(self, 0, 1.0, &rows, error);
     for (size_t t = 0; t < self->tasks && self->weight_sum > 0 && status == DIDI_OK; t++)
@@ -249,25 +281,55 @@ static int step_create(const layer *self, size_t basis, step *ret_step, didi_err
     return DIDI_OK;
 }
 
+typedef struct random_rows {
+    uint64_t stream;
+    float scale;
+    float *out;
+} random_rows;
+
+static void fill_random(void *argument, size_t first, size_t end)
+{
+    const random_rows *self = argument;
+    random_normal_from(self->stream, first, self->out + first, end - first, self->scale);
+}
+
+/* Rows of about length one. */
+static void make_random(const layer *self, uint64_t stream, size_t rows, size_t length, float *out)
+{
+    random_rows work = {stream, (float)(1.0 / sqrt((double)length)), out};
+    parallel_ranges(self->parallel, rows * length, LAYER_ELEMENTS, fill_random, &work);
+}
+
+typedef struct warm_rows {
+    const float *from;
+    float *to;
+    size_t length;
+} warm_rows;
+
+static void take_warm(void *argument, size_t first, size_t end)
+{
+    const warm_rows *self = argument;
+    for (size_t i = first; i < end; i++) {
+        const float *from = self->from + i * self->length;
+        float *row = self->to + i * self->length;
+        double norm = sqrt(linalg_energy(from, self->length));
+        float scale = norm > 0 ? (float)(1.0 / norm) : 0.0F;
+        for (size_t j = 0; j < self->length; j++)
+            row[j] = from[j] * scale;
+        spill_touched(2 * self->length * sizeof *row);
+    }
+}
+
 /* Warm rows of length one (so that no direction drowns the others), then random ones. */
 static void make_start(const layer *self, size_t index, bool right, size_t basis, float *start)
 {
     const block *old = &self->blocks[index];
     size_t length = right ? self->columns : self->rows;
     size_t warm = old->basis < basis ? old->basis : basis;
-    if (warm > 0)
-        spill_copy(start, right ? old->right : old->left, warm * length * sizeof(float));
-    for (size_t i = 0; i < warm; i++) {
-        float *row = start + i * length;
-        double norm = sqrt(linalg_energy(row, length));
-        float scale = norm > 0 ? (float)(1.0 / norm) : 0.0F;
-        for (size_t j = 0; j < length; j++)
-            row[j] *= scale;
-        spill_touched(length * sizeof *row);
-    }
+    warm_rows work = {right ? old->right : old->left, start, length};
+    parallel_ranges(self->parallel, warm, larger(LAYER_ELEMENTS / length, 1), take_warm, &work);
     uint64_t stream = random_mix(self->seed, (uint64_t)index * 1000003U + (uint64_t)old->basis);
-    random_normal(stream, start + warm * length, (basis - warm) * length,
-                  (float)(1.0 / sqrt((double)length)));
+    make_random(self, stream, basis - warm, length, start + warm * length);
 }
 
 /* Counts one Gram matrix and one triangular solve: the least it takes. */
@@ -275,7 +337,7 @@ static int orthonormalise(const layer *self, size_t rows, size_t length, float *
                           float *spare, size_t *ret_rows, didi_error *error)
 {
     layer_count_product(self, rows, rows, length);
-    return linalg_orthonormalise_rows(rows, length, values, spare, ret_rows, error);
+    return linalg_orthonormalise_rows(self->parallel, rows, length, values, spare, ret_rows, error);
 }
 
 /* The two sides of a step: the orthonormal rows it starts from, and their products. */
@@ -292,13 +354,15 @@ static sides step_sides(const layer *self, const step *work, bool to_left)
 
 /* *side = scale[i] * (W side), with W the rows of `turn` and scale NULL for ones. The spare
  * rows are of the longer side's length, and become that side. */
-static int rotate_side(step *work, size_t rows, size_t length, bool longer, const double *scale,
+static int rotate_side(const layer *self, step *work, size_t rows, const double *scale,
                        float **side, didi_error *error)
 {
-    int status =
-        linalg_rotate_rows(rows, rows, length, work->turn, scale, *side, work->spare, error);
+    size_t length = side == &work->left ? self->rows : self->columns;
+    bool longer = length >= larger(self->rows, self->columns);
+    int status = linalg_rotate_rows(self->parallel, rows, rows, length, work->turn, scale, *side,
+                                    work->spare, error);
     if (status == DIDI_OK && !longer)
-        spill_copy(*side, work->spare, rows * length * sizeof(float));
+        layer_copy(self, *side, work->spare, rows * length);
     if (status == DIDI_OK && longer) {
         float *old = *side;
         *side = work->spare;
@@ -314,7 +378,8 @@ static int rotate_to_ritz(const layer *self, step *work, bool to_left, size_t ro
 {
     sides at = step_sides(self, work, to_left);
     double *inverse = NULL;
-    int status = linalg_eigen_gram(rows, at.fresh_length, at.fresh, work->turn, work->sigma, error);
+    int status = linalg_eigen_gram(self->parallel, rows, at.fresh_length, at.fresh, work->turn,
+                                   work->sigma, error);
     if (status != DIDI_OK)
         return status;
     layer_count_product(self, rows, rows / 2, at.fresh_length);
@@ -328,12 +393,10 @@ static int rotate_to_ritz(const layer *self, step *work, bool to_left, size_t ro
         for (size_t i = 0; i < rows; i++)
             inverse[i] = work->sigma[i] > 0 ? 1 / work->sigma[i] : 0;
     }
-    status = rotate_side(work, rows, at.fresh_length, at.fresh_length >= at.known_length, inverse,
-                         to_left ? &work->left : &work->right, error);
+    status = rotate_side(self, work, rows, inverse, to_left ? &work->left : &work->right, error);
     if (status == DIDI_OK) /* a side that is not longer leaves the spare rows as they are */
-        status =
-            rotate_side(work, rows, at.known_length, at.known_length >= at.fresh_length,
-                        to_left ? work->sigma : NULL, to_left ? &work->right : &work->left, error);
+        status = rotate_side(self, work, rows, to_left ? work->sigma : NULL,
+                             to_left ? &work->right : &work->left, error);
     free(inverse);
     return status;
 }
@@ -401,7 +464,8 @@ int layer_turn(layer *self, size_t index, size_t basis, didi_error *error)
         return status;
     sides at = step_sides(self, &work, to_left);
     make_start(self, index, to_left, basis, at.known);
-    status = linalg_orthonormalise_rows(basis, at.known_length, at.known, work.spare, &rows, error);
+    status = linalg_orthonormalise_rows(self->parallel, basis, at.known_length, at.known,
+                                        work.spare, &rows, error);
     if (status == DIDI_OK)
         status = layer_apply_residual(self, index, to_left, rows, at.known, at.fresh, error);
     if (status == DIDI_OK)
@@ -427,14 +491,15 @@ int layer_make_singular(layer *self, size_t index, didi_error *error)
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "core of rank %zu", rank);
     if (status != DIDI_OK)
         goto out;
-    memcpy(work.left, old->left, rank * self->rows * sizeof(float));
-    status = linalg_orthonormalise_rows(rank, self->rows, work.left, work.spare, &rows, error);
+    layer_copy(self, work.left, old->left, rank * self->rows);
+    status = linalg_orthonormalise_rows(self->parallel, rank, self->rows, work.left, work.spare,
+                                        &rows, error);
     if (status != DIDI_OK)
         goto out;
-    linalg_gemm(false, true, rows, rank, self->rows, 1.0F, work.left, self->rows, old->left,
-                self->rows, 0.0F, core, rank);
-    linalg_gemm(false, false, rows, self->columns, rank, 1.0F, core, rank, old->right,
-                self->columns, 0.0F, work.right, self->columns);
+    linalg_gemm_shared(self->parallel, false, true, rows, rank, self->rows, 1.0F, work.left,
+                       self->rows, old->left, self->rows, 0.0F, core, rank);
+    linalg_gemm_shared(self->parallel, false, false, rows, self->columns, rank, 1.0F, core, rank,
+                       old->right, self->columns, 0.0F, work.right, self->columns);
     status = rotate_to_ritz(self, &work, false, rows, error);
     if (status != DIDI_OK)
         goto out;
@@ -460,21 +525,20 @@ int layer_pad_block(layer *self, size_t index, size_t rows, didi_error *error)
         return status;
     }
     block *fresh = &self->blocks[index];
-    for (size_t i = 0; i < rows; i++) {
+    for (size_t i = old.basis; i < rows; i++) {
         memset(fresh->left + i * self->rows, 0, self->rows * sizeof(float));
-        memset(fresh->right + i * self->columns, 0, self->columns * sizeof(float));
-        spill_touched((self->rows + self->columns) * sizeof(float));
+        spill_touched(self->rows * sizeof(float));
     }
     for (size_t i = 0; i < old.basis; i++)
         fresh->sigma[i] = old.sigma[i];
     if (old.basis > 0) {
-        spill_copy(fresh->left, old.left, old.basis * self->rows * sizeof(float));
-        spill_copy(fresh->right, old.right, old.basis * self->columns * sizeof(float));
+        layer_copy(self, fresh->left, old.left, old.basis * self->rows);
+        layer_copy(self, fresh->right, old.right, old.basis * self->columns);
     }
     /* Nothing is added to the matrix, but a half-step finds new directions to solve for. */
     uint64_t stream = random_mix(self->seed, (uint64_t)index * 1000003U + (uint64_t)rows);
-    random_normal(stream, fresh->right + old.basis * self->columns,
-                  (rows - old.basis) * self->columns, (float)(1.0 / sqrt((double)self->columns)));
+    make_random(self, stream, rows - old.basis, self->columns,
+                fresh->right + old.basis * self->columns);
     fresh->rank = old.rank;
     fresh->left_is_fresh = old.left_is_fresh;
     block_clear(&old);

@@ -29,10 +29,10 @@ static int block_dot(const layer *self, const block *a, const block *b, double *
             return didi_fail(error, DIDI_NO_MEMORY, NULL, "inner product of factors");
         float *rights = lefts + count;
         layer_count_product(self, a->rank, b->rank, self->rows + self->columns);
-        linalg_gemm(false, true, a->rank, b->rank, self->rows, 1.0F, a->left, self->rows, b->left,
-                    self->rows, 0.0F, lefts, b->rank);
-        linalg_gemm(false, true, a->rank, b->rank, self->columns, 1.0F, a->right, self->columns,
-                    b->right, self->columns, 0.0F, rights, b->rank);
+        linalg_gemm_shared(self->parallel, false, true, a->rank, b->rank, self->rows, 1.0F, a->left,
+                           self->rows, b->left, self->rows, 0.0F, lefts, b->rank);
+        linalg_gemm_shared(self->parallel, false, true, a->rank, b->rank, self->columns, 1.0F,
+                           a->right, self->columns, b->right, self->columns, 0.0F, rights, b->rank);
         sum = linalg_dot(lefts, rights, count);
         free(lefts);
     }

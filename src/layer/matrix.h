@@ -97,6 +97,9 @@ size_t layer_full_rank(const layer *layer);
 /* count * size bytes, uninitialised, for factors or scratch: spilled when the layer is, else from
  * malloc. NULL on failure; layer_fail_allocation then tells why. Freed with spill_free. */
 void *layer_allocate(const layer *layer, size_t count, size_t size);
+enum { LAYER_ELEMENTS = 1 << 18 }; /* that threads take at once of what is done to each by itself */
+/* By all threads together. */
+void layer_copy(const layer *layer, float *to, const float *from, size_t count);
 /* DIDI_DISK_FULL or DIDI_NO_MEMORY. */
 int layer_fail_allocation(const layer *layer, didi_error *error);
 

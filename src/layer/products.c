@@ -17,7 +17,7 @@ enum {
     PANEL_ROWS_MIN = 64,
     PANEL_ROWS_MAX = 2048,
     PIECE_ELEMENTS = 1 << 17, /* converted at once: stays in cache */
-    TILE_COLUMNS = 1024,
+    TILE_COLUMNS = 512,
     TILE_BASIS = 512,
     PANELS_AHEAD = 2,
 };
@@ -281,27 +281,43 @@ static int transposed_panel(void *argument, size_t panel, didi_error *error)
         dense += first * self->columns;
     }
     if (status == DIDI_OK)
-        linalg_gemm(false, true, work->basis, rows_of(work, panel), self->columns, 1.0F, work->in,
-                    self->columns, dense, self->columns, 0.0F, work->out + first, self->rows);
+        linalg_gemm_shared(self->parallel, false, true, work->basis, rows_of(work, panel),
+                           self->columns, 1.0F, work->in, self->columns, dense, self->columns, 0.0F,
+                           work->out + first, self->rows);
     free(buffer);
     return status;
 }
 
+/* Columns and rows of out that are computed together. */
+static size_t tile_columns(const product *work)
+{
+    return parallel_width(work->layer->columns, TILE_COLUMNS);
+}
+
+static size_t tile_basis(const product *work)
+{
+    return parallel_width(work->basis, TILE_BASIS);
+}
+
+static size_t tiles_across(const product *work)
+{
+    return (work->layer->columns + tile_columns(work) - 1) / tile_columns(work);
+}
+
 static size_t tile_count(const product *work)
 {
-    return ((work->layer->columns + TILE_COLUMNS - 1) / TILE_COLUMNS) *
-           ((work->basis + TILE_BASIS - 1) / TILE_BASIS);
+    return tiles_across(work) * ((work->basis + tile_basis(work) - 1) / tile_basis(work));
 }
 
 /* out[tile] += in[:, panel] panel[:, tile]; the first panel sets it. */
 static void multiply_tile(const product *work, size_t tile, size_t panel, const float *dense)
 {
     const layer *self = work->layer;
-    size_t across = (self->columns + TILE_COLUMNS - 1) / TILE_COLUMNS;
-    size_t column = tile % across * TILE_COLUMNS;
-    size_t row = tile / across * TILE_BASIS;
-    linalg_gemm(false, false, smaller(work->basis - row, TILE_BASIS),
-                smaller(self->columns - column, TILE_COLUMNS), rows_of(work, panel), 1.0F,
+    size_t across = tiles_across(work);
+    size_t column = tile % across * tile_columns(work);
+    size_t row = tile / across * tile_basis(work);
+    linalg_gemm(false, false, smaller(work->basis - row, tile_basis(work)),
+                smaller(self->columns - column, tile_columns(work)), rows_of(work, panel), 1.0F,
                 work->in + row * self->rows + panel * work->panel_rows, self->rows, dense + column,
                 self->columns, panel == 0 ? 0.0F : 1.0F, work->out + row * self->columns + column,
                 self->columns);

@@ -91,10 +91,10 @@ static int side_begin(const sweep *self, size_t index, side *out, didi_error *er
     out->spare = layer_allocate(of, old->rank, wide * sizeof(float));
     if (out->known == NULL || out->fresh == NULL || out->spare == NULL)
         return layer_fail_allocation(of, error);
-    spill_copy(out->known, known_of(self, old), old->rank * self->known_length * sizeof(float));
+    layer_copy(of, out->known, known_of(self, old), old->rank * self->known_length);
     layer_count_product(of, old->rank, old->rank, self->known_length);
-    int status = linalg_orthonormalise_rows(old->rank, self->known_length, out->known, out->spare,
-                                            &out->rows, error);
+    int status = linalg_orthonormalise_rows(of->parallel, old->rank, self->known_length, out->known,
+                                            out->spare, &out->rows, error);
     if (status != DIDI_OK)
         return status;
     status = self->joined ? layer_apply(of, index, !self->from_left, out->rows, out->known,
@@ -107,12 +107,28 @@ static int side_begin(const sweep *self, size_t index, side *out, didi_error *er
     if (core == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "product of %zu rows", old->rank);
     layer_count_product(of, out->rows, old->rank, self->known_length + self->fresh_length);
-    linalg_gemm(false, true, out->rows, old->rank, self->known_length, 1.0F, out->known,
-                self->known_length, known_of(self, old), self->known_length, 0.0F, core, old->rank);
-    linalg_gemm(false, false, out->rows, self->fresh_length, old->rank, 1.0F, core, old->rank,
-                fresh_of(self, old), self->fresh_length, 0.0F, out->spare, self->fresh_length);
+    linalg_gemm_shared(of->parallel, false, true, out->rows, old->rank, self->known_length, 1.0F,
+                       out->known, self->known_length, known_of(self, old), self->known_length,
+                       0.0F, core, old->rank);
+    linalg_gemm_shared(of->parallel, false, false, out->rows, self->fresh_length, old->rank, 1.0F,
+                       core, old->rank, fresh_of(self, old), self->fresh_length, 0.0F, out->spare,
+                       self->fresh_length);
     free(core);
     return DIDI_OK;
+}
+
+typedef struct relaxed {
+    float relax;
+    float *fresh;
+    const float *before;
+} relaxed;
+
+static void go_beyond(void *argument, size_t first, size_t end)
+{
+    const relaxed *self = argument;
+    for (size_t i = first; i < end; i++)
+        self->fresh[i] = self->relax * self->fresh[i] + (1 - self->relax) * self->before[i];
+    spill_touched(2 * (end - first) * sizeof *self->fresh);
 }
 
 /* The sides become the block's: Y, or as far beyond it as `relax` says. */
@@ -120,17 +136,12 @@ static int side_adopt(const sweep *self, size_t index, side *from, didi_error *e
 {
     block *out = &self->layer->blocks[index];
     double *sigma = memory_zeroed(from->rows, sizeof *sigma);
-    size_t length = self->fresh_length;
-    float relax = (float)self->relax;
+    relaxed going = {(float)self->relax, from->fresh, from->spare};
     if (sigma == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "lengths of %zu rows", from->rows);
-    for (size_t i = 0; i < from->rows && relax != 1; i++) {
-        float *row = from->fresh + i * length;
-        const float *before = from->spare + i * length;
-        for (size_t j = 0; j < length; j++)
-            row[j] = relax * row[j] + (1 - relax) * before[j];
-        spill_touched(2 * length * sizeof *row);
-    }
+    if (self->relax != 1)
+        parallel_ranges(self->layer->parallel, from->rows * self->fresh_length, LAYER_ELEMENTS,
+                        go_beyond, &going);
     layer_drop_block(self->layer, index);
     *out = (block){.rank = from->rows,
                    .basis = from->rows,
@@ -159,9 +170,9 @@ static int begin_expert(void *argument, size_t lane, didi_error *error)
     if (self->cross[task] == NULL)
         return layer_fail_allocation(self->layer, error);
     layer_count_product(self->layer, rows, own->rows, self->known_length);
-    linalg_gemm(false, true, rows, own->rows, self->known_length, 1.0F, self->shared.known,
-                self->known_length, own->known, self->known_length, 0.0F, self->cross[task],
-                own->rows);
+    linalg_gemm_shared(self->layer->parallel, false, true, rows, own->rows, self->known_length,
+                       1.0F, self->shared.known, self->known_length, own->known, self->known_length,
+                       0.0F, self->cross[task], own->rows);
     return DIDI_OK;
 }
 
@@ -190,8 +201,9 @@ static void eliminate(void *argument, size_t panel)
                         own->fresh + first, self->fresh_length, 1.0F, self->shared.fresh + first,
                         self->fresh_length);
         else
-            linalg_gemm(false, true, rows, rows, own->rows, -share, self->cross[t], own->rows,
-                        self->cross[t], own->rows, 1.0F, self->system, rows);
+            linalg_gemm_shared(of->parallel, false, true, rows, rows, own->rows, -share,
+                               self->cross[t], own->rows, self->cross[t], own->rows, 1.0F,
+                               self->system, rows);
         layer_count_product(of, rows, columns > 0 ? columns : rows, own->rows);
     }
 }
@@ -222,13 +234,12 @@ static int take_experts(sweep *self, didi_error *error)
     return status;
 }
 
-static void pull_back(const side *shared, size_t length)
+static void pull_back(void *argument, size_t first, size_t end)
 {
-    for (size_t i = 0; i < shared->rows; i++) {
-        for (size_t j = 0; j < length; j++)
-            shared->fresh[i * length + j] += (float)RIDGE * shared->spare[i * length + j];
-        spill_touched(2 * length * sizeof(float));
-    }
+    const side *shared = argument;
+    for (size_t i = first; i < end; i++)
+        shared->fresh[i] += (float)RIDGE * shared->spare[i];
+    spill_touched(2 * (end - first) * sizeof(float));
 }
 
 /* G_s in place of its right-hand sides, and the share of the weighted energy it accounts for. */
@@ -248,10 +259,11 @@ static int solve_shared(sweep *self, double *ret_captured, didi_error *error)
         system[i] = (double)self->system[i];
     for (size_t i = 0; i < rows; i++)
         system[i * rows + i] += 1 + RIDGE;
-    spill_copy(wanted, own->fresh, count * sizeof *wanted);
-    pull_back(own, self->fresh_length);
+    layer_copy(self->layer, wanted, own->fresh, count);
+    parallel_ranges(self->layer->parallel, count, LAYER_ELEMENTS, pull_back, own);
     layer_count_product(self->layer, rows, rows, self->fresh_length);
-    status = linalg_solve_spd(rows, system, self->fresh_length, own->fresh, error);
+    status = linalg_solve_spd(self->layer->parallel, rows, system, self->fresh_length, own->fresh,
+                              error);
     if (status == DIDI_OK)
         *ret_captured =
             linalg_dot(wanted, own->fresh, count) +
@@ -262,14 +274,27 @@ out:
     return status;
 }
 
+typedef struct measured {
+    const float *rows;
+    size_t length;
+    double *lengths;
+} measured;
+
+static void measure_rows(void *argument, size_t first, size_t end)
+{
+    const measured *self = argument;
+    for (size_t i = first; i < end; i++)
+        self->lengths[i] = sqrt(linalg_energy(self->rows + i * self->length, self->length));
+}
+
 /* Lengths of a block's new rows, and its rank as it was. */
 static int end_block(sweep *self, size_t index, const side *from, didi_error *error)
 {
     block *out = &self->layer->blocks[index];
     size_t length = self->fresh_length;
-    const float *fresh = fresh_of(self, out);
-    for (size_t i = 0; i < from->rows; i++)
-        out->sigma[i] = sqrt(linalg_energy(fresh + i * length, length));
+    measured work = {fresh_of(self, out), length, out->sigma};
+    parallel_ranges(self->layer->parallel, from->rows, larger(LAYER_ELEMENTS / length, 1),
+                    measure_rows, &work);
     int status = layer_pad_block(self->layer, index, from->rank, error);
     if (status == DIDI_OK)
         out->rank = from->rank;
@@ -286,9 +311,9 @@ static int end_expert(void *argument, size_t task, didi_error *error)
         return DIDI_OK;
     if (self->joined && own->rows > 0) {
         layer_count_product(self->layer, self->shared.rows, own->rows, length);
-        linalg_gemm(true, false, own->rows, length, self->shared.rows, -(float)self->relax,
-                    self->cross[task], own->rows, self->shared.fresh, length, 1.0F,
-                    self->from_left ? out->right : out->left, length);
+        linalg_gemm_shared(self->layer->parallel, true, false, own->rows, length, self->shared.rows,
+                           -(float)self->relax, self->cross[task], own->rows, self->shared.fresh,
+                           length, 1.0F, self->from_left ? out->right : out->left, length);
     }
     return end_block(self, task + 1, own, error);
 }

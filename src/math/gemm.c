@@ -334,7 +334,7 @@ static void multiply_all(bool transpose_b, size_t m, size_t n, size_t k, float a
 }
 
 static void multiply_gram(size_t rows, size_t columns, const float *x, size_t stride, float beta,
-                          float *c, float *room)
+                          float *c, size_t stride_c, float *room)
 {
     product work = {.across = true,
                     .lower = true,
@@ -348,7 +348,7 @@ static void multiply_gram(size_t rows, size_t columns, const float *x, size_t st
                     .p_stride = stride,
                     .q_stride = stride,
                     .c = c,
-                    .c_stride = rows};
+                    .c_stride = stride_c};
     run(&work, room);
 }
 

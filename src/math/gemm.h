@@ -17,10 +17,10 @@ typedef struct gemm {
     void (*multiply)(bool transpose_b, size_t m, size_t n, size_t k, float alpha, const float *a,
                      size_t stride_a, const float *b, size_t stride_b, float beta, float *c,
                      size_t stride_c, float *room);
-    /* The lower triangle, with the diagonal, of C (rows x rows, contiguous) = X X' + beta C, X
-     * (rows x columns). Above it C is undefined. */
+    /* The lower triangle, with the diagonal, of C (rows x rows) = X X' + beta C, X (rows x
+     * columns). Above it C is undefined. */
     void (*gram)(size_t rows, size_t columns, const float *x, size_t stride, float beta, float *c,
-                 float *room);
+                 size_t stride_c, float *room);
     /* X (rows x columns) <- L X in place, L (rows x rows, contiguous) lower triangular with zeros
      * above its diagonal. `rows` is at most GEMM_LOWER_MAX. */
     void (*lower)(size_t rows, size_t columns, const float *lower, float *x, size_t stride,

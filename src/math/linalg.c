@@ -5,7 +5,6 @@
 #include "src/base/base.h"
 #include "src/math/gemm.h"
 #include "src/math/tridiagonal.h"
-#include "src/math/vector.h"
 
 #include <assert.h>
 #include <cblas.h>
@@ -53,40 +52,117 @@ static float *make_room(void)
     return aligned_alloc(64, GEMM_ROOM * sizeof(float));
 }
 
-void linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k, float alpha,
-                 const float *a, size_t stride_a, const float *b, size_t stride_b, float beta,
-                 float *c, size_t stride_c)
+/* How a product is cut into tiles, and each tile's sums into pieces: by its shape alone. Narrow
+ * tiles copy their operands more often than wide ones. */
+enum {
+    TILE_COLUMNS = 768,
+    TILE_LEAST = 384,
+    TILE_LEAST_ALONG = 256, /* where a small matrix is summed over long rows */
+    TILE_STEP = 8,
+    TILES_WANTED = 16,
+    SQUARES_WANTED = 8, /* a side of a Gram matrix */
+};
+
+typedef struct tiles {
+    bool transpose_a, transpose_b;
+    size_t m, n, k;
+    float alpha, beta;
+    const float *a, *b;
+    size_t stride_a, stride_b;
+    float *c;
+    size_t stride_c;
+    size_t rows, columns, depth; /* of a tile, and what of k is summed at once */
+} tiles;
+
+static size_t count_parts(size_t length, size_t width)
+{
+    return (length + width - 1) / width;
+}
+
+/* Of parts that are equal but for rounding, none narrower than `least` if `length` is not. */
+static size_t part_width(size_t length, size_t wanted, size_t least)
+{
+    size_t parts = larger(smaller(length / least, wanted), 1);
+    return count_parts(length, parts * TILE_STEP) * TILE_STEP;
+}
+
+static void choose_tiles(tiles *self)
+{
+    bool along_k = self->k > self->n;
+    size_t width = piece_width(larger(self->m, smaller(self->n, self->k)));
+    size_t least = along_k ? TILE_LEAST_ALONG : TILE_LEAST;
+    self->columns = along_k ? part_width(self->n, TILES_WANTED, least)
+                            : parallel_width(self->n, smaller(width, TILE_COLUMNS));
+    self->depth = along_k ? width : self->k;
+    size_t wanted = TILES_WANTED / count_parts(self->n, self->columns);
+    self->rows = part_width(self->m, larger(wanted, 1), least);
+}
+
+static void multiply_tile(void *argument, size_t index)
+{
+    const tiles *self = argument;
+    size_t across = count_parts(self->n, self->columns);
+    size_t row = index / across * self->rows;
+    size_t column = index % across * self->columns;
+    size_t m = smaller(self->m - row, self->rows);
+    size_t n = smaller(self->n - column, self->columns);
+    const gemm *own = self->transpose_a ? NULL : own_kernel();
+    float *room = own != NULL ? make_room() : NULL;
+    float *c = self->c + row * self->stride_c + column;
+    size_t first = 0;
+    do {
+        size_t k = smaller(self->k - first, self->depth);
+        const float *a = self->transpose_a ? self->a + first * self->stride_a + row
+                                           : self->a + row * self->stride_a + first;
+        const float *b = self->transpose_b ? self->b + column * self->stride_b + first
+                                           : self->b + first * self->stride_b + column;
+        float keep = first > 0 ? 1.0F : self->beta;
+        if (own != NULL)
+            own->multiply(self->transpose_b, m, n, k, self->alpha, a, self->stride_a, b,
+                          self->stride_b, keep, c, self->stride_c, room);
+        else
+            cblas_sgemm(CblasRowMajor, self->transpose_a ? CblasTrans : CblasNoTrans,
+                        self->transpose_b ? CblasTrans : CblasNoTrans, blas_int(m), blas_int(n),
+                        blas_int(k), self->alpha, a, blas_int(self->stride_a), b,
+                        blas_int(self->stride_b), keep, c, blas_int(self->stride_c));
+        spill_touched((m * k + k * n + m * n) * sizeof(float));
+        first += k;
+    } while (first < self->k);
+    free(room);
+}
+
+void linalg_gemm_shared(parallel *helpers, bool transpose_a, bool transpose_b, size_t m, size_t n,
+                        size_t k, float alpha, const float *a, size_t stride_a, const float *b,
+                        size_t stride_b, float beta, float *c, size_t stride_c)
 {
     if (m == 0 || n == 0)
         return;
     assert(stride_a >= (transpose_a ? m : k) && stride_b >= (transpose_b ? k : n));
     assert(stride_c >= n);
-    bool along_k = k > n;
-    size_t length = along_k ? k : n;
-    size_t width = piece_width(larger(m, smaller(n, k)));
-    const gemm *own = transpose_a ? NULL : own_kernel();
-    float *room = own != NULL ? make_room() : NULL;
-    size_t first = 0;
-    do {
-        size_t part = smaller(length - first, width);
-        size_t across = along_k ? n : part;
-        size_t inner = along_k ? part : k;
-        const float *a_part = !along_k ? a : transpose_a ? a + first * stride_a : a + first;
-        const float *b_part = b + (along_k == transpose_b ? first : first * stride_b);
-        float keep = along_k && first > 0 ? 1.0F : beta;
-        float *c_part = along_k ? c : c + first;
-        if (own != NULL)
-            own->multiply(transpose_b, m, across, inner, alpha, a_part, stride_a, b_part, stride_b,
-                          keep, c_part, stride_c, room);
-        else
-            cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
-                        transpose_b ? CblasTrans : CblasNoTrans, blas_int(m), blas_int(across),
-                        blas_int(inner), alpha, a_part, blas_int(stride_a), b_part,
-                        blas_int(stride_b), keep, c_part, blas_int(stride_c));
-        spill_touched((m * inner + inner * across + m * across) * sizeof(float));
-        first += part;
-    } while (first < length);
-    free(room);
+    tiles work = {.transpose_a = transpose_a,
+                  .transpose_b = transpose_b,
+                  .m = m,
+                  .n = n,
+                  .k = k,
+                  .alpha = alpha,
+                  .beta = beta,
+                  .a = a,
+                  .b = b,
+                  .stride_a = stride_a,
+                  .stride_b = stride_b,
+                  .c = c,
+                  .stride_c = stride_c};
+    choose_tiles(&work);
+    parallel_run(helpers, count_parts(m, work.rows) * count_parts(n, work.columns), multiply_tile,
+                 &work);
+}
+
+void linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k, float alpha,
+                 const float *a, size_t stride_a, const float *b, size_t stride_b, float beta,
+                 float *c, size_t stride_c)
+{
+    linalg_gemm_shared(NULL, transpose_a, transpose_b, m, n, k, alpha, a, stride_a, b, stride_b,
+                       beta, c, stride_c);
 }
 
 void linalg_gemm_double(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k,
@@ -100,28 +176,62 @@ void linalg_gemm_double(bool transpose_a, bool transpose_b, size_t m, size_t n, 
                 blas_int(larger(transpose_b ? k : n, 1)), beta, c, blas_int(n));
 }
 
-/* The lower triangle of X X'. */
-static void lower_gram(size_t rows, size_t columns, const float *x, size_t stride, float *gram)
+/* Squares of the lower triangle of X X', which is cut by its order alone. */
+typedef struct squares {
+    size_t rows, columns, width;
+    const float *x;
+    size_t stride;
+    float *gram;
+} squares;
+
+static void gram_square(void *argument, size_t index)
 {
+    const squares *self = argument;
+    size_t down = 0;
+    while (index > down)
+        index -= ++down;
+    size_t row = down * self->width;
+    size_t column = index * self->width;
+    size_t m = smaller(self->rows - row, self->width);
     const gemm *own = own_kernel();
     float *room = own != NULL ? make_room() : NULL;
+    float *c = self->gram + row * self->rows + column;
     size_t first = 0;
     do {
-        size_t part = smaller(columns - first, piece_width(rows));
+        size_t part = smaller(self->columns - first, piece_width(self->rows));
+        const float *a = self->x + row * self->stride + first;
+        const float *b = self->x + column * self->stride + first;
         float keep = first > 0 ? 1.0F : 0.0F;
-        if (own != NULL)
-            own->gram(rows, part, x + first, stride, keep, gram, room);
+        if (own != NULL && row == column)
+            own->gram(m, part, a, self->stride, keep, c, self->rows, room);
+        else if (own != NULL)
+            own->multiply(true, m, self->width, part, 1.0F, a, self->stride, b, self->stride, keep,
+                          c, self->rows, room);
+        else if (row == column)
+            cblas_ssyrk(CblasRowMajor, CblasLower, CblasNoTrans, blas_int(m), blas_int(part), 1.0F,
+                        a, blas_int(self->stride), keep, c, blas_int(self->rows));
         else
-            cblas_ssyrk(CblasRowMajor, CblasLower, CblasNoTrans, blas_int(rows), blas_int(part),
-                        1.0F, x + first, blas_int(stride), keep, gram, blas_int(rows));
-        spill_touched(rows * part * sizeof(float));
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, blas_int(m), blas_int(self->width),
+                        blas_int(part), 1.0F, a, blas_int(self->stride), b, blas_int(self->stride),
+                        keep, c, blas_int(self->rows));
+        spill_touched((row == column ? m : m + self->width) * part * sizeof(float));
         first += part;
-    } while (first < columns);
+    } while (first < self->columns);
     free(room);
 }
 
-int linalg_gram_rows(size_t rows, size_t columns, const float *x, size_t stride, double *ret_gram,
-                     didi_error *error)
+/* The lower triangle of X X'. */
+static void lower_gram(parallel *helpers, size_t rows, size_t columns, const float *x,
+                       size_t stride, float *gram)
+{
+    size_t width = part_width(rows, SQUARES_WANTED, TILE_LEAST_ALONG);
+    squares work = {rows, columns, width, x, stride, gram};
+    size_t down = count_parts(rows, width);
+    parallel_run(helpers, down * (down + 1) / 2, gram_square, &work);
+}
+
+int linalg_gram_rows(parallel *helpers, size_t rows, size_t columns, const float *x, size_t stride,
+                     double *ret_gram, didi_error *error)
 {
     assert(stride >= columns);
     if (rows == 0)
@@ -129,7 +239,7 @@ int linalg_gram_rows(size_t rows, size_t columns, const float *x, size_t stride,
     float *gram = memory_aligned(rows * rows, sizeof *gram);
     if (gram == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "Gram matrix of order %zu", rows);
-    lower_gram(rows, columns, x, stride, gram);
+    lower_gram(helpers, rows, columns, x, stride, gram);
     for (size_t i = 0; i < rows; i++)
         for (size_t j = 0; j <= i; j++)
             ret_gram[i * rows + j] = ret_gram[j * rows + i] = (double)gram[i * rows + j];
@@ -276,15 +386,15 @@ int linalg_eigen_symmetric_f32(size_t order, float *matrix, float *ret_values, d
     return status;
 }
 
-int linalg_eigen_gram(size_t rows, size_t columns, const float *x, float *ret_vectors,
-                      double *ret_values, didi_error *error)
+int linalg_eigen_gram(parallel *helpers, size_t rows, size_t columns, const float *x,
+                      float *ret_vectors, double *ret_values, didi_error *error)
 {
     if (rows == 0)
         return DIDI_OK;
     float *values = memory_aligned(rows, sizeof *values);
     if (values == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "eigenvalues of order %zu", rows);
-    lower_gram(rows, columns, x, columns, ret_vectors);
+    lower_gram(helpers, rows, columns, x, columns, ret_vectors);
     for (size_t i = 0; i < rows; i++) /* LAPACK reads columns */
         for (size_t j = 0; j < i; j++)
             ret_vectors[j * rows + i] = ret_vectors[i * rows + j];
@@ -424,7 +534,7 @@ int linalg_eigen_gram_first(size_t rows, size_t columns, const float *x, size_t 
     reduction made;
     int status = reduction_create(&made, rows, count, error);
     if (status == DIDI_OK) {
-        lower_gram(rows, columns, x, columns, made.matrix);
+        lower_gram(NULL, rows, columns, x, columns, made.matrix);
         unsigned before = flush_tiny();
         status = reduction_solve(&made, ret_vectors, ret_values, error);
         keep_tiny(before);
@@ -470,13 +580,28 @@ out:
     return status;
 }
 
-static void normalise_rows(size_t rows, size_t columns, float *x)
+/* Rows that are handed out together where each is computed by itself. */
+static size_t rows_at_once(size_t columns)
 {
-    for (size_t i = 0; i < rows; i++) {
-        double norm = sqrt(linalg_energy(x + i * columns, columns));
+    enum { ELEMENTS = 1 << 16 };
+    return larger(ELEMENTS / larger(columns, 1), 1);
+}
+
+typedef struct long_rows {
+    size_t rows, columns;
+    const float *factor; /* rows x rows, lower triangular */
+    float *x;
+} long_rows;
+
+static void normalise(void *argument, size_t first, size_t end)
+{
+    const long_rows *self = argument;
+    for (size_t i = first; i < end; i++) {
+        float *row = self->x + i * self->columns;
+        double norm = sqrt(linalg_energy(row, self->columns));
         if (norm > 0)
-            cblas_sscal(blas_int(columns), (float)(1.0 / norm), x + i * columns, 1);
-        spill_touched(columns * sizeof *x);
+            cblas_sscal(blas_int(self->columns), (float)(1.0 / norm), row, 1);
+        spill_touched(self->columns * sizeof *row);
     }
 }
 
@@ -492,35 +617,51 @@ static bool is_identity(size_t order, const double *gram)
     return worst < 1e-5;
 }
 
-/* X <- L^-1 X, L the lower triangle of `factor` (row-major). */
-static void solve_lower(size_t rows, size_t columns, const float *factor, float *x)
+/* Columns [first, end) of X <- L^-1 X. */
+static void solve_lower(void *argument, size_t first, size_t end)
 {
-    for (size_t first = 0; first < columns; first += piece_width(rows)) {
-        size_t part = smaller(columns - first, piece_width(rows));
-        cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit,
-                    blas_int(rows), blas_int(part), 1.0F, factor, blas_int(rows), x + first,
-                    blas_int(columns));
-        spill_touched(rows * part * sizeof *x);
-    }
+    const long_rows *self = argument;
+    cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit,
+                blas_int(self->rows), blas_int(end - first), 1.0F, self->factor,
+                blas_int(self->rows), self->x + first, blas_int(self->columns));
+    spill_touched(self->rows * (end - first) * sizeof *self->x);
 }
 
-/* The same with the inverse of L in `inverse`. */
-static void multiply_lower(const gemm *own, size_t rows, size_t columns, const float *inverse,
-                           float *x)
+/* The same with L^-T. */
+static void solve_upper(void *argument, size_t first, size_t end)
 {
+    const long_rows *self = argument;
+    cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit,
+                blas_int(self->rows), blas_int(end - first), 1.0F, self->factor,
+                blas_int(self->rows), self->x + first, blas_int(self->columns));
+    spill_touched(self->rows * (end - first) * sizeof *self->x);
+}
+
+/* The same with L, or with the inverse of another triangle. */
+static void multiply_lower(void *argument, size_t first, size_t end)
+{
+    const long_rows *self = argument;
     float *room = make_room();
-    for (size_t first = 0; first < columns; first += piece_width(rows)) {
-        size_t part = smaller(columns - first, piece_width(rows));
-        own->lower(rows, part, inverse, x + first, columns, room);
-        spill_touched(rows * part * sizeof *x);
-    }
+    own_kernel()->lower(self->rows, end - first, self->factor, self->x + first, self->columns,
+                        room);
+    spill_touched(self->rows * (end - first) * sizeof *self->x);
     free(room);
+}
+
+static void change_columns(parallel *helpers, const long_rows *of,
+                           void (*task)(void *argument, size_t first, size_t end))
+{
+    long_rows work = *of;
+    parallel_ranges(helpers, of->columns,
+                    parallel_width(of->columns, smaller(piece_width(of->rows), TILE_COLUMNS)), task,
+                    &work);
 }
 
 /* X <- L^-1 X where G = X X' = L L'. Fails (false) when X is close to dependent; else `gram` holds
  * L below the diagonal and on it. */
-static bool cholesky_pass(size_t rows, size_t columns, float *x, double *gram, float *factor)
+static bool cholesky_pass(parallel *helpers, const long_rows *of, double *gram, float *factor)
 {
+    size_t rows = of->rows;
     lapack_int n = blas_int(rows);
     if (LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'U', n, gram, n) != 0)
         return false;
@@ -533,12 +674,12 @@ static bool cholesky_pass(size_t rows, size_t columns, float *x, double *gram, f
             factor[i * rows + j] = j <= i ? (float)gram[i * rows + j] : 0.0F;
     const gemm *own = own_kernel();
     if (own == NULL || rows > GEMM_LOWER_MAX) {
-        solve_lower(rows, columns, factor, x);
+        change_columns(helpers, of, solve_lower);
         return true;
     }
     if (LAPACKE_strtri(LAPACK_COL_MAJOR, 'U', 'N', n, factor, n) != 0)
         return false;
-    multiply_lower(own, rows, columns, factor, x);
+    change_columns(helpers, of, multiply_lower);
     return true;
 }
 
@@ -561,6 +702,7 @@ static bool is_well_conditioned(size_t order, const double *lower, float *x)
 
 /* Rows on the way to an orthonormal basis; gram and factor hold rows x rows numbers. */
 typedef struct raw_basis {
+    parallel *helpers;
     size_t rows, columns;
     float *x, *scratch, *factor;
     double *gram;
@@ -583,8 +725,8 @@ static int eigen_pass(raw_basis *self, didi_error *error)
             self->factor[kept * rows + j] = (float)(scale * self->gram[kept * rows + j]);
         kept++;
     }
-    status = linalg_rotate_rows(kept, rows, self->columns, self->factor, NULL, self->x,
-                                self->scratch, error);
+    status = linalg_rotate_rows(self->helpers, kept, rows, self->columns, self->factor, NULL,
+                                self->x, self->scratch, error);
     if (status != DIDI_OK)
         goto out;
     spill_copy(self->x, self->scratch, kept * self->columns * sizeof *self->x);
@@ -594,12 +736,13 @@ out:
     return status;
 }
 
-int linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scratch,
-                               size_t *ret_rows, didi_error *error)
+int linalg_orthonormalise_rows(parallel *helpers, size_t rows, size_t columns, float *x,
+                               float *scratch, size_t *ret_rows, didi_error *error)
 {
     assert(x != scratch || rows == 0);
     int status = DIDI_OK;
-    raw_basis self = {rows,
+    raw_basis self = {helpers,
+                      rows,
                       columns,
                       x,
                       scratch,
@@ -609,12 +752,14 @@ int linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scr
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "orthonormal basis of %zu rows", rows);
         goto out;
     }
-    normalise_rows(rows, columns, x);
+    long_rows all = {rows, columns, NULL, x};
+    parallel_ranges(helpers, rows, rows_at_once(columns), normalise, &all);
     for (int pass = 0; pass < 2 && self.rows > 0; pass++) {
-        status = linalg_gram_rows(self.rows, columns, x, columns, self.gram, error);
+        status = linalg_gram_rows(helpers, self.rows, columns, x, columns, self.gram, error);
         if (status != DIDI_OK || is_identity(self.rows, self.gram))
             goto out;
-        if (cholesky_pass(self.rows, columns, x, self.gram, self.factor)) {
+        long_rows left = {self.rows, columns, self.factor, x};
+        if (cholesky_pass(helpers, &left, self.gram, self.factor)) {
             if (is_well_conditioned(self.rows, self.gram, self.factor))
                 goto out;
             continue;
@@ -633,7 +778,7 @@ out:
     return status;
 }
 
-int linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const float *w,
+int linalg_rotate_rows(parallel *helpers, size_t rows, size_t inner, size_t columns, const float *w,
                        const double *scale, const float *x, float *ret_y, didi_error *error)
 {
     assert(x != ret_y || rows == 0);
@@ -646,8 +791,8 @@ int linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const float *w
             for (size_t j = 0; j < inner; j++)
                 scaled[i * inner + j] = (float)(scale[i] * (double)w[i * inner + j]);
     }
-    linalg_gemm(false, false, rows, columns, inner, 1.0F, scaled != NULL ? scaled : w, inner, x,
-                columns, 0.0F, ret_y, columns);
+    linalg_gemm_shared(helpers, false, false, rows, columns, inner, 1.0F,
+                       scaled != NULL ? scaled : w, inner, x, columns, 0.0F, ret_y, columns);
     free(scaled);
     return DIDI_OK;
 }
@@ -675,72 +820,8 @@ int linalg_rotate_rows_double(size_t rows, size_t inner, size_t columns, const d
     return DIDI_OK;
 }
 
-/* A tile goes through memory of its own: lines of the result that are far apart by a power of two
- * would drive each other out of the cache. */
-void linalg_transpose(size_t m, size_t n, const float *x, float *ret_y)
-{
-    enum { TILE = 16 };
-    float tile[TILE][TILE];
-    for (size_t ib = 0; ib < m; ib += TILE)
-        for (size_t jb = 0; jb < n; jb += TILE) {
-            size_t rows = (size_t)smaller(m - ib, TILE);
-            size_t columns = (size_t)smaller(n - jb, TILE);
-            for (size_t i = 0; i < rows; i++)
-                for (size_t j = 0; j < columns; j++)
-                    tile[j][i] = x[(ib + i) * n + jb + j];
-            for (size_t j = 0; j < columns; j++)
-                memcpy(ret_y + (jb + j) * m + ib, tile[j], rows * sizeof(float));
-        }
-}
-
-double linalg_energy(const float *x, size_t count)
-{
-    return linalg_dot(x, x, count);
-}
-
-double linalg_squared_distance(const float *x, const float *y, size_t count)
-{
-    double sum = 0;
-    for (size_t i = 0; i < count; i++) {
-        double miss = (double)x[i] - (double)y[i];
-        sum += miss * miss;
-    }
-    return sum;
-}
-
-enum { DOT_LANES = 8 };
-
-/* Independent sums in double, so that the compiler can vectorise. */
-VECTOR_CLONES
-static void add_products(const float *x, const float *y, size_t count, double sums[DOT_LANES])
-{
-    double lanes[DOT_LANES];
-    memcpy(lanes, sums, sizeof lanes);
-    for (size_t i = 0; i < count; i += DOT_LANES)
-        for (size_t j = 0; j < DOT_LANES; j++)
-            lanes[j] += (double)x[i + j] * (double)y[i + j];
-    memcpy(sums, lanes, sizeof lanes);
-}
-
-double linalg_dot(const float *x, const float *y, size_t count)
-{
-    double lanes[DOT_LANES] = {0};
-    size_t i = 0;
-    while (i + DOT_LANES <= count) {
-        size_t part = smaller(count - i, PIECE_ELEMENTS) / DOT_LANES * DOT_LANES;
-        spill_touched(2 * part * sizeof *x);
-        add_products(x + i, y + i, part, lanes);
-        i += part;
-    }
-    double sum = 0;
-    for (; i < count; i++)
-        sum += (double)x[i] * (double)y[i];
-    for (size_t j = 0; j < DOT_LANES; j++)
-        sum += lanes[j];
-    return sum;
-}
-
-int linalg_solve_spd(size_t order, double *gram, size_t columns, float *right, didi_error *error)
+int linalg_solve_spd(parallel *helpers, size_t order, double *gram, size_t columns, float *right,
+                     didi_error *error)
 {
     assert(order == 0 || (gram != NULL && right != NULL));
     if (order == 0)
@@ -772,10 +853,9 @@ int linalg_solve_spd(size_t order, double *gram, size_t columns, float *right, d
     }
     for (size_t i = 0; i < order * order; i++)
         narrow[i] = (float)factor[i];
-    cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, n,
-                blas_int(columns), 1.0F, narrow, n, right, blas_int(columns));
-    cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, n,
-                blas_int(columns), 1.0F, narrow, n, right, blas_int(columns));
+    long_rows work = {order, columns, narrow, right};
+    change_columns(helpers, &work, solve_lower);
+    change_columns(helpers, &work, solve_upper);
 out:
     free(factor);
     free(narrow);

@@ -42,9 +42,10 @@ static int rotate(polar *self, didi_error *error)
             self->vectors[i] = (float)self->gram[i];
         return status;
     }
-    status = linalg_eigen_gram(rows, self->columns, self->x, self->vectors, self->lengths, error);
+    status =
+        linalg_eigen_gram(NULL, rows, self->columns, self->x, self->vectors, self->lengths, error);
     if (status == DIDI_OK)
-        status = linalg_rotate_rows(rows, rows, self->columns, self->vectors, NULL, self->x,
+        status = linalg_rotate_rows(NULL, rows, rows, self->columns, self->vectors, NULL, self->x,
                                     self->y, error);
     return status;
 }
@@ -142,7 +143,7 @@ static int make_orthonormal(polar *self, didi_error *error)
     size_t rows = self->rows;
     for (int step = 0; step < STEPS_MAX; step++) {
         int status =
-            linalg_gram_rows(rows, self->columns, self->y, self->columns, self->gram, error);
+            linalg_gram_rows(NULL, rows, self->columns, self->y, self->columns, self->gram, error);
         double off = status == DIDI_OK ? distance(rows, self->gram) : 0;
         if (status != DIDI_OK || off <= near)
             return status;
@@ -151,8 +152,8 @@ static int make_orthonormal(polar *self, didi_error *error)
             half[i] = (float)(-0.5 * self->gram[i]);
         for (size_t i = 0; i < rows; i++)
             half[i * rows + i] += 1.5F;
-        status =
-            linalg_rotate_rows(rows, rows, self->columns, half, NULL, self->y, self->spare, error);
+        status = linalg_rotate_rows(NULL, rows, rows, self->columns, half, NULL, self->y,
+                                    self->spare, error);
         if (status != DIDI_OK)
             return status;
         float *swap = self->y;

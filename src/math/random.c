@@ -16,6 +16,11 @@ uint64_t random_mix(uint64_t seed, uint64_t value)
 
 void random_normal(uint64_t seed, float *values, size_t count, float scale)
 {
+    random_normal_from(seed, 0, values, count, scale);
+}
+
+void random_normal_from(uint64_t seed, uint64_t first, float *values, size_t count, float scale)
+{
     assert(scale >= 0);
     /* A uniform 16-bit number has variance (65536^2 - 1) / 12; four of them four times that. */
     const float unit = scale * (1.0F / 37837.227F);
@@ -23,7 +28,7 @@ void random_normal(uint64_t seed, float *values, size_t count, float scale)
     for (size_t i = 0; i < count; i++) {
         if (i % PIECE == 0)
             spill_touched(PIECE * sizeof *values);
-        uint64_t z = random_mix(seed, i);
+        uint64_t z = random_mix(seed, first + i);
         int32_t sum = (int32_t)(z & 0xffff) + (int32_t)((z >> 16) & 0xffff) +
                       (int32_t)((z >> 32) & 0xffff) + (int32_t)(z >> 48) - 131070;
         values[i] = (float)sum * unit;

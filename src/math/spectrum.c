@@ -23,7 +23,7 @@ static int gram_eigen(size_t order, size_t other, const float *rows, const tripl
 {
     return out->few && out->count > 0
                ? linalg_eigen_gram_first(order, other, rows, out->count, vectors, values, error)
-               : linalg_eigen_gram(order, other, rows, vectors, values, error);
+               : linalg_eigen_gram(NULL, order, other, rows, vectors, values, error);
 }
 
 /* rows: order x other with order <= other. Fills `near` (count x order) with eigenvectors, and

@@ -107,9 +107,9 @@ static int refit_right(const cut *self, didi_error *error)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "Gram matrix of rank %zu", k);
     linalg_gemm(false, false, k, self->n, self->m, 1.0F, self->left, self->m, self->x, self->n,
                 0.0F, self->right, self->n);
-    int status = linalg_gram_rows(k, self->m, self->left, self->m, gram, error);
+    int status = linalg_gram_rows(NULL, k, self->m, self->left, self->m, gram, error);
     if (status == DIDI_OK)
-        status = linalg_solve_spd(k, gram, self->n, self->right, error);
+        status = linalg_solve_spd(NULL, k, gram, self->n, self->right, error);
     free(gram);
     return status;
 }

@@ -72,7 +72,8 @@ static int side_make(const float *rows, uint64_t count, uint64_t columns, side *
             didi_fail(error, DIDI_NO_MEMORY, NULL, "basis of %llu rows", (unsigned long long)count);
     } else {
         memcpy(self.basis, rows, count * columns * sizeof *rows);
-        status = linalg_orthonormalise_rows(count, columns, self.basis, scratch, &kept, error);
+        status =
+            linalg_orthonormalise_rows(NULL, count, columns, self.basis, scratch, &kept, error);
     }
     if (status == DIDI_OK) {
         self.rank = kept;
@@ -100,7 +101,8 @@ static int turn(const float *u, const double *sigma, uint64_t kept, const side *
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "%llu roots", (unsigned long long)kept);
     for (uint64_t k = 0; k < kept; k++)
         roots[k] = sqrt(sigma[k]);
-    int status = linalg_rotate_rows(kept, on->rank, columns, u, roots, on->basis, ret_rows, error);
+    int status =
+        linalg_rotate_rows(NULL, kept, on->rank, columns, u, roots, on->basis, ret_rows, error);
     free(roots);
     return status;
 }

@@ -92,15 +92,41 @@ size_t packed_factors_bytes(size_t m, size_t n, const uint8_t *bits, size_t comp
     return sum;
 }
 
-void packed_factors_encode(size_t m, size_t n, const uint8_t *bits, size_t components,
-                           const float *left, const float *right, uint8_t *out)
+typedef struct encoding {
+    const packed_factors *of;
+    int left_exponent, right_exponent;
+    uint8_t *rows; /* where the first component's go */
+} encoding;
+
+static void encode_components(void *argument, size_t first, size_t end)
 {
+    const encoding *self = argument;
+    const packed_factors *of = self->of;
+    uint8_t *out = self->rows;
+    for (size_t i = 0; i < first; i++)
+        out += packed_component_bytes(of->m, of->n, of->bits[i]);
+    for (size_t i = first; i < end; i++) {
+        unsigned width = of->bits[i];
+        row_encode(of->left + i * of->m, of->m, width, self->left_exponent, out);
+        out += row_bytes(of->m, width);
+        row_encode(of->right + i * of->n, of->n, width, self->right_exponent, out);
+        out += row_bytes(of->n, width);
+    }
+}
+
+void packed_factors_share(parallel *helpers, const packed_factors *of, uint8_t *out)
+{
+    enum { NUMBERS_AT_ONCE = 1 << 16 };
+    size_t m = of->m;
+    size_t n = of->n;
+    size_t components = of->components;
+    const uint8_t *bits = of->bits;
     assert(m > 0 && n > 0 && components > 0 && components <= PACKED_DIMENSION_MAX);
-    int left_exponent = quantise_exponent(left, components * m);
-    int right_exponent = quantise_exponent(right, components * n);
+    encoding work = {of, quantise_exponent(of->left, components * m),
+                     quantise_exponent(of->right, components * n), NULL};
     out[0] = START_FACTORS;
-    out[1] = (uint8_t)(int8_t)left_exponent;
-    out[2] = (uint8_t)(int8_t)right_exponent;
+    out[1] = (uint8_t)(int8_t)work.left_exponent;
+    out[2] = (uint8_t)(int8_t)work.right_exponent;
     out[3] = (uint8_t)count_segments(bits, components);
     out += PACKED_FACTORS_HEADER_BYTES;
     for (size_t first = 0, last = 0; first < components; first = last) {
@@ -112,12 +138,16 @@ void packed_factors_encode(size_t m, size_t n, const uint8_t *bits, size_t compo
         memcpy(out + 1, &length, sizeof length);
         out += PACKED_SEGMENT_BYTES;
     }
-    for (size_t i = 0; i < components; i++) {
-        row_encode(left + i * m, m, bits[i], left_exponent, out);
-        out += row_bytes(m, bits[i]);
-        row_encode(right + i * n, n, bits[i], right_exponent, out);
-        out += row_bytes(n, bits[i]);
-    }
+    work.rows = out;
+    parallel_ranges(helpers, components, larger(NUMBERS_AT_ONCE / (m + n), 1), encode_components,
+                    &work);
+}
+
+void packed_factors_encode(size_t m, size_t n, const uint8_t *bits, size_t components,
+                           const float *left, const float *right, uint8_t *out)
+{
+    packed_factors of = {m, n, components, bits, left, right};
+    packed_factors_share(NULL, &of, out);
 }
 
 size_t packed_dense_bytes(size_t m, size_t n, unsigned bits)

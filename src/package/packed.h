@@ -49,6 +49,14 @@ size_t packed_component_bytes(size_t m, size_t n, unsigned bits);
 void packed_factors_encode(size_t m, size_t n, const uint8_t *bits, size_t components,
                            const float *left, const float *right, uint8_t *out);
 
+/* The same bytes, encoded together with helpers (may be NULL). */
+typedef struct packed_factors {
+    size_t m, n, components;
+    const uint8_t *bits;
+    const float *left, *right;
+} packed_factors;
+void packed_factors_share(parallel *helpers, const packed_factors *of, uint8_t *out);
+
 /* Bytes of a dense matrix. */
 size_t packed_dense_bytes(size_t m, size_t n, unsigned bits);
 

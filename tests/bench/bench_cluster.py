@@ -37,21 +37,15 @@ class Way:
     rows: dict = dataclasses.field(default_factory=dict)  # of cluster_costs.rows_of
 
 
-SPLIT = {"split": True, "publish": "cluster", "once_again": False}
 ONE = Way("1 core a task")
 EIGHT = Way("8 cores a task", {"task_cores": 8})
 NODE = Way("64 cores a task", {"task_cores": NODE_CORES})
 NEED = Way("cores by need", {"wide_cores": NODE_CORES})
-# products outside of loops split among helpers, files written by the cluster, `once` rows handed
-# over
-EIGHT_SPLIT = Way("8 cores, split", {"task_cores": 8}, SPLIT)
-NODE_SPLIT = Way("64 cores, split", {"task_cores": NODE_CORES}, SPLIT)
-NEED_SPLIT = Way("by need, split", {"wide_cores": NODE_CORES}, SPLIT)
-WAYS = (ONE, EIGHT, NODE, NEED, EIGHT_SPLIT, NODE_SPLIT, NEED_SPLIT)
-# the same, one change at a time
-STEPS = (NEED, Way("and products split", NEED.policy, {"split": True}),
-         Way("and files by the cluster", NEED.policy, {"split": True, "publish": "cluster"}),
-         NEED_SPLIT,
+WAYS = (ONE, EIGHT, NODE, NEED)
+# what could be otherwise, one change at a time
+STEPS = (NEED, Way("and files by the cluster", NEED.policy, {"publish": "cluster"}),
+         Way("and `once` rows handed over", NEED.policy,
+             {"publish": "cluster", "once_again": False}),
          Way("by need, by ranks of MPI", {**NEED.policy, "mpi": True}))
 
 
@@ -89,7 +83,7 @@ def hours(seconds):
 
 def print_law(costs):
     rows = []
-    for field in ("cpu", "span", "span_split"):
+    for field in ("cpu", "span"):
         for row in cluster_costs.EACH:
             errors = sorted(abs(law / measured - 1)
                             for _, _, measured, law in costs.errors(row, field))
@@ -139,7 +133,7 @@ def print_efficiencies(found):
 def print_where(costs):
     """Row by row beside what the cores could do, at two sizes."""
     for family in families.FAMILIES:
-        for way, cores in ((ONE, 64), (NEED, 64), (NEED_SPLIT, 64), (NEED_SPLIT, 512)):
+        for way, cores in ((ONE, 64), (NEED, 64), (NEED, 512)):
             seconds, share, simulation = simulate(costs, family, way, cores)
             print(f"{family}, {way.name}, {cores} cores: {hours(seconds)}, {share:.0%}")
             print_table(("row", "seconds", "were all cores busy", "longest item", "its cores"),
@@ -158,7 +152,7 @@ def print_gains(costs):
     """What each limit costs: the same run without it."""
     for family in families.FAMILIES:
         rows = []
-        for way, cores in ((NEED, 64), (NEED_SPLIT, 64), (NEED_SPLIT, 512)):
+        for way, cores in ((NEED, 64), (NEED, 512)):
             base = simulate(costs, family, way, cores)[1]
             cells = [f"{base:.0%}"]
             for machine, policy in (({}, NO_WAIT), (FREE_FILES, {}),
@@ -230,11 +224,11 @@ def print_sweeps(costs, cores=256):
         for what, (kind, field, values, text) in SWEEPS.items():
             cells = []
             for value in values:
-                runs = [simulate(costs, family, NEED_SPLIT, cores, seed=seed,
+                runs = [simulate(costs, family, NEED, cores, seed=seed,
                                  **{kind: {field: value}})[1] for seed in range(SEEDS)]
                 cells.append(f"{text(value)}: {sum(runs) / SEEDS:.0%}")
             rows.append((what, *cells))
-        print(f"{family}, {NEED_SPLIT.name}, {cores} cores: efficiency, one thing changed")
+        print(f"{family}, {NEED.name}, {cores} cores: efficiency, one thing changed")
         print_table(("what", *[""] * 4), rows)
 
 
@@ -242,7 +236,7 @@ def print_files(costs):
     rows = []
     for family in families.FAMILIES:
         for cores in (64, 512):
-            seconds, _, simulation = simulate(costs, family, NEED_SPLIT, cores)
+            seconds, _, simulation = simulate(costs, family, NEED, cores)
             rows.append((family, cores, f"{simulation.bytes.moved / 1e12:.2f} TB",
                          f"{simulation.bytes.moved / seconds / 1e9:.2f} GB/s",
                          f"{simulation.bytes.busiest / 1e9:.1f} GB/s",
@@ -342,7 +336,7 @@ def measure(arguments, scratch):
         show(costs)
     draw_scale.draw(found, pathlib.Path(scratch))
     held = True
-    for way in (ONE, NEED, NEED_SPLIT):
+    for way in (ONE, NEED):
         share = found[OF][way.name][AT_CORES][1]
         held = common.verdict(f"{OF} at {AT_CORES} cores, {way.name}", f"{share:.0%}",
                               f"{EFFICIENCY_MIN:.0%}", share >= EFFICIENCY_MIN)

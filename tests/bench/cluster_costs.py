@@ -27,7 +27,7 @@ import families
 
 FILE = pathlib.Path(__file__).with_name("item_costs.json")
 EACH = ("decompose", "pursue", "refine")
-FIELDS = ("cpu", "span", "span_split", "written")
+FIELDS = ("cpu", "span", "written")
 BYTES_OF_NUMBER = 2  # bf16
 REWEIGHTED = 8
 LANES = 16  # experts at once, where so many threads were opened for
@@ -101,23 +101,26 @@ class Costs:
 
     def __init__(self, file=FILE):
         known = json.loads(pathlib.Path(file).read_text())
-        self.cases, self.plans = known["cases"], known["plans"]
+        self.cases, self.plans, self.kernel = known["cases"], known["plans"], known["kernel"]
         self.laws = {(row, field): fit(*zip(*[(features, measured) for _, _, features, measured
                                               in self._measured(row, field)]))
                      for row in EACH for field in FIELDS}
         self._fit_rest()
 
     def _measured(self, row, field):
-        """(case, matrix, features, measured). Spans are of what was opened for many threads."""
+        """(case, matrix, features, measured). Spans are of what was opened for many threads.
+        Seconds are of one kernel of BLAS, bytes of any."""
         for name, case in self.cases.items():
             for item in case["items"]:
                 if item["row"] != row or not item.get("rows"):
                     continue
                 of = Matrix(item["rows"], item["columns"], case["tasks"], case["ratio"])
-                if field == "cpu":
-                    yield name, of, of.features(row), item["cpu"]
-                elif field == "written":
+                if field == "written":
                     yield name, of, of.written_features(row), max(item["written"], 1)
+                elif case["kernel"] != self.kernel:
+                    continue
+                elif field == "cpu":
+                    yield name, of, of.features(row), item["cpu"]
                 elif case["workers"] >= LANES and field in item:
                     yield name, of, of.span_features(row), item[field]
 
@@ -126,10 +129,10 @@ class Costs:
         return [(name, of, measured, float(self.laws[row, field] @ features))
                 for name, of, features, measured in self._measured(row, field)]
 
-    def each(self, row, of, split=False):
-        """An item of a row; `split`: as if products outside of loops were shared by helpers."""
+    def each(self, row, of):
+        """An item of a row."""
         cpu = float(self.laws[row, "cpu"] @ of.features(row))
-        span = float(self.laws[row, "span_split" if split else "span"] @ of.span_features(row))
+        span = float(self.laws[row, "span"] @ of.span_features(row))
         before = EACH.index(row) - 1
         return cluster_model.Item(
             cpu=cpu, span=min(span, cpu),
@@ -192,10 +195,9 @@ class Costs:
 
 # ---- whole families ----
 
-def rows_of(costs, family, once_again=True, publish="owner", split=False):
+def rows_of(costs, family, once_again=True, publish="owner"):
     """The rows of a merge for the simulator. `once_again`: each worker computes the `once` rows
-    anew, as opening a merge does; `publish`: where files are written; `split`: as if
-    products outside of loops, and quantising, were shared by helpers too."""
+    anew, as opening a merge does; `publish`: where files are written."""
     of, plan = families.FAMILIES[family], costs.plans[family]
     tasks, files, ratio = of.tasks, of.files, plan["ratio"]
     whole, numbers = of.whole_numbers(), of.numbers()
@@ -213,7 +215,7 @@ def rows_of(costs, family, once_again=True, publish="owner", split=False):
         open_operations=headers, open_bytes=opened_bytes(tensors, tasks, 0))]
     for recalled, row in enumerate(EACH):
         again = (0, schedule, schedule + ranks)[recalled] if once_again else 0
-        items = [costs.each(row, matrix, split) for matrix in matrices]
+        items = [costs.each(row, matrix) for matrix in matrices]
         if row == "decompose" and whole > 0:
             moved = (tasks + 1) * BYTES_OF_NUMBER * whole
             items.append(cluster_model.Item(cpu=costs.digest(moved), read_bytes=moved))

@@ -5,9 +5,8 @@
  * MODELS/base and MODELS/task0 ... are merged with default options, opened as for WORKERS threads
  * but run on one. One line of JSON an item: CPU seconds, operations, bytes, and `span`, the CPU
  * seconds that no number of helper threads takes away: (cpu - span) / threads + span are enough
- * with some. The loops that helpers share are counted by taking the place of parallel_run (the
- * linker's
- * --wrap); `span_split` is the span if products and rounding outside of loops were loops too. With
+ * with some. The loops that helpers share are counted by taking the place of parallel_run and its
+ * like (the linker's --wrap). With
  * `reopen` the merge is closed and opened anew before each row, as a worker of a cluster does: a
  * line tells what that took, another what each `once` row that is run again did. With `plan`
  * nothing is run: what the headers tell. */
@@ -33,42 +32,35 @@ static double seconds_of(clockid_t clock)
 
 /* ---- work and span ---- */
 
-/* Of what ran so far, what helpers could take away at most: by the loops there are, and if products
- * of matrices and the rounding of rows outside of them were loops too. */
-enum { BY_LOOPS, BY_PRODUCTS, WAYS };
-static double saved[WAYS];
+/* Of what ran so far, what helpers could take away at most. */
+static double saved;
 
 typedef struct loop_clock {
-    double before[WAYS], longest[WAYS], whole, began;
+    double before, longest, whole, began;
 } loop_clock;
 
 static loop_clock loop_begin(void)
 {
-    loop_clock clock = {0};
-    memcpy(clock.before, saved, sizeof saved);
-    return clock;
+    return (loop_clock){.before = saved};
 }
 
 static void index_begin(loop_clock *clock)
 {
-    memcpy(saved, clock->before, sizeof saved);
+    saved = clock->before;
     clock->began = seconds_of(CLOCK_THREAD_CPUTIME_ID);
 }
 
 static void index_end(loop_clock *clock)
 {
     double took = seconds_of(CLOCK_THREAD_CPUTIME_ID) - clock->began;
+    double span = took - (saved - clock->before);
     clock->whole += took;
-    for (int way = 0; way < WAYS; way++) {
-        double span = took - (saved[way] - clock->before[way]);
-        clock->longest[way] = span > clock->longest[way] ? span : clock->longest[way];
-    }
+    clock->longest = span > clock->longest ? span : clock->longest;
 }
 
 static void loop_end(const loop_clock *clock)
 {
-    for (int way = 0; way < WAYS; way++)
-        saved[way] = clock->before[way] + clock->whole - clock->longest[way];
+    saved = clock->before + clock->whole - clock->longest;
 }
 
 void __wrap_parallel_run(parallel *self, size_t count, void (*task)(void *argument, size_t index),
@@ -105,84 +97,19 @@ int __wrap_parallel_try(parallel *self, size_t count,
     return status;
 }
 
-void __real_linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k,
-                        float alpha, const float *a, size_t stride_a, const float *b,
-                        size_t stride_b, float beta, float *c, size_t stride_c);
-void __wrap_linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k,
-                        float alpha, const float *a, size_t stride_a, const float *b,
-                        size_t stride_b, float beta, float *c, size_t stride_c);
-void __wrap_linalg_gemm(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k,
-                        float alpha, const float *a, size_t stride_a, const float *b,
-                        size_t stride_b, float beta, float *c, size_t stride_c)
+void __wrap_parallel_ranges(parallel *self, size_t count, size_t width,
+                            void (*task)(void *argument, size_t first, size_t end), void *argument);
+void __wrap_parallel_ranges(parallel *self, size_t count, size_t width,
+                            void (*task)(void *argument, size_t first, size_t end), void *argument)
 {
-    double began = seconds_of(CLOCK_THREAD_CPUTIME_ID);
-    __real_linalg_gemm(transpose_a, transpose_b, m, n, k, alpha, a, stride_a, b, stride_b, beta, c,
-                       stride_c);
-    saved[BY_PRODUCTS] += seconds_of(CLOCK_THREAD_CPUTIME_ID) - began;
-}
-
-int __real_linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scratch,
-                                      size_t *ret_rows, didi_error *error);
-int __wrap_linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scratch,
-                                      size_t *ret_rows, didi_error *error);
-int __wrap_linalg_orthonormalise_rows(size_t rows, size_t columns, float *x, float *scratch,
-                                      size_t *ret_rows, didi_error *error)
-{
-    double began = seconds_of(CLOCK_THREAD_CPUTIME_ID);
-    int status = __real_linalg_orthonormalise_rows(rows, columns, x, scratch, ret_rows, error);
-    saved[BY_PRODUCTS] += seconds_of(CLOCK_THREAD_CPUTIME_ID) - began;
-    return status;
-}
-
-int __real_linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const float *w,
-                              const double *scale, const float *x, float *ret_y, didi_error *error);
-int __wrap_linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const float *w,
-                              const double *scale, const float *x, float *ret_y, didi_error *error);
-int __wrap_linalg_rotate_rows(size_t rows, size_t inner, size_t columns, const float *w,
-                              const double *scale, const float *x, float *ret_y, didi_error *error)
-{
-    double began = seconds_of(CLOCK_THREAD_CPUTIME_ID);
-    int status = __real_linalg_rotate_rows(rows, inner, columns, w, scale, x, ret_y, error);
-    saved[BY_PRODUCTS] += seconds_of(CLOCK_THREAD_CPUTIME_ID) - began;
-    return status;
-}
-
-int __real_linalg_gram_rows(size_t rows, size_t columns, const float *x, size_t stride,
-                            double *ret_gram, didi_error *error);
-int __wrap_linalg_gram_rows(size_t rows, size_t columns, const float *x, size_t stride,
-                            double *ret_gram, didi_error *error);
-int __wrap_linalg_gram_rows(size_t rows, size_t columns, const float *x, size_t stride,
-                            double *ret_gram, didi_error *error)
-{
-    double began = seconds_of(CLOCK_THREAD_CPUTIME_ID);
-    int status = __real_linalg_gram_rows(rows, columns, x, stride, ret_gram, error);
-    saved[BY_PRODUCTS] += seconds_of(CLOCK_THREAD_CPUTIME_ID) - began;
-    return status;
-}
-
-/* Rows are rounded one by one. */
-void __real_packed_row_round(const float *values, size_t count, unsigned width, uint8_t *room,
-                             float *out);
-void __wrap_packed_row_round(const float *values, size_t count, unsigned width, uint8_t *room,
-                             float *out);
-void __wrap_packed_row_round(const float *values, size_t count, unsigned width, uint8_t *room,
-                             float *out)
-{
-    double began = seconds_of(CLOCK_THREAD_CPUTIME_ID);
-    __real_packed_row_round(values, count, width, room, out);
-    saved[BY_PRODUCTS] += seconds_of(CLOCK_THREAD_CPUTIME_ID) - began;
-}
-
-void __real_packed_factors_encode(size_t m, size_t n, const uint8_t *bits, size_t components,
-                                  const float *left, const float *right, uint8_t *out);
-void __wrap_packed_factors_encode(size_t m, size_t n, const uint8_t *bits, size_t components,
-                                  const float *left, const float *right, uint8_t *out);
-void __wrap_packed_factors_encode(size_t m, size_t n, const uint8_t *bits, size_t components,
-                                  const float *left, const float *right, uint8_t *out)
-{
-    double began = seconds_of(CLOCK_THREAD_CPUTIME_ID);
-    __real_packed_factors_encode(m, n, bits, components, left, right, out);
-    saved[BY_PRODUCTS] += seconds_of(CLOCK_THREAD_CPUTIME_ID) - began;
+    loop_clock clock = loop_begin();
+    (void)self;
+    for (size_t first = 0; first < count; first += width) {
+        index_begin(&clock);
+        task(argument, first, count - first < width ? count : first + width);
+        index_end(&clock);
+    }
+    loop_end(&clock);
 }
 
 /* ---- one merge ---- */
@@ -245,19 +172,19 @@ static void run_item(didi_merge *merge, didi_item *item)
     long long written_before = io_bytes("wchar");
     double cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
     double wall = seconds_of(CLOCK_MONOTONIC);
-    memset(saved, 0, sizeof saved);
+    saved = 0;
     didi_item_execute(item);
     cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - cpu;
     wall = seconds_of(CLOCK_MONOTONIC) - wall;
     if (item->status != DIDI_OK)
         die(row_name(merge, item->row), &item->error);
     printf("{\"row\": \"%s\", \"index\": %zu, \"rows\": %llu, \"columns\": %llu, \"cpu\": %.6f, "
-           "\"span\": %.6f, \"span_split\": %.6f, \"wall\": %.6f, \"flops\": %llu, \"read\": %llu, "
+           "\"span\": %.6f, \"wall\": %.6f, \"flops\": %llu, \"read\": %llu, "
            "\"written\": %lld, "
            "\"memory\": %llu}\n",
            row_name(merge, item->row), item->index, of != NULL ? (unsigned long long)of->rows : 0,
-           of != NULL ? (unsigned long long)of->columns : 0, cpu, cpu - saved[BY_LOOPS],
-           cpu - saved[BY_PRODUCTS], wall, atomic_load(flops) - flops_before,
+           of != NULL ? (unsigned long long)of->columns : 0, cpu, cpu - saved, wall,
+           atomic_load(flops) - flops_before,
            (unsigned long long)atomic_load(&merge->work.bytes_read) - read_before,
            io_bytes("wchar") - written_before, (unsigned long long)item->memory);
     (void)fflush(stdout);

@@ -45,39 +45,75 @@ void solve_package_clear(solve_package *self)
     *self = (solve_package){0};
 }
 
-static int round_values(didi_dtype dtype, float *values, size_t count, didi_error *error)
+/* Values that are rounded together. */
+typedef struct rounding {
+    didi_dtype dtype;
+    size_t count;
+    float *values;
+} rounding;
+
+static int round_piece(void *argument, size_t piece, didi_error *error)
 {
-    enum { PIECE = 4096 };
-    for (size_t first = 0; first < count; first += PIECE) {
-        size_t piece = count - first < PIECE ? count - first : PIECE;
-        if (didi_dtype_round(dtype, values + first, piece) < piece)
-            return didi_fail(error, DIDI_NUMERIC, NULL, "a value is out of the range of %s",
-                             didi_dtype_name(dtype));
-        spill_touched(piece * sizeof *values);
-    }
+    const rounding *self = argument;
+    size_t first = piece * LAYER_ELEMENTS;
+    size_t count = smaller(self->count - first, LAYER_ELEMENTS);
+    if (didi_dtype_round(self->dtype, self->values + first, count) < count)
+        return didi_fail(error, DIDI_NUMERIC, NULL, "a value is out of the range of %s",
+                         didi_dtype_name(self->dtype));
+    spill_touched(count * sizeof *self->values);
     return DIDI_OK;
 }
 
-/* b (m x k): column i is left row i times balance[i]; in squares, so that both are read in order.
- */
-static void scale_columns(const block *source, size_t m, const double *balance, float *b)
+static int round_values(parallel *helpers, didi_dtype dtype, float *values, size_t count,
+                        didi_error *error)
 {
-    enum { SQUARE = 64 };
-    size_t k = source->rank;
-    for (size_t first = 0; first < m; first += SQUARE) {
-        size_t end = first + SQUARE < m ? first + SQUARE : m;
-        for (size_t i = 0; i < k; i++) {
-            float up = (float)balance[i];
-            for (size_t j = first; j < end; j++)
-                b[j * k + i] = source->left[i * m + j] * up;
-        }
-        spill_touched(2 * (end - first) * k * sizeof(float));
+    rounding all = {dtype, count, values};
+    return parallel_try(helpers, (count + LAYER_ELEMENTS - 1) / LAYER_ELEMENTS, round_piece, &all,
+                        error);
+}
+
+/* A block on its way to factors; balance[i]: what left row i is multiplied by. */
+typedef struct balancing {
+    const block *from;
+    size_t m, n;
+    double *balance;
+    solve_factors *out;
+} balancing;
+
+static void balance_rows(void *argument, size_t first, size_t end)
+{
+    const balancing *self = argument;
+    size_t m = self->m;
+    size_t n = self->n;
+    for (size_t i = first; i < end; i++) {
+        double left = sqrt(linalg_energy(self->from->left + i * m, m));
+        double right = sqrt(linalg_energy(self->from->right + i * n, n));
+        double up = left > 0 && right > 0 ? sqrt(right / left) : 0;
+        float down = up > 0 ? (float)(1 / up) : 0.0F;
+        for (size_t j = 0; j < n; j++)
+            self->out->a[i * n + j] = self->from->right[i * n + j] * down;
+        self->balance[i] = up;
+        spill_touched(2 * n * sizeof(float));
     }
+}
+
+/* Rows [first, end) of b (m x k), in a square after the other, so that both are read in order. */
+static void scale_columns(void *argument, size_t first, size_t end)
+{
+    const balancing *self = argument;
+    size_t k = self->from->rank;
+    for (size_t i = 0; i < k; i++) {
+        float up = (float)self->balance[i];
+        for (size_t j = first; j < end; j++)
+            self->out->b[j * k + i] = self->from->left[i * self->m + j] * up;
+    }
+    spill_touched(2 * (end - first) * k * sizeof(float));
 }
 
 static int make_factors(const layer *target, size_t index, didi_dtype dtype, solve_factors *out,
                         didi_error *error)
 {
+    enum { SQUARE = 64 };
     const block *source = &target->blocks[index];
     size_t k = source->rank;
     size_t m = target->rows;
@@ -85,26 +121,19 @@ static int make_factors(const layer *target, size_t index, didi_dtype dtype, sol
     out->rank = k;
     if (k == 0)
         return DIDI_OK;
-    double *balance = memory_zeroed(k, sizeof *balance);
+    balancing balanced = {source, m, n, memory_zeroed(k, sizeof *balanced.balance), out};
     out->b = layer_allocate(target, k, m * sizeof(float));
     out->a = layer_allocate(target, k, n * sizeof(float));
-    if (balance == NULL || out->b == NULL || out->a == NULL) {
-        free(balance);
+    if (balanced.balance == NULL || out->b == NULL || out->a == NULL) {
+        free(balanced.balance);
         return layer_fail_allocation(target, error);
     }
-    for (size_t i = 0; i < k; i++) {
-        double left = sqrt(linalg_energy(source->left + i * m, m));
-        double right = sqrt(linalg_energy(source->right + i * n, n));
-        balance[i] = left > 0 && right > 0 ? sqrt(right / left) : 0;
-        float down = balance[i] > 0 ? (float)(1 / balance[i]) : 0.0F;
-        for (size_t j = 0; j < n; j++)
-            out->a[i * n + j] = source->right[i * n + j] * down;
-        spill_touched(2 * n * sizeof(float));
-    }
-    scale_columns(source, m, balance, out->b);
-    free(balance);
-    int status = round_values(dtype, out->b, k * m, error);
-    return status == DIDI_OK ? round_values(dtype, out->a, k * n, error) : status;
+    parallel_ranges(target->parallel, k, larger(LAYER_ELEMENTS / (m + n), 1), balance_rows,
+                    &balanced);
+    parallel_ranges(target->parallel, m, SQUARE, scale_columns, &balanced);
+    free(balanced.balance);
+    int status = round_values(target->parallel, dtype, out->b, k * m, error);
+    return status == DIDI_OK ? round_values(target->parallel, dtype, out->a, k * n, error) : status;
 }
 
 /* Takes rows [first, first + panel) of B A off what is in out (panel x n). */
@@ -123,7 +152,7 @@ static int keep_rows(const solve_package *package, size_t task, const finish_for
 {
     size_t n = rows->columns;
     if (!form->packed) {
-        int status = round_values(form->dtype, rows->values, rows->count * n, error);
+        int status = round_values(NULL, form->dtype, rows->values, rows->count * n, error);
         if (status == DIDI_OK)
             memcpy(package->delta[task] + rows->first * n, rows->values,
                    rows->count * n * sizeof(float));
@@ -138,64 +167,100 @@ static int keep_rows(const solve_package *package, size_t task, const finish_for
     return DIDI_OK;
 }
 
-/* Rows of tau_t - S - E_t, their energy added up; a dense expert holds tau_t - S, rounded. */
-static int measure_task(const layer *target, const solve_package *package, size_t task,
-                        const finish_form *form, double *ret_error, double *ret_unshared,
-                        didi_error *error)
-{
-    size_t n = target->columns;
-    bool dense = form->dense[task + 1];
-    float *panel = memory_aligned(PANEL_ROWS, (dense ? 2 : 1) * n * sizeof(float));
-    if (panel == NULL)
-        return didi_fail(error, DIDI_NO_MEMORY, NULL, "panel of %zu columns", n);
-    float *kept = dense ? panel + PANEL_ROWS * n : NULL;
-    int status = DIDI_OK;
-    double sum = 0;
-    double unshared = 0;
-    for (size_t first = 0; first < target->rows && status == DIDI_OK; first += PANEL_ROWS) {
-        size_t rows = target->rows - first < PANEL_ROWS ? target->rows - first : PANEL_ROWS;
-        status = layer_read_rows(target, task, first, rows, panel, error);
-        if (status != DIDI_OK)
-            break;
-        subtract_panel(&package->factors[0], n, first, rows, panel);
-        unshared += linalg_energy(panel, rows * n);
-        subtract_panel(&package->factors[task + 1], n, first, rows, panel);
-        if (dense) {
-            memcpy(kept, panel, rows * n * sizeof(float));
-            status = keep_rows(package, task, form, &(row_range){n, first, rows, kept}, error);
-            for (size_t i = 0; i < rows * n; i++)
-                panel[i] -= kept[i];
-        }
-        sum += linalg_energy(panel, rows * n);
-        spill_touched(dense ? rows * n * sizeof(float) : 0);
-    }
-    free(panel);
-    if (status == DIDI_OK) {
-        *ret_error = sum;
-        *ret_unshared = unshared;
-    }
-    return status;
-}
-
 typedef struct measure {
     const layer *layer;
     const solve_package *package;
     finish_form form;
     double *error, *unshared;
+    size_t panels;         /* of each task */
+    double *sums;          /* T x panels x 2: what each panel adds to error and unshared */
     measure_shared shared; /* where some task vectors are factors */
 } measure;
 
-static int measure_one(void *argument, size_t task, didi_error *error)
+/* What a task is measured by. */
+static bool has_panels(const measure *self, size_t task)
 {
-    const measure *measuring = argument;
-    const solve_factors *factors = measuring->package->factors;
-    if (layer_holds_factors(measuring->layer, task) && !measuring->form.dense[task + 1])
-        return measure_factors(measuring->layer, task, &measuring->shared, &factors[task + 1],
-                               &measuring->error[task], &measuring->unshared[task], error);
-    layer_count_product(measuring->layer, measuring->layer->rows, measuring->layer->columns,
+    return !layer_holds_factors(self->layer, task) || self->form.dense[task + 1];
+}
+
+/* Energies of some rows of tau_t - S - E_t and tau_t - S; of a dense expert they are kept. */
+static int measure_panel(void *argument, size_t index, didi_error *error)
+{
+    const measure *self = argument;
+    const layer *target = self->layer;
+    const solve_package *package = self->package;
+    size_t task = index / self->panels;
+    size_t first = index % self->panels * PANEL_ROWS;
+    size_t n = target->columns;
+    size_t rows = smaller(target->rows - first, PANEL_ROWS);
+    double *sums = self->sums + 2 * index;
+    if (!has_panels(self, task))
+        return DIDI_OK;
+    bool dense = self->form.dense[task + 1];
+    float *panel = memory_aligned(rows, (dense ? 2 : 1) * n * sizeof(float));
+    if (panel == NULL)
+        return didi_fail(error, DIDI_NO_MEMORY, NULL, "panel of %zu columns", n);
+    float *kept = dense ? panel + rows * n : NULL;
+    int status = layer_read_rows(target, task, first, rows, panel, error);
+    if (status == DIDI_OK) {
+        subtract_panel(&package->factors[0], n, first, rows, panel);
+        sums[1] = linalg_energy(panel, rows * n);
+        subtract_panel(&package->factors[task + 1], n, first, rows, panel);
+    }
+    if (status == DIDI_OK && dense) {
+        memcpy(kept, panel, rows * n * sizeof(float));
+        row_range range = {n, first, rows, kept};
+        status = keep_rows(package, task, &self->form, &range, error);
+        for (size_t i = 0; i < rows * n; i++)
+            panel[i] -= kept[i];
+    }
+    if (status == DIDI_OK)
+        sums[0] = linalg_energy(panel, rows * n);
+    spill_touched(dense ? rows * n * sizeof(float) : 0);
+    free(panel);
+    return status;
+}
+
+/* The sums of a task's panels, in their order. */
+static int measure_task(void *argument, size_t task, didi_error *error)
+{
+    const measure *self = argument;
+    const layer *target = self->layer;
+    const solve_factors *factors = self->package->factors;
+    if (!has_panels(self, task))
+        return measure_factors(target, task, &self->shared, &factors[task + 1], &self->error[task],
+                               &self->unshared[task], error);
+    double sums[2] = {0};
+    for (size_t p = 0; p < self->panels; p++)
+        for (size_t i = 0; i < 2; i++)
+            sums[i] += self->sums[2 * (task * self->panels + p) + i];
+    self->error[task] = sums[0];
+    self->unshared[task] = sums[1];
+    layer_count_product(target, target->rows, target->columns,
                         factors[0].rank + factors[task + 1].rank);
-    return measure_task(measuring->layer, measuring->package, task, &measuring->form,
-                        &measuring->error[task], &measuring->unshared[task], error);
+    return DIDI_OK;
+}
+
+static int measure_all(const layer *target, const solve_package *package, const finish_form *form,
+                       layer_summary *summary, didi_error *error)
+{
+    size_t tasks = target->tasks;
+    size_t panels = (target->rows + PANEL_ROWS - 1) / PANEL_ROWS;
+    measure measuring = {target, package, *form, summary->error, summary->unshared,
+                         panels, NULL,    {0}};
+    int status = DIDI_OK;
+    measuring.sums = memory_zeroed(tasks * panels, 2 * sizeof *measuring.sums);
+    if (measuring.sums == NULL)
+        status = didi_fail(error, DIDI_NO_MEMORY, NULL, "errors of %zu tasks", tasks);
+    if (status == DIDI_OK && target->factors != NULL)
+        status = measure_shared_create(target, &package->factors[0], &measuring.shared, error);
+    if (status == DIDI_OK)
+        status = parallel_try(target->parallel, tasks * panels, measure_panel, &measuring, error);
+    if (status == DIDI_OK)
+        status = parallel_try(target->parallel, tasks, measure_task, &measuring, error);
+    measure_shared_clear(&measuring.shared);
+    free(measuring.sums);
+    return status;
 }
 
 /* Room for an expert kept dense. */
@@ -253,14 +318,8 @@ int solve_finish(layer *target, didi_precision precision, layer_summary *summary
     }
     for (size_t t = 0; t < target->tasks && status == DIDI_OK; t++)
         status = make_room(target, &form, t, &package, error);
-    if (status == DIDI_OK) {
-        measure measuring = {target, &package, form, summary->error, summary->unshared, {0}};
-        if (target->factors != NULL)
-            status = measure_shared_create(target, &package.factors[0], &measuring.shared, error);
-        if (status == DIDI_OK)
-            status = parallel_try(target->parallel, target->tasks, measure_one, &measuring, error);
-        measure_shared_clear(&measuring.shared);
-    }
+    if (status == DIDI_OK)
+        status = measure_all(target, &package, &form, summary, error);
     if (status != DIDI_OK)
         solve_package_clear(&package);
     else

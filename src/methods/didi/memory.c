@@ -174,6 +174,15 @@ static uint64_t sweep_memory(const solve_shape *shape, const work_mode *mode,
     return memory_add(steps, mode->spilled ? 0 : products);
 }
 
+/* Panels that measure what is stored, one for each thread; two where an expert is kept dense. */
+static uint64_t measure_memory(const solve_shape *shape, const solve_rows *held)
+{
+    enum { PANEL_ROWS = 256 };
+    uint64_t panel = memory_multiply(smaller(shape->rows, PANEL_ROWS), shape->columns);
+    return memory_multiply(memory_multiply(panel, shape->workers),
+                           (held->dense > 0 ? 2 : 1) * sizeof(float));
+}
+
 uint64_t solve_memory_refine(const solve_shape *shape, const work_mode *mode,
                              const solve_rows *held)
 {
@@ -189,6 +198,7 @@ uint64_t solve_memory_refine(const solve_shape *shape, const work_mode *mode,
         shape->packed
             ? quantise_memory(shape, mode, held)
             : memory_add(row_memory(shape, mode, larger(held->expert, held->shared)), deltas);
+    published = memory_add(published, measure_memory(shape, held));
     total = memory_add(total, larger(steps, published));
     return shape->exact ? memory_add(total, spectrum_memory(shape->rows, shape->columns)) : total;
 }

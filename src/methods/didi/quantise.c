@@ -18,17 +18,37 @@ static void list_bits(const size_t components[PRECISION_WIDTHS], uint8_t *bits)
             bits[at++] = (uint8_t)precision_width_bits[i];
 }
 
-/* out (k x length) = what `rows` become when each is quantised to its bits. */
-static int round_rows(size_t k, size_t length, const uint8_t *bits, const float *rows, float *out,
-                      didi_error *error)
+typedef struct rounding {
+    size_t k, length, at_once;
+    const uint8_t *bits;
+    const float *rows;
+    float *out;
+} rounding;
+
+static int round_some(void *argument, size_t index, didi_error *error)
 {
+    const rounding *self = argument;
+    size_t length = self->length;
+    size_t first = index * self->at_once;
+    size_t end = first + smaller(self->at_once, self->k - first);
     uint8_t *row = memory_zeroed(packed_row_room(length), 1);
     if (row == NULL)
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "packed row of %zu numbers", length);
-    for (size_t i = 0; i < k; i++)
-        packed_row_round(rows + i * length, length, bits[i], row, out + i * length);
+    for (size_t i = first; i < end; i++)
+        packed_row_round(self->rows + i * length, length, self->bits[i], row,
+                         self->out + i * length);
     free(row);
     return DIDI_OK;
+}
+
+/* out (k x m) = what left rows become when each is quantised to its bits. */
+static int round_left(const layer *target, size_t k, const uint8_t *bits, const float *rows,
+                      float *out, didi_error *error)
+{
+    enum { NUMBERS_AT_ONCE = 1 << 16 };
+    size_t at_once = larger(NUMBERS_AT_ONCE / target->rows, 1);
+    rounding all = {k, target->rows, at_once, bits, rows, out};
+    return parallel_try(target->parallel, (k + at_once - 1) / at_once, round_some, &all, error);
 }
 
 /* right (k x n) = the least-squares answer to left' right ~ X, X being what the other blocks leave.
@@ -41,11 +61,37 @@ static int refit_right(const layer *target, size_t index, size_t k, const float 
         return didi_fail(error, DIDI_NO_MEMORY, NULL, "Gram matrix of rank %zu", k);
     int status = layer_apply_residual(target, index, false, k, left, right, error);
     if (status == DIDI_OK)
-        status = linalg_gram_rows(k, target->rows, left, target->rows, gram, error);
+        status =
+            linalg_gram_rows(target->parallel, k, target->rows, left, target->rows, gram, error);
     if (status == DIDI_OK)
-        status = linalg_solve_spd(k, gram, target->columns, right, error);
+        status = linalg_solve_spd(target->parallel, k, gram, target->columns, right, error);
     free(gram);
     return status;
+}
+
+typedef struct unpacking {
+    const packed *from;
+    block *to;
+    solve_factors *out;
+} unpacking;
+
+/* Columns of B lie beside each other: a line of memory holds this many numbers of them. */
+enum { UNPACKED_AT_ONCE = 16 };
+
+static void unpack_some(void *argument, size_t first, size_t end)
+{
+    const unpacking *self = argument;
+    size_t m = self->from->m;
+    size_t n = self->from->n;
+    size_t k = self->from->rank;
+    for (size_t i = first; i < end; i++) {
+        packed_left(self->from, i, self->to->left + i * m);
+        packed_right(self->from, i, self->to->right + i * n);
+        memcpy(self->out->a + i * n, self->to->right + i * n, n * sizeof(float));
+    }
+    for (size_t j = 0; j < m; j++)
+        for (size_t i = first; i < end; i++)
+            self->out->b[j * k + i] = self->to->left[i * m + j];
 }
 
 /* Reads the packed rows back: the block and its factors become what is stored. */
@@ -65,13 +111,8 @@ static int adopt_packed(layer *target, size_t index, const uint8_t *bytes, size_
     out->a = layer_allocate(target, k, n * sizeof(float));
     if (out->b == NULL || out->a == NULL)
         return layer_fail_allocation(target, error);
-    for (size_t i = 0; i < k; i++) {
-        packed_left(&found, i, to->left + i * m);
-        packed_right(&found, i, to->right + i * n);
-        for (size_t j = 0; j < m; j++)
-            out->b[j * k + i] = to->left[i * m + j];
-    }
-    memcpy(out->a, to->right, k * n * sizeof(float));
+    unpacking all = {&found, to, out};
+    parallel_ranges(target->parallel, k, UNPACKED_AT_ONCE, unpack_some, &all);
     return DIDI_OK;
 }
 
@@ -92,7 +133,7 @@ static int quantise_block(layer *target, size_t index, const layer_summary *summ
     if (status != DIDI_OK)
         goto out;
     list_bits(summary->components[index], bits);
-    status = round_rows(k, m, bits, target->blocks[index].left, left, error);
+    status = round_left(target, k, bits, target->blocks[index].left, left, error);
     if (status == DIDI_OK)
         status = refit_right(target, index, k, left, right, error);
     if (status != DIDI_OK)
@@ -103,7 +144,9 @@ static int quantise_block(layer *target, size_t index, const layer_summary *summ
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "packed factors of rank %zu", k);
         goto out;
     }
-    packed_factors_encode(m, n, bits, k, target->blocks[index].left, right, package->packed[index]);
+    packed_factors_share(target->parallel,
+                         &(packed_factors){m, n, k, bits, target->blocks[index].left, right},
+                         package->packed[index]);
     status = adopt_packed(target, index, package->packed[index], package->packed_bytes[index],
                           &package->factors[index], error);
 out:

@@ -106,6 +106,38 @@ static void with_helpers_every_index_runs_once(void **state)
     }
 }
 
+static void count_range(void *argument, size_t first, size_t end)
+{
+    assert_true(first < end);
+    for (size_t i = first; i < end; i++)
+        count_index(argument, i);
+}
+
+static void ranges_cover_all_once(void **state)
+{
+    (void)state;
+    static const size_t widths[] = {1, 7, COUNT - 1, COUNT, COUNT + 1};
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+        tally self = {.parallel = make_team()};
+        parallel_ranges(self.parallel, COUNT, widths[i], count_range, &self);
+        assert_each_once(&self, COUNT);
+        parallel_ranges(NULL, 0, widths[i], count_range, &self);
+        assert_each_once(&self, COUNT);
+        parallel_free(self.parallel);
+    }
+}
+
+static void widths_are_even(void **state)
+{
+    (void)state;
+    assert_int_equal(parallel_width(4096, 768), 688);
+    assert_int_equal(parallel_width(1024, 768), 512);
+    assert_int_equal(parallel_width(768, 768), 768);
+    assert_int_equal(parallel_width(769, 768), 392);
+    assert_int_equal(parallel_width(3, 768), 8);
+    assert_int_equal(parallel_width(0, 8), 8);
+}
+
 static void recalled_helpers_leave_and_may_come_back(void **state)
 {
     (void)state;
@@ -156,6 +188,8 @@ int main(void)
         cmocka_unit_test(without_a_team_it_is_a_loop),
         cmocka_unit_test(alone_every_index_runs_once),
         cmocka_unit_test(with_helpers_every_index_runs_once),
+        cmocka_unit_test(ranges_cover_all_once),
+        cmocka_unit_test(widths_are_even),
         cmocka_unit_test(recalled_helpers_leave_and_may_come_back),
         cmocka_unit_test(a_helper_of_an_earlier_stage_goes_home),
         cmocka_unit_test(no_memory_is_told),

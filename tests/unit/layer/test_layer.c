@@ -351,12 +351,10 @@ static void *help(void *argument)
     return NULL;
 }
 
-static void helpers_change_no_bit(void **state)
+static void check_helpers(const sample_recipe *recipe, size_t rank)
 {
-    (void)state;
-    static const sample_recipe wide = {70, 4500, 3, 3, 6, 12}; /* columns of several panels */
-    layer *alone = sample_layer(&wide);
-    layer *helped = sample_layer(&wide);
+    layer *alone = sample_layer(recipe);
+    layer *helped = sample_layer(recipe);
     pthread_t helpers[2];
     parallel *crew = NULL;
     didi_error error = {0};
@@ -369,13 +367,15 @@ static void helpers_change_no_bit(void **state)
     double loss[2];
     for (size_t i = 0; i < 2; i++) {
         static const double weight[] = {1, 2, 0.5};
-        static const size_t basis[] = {5, 6, 7};
+        const size_t basis[] = {rank - 1, rank, rank + 1};
         must(layer_measure(both[i], &error), &error);
         layer_set_weights(both[i], weight);
-        grow(both[i], 6);
+        grow(both[i], rank);
         must(layer_update_experts(both[i], LAYER_UPDATE, basis, &error), &error);
         must(layer_update_experts(both[i], LAYER_TURN, basis, &error), &error);
         must(layer_half_sweep(both[i], 1.5, &loss[i], &error), &error);
+        must(layer_pad_block(both[i], 2, rank + 9, &error), &error);
+        must(layer_make_singular(both[i], 0, &error), &error);
     }
     parallel_leave(crew);
     assert_true(loss[0] == loss[1]);
@@ -385,12 +385,21 @@ static void helpers_change_no_bit(void **state)
         const block *a = &alone->blocks[j];
         const block *b = &helped->blocks[j];
         assert_true(a->rank == b->rank && a->basis == b->basis);
-        assert_memory_equal(a->left, b->left, a->rank * 70 * sizeof(float));
-        assert_memory_equal(a->right, b->right, a->rank * 4500 * sizeof(float));
+        assert_memory_equal(a->left, b->left, a->basis * recipe->rows * sizeof(float));
+        assert_memory_equal(a->right, b->right, a->basis * recipe->columns * sizeof(float));
     }
     layer_free(alone);
     layer_free(helped);
     parallel_free(crew);
+}
+
+static void helpers_change_no_bit(void **state)
+{
+    (void)state;
+    static const sample_recipe wide = {70, 4500, 3, 3, 6, 12};      /* columns of several panels */
+    static const sample_recipe large = {901, 1003, 3, 520, 40, 13}; /* blocks of several tiles */
+    check_helpers(&wide, 6);
+    check_helpers(&large, 515);
 }
 
 static void a_cancelled_layer_stops(void **state)
@@ -402,11 +411,14 @@ static void a_cancelled_layer_stops(void **state)
     didi_error error = {0};
     grow(self, 2);
     assert_false(layer_is_cancelled(self));
+    didi_error failed = {0};
+    must(parallel_create(&self->parallel, &failed), &failed);
     self->cancelled = &cancelled;
     assert_true(layer_is_cancelled(self));
     assert_int_equal(layer_update(self, 1, 2, &error), DIDI_CANCELLED);
     assert_int_equal(layer_turn(self, 1, 2, &error), DIDI_CANCELLED);
     assert_int_equal(layer_half_sweep(self, 1, &loss, &error), DIDI_CANCELLED);
+    parallel_free(self->parallel);
     layer_free(self);
 }
 

@@ -91,8 +91,9 @@ static void gram_matrices_have_their_lower_triangle(void **state)
         size_t columns = rows % 2 == 0 ? 900 : 33;
         float *x = random_matrix(rows, columns + SPARE, rows);
         float *gram = support_allocate(rows * rows * sizeof *gram);
-        gemm_here()->gram(rows, columns, x, columns + SPARE, 0, gram, room);
-        gemm_here()->gram(rows, columns, x, columns + SPARE, 1, gram, room); /* once more on top */
+        gemm_here()->gram(rows, columns, x, columns + SPARE, 0, gram, rows, room);
+        gemm_here()->gram(rows, columns, x, columns + SPARE, 1, gram, rows,
+                          room); /* once more on top */
         for (size_t i = 0; i < rows; i++)
             for (size_t j = 0; j <= i; j++)
                 sample_assert_near(

@@ -29,6 +29,8 @@ static void a_seed_gives_the_same_numbers(void **state)
     random_normal(7, fewer, COUNT / 2, 1);
     assert_memory_equal(some, again, sizeof some);
     assert_memory_equal(some, fewer, sizeof fewer);
+    random_normal_from(7, 3, fewer, COUNT / 2, 1);
+    assert_memory_equal(some + 3, fewer, sizeof fewer);
     random_normal(8, again, COUNT, 1);
     assert_memory_not_equal(some, again, sizeof some);
     random_normal(7, again, 0, 1);

@@ -7,6 +7,7 @@
 #include "tests/unit/support.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,6 +50,47 @@ static sample sample_dense(unsigned bits)
                           self.bytes + PACKED_DENSE_HEADER_BYTES +
                               first * quantise_row_bytes(N, bits));
     return self;
+}
+
+static void *help(void *argument)
+{
+    parallel_help(argument, parallel_epoch(argument));
+    return NULL;
+}
+
+static void helpers_change_no_byte(void **state)
+{
+    (void)state;
+    enum { ROWS = 3001, COLUMNS = 2003, COMPONENTS = 41 };
+    uint8_t bits[COMPONENTS];
+    for (size_t i = 0; i < COMPONENTS; i++)
+        bits[i] = i < 5 ? 8 : i < 30 ? 4 : PACKED_TRELLIS + 2;
+    size_t count = packed_factors_bytes(ROWS, COLUMNS, bits, COMPONENTS);
+    float *left = support_allocate((size_t)COMPONENTS * ROWS * sizeof *left);
+    float *right = support_allocate((size_t)COMPONENTS * COLUMNS * sizeof *right);
+    uint8_t *alone = support_allocate(count);
+    uint8_t *together = support_allocate(count);
+    random_normal(5, left, (size_t)COMPONENTS * ROWS, 1);
+    random_normal(6, right, (size_t)COMPONENTS * COLUMNS, 3);
+    packed_factors_encode(ROWS, COLUMNS, bits, COMPONENTS, left, right, alone);
+    parallel *crew = NULL;
+    didi_error error = {0};
+    pthread_t helpers[2];
+    assert_int_equal(parallel_create(&crew, &error), DIDI_OK);
+    parallel_enter(crew);
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&helpers[i], NULL, help, crew), 0);
+    packed_factors of = {ROWS, COLUMNS, COMPONENTS, bits, left, right};
+    packed_factors_share(crew, &of, together);
+    parallel_leave(crew);
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(pthread_join(helpers[i], NULL), 0);
+    parallel_free(crew);
+    assert_memory_equal(alone, together, count);
+    free(left);
+    free(right);
+    free(alone);
+    free(together);
 }
 
 static void bytes_are_the_documented_ones(void **state)
@@ -272,6 +314,7 @@ static void headers_that_make_no_sense_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(helpers_change_no_byte),
         cmocka_unit_test(bytes_are_the_documented_ones),
         cmocka_unit_test(trellis_rows_come_back),
         cmocka_unit_test(dense_bytes_are_the_documented_ones),
