@@ -4,6 +4,8 @@
 import json
 import re
 
+import pytest
+
 from wire import Wire, specification
 
 NAMES = ["<img src=x onerror=alert(1)><script>alert(2)</script>",
@@ -101,17 +103,29 @@ def test_names_harm_nothing(visit, daemon, wire):
         wire.wait(id_, "succeeded")
 
 
-def test_a_failed_job_says_why_and_what_to_do(visit, start_daemon, family):
+@pytest.mark.parametrize("seen", ["while it runs", "when it is over"])
+def test_a_failed_job_says_why_and_what_to_do(visit, start_daemon, family, seen):
     daemon = start_daemon(family, environment={"DIDI_FAULT": "publish:1:ENOSPC"})
     wire = Wire(daemon.url)
     job = wire.submit(specification(name="unlucky"))
     failed = wire.wait(job["id"], "failed", "succeeded")
     assert failed["state"] == "failed"
-    page = visit(daemon.url).open(f"#/jobs/{job['id']}")
+    visitor = visit(daemon.url)
+    page = visitor.open(f"#/jobs/{job['id']}")
     page.get_by_text(failed["error"]["detail"]).wait_for()
     log = page.get_by_role("region", name="Log")
     log.get_by_text("failed").wait_for()
-    page.get_by_role("button", name="Retry").click()
+    asks = f"**/v1/jobs/{job['id']}"
+    held = []
+    if seen == "when it is over":
+        page.route(asks, lambda route: held.append(route))
+    with page.expect_response("**/retry"):
+        page.get_by_role("button", name="Retry").click()
+    if seen == "when it is over":
+        wire.wait(job["id"], "succeeded")
+        visitor.wait_for("() => true")  # the request is noted
+        assert held
+        page.unroute(asks)  # they go on
     page.locator(".state").filter(has_text="succeeded").wait_for()
     log.get_by_text("attempt 2, succeeded").wait_for()  # the log goes on with the second attempt
 

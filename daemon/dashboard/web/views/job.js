@@ -102,7 +102,8 @@ async function showFrontier(job, place, signal) {
 export function openJob(context) {
   const { root, signal } = context;
   const id = context.parameters.job;
-  const state = { job: null, results: null, hasFrontier: false, isFollowed: false, last: 0 };
+  const state = { job: null, results: null, hasFrontier: false, isFollowed: false, last: 0,
+                  sought: 0 }; // newest events that are shown, and that were asked for
   const head = jobHead(id, context, () => polled.again());
   const progress = jobProgress();
   const curves = jobCurves(signal);
@@ -129,7 +130,8 @@ export function openJob(context) {
       context.announce(`${nameOf(job)}: ${job.state}`);
     }
     state.job = job;
-    if (!isOver(job.state)) follow(); // a job that is tried again, too
+    // a job that is tried again, too, which may be over before it is looked at
+    if (!isOver(job.state) || job.last_event > Math.max(state.last, state.sought)) follow();
     early();
     const key = job.state === "succeeded" ? job.finished_at : null;
     if (key === state.results) return;
@@ -177,6 +179,7 @@ export function openJob(context) {
   function follow() {
     if (state.isFollowed) return;
     state.isFollowed = true;
+    state.sought = state.job?.last_event ?? 0;
     followJob(id, {
       signal, after: state.last, show: take,
       end() {
