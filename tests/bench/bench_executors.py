@@ -3,6 +3,7 @@
 seconds. Slurm is one of its own, two nodes of a core each, as tests/cluster has it."""
 
 import json
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -53,12 +54,13 @@ def start(build, place, models, arguments, environment):
     return daemon.start()
 
 
-def family(name, scratch):
-    """Where its models lie, and a specification."""
-    if name == "glyphmini":
-        tasks = ("hiragana", "latin", "mnist", "orient")
-        return common.FAMILY, {"base": "base", "budget": 1.4, "tasks": [
-            {"name": task, "model": f"tasks/{task}"} for task in tasks]}
+def family(name, scratch, suite=None):
+    """Where its models lie, and a specification. `suite`: a directory of base and tasks."""
+    if suite is not None:
+        suite = pathlib.Path(suite)
+        return suite, {"base": "base", "budget": 1.4, "tasks": [
+            {"name": task.name, "model": f"tasks/{task.name}"}
+            for task in sorted((suite / "tasks").iterdir())]}
     place = scratch / "family"
     subprocess.run([sys.executable, common.FAMILY.parents[1] / "bench" / "make_family.py", place,
                     "--blocks", str(BLOCKS), "--tasks", str(TASKS)], check=True)
@@ -66,8 +68,8 @@ def family(name, scratch):
         {"name": f"task{number}", "model": f"task{number}"} for number in range(TASKS)]}
 
 
-def compare(name, scratch, build, slurm, runs):
-    models, specification = family(name, scratch)
+def compare(name, scratch, build, slurm, runs, suite=None):
+    models, specification = family(name, scratch, suite)
     seconds, digests, fine = {}, {}, True
     for run in range(runs):
         for executor, (arguments, environment) in executors(build, slurm).items():
@@ -99,7 +101,11 @@ def measure(arguments, scratch):
         print("  Slurm is not installed, or we are not root")
         return False
     with slurm_rig.Slurm(scratch / "slurm") as slurm:
-        equal, _ = compare("glyphmini", scratch, arguments.build, slurm, 1)
+        equal, _ = compare("glyphmini", scratch, arguments.build, slurm, 1, common.FAMILY)
+        if arguments.glyph8 is None:
+            print("  no larger suite was given (DIDI_GLYPH8): its bytes are not compared")
+        else:
+            equal &= compare("glyph8", scratch, arguments.build, slurm, 1, arguments.glyph8)[0]
         large, more = compare("vitb32", scratch, arguments.build, slurm, RUNS)
     fine = common.verdict("bytes of all executors", "equal" if equal and large else "other",
                           "equal", equal and large)

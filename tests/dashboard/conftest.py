@@ -40,8 +40,8 @@ def browser(didid, packages):
 
 @pytest.fixture
 def visit(browser, start_daemon):  # pylint: disable=unused-argument
-    """visit(url, token=None, **options of a browser context) -> a Visitor, checked at the end, before
-    the daemons of the test stop."""
+    """visit(url, token=None, **options of a browser context) -> a Visitor, checked at the end,
+    before the daemons of the test stop."""
     visitors = []
 
     def begin(url, **options):
