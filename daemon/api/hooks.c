@@ -234,8 +234,9 @@ static void receipt_reply(api *self, http_request *request, const hooks_receipt 
             reply_error(request, &error);
             return;
         }
-        fresh |=
-            !receipt->repeated[i] && row.state != RECEIPT_IGNORED && row.state != RECEIPT_FAILED;
+        /* what was taken may have failed since; without an attempt it never was */
+        const bool refused = row.state == RECEIPT_FAILED && row.attempts == 0;
+        fresh |= !receipt->repeated[i] && row.state != RECEIPT_IGNORED && !refused;
         json_array_append_new(data, json_pack("{s:s, s:s, s:b, s:s?, s:s?, s:s?}", "id", row.id,
                                               "state", receipt_state_name(row.state), "repeated",
                                               receipt->repeated[i], "rule", row.rule, "job",
