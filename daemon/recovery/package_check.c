@@ -80,26 +80,24 @@ static int check_listed(int artifacts_fd, const json_t *row, uint64_t *bytes, di
     return status == DIDI_OK ? check_format(artifacts_fd, name, error) : status;
 }
 
-/* True if the record says of a file what the manifest does. */
-static bool is_stored(int job_fd, const json_t *row)
+/* True if the record, which may be NULL, says of a file what the manifest does. */
+static bool is_stored(const deposit *record, const json_t *row)
 {
     const char *name = json_string_value(json_object_get(row, "name"));
     const char *wanted = json_string_value(json_object_get(row, "sha256"));
     const json_int_t size = json_integer_value(json_object_get(row, "bytes"));
-    deposit *record = NULL;
-    if (name == NULL || wanted == NULL || deposit_read(job_fd, &record, NULL) != DIDI_OK)
+    if (name == NULL || wanted == NULL || record == NULL || !record->complete)
         return false;
     const deposit_file *file = deposit_find(record, name);
-    const bool same = record->complete && file != NULL && strcmp(file->sha256, wanted) == 0 &&
-                      size >= 0 && file->bytes == (uint64_t)size;
-    deposit_free(record);
-    return same;
+    return file != NULL && strcmp(file->sha256, wanted) == 0 && size >= 0 &&
+           file->bytes == (uint64_t)size;
 }
 
 int package_check(int parent_fd, const char *id, package_facts *ret_facts, didi_error *error)
 {
     int job_fd = -1;
     int artifacts_fd = -1;
+    deposit *record = NULL; /* stays NULL where all is here */
     package_facts facts = {0};
     int status = file_open_directory(parent_fd, id, 0, &job_fd, error);
     if (status == DIDI_OK)
@@ -113,13 +111,16 @@ int package_check(int parent_fd, const char *id, package_facts *ret_facts, didi_
     for (size_t i = 0; i < json_array_size(rows) && status == DIDI_OK; i++) {
         const json_t *row = json_array_get(rows, i);
         status = check_listed(artifacts_fd, row, &facts.bytes, error);
-        if (status == DIDI_NOT_FOUND && is_stored(job_fd, row)) {
+        if (status == DIDI_NOT_FOUND && record == NULL)
+            (void)deposit_read(job_fd, &record, NULL);
+        if (status == DIDI_NOT_FOUND && is_stored(record, row)) {
             *error = (didi_error){0};
             status = DIDI_OK;
             facts.at_s3 = true;
         }
         facts.files += status == DIDI_OK;
     }
+    deposit_free(record);
     file_close(artifacts_fd);
     file_close(job_fd);
     if (status == DIDI_OK)

@@ -29,6 +29,12 @@ int deposit_digest(deposit *self, int job_fd, const deposit_source *source, cons
 int deposit_object(const deposit *self, const deposit_way *way, const char *name,
                    char key[S3_KEY_BYTES], s3_object *ret_object, didi_error *error);
 
+/* What S3 says of an object of the record. Errors: DIDI_CHANGED (it is gone), those of
+ * deposit_object and s3_head. */
+int deposit_head(const deposit *self, const deposit_way *way, const char *name, s3_facts *ret_facts,
+                 didi_error *error);
+int deposit_gone(const char *name, didi_error *error); /* DIDI_CHANGED */
+
 /* Writes the record, whole or not at all. Errors: DIDI_NO_MEMORY, those of file_write_durable. */
 int deposit_write(const deposit *self, int job_fd, didi_error *error);
 

@@ -16,22 +16,11 @@ typedef struct remote_files {
     const deposit_way *way;
 } remote_files;
 
-static int gone(const char *name, didi_error *error)
-{
-    return didi_fail(error, DIDI_CHANGED, name, "%s is gone from S3", name);
-}
-
 static int remote_open(void *context, deposit_file *file, uint64_t *ret_bytes, didi_error *error)
 {
     const remote_files *self = context;
-    char key[S3_KEY_BYTES];
-    s3_object object;
     s3_facts facts;
-    int status = deposit_object(self->record, self->way, file->name, key, &object, error);
-    if (status == DIDI_OK)
-        status = s3_head(self->way->client, &object, &facts, error);
-    if (status == DIDI_NOT_FOUND)
-        return gone(file->name, error);
+    int status = deposit_head(self->record, self->way, file->name, &facts, error);
     if (status == DIDI_OK && facts.etag[0] == '\0')
         status = didi_fail(error, DIDI_STORAGE, file->name, "S3 gave no ETag");
     if (status != DIDI_OK)
@@ -50,7 +39,7 @@ static int remote_read(void *context, const deposit_file *file, char *buffer, si
     int status = deposit_object(self->record, self->way, file->name, key, &object, error);
     if (status == DIDI_OK)
         status = s3_read(self->way->client, &object, file->etag, at, buffer, bytes, error);
-    return status == DIDI_NOT_FOUND ? gone(file->name, error) : status;
+    return status == DIDI_NOT_FOUND ? deposit_gone(file->name, error) : status;
 }
 
 typedef struct manifest_object {

@@ -27,6 +27,22 @@ int deposit_object(const deposit *self, const deposit_way *way, const char *name
                      "the key of %s is longer than 1024 bytes", name);
 }
 
+int deposit_gone(const char *name, didi_error *error)
+{
+    return didi_fail(error, DIDI_CHANGED, name, "%s is gone from S3", name);
+}
+
+int deposit_head(const deposit *self, const deposit_way *way, const char *name, s3_facts *ret_facts,
+                 didi_error *error)
+{
+    char key[S3_KEY_BYTES];
+    s3_object object;
+    int status = deposit_object(self, way, name, key, &object, error);
+    if (status == DIDI_OK)
+        status = s3_head(way->client, &object, ret_facts, error);
+    return status == DIDI_NOT_FOUND ? deposit_gone(name, error) : status;
+}
+
 /* ---- there ---- */
 
 /* One file that is being stored. */
@@ -222,14 +238,8 @@ int deposit_send(deposit *self, const deposit_way *way, uint64_t part_bytes, did
 int deposit_check(const deposit *self, const deposit_way *way, const deposit_file *file,
                   didi_error *error)
 {
-    char key[S3_KEY_BYTES];
-    s3_object object;
     s3_facts facts;
-    if (deposit_object(self, way, file->name, key, &object, error) != DIDI_OK)
-        return DIDI_INVALID;
-    int status = s3_head(way->client, &object, &facts, error);
-    if (status == DIDI_NOT_FOUND)
-        return didi_fail(error, DIDI_CHANGED, file->name, "%s is gone from S3", file->name);
+    int status = deposit_head(self, way, file->name, &facts, error);
     if (status == DIDI_OK && (facts.bytes != file->bytes || strcmp(facts.etag, file->etag) != 0 ||
                               (facts.sha256[0] != '\0' && strcmp(facts.sha256, file->sha256) != 0)))
         return didi_fail(error, DIDI_CHANGED, file->name,
@@ -258,7 +268,7 @@ int deposit_piece(const deposit *self, const deposit_way *way, const deposit_fil
     for (unsigned tries = 0; tries < DEPOSIT_TRIES_MAX; tries++) {
         status = s3_read(way->client, &object, file->etag, at, buffer, bytes, error);
         if (status == DIDI_NOT_FOUND)
-            return didi_fail(error, DIDI_CHANGED, file->name, "%s is gone from S3", file->name);
+            return deposit_gone(file->name, error);
         if (status == DIDI_OK)
             status = file_sha256_bytes(buffer, bytes, found, error);
         if (status != DIDI_OK)

@@ -99,6 +99,11 @@ int layer_fail_allocation(const layer *self, didi_error *error)
                      full ? " do not fit the disk of the work directory" : "");
 }
 
+size_t layer_rows_at_once(size_t length)
+{
+    return larger(LAYER_ELEMENTS / length, 1);
+}
+
 typedef struct copied {
     float *to;
     const float *from;
@@ -327,7 +332,7 @@ static void make_start(const layer *self, size_t index, bool right, size_t basis
     size_t length = right ? self->columns : self->rows;
     size_t warm = old->basis < basis ? old->basis : basis;
     warm_rows work = {right ? old->right : old->left, start, length};
-    parallel_ranges(self->parallel, warm, larger(LAYER_ELEMENTS / length, 1), take_warm, &work);
+    parallel_ranges(self->parallel, warm, layer_rows_at_once(length), take_warm, &work);
     uint64_t stream = random_mix(self->seed, (uint64_t)index * 1000003U + (uint64_t)old->basis);
     make_random(self, stream, basis - warm, length, start + warm * length);
 }

@@ -98,8 +98,8 @@ size_t layer_full_rank(const layer *layer);
  * malloc. NULL on failure; layer_fail_allocation then tells why. Freed with spill_free. */
 void *layer_allocate(const layer *layer, size_t count, size_t size);
 enum { LAYER_ELEMENTS = 1 << 18 }; /* that threads take at once of what is done to each by itself */
-/* By all threads together. */
-void layer_copy(const layer *layer, float *to, const float *from, size_t count);
+size_t layer_rows_at_once(size_t length); /* rows of about so many elements */
+void layer_copy(const layer *layer, float *to, const float *from, size_t count); /* by all */
 /* DIDI_DISK_FULL or DIDI_NO_MEMORY. */
 int layer_fail_allocation(const layer *layer, didi_error *error);
 

@@ -293,8 +293,8 @@ static int end_block(sweep *self, size_t index, const side *from, didi_error *er
     block *out = &self->layer->blocks[index];
     size_t length = self->fresh_length;
     measured work = {fresh_of(self, out), length, out->sigma};
-    parallel_ranges(self->layer->parallel, from->rows, larger(LAYER_ELEMENTS / length, 1),
-                    measure_rows, &work);
+    parallel_ranges(self->layer->parallel, from->rows, layer_rows_at_once(length), measure_rows,
+                    &work);
     int status = layer_pad_block(self->layer, index, from->rank, error);
     if (status == DIDI_OK)
         out->rank = from->rank;

@@ -589,8 +589,9 @@ static size_t rows_at_once(size_t columns)
 
 typedef struct long_rows {
     size_t rows, columns;
-    const float *factor; /* rows x rows, lower triangular */
+    float *factor; /* rows x rows, lower triangular */
     float *x;
+    bool transposed; /* the factor's transpose is meant */
 } long_rows;
 
 static void normalise(void *argument, size_t first, size_t end)
@@ -618,21 +619,11 @@ static bool is_identity(size_t order, const double *gram)
 }
 
 /* Columns [first, end) of X <- L^-1 X. */
-static void solve_lower(void *argument, size_t first, size_t end)
+static void solve_triangle(void *argument, size_t first, size_t end)
 {
     const long_rows *self = argument;
-    cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit,
-                blas_int(self->rows), blas_int(end - first), 1.0F, self->factor,
-                blas_int(self->rows), self->x + first, blas_int(self->columns));
-    spill_touched(self->rows * (end - first) * sizeof *self->x);
-}
-
-/* The same with L^-T. */
-static void solve_upper(void *argument, size_t first, size_t end)
-{
-    const long_rows *self = argument;
-    cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit,
-                blas_int(self->rows), blas_int(end - first), 1.0F, self->factor,
+    cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, self->transposed ? CblasTrans : CblasNoTrans,
+                CblasNonUnit, blas_int(self->rows), blas_int(end - first), 1.0F, self->factor,
                 blas_int(self->rows), self->x + first, blas_int(self->columns));
     spill_touched(self->rows * (end - first) * sizeof *self->x);
 }
@@ -659,9 +650,10 @@ static void change_columns(parallel *helpers, const long_rows *of,
 
 /* X <- L^-1 X where G = X X' = L L'. Fails (false) when X is close to dependent; else `gram` holds
  * L below the diagonal and on it. */
-static bool cholesky_pass(parallel *helpers, const long_rows *of, double *gram, float *factor)
+static bool cholesky_pass(parallel *helpers, const long_rows *of, double *gram)
 {
     size_t rows = of->rows;
+    float *factor = of->factor;
     lapack_int n = blas_int(rows);
     if (LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'U', n, gram, n) != 0)
         return false;
@@ -674,7 +666,7 @@ static bool cholesky_pass(parallel *helpers, const long_rows *of, double *gram, 
             factor[i * rows + j] = j <= i ? (float)gram[i * rows + j] : 0.0F;
     const gemm *own = own_kernel();
     if (own == NULL || rows > GEMM_LOWER_MAX) {
-        change_columns(helpers, of, solve_lower);
+        change_columns(helpers, of, solve_triangle);
         return true;
     }
     if (LAPACKE_strtri(LAPACK_COL_MAJOR, 'U', 'N', n, factor, n) != 0)
@@ -752,14 +744,14 @@ int linalg_orthonormalise_rows(parallel *helpers, size_t rows, size_t columns, f
         status = didi_fail(error, DIDI_NO_MEMORY, NULL, "orthonormal basis of %zu rows", rows);
         goto out;
     }
-    long_rows all = {rows, columns, NULL, x};
+    long_rows all = {.rows = rows, .columns = columns, .x = x};
     parallel_ranges(helpers, rows, rows_at_once(columns), normalise, &all);
     for (int pass = 0; pass < 2 && self.rows > 0; pass++) {
         status = linalg_gram_rows(helpers, self.rows, columns, x, columns, self.gram, error);
         if (status != DIDI_OK || is_identity(self.rows, self.gram))
             goto out;
-        long_rows left = {self.rows, columns, self.factor, x};
-        if (cholesky_pass(helpers, &left, self.gram, self.factor)) {
+        const long_rows left = {self.rows, columns, self.factor, x, false};
+        if (cholesky_pass(helpers, &left, self.gram)) {
             if (is_well_conditioned(self.rows, self.gram, self.factor))
                 goto out;
             continue;
@@ -853,9 +845,10 @@ int linalg_solve_spd(parallel *helpers, size_t order, double *gram, size_t colum
     }
     for (size_t i = 0; i < order * order; i++)
         narrow[i] = (float)factor[i];
-    long_rows work = {order, columns, narrow, right};
-    change_columns(helpers, &work, solve_lower);
-    change_columns(helpers, &work, solve_upper);
+    long_rows work = {order, columns, narrow, right, false};
+    change_columns(helpers, &work, solve_triangle);
+    work.transposed = true;
+    change_columns(helpers, &work, solve_triangle);
 out:
     free(factor);
     free(narrow);

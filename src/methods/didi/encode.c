@@ -128,8 +128,7 @@ static int make_factors(const layer *target, size_t index, didi_dtype dtype, sol
         free(balanced.balance);
         return layer_fail_allocation(target, error);
     }
-    parallel_ranges(target->parallel, k, larger(LAYER_ELEMENTS / (m + n), 1), balance_rows,
-                    &balanced);
+    parallel_ranges(target->parallel, k, layer_rows_at_once(m + n), balance_rows, &balanced);
     parallel_ranges(target->parallel, m, SQUARE, scale_columns, &balanced);
     free(balanced.balance);
     int status = round_values(target->parallel, dtype, out->b, k * m, error);
