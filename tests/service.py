@@ -19,6 +19,8 @@ STOP_SECONDS = 60
 
 PORTS = range(20000, 32000)  # below those that the kernel gives to clients
 PORTS_HELD = 200
+# Jobs that tests want to last take little of the processor, once they have taken some steps.
+LASTING = {"DIDI_FAULT": "step:1000+:WAIT"}
 LOCKS = pathlib.Path("/tmp/didid-test-ports")
 held = collections.deque()  # locks of the last ports that this process took
 
@@ -65,7 +67,8 @@ class Daemon:
                  listen=("127.0.0.1:{port}",)):
         self.command = [str(didid), "--state-dir", str(state), "--models", str(models), *arguments]
         self.log_path = pathlib.Path(state).parent / "didid.log"
-        self.environment = {**os.environ, **(environment or {})}
+        lasting = LASTING if "PYTEST_CURRENT_TEST" in os.environ else {}
+        self.environment = {**lasting, **os.environ, **(environment or {})}
         self.listen = ",".join(listen)  # the first is the one that tests speak to
         self.process = None
         self.url = None

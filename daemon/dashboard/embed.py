@@ -2,60 +2,71 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the pages of the dashboard as C arrays, each plain and gzipped:
 
-    embed.py OUTPUT FOLDER FILE...
+    embed.py ESBUILD OUTPUT FOLDER FILE...
 
-FILEs lie below FOLDER, all of its files must be named. index.html gets the digest of them all put
-before the names of other files: what is asked for below it never changes, so browsers keep it."""
+FILEs lie below FOLDER; all of its files must be named, and index.html must lead to all of them.
+Those that index.html names are served, each with what it imports. It gets the digest of them all
+put before their names: what is asked for below it never changes, so browsers keep it."""
 import gzip
 import hashlib
 import pathlib
 import re
 import sys
 
+sys.dont_write_bytecode = True
+from bundle import array, bundle, fail  # noqa: E402 (nothing is written beside it)
+
 MEDIA_TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8",
                ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 NOT_SERVED = {".txt"}  # licences
 DIGEST_DIGITS = 16
+LINK = re.compile(r'\b(src|href)="([^"]+)"')
 
 
-def fail(text):
-    sys.exit(f"embed.py: {text}")
-
-
-def served_files(folder, paths):
-    """Name below the folder -> bytes."""
-    named = {path.relative_to(folder).as_posix() for path in paths}
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*")
+def listed_files(folder, paths):
+    """The paths, which must be those of all files of the folder."""
+    there = {path for path in folder.rglob("*")
              if path.is_file() and path.suffix not in NOT_SERVED}
-    if named != there:
-        fail("meson.build and the folder differ in " + ", ".join(sorted(named ^ there)))
-    return {name: (folder / name).read_bytes() for name in sorted(named)}
+    if different := set(paths) ^ there:
+        fail("meson.build and the folder differ in " + ", ".join(sorted(map(str, different))))
+    return there
+
+
+def served_files(esbuild, folder, there):
+    """Name below the folder -> bytes, of all that index.html names."""
+    page = folder / "index.html"
+    reached = {page}
+    served = {}
+    for _, name in LINK.findall(page.read_text(encoding="utf-8")):
+        path = folder / name
+        if path.suffix == ".css" or (path.suffix == ".js" and "vendor" not in path.parts):
+            text, inputs = bundle(esbuild, path, "esm")
+            served[name] = text.encode("utf-8")
+            reached |= inputs
+        else:
+            served[name] = path.read_bytes()
+            reached.add(path)
+    if there != reached:
+        fail("index.html does not lead to " + ", ".join(sorted(map(str, there ^ reached))))
+    return served
 
 
 def with_addresses(page, names, digest):
-    """The page with its links to files below the digest, and all modules asked for at once."""
-    def link(match):
-        return f'{match[1]}="{digest}/{match[2]}"' if match[2] in names else match[0]
-
-    modules = "".join(f'    <link rel="modulepreload" href="{name}">\n' for name in sorted(names)
-                      if name.endswith(".js") and not name.startswith("vendor/"))
-    text = page.decode("utf-8").replace("  </head>", modules + "  </head>")
-    return re.sub(r'\b(src|href)="([^"]+)"', link, text).encode("utf-8")
-
-
-def array(name, data):
-    lines = [", ".join(str(byte) for byte in data[at:at + 24]) for at in range(0, len(data), 24)]
-    return f"static const unsigned char {name}[] = {{\n    " + ",\n    ".join(lines) + "};\n"
+    """The page with its links to files below the digest."""
+    return LINK.sub(lambda match: f'{match[1]}="{digest}/{match[2]}"' if match[2] in names
+                    else match[0], page).encode("utf-8")
 
 
 def main():
-    output, folder, *paths = (pathlib.Path(argument).resolve() for argument in sys.argv[1:])
-    files = served_files(folder, paths)
+    esbuild = sys.argv[1]
+    output, folder, *paths = (pathlib.Path(argument).resolve() for argument in sys.argv[2:])
+    files = served_files(esbuild, folder, listed_files(folder, paths))
     everything = hashlib.sha256()
     for name, data in files.items():
         everything.update(f"{name} {len(data)}\n".encode() + data)
     digest = everything.hexdigest()[:DIGEST_DIGITS]
-    files["index.html"] = with_addresses(files["index.html"], set(files) - {"index.html"}, digest)
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    files["index.html"] = with_addresses(page, set(files), digest)
 
     arrays = []
     rows = []

@@ -14,7 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FAULT_KILL = 4096, FAULT_STOP, FAULT_HANG }; /* no errno */
+enum { FAULT_KILL = 4096, FAULT_STOP, FAULT_HANG, FAULT_WAIT }; /* no errno */
+enum { WAIT_MICROSECONDS = 20000 };
 
 typedef struct fault_slot {
     _Atomic long long remaining; /* passes until the failing one; it fires on 1 */
@@ -48,6 +49,10 @@ int fault_at(fault_point point)
         (void)kill(getpid(), SIGSTOP);
         return 0;
     }
+    if (slot->errno_value == FAULT_WAIT) {
+        (void)usleep(WAIT_MICROSECONDS);
+        return 0;
+    }
     while (slot->errno_value == FAULT_HANG)
         (void)pause();
     return slot->errno_value;
@@ -64,9 +69,9 @@ static int parse_errno(const char *text)
     static const struct {
         const char *name;
         int value;
-    } names[] = {{"ENOSPC", ENOSPC},   {"EDQUOT", EDQUOT},  {"EIO", EIO},
-                 {"ENOMEM", ENOMEM},   {"EACCES", EACCES},  {"KILL", FAULT_KILL},
-                 {"STOP", FAULT_STOP}, {"HANG", FAULT_HANG}};
+    } names[] = {{"ENOSPC", ENOSPC},   {"EDQUOT", EDQUOT},   {"EIO", EIO},
+                 {"ENOMEM", ENOMEM},   {"EACCES", EACCES},   {"KILL", FAULT_KILL},
+                 {"STOP", FAULT_STOP}, {"HANG", FAULT_HANG}, {"WAIT", FAULT_WAIT}};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         if (strcmp(text, names[i].name) == 0)
             return names[i].value;

@@ -3,9 +3,9 @@
  * would. Set DIDI_FAULT="name:nth[+][:errno]" (comma-separated list) in the environment before
  * start: the nth pass (from 1), with '+' every later one too, fails with errno (a number, or
  * ENOSPC, EDQUOT, EIO, ENOMEM, EACCES, or KILL: the process ends there as by kill -9, or STOP: it
- * stands still until SIGCONT and goes on, or HANG: the thread never comes back; default ENOMEM for
- * alloc, else EIO). A value that does not parse ends the process with status 2. Compiled into all
- * builds, one plain load when unused. */
+ * stands still until SIGCONT and goes on, or HANG: the thread never comes back, or WAIT: it goes on
+ * after 20 ms; default ENOMEM for alloc, else EIO). A value that does not parse ends the process
+ * with status 2. Compiled into all builds, one plain load when unused. */
 #pragma once
 
 #include "src/base/error.h"
@@ -15,7 +15,8 @@
  * appears; before and after artifacts do; before and after an uploaded model does; before an export
  * does; before a webhook's event is sent, before and after its answer is recorded; before a piece
  * of a file is digested; before a file of a package is written; before a piece of an artifact goes
- * to object storage, and before it is noted there. */
+ * to object storage, and before it is noted there; before a step of the learned ranks, of which
+ * jobs that are to last have many. */
 /* clang-format off */
 #define DIDI_FAULT_TABLE(X) \
     X(ALLOC, "alloc") \
@@ -40,7 +41,8 @@
     X(DIGEST, "digest") \
     X(WRITE, "write") \
     X(STORE, "store") \
-    X(STORED, "stored")
+    X(STORED, "stored") \
+    X(STEP, "step")
 /* clang-format on */
 
 typedef enum fault_point {

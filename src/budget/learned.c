@@ -163,6 +163,9 @@ static int run_steps(optimiser *self, size_t count, didi_error *error)
     for (self->step = 0; self->step < options->steps; self->step++) {
         if (options->cancelled != NULL && atomic_load(options->cancelled))
             return didi_fail(error, DIDI_CANCELLED, NULL, "cancelled");
+        int status = fault_check(FAULT_STEP, "learned ranks", error);
+        if (status != DIDI_OK)
+            return status;
         self->ratio = ratio_now(self, count);
         parallel_run(options->parallel, count, evaluate_layer, self);
         double loss = 0;

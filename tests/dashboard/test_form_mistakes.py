@@ -134,7 +134,14 @@ def test_a_model_that_went_away(start_daemon, visit, family, tmp_path):
     fault.wait_for()
     assert "tasks/latin" in fault.inner_text()
     assert "Pick a model from the list" in fault.inner_text()
+    asked = []
+    page.route("**/v1/models?base=*", lambda route: asked.insert(0, route))
     page.reload()
+    page.get_by_role("heading", name="Fine-tunes").wait_for()
+    while not asked:
+        page.wait_for_timeout(20)
+    assert page.locator(".model-pick").count() == 0, "nothing is known of them yet"
+    asked[0].continue_()
     page.locator(".model-pick", has_text="there is no such model any more").wait_for()
 
 

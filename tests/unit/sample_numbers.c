@@ -161,7 +161,7 @@ void sample_numbers_check_attempts(sample_family *sample, const sample_method *m
     sample->options.workers = 4;
     sample_must(sample_merge(&sample->options, 4, 0, &error), &error);
     sample_assert_whole_or_absent(sample);
-    for (size_t items = 1; items < ITEMS_MAX && !over; items += SUPPORT_SANITIZED ? 7 : 1) {
+    for (size_t items = 1; items < ITEMS_MAX && !over; items += SUPPORT_SANITIZED ? 16 : 1) {
         sample_start_over(sample);
         sample_merge_partly(&sample->options, items);
         over = support_exists(sample->output, "package");

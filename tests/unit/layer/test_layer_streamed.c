@@ -15,10 +15,11 @@
 
 /* Several panels; several tiles; both; one row a panel would be too few; a single element. */
 static const sample_recipe recipes[] = {
-    {2300, 70, 2, 2, 3, 1},   {70, 2300, 3, 2, 3, 2}, {2100, 2050, 1, 0, 2, 3},
-    {130, 66000, 1, 1, 0, 4}, {40, 15, 4, 3, 2, 6},   {1, 1, 2, 1, 0, 7},
+    {2300, 70, 2, 2, 3, 1}, {70, 2300, 3, 2, 3, 2},   {40, 15, 4, 3, 2, 6},
+    {1, 1, 2, 1, 0, 7},     {2100, 2050, 1, 0, 2, 3}, {130, 66000, 1, 1, 0, 4},
 };
-enum { RECIPES = sizeof recipes / sizeof *recipes };
+/* the large ones take a minute under a sanitizer */
+enum { RECIPES = sizeof recipes / sizeof *recipes - (SUPPORT_SANITIZED ? 2 : 0) };
 
 static void must(int status, const didi_error *error)
 {
@@ -178,7 +179,7 @@ static void solutions_are_the_same(void **state)
     must(parallel_create(&crew, &error), &error);
     parallel_enter(crew);
     assert_int_equal(pthread_create(&helper, NULL, help, crew), 0);
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 3; i += SUPPORT_SANITIZED ? 2 : 1) {
         layer *whole = sample_layer(&wide);
         layer *streamed = sample_streamed_layer(whole);
         streamed->parallel = crew;

@@ -94,7 +94,7 @@ static void every_byte_is_counted(void **state)
 {
     sample_family sample;
     sample_family_create(&sample, support_directory(state), TASKS);
-    for (int precision = 0; precision < PRECISIONS; precision++)
+    for (int precision = 0; precision < PRECISIONS; precision += SUPPORT_SANITIZED ? 2 : 1)
         for (int allocator = 0; allocator < 5; allocator++)
             for (int unit = DIDI_BUDGET_BYTES; unit <= DIDI_BUDGET_BYTES_RATIO; unit++) {
                 bool greedy = allocator != DIDI_ALLOCATOR_UNIFORM &&
@@ -138,7 +138,7 @@ static void every_form_of_dense_tensors_is_counted(void **state)
     sample_family sample;
     sample_family_create(&sample, support_directory(state), TASKS);
     sample.options.budget_unit = DIDI_BUDGET_BYTES;
-    for (int precision = 0; precision < PRECISIONS; precision++)
+    for (int precision = 0; precision < PRECISIONS; precision += SUPPORT_SANITIZED ? 3 : 1)
         for (int dense = DIDI_DENSE_PER_TASK; dense <= DIDI_DENSE_AUTO; dense++)
             for (int shared = 0; shared < 2; shared++) {
                 uint64_t bytes = 0;

@@ -97,7 +97,7 @@ export function taskPicker({ draft, changed, isTask = () => true, takesGrams = (
   const node = h("div", { class: "task-picker" }, h("div", { class: "row" }, all, none, filter),
                  count,
                  anchor, empty, list, fold, names);
-  const state = { models: [], rows: new Map() };
+  const state = { models: null, rows: new Map() }; // null: not known yet
 
   function edit(model, change) {
     Object.assign(draft.tasks.find((task) => task.model === model), change);
@@ -144,6 +144,7 @@ export function taskPicker({ draft, changed, isTask = () => true, takesGrams = (
   }
 
   function draw() {
+    if (state.models === null) return;
     const wanted = filter.value.trim().toLowerCase();
     const items = itemsOf();
     const seen = items.filter(({ model, task }) => task !== null ||
