@@ -9,26 +9,27 @@ however often it was compiled. With --floor it fails when less of all lines was 
 
 import argparse
 import collections
+import concurrent.futures
 import json
 import pathlib
 import subprocess
 import sys
 
 PLACES = ("src", "daemon")
-BATCH = 40
+BATCH = 20
 
 
 def counts_of(notes, build):
-    """(source, line) -> how often it ran, of some files of notes."""
+    """source -> line -> how often it ran, of some files of notes."""
     made = subprocess.run(
         ["gcov", "--json-format", "--stdout", *(str(note.relative_to(build)) for note in notes)],
         cwd=build, check=True, capture_output=True, text=True)
-    counts = collections.Counter()
+    counts = collections.defaultdict(collections.Counter)
     for document in filter(None, made.stdout.splitlines()):
         for source in json.loads(document)["files"]:
-            path = (build / source["file"]).resolve()
+            of = counts[source["file"]]
             for line in source["lines"]:
-                counts[path, line["line_number"]] += line["count"]
+                of[line["line_number"]] += line["count"]
     return counts
 
 
@@ -37,18 +38,19 @@ def lines_of(build, root):
     notes = [note for place in PLACES for note in sorted((build / place).rglob("*.gcno"))]
     if not any((build / place).rglob("*.gcda") for place in PLACES):
         sys.exit(f"coverage: {build} has no counts: an old build without them is to be removed")
-    counts = collections.Counter()
-    for start in range(0, len(notes), BATCH):
-        counts.update(counts_of(notes[start:start + BATCH], build))
+    batches = [notes[start:start + BATCH] for start in range(0, len(notes), BATCH)]
+    counts = collections.defaultdict(collections.Counter)
+    with concurrent.futures.ProcessPoolExecutor() as processes:
+        for found in processes.map(counts_of, batches, [build] * len(batches)):
+            for file, of in found.items():
+                counts[(build / file).resolve()].update(of)
     lines = {}
-    for (path, _), count in counts.items():
+    for path, of in counts.items():
         if not path.is_relative_to(root) or path.is_relative_to(build):
             continue
         name = path.relative_to(root)
         if name.parts[0] in PLACES:
-            row = lines.setdefault(name, [0, 0])
-            row[0] += count > 0
-            row[1] += 1
+            lines[name] = [sum(count > 0 for count in of.values()), len(of)]
     return lines
 
 

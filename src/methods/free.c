@@ -3,7 +3,8 @@
  * of their task vectors behind a filter in the frequencies of a matrix; an expert has the largest
  * numbers of each row of its own vector, in the place of what is shared there. Of the code are: the
  * centre of the filter, which is the highest frequency; two sets of frequencies kept, of which the
- * ring between counts twice; and the scale, which meets what is shared twice. */
+ * ring between counts twice; and the scale, which meets what is shared twice. The paper's filter is
+ * `high_pass`, for which it fixes no cut-off. */
 #include "src/methods/methods.h"
 #include "src/methods/picked.h"
 
@@ -24,7 +25,7 @@ typedef struct magnitudes {
 
 typedef struct free_merging {
     method_head head;
-    double scale, density, filter;
+    double scale, density, filter, high_pass;
     free_shared shared;
     magnitudes *sums; /* tensors x T */
     double *factor;   /* T: of the experts' matrices */
@@ -56,6 +57,15 @@ static const method_option options[] = {
      .lowest = 0,
      .highest = 2,
      .help = "radius of the frequencies that are kept, in smaller sides of the matrix"},
+    {.name = "high_pass",
+     .kind = METHOD_NUMBER,
+     .offset = offsetof(free_merging, high_pass),
+     .standard = 0,
+     .lowest = 0,
+     .highest = 1,
+     .help =
+         "in place of filter: keep frequencies of at least this share of the highest of rows and "
+         "columns, once, as the paper has it (0: the filter of the authors' code)"},
     {.name = "shared",
      .kind = METHOD_WORD,
      .offset = offsetof(free_merging, shared),
@@ -216,9 +226,18 @@ static double pick(const picking *of, const float *values, uint64_t count, bool 
 
 /* ---- the filter ---- */
 
+/* Frequency `i` of `side` to the highest: 0 to 1. */
+static double share_of_highest(uint64_t i, uint64_t side)
+{
+    return (double)smaller(i, side - i) / (0.5 * (double)side);
+}
+
 /* How often the frequency is kept. */
 static int kept(const free_merging *self, const family_tensor *of, uint64_t i, uint64_t j)
 {
+    if (self->high_pass > 0)
+        return hypot(share_of_highest(i, of->rows), share_of_highest(j, of->columns)) >=
+               self->high_pass;
     uint64_t side = smaller(of->rows, of->columns);
     uint64_t inner = side / 10;
     uint64_t middle_row = of->rows / 2;

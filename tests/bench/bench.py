@@ -18,6 +18,7 @@ sys.path[:0] = [str(TESTS), str(TESTS / "family"), str(TESTS / "dashboard"), str
                 str(TESTS.parent / "docs")]
 
 import bench_accuracy  # noqa: E402 (the paths above are needed first)
+import bench_bakeoff  # noqa: E402
 import bench_cluster  # noqa: E402
 import bench_crash  # noqa: E402
 import bench_dashboard  # noqa: E402
@@ -39,6 +40,7 @@ BENCHMARKS = {
     "accuracy": bench_accuracy.measure,
     "others": bench_others.measure,
     "methods": bench_methods.measure,
+    "bakeoff": bench_bakeoff.measure,
     "speed": bench_speed.measure,
     "memory": bench_memory.measure,
     "scale": bench_scale.measure,

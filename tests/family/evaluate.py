@@ -19,7 +19,7 @@ import numpy as np
 
 import artifacts
 
-BATCH = 250
+BATCH = 25  # whose numbers a processor's cache holds
 
 
 class Transformer:
@@ -33,12 +33,16 @@ class Transformer:
         return self.tensors[name]
 
     def linear(self, name, x):
-        return x @ self.get(name + ".weight").T + self.get(name + ".bias")
+        weight = self.get(name + ".weight")
+        flat = x.reshape(-1, x.shape[-1]) @ weight.T  # one product, not one for each image
+        flat += self.get(name + ".bias")
+        return flat.reshape(*x.shape[:-1], weight.shape[0])
 
     def scaled(self, _, x):
         centred = x - x.mean(axis=-1, keepdims=True)
         variance = np.mean(centred * centred, axis=-1, keepdims=True)
-        return centred / np.sqrt(variance + self.shape["layer_norm_eps"])
+        centred /= np.sqrt(variance + self.shape["layer_norm_eps"])
+        return centred
 
     def normalize(self, name, x):
         return self.scaled(name, x) * self.get(name + ".weight") + self.get(name + ".bias")
@@ -65,7 +69,8 @@ class Transformer:
 
         scale = np.float32(1 / np.sqrt(width // heads))
         scores = (split("q_proj") * scale) @ split("k_proj").swapaxes(2, 3)
-        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        scores -= scores.max(axis=-1, keepdims=True)
+        np.exp(scores, out=scores)
         scores /= scores.sum(axis=-1, keepdims=True)
         mixed = (scores @ split("v_proj")).swapaxes(1, 2).reshape(count, length, width)
         return self.linear(name + ".out_proj", mixed)
@@ -77,7 +82,8 @@ class Transformer:
             x = x + self.attend(prefix + "self_attn", self.normalize(prefix + "layer_norm1", x))
             hidden = self.linear(prefix + "mlp.fc1", self.normalize(prefix + "layer_norm2", x))
             with np.errstate(over="ignore"):
-                hidden = hidden / (1 + np.exp(np.float32(-1.702) * hidden))
+                gate = np.multiply(hidden, np.float32(-1.702))
+                hidden /= np.add(np.exp(gate, out=gate), np.float32(1), out=gate)
             x = x + self.linear(prefix + "mlp.fc2", hidden)
         token = self.normalize("vision_model.post_layernorm", x[:, 0])
         return token @ self.get("visual_projection.weight").T

@@ -374,6 +374,51 @@ static void what_is_shared_may_be_scaled_once(void **state)
     sample_family_close(&sample);
 }
 
+/* One number of a matrix of 6 x 4 behind an ideal filter, by the sums of the transform itself. */
+static double high_pass_formula(size_t number, double cut)
+{
+    enum { ROWS = 6, COLUMNS = 4 };
+    size_t first = tensor_of(number) * ROWS * COLUMNS;
+    size_t row = (number - first) / COLUMNS;
+    size_t column = (number - first) % COLUMNS;
+    double value = 0;
+    for (size_t i = 0; i < ROWS; i++)
+        for (size_t j = 0; j < COLUMNS; j++) {
+            double from_row = (double)(i < ROWS - i ? i : ROWS - i) / (ROWS / 2.0);
+            double from_column = (double)(j < COLUMNS - j ? j : COLUMNS - j) / (COLUMNS / 2.0);
+            if (sqrt(from_row * from_row + from_column * from_column) < cut)
+                continue;
+            for (size_t n = 0; n < (size_t)ROWS * COLUMNS; n++) {
+                double turns = (double)i * ((double)row - (double)(n / COLUMNS)) / ROWS +
+                               (double)j * ((double)column - (double)(n % COLUMNS)) / COLUMNS;
+                value += sum_of(first + n) * cos(2 * M_PI * turns) / (ROWS * COLUMNS);
+            }
+        }
+    return value;
+}
+
+/* The paper's filter, without places. */
+static void a_high_pass_is_ideal(void **state)
+{
+    static const double cuts[] = {0.01, 0.5, 1};
+    sample_family sample;
+    sample_reference_create(&sample, support_directory(state));
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+        served wanted;
+        char text[96];
+        for (size_t n = 0; n < REFERENCE_NUMBERS; n++) {
+            double shared =
+                tensor_of(n) < 2 ? high_pass_formula(n, cuts[i]) : sample_reference_tau(0, n);
+            for (size_t t = 0; t < REFERENCE_TASKS; t++)
+                wanted[t][n] = sample_reference_base(n) + 0.5 * shared;
+        }
+        (void)snprintf(text, sizeof text,
+                       "{\"density\": 0.1, \"shared\": \"once\", \"high_pass\": %g}", cuts[i]);
+        check_served(&sample, "free", text, wanted);
+    }
+    sample_family_close(&sample);
+}
+
 /* ---- every dtype, on the usual family ---- */
 
 static void fill(void *context, size_t tensor, float *values, size_t count)
@@ -751,6 +796,7 @@ static void options_that_cannot_be_are_refused(void **state)
         {"bitdelta", "{\"scale\": 1}", "/method_options/scale"},
         {"free", "{\"density\": 0}", "/method_options/density"},
         {"free", "{\"shared\": \"thrice\"}", "/method_options/shared"},
+        {"free", "{\"high_pass\": 1.1}", "/method_options/high_pass"},
         {"free", NULL, "/method"},
         {"bitdelta", "{\"matrices\": \"none\"}", "/method_options/matrices"},
     };
@@ -780,6 +826,7 @@ int main(void)
         support_test(the_reference_is_met),
         support_test(formulas_are_met),
         support_test(what_is_shared_may_be_scaled_once),
+        support_test(a_high_pass_is_ideal),
         support_test(every_dtype_gives_what_it_measures),
         support_test(models_of_other_dtypes_are_merged),
         support_test(masks_are_counted_as_bits),
