@@ -210,8 +210,7 @@ static int score_in(scoring *self, int holder_fd, const char *holder, didi_error
                    .context = self};
     if (self->job[0] == '\0')
         return judge_model(&order, self->base, self->task, &self->score, error);
-    int status =
-        storage_open_package(self->scheduler, self->job, true, &order.artifact_fd, error);
+    int status = storage_open_package(self->scheduler, self->job, true, &order.artifact_fd, error);
     if (status == DIDI_OK)
         status = judge_task(&order, self->task, self->first, &self->score, error);
     file_close(order.artifact_fd);

@@ -69,7 +69,7 @@ int scheduler_open_package(scheduler *self, const char *id, int *ret_fd, didi_er
 /* The record of what a job stored at S3, and the job's directory, which the caller frees and
  * closes. DIDI_NOT_FOUND when not all of it is there. [any] */
 int scheduler_open_deposit(scheduler *self, const char *id, deposit **ret_deposit, int *ret_job_fd,
-                          didi_error *error);
+                           didi_error *error);
 s3 *scheduler_s3(const scheduler *self);
 
 /* Seconds that a planned merge is expected to take, by what finished ones of its method and kind
