@@ -7,7 +7,6 @@ it, as if it were started anew, without the seconds that imports of torch or MLf
 
 What `ask` is given that no fork can do is done by PYTHON itself."""
 
-import array
 import importlib
 import json
 import os
@@ -53,15 +52,14 @@ def status_of(arguments):
 
 
 def receive(connection):
-    """(what to run, its standard streams)"""
-    size = array.array("i")
-    text, ancillary, _, _ = connection.recvmsg(HEADER_BYTES_MAX,
-                                               socket.CMSG_SPACE(3 * size.itemsize))
-    for _, _, data in ancillary:
-        size.frombytes(data)
+    """(what to run, the descriptors of its standard streams)"""
+    text, descriptors, _, _ = socket.recv_fds(connection, HEADER_BYTES_MAX, 3)
     while not text.endswith(b"\n"):
-        text += connection.recv(HEADER_BYTES_MAX)
-    return json.loads(text), list(size)
+        more = connection.recv(HEADER_BYTES_MAX)
+        if not more:
+            raise EOFError("who asked went away")
+        text += more
+    return json.loads(text), descriptors
 
 
 def attend(connection):
