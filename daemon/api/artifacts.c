@@ -144,9 +144,9 @@ static void artifact_insert(const artifact_list *all, const char *name, uint64_t
 /* Adds a file at its place by name, if it is there. Errors: DIDI_IO. */
 static int artifact_add(const artifact_list *all, const char *name, didi_error *error)
 {
-    char hex[API_DIGEST_BYTES];
-    struct stat found;
-    int fd;
+    char hex[API_DIGEST_BYTES] = "";
+    struct stat found = {0};
+    int fd = -1;
     const deposit_file *file = all->record != NULL ? deposit_find(all->record, name) : NULL;
     if (file != NULL) {
         artifact_insert(all, name, file->bytes, file->sha256);

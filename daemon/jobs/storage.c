@@ -5,6 +5,7 @@
 #include "daemon/jobs/bakeoff_internal.h"
 #include "src/base/base.h"
 
+#include <assert.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -185,6 +186,7 @@ static bool all_are_here(const deposit *record, int job_fd)
 {
     struct stat facts;
     int artifacts_fd = -1;
+    assert(record != NULL);
     bool here = file_open_directory(job_fd, "artifacts", 0, &artifacts_fd, NULL) == DIDI_OK;
     for (size_t i = 0; i < record->count && here; i++)
         here = fstatat(artifacts_fd, record->files[i].name, &facts, AT_SYMLINK_NOFOLLOW) == 0;

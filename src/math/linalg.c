@@ -632,9 +632,10 @@ static void solve_triangle(void *argument, size_t first, size_t end)
 static void multiply_lower(void *argument, size_t first, size_t end)
 {
     const long_rows *self = argument;
+    const gemm *own = own_kernel();
     float *room = make_room();
-    own_kernel()->lower(self->rows, end - first, self->factor, self->x + first, self->columns,
-                        room);
+    assert(own != NULL); /* else solve_triangle is taken */
+    own->lower(self->rows, end - first, self->factor, self->x + first, self->columns, room);
     spill_touched(self->rows * (end - first) * sizeof *self->x);
     free(room);
 }
