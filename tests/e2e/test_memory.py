@@ -8,9 +8,9 @@ import pytest
 
 import artifacts
 
-ROWS, COLUMNS, TASKS = 4000, 700, 2
+ROWS, COLUMNS, TASKS = 6000, 1000, 2
 DENSE_BYTES = 4 * ROWS * COLUMNS * (TASKS + 1)
-LIMIT_BYTES = 30 << 20
+LIMIT_BYTES = 64 << 20
 pytestmark = pytest.mark.skipif(
     "ASAN_OPTIONS" in os.environ or "TSAN_OPTIONS" in os.environ,
     reason="large matrices take minutes under a sanitizer; units read small ones in panels")
