@@ -12,6 +12,8 @@ import sys
 
 import pytest
 
+from warm_python import Warm
+
 INSTALL_SECONDS = 600
 
 
@@ -46,13 +48,15 @@ def environment(didid, requirements, *, system=False):
     return place / "bin"
 
 
-def hub_python(didid):
-    """The interpreter with transformers and PEFT beside Debian's PyTorch; a skip without that."""
+def hub_python(didid, folder, modules, variables):
+    """A context of the interpreter with transformers and PEFT beside Debian's PyTorch, which has
+    imported the modules; a skip without that. variables: its environment; folder: an empty one."""
     torch = subprocess.run([sys.executable, "-c", "import torch"], capture_output=True, check=False)
     if torch.returncode != 0:
         pytest.skip("python3-torch is not installed")
     requirements = pathlib.Path(__file__).resolve().parent / "hub" / "requirements.txt"
-    return environment(didid, requirements, system=True) / "python"
+    return Warm(environment(didid, requirements, system=True) / "python", folder, modules,
+                variables)
 
 
 def confines_scorers():

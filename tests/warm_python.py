@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Python that has slow modules imported already: each program it is asked to run is a fork of
-it, as if it were started anew, without the seconds that imports of torch or MLflow take.
+it, as if it were started anew, without the seconds that imports of torch take.
 
     warm_python.py serve SOCKET MODULE...    until its standard input ends
     warm_python.py ask SOCKET PYTHON ARGUMENT...
@@ -36,13 +36,14 @@ def run(arguments):
 
 
 def status_of(arguments):
+    status = 0
     try:
         run(arguments)
-        status = 0
     except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-        if status == 1 and not isinstance(end.code, int):
-            print(end.code, file=sys.stderr)
+        status = end.code or 0
+        if not isinstance(status, int):
+            print(status, file=sys.stderr)
+            status = 1
     except BaseException:  # pylint: disable=broad-exception-caught # as the interpreter does
         sys.excepthook(*sys.exc_info())
         status = 1

@@ -32,12 +32,11 @@ def listed_files(folder, paths):
     return there
 
 
-def served_files(esbuild, folder, there):
-    """Name below the folder -> bytes, of all that index.html names."""
-    page = folder / "index.html"
-    reached = {page}
+def served_files(esbuild, folder, there, page):
+    """Name below the folder -> bytes, of all that the page, index.html, names."""
+    reached = {folder / "index.html"}
     served = {}
-    for _, name in LINK.findall(page.read_text(encoding="utf-8")):
+    for _, name in LINK.findall(page):
         path = folder / name
         if path.suffix == ".css" or (path.suffix == ".js" and "vendor" not in path.parts):
             text, inputs = bundle(esbuild, path, "esm")
@@ -60,12 +59,12 @@ def with_addresses(page, names, digest):
 def main():
     esbuild = sys.argv[1]
     output, folder, *paths = (pathlib.Path(argument).resolve() for argument in sys.argv[2:])
-    files = served_files(esbuild, folder, listed_files(folder, paths))
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    files = served_files(esbuild, folder, listed_files(folder, paths), page)
     everything = hashlib.sha256()
     for name, data in files.items():
         everything.update(f"{name} {len(data)}\n".encode() + data)
     digest = everything.hexdigest()[:DIGEST_DIGITS]
-    page = (folder / "index.html").read_text(encoding="utf-8")
     files["index.html"] = with_addresses(page, set(files), digest)
 
     arrays = []

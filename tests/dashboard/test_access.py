@@ -45,13 +45,12 @@ def answer_only(visitor, *paths):
                        if urllib.parse.urlsplit(route.request.url).path in answered else None)
 
 
-def test_axe_finds_nothing_before_the_first_answer(visit, daemon, axe, finished):
+@pytest.mark.parametrize("place", AWAITING)
+def test_axe_finds_nothing_before_the_first_answer(visit, daemon, axe, finished, place):
     visitor = visit(daemon.url)
     answer_only(visitor)
-    for place in AWAITING:
-        visitor.page.goto("about:blank")
-        found = violations(visitor.open(place.format(finished=finished)), axe)
-        assert not found, f"{place}:\n" + "\n".join(found)
+    found = violations(visitor.open(place.format(finished=finished)), axe)
+    assert not found, "\n".join(found)
 
 
 def test_a_job_has_no_buttons_before_it_is_known(visit, daemon, axe, finished):

@@ -17,7 +17,6 @@ from s3 import Object
 from service import Daemon, free_port
 from shell import Shell
 from walk import ENVIRONMENT
-from warm_python import Warm
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -40,11 +39,10 @@ def programs(didid, didictl, tmp_path_factory):
 @pytest.fixture(scope="session")
 def hub_programs(didid, didictl, tmp_path_factory):
     """The same and `python` from the environment of tests/hub; a skip where that cannot be."""
-    python = environments.hub_python(didid)
-    place = tmp_path_factory.mktemp("python")
-    with Warm(python, place, WARM, {**os.environ, **ENVIRONMENT}) as warm:
+    with environments.hub_python(didid, tmp_path_factory.mktemp("python"), WARM,
+                                 {**os.environ, **ENVIRONMENT}) as python:
         yield walk.programs(tmp_path_factory.mktemp("hub"), didid=didid, didictl=didictl,
-                            python=warm)
+                            python=python)
 
 
 def with_format(path):

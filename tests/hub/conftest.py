@@ -9,7 +9,6 @@ import subprocess
 import pytest
 
 import environments
-from warm_python import Warm
 
 HERE = pathlib.Path(__file__).resolve().parent
 RUN_SECONDS = 120
@@ -24,8 +23,8 @@ WARM = ["torch", "peft", "transformers.modeling_utils", "transformers.models.ber
 
 @pytest.fixture(scope="session")
 def hub_python(didid, tmp_path_factory):
-    python = environments.hub_python(didid)
-    with Warm(python, tmp_path_factory.mktemp("python"), WARM, ENVIRONMENT) as program:
+    with environments.hub_python(didid, tmp_path_factory.mktemp("python"), WARM,
+                                 ENVIRONMENT) as program:
         yield program
 
 
