@@ -27,7 +27,7 @@ def measure(arguments, scratch):
             [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider",
              str(tests / "crash" / "test_kill.py"), "-k", "test_killed_at_random_instants"],
             env=environment, stdout=subprocess.PIPE, text=True))
-    total, jobs, ended = collections.Counter(), 0, []
+    total, jobs, events, ended = collections.Counter(), 0, 0, []
     for process in lanes:
         output = process.communicate()[0]
         ended.append(process.returncode)
@@ -36,7 +36,9 @@ def measure(arguments, scratch):
         for tally in re.findall(r"^killed (.*)$", output, re.MULTILINE):
             total.update(json.loads(tally))
         jobs += sum(map(int, re.findall(r"^(\d+) jobs, all equal", output, re.MULTILINE)))
-    print(f"  {dict(sorted(total.items()))}; {jobs} jobs, all equal to uninterrupted runs")
+        events += sum(map(int, re.findall(r"(\d+) events, all told$", output, re.MULTILINE)))
+    print(f"  {dict(sorted(total.items()))}; {jobs} jobs, all equal to uninterrupted runs; "
+          f"{events} events, all told to a webhook")
     found = f"{total.total()} kills, status {max(ended)}"
     return common.verdict(f"{arguments.kills} kills", found, "status 0",
                           max(ended) == 0 and total.total() >= arguments.kills)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kill -9 at random instants: no accepted job lost, nothing half-written, equal results."""
+"""kill -9 at random instants: no accepted job lost, nothing half-written, equal results, and each
+change told to who wants to know."""
 
 import http.client
 import json
@@ -11,6 +12,8 @@ import time
 import pytest
 
 import service_client as client
+from receiver import Receiver
+from told import check_told, wait_sent
 
 VARIANTS = {
     "differentiable": {"ranks": {"allocator": "differentiable", "steps": 400},
@@ -61,7 +64,8 @@ def reference(didid, family, directory, variants=tuple(VARIANTS)):
 
 
 POINTS = {"submit": 3, "claim": 3, "finish": 3, "commit": 60, "committed": 60, "migrate": 4,
-          "layer": 60, "publish": 2, "published": 2, "pwrite": 200, "fsync": 60, "rename": 60}
+          "layer": 60, "publish": 2, "published": 2, "pwrite": 200, "fsync": 60, "rename": 60,
+          "send": 20, "answer": 20, "answered": 20}
 
 
 def killed_at_a_point(daemon):
@@ -182,21 +186,26 @@ def test_killed_at_random_instants(request, start_daemon, didid, family, tmp_pat
     references.mkdir()
     expected = reference(didid, family, references)
     ledger, state = Ledger(family), tmp_path / "state"
-    daemon = start_daemon(family, state=state)
     point, tally = None, {}
-    for _ in range(kills):
-        where = point if work_and_kill(daemon, ledger, chooser, point) else "at random"
-        tally[where] = tally.get(where, 0) + 1
+    with Receiver() as receiver:
+        daemon = start_daemon(family, "--webhook-private", "1", state=state)
+        hook = client.call(daemon, "POST", "/v1/webhooks", {"url": receiver.url})
+        for _ in range(kills):
+            where = point if work_and_kill(daemon, ledger, chooser, point) else "at random"
+            tally[where] = tally.get(where, 0) + 1
+            check_disk(state, ledger)
+            point = start_again(daemon, chooser, tally)
+        daemon.stop()
+        daemon.start()
+        check_results(daemon, state, ledger, expected)
+        check_exports(daemon, state, ledger, expected)
+        wait_sent(daemon, hook["id"])
+        assert daemon.stop() == 0
         check_disk(state, ledger)
-        point = start_again(daemon, chooser, tally)
-    daemon.stop()
-    daemon.start()
-    check_results(daemon, state, ledger, expected)
-    check_exports(daemon, state, ledger, expected)
-    assert daemon.stop() == 0
-    check_disk(state, ledger)
+        told = check_told(state, receiver, hook, ledger.accepted)
     print("killed", json.dumps(tally, sort_keys=True))
-    print(f"{len(ledger.accepted)} jobs, all equal to their uninterrupted runs")
+    print(f"{len(ledger.accepted)} jobs, all equal to their uninterrupted runs; {len(told)} events, "
+          "all told")
 
 
 def points(daemon, job):

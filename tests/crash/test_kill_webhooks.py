@@ -2,20 +2,14 @@
 """kill -9 while events are queued and sent: each reaches its receiver, in order for each job."""
 
 import http.client
-import itertools
 import json
 import signal
-import sqlite3
 import time
 
 import pytest
 import service_client as client
 from receiver import Receiver
-
-TYPES = {"queued": "job.queued", "running": "job.started", "succeeded": "job.succeeded",
-         "failed": "job.failed", "cancelled": "job.cancelled"}
-END_SECONDS = 60
-
+from told import END_SECONDS, check_told, wait_sent
 
 def specification(number):
     return {"base": "base", "budget": 1.3, "seed": number,
@@ -43,45 +37,6 @@ def cancel(daemon, job):
         client.call(daemon, "POST", f"/v1/jobs/{job}/cancel")
     except client.Refused as refused:
         assert refused.status == 409, refused  # it was quick
-
-
-def changes(state):
-    """Job -> what it has become, one after the other: each must have been told."""
-    database = sqlite3.connect(f"file:{state / 'didid.db'}?mode=ro", uri=True)
-    found = {job: ["job.queued"] for job, in database.execute("SELECT id FROM jobs")}
-    for job, text in database.execute(
-            "SELECT job_id, text FROM events WHERE kind = 'state' ORDER BY job_id, number"):
-        found[job].append(TYPES[text])
-    database.close()
-    return found
-
-
-def wait_sent(daemon, hook):
-    deadline = time.monotonic() + END_SECONDS
-    while (shown := client.call(daemon, "GET", f"/v1/webhooks/{hook}"))["queued"] > 0:
-        assert time.monotonic() < deadline, shown
-        time.sleep(0.05)
-
-
-def told(receiver):
-    """Job -> types as they came, without the repetitions of what was sent more than once."""
-    found, bodies = {}, {}
-    for one in receiver.messages:
-        assert bodies.setdefault(one.id, one.body) == one.body
-        found.setdefault(one.job()["id"], []).append((one.id, one.type))
-    return {job: [kind for (_, kind), _ in itertools.groupby(pairs)]
-            for job, pairs in found.items()}
-
-
-def check_told(state, receiver, hook, accepted):
-    """All that became of the jobs came at least once, in order for each, signed, as it was."""
-    expected = changes(state)
-    assert set(accepted) <= set(expected)
-    assert told(receiver) == expected
-    assert all(one.signed_by(hook["secret"]) for one in receiver.messages)
-    unique = {one.id for one in receiver.messages}
-    assert len(unique) == sum(map(len, expected.values()))
-    return unique
 
 
 @pytest.mark.parametrize("nth", [1, 4])

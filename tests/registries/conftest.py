@@ -70,6 +70,8 @@ def mlflow(mlflow_programs, tmp_path_factory):
         "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true", "MLFLOW_DISABLE_TELEMETRY": "true",
         # else it remembers for a minute which webhooks there are: a test would miss its own
         "MLFLOW_WEBHOOK_CACHE_TTL": "0",
+        # processes for its own evaluations, which take twice the time of all else here
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES": "https",
         "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": base64.urlsafe_b64encode(b"k" * 32).decode()}
     with open(folder / "log", "wb") as log:
