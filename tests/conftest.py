@@ -10,7 +10,8 @@ import pytest
 TESTS = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(TESTS), str(TESTS / "family")]
 
-from s3 import S3  # noqa: E402 (the path above is needed first)
+import small  # noqa: E402 (the path above is needed first)
+from s3 import S3  # noqa: E402
 from service import Daemon  # noqa: E402
 
 
@@ -32,9 +33,23 @@ def didictl():
 
 
 @pytest.fixture(scope="session")
-def family():
+def demo_family():
     """The directory of the demo family."""
     return TESTS / "family" / "glyphmini"
+
+
+@pytest.fixture(scope="session")
+def small_family(demo_family, tmp_path_factory):
+    """The demo family with one layer."""
+    place = tmp_path_factory.mktemp("family") / "small"
+    small.write(demo_family, place)
+    return place
+
+
+@pytest.fixture(scope="session")
+def family(demo_family):
+    """What a folder's tests merge: the small one in those that are not about merges."""
+    return demo_family
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lines of src and daemon that the tests of a build with counters ran, a row a folder.
+"""Lines of src and daemon that the tests of builds with counters ran, a row a folder.
 
-usage: coverage.py BUILD [--floor PERCENT] [--files]
+usage: coverage.py BUILD [BUILD...] [--floor PERCENT] [--files]
 
-BUILD is made with -Db_coverage=true. Processes that are killed leave no counts. A line counts once
-however often it was compiled. With --floor it fails when less of all lines was run.
+A BUILD is made with -Db_coverage=true, or with -Ddaemon_coverage=true; one without counts adds
+nothing. Processes that are killed leave no counts. A line counts once however often it was
+compiled. With --floor it fails when less of all lines was run.
 """
 
 import argparse
@@ -33,20 +34,24 @@ def counts_of(notes, build):
     return counts
 
 
-def lines_of(build, root):
+def counted(build):
+    """Whether anything of it ran."""
+    return any(next((build / place).rglob("*.gcda"), None) for place in PLACES)
+
+
+def lines_of(builds, root):
     """Path from the root -> [lines run, lines]."""
-    notes = [note for place in PLACES for note in sorted((build / place).rglob("*.gcno"))]
-    if not any((build / place).rglob("*.gcda") for place in PLACES):
-        sys.exit(f"coverage: {build} has no counts: an old build without them is to be removed")
-    batches = [notes[start:start + BATCH] for start in range(0, len(notes), BATCH)]
     counts = collections.defaultdict(collections.Counter)
     with concurrent.futures.ProcessPoolExecutor() as processes:
-        for found in processes.map(counts_of, batches, [build] * len(batches)):
-            for file, of in found.items():
-                counts[(build / file).resolve()].update(of)
+        for build in builds:
+            notes = [note for place in PLACES for note in sorted((build / place).rglob("*.gcno"))]
+            batches = [notes[start:start + BATCH] for start in range(0, len(notes), BATCH)]
+            for found in processes.map(counts_of, batches, [build] * len(batches)):
+                for file, of in found.items():
+                    counts[(build / file).resolve()].update(of)
     lines = {}
     for path, of in counts.items():
-        if not path.is_relative_to(root) or path.is_relative_to(build):
+        if not path.is_relative_to(root) or any(path.is_relative_to(build) for build in builds):
             continue
         name = path.relative_to(root)
         if name.parts[0] in PLACES:
@@ -61,12 +66,15 @@ def show(name, run, lines):
 
 def main():
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    parser.add_argument("build", type=lambda text: pathlib.Path(text).resolve())
+    parser.add_argument("builds", nargs="+", type=lambda text: pathlib.Path(text).resolve())
     parser.add_argument("--floor", type=float, default=0)
     parser.add_argument("--files", action="store_true", help="a row a file")
     given = parser.parse_args()
+    builds = [build for build in given.builds if counted(build)]
+    if not builds:
+        sys.exit("coverage: no build has counts: an old one without them is to be removed")
     rows = collections.defaultdict(lambda: [0, 0])
-    for name, (run, lines) in lines_of(given.build, pathlib.Path.cwd()).items():
+    for name, (run, lines) in lines_of(builds, pathlib.Path.cwd()).items():
         for key in {str(name if given.files else name.parent), ""}:
             rows[key][0] += run
             rows[key][1] += lines

@@ -3,49 +3,32 @@
 registry, and the kernel."""
 
 import ctypes
-import fcntl
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 
 import pytest
 
+import registry_packages
 from warm_python import Warm
 
-INSTALL_SECONDS = 600
+
+def programs(didid, name, wanted, *options, system=False):
+    """The folder of programs of an environment of registry_packages; a skip without it. Whoever
+    runs one from here on may keep what it compiled."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    build = pathlib.Path(didid).resolve().parents[1]
+    try:
+        return registry_packages.environment(build, name, wanted, *options, system=system) / "bin"
+    except registry_packages.Missing as reason:
+        pytest.skip(str(reason))
 
 
 def environment(didid, requirements, *, system=False):
-    """The folder of programs of an environment named after the folder that the requirements lie in;
-    made anew when they change, by one suite at a time; a skip where no registry answers.
-
-    Modules are compiled as they are first used, not all of them here, which takes longer than the
-    rest: so whoever runs a program of it from here on may keep what it compiled."""
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    build = pathlib.Path(didid).resolve().parents[1]
-    place = build / "environments" / requirements.parent.name
-    wanted = requirements.read_text(encoding="utf-8")
-    made = place / "requirements.txt"
-    place.parent.mkdir(exist_ok=True)
-    with open(place.with_suffix(".lock"), "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists() or made.read_text(encoding="utf-8") != wanted:
-            shutil.rmtree(place, ignore_errors=True)
-            options = ["--system-site-packages"] if system else []
-            subprocess.run([sys.executable, "-m", "venv", *options, place], check=True,
-                           capture_output=True)
-            installed = subprocess.run(
-                [place / "bin/pip", "install", "-q", "--no-deps", "--no-compile", "-r",
-                 requirements], capture_output=True, text=True, timeout=INSTALL_SECONDS,
-                check=False)
-            if installed.returncode != 0:
-                pytest.skip(f"what {requirements.parent.name}/{requirements.name} lists could not "
-                            "be installed from the package registry: "
-                            + installed.stderr.strip().splitlines()[-1])
-            made.write_text(wanted, encoding="utf-8")
-    return place / "bin"
+    """That of the folder that the requirements lie in, which are all that it takes."""
+    return programs(didid, requirements.parent.name, requirements.read_text(encoding="utf-8"),
+                    "--no-deps", system=system)
 
 
 def hub_python(didid, folder, modules, variables):

@@ -15,7 +15,7 @@ import urllib.request
 
 START_SECONDS = 60
 STOP_SECONDS = 60
-
+UNDER_SANITIZER = "ASAN_OPTIONS" in os.environ or "TSAN_OPTIONS" in os.environ
 
 PORTS = range(20000, 32000)  # below those that the kernel gives to clients
 PORTS_HELD = 200

@@ -11,6 +11,11 @@ REQUEST_SECONDS = 3
 
 
 @pytest.fixture(scope="session")
+def family(small_family):
+    return small_family
+
+
+@pytest.fixture(scope="session")
 def daemon(didid, family, tmp_path_factory):
     state = tmp_path_factory.mktemp("api") / "state"
     state.mkdir()

@@ -184,8 +184,11 @@ def refused(connection):
     """Whether the server has answered already, which it does to one connection too many."""
     if not select.select([connection.sock], [], [], 0)[0]:
         return False
-    answer = connection.getresponse()
-    assert answer.status in (429, 503), answer.read()
+    try:
+        answer = connection.getresponse()
+        assert answer.status in (429, 503), answer.read()
+    except ConnectionResetError:
+        pass  # the answer waited longer to be read than the server does
     connection.close()
     return True
 

@@ -14,7 +14,7 @@ REQUEST = {"base": "base", "tasks": TASKS,
 ENDED = ("succeeded", "failed", "cancelled")
 
 
-def wait_ended(wire, bakeoff, seconds=60):
+def wait_ended(wire, bakeoff, seconds=240):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         shown = wire.get(f"/v1/bakeoffs/{bakeoff}").json()

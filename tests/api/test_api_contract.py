@@ -4,9 +4,10 @@
 import pathlib
 import re
 import subprocess
-import sys
 
 import pytest
+
+import environments
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONTRACT = (ROOT / "proto/openapi.yaml").read_text(encoding="utf-8")
@@ -47,17 +48,8 @@ def test_defaults_are_the_tables():
 
 
 @pytest.fixture(scope="session")
-def schemathesis(tmp_path_factory):
-    """The program, in an environment of its own; a skip where the registry cannot be reached."""
-    place = tmp_path_factory.mktemp("schemathesis") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", place], check=True, capture_output=True)
-    installed = subprocess.run([place / "bin/pip", "install", "-q", "--no-compile",
-                                "schemathesis>=4,<5"],
-                               capture_output=True, text=True, timeout=600, check=False)
-    if installed.returncode != 0:
-        pytest.skip("schemathesis could not be installed from the package registry: "
-                    + installed.stderr.strip().splitlines()[-1])
-    return place / "bin/schemathesis"
+def schemathesis(didid):
+    return environments.programs(didid, "schemathesis", "schemathesis>=4,<5") / "schemathesis"
 
 
 def test_every_answer_is_as_the_contract_says(schemathesis, daemon, finished, tmp_path):

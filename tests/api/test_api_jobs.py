@@ -31,7 +31,7 @@ def test_dry_run_gives_a_plan_and_makes_nothing(wire):
     plan = wire.post("/v1/jobs?dry_run=true", specification(budget="S")).json()
     assert plan["tasks"] == 2 and plan["budget"] == 1.24
     assert plan["budget_minimum"] < 1.24
-    assert plan["parameters"] == 158592
+    assert plan["parameters"] == 58624
     assert plan["tensors"]["low_rank"] == len(plan["layers"]) > 0
     assert all(0 < layer["rank_limit"] < max(layer["rows"], layer["columns"])
                for layer in plan["layers"])

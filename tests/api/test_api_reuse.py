@@ -55,7 +55,7 @@ def test_another_budget_starts_from_what_was_kept(wire, source):
         f"/v1/jobs/{job['id']}/events?limit=1000").json()["data"] if event["kind"] == "point"}
     assert "digest" not in stages
     fresh = finish(wire, **specification(budget=0.9, output={"dtype": "bf16"}))
-    assert relative_error(wire, job["id"]) < 1.06 * relative_error(wire, fresh["id"])
+    assert relative_error(wire, job["id"]) < 1.08 * relative_error(wire, fresh["id"])
 
 
 def test_weights_type_and_method_may_change(wire, source):

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+import environments
 from receiver import Receiver
 from wire import HOLD, Wire, specification
 
@@ -113,7 +114,7 @@ def test_a_job_is_told_in_order_and_signed(hooked, receiver):
     assert shown["request"] == told[0].document and shown["answer"] == "thanks"
 
 
-def test_the_reference_library_takes_the_signatures(hooked, receiver, tmp_path):
+def test_the_reference_library_takes_the_signatures(hooked, receiver, didid):
     wire, _ = hooked
     hook = add(wire, receiver.url)
     given = add(wire, receiver.url + "/given", secret="whsec_" + "MDEy" * 16)
@@ -125,13 +126,8 @@ def test_the_reference_library_takes_the_signatures(hooked, receiver, tmp_path):
                           ("webhook-id", "webhook-timestamp", "webhook-signature")}}
              for one, secret in zip(receiver.messages + [receiver.messages[-1]],
                                     (hook, given, rotated, given))]
-    place = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", place], check=True, capture_output=True)
-    installed = subprocess.run([place / "bin/pip", "install", "-q", "standardwebhooks>=1,<2"],
-                               capture_output=True, text=True, timeout=300, check=False)
-    if installed.returncode != 0:
-        pytest.skip("standardwebhooks could not be installed from the package registry")
-    done = subprocess.run([place / "bin/python", "-c", VERIFY], input=json.dumps(cases), text=True,
+    python = environments.programs(didid, "standardwebhooks", "standardwebhooks>=1,<2") / "python"
+    done = subprocess.run([python, "-c", VERIFY], input=json.dumps(cases), text=True,
                           capture_output=True, check=False)
     assert done.stdout == "verified\n", done.stderr
 

@@ -11,6 +11,11 @@ from fake import Fake
 RUN_SECONDS = 300
 
 
+@pytest.fixture(scope="session")
+def family(small_family):
+    return small_family
+
+
 @pytest.fixture
 def fake():
     server = Fake()

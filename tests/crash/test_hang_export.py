@@ -5,10 +5,19 @@ import time
 
 import pytest
 import service_client as client
+from service import UNDER_SANITIZER
 from test_hang import SECONDS, workers_lost
 from test_kill import specification
 
+pytestmark = pytest.mark.skipif(UNDER_SANITIZER,
+                                reason="an item takes longer than a hanging one may")
 TASKS = ["hiragana", "latin"]
+
+
+@pytest.fixture(scope="session")
+def family(demo_family):
+    """Exports of the small one are over before all of them run."""
+    return demo_family
 
 
 def exports(daemon, job):

@@ -23,6 +23,12 @@ MOMENTS = {"digest": "digest:2", "decompose": "layer:5", "pursue": "layer:45",
            "refine": "layer:60", "publish": "write:2"}
 
 
+@pytest.fixture(scope="session")
+def family(demo_family):
+    """With as many layers as the moments count."""
+    return demo_family
+
+
 def cut(path):
     with open(path, "r+b") as file:
         file.truncate(path.stat().st_size // 2)

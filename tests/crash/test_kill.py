@@ -204,8 +204,8 @@ def test_killed_at_random_instants(request, start_daemon, didid, family, tmp_pat
         check_disk(state, ledger)
         told = check_told(state, receiver, hook, ledger.accepted)
     print("killed", json.dumps(tally, sort_keys=True))
-    print(f"{len(ledger.accepted)} jobs, all equal to their uninterrupted runs; {len(told)} events, "
-          "all told")
+    print(f"{len(ledger.accepted)} jobs, all equal to their uninterrupted runs; "
+          f"{len(told)} events, all told")
 
 
 def points(daemon, job):

@@ -8,8 +8,10 @@ import subprocess
 
 import pytest
 import service_client as client
+from service import UNDER_SANITIZER
 from test_kill import specification
 
+pytestmark = pytest.mark.skipif(UNDER_SANITIZER, reason="a sanitizer takes terabytes of addresses")
 MEBIBYTE = 1 << 20
 
 

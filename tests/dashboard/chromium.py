@@ -4,11 +4,11 @@ and benchmarks share it."""
 
 import pathlib
 import shutil
-import subprocess
 import sys
 
+import registry_packages
+
 REQUIREMENTS = pathlib.Path(__file__).resolve().parent / "requirements.txt"
-INSTALL_SECONDS = 600
 
 
 class Missing(Exception):
@@ -16,23 +16,14 @@ class Missing(Exception):
 
 
 def packages(build):
-    """The folder of Playwright's and axe's packages, made anew when requirements change; importable
-    from then on."""
+    """The folder of Playwright's and axe's packages, importable from then on."""
     if shutil.which("chromium-headless-shell") is None:
         raise Missing("chromium-headless-shell is not installed")
-    place = pathlib.Path(build).resolve() / "dashboard"
-    wanted = REQUIREMENTS.read_text(encoding="utf-8")
-    made = place / "requirements.txt"
-    if not made.exists() or made.read_text(encoding="utf-8") != wanted:
-        shutil.rmtree(place, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", place], check=True, capture_output=True)
-        installed = subprocess.run([place / "bin/pip", "install", "-q", "-r", REQUIREMENTS],
-                                   capture_output=True, text=True, timeout=INSTALL_SECONDS,
-                                   check=False)
-        if installed.returncode != 0:
-            raise Missing("Playwright could not be installed from the package registry: "
-                          + installed.stderr.strip().splitlines()[-1])
-        made.write_text(wanted, encoding="utf-8")
+    try:
+        place = registry_packages.environment(build, "dashboard",
+                                              REQUIREMENTS.read_text(encoding="utf-8"))
+    except registry_packages.Missing as reason:
+        raise Missing(str(reason)) from reason
     folder = next(place.glob("lib/python3*/site-packages"))
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Debian's Chromium at the dashboard of a real daemon."""
 
-import fcntl
 import pathlib
 import subprocess
 import sys
@@ -19,15 +18,11 @@ from visitor import Visitor  # noqa: E402
 
 @pytest.fixture(scope="session")
 def packages(didid):
-    """The folder of Playwright's and axe's packages; a skip where they cannot be had. Files that
-    run side by side wait for the one that makes it."""
-    build = pathlib.Path(didid).resolve().parents[1]
-    with open(build / "dashboard.lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            return chromium.packages(build)
-        except chromium.Missing as reason:
-            pytest.skip(str(reason))
+    """The folder of Playwright's and axe's packages; a skip where they cannot be had."""
+    try:
+        return chromium.packages(pathlib.Path(didid).resolve().parents[1])
+    except chromium.Missing as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture(scope="session")

@@ -363,10 +363,12 @@ def places(wire, finished):
 
 
 def open_all(page):
-    """Opens what is folded, and waits until nothing is loading."""
+    """Opens what is folded, one model of all, and waits until nothing is loading."""
     page.wait_for_function("() => !document.querySelector('.waiting')")
     page.evaluate("""() => {
-        for (const part of document.querySelectorAll('main details')) part.open = true;
+        const models = document.querySelectorAll('main details.model');
+        for (const part of document.querySelectorAll('main details'))
+            part.open = !part.matches('.model') || part === models[0];
     }""")
 
 

@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Matrices that do not fit the memory limit are read panel by panel: slower, the same bytes."""
 
-import os
-
 import numpy as np
 import pytest
 
 import artifacts
+from service import UNDER_SANITIZER
 
 ROWS, COLUMNS, TASKS = 6000, 1000, 2
 DENSE_BYTES = 4 * ROWS * COLUMNS * (TASKS + 1)
 LIMIT_BYTES = 64 << 20
 pytestmark = pytest.mark.skipif(
-    "ASAN_OPTIONS" in os.environ or "TSAN_OPTIONS" in os.environ,
+    UNDER_SANITIZER,
     reason="large matrices take minutes under a sanitizer; units read small ones in panels")
 
 
