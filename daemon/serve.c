@@ -401,6 +401,7 @@ static void server_clear(server *self, int drain_milliseconds)
     uploads_close(self->uploads);
     registry_free(self->models);
     store_close(self->store);
+    http_free(self->http); /* the store tells it what changes */
     model_roots_close(self->roots);
     state_dir_close(self->shared);
     state_dir_close(self->state);

@@ -44,6 +44,8 @@ struct http_connection {
 int http_loop_start(http *self, didi_error *error);
 /* Drains, cuts and joins the loop. */
 void http_loop_stop(http *self, int milliseconds);
+/* After the former. */
+void http_loop_close(http *self);
 /* Ends the loop when it is to end and nothing is left. */
 void http_loop_finish(http *self);
 

@@ -109,10 +109,12 @@ int http_start(const http_settings *settings, http **ret_http, didi_error *error
         status = http_workers_start(self, error);
     if (status == DIDI_OK)
         status = http_loop_start(self, error);
-    if (status != DIDI_OK)
-        http_stop(self, 0);
-    else
+    if (status == DIDI_OK) {
         *ret_http = self;
+        return DIDI_OK;
+    }
+    http_stop(self, 0);
+    http_free(self);
     return status;
 }
 
@@ -156,6 +158,13 @@ void http_stop(http *self, int milliseconds)
     http_streams_stop(self);
     for (size_t i = 0; i < self->listener_count; i++)
         http_listener_close(&self->listeners[i]);
+}
+
+void http_free(http *self)
+{
+    if (self == NULL)
+        return;
+    http_loop_close(self);
     http_tls_close(self->tls);
     http_holders_free(self->holders);
     for (size_t i = 0; i < HTTP_PACES; i++)

@@ -110,9 +110,12 @@ void http_notify_job(http *self, const char *job_id);
  * Returns at once. */
 void http_quiesce(http *self);
 
-/* Quiesces, lets replies in progress finish for at most `milliseconds`, cuts the rest, stops all
- * threads and frees. Blocks. What handlers use must still be alive. NULL is fine. */
+/* Quiesces, lets replies in progress finish for at most `milliseconds`, cuts the rest and stops all
+ * threads. Blocks. What handlers use must still be alive, and may be freed then. NULL is fine. */
 void http_stop(http *self, int milliseconds);
+
+/* After http_stop. NULL is fine. */
+void http_free(http *self);
 
 #include "daemon/http/handler.h"
 #include "daemon/http/refusals.h"

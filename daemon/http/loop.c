@@ -164,6 +164,10 @@ void http_loop_stop(http *self, int milliseconds)
         uv_walk(&self->loop, close_handle, NULL);
         uv_run(&self->loop, UV_RUN_DEFAULT);
     }
+}
+
+void http_loop_close(http *self)
+{
     if (self->loop_is_open)
         uv_loop_close(&self->loop);
     self->loop_is_open = false;

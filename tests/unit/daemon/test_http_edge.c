@@ -184,6 +184,12 @@ static void bench_start(bench *self, const http_settings *settings)
     self->port = (unsigned)atoi(strrchr(http_address(self->http), ':') + 1);
 }
 
+static void bench_stop(bench *self, int milliseconds)
+{
+    http_stop(self->http, milliseconds);
+    http_free(self->http);
+}
+
 /* ---- a client ---- */
 
 static int client_connect(const bench *self)
@@ -260,7 +266,7 @@ static void test_events_come_as_they_happen(void **state)
     close(fd);
     fd = client_ask(&self, "/events");
     expect(fd, "data: 1");
-    http_stop(self.http, 5000);
+    bench_stop(&self, 5000);
     assert_int_equal(self.closed, 2);
     close(fd);
 }
@@ -279,7 +285,7 @@ static void test_events_end_when_the_server_stops(void **state)
     assert_true(client_read(fd, NULL, text));
     assert_non_null(strstr(text, "0\r\n\r\n"));
     close(fd);
-    http_stop(self.http, 5000);
+    bench_stop(&self, 5000);
     assert_int_equal(self.closed, 1);
 }
 
@@ -331,7 +337,7 @@ static void test_sinks_take_bodies(void **state)
         client_send(fd, "GET /quick HTTP/1.1\r\nHost: localhost\r\n\r\n");
         expect(fd, "quick");
         close(fd);
-        http_stop(self.http, 1000);
+        bench_stop(&self, 1000);
         assert_int_equal(self.closed, 1);
     }
 }
@@ -361,7 +367,7 @@ static void test_what_lasts_after_a_body_holds_nobody_up(void **state)
         expect(fds[i], "201");
         close(fds[i]);
     }
-    http_stop(self.http, 1000);
+    bench_stop(&self, 1000);
     assert_int_equal(self.closed, 6);
 }
 
@@ -384,7 +390,7 @@ static void test_sinks_fail_and_are_left(void **state)
     client_send(fd, "PUT /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc");
     usleep(20000);
     close(fd); /* in the middle of it */
-    http_stop(self.http, 1000);
+    bench_stop(&self, 1000);
     assert_int_equal(self.closed, 3);
 }
 
@@ -407,7 +413,7 @@ static void test_waits_are_counted(void **state)
             expect(fds[i], "quick");
         close(fds[i]);
     }
-    http_stop(self.http, 1000);
+    bench_stop(&self, 1000);
 }
 
 static void test_the_oldest_idle_connection_goes(void **state)
@@ -429,7 +435,7 @@ static void test_the_oldest_idle_connection_goes(void **state)
     }
     for (int i = 0; i < 12; i++)
         close(fds[i]);
-    http_stop(self.http, 1000);
+    bench_stop(&self, 1000);
 }
 
 static void test_the_reserve_is_for_vital_routes(void **state)
@@ -451,7 +457,7 @@ static void test_the_reserve_is_for_vital_routes(void **state)
     close(fd);
     for (int i = 0; i < 8; i++)
         close(fds[i]);
-    http_stop(self.http, 1000);
+    bench_stop(&self, 1000);
 }
 
 static void test_the_rate_is_kept(void **state)
@@ -472,7 +478,7 @@ static void test_the_rate_is_kept(void **state)
     int fd = client_ask(&self, "/vital");
     expect(fd, "quick");
     close(fd);
-    http_stop(self.http, 1000);
+    bench_stop(&self, 1000);
 }
 
 /* Whatever allocation fails, an answer or the end of the connection comes, and the next one works.
@@ -510,7 +516,7 @@ static void test_no_memory(void **state)
         if (!client_read(fd, "quick", text))
             assert_true(fault_all_fired());
         close(fd);
-        http_stop(self.http, 1000);
+        bench_stop(&self, 1000);
         assert_int_equal(fault_arm(NULL), 0);
     }
 }
@@ -521,7 +527,7 @@ static int warm_up(void **state)
     bench self = {0};
     (void)state;
     bench_start(&self, &usual);
-    http_stop(self.http, 0);
+    bench_stop(&self, 0);
     return 0;
 }
 
