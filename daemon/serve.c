@@ -401,7 +401,9 @@ static void server_clear(server *self, int drain_milliseconds)
     uploads_close(self->uploads);
     registry_free(self->models);
     store_close(self->store);
-    http_free(self->http); /* the store tells it what changes */
+    /* After all that opens files: libuv closes its descriptors by bare system calls, and to
+     * ThreadSanitizer the next owner of a number would seem to race. */
+    http_free(self->http);
     model_roots_close(self->roots);
     state_dir_close(self->shared);
     state_dir_close(self->state);

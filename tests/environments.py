@@ -15,12 +15,14 @@ from warm_python import Warm
 
 
 def programs(didid, name, wanted, *options, system=False):
-    """The folder of programs of an environment of registry_packages; a skip without it. Whoever
-    runs one from here on may keep what it compiled."""
+    """The folder of programs of an environment of registry_packages; a skip without it. Modules are
+    compiled as they are first used, not all of them here, which takes longer than the rest: so
+    whoever runs a program of it from here on may keep what it compiled."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     build = pathlib.Path(didid).resolve().parents[1]
     try:
-        return registry_packages.environment(build, name, wanted, *options, system=system) / "bin"
+        return registry_packages.environment(build, name, wanted, "--no-compile", *options,
+                                             system=system) / "bin"
     except registry_packages.Missing as reason:
         pytest.skip(str(reason))
 

@@ -26,6 +26,7 @@ def made_once(place, wanted):
         if made.exists() and made.read_text(encoding="utf-8") == wanted:
             yield False
             return
+        made.unlink(missing_ok=True)
         shutil.rmtree(place, ignore_errors=True)
         yield True
         made.write_text(wanted, encoding="utf-8")
@@ -42,10 +43,7 @@ def pip(folder):
 
 def environment(build, name, wanted, *options, system=False):
     """The folder build/environments/NAME with what the text asks for, as pip reads requirements;
-    made anew when that changes. options: pip's; system: Debian's packages are there too.
-
-    Modules are compiled as they are first used, not all of them here, which takes longer than the
-    rest."""
+    made anew when that changes. options: pip's; system: Debian's packages are there too."""
     folder = pathlib.Path(build).resolve() / "environments"
     place = folder / name
     with made_once(place, wanted) as make:
@@ -57,8 +55,8 @@ def environment(build, name, wanted, *options, system=False):
         requirements = place / "requirements.txt"
         requirements.write_text(wanted, encoding="utf-8")
         installed = subprocess.run(
-            [pip(folder), "--python", place / "bin/python", "install", "-q", "--no-compile",
-             *options, "-r", requirements],
+            [pip(folder), "--python", place / "bin/python", "install", "-q", *options,
+             "-r", requirements],
             capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
         if installed.returncode != 0:
             raise Missing(f"what {name} needs could not be installed from the package registry: "

@@ -60,6 +60,7 @@ static http *http_create(const http_settings *settings)
     if (self->holders != NULL && http_keep(self, settings))
         return self;
     http_stop(self, 0);
+    http_free(self);
     return NULL;
 }
 

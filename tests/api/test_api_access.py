@@ -187,6 +187,8 @@ def refused(connection):
     try:
         answer = connection.getresponse()
         assert answer.status in (429, 503), answer.read()
+    except http.client.RemoteDisconnected:
+        raise
     except ConnectionResetError:
         pass  # the answer waited longer to be read than the server does
     connection.close()

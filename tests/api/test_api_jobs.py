@@ -252,7 +252,9 @@ def test_cancel_retry_delete(wire):
 
 
 def test_a_more_urgent_job_does_not_wait_for_a_place(start_daemon, family):
-    daemon = start_daemon(family, "--running-jobs-max", "1", "--workers", "1")
+    # a step that waits for the test would keep the only worker
+    daemon = start_daemon(family, "--running-jobs-max", "1", "--workers", "1",
+                          environment={"DIDI_FAULT": ""})
     wire = Wire(daemon.url)
     long = wire.submit(specification(**HOLD))["id"]
     wire.wait(long, "running")

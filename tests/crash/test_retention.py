@@ -103,12 +103,12 @@ def roomy_disk(tmp_path):
 
 
 @pytest.fixture
-def held_daemon(start_daemon, family, roomy_disk):
+def held_daemon(start_daemon, demo_family, roomy_disk):
     """A daemon whose workers write nothing while `writes_held` of its shim is set."""
     state = roomy_disk / "state"
     shim = Shim(roomy_disk.parent, state / "jobs")
     shim.set(writes_held=1)
-    daemon = start_daemon(family, "--disk-free-min", "16M", "--workers", "1", state=state,
+    daemon = start_daemon(demo_family, "--disk-free-min", "16M", "--workers", "1", state=state,
                           environment=shim.environment)
     yield daemon, shim
     shim.set(writes_held=0)

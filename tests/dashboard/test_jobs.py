@@ -220,17 +220,17 @@ def test_which_error_is_measured_and_which_expected(visit, daemon, finished):
 
 def test_drawings_are_made_when_they_are_seen(visit, daemon, finished):
     visitor = visit(daemon.url, viewport={"width": 1280, "height": 300})
-    events = []
-    # until the page has the rest, curves are near
-    visitor.page.route("**/events?*", lambda route: events.append(route))
+    events = []  # held back until the page has the rest: curves are near before
+    visitor.page.route("**/events?*", lambda route: route.continue_() if events is None
+                       else events.append(route))
     page = visitor.open(f"#/jobs/{finished}")
     page.get_by_role("heading", level=2, name="Files").wait_for()
     heat = page.locator(".card").filter(has=page.get_by_role("heading", name="Ranks"))
     canvas = heat.locator("canvas")
     room = canvas.bounding_box()
-    for route in events:
+    held, events = events, None
+    for route in held:
         route.continue_()
-    page.unroute("**/events?*")
     page.locator(".curves figure").first.wait_for()
     assert canvas.evaluate("canvas => canvas.width") == 0 and room["width"] > 100
     assert page.locator(".plot canvas").count() == 0
