@@ -252,11 +252,11 @@ def test_cancel_retry_delete(wire):
 
 
 def test_a_more_urgent_job_does_not_wait_for_a_place(start_daemon, family):
-    # a step that waits for the test would keep the only worker
+    # a step that waits for the test would keep the only worker; this job's items take a second each
     daemon = start_daemon(family, "--running-jobs-max", "1", "--workers", "1",
                           environment={"DIDI_FAULT": ""})
     wire = Wire(daemon.url)
-    long = wire.submit(specification(**HOLD))["id"]
+    long = wire.submit(specification(refine={"optimizer": "adam", "steps": 20000}))["id"]
     wire.wait(long, "running")
     equal = wire.submit(specification())["id"]
     urgent = wire.submit(specification(priority=5))["id"]
