@@ -11,6 +11,7 @@ import service_client as client
 from receiver import Receiver
 from told import END_SECONDS, check_told, wait_sent
 
+
 def specification(number):
     return {"base": "base", "budget": 1.3, "seed": number,
             "tasks": [{"name": "hiragana", "model": "tasks/hiragana"},

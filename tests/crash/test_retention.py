@@ -13,6 +13,12 @@ from test_trouble import disk_of, small_disk  # noqa: F401 (a fixture)
 DAY = 86400
 
 
+@pytest.fixture(scope="session")
+def family(demo_family):
+    """Of the small one, what is left after a wait is over before it is told."""
+    return demo_family
+
+
 def merge(daemon, family, key, **fields):
     job = client.submit(daemon, {**specification(family, "average"), **fields}, key)
     assert client.wait_finished(daemon, job)["state"] == "succeeded"
@@ -103,12 +109,12 @@ def roomy_disk(tmp_path):
 
 
 @pytest.fixture
-def held_daemon(start_daemon, demo_family, roomy_disk):
+def held_daemon(start_daemon, family, roomy_disk):
     """A daemon whose workers write nothing while `writes_held` of its shim is set."""
     state = roomy_disk / "state"
     shim = Shim(roomy_disk.parent, state / "jobs")
     shim.set(writes_held=1)
-    daemon = start_daemon(demo_family, "--disk-free-min", "16M", "--workers", "1", state=state,
+    daemon = start_daemon(family, "--disk-free-min", "16M", "--workers", "1", state=state,
                           environment=shim.environment)
     yield daemon, shim
     shim.set(writes_held=0)
