@@ -9,21 +9,15 @@ import sys
 import registry_packages
 
 REQUIREMENTS = pathlib.Path(__file__).resolve().parent / "requirements.txt"
-
-
-class Missing(Exception):
-    """No browser, or no registry that answers."""
+Missing = registry_packages.Missing  # or no browser
 
 
 def packages(build):
     """The folder of Playwright's and axe's packages, importable from then on."""
     if shutil.which("chromium-headless-shell") is None:
         raise Missing("chromium-headless-shell is not installed")
-    try:
-        place = registry_packages.environment(build, "dashboard",
-                                              REQUIREMENTS.read_text(encoding="utf-8"))
-    except registry_packages.Missing as reason:
-        raise Missing(str(reason)) from reason
+    place = registry_packages.environment(build, "dashboard",
+                                          REQUIREMENTS.read_text(encoding="utf-8"))
     folder = next(place.glob("lib/python3*/site-packages"))
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
